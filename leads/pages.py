@@ -1,0 +1,45 @@
+"""What an operator says of one Page: its target app, how long a lead waits, how long thread control lasts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from messenger.events import AppId, PageId
+from messenger.limits import THREAD_CONTROL_DEFAULT
+
+JOIN_WAIT = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Settings of one Page. `also` lists the other ids under which Meta posts its webhooks (`entry.id`);
+    `questions` are the question texts of its lead forms, which make summaries unambiguous."""
+
+    page_id: PageId
+    access_token: str = field(default="", repr=False)
+    target_app: AppId | None = None
+    join_wait: timedelta = JOIN_WAIT
+    thread_control: timedelta = THREAD_CONTROL_DEFAULT
+    also: tuple[PageId, ...] = ()
+    questions: tuple[str, ...] = ()
+
+
+class Pages:
+    """The configured Pages by id; a Page that is not configured gets the defaults."""
+
+    def __init__(self, pages: Iterable[Page] = (), *, default_target_app: AppId | None = None) -> None:
+        self._pages = {page.page_id: page for page in pages}
+        self._aliases = {alias: page.page_id for page in self._pages.values() for alias in page.also}
+        self._default_target_app = default_target_app
+
+    def __iter__(self) -> Iterable[Page]:  # type: ignore[override]
+        return iter(self._pages.values())
+
+    @property
+    def aliases(self) -> dict[PageId, PageId]:
+        """Other ids of a Page → its page id."""
+        return self._aliases
+
+    def get(self, page_id: PageId) -> Page:
+        """The Page's settings; `target_app` None means that a handover to any app counts as ours."""
+        return self._pages.get(page_id) or Page(page_id, target_app=self._default_target_app)

@@ -1,0 +1,130 @@
+"""Lead, follow-up command, follow-up outcome, transcript request: the facts and requests we publish.
+
+Field names are the contract with every consumer; `schemas/*.avsc` hold the same names and a test compares them.
+Times are UTC with millisecond precision.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NewType
+
+from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
+
+LeadId = NewType("LeadId", str)
+
+AnswersSource = Literal["referral", "summary", "transcript", "none"]
+CloseReason = Literal["all_signals", "join_wait"]
+OutcomeStatus = Literal[
+    "attempting", "sent", "delivered", "read", "rejected", "expired", "cancelled", "parked", "in_doubt"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookOrigin:
+    """A raw record that a lead was made from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """One lead as it stands at one revision; a higher revision of the same `lead_id` replaces it."""
+
+    lead_id: LeadId
+    revision: int
+    page_id: PageId
+    psid: Psid
+    outcome: LeadOutcome
+    answers: tuple[Answer, ...] = ()
+    answers_source: AnswersSource = "none"
+    summary_text: str | None = None
+    ad: Ad | None = None
+    target_app_id: AppId | None = None
+    handover_at: datetime | None = None
+    referral_at: datetime | None = None
+    summary_at: datetime | None = None
+    first_seen_at: datetime
+    updated_at: datetime
+    last_user_message_at: datetime | None = None
+    messaging_window_closes_at: datetime
+    thread_control_expires_at: datetime | None = None
+    closed: bool = False
+    close_reason: CloseReason | None = None
+    origins: tuple[WebhookOrigin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QuickReply:
+    title: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A `web_url` button has a `url`, a `postback` button a `payload`."""
+
+    type: Literal["web_url", "postback"]
+    title: str
+    url: str | None = None
+    payload: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpMessage:
+    """What the person will read. Buttons make it a button template, whose text is shorter."""
+
+    text: str
+    quick_replies: tuple[QuickReply, ...] = ()
+    buttons: tuple[Button, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendFollowUp:
+    """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
+
+    A command with a `cancel_reason` is settled as cancelled and sends nothing.
+    """
+
+    command_id: str
+    lead_id: LeadId
+    page_id: PageId
+    psid: Psid
+    rule: str
+    step: int
+    created_at: datetime
+    not_before: datetime
+    not_after: datetime
+    message: FollowUpMessage
+    cancel_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUpOutcome:
+    """What became of a command; the newest outcome of a `command_id` is the send ledger's entry for it."""
+
+    command_id: str
+    lead_id: LeadId
+    page_id: PageId
+    psid: Psid
+    rule: str
+    step: int
+    status: OutcomeStatus
+    occurred_at: datetime
+    attempt: int = 0
+    mid: str | None = None
+    error_code: int | None = None
+    error_subcode: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchTranscript:
+    """A transcript request: read the answers of a complete lead that closed without any."""
+
+    lead_id: LeadId
+    page_id: PageId
+    psid: Psid
+    requested_at: datetime
+    lead_at: datetime

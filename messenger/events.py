@@ -1,0 +1,204 @@
+"""Platform events: one thing Meta told us, parsed, with the time it happened and the time we received it.
+
+Ids are strings, as Meta's prose has them; `event_at` is Meta's stamp and `received_at` the raw record's Kafka
+timestamp, both in UTC with millisecond precision. `event_id` is equal for two deliveries of the same event, even when
+Meta stamps the copies differently.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NewType
+
+PageId = NewType("PageId", str)
+Psid = NewType("Psid", str)
+AppId = NewType("AppId", str)
+
+LeadOutcome = Literal["complete", "incomplete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the webhook of an event is kept: its raw record, and the place of the item inside it."""
+
+    topic: str
+    partition: int
+    offset: int
+    item: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ad:
+    """What a referral says of the ad; each field is None where Meta left it out."""
+
+    ad_id: str | None = None
+    ad_title: str | None = None
+    post_id: str | None = None
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What every platform event says. `psid` is None only for what Meta tells about a Page (`PolicyEnforced`)."""
+
+    event_id: str
+    page_id: PageId
+    psid: Psid | None
+    event_at: datetime
+    received_at: datetime
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverReceived(Event):
+    """`pass_thread_control`: thread control went from one app to another; None is an idle thread."""
+
+    previous_owner_app_id: AppId | None
+    new_owner_app_id: AppId | None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadControlTaken(Event):
+    """`take_thread_control`: an app, often the Page Inbox, took the thread."""
+
+    previous_owner_app_id: AppId | None
+    new_owner_app_id: AppId | None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadControlRequested(Event):
+    """`request_thread_control`: another app asks for the thread; nothing has changed yet."""
+
+    requested_owner_app_id: AppId | None
+    metadata: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadReferralReceived(Event):
+    """`referral` of type LEAD_COMPLETE or LEAD_INCOMPLETE: structured answers and the ad."""
+
+    outcome: LeadOutcome
+    answers: tuple[Answer, ...]
+    ad: Ad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryReceived(Event):
+    """The summary message: a synthetic message whose text holds questions and answers."""
+
+    mid: str
+    text: str
+    outcome: LeadOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReceived(Event):
+    """The person wrote; `standby` when another app has the thread. `text` is None for attachments alone."""
+
+    mid: str
+    text: str | None = None
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostbackReceived(Event):
+    """The person pressed a button; the payload goes only to the app that sent it."""
+
+    mid: str | None
+    title: str | None = None
+    payload: str | None = None
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactionReceived(Event):
+    """The person reacted to a message, or (`action` "unreact") took the reaction back."""
+
+    mid: str
+    action: str
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferralReceived(Event):
+    """The person came by an ad or a link that is not the end of a lead flow."""
+
+    ad: Ad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoReceived(Event):
+    """The Page sent a message, by the app `app_id`; `metadata` is what the sender put there."""
+
+    mid: str
+    app_id: AppId | None
+    metadata: str | None = None
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryReceived(Event):
+    """All messages up to `watermark` reached the person; `mids` names some of them, when Meta does."""
+
+    watermark: datetime
+    mids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadReceived(Event):
+    """The person read all messages up to `watermark`."""
+
+    watermark: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyEnforced(Event):
+    """Meta warned, blocked or unblocked the Page (`action`); `reason` is absent on unblock."""
+
+    action: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptFetched(Event):
+    """Our own fact: what the Conversations API showed of a lead that closed without answers."""
+
+    lead_id: str
+    answers: tuple[Answer, ...]
+
+
+PlatformEvent = (
+    HandoverReceived
+    | ThreadControlTaken
+    | ThreadControlRequested
+    | LeadReferralReceived
+    | SummaryReceived
+    | MessageReceived
+    | PostbackReceived
+    | ReactionReceived
+    | ReferralReceived
+    | EchoReceived
+    | DeliveryReceived
+    | ReadReceived
+    | PolicyEnforced
+    | TranscriptFetched
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The splitter's word that everything received before these times is in, by raw partition."""
+
+    received_until: tuple[tuple[int, datetime], ...]
+
+
+def person_key(page_id: str, psid: str) -> str:
+    """The key of every topic up to the join; all records of one person share it."""
+    return f"{page_id}:{psid}"

@@ -1,0 +1,21 @@
+"""The wall clock, for the few that may read it: processes and adapters, never the rules."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def now() -> datetime:
+    """The time in UTC, to the millisecond, as Kafka and our records keep it."""
+    moment = datetime.now(UTC)  # noqa: TID251 - the one reader of the clock
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def from_millis(millis: int) -> datetime:
+    """A time from milliseconds since 1970; exact, with no floating point on the way."""
+    return _EPOCH + millis * _MILLISECOND
+
+
+def to_millis(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND

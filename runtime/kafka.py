@@ -1,0 +1,39 @@
+"""aiokafka producers and consumers with the settings that our guarantees rest on."""
+
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+
+def producer(broker: str, *, client_id: str, linger_ms: int = 2) -> AIOKafkaProducer:
+    """An idempotent producer that waits for all in-sync replicas. A send fails within 30 seconds or is durable."""
+    return AIOKafkaProducer(
+        bootstrap_servers=broker,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=linger_ms,
+        max_batch_size=256 * 1024,
+        max_request_size=8 * 1024 * 1024,
+        request_timeout_ms=30_000,
+        compression_type="lz4",
+    )
+
+
+def consumer(broker: str, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:
+    """A consumer that commits only when told to, and starts at the beginning of what it has not read."""
+    return AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=broker,
+        group_id=group,
+        client_id=client_id,
+        enable_auto_commit=False,
+        **{
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": 100,
+            "session_timeout_ms": 15_000,
+            "heartbeat_interval_ms": 3_000,
+            "max_partition_fetch_bytes": 8 * 1024 * 1024,
+            **options,
+        },
+    )

@@ -1,0 +1,86 @@
+"""The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PREFIX = "LEADSTREAM_"
+
+
+class SettingError(ValueError):
+    """A variable is missing or wrong; the message names it and never shows its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that the environment decides. Secrets are not shown by `repr`.
+
+    `broker` None means the local Kafka, `schema_registry_url` None the built-in registry.
+    """
+
+    broker: str | None = None
+    schema_registry_url: str | None = None
+    app_id: str | None = None
+    app_secrets: tuple[str, ...] = field(default=(), repr=False)
+    verify_token: str | None = field(default=None, repr=False)
+    pages: Path = Path("pages.yaml")
+    followups: Path = Path("followups.yaml")
+    graph_url: str = "https://graph.facebook.com"
+    graph_version: str = "v25.0"
+    warehouse: str = ".leadstream/warehouse"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_port: int = 8001
+    spool_dir: Path = Path(".leadstream/spool")
+    state_dir: Path = Path(".leadstream")
+    partitions: int = 8
+    replication: int = 1
+    topic_prefix: str = ""
+
+    def require(self, *names: str) -> None:
+        """Raise `SettingError` unless each named setting has a value."""
+        for name in names:
+            if not getattr(self, name):
+                raise SettingError(f"{variable(name)} is not set: it has no default")
+
+    def topic(self, name: str) -> str:
+        """The name of a topic on this cluster."""
+        return f"{self.topic_prefix}{name}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + {"app_secrets": "APP_SECRET"}.get(name, name.upper())
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from `LEADSTREAM_…` variables; an empty variable counts as unset."""
+    given = {name: environ[variable(name)] for name in Settings.__dataclass_fields__ if environ.get(variable(name))}
+    values: dict[str, object] = {**given}
+    for name in ("pages", "followups", "spool_dir", "state_dir"):
+        if name in given:
+            values[name] = Path(given[name])
+    for name, low, high in (
+        ("port", 0, 65535),
+        ("admin_port", 0, 65535),
+        ("partitions", 1, 10_000),
+        ("replication", 1, 100),
+    ):
+        if name in given:
+            values[name] = _whole_number(name, given[name], low, high)
+    if "app_secrets" in given:
+        values["app_secrets"] = _secrets(given["app_secrets"])
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _whole_number(name: str, text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise SettingError(f"{variable(name)} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(part.strip() for part in text.split(","))
+    if not all(secrets):
+        raise SettingError(f"{variable('app_secrets')} has an empty secret between its commas")
+    return secrets

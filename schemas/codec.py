@@ -1,0 +1,199 @@
+"""Records ↔ Avro bytes in the Confluent wire format: a zero byte, the schema id in four bytes, the body.
+
+`Codec` maps our frozen records to Avro by field name. Schema ids come from the released table unless another registry's
+ids are passed in.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+import fastavro
+
+from leads.records import (
+    Button,
+    FetchTranscript,
+    FollowUpMessage,
+    FollowUpOutcome,
+    Lead,
+    QuickReply,
+    SendFollowUp,
+    WebhookOrigin,
+)
+from messenger import events
+from messenger.events import Ad, Answer, Origin, PlatformEvent, Progress
+from schemas.registry import newest, released
+
+_MAGIC = 0
+_PREFIX = struct.Struct(">bI")
+
+
+class NotDecodable(ValueError):
+    """The bytes are not a record of this topic; the message names the fault and never the content."""
+
+
+KINDS: Mapping[str, type[PlatformEvent]] = MappingProxyType(
+    {
+        "handover": events.HandoverReceived,
+        "thread_control_taken": events.ThreadControlTaken,
+        "thread_control_requested": events.ThreadControlRequested,
+        "lead_referral": events.LeadReferralReceived,
+        "summary": events.SummaryReceived,
+        "message": events.MessageReceived,
+        "postback": events.PostbackReceived,
+        "reaction": events.ReactionReceived,
+        "referral": events.ReferralReceived,
+        "echo": events.EchoReceived,
+        "delivery": events.DeliveryReceived,
+        "read": events.ReadReceived,
+        "policy": events.PolicyEnforced,
+        "transcript": events.TranscriptFetched,
+    }
+)
+_KIND_OF: Mapping[type[PlatformEvent], str] = {record: kind for kind, record in KINDS.items()}
+_NAMES: dict[type, tuple[str, ...]] = {
+    record: tuple(field.name for field in fields(record))
+    for record in (
+        *KINDS.values(), Lead, SendFollowUp, FollowUpOutcome, FetchTranscript,
+        Ad, Answer, Origin, WebhookOrigin, FollowUpMessage, QuickReply, Button,
+    )
+}  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    names = _NAMES.get(type(value))
+    if names is not None:
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _answers(values: list[dict[str, str]]) -> tuple[Answer, ...]:
+    return tuple(Answer(one["question"], one["answer"]) for one in values)
+
+
+def _message(value: dict[str, Any]) -> FollowUpMessage:
+    return FollowUpMessage(
+        value["text"],
+        tuple(QuickReply(**one) for one in value["quick_replies"]),
+        tuple(Button(**one) for one in value["buttons"]),
+    )
+
+
+_BUILD: Mapping[str, Callable[[Any], Any]] = {
+    "answers": _answers,
+    "ad": lambda value: Ad(**value),
+    "origin": lambda value: Origin(**value),
+    "origins": lambda values: tuple(WebhookOrigin(**one) for one in values),
+    "mids": tuple,
+    "message": _message,
+}
+
+
+def _build(record: type, values: Mapping[str, Any]) -> Any:
+    arguments = {}
+    for name in _NAMES[record]:
+        value = values[name]
+        build = _BUILD.get(name)
+        arguments[name] = build(value) if build is not None and value is not None else value
+    return record(**arguments)
+
+
+def _event_to_plain(event: PlatformEvent | Progress | None) -> dict[str, Any]:
+    assert event is not None, "an unknown kind is only ever read"
+    if isinstance(event, Progress):
+        pairs = [{"partition": partition, "time": time} for partition, time in event.received_until]
+        return {"kind": "progress", "received_until": pairs}
+    plain: dict[str, Any] = _plain(event)
+    plain["kind"] = _KIND_OF[type(event)]
+    return plain
+
+
+def _event_from_plain(values: Mapping[str, Any]) -> PlatformEvent | Progress | None:
+    if values["kind"] == "progress":
+        return Progress(tuple((one["partition"], one["time"]) for one in values["received_until"] or ()))
+    record = KINDS.get(values["kind"])
+    event: PlatformEvent | None = _build(record, values) if record else None
+    return event
+
+
+T = TypeVar("T")
+_DECODE_FAULTS = (EOFError, IndexError, KeyError, OverflowError, TypeError, UnicodeDecodeError, ValueError)
+
+
+class Codec(Generic[T]):
+    """Encodes and decodes the values of one schema.
+
+    `ids` maps a writer's schema id to its definition and `write_id` is the id to write; both come from the released
+    table unless another registry gave them. `decode` raises `NotDecodable` on anything that is not such a value.
+    """
+
+    def __init__(
+        self,
+        schema: str,
+        to_plain: Callable[[T], dict[str, Any]],
+        from_plain: Callable[[Mapping[str, Any]], T],
+        *,
+        write_id: int | None = None,
+        ids: Mapping[int, dict[str, Any]] | None = None,
+    ) -> None:
+        self.schema = schema
+        self._to_plain, self._from_plain = to_plain, from_plain
+        known = ids or {one.id: one.definition for one in released() if one.schema == schema}
+        self._writers = {schema_id: fastavro.parse_schema(definition) for schema_id, definition in known.items()}
+        self._reader = fastavro.parse_schema(newest(schema).definition)
+        self._prefix = _PREFIX.pack(_MAGIC, newest(schema).id if write_id is None else write_id)
+
+    def encode(self, record: T) -> bytes:
+        buffer = io.BytesIO()
+        buffer.write(self._prefix)
+        fastavro.schemaless_writer(buffer, self._reader, self._to_plain(record))
+        return buffer.getvalue()
+
+    def decode(self, value: bytes | None) -> T:
+        return self._from_plain(self.decode_plain(value))
+
+    def decode_plain(self, value: bytes | None) -> dict[str, Any]:
+        """The value as nested dicts of Avro's field names."""
+        if value is None or len(value) < _PREFIX.size:
+            raise NotDecodable("no Confluent wire format: shorter than its prefix")
+        magic, schema_id = _PREFIX.unpack_from(value)
+        if magic != _MAGIC:
+            raise NotDecodable(f"no Confluent wire format: magic byte {magic}")
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            raise NotDecodable(f"schema id {schema_id} is not a released {self.schema}")
+        body = io.BytesIO(value)
+        body.seek(_PREFIX.size)
+        try:
+            plain = fastavro.schemaless_reader(body, writer, self._reader)
+        except _DECODE_FAULTS as fault:
+            raise NotDecodable(f"not a {self.schema}: {type(fault).__name__}") from None
+        if not isinstance(plain, dict) or body.read(1):
+            raise NotDecodable(f"not a {self.schema}: bytes follow the record")
+        return plain
+
+
+def event_codec() -> Codec[PlatformEvent | Progress | None]:
+    """Platform events and progress records; a kind that this version does not know decodes to None."""
+    return Codec("event", _event_to_plain, _event_from_plain)
+
+
+def lead_codec() -> Codec[Lead]:
+    return Codec("lead", _plain, lambda values: _build(Lead, values))
+
+
+def command_codec() -> Codec[SendFollowUp]:
+    return Codec("followup-command", _plain, lambda values: _build(SendFollowUp, values))
+
+
+def outcome_codec() -> Codec[FollowUpOutcome]:
+    return Codec("followup-outcome", _plain, lambda values: _build(FollowUpOutcome, values))
+
+
+def transcript_request_codec() -> Codec[FetchTranscript]:
+    return Codec("transcript-request", _plain, lambda values: _build(FetchTranscript, values))

@@ -1,0 +1,122 @@
+"""Every topic in one table: key, schema, writer, readers, cleanup. The only place that names one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FOREVER = {"retention.ms": "-1"}
+WEEK = {"retention.ms": str(7 * 24 * 3600 * 1000)}
+MONTH = {"retention.ms": str(30 * 24 * 3600 * 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `schema` is the stem of its `.avsc` files, None where the value is not Avro."""
+
+    name: str
+    key: str
+    schema: str | None
+    producer: str
+    consumers: str
+    description: str
+    cleanup: Literal["delete", "compact"] = "delete"
+    config: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The topic's configuration as Kafka's admin client takes it."""
+        return {"cleanup.policy": self.cleanup, **dict(self.config)}
+
+    @property
+    def dead_letters(self) -> str:
+        """The name of the topic that takes the records of this one that we refuse for good."""
+        return f"{self.name}-dlq"
+
+
+# Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default.
+LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
+
+WEBHOOKS = Topic(
+    "messenger-webhooks",
+    key="page:psid when the body has one person, else page id",
+    schema=None,
+    producer="ingest",
+    consumers="streams (split), replay",
+    description="The POST body, byte for byte; the headers carry the receipt, the signature and the delivery id.",
+    # Receipt is the broker's time, so that it never runs backwards in a partition, even when a spool drains late.
+    config=tuple({"message.timestamp.type": "LogAppendTime", **FOREVER, **LARGE}.items()),
+)
+EVENTS = Topic(
+    "messenger-events",
+    key="page:psid",
+    schema="event",
+    producer="streams (split), sink transcripts",
+    consumers="streams (join), automations",
+    description="One platform event; progress records tell how far the splitter is.",
+    config=tuple(MONTH.items()),
+)
+LEADS = Topic(
+    "leads",
+    key="lead_id",
+    schema="lead",
+    producer="streams (join), replay promote",
+    consumers="sink warehouse, analysts, automations",
+    description="Each change of a lead is a new revision.",
+    cleanup="compact",
+)
+COMMANDS = Topic(
+    "followup-commands",
+    key="page:psid",
+    schema="followup-command",
+    producer="streams (join), automations",
+    consumers="sink send",
+    description="One message to send once inside its window.",
+    config=tuple(MONTH.items()),
+)
+OUTCOMES = Topic(
+    "followup-outcomes",
+    key="command_id",
+    schema="followup-outcome",
+    producer="sink send",
+    consumers="sink send (the ledger), sink warehouse, analysts",
+    description="What became of a command. Lies in the partition of its command.",
+    cleanup="compact",
+)
+TRANSCRIPTS = Topic(
+    "transcript-requests",
+    key="page:psid",
+    schema="transcript-request",
+    producer="streams (join)",
+    consumers="sink transcripts",
+    description="A complete lead that closed without answers.",
+    config=tuple(MONTH.items()),
+)
+JOIN_STATE = Topic(
+    "leadstream-join-changelog",
+    key="page:psid",
+    schema=None,
+    producer="streams (join)",
+    consumers="streams (join)",
+    description="The join's state by person; internal, named as Faust names changelogs.",
+    cleanup="compact",
+)
+
+_WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
+
+
+def _dead_letters_of(topic: Topic) -> Topic:
+    return Topic(
+        topic.dead_letters,
+        key="as in the origin",
+        schema=None,
+        producer=f"readers of {topic.name}",
+        consumers="operators",
+        description=f"Records of {topic.name} that were refused for good: the original bytes, the reason in headers.",
+        config=tuple({**FOREVER, **LARGE}.items()),
+    )
+
+
+TOPICS: tuple[Topic, ...] = (
+    *_WITH_DEAD_LETTERS,
+    JOIN_STATE,
+    *(_dead_letters_of(topic) for topic in _WITH_DEAD_LETTERS),
+)
