@@ -1,6 +1,6 @@
 """What an operator says of one Page: its target app, how long a lead waits, how long thread control lasts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -32,7 +32,7 @@ class Pages:
         self._aliases = {alias: page.page_id for page in self._pages.values() for alias in page.also}
         self._default_target_app = default_target_app
 
-    def __iter__(self) -> Iterable[Page]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Page]:
         return iter(self._pages.values())
 
     @property

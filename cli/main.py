@@ -1,0 +1,42 @@
+"""`leadstream …`: one module a command, imported only when it is called."""
+
+from importlib import import_module
+
+import click
+
+_COMMANDS = {
+    "demo": "Run a whole campaign on this machine and show what became of it.",
+    "up": "Run everything on this machine for real webhooks, until Ctrl-C.",
+    "ingest": "Receive Meta's webhooks and keep them in Kafka.",
+    "streams": "Split webhooks into events and join events into leads.",
+    "sink": "Carry commands and leads out: send, warehouse.",
+    "kafka": "Start, stop or look at the local Kafka node.",
+    "topics": "Create or list the topics.",
+    "warehouse": "Query the warehouse.",
+    "leads": "List the leads.",
+    "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"cli.{cmd_name}").command
+        return command
+
+
+@click.command(cls=_Commands)
+@click.version_option(package_name="leadstream")
+def main() -> None:
+    """Messenger Lead Ads as a stream: webhooks in, leads, follow-ups and a warehouse out.
+
+    Settings come from LEADSTREAM_… variables; docs/configuration.md lists them.
+
+    \b
+    Example:
+      leadstream demo
+    """

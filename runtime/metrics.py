@@ -1,0 +1,48 @@
+"""Every metric in one table. Labels never hold an id, a token or text that people wrote."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The metrics of one process; pass it in, so that each test and each worker counts for itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # Webhook POSTs by result: accepted, bad_signature, too_large, not_acked. A rise of bad_signature is a wrong
+        # secret or a stranger; of not_acked, Kafka.
+        self.webhooks_received = self._counter("webhooks_received", "Webhook POSTs", "result")
+        # Time from the last byte of a body to Kafka's ack.
+        self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")
+        # Platform events by kind.
+        self.events_parsed = self._counter("events_parsed", "Platform events", "kind")
+        # What we leave out on purpose, by reason; a new reason after a Meta change deserves a look.
+        self.items_ignored = self._counter("items_ignored", "Messaging items ignored", "reason")
+        # Refused for good, by topic and reason; each is in `<topic>-dlq` with its bytes.
+        self.records_dead_lettered = self._counter("records_dead_lettered", "Dead letters", "topic", "reason")
+        # Lead revisions by outcome, and whether the revision closed the lead.
+        self.lead_revisions = self._counter("lead_revisions", "Lead revisions published", "outcome", "closed")
+        # Commands by what the planner did: issued, cancelled.
+        self.followups_planned = self._counter("followups_planned", "Follow-up commands published", "action")
+        # Outcomes by status; in_doubt and parked want an operator.
+        self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
+        # Send API calls by result: ok, or the error code.
+        self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
+        # Rows in the warehouse by table.
+        self.warehouse_rows = self._counter("warehouse_rows", "Rows committed to the warehouse", "table")
+        # Time of one warehouse commit.
+        self.warehouse_commit_seconds = self._histogram("warehouse_commit_seconds", "Time of one warehouse commit")
+        # Records between our position and the end, by topic and partition; a steady rise means too few workers.
+        self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
+        # Receipt of a webhook to the revision it made.
+        self.lead_latency_seconds = self._histogram("lead_latency_seconds", "Receipt to lead revision")
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"leadstream_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"leadstream_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str) -> Histogram:
+        return Histogram(f"leadstream_{name}", help_text, registry=self.registry, buckets=_LATENCY)
