@@ -1,0 +1,117 @@
+"""What can go wrong between Meta and us; the class says what to do about it.
+
+MessengerError
+├── BadSignature            a delivery that our app secret did not sign
+├── ChallengeRefused        a subscription request that is not ours
+├── UnreadableDelivery      verified bytes that are not a webhook
+└── GraphError              a Graph API call that did not do what was asked
+    ├── Retryable           the same call may be made again
+    │   ├── NotSent         nothing reached Meta, or Meta did nothing with it
+    │   └── Throttled       too many calls; wait first
+    ├── OutcomeUnknown      Meta may have done it: look before calling again
+    ├── ParkUntilOwner      another app has the thread; wait until it is ours
+    ├── PageBlocked         nothing will work for this Page until somebody acts
+    └── Permanent           the same call will never succeed
+        ├── WindowClosed        outside the messaging window; only the person can open it
+        ├── PersonUnavailable   this person cannot be written to
+        ├── NotPermitted        the app or the token lacks a permission or a feature
+        └── InvalidRequest      a call that Meta does not understand
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+SignatureFault = Literal["missing", "several", "malformed", "mismatch"]
+ChallengeFault = Literal["mode", "verify_token", "challenge"]
+DeliveryFault = Literal["not_json", "too_deep", "not_an_object", "no_entries"]
+
+
+class MessengerError(Exception):
+    """The root of this tree; no message of it holds a secret, an id or a text of a person."""
+
+
+class BadSignature(MessengerError):
+    """`reason` says what is wrong with the signature."""
+
+    def __init__(self, reason: SignatureFault) -> None:
+        super().__init__(f"signature: {reason}")
+        self.reason: SignatureFault = reason
+
+
+class ChallengeRefused(MessengerError):
+    """`reason` names the query parameter that is missing or wrong."""
+
+    def __init__(self, reason: ChallengeFault) -> None:
+        super().__init__(f"subscription challenge: {reason}")
+        self.reason: ChallengeFault = reason
+
+
+class UnreadableDelivery(MessengerError):
+    """`reason` says what the body is not."""
+
+    def __init__(self, reason: DeliveryFault) -> None:
+        super().__init__(f"delivery: {reason}")
+        self.reason: DeliveryFault = reason
+
+
+class GraphError(MessengerError):
+    """`code` and `subcode` are Meta's, None where no Graph error came; `trace_id` is what Meta's support asks for."""
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        code: int | None = None,
+        subcode: int | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(summary)
+        self.code = code
+        self.subcode = subcode
+        self.trace_id = trace_id
+
+
+class Retryable(GraphError):
+    """The call had no effect and may be made again."""
+
+
+class NotSent(Retryable):
+    """Nothing reached Meta, or Meta did nothing with it."""
+
+
+class Throttled(Retryable):
+    """`regain_after` is how long Meta says to wait, None when it does not say."""
+
+    regain_after: timedelta | None = None
+
+
+class OutcomeUnknown(GraphError):
+    """Meta may have done it. A read may be repeated; a send only after a look at the echo or the conversation."""
+
+
+class ParkUntilOwner(GraphError):
+    """Another app, or the lead flow itself, has thread control; the person may be written to once it is ours."""
+
+
+class PageBlocked(GraphError):
+    """The Page's token is dead or Meta restricted the Page; further calls only burn retries."""
+
+
+class Permanent(GraphError):
+    """The same call will never succeed."""
+
+
+class WindowClosed(Permanent):
+    """Outside the messaging window."""
+
+
+class PersonUnavailable(Permanent):
+    """No such person for this Page, or one who cannot or will not receive."""
+
+
+class NotPermitted(Permanent):
+    """A permission, a capability or an accepted contract is missing."""
+
+
+class InvalidRequest(Permanent):
+    """Meta refused the call as it is: our bug, or a code that we do not know."""

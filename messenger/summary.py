@@ -1,0 +1,89 @@
+"""The text of a summary message → ordered answers."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from messenger.events import Answer
+from messenger.limits import SUMMARY_PREFIX
+
+# Meta shows the format by one example and gives no grammar, no escaping and no word on other languages:
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
+_HEADER = re.compile(rf"{re.escape(SUMMARY_PREFIX)}[ \t]*\n?")
+_HEADER_IN_ANOTHER_LANGUAGE = re.compile(r"[^\n:\uff1a?\uff1f\u061f]*[:\uff1a][ \t]*(?:\n|\Z)")
+# A colon ends a question when a space or the end of the line follows: "10:30" and "https://…" hold none.
+_COLON = r"(?::(?=[ \t]|$)|\uff1a)"
+_AFTER_QUESTION_MARK = re.compile(rf"(?<=[?\uff1f\u061f]){_COLON}")
+_ANYWHERE = re.compile(_COLON)
+
+
+def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...]:
+    """The questions and answers of a summary, in its order; never raises.
+
+    With `questions`, the exact texts of the lead form, each stands where a line begins with it and a colon, the longest
+    first, and everything up to the next one is its answer, to the character. The list should be complete: a question
+    that is not on it belongs to the answer before it.
+
+    Without them, or before the first of them, lines are read as written:
+    - a line is a pair if it has "?: " (the question keeps its mark), or else ": "; the first one separates;
+    - a line with nothing after the separator is a question with an empty answer;
+    - a line without separator goes on with the answer before it, because people write several lines;
+    - it begins a question instead when no pair came before it, or when the next line is a pair that starts with a
+      lower-case letter, as the second half of a sentence does.
+    The first line is a header and not a pair if it is "Lead summary:", or any words that end in a colon and are no
+    question. Full-width colons and question marks count like plain ones.
+    """
+    lines = _unix_line_ends(text)
+    known = _find(questions, lines)
+    guessed = lines[: known[0].start()] if known else lines
+    return (*_guess(_without_header(guessed)), *_cut(lines, known))
+
+
+def _unix_line_ends(text: str) -> str:
+    # Only where every line ends so: a lone "\r\n" was typed by the person and belongs to the answer.
+    return text.replace("\r\n", "\n") if text.count("\r\n") == text.count("\n") else text
+
+
+def _without_header(text: str) -> str:
+    header = _HEADER.match(text) or _HEADER_IN_ANOTHER_LANGUAGE.match(text)
+    return text[header.end() :] if header else text
+
+
+def _find(questions: Sequence[str], text: str) -> list[re.Match[str]]:
+    known = sorted(filter(None, questions), key=len, reverse=True)
+    if not known:
+        return []
+    either = "|".join(map(re.escape, known))
+    return list(re.finditer(rf"^({either})[:\uff1a] ?", text, re.MULTILINE))
+
+
+def _cut(text: str, known: list[re.Match[str]]) -> Iterator[Answer]:
+    for match, following in zip(known, [*known[1:], None], strict=True):
+        end = len(text) if following is None else following.start() - len("\n")
+        yield Answer(match[1], text[match.end() : end])
+
+
+def _guess(text: str) -> list[Answer]:
+    pairs: list[Answer] = []
+    begun: list[str] = []
+    lines = [line.strip() for line in text.split("\n")]
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        pair = _split(line)
+        if pair is not None:
+            pairs.append(Answer("\n".join([*begun, pair.question]), pair.answer))
+            begun = []
+        elif begun or not pairs or _ends_sentence(following):
+            begun += [line] if line else []
+        else:
+            pairs[-1] = Answer(pairs[-1].question, f"{pairs[-1].answer}\n{line}")
+    return [Answer(pair.question, pair.answer.strip()) for pair in pairs]
+
+
+def _split(line: str) -> Answer | None:
+    separator = _AFTER_QUESTION_MARK.search(line) or _ANYWHERE.search(line)
+    if separator is None or not line[: separator.start()].strip():
+        return None
+    return Answer(line[: separator.start()].strip(), line[separator.end() :].strip())
+
+
+def _ends_sentence(line: str) -> bool:
+    return line[:1].islower() and _split(line) is not None
