@@ -57,8 +57,8 @@ def _find(questions: Sequence[str], text: str) -> list[re.Match[str]]:
 
 
 def _cut(text: str, known: list[re.Match[str]]) -> Iterator[Answer]:
-    for match, following in zip(known, [*known[1:], None], strict=True):
-        end = len(text) if following is None else following.start() - len("\n")
+    ends = [*(match.start() - len("\n") for match in known), len(text)][1:]
+    for match, end in zip(known, ends, strict=True):
         yield Answer(match[1], text[match.end() : end])
 
 
