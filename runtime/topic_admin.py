@@ -1,0 +1,179 @@
+"""Topics as they should be against topics as they are: compare, create, repair, count, delete."""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
+
+_UNKNOWN_TOPIC = 3
+# The `config_source` of https://kafka.apache.org/protocol#The_Messages_DescribeConfigs.
+_SET_ON_TOPIC = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTopic:
+    """A topic as it should be; settings that `config` does not name are left as they are."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingTopic:
+    """A topic as it is: `config` is what is in force, `overrides` the part that was set on the topic itself."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+    overrides: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which the cluster is not as wanted. `seen` None means that the topic does not exist."""
+
+    topic: str
+    what: str
+    seen: str | None
+    wanted: str
+
+    def __str__(self) -> str:
+        if self.seen is None:
+            return f"{self.topic}: missing"
+        return f"{self.topic}: {self.what} is {self.seen}, not {self.wanted}"
+
+
+class PartitionMismatchError(Exception):
+    """A topic has another number of partitions than wanted; keys would move, so it is never repaired in place."""
+
+    def __init__(self, difference: Difference) -> None:
+        super().__init__(f"{difference}: records of one key would lie in two partitions; make the topic anew")
+        self.difference = difference
+
+
+class TopicRefusedError(Exception):
+    """The cluster refused to create, alter or delete a topic; the message has its reason."""
+
+
+async def compare_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
+    """Every difference between the wanted topics and the cluster, in the order of `wanted`."""
+    async with _admin(broker) as admin:
+        existing = await _existing(admin, [topic.name for topic in wanted])
+    return [difference for topic in wanted for difference in _differences(topic, existing.get(topic.name))]
+
+
+async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
+    """Create what is missing, repair settings that drifted, and return what was done.
+
+    Raises `PartitionMismatchError` before it changes anything, and `TopicRefusedError`.
+    """
+    async with _admin(broker) as admin:
+        existing = await _existing(admin, [topic.name for topic in wanted])
+        found = [one for topic in wanted for one in _differences(topic, existing.get(topic.name))]
+        for difference in found:
+            if difference.what == "partitions":
+                raise PartitionMismatchError(difference)
+        differing = {difference.topic for difference in found}
+        await _create(admin, [topic for topic in wanted if topic.name not in existing])
+        await _repair(
+            admin, [(topic, existing[topic.name]) for topic in wanted if topic.name in differing & set(existing)]
+        )
+    return found
+
+
+async def existing_topics(broker: str, names: Iterable[str]) -> dict[str, ExistingTopic]:
+    """Those of the named topics that exist, by name."""
+    async with _admin(broker) as admin:
+        return await _existing(admin, list(names))
+
+
+async def topic_names(broker: str) -> list[str]:
+    """The names of all topics of the cluster, sorted."""
+    async with _admin(broker) as admin:
+        return sorted(await admin.list_topics())
+
+
+async def delete_topics(broker: str, names: Collection[str]) -> None:
+    """Delete the named topics with all their records; one that does not exist is no error."""
+    async with _admin(broker) as admin:
+        response = await admin.delete_topics(list(names))
+    for name, code, *_ in response.topic_error_codes:
+        if code not in (0, _UNKNOWN_TOPIC):
+            raise TopicRefusedError(f"{name}: {for_code(code).description}")
+
+
+async def record_counts(broker: str, topics: Iterable[ExistingTopic]) -> dict[str, int]:
+    """How many offsets each topic holds: its records, or more where it is compacted or transactional."""
+    partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker)
+    await consumer.start()
+    try:
+        first = await consumer.beginning_offsets(partitions)
+        end = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    counts = dict.fromkeys((partition.topic for partition in partitions), 0)
+    for partition in partitions:
+        counts[partition.topic] += end[partition] - first[partition]
+    return counts
+
+
+@asynccontextmanager
+async def _admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+def _differences(wanted: WantedTopic, existing: ExistingTopic | None) -> list[Difference]:
+    if existing is None:
+        return [Difference(wanted.name, "topic", None, "present")]
+    counts = [("partitions", str(existing.partitions), str(wanted.partitions))]
+    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in wanted.config.items()]
+    return [Difference(wanted.name, what, seen, want) for what, seen, want in counts + settings if seen != want]
+
+
+async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, ExistingTopic]:
+    described = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
+    if not described:
+        return {}
+    partitions = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions])
+    topics = {}
+    for _, _, _, name, entries in response.resources:
+        config = {key: value for key, value, *_ in entries}
+        overrides = {key: value for key, value, _, source, *_ in entries if source == _SET_ON_TOPIC}
+        topics[name] = ExistingTopic(name, partitions[name], config, overrides)
+    return topics
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None:
+    new = [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
+    if new:
+        _refuse_errors((await admin.create_topics(new)).topic_errors)
+
+
+async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, ExistingTopic]]) -> None:
+    # The request replaces all that was set on a topic, so what others set there goes with it.
+    resources = [
+        ConfigResource(ConfigResourceType.TOPIC, wanted.name, {**existing.overrides, **wanted.config})
+        for wanted, existing in drifted
+    ]
+    if resources:
+        (response,) = await admin.alter_configs(resources)
+        _refuse_errors((name, code, message) for code, message, _, name in response.resources)
+
+
+def _refuse_errors(results: Iterable[tuple[str, int, str | None]]) -> None:
+    for name, code, message in results:
+        if code:
+            raise TopicRefusedError(f"{name}: {message or for_code(code).description}")

@@ -1,0 +1,65 @@
+"""What any test may ask for: one Kafka a run, and topics that no other test sees."""
+
+import asyncio
+import itertools
+import os
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.kafka_node import KafkaNode
+from runtime.settings import Settings
+from runtime.topic_admin import WantedTopic, apply_topics, delete_topics, topic_names
+from schemas.topics import TOPICS
+
+_SERIAL = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of a real Kafka: `LEADSTREAM_BROKER`, or a node of this run's own."""
+    given = os.environ.get("LEADSTREAM_BROKER")
+    if given:
+        yield given
+        return
+    node = KafkaNode(tmp_path_factory.mktemp("state"), free_port())
+    try:
+        yield node.start(lambda _: None)
+    finally:
+        node.stop()
+
+
+@pytest.fixture
+def topic_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix that no other test and no other run has."""
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
+    return f"{test}-{os.getpid()}-{next(_SERIAL)}-"
+
+
+@pytest.fixture
+def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings of a cluster with every topic, of 2 partitions or as many as the indirect parameter says."""
+    settings = Settings(broker=kafka_broker, topic_prefix=topic_prefix, partitions=getattr(request, "param", 2))
+    wanted = [
+        WantedTopic(settings.topic(t.name), settings.partitions, settings.replication, t.settings) for t in TOPICS
+    ]
+    asyncio.run(apply_topics(kafka_broker, wanted))
+    yield settings
+    asyncio.run(_delete_topics_of(kafka_broker, topic_prefix))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _delete_topics_of(broker: str, prefix: str) -> None:
+    await delete_topics(broker, [name for name in await topic_names(broker) if name.startswith(prefix)])
