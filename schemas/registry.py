@@ -15,6 +15,7 @@ _RELEASED = {
     3: "followup-command.v1",
     4: "followup-outcome.v1",
     5: "transcript-request.v1",
+    6: "join-state.v1",
 }
 
 

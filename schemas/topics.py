@@ -93,7 +93,7 @@ TRANSCRIPTS = Topic(
 JOIN_STATE = Topic(
     "leadstream-join-changelog",
     key="page:psid",
-    schema=None,
+    schema="join-state",
     producer="streams (join)",
     consumers="streams (join)",
     description="The join's state by person; internal, named as Faust names changelogs.",

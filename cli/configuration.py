@@ -1,0 +1,162 @@
+"""`pages.yaml` and `followups.yaml` as Pages and Rules; a fault names file, line and key."""
+
+import re
+from collections.abc import Mapping
+from typing import cast
+
+from leads.pages import JOIN_WAIT, Page, Pages
+from leads.records import Button, FollowUpMessage, QuickReply
+from leads.rules import EVERY_CANCELLATION, PLACEHOLDER, AnswerCondition, Cancellation, Rule, WaitFor
+from messenger import limits
+from messenger.events import AppId, LeadOutcome, PageId
+from runtime.settings import Settings
+from runtime.yaml_file import Value, read_yaml
+
+_PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions")
+_RULE_KEYS = ("name", "when", "wait_for", "after", "cancel_on", "send")
+
+
+def load_pages(settings: Settings, environ: Mapping[str, str]) -> Pages:
+    """The Pages of `settings.pages`; without the file, every Page has the defaults and no token."""
+    default_target_app = AppId(settings.app_id) if settings.app_id else None
+    if not settings.pages.exists():
+        return Pages(default_target_app=default_target_app)
+    pages = read_yaml(settings.pages, environ).required("pages").section()
+    return Pages(
+        (_page(PageId(page_id), value, default_target_app) for page_id, value in pages.items()),
+        default_target_app=default_target_app,
+    )
+
+
+def _page(page_id: PageId, value: Value, default_target_app: AppId | None) -> Page:
+    given = value.section(*_PAGE_KEYS)
+    return Page(
+        page_id,
+        access_token=given["access_token"].text() if "access_token" in given else "",
+        target_app=AppId(given["target_app"].text()) if "target_app" in given else default_target_app,
+        join_wait=given["join_wait"].duration() if "join_wait" in given else JOIN_WAIT,
+        thread_control=given["thread_control"].duration()
+        if "thread_control" in given
+        else limits.THREAD_CONTROL_DEFAULT,
+        also=tuple(PageId(one.text()) for one in given["also"].items()) if "also" in given else (),
+        questions=tuple(one.text() for one in given["questions"].items()) if "questions" in given else (),
+    )
+
+
+def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The follow-up rules of `settings.followups`; without the file there are none."""
+    if not settings.followups.exists():
+        return ()
+    rules: dict[str, Rule] = {}
+    for value in read_yaml(settings.followups, environ).required("rules").items():
+        rule = _rule(value)
+        if rule.name in rules:
+            raise value.fault(f"a rule named {rule.name!r} stands above")
+        rules[rule.name] = rule
+    return tuple(rules.values())
+
+
+def _rule(value: Value) -> Rule:
+    given = value.section(*_RULE_KEYS)
+    for key in ("name", "send"):
+        if key not in given:
+            raise value.fault(f"the rule has no {key!r}")
+    when = given["when"].section("outcome", "page", "ad", "answers") if "when" in given else {}
+    cancel_on = given["cancel_on"].items() if "cancel_on" in given else None
+    return Rule(
+        name=given["name"].text(),
+        outcome=cast(LeadOutcome, when["outcome"].one_of("complete", "incomplete")) if "outcome" in when else None,
+        pages=_texts(when.get("page")),
+        ads=_texts(when.get("ad")),
+        answers=tuple(_condition(question, one) for question, one in when["answers"].section().items())
+        if "answers" in when
+        else (),
+        wait_for=cast(WaitFor, given["wait_for"].one_of("answers", "handover")) if "wait_for" in given else None,
+        **({"after": given["after"].duration()} if "after" in given else {}),
+        cancel_on=frozenset(
+            EVERY_CANCELLATION
+            if cancel_on is None
+            else (cast(Cancellation, one.one_of(*EVERY_CANCELLATION)) for one in cancel_on)
+        ),
+        send=_message(given["send"]),
+    )
+
+
+def _texts(value: Value | None) -> frozenset[str] | None:
+    """One text or a list of them."""
+    if value is None:
+        return None
+    try:
+        return frozenset(one.text() for one in value.items())
+    except ValueError:
+        return frozenset([value.text()])
+
+
+def _condition(question: str, value: Value) -> AnswerCondition:
+    given = value.section("equals", "contains", "regex")
+    if not given:
+        raise value.fault("one of equals, contains, regex is wanted here")
+    try:
+        pattern = re.compile(given["regex"].text()) if "regex" in given else None
+    except re.error as fault:
+        raise given["regex"].fault(f"not a regular expression: {fault}") from None
+    return AnswerCondition(
+        question,
+        equals=given["equals"].text() if "equals" in given else None,
+        contains=given["contains"].text() if "contains" in given else None,
+        regex=pattern,
+    )
+
+
+def _message(value: Value) -> FollowUpMessage:
+    given = value.section("text", "quick_replies", "buttons")
+    if "text" not in given:
+        raise value.fault("the message has no 'text'")
+    replies = tuple(_quick_reply(one) for one in given["quick_replies"].items()) if "quick_replies" in given else ()
+    buttons = tuple(_button(one) for one in given["buttons"].items()) if "buttons" in given else ()
+    if replies and buttons:
+        raise given["buttons"].fault("a message has quick_replies or buttons, not both")
+    _limit(given["quick_replies"] if replies else value, "quick replies", len(replies), limits.QUICK_REPLIES_MAX)
+    _limit(given["buttons"] if buttons else value, "buttons", len(buttons), limits.BUTTONS_MAX)
+    longest = limits.BUTTON_TEMPLATE_TEXT_MAX if buttons else limits.TEXT_MAX_UTF16_UNITS
+    if set("{}") & set(PLACEHOLDER.sub("", given["text"].text())):
+        raise given["text"].fault(
+            "placeholders are {answers[a question]}, {ad.ad_title}, {page_id}, each with |default"
+        )
+    _limit(given["text"], "characters", _utf16_units(given["text"].text()), longest)
+    return FollowUpMessage(given["text"].text(), replies, buttons)
+
+
+def _quick_reply(value: Value) -> QuickReply:
+    given = value.section("title", "payload")
+    title = _required(value, given, "title", limits.QUICK_REPLY_TITLE_MAX)
+    payload = given["payload"].text() if "payload" in given else title
+    _limit(value, "characters of payload", len(payload), limits.QUICK_REPLY_PAYLOAD_MAX)
+    return QuickReply(title, payload)
+
+
+def _button(value: Value) -> Button:
+    given = value.section("title", "url", "payload")
+    title = _required(value, given, "title", limits.BUTTON_TITLE_MAX)
+    if ("url" in given) == ("payload" in given):
+        raise value.fault("a button has either a url or a payload")
+    if "url" in given:
+        return Button("web_url", title, url=given["url"].text())
+    return Button("postback", title, payload=_required(value, given, "payload", limits.POSTBACK_PAYLOAD_MAX))
+
+
+def _required(value: Value, given: dict[str, Value], key: str, longest: int) -> str:
+    if key not in given:
+        raise value.fault(f"{key!r} is missing")
+    text = given[key].text()
+    _limit(given[key], "characters", len(text), longest)
+    return text
+
+
+def _limit(value: Value, what: str, count: int, most: int) -> None:
+    if count > most:
+        raise value.fault(f"{count} {what}; Meta takes {most} at the most")
+
+
+def _utf16_units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2

@@ -1,0 +1,19 @@
+"""Deterministic ids: the same history gives the same ids."""
+
+from uuid import UUID, uuid5
+
+from leads.records import LeadId
+from messenger.events import PageId, Psid
+
+# For ever: another namespace would give every lead of the past another id.
+_NAMESPACE = UUID("6f0f7b0e-4a52-5f5e-9a5c-2f6f1f1d9c11")
+
+
+def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
+    """The id of the lead that this signal opened."""
+    return LeadId(str(uuid5(_NAMESPACE, f"lead:{page_id}:{psid}:{opening_event_id}")))
+
+
+def command_id(lead: LeadId, rule: str, step: int) -> str:
+    """The id of the one command that this step of a rule may give for a lead."""
+    return str(uuid5(_NAMESPACE, f"command:{lead}:{rule}:{step}"))

@@ -1,0 +1,235 @@
+"""The join: `advance(person, event)` folds one event into a person's state, `elapse` lets time pass.
+
+Events come in the order of receipt. A deadline up to the time of receipt fires before the event, and what it gives
+carries the deadline; so the same log gives the same revisions however fast it is read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from leads import followup
+from leads.followup import Rules
+from leads.pages import Page
+from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
+from leads.person import SEEN_EVENTS, STATE_TTL, LeadState, Person, Scheduled
+from leads.records import FetchTranscript, Lead, LeadId, SendFollowUp
+from leads.rules import Cancellation
+from leads.window import control_expires_at
+from messenger.events import (
+    AppId,
+    EchoReceived,
+    Event,
+    HandoverReceived,
+    LeadReferralReceived,
+    MessageReceived,
+    PlatformEvent,
+    PostbackReceived,
+    ReactionReceived,
+    SummaryReceived,
+    ThreadControlRequested,
+    ThreadControlTaken,
+    TranscriptFetched,
+)
+from messenger.limits import LEADGEN_APP_ID, THREAD_CONTROL_DEFAULT
+
+Output = Lead | SendFollowUp | FetchTranscript
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one event did: the new state, what to publish in this order, and why the event was of no use, if so."""
+
+    person: Person
+    outputs: tuple[Output, ...] = ()
+    ignored: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decided for the person's Page."""
+
+    page: Page
+    rules: Rules
+
+
+def advance(person: Person, event: PlatformEvent, policy: Policy) -> Step:
+    """Fold one event in; it must not have been received before any that was folded in already."""
+    elapsed = elapse(person, event.received_at, policy)
+    step = _apply(replace(elapsed.person, touched_at=event.received_at), event, policy)
+    return Step(step.person, elapsed.outputs + step.outputs, step.ignored)
+
+
+def elapse(person: Person, until: datetime, policy: Policy) -> Step:
+    """Fire every deadline up to `until`, in the order of the deadlines, and forget what is too old to matter."""
+    outputs: tuple[Output, ...] = ()
+    while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
+        step = _fire(person, moment, policy)
+        person, outputs = step.person, outputs + step.outputs
+    return Step(_without_the_old(person, until), outputs)
+
+
+def _without_the_old(person: Person, until: datetime) -> Person:
+    if not person.deadlines and person.forget_at <= until:
+        return Person(
+            page_id=person.page_id,
+            psid=person.psid,
+            mark=person.mark,
+            marks=person.marks,
+            waiting=person.waiting,
+            touched_at=person.touched_at,
+        )
+    kept = tuple(one for one in person.leads if not one.lead.closed or one.lead.updated_at + STATE_TTL > until)
+    return person if len(kept) == len(person.leads) else replace(person, leads=kept)
+
+
+def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
+    closing = next((one for one in person.leads if not one.lead.closed and one.closes_at == moment), None)
+    if closing is not None:
+        return _publish(person, revise(closing, person, policy.page, at=moment, closing="join_wait"), policy)
+    scheduled: Scheduled = min(
+        (one for one in person.scheduled if one.due_at == moment), key=lambda one: (one.lead_id, one.rule)
+    )
+    person, commands = followup.due(person, scheduled, policy.rules)
+    return Step(person, commands)
+
+
+def _apply(person: Person, event: PlatformEvent, policy: Policy) -> Step:
+    handle = _HANDLERS.get(type(event))
+    return handle(person, event, policy) if handle else Step(person, ignored="says_nothing_of_leads")
+
+
+def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Step:
+    if not _is_ours(event.new_owner_app_id, policy.page):
+        lost = _on_control_lost(person, event, event.new_owner_app_id, policy)
+        return replace(lost, ignored="not_ours")
+    lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
+    owned = _with_owner(person, event, event.new_owner_app_id, control_expires_at(event.event_at, lasts))
+    if not is_lead_signal(event):
+        return Step(owned, ignored="not_a_lead_flow")
+    step = _on_signal(owned, event, policy)
+    # A late duplicate says nothing new about who has the thread.
+    return step if step.ignored is None else Step(person, ignored=step.ignored)
+
+
+def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
+    if _is_ours(event.new_owner_app_id, policy.page):
+        expires_at = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
+        return Step(_with_owner(person, event, event.new_owner_app_id, expires_at))
+    return _on_control_lost(person, event, event.new_owner_app_id, policy)
+
+
+def _on_thread_control_requested(
+    person: Person,
+    event: ThreadControlRequested,
+    policy: Policy,  # noqa: ARG001 - one shape for all handlers
+) -> Step:
+    # Any routing action resets thread control to one day; see limits.py for the page.
+    reset = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
+    current = person.thread_control_expires_at
+    return Step(replace(person, thread_control_expires_at=min(current, reset) if current else None))
+
+
+def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: Policy) -> Step:
+    person, commands = _cancel(_with_owner(person, event, owner, None), "control_lost", event, policy)
+    return Step(person, commands)
+
+
+def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
+    if any(event.event_id in one.signals for one in person.leads):
+        return Step(person, ignored="duplicate")
+    state = pair(person, event) or open_lead(person, event, policy.page)
+    return _publish(person, add_signal(state, event, person, policy.page), policy)
+
+
+def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> Step:
+    state = person.lead(LeadId(event.lead_id))
+    if state is None or event.event_id in state.signals or not event.answers:
+        return Step(person, ignored="duplicate" if state else "no_such_lead")
+    state = replace(state, transcript_answers=event.answers, signals=(*state.signals, event.event_id))
+    return _publish(person, revise(state, person, policy.page, at=event.received_at), policy)
+
+
+def _on_person_acted(
+    person: Person, event: MessageReceived | PostbackReceived | ReactionReceived, policy: Policy
+) -> Step:
+    if event.event_id in person.seen:
+        return Step(person, ignored="duplicate")
+    person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
+    if isinstance(event, ReactionReceived) and event.action != "react":
+        return Step(person, ignored="reaction_taken_back")
+    acted_at = min(event.event_at, event.received_at)
+    expires_at = person.thread_control_expires_at
+    person = replace(
+        person,
+        last_user_message_at=max(acted_at, person.last_user_message_at or acted_at),
+        # Thread control runs one day from the last user message, or longer where the ad extends it.
+        thread_control_expires_at=max(expires_at, control_expires_at(acted_at, THREAD_CONTROL_DEFAULT))
+        if expires_at
+        else None,
+    )
+    person, commands = _cancel(person, "reply", event, policy)
+    return Step(person, commands)
+
+
+def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
+    if event.event_id in person.seen:
+        return Step(person, ignored="duplicate")
+    person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
+    if event.app_id == LEADGEN_APP_ID or (event.app_id is not None and _is_ours(event.app_id, policy.page)):
+        return Step(person, ignored="own_echo")
+    person, commands = _cancel(person, "human", event, policy)
+    return Step(person, commands)
+
+
+def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
+    """The revision, the follow-ups that it sets going, and the transcript that a close without answers asks for."""
+    lead, before = state.lead, person.lead(state.lead.lead_id)
+    closes = lead.closed and not (before and before.lead.closed)
+    outputs: tuple[Output, ...] = (lead,)
+    if closes and lead.outcome == "complete" and not lead.answers:
+        outputs += (_transcript_of(lead),)
+    person, commands = followup.plan(person.with_lead(state), state, policy.rules, lead.updated_at)
+    return Step(person, outputs + commands)
+
+
+def _transcript_of(lead: Lead) -> FetchTranscript:
+    return FetchTranscript(
+        lead_id=lead.lead_id,
+        page_id=lead.page_id,
+        psid=lead.psid,
+        requested_at=lead.updated_at,
+        lead_at=flow_ended_at(lead),
+    )
+
+
+def _cancel(
+    person: Person, reason: Cancellation, event: Event, policy: Policy
+) -> tuple[Person, tuple[SendFollowUp, ...]]:
+    return followup.cancel(person, reason, policy.rules, event.event_at, event.received_at)
+
+
+def _is_ours(app_id: AppId | None, page: Page) -> bool:
+    return app_id is not None and page.target_app in (None, app_id)
+
+
+def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: datetime | None) -> Person:
+    # A retry can bring a routing event of the past; what Meta stamped last says who has the thread.
+    if person.routed_at is not None and event.event_at < person.routed_at:
+        return person
+    return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=event.event_at)
+
+
+_HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
+    HandoverReceived: _on_handover,
+    ThreadControlTaken: _on_thread_control_taken,
+    ThreadControlRequested: _on_thread_control_requested,
+    LeadReferralReceived: _on_signal,
+    SummaryReceived: _on_signal,
+    MessageReceived: _on_person_acted,
+    PostbackReceived: _on_person_acted,
+    ReactionReceived: _on_person_acted,
+    EchoReceived: _on_echo,
+    TranscriptFetched: _on_transcript,
+}

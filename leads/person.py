@@ -1,0 +1,98 @@
+"""The join's state of one person on one Page."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from leads.records import Lead, LeadId
+from messenger.events import Answer, AppId, PageId, PlatformEvent, Psid
+
+STATE_TTL = timedelta(days=30)
+MILLISECOND = timedelta(milliseconds=1)
+SEEN_EVENTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class LeadState:
+    """A lead with what its record does not show: the signals it was made from, and what the rules did about it."""
+
+    lead: Lead
+    signals: tuple[str, ...]
+    closes_at: datetime
+    referral_answers: tuple[Answer, ...] = ()
+    transcript_answers: tuple[Answer, ...] = ()
+    planned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A follow-up that a rule has set going and that is not due yet."""
+
+    lead_id: LeadId
+    rule: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The newest item of one raw partition that was folded into a person."""
+
+    topic: str
+    partition: int
+    offset: int
+    item: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Everything that the join remembers of one person.
+
+    `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
+    a record that the splitter wrote twice counts once. `waiting` are events whose turn has not come: another raw
+    partition may still bring something received before them.
+    """
+
+    page_id: PageId
+    psid: Psid
+    mark: int = -1
+    marks: tuple[Mark, ...] = ()
+    waiting: tuple[PlatformEvent, ...] = ()
+    seen: tuple[str, ...] = ()
+    leads: tuple[LeadState, ...] = ()
+    scheduled: tuple[Scheduled, ...] = ()
+    last_user_message_at: datetime | None = None
+    thread_owner_app_id: AppId | None = None
+    thread_control_expires_at: datetime | None = None
+    routed_at: datetime | None = None
+    touched_at: datetime
+
+    def with_lead(self, state: LeadState) -> "Person":
+        """The person with this lead put in the place of its former self, or added as the newest."""
+        index = next((i for i, one in enumerate(self.leads) if one.lead.lead_id == state.lead.lead_id), None)
+        if index is None:
+            return replace(self, leads=(*self.leads, state))
+        return replace(self, leads=(*self.leads[:index], state, *self.leads[index + 1 :]))
+
+    def lead(self, lead_id: LeadId) -> LeadState | None:
+        return next((one for one in self.leads if one.lead.lead_id == lead_id), None)
+
+    @property
+    def deadlines(self) -> tuple[datetime, ...]:
+        """The closings of open leads and the due times of follow-ups."""
+        closings = tuple(one.closes_at for one in self.leads if not one.lead.closed)
+        return closings + tuple(one.due_at for one in self.scheduled)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waited for."""
+        return not self.waiting and not self.deadlines
+
+    @property
+    def forget_at(self) -> datetime:
+        """When an idle person is of no more use, unless something new comes."""
+        return self.touched_at + STATE_TTL
+
+    @property
+    def wake_at(self) -> datetime:
+        """The first time of the join's clock at which this person changes; a waiting event needs it to have passed."""
+        turns = (event.received_at + MILLISECOND for event in self.waiting)
+        return self.forget_at if self.is_idle else min([*self.deadlines, *turns])

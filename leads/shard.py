@@ -1,0 +1,128 @@
+"""A partition's share of the join: puts events into the order of receipt, and wakes people when their time comes.
+
+A person's events can come through two raw partitions (a webhook about several people is keyed by its Page), and two
+splitters are never equally far. So an event waits until every raw partition's progress has passed its time of receipt;
+that least progress is the join's clock.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from leads.join import Output, Policy, Step, advance, elapse
+from leads.person import Mark, Person
+from messenger.events import PageId, PlatformEvent, Progress, person_key
+
+People = MutableMapping[str, Person]
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Fold:
+    """What a run of records gave: outputs in order, the people that changed, and why the rest was not used."""
+
+    outputs: list[Output] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    ignored: list[str] = field(default_factory=list)
+
+
+class Shard:
+    """Folds the records of one partition of `messenger-events` into `people`, the state of that partition by key."""
+
+    def __init__(self, people: People, policy_of: Callable[[PageId], Policy], *, raw_partitions: int) -> None:
+        self._people, self._policy_of = people, policy_of
+        self._progress: dict[int, datetime] = {}
+        self._raw_partitions = raw_partitions
+        self._wake: list[tuple[datetime, str]] = []
+        self._wakes_at: dict[str, datetime] = {}
+        for key, person in people.items():
+            self._wake_later(key, person)
+
+    @property
+    def clock(self) -> datetime | None:
+        """Everything received before this is in; None until every raw partition has reported."""
+        return min(self._progress.values()) if len(self._progress) == self._raw_partitions else None
+
+    def fold(self, records: Iterable[tuple[int, PlatformEvent | Progress | None]]) -> Fold:
+        """Take records with their offsets; None is a kind that this version does not know."""
+        done = Fold()
+        for offset, event in records:
+            if isinstance(event, Progress):
+                self._pass_time(event, done)
+            elif event is None or event.psid is None:
+                done.ignored.append("unknown_kind" if event is None else "of_a_page")
+            else:
+                self._take_in(offset, event, done)
+        return done
+
+    def _take_in(self, offset: int, event: PlatformEvent, done: Fold) -> None:
+        assert event.psid is not None, "the caller keeps Page events out"
+        key = person_key(event.page_id, event.psid)
+        person = self._people.get(key) or Person(page_id=event.page_id, psid=event.psid, touched_at=event.received_at)
+        if offset <= person.mark:
+            return
+        if _is_folded(person, event):
+            done.ignored.append("written_twice")
+            return
+        self._keep(key, replace(person, mark=offset, waiting=(*person.waiting, event)), done)
+
+    def _pass_time(self, progress: Progress, done: Fold) -> None:
+        for partition, time in progress.received_until:
+            self._progress[partition] = max(time, self._progress.get(partition, time))
+        clock = self.clock
+        while clock is not None and self._wake and self._wake[0][0] <= clock:
+            moment, key = heapq.heappop(self._wake)
+            if self._wakes_at.get(key) == moment:
+                del self._wakes_at[key]
+                self._advance(key, self._people[key], clock, done)
+
+    def _advance(self, key: str, person: Person, clock: datetime, done: Fold) -> None:
+        policy = self._policy_of(person.page_id)
+        for event in sorted((one for one in person.waiting if one.received_at < clock), key=_order):
+            person = self._collect(advance(_folded(person, event), event, policy), done)
+        person = self._collect(elapse(person, clock, policy), done)
+        if person.is_idle and person.forget_at <= clock:
+            del self._people[key]
+            done.changed.add(key)
+        else:
+            self._keep(key, person, done)
+
+    @staticmethod
+    def _collect(step: Step, done: Fold) -> Person:
+        done.outputs.extend(step.outputs)
+        if step.ignored:
+            done.ignored.append(step.ignored)
+        return step.person
+
+    def _keep(self, key: str, person: Person, done: Fold) -> None:
+        self._people[key] = person
+        done.changed.add(key)
+        self._wake_later(key, person)
+
+    def _wake_later(self, key: str, person: Person) -> None:
+        moment = person.wake_at
+        if moment < self._wakes_at.get(key, _NEVER):
+            self._wakes_at[key] = moment
+            heapq.heappush(self._wake, (moment, key))
+
+
+def _order(event: PlatformEvent) -> tuple[datetime, str, int, int, int]:
+    origin = event.origin
+    return event.received_at, origin.topic, origin.partition, origin.offset, origin.item
+
+
+def _is_folded(person: Person, event: PlatformEvent) -> bool:
+    origin = event.origin
+    mark = next((one for one in person.marks if (one.topic, one.partition) == (origin.topic, origin.partition)), None)
+    if mark is not None and (origin.offset, origin.item) <= (mark.offset, mark.item):
+        return True
+    return any(one.origin == origin for one in person.waiting)
+
+
+def _folded(person: Person, event: PlatformEvent) -> Person:
+    origin = event.origin
+    others = tuple(one for one in person.marks if (one.topic, one.partition) != (origin.topic, origin.partition))
+    mark = Mark(origin.topic, origin.partition, origin.offset, origin.item)
+    waiting = tuple(one for one in person.waiting if one.origin != origin)
+    return replace(person, marks=(*others, mark), waiting=waiting)

@@ -1,0 +1,62 @@
+"""The join's state of a person ↔ Avro bytes, with its leads and events in their own wire format."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from leads.person import LeadState, Mark, Person, Scheduled
+from messenger.events import Answer
+from schemas.codec import Codec, event_codec, lead_codec
+
+
+def person_codec() -> Codec[Person]:
+    """The codec of `leadstream-join-changelog`."""
+    leads, events = lead_codec(), event_codec()
+
+    def lead_to_plain(state: LeadState) -> dict[str, Any]:
+        return {
+            "lead": leads.encode(state.lead),
+            "signals": list(state.signals),
+            "closes_at": state.closes_at,
+            "referral_answers": [_flat(one) for one in state.referral_answers],
+            "transcript_answers": [_flat(one) for one in state.transcript_answers],
+            "planned": list(state.planned),
+        }
+
+    def lead_from_plain(values: Mapping[str, Any]) -> LeadState:
+        return LeadState(
+            lead=leads.decode(values["lead"]),
+            signals=tuple(values["signals"]),
+            closes_at=values["closes_at"],
+            referral_answers=tuple(Answer(**one) for one in values["referral_answers"]),
+            transcript_answers=tuple(Answer(**one) for one in values["transcript_answers"]),
+            planned=tuple(values["planned"]),
+        )
+
+    def to_plain(person: Person) -> dict[str, Any]:
+        return {
+            **_flat(person),
+            "marks": [_flat(one) for one in person.marks],
+            "waiting": [events.encode(one) for one in person.waiting],
+            "seen": list(person.seen),
+            "leads": [lead_to_plain(one) for one in person.leads],
+            "scheduled": [_flat(one) for one in person.scheduled],
+        }
+
+    def from_plain(values: Mapping[str, Any]) -> Person:
+        return Person(
+            **{
+                **values,
+                "marks": tuple(Mark(**one) for one in values["marks"]),
+                "waiting": tuple(events.decode(one) for one in values["waiting"]),
+                "seen": tuple(values["seen"]),
+                "leads": tuple(lead_from_plain(one) for one in values["leads"]),
+                "scheduled": tuple(Scheduled(**one) for one in values["scheduled"]),
+            }
+        )
+
+    return Codec("join-state", to_plain, from_plain)
+
+
+def _flat(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}

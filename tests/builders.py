@@ -1,0 +1,163 @@
+"""One line to a valid event, lead or command: tests say only what they are about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from leads.records import Lead, LeadId
+from messenger.events import (
+    Ad,
+    Answer,
+    AppId,
+    EchoReceived,
+    HandoverReceived,
+    LeadOutcome,
+    LeadReferralReceived,
+    MessageReceived,
+    Origin,
+    PageId,
+    Psid,
+    SummaryReceived,
+    ThreadControlTaken,
+)
+from messenger.limits import LEADGEN_APP_ID
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+PAGE = PageId("542998526103632")
+PERSON = Psid("5794982867201265")
+TARGET_APP = AppId("2262510160704936")
+INBOX = AppId("263902037430900")
+CITY = Answer("What city is your store located?", "Menlo Park")
+RESELLER = Answer("Are you interested in becoming a reseller?", "Yes")
+SUMMARY_TEXT = f"Lead summary:\n{RESELLER.question}: {RESELLER.answer}\n{CITY.question}: {CITY.answer}"
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+
+_offsets = count()
+
+
+def an_origin(offset: int | None = None, partition: int = 0) -> Origin:
+    return Origin("messenger-webhooks", partition, next(_offsets) if offset is None else offset)
+
+
+def a_handover(
+    at: datetime = NOON,
+    *,
+    received_at: datetime | None = None,
+    outcome: LeadOutcome = "complete",
+    metadata: str | None = None,
+    previous: AppId | None = LEADGEN_APP_ID,
+    new: AppId | None = TARGET_APP,
+    origin: Origin | None = None,
+) -> HandoverReceived:
+    tag = metadata if metadata is not None else f"messenger_lead_gen_{outcome}"
+    return HandoverReceived(
+        event_id=f"handover:{at.timestamp():.3f}:{previous}:{new}:{tag}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=received_at or at,
+        origin=origin or an_origin(),
+        previous_owner_app_id=previous,
+        new_owner_app_id=new,
+        metadata=tag,
+    )
+
+
+def a_referral(
+    at: datetime = NOON,
+    *,
+    received_at: datetime | None = None,
+    outcome: LeadOutcome = "complete",
+    answers: tuple[Answer, ...] = (RESELLER, CITY),
+    ad_id: str = "120210000000000001",
+    origin: Origin | None = None,
+) -> LeadReferralReceived:
+    return LeadReferralReceived(
+        event_id=f"lead_referral:{at.timestamp():.3f}:{ad_id}:{outcome}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=received_at or at,
+        origin=origin or an_origin(),
+        outcome=outcome,
+        answers=answers,
+        ad=Ad(ad_id, "Spring demo ad", "559200000000001"),
+    )
+
+
+def a_summary(
+    at: datetime = NOON,
+    *,
+    received_at: datetime | None = None,
+    mid: str = "m_SUMMARY1",
+    text: str = SUMMARY_TEXT,
+    origin: Origin | None = None,
+) -> SummaryReceived:
+    return SummaryReceived(
+        event_id=f"summary:{mid}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=received_at or at,
+        origin=origin or an_origin(),
+        mid=mid,
+        text=text,
+        outcome="complete",
+    )
+
+
+def a_message(at: datetime = NOON, *, received_at: datetime | None = None, mid: str = "m_1") -> MessageReceived:
+    return MessageReceived(
+        event_id=f"message:{mid}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=received_at or at,
+        origin=an_origin(),
+        mid=mid,
+        text="hello",
+    )
+
+
+def an_echo(at: datetime = NOON, *, app_id: AppId | None = INBOX, mid: str = "m_out_1") -> EchoReceived:
+    return EchoReceived(
+        event_id=f"echo:{mid}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=at,
+        origin=an_origin(),
+        mid=mid,
+        app_id=app_id,
+    )
+
+
+def a_take(at: datetime = NOON, *, by: AppId = INBOX) -> ThreadControlTaken:
+    return ThreadControlTaken(
+        event_id=f"thread_control_taken:{at.timestamp():.3f}:{by}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=at,
+        origin=an_origin(),
+        previous_owner_app_id=TARGET_APP,
+        new_owner_app_id=by,
+    )
+
+
+def a_lead(**values: object) -> Lead:
+    lead = Lead(
+        lead_id=LeadId("8d6c0c1e-0000-5000-8000-000000000001"),
+        revision=1,
+        page_id=PAGE,
+        psid=PERSON,
+        outcome="complete",
+        answers=(RESELLER, CITY),
+        answers_source="referral",
+        handover_at=NOON,
+        first_seen_at=NOON,
+        updated_at=NOON,
+        messaging_window_closes_at=NOON + timedelta(hours=24),
+    )
+    return replace(lead, **values)  # type: ignore[arg-type]

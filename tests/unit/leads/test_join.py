@@ -1,0 +1,367 @@
+"""The join's cases: which signals make which leads, and what time and other events do to them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from leads.join import Output, Policy, advance, elapse
+from leads.pages import Page
+from leads.person import Person
+from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
+from leads.rules import Rule
+from messenger.events import AppId, PlatformEvent, TranscriptFetched
+from tests.builders import (
+    CITY,
+    INBOX,
+    MINUTE,
+    NOON,
+    PAGE,
+    PERSON,
+    RESELLER,
+    SECOND,
+    SUMMARY_TEXT,
+    TARGET_APP,
+    a_handover,
+    a_message,
+    a_referral,
+    a_summary,
+    a_take,
+    an_echo,
+    an_origin,
+)
+
+POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
+THANKS = Rule(name="thanks", outcome="complete", wait_for="answers", send=FollowUpMessage("Thanks!"))
+LATER = Rule(name="later", outcome="complete", after=10 * MINUTE, send=FollowUpMessage("Still there?"))
+
+
+def fold(*events: PlatformEvent, policy: Policy = POLICY) -> tuple[Person, list[Output]]:
+    """The person and all outputs after these events, in the order given."""
+    person = Person(page_id=PAGE, psid=PERSON, touched_at=NOON)
+    outputs: list[Output] = []
+    for event in events:
+        step = advance(person, event, policy)
+        person = step.person
+        outputs += step.outputs
+    return person, outputs
+
+
+def leads_of(outputs: Sequence[Output]) -> list[Lead]:
+    return [one for one in outputs if isinstance(one, Lead)]
+
+
+def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
+    return [one for one in outputs if isinstance(one, SendFollowUp)]
+
+
+def test_first_signal_of_a_lead_is_revision_one_at_once() -> None:
+    _, outputs = fold(a_handover())
+
+    (lead,) = leads_of(outputs)
+    assert (lead.revision, lead.outcome, lead.answers_source, lead.closed) == (1, "complete", "none", False)
+
+
+def test_each_signal_adds_a_revision_and_the_last_closes_the_lead() -> None:
+    _, outputs = fold(a_handover(), a_referral(NOON + SECOND), a_summary(NOON + 2 * SECOND))
+
+    leads = leads_of(outputs)
+    assert [one.revision for one in leads] == [1, 2, 3]
+    assert len({one.lead_id for one in leads}) == 1
+    assert [one.closed for one in leads] == [False, False, True]
+    assert leads[-1].close_reason == "all_signals"
+    assert leads[-1].answers == (RESELLER, CITY)
+    assert leads[-1].answers_source == "referral"
+    assert len(leads[-1].origins) == 3
+
+
+def test_incomplete_lead_closes_without_a_summary() -> None:
+    _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + SECOND, outcome="incomplete"))
+
+    assert leads_of(outputs)[-1].close_reason == "all_signals"
+
+
+@pytest.mark.parametrize(
+    ("previous", "metadata"),
+    [("413038776280800", "messenger_lead_gen_incomplete"), ("413038776280800", "free text"), (None, None)],
+    ids=["tagged", "stop keyword: no lead metadata", "tag alone, from an idle thread"],
+)
+def test_flow_that_was_not_finished_is_an_incomplete_lead(previous: str | None, metadata: str | None) -> None:
+    tag = metadata or "messenger_lead_gen_incomplete"
+    _, outputs = fold(a_handover(previous=AppId(previous) if previous else None, metadata=tag))
+
+    assert [one.outcome for one in leads_of(outputs)] == ["incomplete"]
+
+
+def test_duplicate_adds_nothing_and_publishes_nothing() -> None:
+    once: list[PlatformEvent] = [a_handover(), a_summary(NOON + SECOND)]
+    again: list[PlatformEvent] = [a_handover(NOON, received_at=NOON + MINUTE), a_summary(NOON + 2 * MINUTE)]
+
+    _, outputs = fold(*once, *again)
+
+    assert [one.revision for one in leads_of(outputs)] == [1, 2]
+
+
+def test_handover_to_another_app_is_not_ours() -> None:
+    person, outputs = fold(a_handover(new=AppId("1")))
+
+    assert outputs == []
+    assert person.thread_owner_app_id == "1"
+
+
+def test_pass_between_other_apps_makes_no_lead() -> None:
+    person, outputs = fold(a_handover(previous=INBOX, metadata="free text"))
+
+    assert outputs == []
+    assert person.thread_owner_app_id == TARGET_APP
+
+
+def test_second_handover_starts_a_second_lead_and_signals_go_to_the_nearest() -> None:
+    second = NOON + 3 * MINUTE
+    events: list[PlatformEvent] = [
+        a_handover(NOON),
+        a_handover(second),
+        a_summary(NOON + SECOND, received_at=second + SECOND, mid="m_1", text="Lead summary:\nQ?: first"),
+        a_summary(second + SECOND, received_at=second + 2 * SECOND, mid="m_2", text="Lead summary:\nQ?: second"),
+    ]
+
+    _, outputs = fold(*events)
+
+    newest = {one.lead_id: one for one in leads_of(outputs)}
+    assert [[a.answer for a in one.answers] for one in newest.values()] == [["first"], ["second"]]
+
+
+def test_new_ad_starts_a_second_lead() -> None:
+    _, outputs = fold(a_referral(NOON), a_referral(NOON + MINUTE, ad_id="120210000000000002"))
+
+    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+
+
+def test_same_ad_twice_is_two_leads() -> None:
+    _, outputs = fold(a_referral(NOON), a_referral(NOON + MINUTE))
+
+    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+
+
+def test_outcomes_do_not_mix() -> None:
+    _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + MINUTE, outcome="complete"))
+
+    assert [one.outcome for one in leads_of(outputs)] == ["incomplete", "complete"]
+    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+
+
+def test_signal_of_a_later_flow_does_not_fill_an_open_lead() -> None:
+    _, outputs = fold(a_handover(NOON), a_referral(NOON + 10 * MINUTE))
+
+    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+
+
+def test_stale_stamps_are_paired_by_receipt() -> None:
+    """Meta's own two samples are ten days apart by their stamps; posted together they are one lead."""
+    years_ago = NOON - timedelta(days=1000)
+    events: list[PlatformEvent] = [
+        a_handover(years_ago, received_at=NOON),
+        a_summary(years_ago - timedelta(days=10), received_at=NOON + SECOND),
+    ]
+
+    _, outputs = fold(*events)
+
+    assert [one.revision for one in leads_of(outputs)] == [1, 2]
+    assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
+    assert leads_of(outputs)[-1].messaging_window_closes_at == years_ago + timedelta(hours=24)
+
+
+def test_lead_closes_at_its_deadline_not_at_the_moment_of_firing() -> None:
+    person, _ = fold(a_handover())
+
+    step = elapse(person, NOON + timedelta(hours=5), POLICY)
+
+    (lead,) = leads_of(step.outputs)
+    assert (lead.updated_at, lead.closed, lead.close_reason) == (NOON + 15 * MINUTE, True, "join_wait")
+
+
+def test_deadline_fires_before_an_event_received_at_it() -> None:
+    _, outputs = fold(a_handover(), a_summary(NOON + MINUTE, received_at=NOON + 15 * MINUTE))
+
+    assert [one.closed for one in leads_of(outputs)] == [False, True, True]
+    assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
+
+
+def test_late_signal_upgrades_a_closed_lead() -> None:
+    late = a_referral(NOON + SECOND, received_at=NOON + timedelta(hours=30))
+
+    _, outputs = fold(a_handover(), late)
+
+    newest = leads_of(outputs)[-1]
+    assert (newest.revision, newest.closed, newest.close_reason) == (3, True, "join_wait")
+    assert newest.answers_source == "referral"
+
+
+def test_complete_lead_that_closes_without_answers_asks_for_a_transcript_once() -> None:
+    person, _ = fold(a_handover())
+
+    outputs = elapse(person, NOON + timedelta(hours=5), POLICY).outputs
+
+    assert [type(one) for one in outputs] == [Lead, FetchTranscript]
+
+
+def test_incomplete_lead_asks_for_no_transcript() -> None:
+    person, _ = fold(a_handover(outcome="incomplete"))
+
+    outputs = elapse(person, NOON + timedelta(hours=5), POLICY).outputs
+
+    assert [type(one) for one in outputs] == [Lead]
+
+
+def test_transcript_answers_upgrade_the_lead_and_yield_to_better_sources() -> None:
+    _, outputs = fold(a_handover())
+    lead_id = leads_of(outputs)[0].lead_id
+    fetched = TranscriptFetched(
+        event_id=f"transcript:{lead_id}", page_id=PAGE, psid=PERSON, event_at=NOON, received_at=NOON + MINUTE,
+        origin=an_origin(), lead_id=lead_id, answers=(CITY,),
+    )  # fmt: skip
+
+    _, outputs = fold(
+        [a_handover(), fetched, a_referral(NOON + SECOND, received_at=NOON + 2 * MINUTE, answers=(RESELLER,))]
+    )
+
+    assert [one.answers_source for one in leads_of(outputs)] == ["none", "transcript", "referral"]
+    assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
+
+
+def test_referral_without_answers_does_not_take_the_summary_answers_away() -> None:
+    _, outputs = fold(a_summary(), a_referral(NOON + SECOND, answers=()))
+
+    assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
+    assert leads_of(outputs)[-1].answers_source == "summary"
+
+
+def test_summary_text_is_kept_beside_better_answers() -> None:
+    _, outputs = fold(a_referral(), a_summary(NOON + SECOND))
+
+    assert leads_of(outputs)[-1].summary_text == SUMMARY_TEXT
+
+
+def test_messaging_window_runs_from_the_persons_last_message() -> None:
+    wrote_at = NOON + 30 * SECOND
+    _, outputs = fold(a_handover(), a_message(wrote_at), a_referral(NOON + MINUTE))
+
+    newest = leads_of(outputs)[-1]
+    assert newest.last_user_message_at == wrote_at
+    assert newest.messaging_window_closes_at == wrote_at + timedelta(hours=24)
+
+
+def test_redelivered_message_does_not_lengthen_the_window() -> None:
+    copy = a_message(NOON + timedelta(hours=3), mid="m_1")
+    person, _ = fold(a_handover(), a_message(NOON + SECOND, mid="m_1"), copy)
+
+    assert person.last_user_message_at == NOON + SECOND
+
+
+def test_window_of_an_incomplete_lead_is_taken_shorter_by_a_margin() -> None:
+    _, outputs = fold(a_handover(outcome="incomplete"))
+
+    assert leads_of(outputs)[0].messaging_window_closes_at == NOON + timedelta(hours=23)
+
+
+def test_thread_control_lasts_what_the_page_says_and_any_routing_resets_it() -> None:
+    policy = Policy(Page(PAGE, target_app=TARGET_APP, thread_control=timedelta(days=4)), ())
+    person, outputs = fold(a_handover(), policy=policy)
+    back = a_handover(NOON + MINUTE, previous=INBOX, metadata="back to the bot")
+
+    later = advance(person, back, policy).person
+
+    assert leads_of(outputs)[0].thread_control_expires_at == NOON + timedelta(days=4)
+    assert later.thread_control_expires_at == NOON + MINUTE + timedelta(days=1)
+
+
+def test_late_routing_event_does_not_give_the_thread_back() -> None:
+    person, _ = fold(a_take(NOON + MINUTE), a_handover(NOON, received_at=NOON + 2 * MINUTE))
+
+    assert person.thread_owner_app_id == INBOX
+
+
+def test_rule_that_waits_for_answers_acts_when_they_come() -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+
+    _, outputs = fold(a_handover(), a_summary(NOON + SECOND), policy=policy)
+
+    assert [type(one) for one in outputs] == [Lead, Lead, SendFollowUp]
+    assert commands_of(outputs)[0].not_after == NOON + timedelta(hours=24)
+
+
+def test_rule_that_waits_for_answers_acts_when_the_lead_closes_without() -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+    person, _ = fold(a_handover(), policy=policy)
+
+    outputs = elapse(person, NOON + timedelta(hours=1), policy).outputs
+
+    assert [one.created_at for one in commands_of(outputs)] == [NOON + 15 * MINUTE]
+
+
+def test_rule_acts_once_per_lead() -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+
+    _, outputs = fold(a_handover(), a_summary(NOON + SECOND), a_referral(NOON + 2 * SECOND), policy=policy)
+
+    assert len(commands_of(outputs)) == 1
+
+
+def test_delayed_follow_up_carries_its_due_time() -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    person, outputs = fold(a_handover(), policy=policy)
+
+    (command,) = commands_of(elapse(person, NOON + timedelta(hours=9), policy).outputs)
+
+    assert commands_of(outputs) == []
+    assert command.not_before == NOON + 10 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (a_message(NOON + MINUTE), "reply"),
+        (an_echo(NOON + MINUTE), "human"),
+        (a_take(NOON + MINUTE), "control_lost"),
+    ],
+    ids=["the person wrote", "a human answered", "the Page Inbox took the thread"],
+)
+def test_pending_follow_up_is_cancelled(event: PlatformEvent, reason: str) -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    person, outputs = fold(a_handover(), event, policy=policy)
+
+    later = elapse(person, NOON + timedelta(hours=9), policy)
+
+    assert [one.cancel_reason for one in commands_of(outputs)] == [reason]
+    assert commands_of(later.outputs) == []
+
+
+@pytest.mark.parametrize("app_id", [TARGET_APP, "413038776280800"], ids=["ours", "the Leadgen app"])
+def test_echo_of_our_own_or_the_leadgen_app_cancels_nothing(app_id: str) -> None:
+    policy = Policy(POLICY.page, (LATER,))
+
+    _, outputs = fold(a_handover(), an_echo(NOON + MINUTE, app_id=AppId(app_id)), policy=policy)
+
+    assert commands_of(outputs) == []
+
+
+def test_message_from_before_the_lead_cancels_nothing() -> None:
+    policy = Policy(POLICY.page, (LATER,))
+
+    _, outputs = fold(a_handover(), a_message(NOON - MINUTE, received_at=NOON + MINUTE), policy=policy)
+
+    assert commands_of(outputs) == []
+
+
+def test_idle_person_is_forgotten_after_thirty_days() -> None:
+    person, _ = fold(a_handover())
+
+    later = elapse(person, NOON + timedelta(days=31), POLICY).person
+
+    assert later.leads == ()
+
+
+def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
+    _, outputs = fold(a_handover(), a_handover(NOON, received_at=NOON + timedelta(days=7)))
+
+    assert len({one.lead_id for one in leads_of(outputs)}) == 1
