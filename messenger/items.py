@@ -1,0 +1,337 @@
+"""One messaging item → the platform event it is, the reason to ignore it, or what is wrong with it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal, TypedDict, TypeVar
+
+from messenger import events
+from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
+from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, SUMMARY_PREFIX
+from messenger.values import as_id, as_millis, as_object, as_text, moment
+
+# Why an item is passed over. Each is counted under its name and none is an error.
+IgnoredReason = Literal[
+    # The body is of another product that shares the endpoint, such as Instagram.
+    "not_a_page",
+    # An entry without a single item.
+    "empty_entry",
+    # The item names no person: a visitor of the customer chat plugin (`user_ref`), or nobody.
+    "no_person",
+    # An app became default app or lost that role; no thread changed hands.
+    "app_roles",
+    # The person changed a text that we already have; it opens no window.
+    "message_edit",
+    # Consent to marketing messages, a product of its own.
+    "optin",
+    # Customer feedback template: a form, not a message.
+    "feedback",
+    # Thumb up or down under a message of ours.
+    "response_feedback",
+    # A form filled in inside Messenger; carries a form id and no answers.
+    "in_thread_form",
+    # Account linking, a product of its own.
+    "account_linking",
+    # `leadgen`: an Instant Form lead, another product whose answers are fetched by id.
+    "instant_form_lead",
+    # Another field of the Page, such as `feed`, that came by a subscription we do not need.
+    "other_change",
+    # A kind of item that this version does not know.
+    "unknown_item",
+]
+
+_IGNORED_KEYS: Mapping[str, IgnoredReason] = MappingProxyType(
+    {
+        "app_roles": "app_roles",
+        "message_edit": "message_edit",
+        "optin": "optin",
+        "messaging_feedback": "feedback",
+        "response_feedback": "response_feedback",
+        "form": "in_thread_form",
+        "account_linking": "account_linking",
+    }
+)
+_HOP_OUTCOMES: Mapping[str, LeadOutcome] = MappingProxyType(
+    {LEAD_COMPLETE_METADATA: "complete", LEAD_INCOMPLETE_METADATA: "incomplete"}
+)
+_REFERRAL_OUTCOMES: Mapping[str, LeadOutcome] = MappingProxyType(
+    {"LEAD_COMPLETE": "complete", "LEAD_INCOMPLETE": "incomplete"}
+)
+
+
+class Ignored(Exception):
+    """The item is well, and nothing that we act on."""
+
+    def __init__(self, reason: IgnoredReason) -> None:
+        super().__init__(reason)
+        self.reason: IgnoredReason = reason
+
+
+class Malformed(Exception):
+    """The item claims to be an event that we know, and is not; `reason` quotes nothing of it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A messaging item with what its envelope says of it.
+
+    `sent_at` is the time of the entry. `hops` are the hop contexts that speak for this item alone, `entry_hops` those
+    that it shares with the others of its entry.
+    """
+
+    fields: Mapping[str, Any]
+    page_id: PageId | None
+    psid: Psid | None
+    sent_at: datetime | None
+    received_at: datetime
+    origin: Origin
+    standby: bool
+    hops: tuple[str, ...] = ()
+    entry_hops: tuple[str, ...] = ()
+
+    @property
+    def millis(self) -> int | None:
+        """Meta's own stamp of the item, the only time that two deliveries of it share."""
+        return as_millis(self.fields.get("timestamp"))
+
+
+def read_item(item: Item) -> PlatformEvent:
+    """The event; raises `Ignored` or `Malformed`."""
+    for key, read in _READERS.items():
+        if key in item.fields:
+            content = item.fields[key]
+            if not isinstance(content, dict):
+                raise Malformed(f"{key}: not an object")
+            return read(item, content)
+    for key, reason in _IGNORED_KEYS.items():
+        if key in item.fields:
+            raise Ignored(reason)
+    raise Ignored("unknown_item")
+
+
+class _Facts(TypedDict):
+    page_id: PageId
+    psid: Psid | None
+    event_at: datetime
+    received_at: datetime
+    origin: Origin
+
+
+def _page_facts(item: Item) -> _Facts:
+    if item.page_id is None:
+        raise Malformed("no page id")
+    return {
+        "page_id": item.page_id,
+        "psid": None,
+        # Feedback and delivery items carry no stamp, https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/message-deliveries
+        "event_at": item.sent_at or item.received_at if item.millis is None else moment(item.millis),
+        "received_at": item.received_at,
+        "origin": item.origin,
+    }
+
+
+def _facts(item: Item) -> _Facts:
+    if item.psid is None:
+        raise Ignored("no_person")
+    return {**_page_facts(item), "psid": item.psid}
+
+
+def _event_id(kind: str, *parts: object) -> str:
+    return ":".join((kind, *("-" if part is None else str(part) for part in parts)))
+
+
+def _mid(content: Mapping[str, Any], kind: str) -> str:
+    mid = as_id(content.get("mid"))
+    if mid is None:
+        raise Malformed(f"{kind}: no mid")
+    return mid
+
+
+def _app(content: Mapping[str, Any], name: str) -> AppId | None:
+    app_id = as_id(content.get(name))
+    return None if app_id is None else AppId(app_id)
+
+
+def _message(item: Item, message: Mapping[str, Any]) -> PlatformEvent:
+    facts, mid, text = _facts(item), _mid(message, "message"), as_text(message.get("text"))
+    if is_echo(item.fields):
+        return events.EchoReceived(
+            **facts,
+            event_id=_event_id("echo", mid),
+            mid=mid,
+            app_id=_app(message, "app_id"),
+            metadata=as_text(message.get("metadata")),
+            standby=item.standby,
+        )
+    outcome = _summary_outcome(item, text)
+    if text is not None and outcome is not None:
+        return events.SummaryReceived(**facts, event_id=_event_id("summary", mid), mid=mid, text=text, outcome=outcome)
+    return events.MessageReceived(**facts, event_id=_event_id("message", mid), mid=mid, text=text, standby=item.standby)
+
+
+def is_echo(fields: Mapping[str, Any]) -> bool:
+    """Whether the item is a message that the Page sent."""
+    return as_object(fields.get("message")).get("is_echo") in (True, "true")
+
+
+def _summary_outcome(item: Item, text: str | None) -> LeadOutcome | None:
+    # Only the hop context proves a summary, for anybody can type its first line. The text must look like one as well,
+    # because ordinary messages may pass the same hop; the prefix may be translated, so a list of lines is enough.
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
+    if text is None:
+        return None
+    if text.startswith(SUMMARY_PREFIX):
+        hops = (*item.hops, *item.entry_hops)
+    elif "\n" in text and (":" in text or "\N{FULLWIDTH COLON}" in text):
+        hops = item.hops
+    else:
+        return None
+    return next((_HOP_OUTCOMES[hop] for hop in hops if hop in _HOP_OUTCOMES), None)
+
+
+def _postback(item: Item, postback: Mapping[str, Any]) -> events.PostbackReceived:
+    mid, title, payload = as_id(postback.get("mid")), as_text(postback.get("title")), as_text(postback.get("payload"))
+    key = (item.millis, title, payload) if mid is None else (mid,)
+    return events.PostbackReceived(
+        **_facts(item),
+        event_id=_event_id("postback", *key),
+        mid=mid,
+        title=title,
+        payload=payload,
+        standby=item.standby,
+    )
+
+
+def _reaction(item: Item, reaction: Mapping[str, Any]) -> events.ReactionReceived:
+    facts, mid, action = _facts(item), _mid(reaction, "reaction"), as_text(reaction.get("action"))
+    if action is None:
+        raise Malformed("reaction: no action")
+    return events.ReactionReceived(
+        **facts, event_id=_event_id("reaction", mid, action, item.millis), mid=mid, action=action, standby=item.standby
+    )
+
+
+def _referral(item: Item, referral: Mapping[str, Any]) -> events.LeadReferralReceived | events.ReferralReceived:
+    facts, ad = _facts(item), _ad(referral)
+    outcome = _REFERRAL_OUTCOMES.get(as_text(referral.get("type")) or "")
+    if outcome is None:
+        return events.ReferralReceived(**facts, event_id=_event_id("referral", item.millis, ad.ad_id, ad.ref), ad=ad)
+    return events.LeadReferralReceived(
+        **facts,
+        event_id=_event_id("lead_referral", item.millis, ad.ad_id, outcome),
+        outcome=outcome,
+        answers=_answers(item.fields.get("lead")),
+        ad=ad,
+    )
+
+
+def _ad(referral: Mapping[str, Any]) -> Ad:
+    context = as_object(referral.get("ads_context_data"))
+    return Ad(
+        ad_id=as_id(referral.get("ad_id")),
+        ad_title=as_text(context.get("ad_title")),
+        post_id=as_id(context.get("post_id")),
+        ref=as_text(referral.get("ref")),
+    )
+
+
+def _answers(lead: object) -> tuple[Answer, ...]:
+    # `lead` stands beside `referral`: https://developers.facebook.com/documentation/business-messaging/messenger-platform/discovery/lead-generation-ads-in-messenger
+    if not isinstance(lead, dict | None):
+        raise Malformed("lead: not an object")
+    rows = as_object(lead).get("data")
+    if not isinstance(rows, list | None):
+        raise Malformed("lead.data: not a list")
+    pairs = ((as_id(as_object(row).get("question")), _answer(as_object(row).get("answer"))) for row in rows or ())
+    return tuple(Answer(question, answer) for question, answer in pairs if question is not None and answer is not None)
+
+
+def _answer(value: object) -> str | None:
+    return "" if value == "" else as_id(value)
+
+
+def _handover(item: Item, handover: Mapping[str, Any]) -> events.HandoverReceived:
+    return _owner_change(item, handover, "handover", events.HandoverReceived)
+
+
+def _taken(item: Item, taken: Mapping[str, Any]) -> events.ThreadControlTaken:
+    return _owner_change(item, taken, "thread_control_taken", events.ThreadControlTaken)
+
+
+_OwnerChange = TypeVar("_OwnerChange", events.HandoverReceived, events.ThreadControlTaken)
+
+
+def _owner_change(item: Item, content: Mapping[str, Any], kind: str, event: type[_OwnerChange]) -> _OwnerChange:
+    previous, new = _app(content, "previous_owner_app_id"), _app(content, "new_owner_app_id")
+    metadata = as_text(content.get("metadata"))
+    return event(
+        **_facts(item),
+        event_id=_event_id(kind, item.millis, previous, new, metadata),
+        previous_owner_app_id=previous,
+        new_owner_app_id=new,
+        metadata=metadata,
+    )
+
+
+def _requested(item: Item, request: Mapping[str, Any]) -> events.ThreadControlRequested:
+    requester, metadata = _app(request, "requested_owner_app_id"), as_text(request.get("metadata"))
+    return events.ThreadControlRequested(
+        **_facts(item),
+        event_id=_event_id("thread_control_requested", item.millis, requester, metadata),
+        requested_owner_app_id=requester,
+        metadata=metadata,
+    )
+
+
+def _delivery(item: Item, delivery: Mapping[str, Any]) -> events.DeliveryReceived:
+    facts, watermark = _facts(item), _watermark(delivery, "delivery")
+    given = delivery.get("mids")
+    mids = tuple(mid for mid in map(as_id, given) if mid is not None) if isinstance(given, list) else ()
+    return events.DeliveryReceived(
+        **facts, event_id=_event_id("delivery", watermark, *mids), watermark=moment(watermark), mids=mids
+    )
+
+
+def _read(item: Item, read: Mapping[str, Any]) -> events.ReadReceived:
+    facts, watermark = _facts(item), _watermark(read, "read")
+    return events.ReadReceived(**facts, event_id=_event_id("read", watermark), watermark=moment(watermark))
+
+
+def _watermark(content: Mapping[str, Any], kind: str) -> int:
+    millis = as_millis(content.get("watermark"))
+    if millis is None:
+        raise Malformed(f"{kind}: no watermark")
+    return millis
+
+
+def _policy(item: Item, policy: Mapping[str, Any]) -> events.PolicyEnforced:
+    facts, action = _page_facts(item), as_text(policy.get("action"))
+    if action is None:
+        raise Malformed("policy_enforcement: no action")
+    return events.PolicyEnforced(
+        **facts,
+        event_id=_event_id("policy", item.millis, action),
+        action=action,
+        reason=as_text(policy.get("reason")),
+    )
+
+
+_READERS: Mapping[str, Callable[[Item, Mapping[str, Any]], PlatformEvent]] = MappingProxyType(
+    {
+        "message": _message,
+        "pass_thread_control": _handover,
+        "take_thread_control": _taken,
+        "request_thread_control": _requested,
+        "referral": _referral,
+        "postback": _postback,
+        "reaction": _reaction,
+        "delivery": _delivery,
+        "read": _read,
+        "policy_enforcement": _policy,
+    }
+)

@@ -1,0 +1,170 @@
+"""A delivery's bytes → its platform events, with a name for whatever is no event; the envelope's quirks live here."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from messenger.errors import UnreadableDelivery
+from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
+from messenger.items import Ignored, IgnoredReason, Item, Malformed, is_echo, read_item
+from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
+
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
+# Meta's prose has one `messaging` item an entry; bodies have `messaging`, `standby` or `changes`, of any length.
+_LISTS = ("messaging", "standby", "changes")
+_NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFault:
+    """An item that claims to be an event that we know, and is not; `reason` quotes nothing of it."""
+
+    item: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Where each item of a delivery ended, in the order of the body."""
+
+    events: tuple[PlatformEvent, ...] = ()
+    ignored: tuple[IgnoredReason, ...] = ()
+    faults: tuple[ItemFault, ...] = ()
+
+
+def parse_delivery(
+    body: bytes,
+    *,
+    received_at: datetime,
+    topic: str,
+    partition: int,
+    offset: int,
+    aliases: Mapping[PageId, PageId] = _NO_ALIASES,
+) -> Parsed:
+    """Every item of a delivery as an event, an ignored reason or a fault; one bad item never costs its neighbours.
+
+    `aliases` maps other ids of a Page to its page id. `event_at` is Meta's stamp of the item, else that of its entry,
+    else `received_at`. Origins count the items over the whole body, so that they differ between any two events.
+    Raises `UnreadableDelivery` if the body as a whole is no webhook.
+    """
+    envelope = _read(body)
+    if envelope.get("object") != "page":
+        return Parsed(ignored=("not_a_page",))
+    events: list[PlatformEvent] = []
+    ignored: list[IgnoredReason] = []
+    faults: list[ItemFault] = []
+    for index, place in enumerate(_places(envelope)):
+        try:
+            item = _item(place, received_at, Origin(topic, partition, offset, index), aliases)
+            events.append(read_item(item))
+        except Ignored as passed_over:
+            ignored.append(passed_over.reason)
+        except Malformed as fault:
+            faults.append(ItemFault(index, fault.reason))
+    return Parsed(tuple(events), tuple(ignored), tuple(faults))
+
+
+def delivery_key(body: bytes) -> str | None:
+    """The Kafka key of a delivery: `page:psid` if its items name exactly one person, else the id of its first Page.
+
+    None for a body that is unreadable or names no Page. Ids are the raw ones, before any alias.
+    """
+    try:
+        envelope = _read(body)
+    except UnreadableDelivery:
+        return None
+    addresses = [_address(place) for place in _places(envelope)]
+    people = {(page, psid) for page, psid in addresses if page is not None and psid is not None}
+    if len(people) == 1:
+        return person_key(*people.pop())
+    return next((page for page, _ in addresses if page is not None), None)
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        envelope = json.loads(body)
+    except RecursionError:
+        raise UnreadableDelivery("too_deep") from None
+    except ValueError:  # also bytes in no encoding, and numbers too long to be read
+        raise UnreadableDelivery("not_json") from None
+    if not isinstance(envelope, dict):
+        raise UnreadableDelivery("not_an_object")
+    if not isinstance(envelope.get("entry"), list):
+        raise UnreadableDelivery("no_entries")
+    return envelope
+
+
+class _Place(NamedTuple):
+    """A JSON value that stands where an item belongs. `list_name` is "entry" where the entry itself is at fault."""
+
+    entry: Mapping[str, Any]
+    list_name: str
+    value: Any
+    alone: bool = True
+
+
+def _places(envelope: Mapping[str, Any]) -> Iterator[_Place]:
+    for entry in envelope["entry"]:
+        if not isinstance(entry, dict):
+            yield _Place(NOTHING, "entry", entry)
+            continue
+        rows = [(name, value) for name in _LISTS for value in _rows(entry.get(name))]
+        for name, value in rows or [("entry", NOTHING)]:
+            yield _Place(entry, name, _unwrapped(value) if name == "changes" else value, len(rows) == 1)
+
+
+def _rows(value: object) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _unwrapped(change: object) -> object:
+    # The dashboard's test button wraps a messaging item as {field, value}; a real change names no recipient.
+    value = as_object(as_object(change).get("value"))
+    return value if "recipient" in value else change
+
+
+def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping[PageId, PageId]) -> Item:
+    entry, fields = place.entry, place.value
+    if not isinstance(fields, Mapping):
+        raise Malformed(f"{place.list_name}: not an object")
+    if place.list_name == "entry":
+        raise Ignored("empty_entry")
+    if "field" in fields and place.list_name == "changes":
+        raise Ignored("instant_form_lead" if fields["field"] == "leadgen" else "other_change")
+    page_id, psid = _address(place)
+    sent_millis = as_millis(entry.get("time"))
+    entry_hops = _hops(entry)
+    return Item(
+        fields=fields,
+        page_id=None if page_id is None else aliases.get(page_id, page_id),
+        psid=psid,
+        sent_at=None if sent_millis is None else moment(sent_millis),
+        received_at=received_at,
+        origin=origin,
+        standby=place.list_name == "standby",
+        # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
+        # A list on the entry in the handover sample, an object on the item in the summary sample.
+        hops=(*_hops(fields), *(entry_hops if place.alone else ())),
+        entry_hops=entry_hops,
+    )
+
+
+def _address(place: _Place) -> tuple[PageId | None, Psid | None]:
+    """The Page and the person, by the ids in the body."""
+    fields = as_object(place.value)
+    sender, recipient = (as_id(as_object(fields.get(end)).get("id")) for end in ("sender", "recipient"))
+    # An echo goes the other way: https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/message-echoes
+    page, person = (sender, recipient) if is_echo(fields) else (recipient, sender)
+    # In both samples of the lead-ads page `entry.id` is not the recipient, so it only stands in for a missing one.
+    page = page or as_id(place.entry.get("id"))
+    return (None if page is None else PageId(page), None if person is None else Psid(person))
+
+
+def _hops(holder: Mapping[str, Any]) -> tuple[str, ...]:
+    texts = (as_text(as_object(hop).get("metadata")) for hop in _rows(holder.get("hop_context")))
+    return tuple(text for text in texts if text is not None)
