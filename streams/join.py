@@ -1,0 +1,83 @@
+"""Join: a run of event records of one partition → lead revisions, commands, transcript requests, and the new state."""
+
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from leads.join import Output, Policy
+from leads.records import FetchTranscript, Lead, SendFollowUp
+from leads.shard import Shard
+from messenger.events import PageId, PlatformEvent, Progress, person_key
+from runtime.dead_letter import dead_letter
+from runtime.settings import Settings
+from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
+from schemas.state import person_codec
+from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS
+from streams.people import StoredPeople
+from streams.split import Outgoing, Record
+
+
+@dataclass(slots=True)
+class Joined:
+    """What a run of records gave: `outputs` to be acked before `changes` go to the changelog, by key."""
+
+    outputs: list[Outgoing] = field(default_factory=list)
+    changes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    published: list[Output] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+
+
+class PartitionJoin:
+    """The join of one partition of `messenger-events`, over the state that its store holds.
+
+    `join` changes nothing in the store: the caller does, after the changelog has the changes.
+    """
+
+    def __init__(
+        self, stored: MutableMapping[bytes, bytes], policy_of: Callable[[PageId], Policy], settings: Settings
+    ) -> None:
+        self._people = StoredPeople(stored, person_codec())
+        self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions)
+        self._topic = settings.topic
+        self._events = event_codec()
+        self._leads, self._commands, self._transcripts = lead_codec(), command_codec(), transcript_request_codec()
+
+    @property
+    def clock(self) -> datetime | None:
+        """Everything received before this has been joined."""
+        return self._shard.clock
+
+    def join(self, records: Sequence[Record]) -> Joined:
+        done = Joined()
+        events: list[tuple[int, PlatformEvent | Progress | None]] = []
+        for record in records:
+            try:
+                events.append((record.offset, self._events.decode(record.value)))
+            except NotDecodable as fault:
+                done.outputs.append(self._refusal(record, fault))
+                done.refused += 1
+        fold = self._shard.fold(events)
+        done.published = fold.outputs
+        done.outputs += map(self._outgoing, fold.outputs)
+        done.changes = self._people.take_changes()
+        done.ignored.update(fold.ignored)
+        return done
+
+    def _refusal(self, record: Record, fault: NotDecodable) -> Outgoing:
+        key, value, headers = dead_letter(record, stage="join", reason=str(fault), fault=type(fault).__name__)
+        return Outgoing(self._topic(EVENTS.dead_letters), key, value, headers)
+
+    def _outgoing(self, output: Output) -> Outgoing:
+        match output:
+            case Lead():
+                return Outgoing(self._topic(LEADS.name), output.lead_id.encode(), self._leads.encode(output))
+            case SendFollowUp():
+                return Outgoing(self._topic(COMMANDS.name), _key_of(output), self._commands.encode(output))
+            case FetchTranscript():
+                return Outgoing(self._topic(TRANSCRIPTS.name), _key_of(output), self._transcripts.encode(output))
+
+
+def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
+    return person_key(output.page_id, output.psid).encode()

@@ -1,0 +1,83 @@
+"""Split: raw deliveries → their platform events, one record each; what cannot be read → dead letters."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from messenger.errors import UnreadableDelivery
+from messenger.events import PageId, PlatformEvent, person_key
+from messenger.webhook import Parsed, parse_delivery
+from runtime.clock import from_millis
+from runtime.dead_letter import Headers, Refused, dead_letter
+
+
+class Record(Refused, Protocol):
+    """A consumed record; aiokafka's `ConsumerRecord` is one."""
+
+    @property
+    def timestamp(self) -> int: ...
+
+
+class Outgoing(NamedTuple):
+    """A record to write; `partition` None lets the key decide."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None = None
+    partition: int | None = None
+
+
+@dataclass(slots=True)
+class Split:
+    """What a run of deliveries gave, in their order; `ignored` counts by reason."""
+
+    events: list[PlatformEvent] = field(default_factory=list)
+    refused: list[tuple[Record, str]] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def split(records: Sequence[Record], aliases: Mapping[PageId, PageId]) -> Split:
+    """Every messaging item of these deliveries as an event, an ignored reason, or a reason to refuse its delivery.
+
+    A bad item refuses its delivery once, with every bad item named, and the rest of the delivery goes on.
+    """
+    done = Split()
+    for record in records:
+        parsed = _parse(record, aliases)
+        if isinstance(parsed, str):
+            done.refused.append((record, parsed))
+            continue
+        done.events += parsed.events
+        done.ignored.update(parsed.ignored)
+        if parsed.faults:
+            done.refused.append((record, "; ".join(f"item {one.item}: {one.reason}" for one in parsed.faults)))
+    return done
+
+
+def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:
+    if record.value is None:
+        return "no_value"
+    try:
+        return parse_delivery(
+            record.value,
+            received_at=from_millis(record.timestamp),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            aliases=aliases,
+        )
+    except UnreadableDelivery as fault:
+        return str(fault)
+
+
+def event_key(event: PlatformEvent) -> bytes:
+    """page:psid, or the page id for what concerns a Page."""
+    return (person_key(event.page_id, event.psid) if event.psid else event.page_id).encode()
+
+
+def refusal(record: Record, reason: str, topic: str) -> Outgoing:
+    """The dead letter of a delivery."""
+    key, value, headers = dead_letter(record, stage="split", reason=reason, fault="UnreadableDelivery")
+    return Outgoing(topic, key, value, headers)

@@ -1,0 +1,72 @@
+"""The join's adapter: decoded records in, encoded outputs and state out, nothing changed before it is durable."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from leads.join import Policy
+from leads.pages import Page
+from messenger.events import Progress
+from runtime.settings import Settings
+from schemas.codec import event_codec, lead_codec
+from streams.join import PartitionJoin
+from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover
+
+SETTINGS = Settings(partitions=1, topic_prefix="t-")
+POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
+
+
+@dataclass
+class ARecord:
+    offset: int
+    value: bytes | None
+    topic: str = "t-messenger-events"
+    partition: int = 0
+    key: bytes | None = b"k"
+    timestamp: int = 0
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def records_of(*events: object) -> list[ARecord]:
+    codec = event_codec()
+    return [ARecord(offset, codec.encode(event)) for offset, event in enumerate(events)]  # type: ignore[arg-type]
+
+
+def test_state_survives_in_the_store_between_runs() -> None:
+    stored: dict[bytes, bytes] = {}
+    first = PartitionJoin(stored, lambda _: POLICY, SETTINGS)
+    done = first.join(records_of(a_handover(), Progress(((0, NOON + MINUTE),))))
+    stored.update({key: value for key, value in done.changes if value is not None})
+
+    after_restart = PartitionJoin(stored, lambda _: POLICY, SETTINGS)
+    closed = after_restart.join(records_of(Progress(((0, NOON + timedelta(hours=1)),))))
+
+    leads = [one for one in done.outputs + closed.outputs if one.topic == "t-leads"]
+    assert [lead_codec().decode(one.value).revision for one in leads] == [1, 2]
+
+
+def test_outputs_go_to_their_topics_by_lead_id() -> None:
+    done = PartitionJoin({}, lambda _: POLICY, SETTINGS).join(
+        records_of(a_handover(), Progress(((0, NOON + timedelta(hours=1)),)))
+    )
+
+    assert [one.topic for one in done.outputs] == ["t-leads", "t-leads", "t-transcript-requests"]
+    assert done.outputs[0].key == lead_codec().decode(done.outputs[0].value).lead_id.encode()
+
+
+def test_join_changes_nothing_in_the_store_itself() -> None:
+    stored: dict[bytes, bytes] = {}
+
+    PartitionJoin(stored, lambda _: POLICY, SETTINGS).join(records_of(a_handover()))
+
+    assert stored == {}
+
+
+def test_undecodable_record_is_a_dead_letter_and_the_next_goes_on() -> None:
+    records = [ARecord(0, b"\x00\x00\x00\x00\x63junk"), *records_of(a_handover(), Progress(((0, NOON + MINUTE),)))]
+    for offset, record in enumerate(records):
+        record.offset = offset
+
+    done = PartitionJoin({}, lambda _: POLICY, SETTINGS).join(records)
+
+    assert [one.topic for one in done.outputs] == ["t-messenger-events-dlq", "t-leads"]
+    assert done.outputs[0].value == records[0].value

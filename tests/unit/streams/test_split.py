@@ -1,0 +1,71 @@
+"""Split: every item of a delivery ends somewhere named."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from messenger.events import HandoverReceived, PageId
+from streams.split import event_key, refusal, split
+
+RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+@dataclass
+class ARecord:
+    value: bytes | None
+    topic: str = "messenger-webhooks"
+    partition: int = 3
+    offset: int = 7
+    key: bytes | None = b"k"
+    timestamp: int = int(RECEIVED_AT.timestamp() * 1000)
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def the_product_page_handover() -> bytes:
+    examples = files("schemas") / "examples" / "messenger-webhooks" / "v1"
+    return (examples / "product_page_handover.json").read_bytes()
+
+
+def test_delivery_gives_its_events_with_their_receipt_and_origin() -> None:
+    done = split([ARecord(the_product_page_handover())], {})
+
+    (event,) = done.events
+    assert isinstance(event, HandoverReceived)
+    assert event.received_at == RECEIVED_AT
+    assert (event.origin.partition, event.origin.offset) == (3, 7)
+    assert event_key(event) == b"542998526103632:5794982867201265"
+
+
+def test_alias_of_a_page_is_resolved() -> None:
+    done = split([ARecord(the_product_page_handover())], {PageId("542998526103632"): PageId("1")})
+
+    assert [event_key(event) for event in done.events] == [b"1:5794982867201265"]
+
+
+def test_unreadable_delivery_is_refused_and_the_next_goes_on() -> None:
+    bad = ARecord(b"\x00not json")
+
+    done = split([bad, ARecord(None), ARecord(the_product_page_handover())], {})
+
+    assert len(done.events) == 1
+    assert [reason for _, reason in done.refused] == ["delivery: not_json", "no_value"]
+    assert refusal(bad, "not_json", "messenger-webhooks-dlq").value == b"\x00not json"
+
+
+def test_bad_item_refuses_its_delivery_once_and_keeps_the_good_ones() -> None:
+    item = b'{"sender":{"id":"7"},"recipient":{"id":"1"},"timestamp":1770000000123,'
+    bad, good = item + b'"message":7}', item + b'"message":{"mid":"m_1","text":"hi"}}'
+    body = b'{"object":"page","entry":[{"id":"1","time":1770000000123,"messaging":[%s,%s,%s]}]}' % (bad, good, bad)
+
+    done = split([ARecord(body)], {})
+
+    assert len(done.events) == 1
+    assert len(done.refused) == 1
+    assert done.refused[0][1].startswith("item 0: ")
+    assert "; item 2: " in done.refused[0][1]
+
+
+def test_item_that_is_none_of_ours_is_counted_by_reason() -> None:
+    done = split([ARecord(b'{"object":"instagram","entry":[]}')], {})
+
+    assert done.ignored == {"not_a_page": 1}
