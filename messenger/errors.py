@@ -55,7 +55,10 @@ class UnreadableDelivery(MessengerError):
 
 
 class GraphError(MessengerError):
-    """`code` and `subcode` are Meta's, None where no Graph error came; `trace_id` is what Meta's support asks for."""
+    """`code` and `subcode` are Meta's, None where no Graph error came; `trace_id` is what Meta's support asks for.
+
+    `regain_after` is how long Meta says that access is lost, None when it does not say.
+    """
 
     def __init__(
         self,
@@ -64,11 +67,13 @@ class GraphError(MessengerError):
         code: int | None = None,
         subcode: int | None = None,
         trace_id: str | None = None,
+        regain_after: timedelta | None = None,
     ) -> None:
         super().__init__(summary)
         self.code = code
         self.subcode = subcode
         self.trace_id = trace_id
+        self.regain_after = regain_after
 
 
 class Retryable(GraphError):
@@ -80,9 +85,7 @@ class NotSent(Retryable):
 
 
 class Throttled(Retryable):
-    """`regain_after` is how long Meta says to wait, None when it does not say."""
-
-    regain_after: timedelta | None = None
+    """Too many calls: wait `regain_after`, or longer each time where Meta does not say."""
 
 
 class OutcomeUnknown(GraphError):

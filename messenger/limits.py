@@ -28,3 +28,6 @@ BUTTONS_MAX = 3
 BUTTON_TEMPLATE_TEXT_MAX = 640
 BUTTON_TITLE_MAX = 20
 POSTBACK_PAYLOAD_MAX = 1000
+
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
+CONVERSATION_DETAILS_MAX = 20  # of an older message Meta says that it was deleted

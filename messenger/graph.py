@@ -1,0 +1,179 @@
+"""Graph API calls as values, and what Meta's answers mean; `client.py` carries them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import quote
+
+from messenger.errors import OutcomeUnknown
+from messenger.events import AppId, PageId, Psid
+from messenger.limits import CONVERSATION_DETAILS_MAX
+from messenger.refusals import refusal
+from messenger.values import as_id, as_object, as_text
+
+_CREATED_TIME = "%Y-%m-%dT%H:%M:%S+0000"
+_COUNT_MAX = 10**6  # more than any percentage or wait that Meta can mean, and less than overflows a timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRequest:
+    """A call below `/<version>`. Holds no token: the client puts it into a header, where no access log writes it."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of a rate limit is used: the worst percentage that Meta names, and how long until access comes back.
+
+    `regain_after` is None while access is not lost.
+    """
+
+    percent: int
+    regain_after: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphResponse:
+    """A successful answer; `usage` is None while Meta has too few calls to count."""
+
+    body: Mapping[str, Any]
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationMessage:
+    """One message of a conversation; `text` is None for attachments alone."""
+
+    mid: str
+    sender_id: str
+    text: str | None
+    created_at: datetime
+
+
+def send_request(page_id: PageId, psid: Psid, message: Mapping[str, Any], *, metadata: str) -> GraphRequest:
+    """Send `message` to a person, inside the messaging window.
+
+    `message` has a `text` and may have `quick_replies` (`title`, `payload`) and `buttons` (`type`, `title`, then `url`
+    or `payload`), as `dataclasses.asdict` gives a follow-up message. The echo webhook brings `metadata` back.
+    """
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/reference/send-api
+    # A tag cannot be expressed: HUMAN_AGENT is for messages that a human wrote, the others are retired.
+    body = {
+        "recipient": {"id": psid},
+        "messaging_type": "RESPONSE",
+        "message": {**_content(message), "metadata": metadata},
+    }
+    return GraphRequest("POST", f"{_segment(page_id)}/messages", body=body)
+
+
+def _content(message: Mapping[str, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"text": message["text"]}
+    if message.get("buttons"):
+        buttons = [{name: value for name, value in one.items() if value is not None} for one in message["buttons"]]
+        payload = {"template_type": "button", "text": message["text"], "buttons": buttons}
+        content = {"attachment": {"type": "template", "payload": payload}}
+    if message.get("quick_replies"):
+        content["quick_replies"] = [{"content_type": "text", **one} for one in message["quick_replies"]]
+    return content
+
+
+def conversation_request(page_id: PageId, psid: Psid) -> GraphRequest:
+    """The newest messages between the Page and a person, as many as Meta shows the details of."""
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
+    # Without `user_id` Meta lists the whole inbox, without `from` questions and answers look the same.
+    fields = f"messages.limit({CONVERSATION_DETAILS_MAX}){{id,from,message,created_time}}"
+    return GraphRequest(
+        "GET",
+        f"{_segment(page_id)}/conversations",
+        {"platform": "messenger", "user_id": psid, "fields": fields},
+    )
+
+
+def thread_owner_request(page_id: PageId, psid: Psid) -> GraphRequest:
+    """Ask which app has thread control; `thread_owner` reads the answer."""
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
+    return GraphRequest("GET", f"{_segment(page_id)}/thread_owner", {"recipient": psid})
+
+
+def _segment(page_id: PageId) -> str:
+    return quote(page_id, safe="")
+
+
+def conversation_messages(body: Mapping[str, Any]) -> tuple[ConversationMessage, ...]:
+    """The messages in the answer to a `conversation_request`, newest first; those without id or time are left out."""
+    read = (
+        _conversation_message(as_object(row))
+        for conversation in _rows(body)
+        for row in _rows(as_object(as_object(conversation).get("messages")))
+    )
+    return tuple(message for message in read if message is not None)
+
+
+def _rows(holder: Mapping[str, Any]) -> list[Any]:
+    rows = holder.get("data")
+    return rows if isinstance(rows, list) else []
+
+
+def _conversation_message(row: Mapping[str, Any]) -> ConversationMessage | None:
+    mid, sender_id = as_id(row.get("id")), as_id(as_object(row.get("from")).get("id"))
+    try:
+        created_at = datetime.strptime(as_text(row.get("created_time")) or "", _CREATED_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    if mid is None or sender_id is None:
+        return None
+    return ConversationMessage(mid, sender_id, as_text(row.get("message")) or None, created_at)
+
+
+def thread_owner(body: Mapping[str, Any]) -> AppId | None:
+    """The owner in the answer to a `thread_owner_request`; None when idle, or when Meta does not let us know."""
+    owners = (as_id(as_object(as_object(row).get("thread_owner")).get("app_id")) for row in _rows(body))
+    return next((AppId(owner) for owner in owners if owner is not None), None)
+
+
+def decipher_response(status: int, headers: Mapping[str, str], body: bytes) -> GraphResponse:
+    """What Meta did, or the error that says what to do; the table of codes is in `refusals.py`."""
+    usage = _usage(headers)
+    answer = _json_object(body)
+    if not 200 <= status < 300 or (answer is not None and "error" in answer):
+        raise refusal(status, as_object(as_object(answer).get("error")), usage.regain_after if usage else None)
+    if answer is None:
+        raise OutcomeUnknown(f"Graph API: HTTP {status} without an answer")
+    return GraphResponse(answer, usage)
+
+
+def _json_object(body: bytes | str) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _usage(headers: Mapping[str, str]) -> Usage | None:
+    # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+    # Page and system-user tokens get a list by business, app and user tokens one object; only the worst matters.
+    given = {name.lower(): value for name, value in headers.items()}
+    by_business = _json_object(given.get("x-business-use-case-usage", "")) or {}
+    by_app = _json_object(given.get("x-app-usage", ""))
+    counts = [as_object(one) for business in by_business.values() if isinstance(business, list) for one in business]
+    counts += [by_app] if by_app else []
+    if not counts:
+        return None
+    percent = max(_numbers(counts, "call_count", "total_cputime", "total_time"), default=0)
+    minutes = max(_numbers(counts, "estimated_time_to_regain_access"), default=0)
+    return Usage(percent, timedelta(minutes=minutes) if minutes else None)
+
+
+def _numbers(counts: list[Mapping[str, Any]], *names: str) -> Iterator[int]:
+    for count in counts:
+        for name in names:
+            number = count.get(name)
+            if isinstance(number, int) and 0 <= number <= _COUNT_MAX:
+                yield number
