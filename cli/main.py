@@ -1,8 +1,12 @@
 """`leadstream …`: one module a command, imported only when it is called."""
 
 from importlib import import_module
+from typing import Any
 
 import click
+
+from runtime.settings import SettingError
+from runtime.yaml_file import FileFault
 
 _COMMANDS = {
     "demo": "Run a whole campaign on this machine and show what became of it.",
@@ -27,6 +31,13 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a wrong setting or file becomes one line and a status."""
+        try:
+            return super().invoke(ctx)
+        except (SettingError, FileFault) as fault:
+            raise click.ClickException(str(fault)) from None
 
 
 @click.command(cls=_Commands)

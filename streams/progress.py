@@ -37,9 +37,12 @@ class ProgressKeeper:
         known = self._read.keys() | self._said.keys()
         return newest is not None and any(self._said.get(partition, newest) <= newest for partition in known)
 
-    def report(self, ends_seen_at: Mapping[int, datetime]) -> Progress:
-        """The progress to write now. `ends_seen_at` has the partitions whose every record is done, and when that was
+    def see(self, ends_seen_at: Mapping[int, datetime]) -> None:
+        """Take in how far the partitions are; `ends_seen_at` has those whose every record is done, and when that was
         seen."""
         for partition, time in {**self._read, **{p: t - CLOCK_SKEW for p, t in ends_seen_at.items()}}.items():
             self._said[partition] = max(time, self._said.get(partition, time))
+
+    @property
+    def progress(self) -> Progress:
         return Progress(tuple(sorted(self._said.items())))

@@ -221,9 +221,9 @@ def test_transcript_answers_upgrade_the_lead_and_yield_to_better_sources() -> No
         origin=an_origin(), lead_id=lead_id, answers=(CITY,),
     )  # fmt: skip
 
-    _, outputs = fold(
-        [a_handover(), fetched, a_referral(NOON + SECOND, received_at=NOON + 2 * MINUTE, answers=(RESELLER,))]
-    )
+    referral = a_referral(NOON + SECOND, received_at=NOON + 2 * MINUTE, answers=(RESELLER,))
+
+    _, outputs = fold(a_handover(), fetched, referral)
 
     assert [one.answers_source for one in leads_of(outputs)] == ["none", "transcript", "referral"]
     assert leads_of(outputs)[-1].answers == (RESELLER, CITY)

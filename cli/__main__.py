@@ -1,0 +1,5 @@
+"""`python -m cli …` is `leadstream …`."""
+
+from cli.main import main
+
+main()

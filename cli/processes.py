@@ -1,0 +1,101 @@
+"""The processes of one machine: started in data-path order, watched, stopped in reverse."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+_READY_TIMEOUT = 60.0
+_STOP_TIMEOUT = 20.0
+_POLL = 0.1
+_TAIL_LINES = 5
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    ready_url: str
+
+
+@dataclass(slots=True)
+class Processes:
+    """`leadstream` commands as children. Each writes its log to `log_dir`; leaving stops what was started.
+
+    A child that ends by itself is a fault: `check` raises with the end of its log.
+    """
+
+    log_dir: Path
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+    _children: list[_Child] = field(default_factory=list)
+
+    def __enter__(self) -> "Processes":
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, name: str, *arguments: str, ready_url: str) -> None:
+        """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
+        log = self.log_dir / f"{name}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environ),
+                # Ctrl-C is for us alone: we stop the children in their order.
+                start_new_session=True,
+            )
+        self._children.append(_Child(name, process, log, ready_url))
+
+    def await_ready(self) -> None:
+        """Wait until every child answers its ready URL with 200. Raises when one ends or takes a minute."""
+        deadline = time.monotonic() + _READY_TIMEOUT
+        for child in self._children:
+            while not _answers(child.ready_url):
+                self.check()
+                if time.monotonic() > deadline:
+                    raise click.ClickException(f"{child.name} is not ready after a minute; see {child.log}")
+                time.sleep(_POLL)
+            self.say(f"{child.name} is ready")
+
+    def check(self) -> None:
+        for child in self._children:
+            status = child.process.poll()
+            if status is not None:
+                tail = "\n".join(child.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+                raise click.ClickException(f"{child.name} ended with status {status}; see {child.log}\n{tail}")
+
+    def stop(self) -> None:
+        """SIGTERM in reverse order, then SIGKILL for what does not end."""
+        while self._children:
+            child = self._children.pop()
+            if child.process.poll() is None:
+                child.process.send_signal(signal.SIGTERM)
+            try:
+                child.process.wait(_STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self.say(f"{child.name} does not end: killed")
+                os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
