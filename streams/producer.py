@@ -1,0 +1,95 @@
+"""A Faust producer that watches every delivery and writes only while its worker is a member of the group."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.produce import ProduceRequest
+from faust.transport.drivers import aiokafka as driver
+
+from streams.lease import MembershipLost
+
+# Topic, key, value, headers, partition; None as the partition lets the key decide.
+Outgoing = tuple[str, bytes | None, bytes | None, Sequence[tuple[str, bytes]] | None, int | None]
+
+_LEASE_POLL = 0.05
+
+
+class DeliveryFailed(Exception):
+    """A record was not acked by Kafka, so nothing that depends on it may be committed."""
+
+
+class Producer(driver.Producer):  # type: ignore[misc]
+    """An idempotent producer whose every delivery is watched: `flush` returns when all are acked, or raises."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._unacked: set[asyncio.Future[Any]] = set()
+        self._failure: BaseException | None = None
+
+    def _settings_extra(self) -> dict[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        ask = producer.client.send
+
+        async def ask_while_member(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, ProduceRequest):
+                await self._wait_for_lease()
+            return await ask(node_id, request, **options)
+
+        producer.client.send = ask_while_member
+        return producer
+
+    async def _wait_for_lease(self) -> None:
+        lease = self.app.consumer.lease
+        try:
+            while not lease.holds():  # noqa: ASYNC110 - it is renewed in another thread
+                await asyncio.sleep(_LEASE_POLL)
+        except MembershipLost as error:
+            # Not retriable, so the batch fails and with it the worker.
+            raise KafkaError(str(error)) from error
+
+    async def send_all(self, records: Iterable[Outgoing]) -> None:
+        """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""
+        producer = self._ensure_producer()
+        try:
+            deliveries = []
+            for topic, key, value, headers, partition in records:
+                delivery = await producer.send(topic, value, key=key, partition=partition, headers=headers)
+                self._watch(delivery)
+                deliveries.append(delivery)
+            await asyncio.gather(*deliveries)
+        except KafkaError as error:
+            self._failure = error
+            raise DeliveryFailed(f"{type(error).__name__}: a record was not acked") from error
+
+    async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        delivery: asyncio.Future[Any] = await super().send(*args, **options)
+        self._watch(delivery)
+        return delivery
+
+    def send_soon(self, fut: Any) -> None:
+        self._watch(fut)
+        super().send_soon(fut)
+
+    def _watch(self, delivery: "asyncio.Future[Any]") -> None:
+        self._unacked.add(delivery)
+        delivery.add_done_callback(self._acked)
+
+    def _acked(self, delivery: "asyncio.Future[Any]") -> None:
+        self._unacked.discard(delivery)
+        if not delivery.cancelled() and delivery.exception() is not None:
+            self._failure = delivery.exception()
+
+    async def flush(self) -> None:
+        """Wait until everything handed over so far is durable. Raises `DeliveryFailed` if any of it is not."""
+        late: set[asyncio.Future[Any]] = set()
+        if self._unacked:
+            _, late = await asyncio.wait(self._unacked, timeout=self.request_timeout)
+        if self._failure is not None:
+            raise DeliveryFailed(f"{type(self._failure).__name__}: a record was not acked") from self._failure
+        if late:
+            raise DeliveryFailed(f"{len(late)} records were not acked within {self.request_timeout} seconds")
