@@ -1,5 +1,6 @@
 """Topics as they should be against topics as they are: compare, create, repair, count, delete."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+_BETWEEN_LOOKS = 0.1
+_LOOKS = 300
 _UNKNOWN_TOPIC = 3
 # The `config_source` of https://kafka.apache.org/protocol#The_Messages_DescribeConfigs.
 _SET_ON_TOPIC = 1
@@ -46,14 +49,14 @@ class Difference:
     def __str__(self) -> str:
         if self.seen is None:
             return f"{self.topic}: missing"
-        return f"{self.topic}: {self.what} is {self.seen}, not {self.wanted}"
+        return f"{self.topic}: {self.what} {self.seen}, wanted {self.wanted}"
 
 
 class PartitionMismatchError(Exception):
     """A topic has another number of partitions than wanted; keys would move, so it is never repaired in place."""
 
     def __init__(self, difference: Difference) -> None:
-        super().__init__(f"{difference}: records of one key would lie in two partitions; make the topic anew")
+        super().__init__(f"{difference}: keep the count it has, or delete the topic and its records")
         self.difference = difference
 
 
@@ -64,18 +67,18 @@ class TopicRefusedError(Exception):
 async def compare_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
     """Every difference between the wanted topics and the cluster, in the order of `wanted`."""
     async with _admin(broker) as admin:
-        existing = await _existing(admin, [topic.name for topic in wanted])
-    return [difference for topic in wanted for difference in _differences(topic, existing.get(topic.name))]
+        return _all_differences(wanted, await _existing(admin, [topic.name for topic in wanted]))
 
 
 async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
-    """Create what is missing, repair settings that drifted, and return what was done.
+    """Create what is missing, repair settings that drifted, wait until that is in force, and return what was done.
 
     Raises `PartitionMismatchError` before it changes anything, and `TopicRefusedError`.
     """
+    names = [topic.name for topic in wanted]
     async with _admin(broker) as admin:
-        existing = await _existing(admin, [topic.name for topic in wanted])
-        found = [one for topic in wanted for one in _differences(topic, existing.get(topic.name))]
+        existing = await _existing(admin, names)
+        found = _all_differences(wanted, existing)
         for difference in found:
             if difference.what == "partitions":
                 raise PartitionMismatchError(difference)
@@ -84,7 +87,14 @@ async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Dif
         await _repair(
             admin, [(topic, existing[topic.name]) for topic in wanted if topic.name in differing & set(existing)]
         )
-    return found
+        # A node learns a little later what the controller has agreed to.
+        for _ in range(_LOOKS):
+            if not _all_differences(wanted, await _existing(admin, names)):
+                return found
+            await asyncio.sleep(_BETWEEN_LOOKS)
+    raise TopicRefusedError(
+        f"{', '.join(sorted(differing))}: agreed to, but not in force after {_LOOKS * _BETWEEN_LOOKS:.0f} s"
+    )
 
 
 async def existing_topics(broker: str, names: Iterable[str]) -> dict[str, ExistingTopic]:
@@ -111,6 +121,8 @@ async def delete_topics(broker: str, names: Collection[str]) -> None:
 async def record_counts(broker: str, topics: Iterable[ExistingTopic]) -> dict[str, int]:
     """How many offsets each topic holds: its records, or more where it is compacted or transactional."""
     partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    if not partitions:
+        return {}
     consumer = AIOKafkaConsumer(bootstrap_servers=broker)
     await consumer.start()
     try:
@@ -132,6 +144,10 @@ async def _admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
         yield admin
     finally:
         await admin.close()
+
+
+def _all_differences(wanted: Iterable[WantedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:
+    return [difference for topic in wanted for difference in _differences(topic, existing.get(topic.name))]
 
 
 def _differences(wanted: WantedTopic, existing: ExistingTopic | None) -> list[Difference]:

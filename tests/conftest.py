@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cli.topics import wanted_topics
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
-from runtime.topic_admin import WantedTopic, apply_topics, delete_topics, topic_names
-from schemas.topics import TOPICS
+from runtime.topic_admin import apply_topics, delete_topics, topic_names
 
 _SERIAL = itertools.count(1)
 
@@ -24,16 +24,21 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`host:port` of a real Kafka: `LEADSTREAM_BROKER`, or a node of this run's own."""
+    """`host:port` of a real Kafka: `LEADSTREAM_BROKER`, else a container if its image is here, else a local node."""
+    from tests import kafka_container  # half a second, which runs without Kafka need not wait
+
     given = os.environ.get("LEADSTREAM_BROKER")
     if given:
         yield given
-        return
-    node = KafkaNode(tmp_path_factory.mktemp("state"), free_port())
-    try:
-        yield node.start(lambda _: None)
-    finally:
-        node.stop()
+    elif kafka_container.image_is_here():
+        with kafka_container.run(free_port()) as broker:
+            yield broker
+    else:
+        node = KafkaNode(tmp_path_factory.mktemp("state"), free_port())
+        try:
+            yield node.start(lambda _: None)
+        finally:
+            node.stop()
 
 
 @pytest.fixture
@@ -47,10 +52,7 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Settings of a cluster with every topic, of 2 partitions or as many as the indirect parameter says."""
     settings = Settings(broker=kafka_broker, topic_prefix=topic_prefix, partitions=getattr(request, "param", 2))
-    wanted = [
-        WantedTopic(settings.topic(t.name), settings.partitions, settings.replication, t.settings) for t in TOPICS
-    ]
-    asyncio.run(apply_topics(kafka_broker, wanted))
+    asyncio.run(apply_topics(kafka_broker, wanted_topics(settings)))
     yield settings
     asyncio.run(_delete_topics_of(kafka_broker, topic_prefix))
 

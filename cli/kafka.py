@@ -1,0 +1,100 @@
+"""`leadstream kafka`: the local Kafka node."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from cli.environment import current_settings
+from runtime.kafka_jars import KafkaNodeError
+from runtime.kafka_node import DEFAULT_PORT, KafkaNode, answers
+from runtime.settings import variable
+
+_state_dir = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the node keeps its data.  [default: LEADSTREAM_STATE_DIR, else .leadstream]",
+)
+
+
+@click.group("kafka")
+def command() -> None:
+    """Start, stop or look at the local Kafka node.
+
+    \b
+    Example:
+      leadstream kafka start
+    """
+
+
+@command.command()
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Port on loopback."
+)
+@_state_dir
+def start(port: int, state_dir: Path | None) -> None:
+    """Start the node unless it runs, and wait until it answers.
+
+    The first start fetches Apache Kafka with Maven into ~/.cache. The node goes on after this command and keeps its
+    data. With LEADSTREAM_BROKER set nothing is started: the command checks that the Kafka there answers.
+
+    \b
+    Example:
+      leadstream kafka start --port 19092
+    """
+    given = current_settings().broker
+    if given:
+        _check(given)
+        return
+    node = _node(state_dir, port)
+    with Console(stderr=True).status("") as progress:
+        try:
+            broker = node.start(progress.update, os.environ)
+        except KafkaNodeError as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(f"Kafka runs at {broker}; its log is {node.log}")
+
+
+@command.command()
+@_state_dir
+def stop(state_dir: Path | None) -> None:
+    """Stop the node and wait until it has ended; its data stay.
+
+    \b
+    Example:
+      leadstream kafka stop
+    """
+    try:
+        stopped = _node(state_dir).stop()
+    except KafkaNodeError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("Kafka has stopped" if stopped else "Kafka did not run")
+
+
+@command.command()
+@_state_dir
+@click.pass_context
+def status(context: click.Context, state_dir: Path | None) -> None:
+    """Say whether the local node runs: exit status 0 if it does, 1 if not.
+
+    \b
+    Example:
+      leadstream kafka status
+    """
+    running = _node(state_dir).status()
+    if running is None:
+        click.echo("Kafka does not run here")
+        context.exit(1)
+    click.echo(f"Kafka runs at {running.broker}, process {running.pid}")
+
+
+def _node(state_dir: Path | None, port: int = DEFAULT_PORT) -> KafkaNode:
+    return KafkaNode(state_dir or current_settings().state_dir, port)
+
+
+def _check(broker: str) -> None:
+    if not asyncio.run(answers(broker)):
+        raise click.ClickException(f"the Kafka of {variable('broker')}, {broker}, does not answer")
+    click.echo(f"{variable('broker')} is set, so nothing is started here; {broker} answers")

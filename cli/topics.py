@@ -1,0 +1,116 @@
+"""`leadstream topics`: the topics of `schemas/topics.py` on a Kafka."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+import click
+from aiokafka.errors import KafkaConnectionError
+from rich.console import Console
+from rich.table import Table
+
+from cli.broker import broker_of
+from cli.environment import current_settings
+from runtime.settings import Settings
+from runtime.topic_admin import (
+    Difference,
+    ExistingTopic,
+    PartitionMismatchError,
+    TopicRefusedError,
+    WantedTopic,
+    apply_topics,
+    compare_topics,
+    existing_topics,
+    record_counts,
+)
+from schemas.topics import TOPICS
+
+_Answer = TypeVar("_Answer")
+
+
+def wanted_topics(settings: Settings) -> list[WantedTopic]:
+    """Every topic of the table as this deployment wants it."""
+    return [
+        WantedTopic(settings.topic(topic.name), settings.partitions, settings.replication, topic.settings)
+        for topic in TOPICS
+    ]
+
+
+@click.group("topics")
+def command() -> None:
+    """Create or list the topics.
+
+    \b
+    Example:
+      leadstream topics apply
+    """
+
+
+@command.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit status 1 if anything differs.")
+@click.pass_context
+def apply(context: click.Context, *, check: bool) -> None:
+    """Create the topics that are missing and repair settings that drifted.
+
+    Partitions, replication and the prefix come from LEADSTREAM_PARTITIONS, LEADSTREAM_REPLICATION and
+    LEADSTREAM_TOPIC_PREFIX. A topic with another number of partitions is refused, because keys would move.
+
+    \b
+    Example:
+      leadstream topics apply --check
+    """
+    settings = current_settings()
+    act = compare_topics if check else apply_topics
+    differences = _ask(act(broker_of(settings), wanted_topics(settings)))
+    for difference in differences:
+        click.echo(str(difference) if check else _done(difference))
+    if not differences:
+        click.echo(f"All {len(TOPICS)} topics are as they should be")
+    elif check:
+        context.exit(1)
+
+
+@command.command("list")
+def list_topics() -> None:
+    """List the topics with partitions, cleanup and records.
+
+    \b
+    Example:
+      leadstream topics list
+    """
+    settings = current_settings()
+    names = [topic.name for topic in wanted_topics(settings)]
+    existing, counts = _ask(_look(broker_of(settings), names))
+    table = Table("Topic", "Partitions", "Cleanup", "Records", caption="≤: compaction may have removed some of them")
+    for name in names:
+        table.add_row(name, *_cells(existing.get(name), counts.get(name, 0)))
+    Console().print(table)
+
+
+def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str]:
+    if topic is None:
+        return ("missing", "", "")
+    cleanup = topic.config["cleanup.policy"]
+    return (str(topic.partitions), cleanup, f"≤ {count}" if cleanup == "compact" and count else str(count))
+
+
+async def _look(broker: str, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:
+    existing = await existing_topics(broker, names)
+    return existing, await record_counts(broker, existing.values())
+
+
+def _done(difference: Difference) -> str:
+    if difference.seen is None:
+        return f"{difference.topic}: created"
+    return f"{difference.topic}: {difference.what} was {difference.seen}, is {difference.wanted}"
+
+
+def _ask(question: Coroutine[None, None, _Answer]) -> _Answer:
+    try:
+        return asyncio.run(question)
+    except (PartitionMismatchError, TopicRefusedError) as error:
+        raise click.ClickException(str(error)) from None
+    except KafkaConnectionError:
+        raise click.ClickException(
+            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+        ) from None

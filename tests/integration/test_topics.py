@@ -1,0 +1,140 @@
+"""Topics on a real Kafka: created as designed, repaired when they drift, never made by accident."""
+
+from dataclasses import replace
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from click.testing import CliRunner
+
+from cli.main import main
+from cli.topics import wanted_topics
+from runtime.settings import Settings
+from runtime.topic_admin import (
+    Difference,
+    PartitionMismatchError,
+    TopicRefusedError,
+    WantedTopic,
+    apply_topics,
+    compare_topics,
+    delete_topics,
+    existing_topics,
+    record_counts,
+    topic_names,
+)
+from schemas.topics import LEADS, TOPICS, WEBHOOKS
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.anyio
+async def test_apply_creates_each_topic_with_the_settings_of_the_table(
+    kafka_broker: str, kafka_topics: Settings
+) -> None:
+    existing = await existing_topics(kafka_broker, [kafka_topics.topic(topic.name) for topic in TOPICS])
+
+    for topic in TOPICS:
+        created = existing[kafka_topics.topic(topic.name)]
+        assert created.partitions == 2
+        assert topic.settings.items() <= created.config.items()
+
+
+@pytest.mark.anyio
+async def test_webhooks_carry_the_brokers_time(kafka_broker: str, kafka_topics: Settings) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker)
+    async with producer:
+        webhook = await producer.send_and_wait(kafka_topics.topic(WEBHOOKS.name), b"{}", timestamp_ms=1)
+        lead = await producer.send_and_wait(kafka_topics.topic(LEADS.name), b"{}", key=b"lead", timestamp_ms=1)
+
+    assert webhook.timestamp > 1
+    assert lead.timestamp == 1
+
+
+@pytest.mark.anyio
+async def test_second_apply_changes_nothing(kafka_broker: str, kafka_topics: Settings) -> None:
+    assert await apply_topics(kafka_broker, wanted_topics(kafka_topics)) == []
+
+
+@pytest.mark.anyio
+async def test_drift_is_reported_and_repaired_and_other_overrides_stay(kafka_broker: str, topic_prefix: str) -> None:
+    name = f"{topic_prefix}leads"
+    await apply_topics(kafka_broker, [WantedTopic(name, 1, 1, {"cleanup.policy": "delete", "segment.ms": "60000"})])
+    wanted = [WantedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
+    drift = [Difference(name, "cleanup.policy", "delete", "compact")]
+
+    assert await compare_topics(kafka_broker, wanted) == drift
+    assert await apply_topics(kafka_broker, wanted) == drift
+    repaired = (await existing_topics(kafka_broker, [name]))[name]
+    assert repaired.overrides == {"cleanup.policy": "compact", "segment.ms": "60000"}
+
+    await delete_topics(kafka_broker, [name])
+
+
+@pytest.mark.anyio
+async def test_another_partition_count_is_refused_before_anything_changes(
+    kafka_broker: str, kafka_topics: Settings
+) -> None:
+    absent = WantedTopic(f"{kafka_topics.topic_prefix}absent", 1, 1, {})
+    wanted = [absent, *wanted_topics(replace(kafka_topics, partitions=3))]
+
+    with pytest.raises(PartitionMismatchError, match="partitions 2, wanted 3"):
+        await apply_topics(kafka_broker, wanted)
+
+    assert absent.name not in await topic_names(kafka_broker)
+
+
+@pytest.mark.anyio
+async def test_a_setting_that_kafka_does_not_know_is_refused(kafka_broker: str, topic_prefix: str) -> None:
+    with pytest.raises(TopicRefusedError, match=r"cleanup\.policy"):
+        await apply_topics(kafka_broker, [WantedTopic(f"{topic_prefix}odd", 1, 1, {"cleanup.policy": "shred"})])
+
+
+@pytest.mark.anyio
+async def test_no_topic_is_made_by_writing_to_it(kafka_broker: str, topic_prefix: str) -> None:
+    name = f"{topic_prefix}misspelt"
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_broker, request_timeout_ms=500)
+
+    async with producer:
+        with pytest.raises(KafkaError):
+            await producer.send_and_wait(name, b"lost")
+
+    assert name not in await topic_names(kafka_broker)
+
+
+@pytest.mark.anyio
+async def test_records_are_counted_over_all_partitions(kafka_broker: str, kafka_topics: Settings) -> None:
+    name = kafka_topics.topic(WEBHOOKS.name)
+    async with AIOKafkaProducer(bootstrap_servers=kafka_broker) as producer:
+        for partition in (0, 1, 1):
+            await producer.send_and_wait(name, b"{}", partition=partition)
+
+    existing = await existing_topics(kafka_broker, [name])
+
+    assert await record_counts(kafka_broker, existing.values()) == {name: 3}
+
+
+def test_commands_check_then_create_then_list_the_topics(kafka_broker: str, topic_prefix: str) -> None:
+    environment = {"LEADSTREAM_BROKER": kafka_broker, "LEADSTREAM_TOPIC_PREFIX": topic_prefix}
+    run = CliRunner(env={**environment, "LEADSTREAM_PARTITIONS": "1", "COLUMNS": "200"})
+
+    before = run.invoke(main, ["topics", "apply", "--check"])
+    applied = run.invoke(main, ["topics", "apply"])
+    after = run.invoke(main, ["topics", "apply", "--check"])
+    listed = run.invoke(main, ["topics", "list"])
+
+    assert [result.exit_code for result in (before, applied, after, listed)] == [1, 0, 0, 0]
+    assert f"{topic_prefix}leads: missing" in before.output
+    assert f"{topic_prefix}leads: created" in applied.output
+    for topic in TOPICS:
+        assert f"{topic_prefix}{topic.name}" in listed.output
+
+
+def test_command_refuses_another_partition_count_in_one_line(kafka_topics: Settings) -> None:
+    environment = {"LEADSTREAM_BROKER": kafka_topics.broker, "LEADSTREAM_TOPIC_PREFIX": kafka_topics.topic_prefix}
+
+    result = CliRunner(env=environment).invoke(main, ["topics", "apply"])
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "partitions 2, wanted 8" in result.output
+    assert result.output.count("\n") == 1
