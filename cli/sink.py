@@ -1,0 +1,188 @@
+"""`leadstream sink …`: commands to the Send API, records to the warehouse."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import click
+import httpx
+import uvloop
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
+
+from cli.broker import broker_of
+from cli.configuration import load_pages
+from messenger.client import GraphClient
+from runtime import kafka
+from runtime.admin import create_admin_app, serve
+from runtime.clock import now
+from runtime.health import Health
+from runtime.logs import configure_logging
+from runtime.metrics import Metrics
+from runtime.settings import SettingError, Settings, read_settings
+from schemas.codec import Codec, command_codec, lead_codec, outcome_codec
+from schemas.topics import COMMANDS, OUTCOMES, Topic
+from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
+from sinks.delta import DeltaWarehouse
+from sinks.ledger import KafkaOutcomeLog, Ledger
+from sinks.postgres import PostgresWarehouse
+from sinks.send import SendLimits, SendSink
+from sinks.tables import LEAD_TABLE, OUTCOME_TABLE, Table
+from sinks.warehouse import Warehouse, WarehouseSink
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What both sinks stand on; `opened` starts a client now and stops it at the end."""
+
+    settings: Settings
+    broker: str
+    name: str
+    metrics: Metrics
+    health: Health
+    stop: asyncio.Event
+    stack: AsyncExitStack
+
+    @property
+    def client_id(self) -> str:
+        return f"leadstream-{self.name}"
+
+    async def opened(self, client: Any) -> Any:
+        self.stack.push_async_callback(client.stop)
+        await client.start()
+        return client
+
+    async def consume(self, sources: Mapping[str, Source[Any]], stage: Stage[Any], producer: Any) -> None:
+        group = f"{self.settings.topic_prefix}{self.client_id}"
+        # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
+        options = {"rebalance_timeout_ms": 60_000}
+        consumer = await self.opened(kafka.consumer(self.broker, group=group, client_id=self.client_id, **options))
+        consume = Consume(consumer, producer, sources, stage, name=self.name, metrics=self.metrics, health=self.health)
+        await consume.run(self.stop)
+
+
+@click.group()
+def command() -> None:
+    """Carry commands and leads out."""
+
+
+@command.command("send")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 2]")
+@click.option(
+    "--quarantine",
+    type=click.FloatRange(min=0.002),
+    default=20.0,
+    show_default=True,
+    help="Seconds until a call without a result is looked up; a call may take half of them.",
+)
+def send(admin_port: int | None, quarantine: float) -> None:
+    """Send follow-ups with Meta's Send API, each once, inside its window.
+
+    Pages and their tokens come from LEADSTREAM_PAGES. What became of each command is in followup-outcomes.
+
+    \b
+    Example:
+      PAGE_TOKEN=… leadstream sink send
+    """
+    call_timeout = timedelta(seconds=quarantine) / 2
+    limits = SendLimits(call_timeout=call_timeout, quarantine=2 * call_timeout)
+    _run("send", admin_port, 2, lambda process: _send(process, limits))
+
+
+@command.command("warehouse")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 3]")
+def warehouse(admin_port: int | None) -> None:
+    """Keep leads and follow-up outcomes in the warehouse, LEADSTREAM_WAREHOUSE.
+
+    A directory or the URI of object storage holds Delta Lake tables; postgresql://… is a server.
+
+    \b
+    Example:
+      leadstream sink warehouse
+      LEADSTREAM_WAREHOUSE=postgresql://user@host/leads leadstream sink warehouse
+    """
+    _run("warehouse", admin_port, 3, _warehouse)
+
+
+def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_Process], Awaitable[None]]) -> None:
+    try:
+        settings = read_settings(os.environ)
+        configure_logging("info", secrets=settings.app_secrets)
+        port = settings.admin_port + port_offset if admin_port is None else admin_port
+        uvloop.run(_serve(settings, name, port, work))
+    except (SettingError, Unusable) as fault:
+        raise click.ClickException(str(fault)) from None
+    except SinkCrashed as fault:
+        raise click.ClickException(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
+    except KafkaConnectionError:
+        raise click.ClickException(
+            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+        ) from None
+    except OSError as fault:
+        raise click.ClickException(f"cannot listen: {fault.strerror}") from None
+
+
+async def _serve(settings: Settings, name: str, port: int, work: Callable[[_Process], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    metrics, health = Metrics(), Health()
+    async with serve(create_admin_app(metrics, health), "127.0.0.1", port), AsyncExitStack() as stack:
+        await work(_Process(settings, broker_of(settings), name, metrics, health, stop, stack))
+
+
+async def _send(process: _Process, limits: SendLimits) -> None:
+    settings = process.settings
+    pages = load_pages(settings, os.environ)
+    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
+    reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
+    http = await process.stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+    secret = settings.app_secrets[0] if settings.app_secrets else None
+    graph = GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=limits.call_timeout)
+    ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec())
+    sink = SendSink(ledger, graph, pages, now=now, fraction=random.random, metrics=process.metrics, limits=limits)
+    await process.consume(
+        {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec().decode)}, sink, producer
+    )
+
+
+async def _warehouse(process: _Process) -> None:
+    settings = process.settings
+    codecs: dict[str, tuple[Table, Codec[Any]]] = {
+        settings.topic(table.topic.name): (table, codec)
+        for table, codec in ((LEAD_TABLE, lead_codec()), (OUTCOME_TABLE, outcome_codec()))
+    }
+    tables = {topic: table for topic, (table, _) in codecs.items()}
+    cluster_id = await _cluster_id(process.broker)
+    held = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
+    process.stack.callback(held.close)
+    producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id))
+    sources = {topic: _source(settings, table.topic, codec.decode_plain) for topic, (table, codec) in codecs.items()}
+    sink = WarehouseSink(held, tables, now=now, metrics=process.metrics)
+    await process.consume(sources, sink, producer)
+
+
+async def _cluster_id(broker: str) -> str:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    try:
+        await admin.start()
+        return str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await admin.close()
+
+
+def _source(settings: Settings, topic: Topic, decode: Callable[[bytes | None], Any]) -> Source[Any]:
+    return Source(decode, settings.topic(topic.dead_letters))
+
+
+def _open_warehouse(url: str, tables: Mapping[str, Table], cluster_id: str) -> Warehouse:
+    if url.startswith(("postgresql://", "postgres://")):
+        return PostgresWarehouse(url, tables, cluster_id=cluster_id)
+    return DeltaWarehouse(url, tables, cluster_id=cluster_id)

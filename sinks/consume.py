@@ -1,0 +1,232 @@
+"""The loop of every sink: read, decode, hand over, and commit only what the stage has finished."""
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError
+
+from runtime.dead_letter import dead_letter
+from runtime.health import Health
+from runtime.metrics import Metrics
+from schemas.codec import NotDecodable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Fenced(Exception):
+    """Another process writes to what we hold: what it wrote stands, and ours must be read again."""
+
+
+class Unusable(Exception):
+    """Something that an operator has to repair; the message says what and is fit to print."""
+
+
+class SinkCrashed(Exception):
+    """A fault that nobody foresaw ended the sink with its offsets unmoved; the message names its class only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What Kafka has of a partition: offsets from `first` up to, not including, `end`, and what the group committed."""
+
+    first: int
+    end: int
+    committed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[T]):
+    partition: TopicPartition
+    offset: int
+    record: T
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[T]):
+    """How to read the values of one topic; `decode` raises `NotDecodable`."""
+
+    decode: Callable[[bytes | None], T]
+    dead_letters: str
+
+
+class Stage(Protocol[T]):
+    """What a sink does with its records. All calls come from one task, one at a time, and any may raise `Fenced`."""
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        """Hold exactly these partitions and forget all else; gives the offset from which to read each."""
+
+    async def take(self, batch: Sequence[Received[T]], positions: Mapping[TopicPartition, int]) -> None:
+        """Accept records; `positions` are the next offsets, which also pass what was skipped or dead-lettered."""
+
+    async def tick(self) -> None:
+        """Do what has fallen due; called after each read, several times a second even when nothing comes."""
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        """The lowest offset of each partition that must not be committed past."""
+
+    def full(self) -> Collection[TopicPartition]:
+        """Partitions of which nothing more should be read for now."""
+
+    async def close(self) -> None:
+        """Finish what is under way and start nothing new: the partitions go to somebody else."""
+
+
+class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # aiokafka is untyped
+    """Carries the records of some topics to a stage until told to stop."""
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        producer: AIOKafkaProducer,
+        sources: Mapping[str, Source[T]],
+        stage: Stage[T],
+        *,
+        name: str,
+        metrics: Metrics,
+        health: Health,
+        poll_millis: int = 100,
+        max_records: int = 2000,
+    ) -> None:
+        self._consumer, self._producer = consumer, producer
+        self._sources, self._stage = sources, stage
+        self._name, self._metrics, self._health = name, metrics, health
+        self._poll = {"timeout_ms": poll_millis, "max_records": max_records}
+        self._turn = asyncio.Lock()
+        self._open_again = False
+        self._leaving: asyncio.Future[None] | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then finish what is under way and commit it.
+
+        Raises `Unusable`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
+        """
+        self._health.report(self._name, ready=False, seen="waits for partitions")
+        try:
+            self._consumer.subscribe(topics=list(self._sources), listener=self)
+            while not stop.is_set():
+                batches = await self._consumer.getmany(**self._poll)
+                async with self._turn:
+                    await self._pass(batches)
+            async with self._turn:
+                await self._give_up()
+        except Unusable as fault:
+            self._health.crashed = str(fault)
+            raise
+        except Exception as fault:
+            # Messages of drivers quote rows, so that only the class and the frames are fit for a log.
+            self._health.crashed = type(fault).__name__
+            frames = "".join(traceback.format_tb(fault.__traceback__))
+            logger.critical("sink.crashed", extra={"sink": self._name, "fault": type(fault).__name__, "frames": frames})
+            raise SinkCrashed(type(fault).__name__) from fault
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
+        # aiokafka swallows what a listener raises, so the fault waits in the future for the next pass.
+        async with self._turn:
+            self._leaving = asyncio.ensure_future(self._give_up())
+            await asyncio.wait([self._leaving])
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # noqa: ARG002
+        self._open_again = True
+
+    async def _pass(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        if self._leaving is not None:
+            self._leaving.result()
+            self._leaving = None
+        try:
+            if self._open_again:
+                # What was fetched may be from before the rebalance; opening seeks, so it comes again.
+                await self._open()
+            elif self._positions:
+                await self._take(batches)
+            if self._positions:
+                await self._stage.tick()
+        except Fenced:
+            logger.warning("sink.fenced", extra={"sink": self._name})
+            self._open_again = True
+            return
+        await self._commit()
+        self._slow_down()
+
+    async def _open(self) -> None:
+        held = self._consumer.assignment()
+        first = await self._consumer.beginning_offsets(held)
+        end = await self._consumer.end_offsets(held)
+        spans = {one: Span(first[one], end[one], await self._consumer.committed(one)) for one in held}
+        self._positions.clear()
+        self._committed.clear()
+        starts = await self._stage.open(spans)
+        for partition, offset in starts.items():
+            self._consumer.seek(partition, offset)
+        self._positions.update(starts)
+        self._open_again = False
+        self._health.report(self._name, ready=True, seen=f"{len(held)} partitions")
+        logger.info("sink.opened", extra={"sink": self._name, "partitions": len(held)})
+
+    async def _take(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        received: list[Received[T]] = []
+        for partition, records in batches.items():
+            for record in records:
+                one = await self._decode(partition, record)
+                if one is not None:
+                    received.append(one)
+            self._positions[partition] = records[-1].offset + 1
+            lag = (self._consumer.highwater(partition) or 0) - self._positions[partition]
+            self._metrics.consumer_lag.labels(partition.topic, partition.partition).set(max(lag, 0))
+        if batches:
+            await self._stage.take(received, self._positions)
+
+    async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
+        source = self._sources[record.topic]
+        if record.value is None:
+            self._metrics.items_ignored.labels("tombstone").inc()
+            return None
+        try:
+            return Received(partition, record.offset, source.decode(record.value))
+        except NotDecodable as fault:
+            await self._refuse(source.dead_letters, record, fault)
+            return None
+
+    async def _refuse(self, dead_letters: str, record: Any, fault: NotDecodable) -> None:
+        key, value, headers = dead_letter(record, stage=self._name, reason=str(fault), fault=type(fault).__name__)
+        await self._producer.send_and_wait(dead_letters, value, key=key, headers=headers)
+        self._metrics.records_dead_lettered.labels(record.topic, type(fault).__name__).inc()
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        logger.warning("record.dead_lettered", extra={"sink": self._name, "reason": str(fault), **where})
+
+    async def _commit(self) -> None:
+        unfinished = self._stage.unfinished()
+        finished = {one: unfinished.get(one, position) for one, position in self._positions.items()}
+        moved = {one: offset for one, offset in finished.items() if self._committed.get(one) != offset}
+        if not moved:
+            return
+        try:
+            await self._consumer.commit(moved)
+        except CommitFailedError:
+            # A rebalance is under way: whoever gets the partitions reads from the last commit, which is always safe.
+            logger.warning("offsets.not_committed", extra={"sink": self._name})
+            return
+        self._committed.update(moved)
+
+    def _slow_down(self) -> None:
+        full = set(self._stage.full())
+        paused = self._consumer.paused()
+        self._consumer.pause(*(full - paused))
+        self._consumer.resume(*(paused - full))
+
+    async def _give_up(self) -> None:
+        if not self._positions:
+            return
+        with suppress(Fenced):
+            await self._stage.close()
+            await self._commit()
+        self._positions.clear()

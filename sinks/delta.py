@@ -1,0 +1,228 @@
+"""The warehouse as Delta Lake tables: rows and Kafka offsets are one commit, and a stale writer's commit is refused."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from aiokafka import TopicPartition
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from sinks.consume import Fenced, Unusable
+from sinks.delta_log import set_torn_tail_aside, sync_commits
+from sinks.tables import Row, Table
+
+logger = logging.getLogger(__name__)
+
+SINK = "leadstream-warehouse"
+_CLUSTER = "filled from Kafka cluster "
+_FOLD_EVERY = 20
+_COMPACT_EVERY = 50
+_FOLD_ATTEMPTS = 5
+
+
+def application(cluster_id: str, partition: TopicPartition) -> str:
+    """The name of the transaction whose version is the next offset of a partition.
+
+    https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+    """
+    return f"{SINK}/{cluster_id}/{partition.topic}/{partition.partition}"
+
+
+def cluster_of(table: DeltaTable) -> str:
+    """The Kafka cluster that a table is filled from."""
+    return str(table.metadata().description).removeprefix(_CLUSTER)
+
+
+def local_path(uri: str) -> Path | None:
+    """The directory of a warehouse on this machine, None for object storage."""
+    if uri.startswith("file://"):
+        return Path(uri.removeprefix("file://"))
+    return None if "://" in uri else Path(uri)
+
+
+def table_uri(root: str, name: str) -> str:
+    path = local_path(root)
+    return str(path / name) if path is not None else f"{root.rstrip('/')}/{name}"
+
+
+class _Stored:
+    """One Delta table, with the next offset that it has of each partition that we hold."""
+
+    def __init__(self, uri: str, schema: pa.Schema, cluster_id: str) -> None:
+        self._path, self._cluster_id = local_path(uri), cluster_id
+        self.schema = schema
+        self.next: dict[TopicPartition, int] = {}
+        if self._path is not None:
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            torn = set_torn_tail_aside(self._path)
+            if torn:
+                logger.warning("warehouse.torn_tail_set_aside", extra={"table": self._path.name, "commits": torn})
+        self.delta = DeltaTable.create(uri, schema, mode="ignore", description=_CLUSTER + cluster_id)
+        if cluster_of(self.delta) != cluster_id:
+            raise Unusable(
+                f"the warehouse was filled from Kafka cluster {cluster_of(self.delta)}, but this is {cluster_id}:"
+                " offsets do not carry over. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+            )
+        self._synced = self.delta.version() - 1
+        self.sync()
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        self.delta.update_incremental()
+        stored = {one: self.delta.transaction_version(application(self._cluster_id, one)) for one in partitions}
+        self.next = {one: version for one, version in stored.items() if version is not None}
+
+    def ends(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """The offsets, none lower than what is stored: Delta takes a lower version without a word."""
+        return {one: max(offset, self.next.get(one, 0)) for one, offset in offsets.items()}
+
+    def commit(self, ends: Mapping[TopicPartition, int]) -> CommitProperties:
+        transactions = [Transaction(application(self._cluster_id, one), end) for one, end in ends.items()]
+        return CommitProperties(app_transactions=transactions)
+
+    def sync(self) -> None:
+        version = self.delta.version()
+        if self._path is not None:
+            sync_commits(self._path, self._synced, version)
+        self._synced = version
+
+
+@dataclass(slots=True)
+class _Pair:
+    table: Table
+    events: _Stored
+    current: _Stored
+    unfolded: int = 0
+    uncompacted: int = 0
+
+
+class DeltaWarehouse:
+    """Appends every record to `events` at once; merges the newest into `current` every so many commits and when idle.
+
+    `tables` are the tables by topic name; `root` is a directory or the URI of object storage.
+    """
+
+    def __init__(self, root: str, tables: Mapping[str, Table], *, cluster_id: str) -> None:
+        self._pairs = {
+            topic: _Pair(
+                table,
+                _Stored(table_uri(root, table.events), table.schema, cluster_id),
+                _Stored(table_uri(root, table.current), table.schema, cluster_id),
+            )
+            for topic, table in tables.items()
+        }
+
+    def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        stored: dict[TopicPartition, int] = {}
+        for topic, pair in self._pairs.items():
+            held = [one for one in assigned if one.topic == topic]
+            pair.events.hold(held)
+            pair.current.hold(held)
+            pair.unfolded = int(pair.events.next != pair.current.next)
+            stored.update(pair.events.next)
+        return stored
+
+    def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
+        for topic, of_topic in rows.items():
+            pair = self._pairs[topic]
+            self._append(pair.events, of_topic, {one: end for one, end in offsets.items() if one.topic == topic})
+            pair.unfolded += 1
+            if pair.unfolded >= _FOLD_EVERY:
+                self._fold(pair)
+
+    def fold(self) -> None:
+        for pair in self._pairs.values():
+            if pair.unfolded:
+                self._fold(pair)
+
+    def close(self) -> None:
+        """Nothing to give back: tables are files."""
+
+    def _append(self, events: _Stored, rows: Sequence[Row], offsets: Mapping[TopicPartition, int]) -> None:
+        fresh = [row for row in rows if row["_offset"] >= events.next.get(_partition(row), 0)]
+        if not fresh:
+            return
+        arrow = pa.Table.from_pylist(fresh, schema=events.schema)
+        ends = events.ends(offsets)
+        try:
+            write_deltalake(
+                events.delta, arrow, mode="append", schema_mode="merge", commit_properties=events.commit(ends)
+            )
+        except CommitFailedError as fault:
+            raise Fenced from fault
+        events.sync()
+        events.next.update(ends)
+
+    def _fold(self, pair: _Pair) -> None:
+        current, upto = pair.current, pair.current.ends(pair.events.next)
+        since = {one: current.next.get(one, 0) for one in upto}
+        newest = _newest_events(pair.table, pair.events.delta.file_uris(), since)
+        for attempt in range(_FOLD_ATTEMPTS):
+            try:
+                _merge(current, newest, pair.table, current.commit(upto))
+                break
+            except CommitFailedError as fault:
+                # Workers that hold other partitions merge into the same files: theirs first, then ours.
+                expected = dict(current.next)
+                current.hold(upto)
+                if current.next != expected or attempt == _FOLD_ATTEMPTS - 1:
+                    raise Fenced from fault
+        current.sync()
+        current.next.update(upto)
+        pair.uncompacted += pair.unfolded
+        pair.unfolded = 0
+        if pair.uncompacted >= _COMPACT_EVERY:
+            _compact(pair)
+
+
+def _partition(row: Row) -> TopicPartition:
+    return TopicPartition(row["_topic"], row["_partition"])
+
+
+def _newest_events(table: Table, files: Sequence[str], since: Mapping[TopicPartition, int]) -> pa.Table:
+    """The newest event of each key among those at or after the given offsets."""
+    with duckdb.connect(":memory:", config={"TimeZone": "UTC"}) as connection:
+        connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
+        connection.executemany("insert into folded values (?, ?, ?)", [(*one, offset) for one, offset in since.items()])
+        newest = connection.sql(
+            f"""
+            select event.* from read_parquet($files, union_by_name = true) event
+            join folded on event._topic = topic and event._partition = part and event._offset >= upto
+            qualify row_number() over (
+                partition by {table.key} order by {table.newest_by} desc, event._offset desc
+            ) = 1
+            """,
+            params={"files": list(files)},
+        )
+        return newest.to_arrow_table().cast(table.schema)
+
+
+def _merge(current: _Stored, newest: pa.Table, table: Table, properties: CommitProperties) -> None:
+    (
+        current.delta.merge(
+            newest,
+            predicate=f"new.{table.key} = held.{table.key}",
+            source_alias="new",
+            target_alias="held",
+            merge_schema=True,
+            commit_properties=properties,
+        )
+        .when_matched_update_all(predicate=f"new.{table.newest_by} > held.{table.newest_by}")
+        .when_not_matched_insert_all()
+        .execute()
+    )
+
+
+def _compact(pair: _Pair) -> None:
+    """Join small files; on a conflict with another worker, which then does the same, leave it for the next time."""
+    pair.uncompacted = 0
+    for stored in (pair.events, pair.current):
+        try:
+            stored.delta.optimize.compact()
+            stored.delta.vacuum(dry_run=False)
+        except CommitFailedError:
+            stored.delta.update_incremental()
+        stored.sync()

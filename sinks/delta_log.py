@@ -1,0 +1,97 @@
+"""A Delta table on a local disk, made to survive a power cut: what a commit added is synced, a torn tail is set aside.
+
+delta-rs never calls fsync on a local path, so that after a power cut the log may name files that never got to the disk.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_LOG = "_delta_log"
+_LAST_CHECKPOINT = "_last_checkpoint"
+_TORN = ".torn"
+
+
+def sync_commits(table: Path, after: int, upto: int) -> None:
+    """Sync the files, log entries and directories of the commits after version `after`, up to `upto`."""
+    log = table / _LOG
+    for version in range(after + 1, upto + 1):
+        for added in _added_files(table, log / f"{version:020}.json"):
+            _sync(added)
+        for entry in log.glob(f"{version:020}.*"):
+            _sync(entry)
+    if (log / _LAST_CHECKPOINT).exists():
+        _sync(log / _LAST_CHECKPOINT)
+    _sync(table)
+    _sync(log)
+
+
+def set_torn_tail_aside(table: Path) -> int:
+    """Rename the newest commits that cannot be read or name files that are not whole; gives how many they were.
+
+    Our offsets are in the commits, so that the records of a commit that is set aside are read from Kafka again.
+    """
+    log = table / _LOG
+    versions = sorted((int(one.stem) for one in log.glob("*.json") if one.stem.isdigit()), reverse=True)
+    torn = 0
+    for version in versions:
+        if _is_whole(table, log / f"{version:020}.json"):
+            break
+        torn += 1
+        for entry in log.glob(f"{version:020}.*"):
+            _set_aside(entry)
+    _drop_torn_checkpoint(log, versions[torn] if torn < len(versions) else -1)
+    if log.exists():
+        _sync(log)
+    return torn
+
+
+def _drop_torn_checkpoint(log: Path, newest: int) -> None:
+    pointer = log / _LAST_CHECKPOINT
+    if not pointer.exists():
+        return
+    try:
+        version = int(json.loads(pointer.read_bytes())["version"])
+        checkpoint = log / f"{version:020}.checkpoint.parquet"
+        if version <= newest and pq.ParquetFile(checkpoint).metadata.num_rows:
+            return
+        _set_aside(checkpoint)
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowInvalid):
+        pass
+    _set_aside(pointer)
+
+
+def _is_whole(table: Path, commit: Path) -> bool:
+    try:
+        actions = list(_actions(commit))
+        sizes = {table / unquote(one["add"]["path"]): one["add"]["size"] for one in actions if "add" in one}
+        return bool(actions) and all(path.stat().st_size == size for path, size in sizes.items())
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+
+
+def _added_files(table: Path, commit: Path) -> Iterator[Path]:
+    return (table / unquote(one["add"]["path"]) for one in _actions(commit) if "add" in one)
+
+
+def _actions(commit: Path) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in commit.read_bytes().splitlines() if line)
+
+
+def _set_aside(entry: Path) -> None:
+    if entry.exists():
+        entry.rename(entry.with_name(entry.name + _TORN))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

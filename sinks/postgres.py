@@ -1,0 +1,170 @@
+"""The warehouse as PostgreSQL tables: one transaction copies, upserts and moves offsets, comparing before it sets."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from aiokafka import TopicPartition
+from psycopg import Connection, sql
+from psycopg.types.json import Jsonb
+
+from sinks.consume import Fenced, Unusable
+from sinks.tables import PROVENANCE, Row, Table
+
+_SCALARS = {
+    pa.string(): "text",
+    pa.int64(): "bigint",
+    pa.bool_(): "boolean",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+}
+# Any number will do, as long as all workers take the same lock while they create tables.
+_MIGRATION_LOCK = 7_166_326_211
+
+
+class PostgresWarehouse:
+    """`tables` are the tables by topic name; they are created, and new columns are added, in the first schema of the
+    search path."""
+
+    def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str) -> None:
+        self._tables, self._cluster_id = tables, cluster_id
+        self._next: dict[TopicPartition, int] = {}
+        try:
+            self._connection = psycopg.connect(url, autocommit=True)
+        except psycopg.OperationalError as fault:
+            raise Unusable(f"PostgreSQL does not let us in: {fault}") from None
+        with self._connection.transaction():
+            self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+            _migrate(self._connection, tables.values())
+
+    def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        held = set(assigned)
+        self._next = {}
+        for cluster, topic, partition, offset in self._connection.execute(
+            "select cluster_id, topic, partition, next_offset from kafka_offsets"
+        ).fetchall():
+            if TopicPartition(topic, partition) not in held:
+                continue
+            if cluster != self._cluster_id:
+                raise Unusable(
+                    f"the warehouse was filled from Kafka cluster {cluster}, but this is {self._cluster_id}:"
+                    " offsets do not carry over. Point LEADSTREAM_WAREHOUSE at a new database and let it fill."
+                )
+            self._next[TopicPartition(topic, partition)] = offset
+        return dict(self._next)
+
+    def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
+        ends = {one: max(offset, self._next.get(one, 0)) for one, offset in offsets.items()}
+        with self._connection.transaction():
+            self._move_offsets(ends)
+            for topic, of_topic in rows.items():
+                fresh = [row for row in of_topic if row["_offset"] >= self._next.get(_partition(row), 0)]
+                _upsert(self._connection, self._tables[topic], fresh)
+        self._next.update(ends)
+
+    def fold(self) -> None:
+        """Nothing to do: `write` upserts the current tables."""
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _move_offsets(self, ends: Mapping[TopicPartition, int]) -> None:
+        for one, end in ends.items():
+            place = (self._cluster_id, one.topic, one.partition)
+            if one in self._next:
+                moved = self._connection.execute(
+                    "update kafka_offsets set next_offset = %s"
+                    " where cluster_id = %s and topic = %s and partition = %s and next_offset = %s",
+                    (end, *place, self._next[one]),
+                )
+            else:
+                moved = self._connection.execute(
+                    "insert into kafka_offsets (cluster_id, topic, partition, next_offset) values (%s, %s, %s, %s)"
+                    " on conflict (topic, partition) do nothing",
+                    (*place, end),
+                )
+            if moved.rowcount != 1:
+                raise Fenced
+
+
+def _partition(row: Row) -> TopicPartition:
+    return TopicPartition(row["_topic"], row["_partition"])
+
+
+def _upsert(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> None:
+    columns = table.schema.names
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    stage, events = sql.Identifier(f"new_{table.events}"), sql.Identifier(table.events)
+    current, key, newest_by = map(sql.Identifier, (table.current, table.key, table.newest_by))
+    statement = {"stage": stage, "events": events, "current": current, "names": names, "key": key, "by": newest_by}
+    connection.execute(
+        sql.SQL("create temporary table if not exists {stage} (like {events}) on commit delete rows").format(
+            **statement
+        )
+    )
+    with connection.cursor() as cursor:
+        with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**statement)) as copy:
+            for row in rows:
+                copy.write_row([_value(row.get(name), table.schema.field(name).type) for name in columns])
+        cursor.execute(
+            sql.SQL("insert into {events} ({names}) select {names} from {stage} on conflict do nothing").format(
+                **statement
+            )
+        )
+        replaced = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in columns if one != table.key]
+        cursor.execute(
+            sql.SQL(
+                "insert into {current} as held ({names})"
+                " select distinct on ({key}) {names} from {stage} order by {key}, {by} desc, _offset desc"
+                " on conflict ({key}) do update set {replaced} where excluded.{by} > held.{by}"
+            ).format(replaced=sql.SQL(", ").join(replaced), **statement)
+        )
+
+
+def _value(value: Any, column: pa.DataType) -> Any:
+    # PostgreSQL keeps no NUL, and people's text may hold one.
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if value is None or column in _SCALARS:
+        return value
+    return Jsonb(_without_nul(value))
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {name: _without_nul(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(one) for one in value]
+    return value
+
+
+def _migrate(connection: Connection[Any], tables: Collection[Table]) -> None:
+    connection.execute(
+        "create table if not exists kafka_offsets (cluster_id text not null, topic text not null,"
+        " partition bigint not null, next_offset bigint not null, primary key (topic, partition))"
+    )
+    for table in tables:
+        _migrate_table(connection, table.events, table.schema, PROVENANCE)
+        _migrate_table(connection, table.current, table.schema, (table.key,))
+
+
+def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    columns = {field.name: _SCALARS.get(field.type, "jsonb") for field in schema}
+    defined = [sql.SQL("{} {}").format(sql.Identifier(one), sql.SQL(kind)) for one, kind in columns.items()]
+    connection.execute(
+        sql.SQL("create table if not exists {} ({}, primary key ({}))").format(
+            sql.Identifier(name), sql.SQL(", ").join(defined), sql.SQL(", ").join(map(sql.Identifier, key))
+        )
+    )
+    there = connection.execute(
+        "select column_name from information_schema.columns where table_schema = current_schema() and table_name = %s",
+        (name,),
+    ).fetchall()
+    for column in columns.keys() - {one for (one,) in there}:
+        connection.execute(
+            sql.SQL("alter table {} add column {} {}").format(
+                sql.Identifier(name), sql.Identifier(column), sql.SQL(columns[column])
+            )
+        )

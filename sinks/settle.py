@@ -1,0 +1,97 @@
+"""What to do about a command next, and what a conversation says of an attempt without a result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from leads.records import OutcomeStatus, SendFollowUp
+from messenger.graph import GraphResponse, conversation_messages
+from messenger.limits import CONVERSATION_DETAILS_MAX
+from sinks.ledger import Attempt
+
+# Our clock and Meta's may differ, and Meta shows whole seconds.
+_CLOCK_MARGIN = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The command ends here, without a call."""
+
+    status: OutcomeStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """An attempt has no result: look for its message in the conversation."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    number: int
+
+
+class Unclear(Exception):
+    """The conversation does not show whether the message arrived."""
+
+
+def next_step(
+    command: SendFollowUp,
+    attempt: Attempt | None,
+    now: datetime,
+    *,
+    refuted: int,
+    cancel_reason: str | None,
+    quarantine: timedelta,
+) -> Settle | Wait | LookUp | Send:
+    """What to do about a command that is not settled.
+
+    An attempt without a result is in doubt, until it is known that it reached nobody (`refuted` is the last such one).
+    It is looked up no sooner than `quarantine` after it began, when the call can no longer be under way.
+    """
+    number = attempt.number if attempt is not None else 0
+    if attempt is not None and number > refuted:
+        ready_at = attempt.at + quarantine
+        return LookUp(attempt) if now >= ready_at else Wait(ready_at)
+    if cancel_reason is not None:
+        return Settle("cancelled", cancel_reason)
+    if now > command.not_after:
+        return Settle("expired", "not sent before not_after")
+    return Send(max(number, refuted) + 1)
+
+
+def message_in(
+    response: GraphResponse, command: SendFollowUp, attempt: Attempt, is_known: Callable[[str], bool]
+) -> str | None:
+    """The id of the message that an attempt left in the conversation, None when it surely left none.
+
+    Messages that another command is known to have sent do not count. Raises `Unclear`.
+    """
+    # The Conversations API shows no metadata, so that the text has to tell:
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
+    messages = conversation_messages(response.body)
+    since = attempt.at - _CLOCK_MARGIN
+    ours = [
+        one.mid
+        for one in messages
+        if one.created_at >= since
+        and one.sender_id != command.psid
+        and (one.text or "").strip() == command.message.text.strip()
+        and not is_known(one.mid)
+    ]
+    if ours:
+        return ours[-1]
+    if command.message.buttons:
+        raise Unclear("templates are not shown as text")
+    if not response.body.get("data"):
+        raise Unclear("no conversation is shown")
+    if len(messages) >= CONVERSATION_DETAILS_MAX and messages[-1].created_at >= since:
+        raise Unclear("the conversation has moved on")
+    return None

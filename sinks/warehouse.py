@@ -1,0 +1,131 @@
+"""Lead and outcome records → warehouse rows, in batches that carry their offsets with them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aiokafka import TopicPartition
+
+from runtime.metrics import Metrics
+from sinks.consume import Received, Span, Unusable
+from sinks.tables import Row, Table
+
+logger = logging.getLogger(__name__)
+
+Offsets = Mapping[TopicPartition, int]
+
+
+class Warehouse(Protocol):
+    """A place that keeps rows and the offsets they came from in one transaction. Calls block; never two at a time."""
+
+    def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Hold exactly these partitions; gives the stored next offset of each that has one."""
+
+    def write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
+        """Keep the rows, by topic, together with the next offsets of their partitions: all or nothing.
+
+        Rows below a stored offset are kept already and are left out. Raises `Fenced` when the stored offsets are not
+        those that we opened or wrote last.
+        """
+
+    def fold(self) -> None:
+        """Bring what is derived from the rows up to date; called when idle and at the end. May raise `Fenced`."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Buffer:
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    first: dict[TopicPartition, int] = field(default_factory=dict)
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    since: datetime | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows.values()))
+
+
+class WarehouseSink:
+    """A stage that writes when `flush_rows` are there or the oldest of them is `flush_after` old.
+
+    `tables` are the tables by topic name.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        tables: Mapping[str, Table],
+        *,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        flush_rows: int = 5000,
+        flush_after: timedelta = timedelta(seconds=1),
+        idle_after: timedelta = timedelta(seconds=3),
+    ) -> None:
+        self._warehouse, self._tables, self._now, self._metrics = warehouse, tables, now, metrics
+        self._flush_rows, self._flush_after, self._idle_after = flush_rows, flush_after, idle_after
+        self._buffer = _Buffer()
+        self._written_at: datetime | None = None
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        self._buffer = _Buffer()
+        self._written_at = self._now()
+        stored = await asyncio.to_thread(self._warehouse.open, set(spans))
+        for partition, offset in stored.items():
+            _check_reachable(partition, offset, spans[partition])
+        return {partition: stored.get(partition, span.first) for partition, span in spans.items()}
+
+    async def take(self, batch: Sequence[Received[Row]], positions: Offsets) -> None:
+        buffer = self._buffer
+        for one in batch:
+            where = {"_topic": one.partition.topic, "_partition": one.partition.partition, "_offset": one.offset}
+            buffer.rows.setdefault(one.partition.topic, []).append({**one.record, **where})
+            buffer.first.setdefault(one.partition, one.offset)
+        buffer.offsets.update(positions)
+        buffer.since = buffer.since or self._now()
+
+    async def tick(self) -> None:
+        now = self._now()
+        since = self._buffer.since
+        if since is not None and (len(self._buffer) >= self._flush_rows or now - since >= self._flush_after):
+            await self._flush()
+        elif self._written_at is not None and now - self._written_at >= self._idle_after:
+            self._written_at = None
+            await asyncio.to_thread(self._warehouse.fold)
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        return self._buffer.first
+
+    def full(self) -> Collection[TopicPartition]:
+        return ()
+
+    async def close(self) -> None:
+        await self._flush()
+        await asyncio.to_thread(self._warehouse.fold)
+
+    async def _flush(self) -> None:
+        buffer = self._buffer
+        if buffer.rows:
+            with self._metrics.warehouse_commit_seconds.time():
+                await asyncio.to_thread(self._warehouse.write, buffer.rows, buffer.offsets)
+            for topic, rows in buffer.rows.items():
+                self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(rows))
+            self._written_at = self._now()
+        self._buffer = _Buffer()
+
+
+def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:
+    place = f"{partition.topic}/{partition.partition}"
+    if stored > span.end:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but Kafka ends at {span.end}: the topic was made anew or"
+            " lost records. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+        )
+    if stored < span.first:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but Kafka begins at {span.first}: records between them"
+            " are gone. Restore them, or point LEADSTREAM_WAREHOUSE at a new place."
+        )
