@@ -1,0 +1,222 @@
+"""`leadstream simulate …`: a fake Meta on this machine, as a Graph API or as the sender of a campaign."""
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+import click
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cli.configuration import load_pages
+from messenger.events import AppId
+from runtime import clock
+from runtime.settings import SettingError, Settings, read_settings
+from runtime.yaml_file import FileFault
+from simulator.campaign import LONGEST_LAG, PlannedDelivery, plan_campaign
+from simulator.payloads import product_page_bodies
+from simulator.people import PAGES
+from simulator.poster import (
+    GraphControl,
+    NotLoopback,
+    Pace,
+    Poster,
+    Posting,
+    at_full_speed,
+    at_rate,
+    in_real_time,
+    post_deliveries,
+    require_loopback,
+)
+from simulator.server import serve_graph
+from simulator.world import GraphConfig
+
+_SPAN = timedelta(minutes=30)
+_SEEDS = 2**31
+
+
+def _loopback(_ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
+    try:
+        return None if url is None else require_loopback(url)
+    except NotLoopback as fault:
+        raise click.BadParameter(str(fault)) from None
+
+
+_URL = click.option(
+    "--url",
+    default="http://127.0.0.1:8000/webhooks/messenger",
+    show_default=True,
+    callback=_loopback,
+    help="Where leadstream receives webhooks.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Play Meta: a Graph API, or a campaign of signed webhooks. Never talks to another machine."""
+
+
+@command.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True)
+@click.option("--webhook", callback=_loopback, help="Post echoes of sent messages to this URL.")
+@click.option("--receipts", is_flag=True, help="Post delivery and read receipts as well.")
+@click.option("--require-proof", is_flag=True, help='As with "Require App Secret": refuse calls without a proof.')
+@click.option("--seed", type=int, help="Decides message ids and injected faults.  [default: a new one]")
+def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool, seed: int | None) -> None:
+    """Serve Meta's Graph API with its rules until Ctrl-C.
+
+    Page tokens come from LEADSTREAM_PAGES; other Pages take any token. Tests steer it under /_simulator/.
+
+    \b
+    Example:
+      leadstream simulate graph --port 8090
+      LEADSTREAM_GRAPH_URL=http://127.0.0.1:8090 leadstream sink send
+    """
+    try:
+        settings = read_settings(os.environ)
+        config = _graph_config(settings, receipts=receipts, require_proof=require_proof)
+        if webhook is not None or require_proof:
+            settings.require("app_secrets")
+        asyncio.run(_serve(config, port, webhook, _seed(seed)))
+    except (SettingError, FileFault) as fault:
+        raise click.ClickException(str(fault)) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from None
+
+
+@command.command()
+@_URL
+@click.option("--graph-url", callback=_loopback, help="A fake Graph to tell who owns which thread.")
+@click.option("--leads", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--seed", type=int, help="The same seed plays the same people.  [default: a new one]")
+@click.option("--rate", type=click.FloatRange(0.1), help="Webhooks a second.  [default: 20]")
+@click.option("--full-speed", is_flag=True, help="As fast as they are taken.")
+@click.option("--real-time", is_flag=True, help="With Meta's own lags: more than an hour.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
+def campaign(
+    *,
+    url: str,
+    graph_url: str | None,
+    leads: int,
+    seed: int | None,
+    rate: float | None,
+    full_speed: bool,
+    real_time: bool,
+    concurrency: int,
+) -> None:
+    """Post the webhooks of a lead-ad campaign, signed with LEADSTREAM_APP_SECRET.
+
+    Times are of today. Batches, duplicates, reordering, missing signals, take-overs, noise and one unreadable body
+    are among them. Ends non-zero when a webhook was not taken.
+
+    \b
+    Example:
+      leadstream simulate campaign --leads 500 --rate 50
+      leadstream simulate campaign --graph-url http://127.0.0.1:8090 --leads 20 --seed 7 --full-speed
+    """
+    pace = _pace(rate, full_speed=full_speed, real_time=real_time)
+    secret, seed = _secret(), _seed(seed)
+    start = clock.now() if real_time else clock.now() - _SPAN - LONGEST_LAG
+    planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN)
+    click.echo(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
+    _report(asyncio.run(_post(planned.deliveries, url, secret, graph_url, pace, concurrency)))
+
+
+@command.command("product-page")
+@_URL
+def product_page(*, url: str) -> None:
+    """Post the two sample webhooks of Meta's product page, byte for byte.
+
+    \b
+    Example:
+      leadstream simulate product-page --url http://127.0.0.1:8000/webhooks/messenger
+    """
+    deliveries = [
+        PlannedDelivery(at=timedelta(0), body=body, people=(PAGES[0].page_id,), verdicts=(verdict,))
+        for body, verdict in zip(product_page_bodies(), ("HandoverReceived", "SummaryReceived"), strict=True)
+    ]
+    _report(asyncio.run(_post(deliveries, url, _secret(), None, at_full_speed, 1)))
+
+
+def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) -> GraphConfig:
+    pages = tuple(load_pages(settings, os.environ))
+    return GraphConfig(
+        app_id=AppId(settings.app_id) if settings.app_id else PAGES[0].target_app,
+        app_secret=settings.app_secrets[0] if settings.app_secrets else None,
+        require_proof=require_proof,
+        page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
+        lead_questions=tuple(question.text for page in PAGES for question in page.questions),
+        report_delivery=receipts,
+        report_read=receipts,
+    )
+
+
+async def _serve(config: GraphConfig, port: int, webhook: str | None, seed: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with httpx.AsyncClient() as http:
+        poster = Poster(http, webhook, config.app_secret or "") if webhook is not None else None
+        async with serve_graph(config, seed=seed, clock=clock.now, port=port, webhook=poster) as bound:
+            click.echo(f"fake Graph API on http://127.0.0.1:{bound}")
+            await stop.wait()
+
+
+def _pace(rate: float | None, *, full_speed: bool, real_time: bool) -> Pace:
+    if sum((rate is not None, full_speed, real_time)) > 1:
+        raise click.UsageError("--rate, --full-speed and --real-time exclude each other")
+    if full_speed:
+        return at_full_speed
+    return in_real_time if real_time else at_rate(rate or 20)
+
+
+def _secret() -> str:
+    try:
+        settings = read_settings(os.environ)
+        settings.require("app_secrets")
+    except SettingError as fault:
+        raise click.ClickException(str(fault)) from None
+    return settings.app_secrets[0]
+
+
+def _seed(given: int | None) -> int:
+    return clock.to_millis(clock.now()) % _SEEDS if given is None else given
+
+
+async def _post(
+    deliveries: Sequence[PlannedDelivery],
+    url: str,
+    secret: str,
+    graph_url: str | None,
+    pace: Pace,
+    concurrency: int,
+) -> tuple[Posting, ...]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    async with httpx.AsyncClient() as http:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("webhooks", total=len(deliveries))
+            try:
+                return await post_deliveries(
+                    deliveries,
+                    Poster(http, url, secret),
+                    graph=None if graph_url is None else GraphControl(http, graph_url),
+                    pace=pace,
+                    concurrency=concurrency,
+                    on_posted=lambda _posting: progress.advance(task),
+                )
+            except* httpx.HTTPError:
+                unreachable = graph_url
+    raise click.ClickException(f"the fake Graph at {unreachable} does not take the campaign's conversations")
+
+
+def _report(journal: Sequence[Posting]) -> None:
+    counts = Counter(posting.answered.status for posting in journal)
+    for status, count in counts.most_common():
+        click.echo(f"{'no answer' if status is None else status}: {count}")
+    refused = len(journal) - counts[httpx.codes.OK]
+    if refused:
+        raise click.ClickException(f"{refused} of {len(journal)} webhooks were not taken")

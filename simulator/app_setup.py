@@ -1,0 +1,76 @@
+"""What a set-up check asks of the Graph: subscriptions, the token, Conversation Routing, lead forms."""
+
+from messenger.events import PageId
+from simulator.payloads import Json
+from simulator.refusals import invalid
+from simulator.world import Call, World
+
+_SCOPES = ["pages_messaging", "pages_manage_metadata", "pages_read_engagement"]
+
+
+def subscribed_apps(world: World, call: Call) -> Json:
+    """The Page's half of a subscription; a POST replaces the whole list of fields."""
+    # https://developers.facebook.com/docs/graph-api/reference/page/subscribed_apps
+    if call.method == "POST":
+        world.page_fields[call.node] = tuple(call.text("subscribed_fields").split(","))
+        return {"success": True}
+    app = {"category": "Business", "name": "leadstream", "id": world.config.app_id}
+    return {"data": [{**app, "subscribed_fields": list(world.fields_of(call.node))}]}
+
+
+def app_subscriptions(world: World, call: Call) -> Json:
+    """The app's half of a subscription. Unlike Meta, a POST does not call the callback to verify it."""
+    # https://developers.facebook.com/docs/graph-api/reference/app/subscriptions
+    if call.method == "POST":
+        if call.text("object") != "page":
+            raise invalid("object")
+        call.text("verify_token")
+        names = call.text("fields").split(",")
+        world.app_subscription = {
+            "object": "page",
+            "callback_url": call.text("callback_url"),
+            "active": True,
+            "fields": [{"name": name, "version": call.version} for name in names],
+        }
+        return {"success": True}
+    return {"data": [world.app_subscription] if world.app_subscription else []}
+
+
+def debug_token(world: World, call: Call) -> Json:
+    """What a token is good for; one that no Page has is invalid."""
+    # https://developers.facebook.com/docs/graph-api/reference/debug_token
+    token = call.text("input_token")
+    tokens = world.config.page_tokens
+    pages: list[PageId] = [page_id for page_id, page_token in tokens.items() if page_token == token]
+    if tokens and not pages:
+        error: Json = {"code": 190, "message": "Invalid OAuth access token."}
+        return {"data": {"error": error, "is_valid": False, "scopes": []}}
+    data: Json = {
+        "app_id": world.config.app_id,
+        "type": "PAGE",
+        "application": "leadstream",
+        "data_access_expires_at": 0,
+        "expires_at": 0,
+        "is_valid": True,
+        "scopes": _SCOPES,
+    }
+    return {"data": {**data, "profile_id": pages[0]} if pages else data}
+
+
+def me(world: World, call: Call) -> Json:
+    """Whether the token's Page uses Conversation Routing; the only field of `me` that is known here."""
+    pages = [page_id for page_id, token in world.config.page_tokens.items() if token == call.token]
+    status: Json = {"hop_v2": world.config.default_app_set, "msgr_multi_app": True, "ig_multi_app": False}
+    shown: Json = (
+        {"messaging_feature_status": status} if call.params.get("fields") == "messaging_feature_status" else {}
+    )
+    return {**shown, "id": pages[0] if pages else world.config.app_id}
+
+
+def lead_forms(world: World, call: Call) -> Json:
+    """The templates of the Page's lead ads: the true wording of the questions."""
+    steps: list[Json] = [
+        {"step_id": str(number), "message": question, "step_type": "QUESTION", "reply_type": "NONE"}
+        for number, question in enumerate(world.config.lead_questions, start=1)
+    ]
+    return {"data": [{"id": f"form_{call.node}", "template_name": "demo", "step_list": steps}]}

@@ -1,0 +1,166 @@
+"""Posts signed webhooks as Meta does: again after a failure, several at once, one person's in order."""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import httpx
+
+from messenger.signature import sign
+from simulator.campaign import PlannedDelivery
+from simulator.control import news_as_json
+from simulator.threads import ThreadNews
+
+# "Immediate few retries": https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
+RETRY_DELAYS = (timedelta(0), timedelta(milliseconds=500), timedelta(seconds=2))
+RECEIPT_HEADER = "Leadstream-Receipt"
+
+_TIMEOUT = 10.0
+
+
+class NotLoopback(ValueError):
+    """The target is not this machine. Invented people must never reach a real server."""
+
+
+def require_loopback(url: str) -> str:
+    """The URL itself; raises `NotLoopback` for any other host than this machine's loopback."""
+    host = urlsplit(url).hostname
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise NotLoopback(f"{host or url!r} is not this machine: the simulator posts to localhost only")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The last answer to a body: `status` None when none came. `receipt` names the raw record that holds the body."""
+
+    status: int | None
+    receipt: str | None
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A line of the journal: a delivery and how it was answered."""
+
+    delivery: PlannedDelivery
+    answered: Answered
+
+
+class Poster:
+    """Signs bodies and posts them to one callback URL until it answers 200 or the retries are used up."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, url: str, secret: str, *, retry_delays: Sequence[timedelta] = RETRY_DELAYS
+    ) -> None:
+        self._http = http
+        self._url = require_loopback(url)
+        self._secret = secret
+        self._retry_delays = retry_delays
+
+    async def post(self, body: bytes) -> Answered:
+        headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign(body, self._secret)}
+        answered = await self._attempt(body, headers, 1)
+        for attempt, delay in enumerate(self._retry_delays, start=2):
+            if answered.status == httpx.codes.OK:
+                break
+            await asyncio.sleep(delay.total_seconds())
+            answered = await self._attempt(body, headers, attempt)
+        return answered
+
+    async def _attempt(self, body: bytes, headers: dict[str, str], attempt: int) -> Answered:
+        try:
+            response = await self._http.post(self._url, content=body, headers=headers, timeout=_TIMEOUT)
+        except httpx.TransportError:
+            return Answered(None, None, attempt)
+        return Answered(response.status_code, response.headers.get(RECEIPT_HEADER), attempt)
+
+
+class GraphControl:
+    """Tells a fake Graph what became of threads, so that it knows windows and owners."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+        self._http = http
+        self._url = require_loopback(url).rstrip("/") + "/_simulator/conversations"
+
+    async def tell(self, news: Iterable[ThreadNews]) -> None:
+        """Raises `httpx.HTTPError` unless the Graph took the news."""
+        response = await self._http.put(self._url, json=[news_as_json(one) for one in news], timeout=_TIMEOUT)
+        response.raise_for_status()
+
+
+Pace = Callable[[int, PlannedDelivery], timedelta]
+
+
+def at_full_speed(_number: int, _delivery: PlannedDelivery) -> timedelta:
+    return timedelta(0)
+
+
+def in_real_time(_number: int, delivery: PlannedDelivery) -> timedelta:
+    return delivery.at
+
+
+def at_rate(per_second: float) -> Pace:
+    """So many deliveries a second, evenly."""
+    return lambda number, _delivery: timedelta(seconds=number / per_second)
+
+
+async def post_deliveries(
+    deliveries: Sequence[PlannedDelivery],
+    poster: Poster,
+    *,
+    graph: GraphControl | None = None,
+    pace: Pace = at_full_speed,
+    concurrency: int = 8,
+    on_posted: Callable[[Posting], None] = lambda _posting: None,
+) -> tuple[Posting, ...]:
+    """Post them all and give the journal in the order of `deliveries`.
+
+    `pace` says when each is due, from now. At most `concurrency` are on their way at once, and never two with the same
+    person in them, so that each person's come in the planned order.
+    """
+    run = _Run(poster, graph, on_posted)
+    free = asyncio.Semaphore(concurrency)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for number, delivery in enumerate(deliveries):
+            await asyncio.sleep(max(0.0, began + pace(number, delivery).total_seconds() - loop.time()))
+            await free.acquire()
+            earlier = run.last_tasks(delivery)
+            task = group.create_task(run.post(delivery, earlier))
+            task.add_done_callback(lambda _task: free.release())
+            run.remember(delivery, task)
+            tasks.append(task)
+    return tuple(task.result() for task in tasks)
+
+
+class _Run:
+    def __init__(self, poster: Poster, graph: GraphControl | None, on_posted: Callable[[Posting], None]) -> None:
+        self._poster = poster
+        self._graph = graph
+        self._on_posted = on_posted
+        self._last: dict[str, asyncio.Task[Posting]] = {}
+
+    def last_tasks(self, delivery: PlannedDelivery) -> set[asyncio.Task[Posting]]:
+        return {self._last[person] for person in delivery.people if person in self._last}
+
+    def remember(self, delivery: PlannedDelivery, task: asyncio.Task[Posting]) -> None:
+        self._last.update(dict.fromkeys(delivery.people, task))
+
+    async def post(self, delivery: PlannedDelivery, earlier: set[asyncio.Task[Posting]]) -> Posting:
+        if earlier:
+            await asyncio.wait(earlier)
+        if self._graph is not None and delivery.news:
+            await self._graph.tell(delivery.news)
+        posting = Posting(delivery, await self._poster.post(delivery.body))
+        self._on_posted(posting)
+        return posting

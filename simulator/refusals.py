@@ -1,0 +1,65 @@
+"""What the fake Graph refuses, with Meta's codes and in Meta's words."""
+
+from dataclasses import dataclass
+
+from simulator.payloads import Json
+
+
+@dataclass(frozen=True, slots=True)
+class GraphError:
+    """One error of the Graph API. The words are Meta's; programs go by `code` and `subcode`."""
+
+    code: int
+    message: str
+    subcode: int | None = None
+    status: int = 400
+
+    def as_json(self, fbtrace_id: str) -> Json:
+        error: Json = {"message": self.message, "type": "OAuthException", "code": self.code}
+        if self.subcode is not None:
+            error["error_subcode"] = self.subcode
+        return {"error": {**error, "fbtrace_id": fbtrace_id}}
+
+
+class Refused(Exception):
+    """The call had no effect; `error` is what the caller reads."""
+
+    def __init__(self, error: GraphError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/error-codes
+OUTSIDE_WINDOW = GraphError(10, "(#10) This message is sent outside of allowed window.", 2018278)
+OTHER_APP_CONTROLS = GraphError(
+    10, "(#10) Message failed to send because another app is controlling this thread now.", 2018300
+)
+LEAD_FLOW_RUNNING = GraphError(
+    10,
+    "The chat is currently controlled by Messenger while the user is in an automated question and answer flow. "
+    "Please wait for the flow to finish before trying again.",
+    2018321,
+)
+PAGE_RESTRICTED = GraphError(10, "(#10) You are temporarily restricted from sending messages.", 1893063)
+PERSON_UNAVAILABLE = GraphError(551, "(#551) This person isn't available right now.", 1545041)
+NO_SUCH_PERSON = GraphError(100, "(#100) No matching user found", 2018001)
+NO_TOKEN = GraphError(104, "An access token is required to request this resource.", status=401)
+BAD_TOKEN = GraphError(190, "Invalid OAuth access token - Cannot parse access token", status=401)
+PROOF_REQUIRED = GraphError(100, "API calls from the server require an appsecret_proof argument")
+BAD_PROOF = GraphError(100, "Invalid appsecret_proof provided in the API argument")
+# https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+TOO_MANY_CALLS = GraphError(613, "(#613) Calls to this api have exceeded the rate limit.", status=429)
+TEMPORARY = GraphError(2, "An unexpected error has occurred. Please retry your request later.", status=500)
+# Seen in integrators' reports; Meta's pages do not list them.
+TAKE_WITHOUT_ROUTING = GraphError(
+    27, "(#27) Take thread control is not supported when Conversation Routing is not enabled."
+)
+NOT_THE_OWNER = GraphError(100, "(#100) Only the current thread owner can release or pass the thread")
+
+
+def invalid(what: str) -> Refused:
+    return Refused(GraphError(100, f"(#100) Invalid parameter: {what}"))
+
+
+def unknown_path(method: str) -> Refused:
+    return Refused(GraphError(2500, f"Unknown path components for this {method} request"))

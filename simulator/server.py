@@ -1,0 +1,45 @@
+"""The fake Graph as a server inside a running event loop, with its echo webhooks on their way."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from runtime.admin import serve
+from simulator.graph import Clock, create_graph
+from simulator.poster import Poster
+from simulator.world import GraphConfig, World
+
+# Calls that an injected timeout keeps waiting would hold the end up for longer.
+_GRACE = timedelta(seconds=1)
+
+
+@asynccontextmanager
+async def serve_graph(
+    config: GraphConfig, *, seed: int, clock: Clock, port: int, webhook: Poster | None = None
+) -> AsyncIterator[int]:
+    """Serve on loopback and give the port, which matters when 0 was asked for; raises `OSError` when it is taken.
+
+    With `webhook`, each effect's echo and receipts are posted there in order. `seed` decides ids and faults, so two
+    runs over one log need two seeds.
+    """
+    bodies: asyncio.Queue[bytes] = asyncio.Queue()
+    world = World(config, random.Random(seed), bodies.put_nowait if webhook is not None else _drop)
+    async with serve(create_graph(world, clock), "127.0.0.1", port, grace=_GRACE) as bound:
+        posting = asyncio.create_task(_post_all(bodies, webhook)) if webhook is not None else None
+        try:
+            yield bound
+        finally:
+            if posting is not None:
+                posting.cancel()
+                await asyncio.wait([posting])
+
+
+def _drop(_body: bytes) -> None:
+    """Nobody is subscribed."""
+
+
+async def _post_all(bodies: asyncio.Queue[bytes], webhook: Poster) -> None:
+    while True:
+        await webhook.post(await bodies.get())

@@ -1,0 +1,112 @@
+"""The threads between people and Pages as Meta knows them: who owns one, when the person last wrote, what was said."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from messenger.events import AppId, PageId, Psid
+from messenger.limits import MESSAGING_WINDOW, THREAD_CONTROL_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message of a thread; it comes from the person or from the Page."""
+
+    mid: str
+    from_person: bool
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadNews:
+    """What became known of a thread: its owner from now on (None is idle) and lines to add."""
+
+    page_id: PageId
+    psid: Psid
+    owner: AppId | None
+    last_user_message_at: datetime | None = None
+    unavailable: bool = False
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(slots=True)
+class Thread:
+    """One thread. Lines are kept oldest first."""
+
+    page_id: PageId
+    psid: Psid
+    owner: AppId | None = None
+    owner_until: datetime | None = None
+    last_user_message_at: datetime | None = None
+    unavailable: bool = False
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def thread_id(self) -> str:
+        return f"t_{self.psid}"
+
+    @property
+    def updated_at(self) -> datetime | None:
+        return self.lines[-1].at if self.lines else self.last_user_message_at
+
+    def owner_at(self, moment: datetime) -> AppId | None:
+        """The owner, or None when the thread is idle: released, or its control has run out."""
+        if self.owner_until is not None and moment >= self.owner_until:
+            return None
+        return self.owner
+
+    def window_is_open(self, moment: datetime) -> bool:
+        """Whether the person's last message is less than 24 hours old."""
+        last = self.last_user_message_at
+        return last is not None and moment < last + MESSAGING_WINDOW
+
+    def hand_to(self, owner: AppId | None, moment: datetime, *, lasting: timedelta = THREAD_CONTROL_DEFAULT) -> None:
+        # Every routing action puts the control back to a day:
+        # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
+        self.owner = owner
+        self.owner_until = None if owner is None else moment + lasting
+
+    def say(self, line: Line) -> None:
+        """Add a line in its place; a line that is there already changes nothing."""
+        if any(known.mid == line.mid for known in self.lines):
+            return
+        self.lines.append(line)
+        self.lines.sort(key=lambda said: said.at)
+
+
+class Threads:
+    """All threads by Page and person."""
+
+    def __init__(self) -> None:
+        self._threads: dict[tuple[str, str], Thread] = {}
+
+    def __iter__(self) -> Iterator[Thread]:
+        return iter(self._threads.values())
+
+    def find(self, page_id: str, psid: str) -> Thread | None:
+        return self._threads.get((page_id, psid))
+
+    def by_id(self, thread_id: str) -> Thread | None:
+        return next((thread for thread in self if thread.thread_id == thread_id), None)
+
+    def of_page(self, page_id: str) -> list[Thread]:
+        """A Page's threads, the one with the newest message first."""
+        dated = [(thread.updated_at, thread) for thread in self if thread.page_id == page_id]
+        known = [(updated, thread) for updated, thread in dated if updated is not None]
+        return [thread for _, thread in sorted(known, key=lambda pair: pair[0], reverse=True)]
+
+    def learn(self, news: Iterable[ThreadNews], moment: datetime) -> None:
+        """Take news in: the owner is replaced, the last message never moves back, lines are added once."""
+        for told in news:
+            key = (told.page_id, told.psid)
+            thread = self._threads.setdefault(key, Thread(told.page_id, told.psid))
+            thread.hand_to(told.owner, moment)
+            thread.unavailable = told.unavailable
+            times = [at for at in (thread.last_user_message_at, told.last_user_message_at) if at is not None]
+            thread.last_user_message_at = max(times, default=None)
+            for line in told.lines:
+                thread.say(line)
+
+    def clear(self) -> None:
+        self._threads.clear()
