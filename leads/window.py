@@ -23,7 +23,7 @@ def parse_control_expiration(value: object, *, ceiling: timedelta = THREAD_CONTR
     Anything else means one day, as Meta has it. `ceiling` is a parameter because Meta's pages disagree (7 or 30 days).
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= ceiling // _DAY:
+    if not isinstance(value, int) or not 1 <= value <= ceiling // _DAY:
         return THREAD_CONTROL_DEFAULT
     return value * _DAY
 

@@ -113,6 +113,7 @@ async def test_only_a_failure_before_sending_may_be_repeated_blindly(
 
     assert type(refused.value) is kind
     assert TOKEN not in str(refused.value)
+    assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
 
 
