@@ -1,0 +1,78 @@
+"""The HTTP face of a process: health, metrics, and a server that lives inside a running event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from runtime.health import Health
+from runtime.metrics import Metrics
+
+_GRACE = timedelta(seconds=10)
+
+
+def create_admin_app(metrics: Metrics, health: Health, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """`/healthz`, `/readyz` and `/metrics`, beside what the process adds."""
+
+    async def exposition(_: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return Starlette(routes=[*health_routes(health), Route("/metrics", exposition), *extra_routes])
+
+
+def health_routes(health: Health) -> list[Route]:
+    """`/healthz` is 503 once the process has crashed; `/readyz` is 503 while a part of it is not ready."""
+
+    async def alive(_: Request) -> Response:
+        state = {"status": "alive"} if health.crashed is None else {"status": "crashed", "seen": health.crashed}
+        return JSONResponse(state, status_code=200 if health.crashed is None else 503)
+
+    async def ready(_: Request) -> Response:
+        parts = {name: {"ready": works, "seen": seen} for name, (works, seen) in health.parts.items()}
+        return JSONResponse({"ready": health.ready, "parts": parts}, status_code=200 if health.ready else 503)
+
+    return [Route("/healthz", alive), Route("/readyz", ready)]
+
+
+class _EmbeddedServer(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process: it has more to stop than this server."""
+        yield
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE) -> AsyncIterator[int]:
+    """Serve inside the running loop and give the port, which matters when 0 was asked for.
+
+    Leaving takes no new connection and lets the requests that are in flight finish, for at most `grace`. Raises
+    `OSError` when the address is taken. The app's lifespan is not run.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=2048) as listener:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=round(grace.total_seconds()),
+        )
+        server = _EmbeddedServer(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await serving

@@ -1,0 +1,80 @@
+"""Logs as JSON lines: an event's name and its fields, with every known secret taken out."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+REDACTED = "[redacted]"
+
+# At DEBUG aiokafka prints keys and values, at INFO httpx prints URLs: neither goes below WARNING, whatever is asked.
+_QUIET = ("aiokafka", "asyncio", "httpcore", "httpx", "uvicorn")
+
+_NAMED_SECRET = re.compile(
+    r"""(?ix) \b (access_token | appsecret_proof | client_secret | verify_token)
+        ( ["']? \s* (?: = | : | %3D ) \s* ["']? ) [^\s&"',;}\])]+ """
+)
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',]+")
+# Meta's access tokens; https://developers.facebook.com/documentation/facebook-login/guides/access-tokens
+_META_TOKEN = re.compile(r"\bEAA[0-9A-Za-z_-]{8,}")
+_PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Redaction:
+    """Takes the configured secrets, and whatever looks like a token, out of texts."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        longest_first = sorted(filter(None, secrets), key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def text(self, text: str) -> str:
+        if self._secrets is not None:
+            text = self._secrets.sub(REDACTED, text)
+        text = _NAMED_SECRET.sub(rf"\1\2{REDACTED}", text)
+        return _META_TOKEN.sub(REDACTED, _BEARER.sub(rf"\1{REDACTED}", text))
+
+    def value(self, value: Any) -> Any:
+        """A JSON value of the same shape; what JSON has no word for becomes its text."""
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case Mapping():
+                return {self.text(str(key)): self.value(one) for key, one in value.items()}
+            case list() | tuple():
+                return [self.value(one) for one in value]
+            case _:
+                return self.text(str(value))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line. Redacts last, after arguments, fields and tracebacks have become text."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        super().__init__()
+        self._redaction = redaction
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return json.dumps(self._redaction.value(line), ensure_ascii=False)
+
+
+def configure_logging(level: str, *, secrets: Iterable[str]) -> None:
+    """Log to standard error from `level` on. Raises `ValueError` when there is no such level."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(Redaction(secrets)))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
