@@ -1,0 +1,60 @@
+"""The schema ids of another registry: ours are registered there at start, or looked up where that is forbidden."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from schemas.registry import Released, subjects
+from schemas.registry_api import CONTENT_TYPE
+
+# Not allowed, no such method (a read-only proxy), or the subject is in read-only mode.
+_FORBIDDEN = frozenset({401, 403, 405, 422})
+
+
+class NoSchemaId(Exception):
+    """The registry gave no id for a schema; the message names the subject and the answer, never the URL."""
+
+
+class SchemaIds(NamedTuple):
+    """What a codec needs to speak with a registry's ids."""
+
+    write_id: int
+    definitions: Mapping[int, dict[str, Any]]
+
+
+async def registry_ids(url: str, http: httpx.AsyncClient, prefix: str = "") -> dict[str, SchemaIds]:
+    """Schema name → the ids of its releases in the registry at `url`, the newest to write with.
+
+    Registering is idempotent: a registry answers the id that a schema already has. Raises `NoSchemaId`.
+    """
+    found = {}
+    for subject, versions in subjects().items():
+        address = f"{url.rstrip('/')}/subjects/{quote(prefix + subject, safe='')}"
+        ids = {await _id_of(one, address, prefix + subject, http): one.definition for one in versions}
+        found[versions[-1].schema] = SchemaIds(list(ids)[-1], ids)
+    return found
+
+
+async def _id_of(one: Released, address: str, subject: str, http: httpx.AsyncClient) -> int:
+    answer = await _post(f"{address}/versions", one, subject, http)
+    if answer.status_code in _FORBIDDEN:
+        answer = await _post(address, one, subject, http)
+    try:
+        schema_id = answer.json()["id"] if answer.status_code == httpx.codes.OK else None
+    except (ValueError, KeyError, TypeError):
+        schema_id = None
+    if not isinstance(schema_id, int):
+        raise NoSchemaId(f"the schema registry answered {answer.status_code} for version {one.version} of {subject}")
+    return schema_id
+
+
+async def _post(address: str, one: Released, subject: str, http: httpx.AsyncClient) -> httpx.Response:
+    try:
+        return await http.post(
+            address, content=json.dumps({"schema": json.dumps(one.definition)}), headers={"Content-Type": CONTENT_TYPE}
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoSchemaId(f"the schema registry did not answer for {subject}: {type(error).__name__}") from error

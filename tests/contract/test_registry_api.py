@@ -1,0 +1,167 @@
+"""The built-in registry answers as Confluent's does, serves every released schema, and takes none."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from ingest.registry import registry_routes
+from schemas.registry import released, subjects
+from schemas.registry_api import RegistryApi
+
+SUBJECTS = subjects()
+RELEASES = [
+    pytest.param(subject, one, id=f"{subject} {one.version}") for subject in SUBJECTS for one in SUBJECTS[subject]
+]
+
+
+async def ask(method: str, path: str, *, prefix: str = "", **options: Any) -> httpx.Response:
+    app = Starlette(routes=registry_routes(RegistryApi(prefix)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://registry") as client:
+        answer = await client.request(method, path, **options)
+    if answer.status_code != 405:
+        assert answer.headers["Content-Type"] == "application/vnd.schemaregistry.v1+json"
+    return answer
+
+
+async def get(path: str, *, prefix: str = "") -> Any:
+    answer = await ask("GET", path, prefix=prefix)
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def wrapped(definition: Any, **more: Any) -> dict[str, Any]:
+    return {"schema": json.dumps(definition, indent=3), **more}
+
+
+@pytest.mark.anyio
+async def test_every_subject_is_listed() -> None:
+    assert await get("/subjects") == sorted(SUBJECTS)
+    assert await get("/subjects", prefix="eu-") == sorted(f"eu-{subject}" for subject in SUBJECTS)
+    assert [await get(f"/subjects/{name}/versions") for name in SUBJECTS] == [
+        [one.version for one in versions] for versions in SUBJECTS.values()
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("subject", "one"), RELEASES)
+async def test_every_release_is_served_by_subject_and_by_id(subject: str, one: Any) -> None:
+    described = await get(f"/subjects/{subject}/versions/{one.version}")
+
+    assert {**described, "schema": json.loads(described["schema"])} == {
+        "subject": subject,
+        "version": one.version,
+        "id": one.id,
+        "schema": one.definition,
+    }
+    assert await get(f"/subjects/{subject}/versions/{one.version}/schema") == one.definition
+    assert json.loads((await get(f"/schemas/ids/{one.id}"))["schema"]) == one.definition
+    assert {"subject": subject, "version": one.version} in await get(f"/schemas/ids/{one.id}/versions")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("subject", SUBJECTS)
+async def test_latest_is_the_newest_version(subject: str) -> None:
+    newest = SUBJECTS[subject][-1]
+
+    assert [(await get(f"/subjects/{subject}/versions/{name}"))["id"] for name in ("latest", "-1")] == [newest.id] * 2
+
+
+@pytest.mark.anyio
+async def test_the_rules_of_evolution_are_told() -> None:
+    assert await get("/schemas/types") == ["AVRO"]
+    assert await get("/config") == {"compatibilityLevel": "FULL_TRANSITIVE"}
+    assert await get("/config/leads-value") == {"compatibilityLevel": "FULL_TRANSITIVE"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("subject", "one"), RELEASES)
+async def test_a_released_schema_is_recognised_whatever_its_spacing(subject: str, one: Any) -> None:
+    looked_up = await ask("POST", f"/subjects/p-{subject}", prefix="p-", json=wrapped(one.definition))
+    registered = await ask(
+        "POST", f"/subjects/p-{subject}/versions", prefix="p-", json=wrapped(one.definition, schemaType="AVRO")
+    )
+
+    assert (looked_up.status_code, looked_up.json()["id"]) == (200, one.id)
+    assert (registered.status_code, registered.json()) == (200, {"id": one.id})
+
+
+LEAD = SUBJECTS["leads-value"][-1].definition
+OTHER = {"type": "record", "name": "Other", "fields": []}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "error_code"),
+    [
+        ("/subjects/nobody-value/versions", 40401),
+        ("/subjects/nobody-value/versions/1", 40401),
+        ("/subjects/nobody-value/versions/latest/schema", 40401),
+        ("/config/nobody-value", 40401),
+        ("/subjects/leads-value/versions/99", 40402),
+        ("/subjects/leads-value/versions/0", 42202),
+        ("/subjects/leads-value/versions/-2", 42202),
+        ("/subjects/leads-value/versions/newest", 42202),
+        ("/subjects/leads-value/versions/%C2%B2", 42202),
+        ("/subjects/leads-value/versions/" + "9" * 5000, 42202),
+        ("/schemas/ids/999", 40403),
+        ("/schemas/ids/x", 40403),
+        ("/schemas/ids/999/versions", 40403),
+    ],
+)
+async def test_what_is_not_there_is_told_in_confluents_words(path: str, error_code: int) -> None:
+    answer = await ask("GET", path)
+
+    assert answer.status_code == error_code // 100
+    assert answer.json()["error_code"] == error_code
+    assert answer.json()["message"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("path", "request_body", "error_code"),
+    [
+        pytest.param("/subjects/leads-value", wrapped(OTHER), 40403, id="look up another"),
+        pytest.param("/subjects/nobody-value", wrapped(LEAD), 40401, id="look up elsewhere"),
+        pytest.param("/subjects/leads-value/versions", wrapped(OTHER), 42205, id="register another"),
+        pytest.param("/subjects/nobody-value/versions", wrapped(LEAD), 42205, id="register elsewhere"),
+        pytest.param("/subjects/messenger-events-value/versions", wrapped(LEAD), 42205, id="register in another topic"),
+        pytest.param("/subjects/leads-value", wrapped(LEAD, schemaType="PROTOBUF"), 42201, id="not Avro"),
+        pytest.param("/subjects/leads-value", {"schema": "{"}, 42201, id="not JSON inside"),
+        pytest.param("/subjects/leads-value", {}, 42201, id="no schema"),
+        pytest.param("/subjects/leads-value", [], 42201, id="no object"),
+    ],
+)
+async def test_nothing_can_be_added(path: str, request_body: Any, error_code: int) -> None:
+    answer = await ask("POST", path, json=request_body)
+
+    assert answer.status_code == error_code // 100
+    assert answer.json()["error_code"] == error_code
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", [b"", b"not json", b"\xff", b"[" * 200_000])
+async def test_a_request_that_is_no_json_is_refused(body: bytes) -> None:
+    answer = await ask("POST", "/subjects/leads-value/versions", content=body)
+
+    assert (answer.status_code, answer.json()["error_code"]) == (422, 42201)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/subjects/leads-value"),
+        ("DELETE", "/subjects/leads-value/versions/1"),
+        ("PUT", "/config"),
+        ("PUT", "/config/leads-value"),
+    ],
+)
+async def test_nothing_can_be_changed(method: str, path: str) -> None:
+    assert (await ask(method, path)).status_code == 405
+
+
+def test_each_released_schema_has_a_subject() -> None:
+    assert {one.id for versions in SUBJECTS.values() for one in versions} == {one.id for one in released()}

@@ -1,0 +1,121 @@
+"""Ids come from whichever registry is asked: registered where that is allowed, looked up where it is not."""
+
+import io
+import json
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fastavro
+import httpx
+import pytest
+from fastavro.utils import generate_one
+from starlette.applications import Starlette
+
+from ingest.registry import registry_routes
+from schemas.codec import Codec
+from schemas.ids import NoSchemaId, registry_ids
+from schemas.registry import newest, released, subjects
+from schemas.registry_api import RegistryApi
+
+URL = "http://user:canary@registry/"
+SUBJECTS = [f"eu-{subject}" for subject in subjects()]
+
+
+class Registry:
+    """A registry with ids of its own, from 1001, that may forbid to register."""
+
+    def __init__(self, *, forbids: int | None = None, knows: Sequence[str] = SUBJECTS) -> None:
+        self.forbids = forbids
+        self.knows = knows
+        self.asked: list[str] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        _, _, subject, *versions = request.url.path.split("/")
+        definition = json.loads(json.loads(request.content)["schema"])
+        if versions and self.forbids:
+            return httpx.Response(self.forbids, json={"error_code": self.forbids})
+        if subject not in self.knows:
+            return httpx.Response(404, json={"error_code": 40401})
+        return httpx.Response(200, json={"id": 1001 + [one.definition for one in released()].index(definition)})
+
+
+async def ids_from(answer: Callable[[httpx.Request], httpx.Response]) -> Any:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        return await registry_ids(URL, http, "eu-")
+
+
+EXPECTED = {one.schema: (1000 + one.id, {1000 + one.id: one.definition}) for one in released()}
+
+
+@pytest.mark.anyio
+async def test_our_schemas_are_registered() -> None:
+    registry = Registry()
+
+    assert await ids_from(registry.answer) == EXPECTED
+    assert registry.asked == [f"/subjects/{subject}/versions" for subject in SUBJECTS]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [401, 403, 405, 422])
+async def test_where_registering_is_forbidden_they_are_looked_up(status: int) -> None:
+    assert await ids_from(Registry(forbids=status).answer) == EXPECTED
+
+
+@pytest.mark.anyio
+async def test_the_built_in_registry_gives_the_released_ids() -> None:
+    transport = httpx.ASGITransport(Starlette(routes=registry_routes(RegistryApi("eu-"))))
+    async with httpx.AsyncClient(transport=transport) as http:
+        found = await registry_ids("http://registry", http, "eu-")
+
+    assert found == {one.schema: (one.id, {one.id: one.definition}) for one in released()}
+
+
+@pytest.mark.anyio
+async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
+    write_id, definitions = (await ids_from(Registry().answer))["transcript-request"]
+    codec: Codec[Any] = Codec("transcript-request", dict, dict, write_id=write_id, ids=definitions)
+    values = _example("transcript-request")
+
+    written = codec.encode(values)
+
+    assert struct.unpack(">bI", written[:5]) == (0, 1000 + newest("transcript-request").id)
+    assert codec.decode(written) == values
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Registry(forbids=403, knows=[]).answer, id="looked up and not there"),
+        pytest.param(lambda _: httpx.Response(500, text="canary"), id="server error"),
+        pytest.param(lambda _: httpx.Response(409, json={"message": "canary"}), id="incompatible"),
+        pytest.param(lambda _: httpx.Response(200, text="canary"), id="not a registry"),
+        pytest.param(lambda _: httpx.Response(200, json=["canary"]), id="a list"),
+        pytest.param(lambda _: httpx.Response(200, json={"id": "canary"}), id="no number"),
+    ],
+)
+async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
+    answer: Callable[[httpx.Request], httpx.Response],
+) -> None:
+    with pytest.raises(NoSchemaId, match="eu-messenger-events-value") as caught:
+        await ids_from(answer)
+
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "registry:8081", "http://[", ""])
+async def test_a_registry_that_cannot_be_reached_is_named_by_what_failed(url: str) -> None:
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(NoSchemaId, match="did not answer"):
+            await registry_ids(url, http)
+
+
+def _example(schema: str) -> Any:
+    """One value of a schema, of fastavro's making."""
+    definition = fastavro.parse_schema(newest(schema).definition)
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, definition, generate_one(definition))
+    return fastavro.schemaless_reader(io.BytesIO(buffer.getvalue()), definition, definition)
