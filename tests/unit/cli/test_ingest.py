@@ -1,0 +1,29 @@
+"""`leadstream ingest` refuses to start on what is missing or wrong, in one line."""
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+
+GOOD = {"LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "status", "said"),
+    [
+        pytest.param({**GOOD, "LEADSTREAM_APP_SECRET": ""}, [], 1, "LEADSTREAM_APP_SECRET is not set", id="secret"),
+        pytest.param({**GOOD, "LEADSTREAM_VERIFY_TOKEN": ""}, [], 1, "LEADSTREAM_VERIFY_TOKEN is not set", id="token"),
+        pytest.param({**GOOD, "LEADSTREAM_PORT": "http"}, [], 1, "LEADSTREAM_PORT must be a whole number", id="port"),
+        pytest.param(GOOD, ["--port", "70000"], 2, "70000 is not in the range", id="option"),
+    ],
+)
+def test_what_is_wrong_is_named(environ: dict[str, str], arguments: list[str], status: int, said: str) -> None:
+    result = CliRunner().invoke(main, ["ingest", *arguments], env=environ)
+
+    assert result.exit_code == status
+    assert said in result.output.splitlines()[-1]
+    assert "canary" not in result.output
+
+
+def test_help_shows_an_example() -> None:
+    assert "leadstream ingest --port 8080" in CliRunner().invoke(main, ["ingest", "--help"]).output
