@@ -1,0 +1,262 @@
+"""A Kafka and a Graph API in memory, in virtual time, that note each effect in order and can fail between any two."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError
+
+from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
+from messenger.errors import GraphError
+from messenger.events import PageId, Psid
+from messenger.graph import GraphRequest, GraphResponse
+from schemas.codec import outcome_codec
+from sinks.ledger import Entry
+
+NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
+PAGE = PageId("542998526103632")
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+@dataclass(slots=True)
+class Clock:
+    moment: datetime = NOON
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, by: timedelta) -> None:
+        self.moment += by
+
+
+def a_command(name: str = "c1", **given: Any) -> SendFollowUp:
+    values: dict[str, Any] = {
+        "lead_id": LeadId(f"lead-of-{name}"),
+        "page_id": PAGE,
+        "psid": Psid("7001"),
+        "rule": "thanks",
+        "step": 0,
+        "created_at": NOON,
+        "not_before": NOON,
+        "not_after": NOON + timedelta(hours=20),
+        "message": FollowUpMessage("Thanks!"),
+        **given,
+    }
+    return SendFollowUp(command_id=name, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class FakeKafka:
+    """Topics, the group's offsets, and `effects`. A `fuse` names the effect before or after which the process dies."""
+
+    topics: dict[TopicPartition, list[Stored]] = field(default_factory=lambda: defaultdict(list))
+    committed: dict[TopicPartition, int] = field(default_factory=dict)
+    effects: list[str] = field(default_factory=list)
+    fuse: str | None = None
+
+    def put(self, topic: str, partition: int, key: bytes | None, value: bytes | None, *headers: Any) -> int:
+        records = self.topics[TopicPartition(topic, partition)]
+        records.append(Stored(topic, partition, len(records), key, value, headers))
+        return len(records) - 1
+
+    def burn(self, point: str) -> None:
+        if self.fuse == point:
+            self.fuse = None
+            raise Crash(point)
+
+
+class FakeOutcomeLog:
+    """`sinks.ledger.OutcomeLog` over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
+
+    def __init__(self, kafka: FakeKafka, clock: Clock | None = None, topic: str = "followup-outcomes") -> None:
+        self.kafka, self.clock, self.topic = kafka, clock or Clock(), topic
+        self.ack_takes: list[timedelta] = []
+
+    async def ends(self, partitions: Collection[int]) -> Mapping[int, int]:
+        return {one: len(self.kafka.topics[TopicPartition(self.topic, one)]) for one in partitions}
+
+    async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
+        for partition, span in spans.items():
+            for offset in span:
+                record = self.kafka.topics[TopicPartition(self.topic, partition)][offset]
+                yield Entry(partition, offset, record.key, record.value)
+
+    async def append(self, partition: int, key: bytes, value: bytes) -> Awaitable[int]:
+        status = outcome_codec().decode(value).status
+        self.kafka.burn(f"before {status}")
+        offset = self.kafka.put(self.topic, partition, key, value)
+        return self._ack(status, offset)
+
+    async def _ack(self, status: str, offset: int) -> int:
+        if self.ack_takes:
+            self.clock.advance(self.ack_takes.pop(0))
+        self.kafka.effects.append(status)
+        self.kafka.burn(f"after {status}")
+        return offset
+
+    def outcomes(self) -> list[FollowUpOutcome]:
+        """All outcomes that can be read, by partition and offset."""
+        records = [one for tp, held in sorted(self.kafka.topics.items()) if tp.topic == self.topic for one in held]
+        return [outcome_codec().decode(one.value) for one in records if one.value and one.value[0] == 0]
+
+
+@dataclass(slots=True)
+class FakeGraph:
+    """Sends messages and shows them in the conversation; `faults` are raised by the next sends, one each.
+
+    A fault in `faults_after` is raised after the message has arrived.
+    """
+
+    kafka: FakeKafka
+    clock: Clock
+    faults: list[GraphError] = field(default_factory=list)
+    faults_after: list[GraphError] = field(default_factory=list)
+    look_up_faults: list[GraphError] = field(default_factory=list)
+    delivered: list[tuple[datetime, str, str, str]] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+
+    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+        assert token == "page-token"
+        if request.method == "GET":
+            return self._conversation(request.query["user_id"])
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await asyncio.sleep(0)
+            return self._send(request.body or {})
+        finally:
+            self.under_way -= 1
+
+    @property
+    def sent(self) -> list[str]:
+        """The command ids of the messages that arrived."""
+        return [metadata for _, _, metadata, _ in self.delivered]
+
+    def _send(self, body: Mapping[str, Any]) -> GraphResponse:
+        if self.faults:
+            raise self.faults.pop(0)
+        message = body["message"]
+        self.kafka.burn("before call")
+        self.delivered.append((self.clock(), body["recipient"]["id"], message["metadata"], message.get("text", "")))
+        self.kafka.effects.append("call")
+        self.kafka.burn("after call")
+        if self.faults_after:
+            raise self.faults_after.pop(0)
+        return GraphResponse({"message_id": f"m_{len(self.delivered)}"}, None)
+
+    def _conversation(self, psid: str) -> GraphResponse:
+        self.kafka.effects.append("look-up")
+        if self.look_up_faults:
+            raise self.look_up_faults.pop(0)
+        mine = [(number, *one) for number, one in enumerate(self.delivered, start=1) if one[1] == psid]
+        shown = [
+            {"id": f"m_{number}", "from": {"id": PAGE}, "message": text, "created_time": f"{at:%Y-%m-%dT%H:%M:%S}+0000"}
+            for number, at, _, _, text in reversed(mine)
+        ]
+        return GraphResponse({"data": [{"messages": {"data": shown[:20]}}]}, None)
+
+
+class FakeConsumer:
+    """One member of a group, over `FakeKafka`. Each read moves the clock on by a tenth of a second."""
+
+    def __init__(self, kafka: FakeKafka, clock: Clock, *assigned: TopicPartition) -> None:
+        self.kafka, self.clock, self.assigned = kafka, clock, set(assigned)
+        self.listener: Any = None
+        self.positions: dict[TopicPartition, int] = {}
+        self.halted: set[TopicPartition] = set()
+        self.read_times = 0
+        self.script: dict[int, Any] = {}
+        self.refuse_commits = False
+
+    def subscribe(self, topics: Sequence[str], listener: Any) -> None:
+        self.listener = listener
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Stored]]:
+        self.read_times += 1
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.clock.advance(timedelta(milliseconds=timeout_ms))
+        if self.read_times == 1:
+            await self.rebalance(*self.assigned)
+        batches = {one: self._next(one, max_records) for one in self.assigned - self.halted}
+        if self.read_times in self.script:
+            await self.script.pop(self.read_times)()
+        return {one: records for one, records in batches.items() if records}
+
+    def _next(self, one: TopicPartition, most: int) -> list[Stored]:
+        position = self.positions.get(one, 0)
+        records = self.kafka.topics[one][position : position + most]
+        self.positions[one] = position + len(records)
+        return records
+
+    async def rebalance(self, *assigned: TopicPartition) -> None:
+        await self.listener.on_partitions_revoked(self.assigned)
+        self.assigned = set(assigned)
+        await self.listener.on_partitions_assigned(self.assigned)
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    async def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return {one: len(self.kafka.topics[one]) for one in partitions}
+
+    async def committed(self, one: TopicPartition) -> int | None:
+        return self.kafka.committed.get(one)
+
+    def seek(self, one: TopicPartition, offset: int) -> None:
+        assert one in self.assigned
+        self.positions[one] = offset
+
+    def highwater(self, one: TopicPartition) -> int:
+        return len(self.kafka.topics[one])
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self.refuse_commits:
+            raise CommitFailedError("rebalance")
+        moved = {one: offset for one, offset in offsets.items() if self.kafka.committed.get(one, 0) != offset}
+        if moved:
+            self.kafka.burn("before commit")
+            self.kafka.committed.update(moved)
+            self.kafka.effects.append("commit")
+            self.kafka.burn("after commit")
+
+    def paused(self) -> set[TopicPartition]:
+        return self.halted
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.halted |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.halted -= set(partitions)
+
+
+class FakeProducer:
+    """Keeps what is sent in `FakeKafka`, all in partition 0."""
+
+    def __init__(self, kafka: FakeKafka) -> None:
+        self.kafka = kafka
+
+    async def send_and_wait(self, topic: str, value: bytes, *, key: bytes | None, headers: Sequence[Any]) -> None:
+        self.kafka.put(topic, 0, key, value, *headers)
+        self.kafka.effects.append(f"to {topic}")

@@ -1,0 +1,21 @@
+"""One line to a valid outcome."""
+
+from typing import Any
+
+from leads.records import FollowUpOutcome
+from tests.unit.sinks.fakes import NOON, a_command
+
+
+def an_outcome(name: str, status: Any, **given: Any) -> FollowUpOutcome:
+    command = a_command(name)
+    values: dict[str, Any] = {"occurred_at": NOON, **given}
+    return FollowUpOutcome(
+        command_id=name,
+        lead_id=command.lead_id,
+        page_id=command.page_id,
+        psid=command.psid,
+        rule=command.rule,
+        step=command.step,
+        status=status,
+        **values,
+    )

@@ -1,0 +1,239 @@
+"""The loop: what is read, handed over, committed, and left for the next owner."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+import pytest
+from aiokafka import TopicPartition
+
+from runtime.health import Health
+from runtime.metrics import Metrics
+from schemas.codec import NotDecodable
+from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Span, Unusable
+from tests.unit.sinks.fakes import Clock, FakeConsumer, FakeKafka, FakeProducer
+
+pytestmark = pytest.mark.anyio
+
+ONE, TWO = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+def _decode(value: bytes | None) -> str:
+    if value == b"bad":
+        raise NotDecodable("not an order")
+    return (value or b"").decode()
+
+
+class _Noting:
+    """A stage that keeps what it is given; `raising` is raised by the next take."""
+
+    def __init__(self) -> None:
+        self.opened: list[dict[TopicPartition, Span]] = []
+        self.taken: list[tuple[int, int, str]] = []
+        self.unfinished_at: dict[TopicPartition, int] = {}
+        self.stuffed: set[TopicPartition] = set()
+        self.raising: Exception | None = None
+        self.closed = 0
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        self.opened.append(dict(spans))
+        return {one: span.committed or span.first for one, span in spans.items()}
+
+    async def take(self, batch: Sequence[Received[str]], positions: Mapping[TopicPartition, int]) -> None:
+        if self.raising is not None:
+            raising, self.raising = self.raising, None
+            raise raising
+        self.taken += [(one.partition.partition, one.offset, one.record) for one in batch]
+
+    async def tick(self) -> None: ...
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        return self.unfinished_at
+
+    def full(self) -> Collection[TopicPartition]:
+        return self.stuffed
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class _World:
+    def __init__(self) -> None:
+        self.kafka, self.stage, self.health, self.metrics = FakeKafka(), _Noting(), Health(), Metrics()
+        self.consumer = FakeConsumer(self.kafka, Clock(), ONE, TWO)
+        self.stop = asyncio.Event()
+
+    def put(self, partition: int, *values: bytes | None) -> None:
+        for value in values:
+            self.kafka.put("orders", partition, b"key", value)
+
+    async def run(self, reads: int, **script: Callable[[], Awaitable[None]]) -> None:
+        """So many reads; `at_3=…` is awaited during the third, after its records are fetched."""
+
+        async def end() -> None:
+            self.stop.set()
+
+        self.consumer.script = {int(name.removeprefix("at_")): what for name, what in script.items()}
+        self.consumer.script[reads] = end
+        consume: Consume[str] = Consume(
+            self.consumer,
+            FakeProducer(self.kafka),
+            {"orders": Source(_decode, "orders-dlq")},
+            self.stage,
+            name="orders",
+            metrics=self.metrics,
+            health=self.health,
+        )
+        await consume.run(self.stop)
+
+
+async def test_what_is_taken_is_committed() -> None:
+    world = _World()
+    world.put(0, b"a", b"b")
+    world.put(1, b"c")
+
+    await world.run(3)
+
+    assert sorted(world.stage.taken) == [(0, 0, "a"), (0, 1, "b"), (1, 0, "c")]
+    assert world.kafka.committed == {ONE: 2, TWO: 1}
+
+
+async def test_nothing_is_committed_past_what_is_unfinished() -> None:
+    world = _World()
+    world.put(0, b"a", b"b", b"c")
+    world.stage.unfinished_at = {ONE: 1}
+
+    await world.run(3)
+
+    assert world.kafka.committed == {ONE: 1}
+
+
+async def test_an_undecodable_value_is_kept_with_its_bytes_before_it_is_passed() -> None:
+    world = _World()
+    world.put(0, b"bad", b"a")
+
+    await world.run(3)
+
+    [letter] = world.kafka.topics[TopicPartition("orders-dlq", 0)]
+    assert (letter.key, letter.value) == (b"key", b"bad")
+    assert dict(letter.headers)["__connect.errors.exception.message"] == b"not an order"
+    assert world.kafka.effects == ["to orders-dlq", "commit"]
+    assert world.stage.taken == [(0, 1, "a")]
+
+
+async def test_a_tombstone_is_counted_and_passed() -> None:
+    world = _World()
+    world.put(0, None)
+
+    await world.run(3)
+
+    assert world.stage.taken == []
+    assert world.kafka.committed == {ONE: 1}
+    assert world.metrics.registry.get_sample_value("leadstream_items_ignored_total", {"reason": "tombstone"}) == 1
+
+
+async def test_a_rebalance_closes_the_stage_commits_and_opens_it_with_the_new_partitions() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.put(1, b"b")
+
+    await world.run(5, at_3=lambda: world.consumer.rebalance(TWO))
+
+    assert [set(spans) for spans in world.stage.opened] == [{ONE, TWO}, {TWO}]
+    assert world.stage.opened[1][TWO] == Span(0, 1, 1)
+    assert world.stage.closed == 2
+
+
+async def test_records_fetched_before_a_rebalance_are_read_again_in_order_and_not_taken_twice() -> None:
+    world = _World()
+    world.put(0, b"a", b"b")
+    world.put(1, b"c")
+
+    await world.run(5, at_2=lambda: world.consumer.rebalance(ONE))
+
+    assert world.stage.taken == [(0, 0, "a"), (0, 1, "b")]
+
+
+async def test_a_fenced_stage_is_opened_again_and_reads_from_where_it_is_told() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.stage.raising = Fenced()
+
+    await world.run(5)
+
+    assert len(world.stage.opened) == 2
+    assert world.stage.taken == [(0, 0, "a")]
+
+
+async def test_a_commit_that_a_rebalance_refuses_is_made_later() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.consumer.refuse_commits = True
+
+    async def relent() -> None:
+        world.consumer.refuse_commits = False
+
+    await world.run(5, at_4=relent)
+
+    assert world.kafka.committed == {ONE: 1}
+
+
+async def test_a_full_partition_is_paused_and_resumed() -> None:
+    world = _World()
+    world.stage.stuffed = {ONE}
+
+    async def make_room() -> None:
+        assert world.consumer.halted == {ONE}
+        world.stage.stuffed = set()
+
+    await world.run(5, at_4=make_room)
+
+    assert world.consumer.halted == set()
+
+
+async def test_a_bug_ends_the_loop_with_offsets_unmoved_and_says_no_word_of_the_record() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.stage.raising = RuntimeError("row of +1 555 0100")
+
+    with pytest.raises(SinkCrashed) as caught:
+        await world.run(5)
+
+    assert str(caught.value) == "RuntimeError"
+    assert world.kafka.committed == {}
+    assert world.health.crashed == "RuntimeError"
+
+
+async def test_a_bug_while_leaving_partitions_ends_the_loop_too() -> None:
+    world = _World()
+    world.put(0, b"a")
+
+    async def fail() -> None:
+        raise RuntimeError
+
+    world.stage.close = fail  # type: ignore[method-assign]
+
+    with pytest.raises(SinkCrashed):
+        await world.run(9, at_3=lambda: world.consumer.rebalance(ONE))
+
+
+async def test_what_an_operator_must_repair_is_said_in_full() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.stage.raising = Unusable("the warehouse is of another cluster")
+
+    with pytest.raises(Unusable, match="another cluster"):
+        await world.run(5)
+
+    assert world.health.ready is False
+
+
+async def test_the_sink_is_ready_once_it_holds_its_partitions() -> None:
+    world = _World()
+    ready: list[bool] = []
+
+    async def look() -> None:
+        ready.append(world.health.ready)
+
+    await world.run(4, at_1=look, at_2=look)
+
+    assert ready == [False, True]

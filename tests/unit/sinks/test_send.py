@@ -1,0 +1,430 @@
+"""What the send sink does with each command, in virtual time."""
+
+import asyncio
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from leads.pages import Pages
+from leads.records import Button, FollowUpMessage, SendFollowUp
+from messenger.errors import (
+    GraphError,
+    InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
+    PageBlocked,
+    ParkUntilOwner,
+    Throttled,
+    WindowClosed,
+)
+from messenger.events import Psid
+from sinks.consume import Fenced, Received, SinkCrashed, Span
+from sinks.send import SendLimits
+from tests.unit.sinks.fakes import NOON, Crash, a_command
+from tests.unit.sinks.outcomes import an_outcome
+from tests.unit.sinks.worlds import COMMANDS, SendWorld, statuses
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_each_effect_is_durable_before_the_next() -> None:
+    world = SendWorld()
+    world.command(a_command())
+
+    outcomes = await world.settle_all()
+
+    assert world.kafka.effects == ["attempting", "call", "sent", "commit"]
+    assert (outcomes[-1].mid, outcomes[-1].attempt) == ("m_1", 1)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("effect", ["attempting", "call", "sent", "commit"])
+async def test_a_crash_between_any_two_effects_neither_loses_nor_repeats_a_message(when: str, effect: str) -> None:
+    world = SendWorld()
+    for name in ("c1", "c2"):
+        world.command(a_command(name, psid=Psid(name)))
+    world.kafka.fuse = f"{when} {effect}"
+    with pytest.raises(Crash):
+        await world.settle_all()
+
+    outcomes = await world.settle_all()
+
+    assert sorted(world.graph.sent) == ["c1", "c2"]
+    assert {one.command_id: one.status for one in outcomes} == {"c1": "sent", "c2": "sent"}
+    assert world.kafka.committed[COMMANDS] == 2
+
+
+async def test_a_command_that_is_settled_is_not_sent_again() -> None:
+    world = SendWorld()
+    world.outcome(an_outcome("c1", "sent", mid="m_0"))
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.kafka.effects == ["commit"]
+
+
+async def test_the_same_command_twice_in_the_topic_is_sent_once() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["c1"]
+
+
+async def test_a_command_whose_ledger_entry_cannot_be_read_is_not_sent() -> None:
+    world = SendWorld()
+    world.kafka.put("followup-outcomes", 0, b"c1", b"from the future")
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.graph.sent == []
+
+
+async def test_an_expired_command_is_never_sent() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON - timedelta(milliseconds=1)))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "expired")]
+    assert world.graph.sent == []
+
+
+async def test_a_command_waits_for_its_time_and_is_not_committed_past() -> None:
+    world = SendWorld()
+    world.command(a_command("later", not_before=NOON + timedelta(seconds=30)))
+    world.command(a_command("now", psid=Psid("7002")))
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["now", "later"]
+    assert world.graph.delivered[1][0] >= NOON + timedelta(seconds=30)
+    assert world.kafka.effects.count("commit") == 1
+
+
+async def test_a_waiting_command_does_not_hold_back_an_earlier_one_of_the_same_person() -> None:
+    world = SendWorld()
+    world.command(a_command("reminder", not_before=NOON + timedelta(minutes=1)))
+    world.command(a_command("thanks"))
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["thanks", "reminder"]
+
+
+async def test_a_cancelled_command_sends_nothing() -> None:
+    world = SendWorld()
+    world.command(a_command(cancel_reason="reply"))
+
+    outcomes = await world.settle_all()
+
+    assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "reply")]
+    assert world.graph.sent == []
+
+
+async def test_a_cancellation_reaches_the_command_that_waits_and_settles_it_at_once() -> None:
+    world = SendWorld()
+    world.command(a_command(not_before=NOON + timedelta(hours=2)))
+    world.command(a_command(not_before=NOON + timedelta(hours=2), cancel_reason="reply"))
+
+    outcomes = await world.settle_all(most_reads=100)
+
+    assert statuses(outcomes) == [("c1", "cancelled")]
+    assert world.graph.sent == []
+
+
+async def test_a_cancellation_that_comes_after_the_send_changes_nothing() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.command(a_command(cancel_reason="reply"))
+    world.kafka.topics[COMMANDS], later = world.kafka.topics[COMMANDS][:1], world.kafka.topics[COMMANDS][1:]
+    await world.settle_all()
+    world.kafka.topics[COMMANDS] += later
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "attempting"), ("c1", "sent")]
+
+
+async def test_a_page_without_a_token_parks_the_command() -> None:
+    world = SendWorld(pages=Pages())
+    world.command(a_command())
+
+    outcomes = await world.settle_all()
+
+    assert [(one.status, one.reason) for one in outcomes] == [("parked", "no access token for this page")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (WindowClosed("closed", code=10, subcode=2018278), "rejected"),
+        (InvalidRequest("bad", code=100), "rejected"),
+        (ParkUntilOwner("not ours", code=10, subcode=2018300), "parked"),
+        (PageBlocked("token", code=190), "parked"),
+    ],
+)
+async def test_a_refusal_settles_the_command_with_metas_codes(fault: GraphError, status: str) -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults = [fault]
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "attempting"), ("c1", status)]
+    assert (outcomes[1].error_code, outcomes[1].error_subcode) == (fault.code, fault.subcode)
+
+
+async def test_a_call_that_reached_nobody_is_repeated_after_growing_pauses() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults = [NotSent("down") for _ in range(4)]
+
+    outcomes = await world.settle_all()
+
+    attempts = [one for one in outcomes if one.status == "attempting"]
+    pauses = [after.occurred_at - before.occurred_at for before, after in pairwise(attempts)]
+    assert [one.attempt for one in attempts] == [1, 2, 3, 4, 5]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= timedelta(seconds=8)
+    assert world.graph.sent == ["c1"]
+
+
+async def test_repeating_ends_with_the_window() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(seconds=5)))
+    world.graph.faults = [NotSent("down") for _ in range(50)]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "expired"
+    assert world.graph.sent == []
+
+
+async def test_throttling_holds_the_whole_page() -> None:
+    world = SendWorld()
+    for name in ("c1", "c2", "c3"):
+        world.command(a_command(name, psid=Psid(name)))
+    world.limits = SendLimits(sends_per_second=5)
+    world.graph.faults = [Throttled("slow down", code=613, regain_after=timedelta(minutes=1))]
+
+    await world.settle_all()
+
+    assert world.graph.delivered[-1][0] >= NOON + timedelta(minutes=1)
+    assert sorted(world.graph.sent) == ["c1", "c2", "c3"]
+
+
+async def test_an_unknown_outcome_is_looked_up_after_the_quarantine_and_found() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == ["c1"]
+    assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
+    assert (outcomes[-1].mid, outcomes[-1].reason) == ("m_1", "found in the conversation")
+    assert outcomes[-1].occurred_at - outcomes[0].occurred_at >= world.limits.quarantine
+
+
+async def test_an_unknown_outcome_that_left_no_message_is_sent_again() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults = [OutcomeUnknown("timed out")]
+
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == ["c1"]
+    assert [(one.status, one.attempt) for one in outcomes] == [
+        ("attempting", 1),
+        ("in_doubt", 1),
+        ("attempting", 2),
+        ("sent", 2),
+    ]
+
+
+async def test_a_message_in_doubt_is_not_sent_after_its_window() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(seconds=10)))
+    world.graph.faults = [OutcomeUnknown("timed out")]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "expired"
+    assert world.graph.sent == []
+
+
+async def test_a_message_that_another_command_sent_does_not_count_as_found() -> None:
+    world = SendWorld()
+    world.command(a_command("first"))
+    world.command(a_command("second"))
+    world.graph.faults = []
+    await world.settle_all()
+    world.command(a_command("third"))
+    world.graph.faults = [OutcomeUnknown("timed out")]
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["first", "second", "third"]
+
+
+async def test_a_look_up_that_fails_is_repeated() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+    world.graph.look_up_faults = [NotSent("down"), OutcomeUnknown("timed out"), Throttled("slow")]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "sent"
+    assert world.graph.sent == ["c1"]
+
+
+@pytest.mark.parametrize("faults", [[PageBlocked("token", code=190)], [NotSent("down") for _ in range(8)]])
+async def test_what_cannot_be_looked_up_stays_in_doubt_and_is_never_sent_again(faults: list[GraphError]) -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+    world.graph.look_up_faults = faults
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "in_doubt"
+    assert world.graph.sent == ["c1"]
+
+
+async def test_a_template_that_is_not_found_stays_in_doubt() -> None:
+    world = SendWorld()
+    buttons = (Button("postback", "Yes", payload="yes"),)
+    world.command(a_command(message=FollowUpMessage("Still interested?", buttons=buttons)))
+    world.graph.faults = [OutcomeUnknown("timed out")]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "in_doubt"
+    assert world.graph.sent == []
+
+
+async def test_an_attempt_of_a_dead_process_is_looked_up_before_anything_is_sent() -> None:
+    world = SendWorld()
+    world.outcome(an_outcome("c1", "attempting", attempt=1))
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.kafka.effects == ["look-up", "attempting", "call", "sent", "commit"]
+    assert world.graph.delivered[0][0] >= NOON + world.limits.quarantine
+
+
+async def test_messages_of_one_person_keep_their_order_through_failures() -> None:
+    world = SendWorld()
+    world.command(a_command("first"))
+    world.command(a_command("second"))
+    world.graph.faults = [NotSent("down"), NotSent("down")]
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["first", "second"]
+
+
+async def test_one_persons_trouble_does_not_hold_back_another() -> None:
+    world = SendWorld()
+    world.command(a_command("troubled"))
+    world.command(a_command("lucky", psid=Psid("7002")))
+    world.graph.faults = [NotSent("down")]
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["lucky", "troubled"]
+
+
+async def test_a_page_gets_no_more_than_its_rate_and_its_share_of_calls_at_once() -> None:
+    world = SendWorld(limits=SendLimits(sends_per_second=30, concurrent_calls=2))
+    for number in range(91):
+        world.command(a_command(f"c{number}", psid=Psid(str(number))))
+
+    await world.settle_all()
+
+    first, last = world.graph.delivered[0][0], world.graph.delivered[-1][0]
+    assert last - first >= timedelta(seconds=3)
+    assert 1 <= world.graph.most_under_way <= 2
+
+
+async def test_a_partition_of_which_enough_is_held_is_full_until_some_of_it_is_settled() -> None:
+    world = SendWorld(limits=SendLimits(held_per_partition=2))
+    sink = world.sink()
+    await sink.open({COMMANDS: Span(0, 2, None)})
+
+    await sink.take([_received(0, "c0"), _received(1, "c1")], {COMMANDS: 2})
+    full = sink.full()
+    await sink.take([_received(2, "c0", cancel_reason="reply")], {COMMANDS: 3})
+    for _ in range(30):
+        await sink.tick()
+        await asyncio.sleep(0)
+
+    assert full == [COMMANDS]
+    assert sink.full() == []
+    assert sink.unfinished() == {COMMANDS: 1}
+
+
+def _received(offset: int, name: str, **given: object) -> Received[SendFollowUp]:
+    return Received(COMMANDS, offset, a_command(name, not_before=NOON + timedelta(hours=1), **given))
+
+
+async def test_a_value_that_is_no_command_is_a_dead_letter_and_the_rest_goes_on() -> None:
+    world = SendWorld()
+    world.kafka.put(COMMANDS.topic, 0, b"k", b"not avro")
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["c1"]
+    assert "to followup-commands-dlq" in world.kafka.effects
+
+
+async def test_a_foreseen_limit_on_the_quarantine_is_enforced() -> None:
+    with pytest.raises(ValueError, match="twice the call timeout"):
+        SendLimits(call_timeout=timedelta(seconds=10), quarantine=timedelta(seconds=19))
+
+
+async def test_a_bug_stops_the_sink_with_its_offsets_unmoved() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults = [ZeroDivisionError("a bug")]  # type: ignore[list-item]
+
+    with pytest.raises(SinkCrashed, match=r"^ZeroDivisionError$"):
+        await world.settle_all()
+
+    assert COMMANDS not in world.kafka.committed
+
+
+async def test_a_process_that_slept_through_its_attempt_does_not_call_but_looks_it_up() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.log.ack_takes = [timedelta(seconds=11)]
+
+    await world.settle_all()
+
+    assert world.kafka.effects == ["attempting", "look-up", "attempting", "call", "sent", "commit"]
+
+
+async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    stale = world.sink()
+    await stale.open({COMMANDS: Span(0, 1, None)})
+    await stale.take([Received(COMMANDS, 0, a_command())], {COMMANDS: 1})
+    await world.settle_all()
+
+    await stale.tick()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    with pytest.raises(Fenced):
+        await stale.tick()
+
+    assert world.graph.sent == ["c1"]

@@ -1,0 +1,94 @@
+"""A send sink over fakes: commands in, virtual time on, outcomes and messages out."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from leads.pages import Page, Pages
+from leads.records import FollowUpOutcome, SendFollowUp
+from messenger.events import person_key
+from runtime.health import Health
+from runtime.metrics import Metrics
+from schemas.codec import command_codec, outcome_codec
+from sinks.consume import Consume, Source
+from sinks.ledger import Ledger
+from sinks.send import SendLimits, SendSink
+from tests.unit.sinks.fakes import PAGE, Clock, FakeConsumer, FakeGraph, FakeKafka, FakeOutcomeLog, FakeProducer
+
+COMMANDS = TopicPartition("followup-commands", 0)
+
+
+class _UntilDone(FakeConsumer):
+    """Stops the sink once everything is committed, and fails a test in which that never happens."""
+
+    def __init__(
+        self, kafka: FakeKafka, clock: Clock, stop: asyncio.Event, most_reads: int, *of: TopicPartition
+    ) -> None:
+        super().__init__(kafka, clock, *of)
+        self.stop, self.most_reads = stop, most_reads
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        ends: Mapping[TopicPartition, int] = await self.end_offsets(self.assigned)
+        if all(self.kafka.committed.get(one, 0) == end for one, end in ends.items()):
+            self.stop.set()
+        assert self.read_times < self.most_reads, "commands are left unsettled"
+        return await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
+
+
+@dataclass(slots=True)
+class SendWorld:
+    kafka: FakeKafka = field(default_factory=FakeKafka)
+    clock: Clock = field(default_factory=Clock)
+    pages: Pages = field(default_factory=lambda: Pages([Page(PAGE, access_token="page-token")]))
+    limits: SendLimits = field(default_factory=SendLimits)
+    metrics: Metrics = field(default_factory=Metrics)
+    graph: FakeGraph = field(init=False)
+    log: FakeOutcomeLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.graph = FakeGraph(self.kafka, self.clock)
+        self.log = FakeOutcomeLog(self.kafka, self.clock)
+
+    def command(self, command: SendFollowUp, partition: int = 0) -> None:
+        key = person_key(command.page_id, command.psid).encode()
+        self.kafka.put(COMMANDS.topic, partition, key, command_codec().encode(command))
+
+    def outcome(self, outcome: FollowUpOutcome, partition: int = 0) -> None:
+        """What an earlier process left in the ledger."""
+        self.kafka.put("followup-outcomes", partition, outcome.command_id.encode(), outcome_codec().encode(outcome))
+
+    def sink(self) -> SendSink:
+        return SendSink(
+            Ledger(self.log, outcome_codec()),
+            self.graph,
+            self.pages,
+            now=self.clock,
+            fraction=lambda: 1.0,
+            metrics=self.metrics,
+            limits=self.limits,
+        )
+
+    async def settle_all(self, *, most_reads: int = 3000) -> list[FollowUpOutcome]:
+        """Run a fresh sink until every command is committed."""
+        stop = asyncio.Event()
+        consumer = _UntilDone(self.kafka, self.clock, stop, most_reads, COMMANDS)
+        await self.consume(consumer).run(stop)
+        return self.log.outcomes()
+
+    def consume(self, consumer: FakeConsumer) -> Consume[SendFollowUp]:
+        return Consume(
+            consumer,
+            FakeProducer(self.kafka),
+            {COMMANDS.topic: Source(command_codec().decode, "followup-commands-dlq")},
+            self.sink(),
+            name="send",
+            metrics=self.metrics,
+            health=Health(),
+        )
+
+
+def statuses(outcomes: list[FollowUpOutcome]) -> list[tuple[str, str]]:
+    return [(one.command_id, one.status) for one in outcomes]
