@@ -22,6 +22,7 @@ def command(admin_port: int | None) -> None:
     from streams.worker import run_worker
 
     settings = read_settings(os.environ)
+    configure_logging("info", secrets=settings.app_secrets)
     run_worker(
         settings,
         broker_of(settings),

@@ -1,0 +1,56 @@
+"""Watches the lead topics as any consumer may: the newest of each lead, command and outcome."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from leads.records import FollowUpOutcome, Lead, SendFollowUp
+from runtime import kafka
+from runtime.settings import Settings
+from schemas.codec import command_codec, lead_codec, outcome_codec
+from schemas.topics import COMMANDS, LEADS, OUTCOMES
+
+# What an outcome can still leave without anybody's doing.
+UNSETTLED = frozenset({"attempting", "in_doubt"})
+
+
+@dataclass(slots=True)
+class Observer:
+    """What the topics say so far."""
+
+    leads: dict[str, Lead] = field(default_factory=dict)
+    commands: dict[str, SendFollowUp] = field(default_factory=dict)
+    outcomes: dict[str, FollowUpOutcome] = field(default_factory=dict)
+    records: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every lead is closed and every command has come to an end."""
+        ended = {name for name, one in self.outcomes.items() if one.status not in UNSETTLED}
+        return all(one.closed for one in self.leads.values()) and self.commands.keys() <= ended
+
+    def outcome_of(self, lead: Lead) -> FollowUpOutcome | None:
+        return next((one for one in self.outcomes.values() if one.lead_id == lead.lead_id), None)
+
+    async def watch(self, broker: str, settings: Settings) -> None:
+        """Read from the beginning until cancelled."""
+        topics = {settings.topic(topic.name): topic.name for topic in (LEADS, COMMANDS, OUTCOMES)}
+        consumer = kafka.consumer(broker, *topics, group=None, client_id="leadstream-demo")
+        leads, commands, outcomes = lead_codec(), command_codec(), outcome_codec()
+        await consumer.start()
+        try:
+            async for record in consumer:
+                name = topics[record.topic]
+                self.records[name] += 1
+                if name == LEADS.name:
+                    lead = leads.decode(record.value)
+                    self.leads[lead.lead_id] = lead
+                elif name == COMMANDS.name:
+                    command = commands.decode(record.value)
+                    self.commands[command.command_id] = command
+                else:
+                    outcome = outcomes.decode(record.value)
+                    self.outcomes[outcome.command_id] = outcome
+        except asyncio.CancelledError:
+            await consumer.stop()
+            raise

@@ -1,0 +1,56 @@
+"""Everything on this machine: Kafka, topics, and the four stages as processes of their own."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import click
+from aiokafka.errors import KafkaConnectionError
+
+from cli.processes import Processes
+from cli.topics import wanted_topics
+from runtime.kafka_jars import KafkaNodeError
+from runtime.kafka_node import KafkaNode
+from runtime.settings import Settings, variable
+from runtime.topic_admin import PartitionMismatchError, TopicRefusedError, apply_topics
+
+STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"))
+
+
+def admin_url(settings: Settings, stage: str, path: str) -> str:
+    """An address on a stage's admin port: ingest has `settings.admin_port`, the others the ports that follow."""
+    names = ["ingest", *(name for *_, name in STAGES)]
+    return f"http://127.0.0.1:{settings.admin_port + names.index(stage)}{path}"
+
+
+@contextmanager
+def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> Iterator[str]:
+    """The address of a Kafka that has every topic. A node that this starts is stopped in the end."""
+    node = KafkaNode(settings.state_dir, port)
+    started = settings.broker is None and node.status() is None
+    try:
+        broker = settings.broker or node.start(say, os.environ)
+        say(f"Kafka answers at {broker}")
+        asyncio.run(apply_topics(broker, wanted_topics(settings)))
+        yield broker
+    except (KafkaNodeError, PartitionMismatchError, TopicRefusedError) as fault:
+        raise click.ClickException(str(fault)) from None
+    except KafkaConnectionError:
+        raise click.ClickException(f"Kafka does not answer at {settings.broker}; see {variable('broker')}") from None
+    finally:
+        if started:
+            node.stop()
+
+
+@contextmanager
+def running_stages(
+    settings: Settings, environ: Mapping[str, str], broker: str, say: Callable[[str], None]
+) -> Iterator[Processes]:
+    """Ingest, streams and sinks, all ready; stopped in the end, ingest last so that nothing is refused in between."""
+    with Processes(settings.state_dir / "logs", {**environ, variable("broker"): broker}, say) as processes:
+        processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
+        for stage in STAGES:
+            processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
+        processes.await_ready()
+        yield processes

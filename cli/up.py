@@ -1,0 +1,64 @@
+"""`leadstream up`: everything on this machine, for real webhooks."""
+
+import os
+import signal
+import time
+from types import FrameType
+
+import click
+
+from cli.configuration import load_pages, load_rules
+from cli.environment import current_settings
+from cli.stack import running_kafka, running_stages
+from messenger.signature import sign
+from runtime.kafka_node import DEFAULT_PORT
+from runtime.settings import Settings
+
+_CHECK_EVERY = 0.5
+
+
+@click.command()
+def command() -> None:
+    """Run Kafka, ingest, streams and sinks on this machine until Ctrl-C.
+
+    Needs LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the rest. With
+    LEADSTREAM_BROKER set, that Kafka is used and none is started. Logs go to .leadstream/logs.
+
+    \b
+    Example:
+      LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream up
+    """
+    settings = current_settings()
+    settings.require("app_secrets", "verify_token")
+    pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with (
+            running_kafka(settings, click.echo, port=DEFAULT_PORT) as broker,
+            running_stages(settings, os.environ, broker, click.echo) as processes,
+        ):
+            click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
+            click.echo(_welcome(settings))
+            while True:
+                processes.check()
+                time.sleep(_CHECK_EVERY)
+    except KeyboardInterrupt:
+        click.echo("stopped")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _welcome(settings: Settings) -> str:
+    url = f"http://{settings.host}:{settings.port}/webhooks/messenger"
+    body = '{"object":"page","entry":[]}'
+    signature = sign(body.encode(), settings.app_secrets[0])
+    return "\n".join(
+        (
+            f"Webhooks are received at {url}; give Meta its public https address and your verify token.",
+            "Try it:",
+            f"  curl -i -H 'X-Hub-Signature-256: {signature}' --data '{body}' {url}",
+            "Ctrl-C stops everything.",
+        )
+    )
