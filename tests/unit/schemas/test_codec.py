@@ -1,0 +1,153 @@
+"""The codec gives back what it was given, and refuses everything else in one way."""
+
+import io
+import struct
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leads.person import LeadState, Mark, Person, Scheduled
+from messenger.events import Progress
+from runtime.clock import from_millis
+from schemas.codec import Codec, NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
+from schemas.registry import newest
+from schemas.state import person_codec
+from tests.builders import NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message
+
+LEAD = lead_codec()
+LEAD_VALUE = LEAD.encode(a_lead())
+FIRST_MILLIS = -62_135_596_800_000
+LAST_MILLIS = 253_402_300_799_999
+ANY_MILLIS = st.integers(FIRST_MILLIS, LAST_MILLIS)
+
+
+def with_schema_id(value: bytes, schema_id: int) -> bytes:
+    return struct.pack(">bI", 0, schema_id) + value[5:]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (None, "shorter than its prefix"),
+        (b"", "shorter than its prefix"),
+        (LEAD_VALUE[:4], "shorter than its prefix"),
+        (b"{" + LEAD_VALUE[1:], "magic byte 123"),
+        (with_schema_id(LEAD_VALUE, 999), "schema id 999"),
+        (with_schema_id(LEAD_VALUE, newest("event").id), "schema id 1 is not a released lead"),
+        (LEAD_VALUE[:5], "not a lead"),
+        (LEAD_VALUE[:-1], "not a lead"),
+        (LEAD_VALUE + b"\x00", "bytes follow"),
+    ],
+    ids=["null", "empty", "short", "magic", "unknown-id", "other-schema", "no-body", "truncated", "trailing"],
+)
+def test_what_is_not_a_record_is_not_decodable(value: bytes | None, fault: str) -> None:
+    with pytest.raises(NotDecodable, match=fault):
+        LEAD.decode(value)
+
+
+@pytest.mark.parametrize("codec", [LEAD, event_codec(), command_codec(), outcome_codec()], ids=lambda one: one.schema)
+@given(body=st.binary(max_size=200))
+def test_random_bytes_are_decoded_or_not_decodable_and_nothing_else(codec: Codec[Any], body: bytes) -> None:
+    with suppress(NotDecodable):
+        codec.decode(struct.pack(">bI", 0, newest(codec.schema).id) + body)
+
+
+@given(st.binary(max_size=50), st.integers(5, len(LEAD_VALUE)))
+def test_a_damaged_record_is_decoded_or_not_decodable_and_nothing_else(damage: bytes, place: int) -> None:
+    with suppress(NotDecodable):
+        LEAD.decode(LEAD_VALUE[:place] + damage + LEAD_VALUE[place + len(damage) :])
+
+
+def test_a_fault_never_quotes_the_value() -> None:
+    text = "Menlo Park, 650-555-0100"
+
+    with pytest.raises(NotDecodable) as refused:
+        LEAD.decode(LEAD_VALUE[:5] + text.encode())
+
+    assert not any(part in str(refused.value) for part in ("Menlo", "555"))
+    assert refused.value.__suppress_context__
+
+
+@given(ANY_MILLIS, ANY_MILLIS)
+def test_times_keep_their_milliseconds(first: int, updated: int) -> None:
+    lead = a_lead(first_seen_at=from_millis(first), updated_at=from_millis(updated), handover_at=None)
+
+    assert LEAD.decode(LEAD.encode(lead)) == lead
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**31 - 1), ANY_MILLIS.map(from_millis))).map(tuple))
+def test_progress_survives(received_until: tuple[tuple[int, Any], ...]) -> None:
+    codec = event_codec()
+    progress = Progress(received_until)
+
+    assert codec.decode(codec.encode(progress)) == progress
+
+
+def test_an_event_of_a_kind_that_this_version_does_not_know_decodes_to_none() -> None:
+    codec = event_codec()
+    value = codec.encode(a_message())
+
+    assert codec.decode(value.replace(b"message", b"mystery", 1)) is None
+
+
+def test_a_codec_writes_and_reads_the_ids_of_another_registry() -> None:
+    elsewhere: Codec[dict[str, Any]] = Codec(
+        "lead", dict, dict, write_id=100_042, ids={100_042: newest("lead").definition}
+    )
+    plain = LEAD.decode_plain(LEAD_VALUE)
+
+    value = elsewhere.encode(plain)
+
+    assert value == with_schema_id(LEAD_VALUE, 100_042)
+    assert elsewhere.decode(value) == plain
+    with pytest.raises(NotDecodable, match="schema id 2"):
+        elsewhere.decode(LEAD_VALUE)
+
+
+def test_a_record_of_an_older_release_is_read_with_the_defaults_of_the_newest() -> None:
+    newest_definition = newest("lead").definition
+    older = {
+        **newest_definition,
+        "fields": [field for field in newest_definition["fields"] if field["name"] != "close_reason"],
+    }
+    reader: Codec[dict[str, Any]] = Codec("lead", dict, dict, write_id=8, ids={7: older, 8: newest_definition})
+    plain = LEAD.decode_plain(LEAD_VALUE)
+
+    assert reader.decode(_encoded_with(older, 7, plain)) == {**plain, "close_reason": None}
+
+
+def test_the_join_state_survives_with_its_leads_and_events() -> None:
+    codec = person_codec()
+    person = Person(
+        page_id=PAGE,
+        psid=PERSON,
+        mark=7,
+        marks=(Mark("messenger-webhooks", 1, 41, 2),),
+        waiting=(a_handover(), a_message()),
+        seen=("message:m_1",),
+        leads=(
+            LeadState(
+                a_lead(),
+                signals=("summary:m_SUMMARY1",),
+                closes_at=NOON + timedelta(minutes=15),
+                referral_answers=(RESELLER,),
+                planned=("thanks",),
+            ),
+        ),
+        scheduled=(Scheduled(a_lead().lead_id, "reminder", NOON + timedelta(hours=2)),),
+        last_user_message_at=NOON,
+        touched_at=NOON,
+    )
+
+    assert codec.decode(codec.encode(person)) == person
+
+
+def _encoded_with(definition: dict[str, Any], schema_id: int, plain: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(definition), plain)
+    return struct.pack(">bI", 0, schema_id) + buffer.getvalue()
