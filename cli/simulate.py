@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import click
@@ -18,9 +19,10 @@ from runtime import clock
 from runtime.settings import SettingError, Settings, read_settings
 from runtime.yaml_file import FileFault
 from simulator.campaign import LONGEST_LAG, PlannedDelivery, plan_campaign
-from simulator.payloads import product_page_bodies
+from simulator.demo import product_page_pair
 from simulator.people import PAGES
 from simulator.poster import (
+    RETRIES,
     GraphControl,
     NotLoopback,
     Pace,
@@ -31,12 +33,21 @@ from simulator.poster import (
     in_real_time,
     post_deliveries,
     require_loopback,
+    retry_delays,
 )
 from simulator.server import serve_graph
 from simulator.world import GraphConfig
 
 _SPAN = timedelta(minutes=30)
 _SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    url: str
+    secret: str = field(repr=False)
+    retries: int
+    graph_url: str | None = None
 
 
 def _loopback(_ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
@@ -52,6 +63,13 @@ _URL = click.option(
     show_default=True,
     callback=_loopback,
     help="Where leadstream receives webhooks.",
+)
+_RETRIES = click.option(
+    "--retries",
+    type=click.IntRange(0, 1000),
+    default=RETRIES,
+    show_default=True,
+    help="How often to post again what was not answered 200.",
 )
 
 
@@ -97,6 +115,7 @@ def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool
 @click.option("--full-speed", is_flag=True, help="As fast as they are taken.")
 @click.option("--real-time", is_flag=True, help="With Meta's own lags: more than an hour.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
+@_RETRIES
 def campaign(
     *,
     url: str,
@@ -107,6 +126,7 @@ def campaign(
     full_speed: bool,
     real_time: bool,
     concurrency: int,
+    retries: int,
 ) -> None:
     """Post the webhooks of a lead-ad campaign, signed with LEADSTREAM_APP_SECRET.
 
@@ -123,23 +143,21 @@ def campaign(
     start = clock.now() if real_time else clock.now() - _SPAN - LONGEST_LAG
     planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN)
     click.echo(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
-    _report(asyncio.run(_post(planned.deliveries, url, secret, graph_url, pace, concurrency)))
+    target = _Target(url, secret, retries, graph_url)
+    _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency)))
 
 
 @command.command("product-page")
 @_URL
-def product_page(*, url: str) -> None:
+@_RETRIES
+def product_page(*, url: str, retries: int) -> None:
     """Post the two sample webhooks of Meta's product page, byte for byte.
 
     \b
     Example:
       leadstream simulate product-page --url http://127.0.0.1:8000/webhooks/messenger
     """
-    deliveries = [
-        PlannedDelivery(at=timedelta(0), body=body, people=(PAGES[0].page_id,), verdicts=(verdict,))
-        for body, verdict in zip(product_page_bodies(), ("HandoverReceived", "SummaryReceived"), strict=True)
-    ]
-    _report(asyncio.run(_post(deliveries, url, _secret(), None, at_full_speed, 1)))
+    _report(asyncio.run(_post(product_page_pair(), _Target(url, _secret(), retries), at_full_speed, concurrency=1)))
 
 
 def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) -> GraphConfig:
@@ -188,12 +206,7 @@ def _seed(given: int | None) -> int:
 
 
 async def _post(
-    deliveries: Sequence[PlannedDelivery],
-    url: str,
-    secret: str,
-    graph_url: str | None,
-    pace: Pace,
-    concurrency: int,
+    deliveries: Sequence[PlannedDelivery], target: _Target, pace: Pace, concurrency: int
 ) -> tuple[Posting, ...]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with httpx.AsyncClient() as http:
@@ -202,15 +215,15 @@ async def _post(
             try:
                 return await post_deliveries(
                     deliveries,
-                    Poster(http, url, secret),
-                    graph=None if graph_url is None else GraphControl(http, graph_url),
+                    Poster(http, target.url, target.secret, delays=retry_delays(target.retries)),
+                    graph=None if target.graph_url is None else GraphControl(http, target.graph_url),
                     pace=pace,
                     concurrency=concurrency,
                     on_posted=lambda _posting: progress.advance(task),
                 )
             except* httpx.HTTPError:
-                unreachable = graph_url
-    raise click.ClickException(f"the fake Graph at {unreachable} does not take the campaign's conversations")
+                pass  # raising here would wrap what click wants to see bare
+    raise click.ClickException(f"the fake Graph at {target.graph_url} does not take the campaign's conversations")
 
 
 def _report(journal: Sequence[Posting]) -> None:

@@ -35,9 +35,7 @@ def news_as_json(news: ThreadNews) -> Json:
 
 def news_from_json(value: Json) -> ThreadNews:
     """The inverse of `news_as_json`; raises ValueError, KeyError or TypeError for anything else."""
-    lines, owner, last = value.get("lines", []), value.get("owner"), value.get("last_user_message_at")
-    if not isinstance(lines, list):
-        raise TypeError("lines must be a list")
+    owner, last = value.get("owner"), value.get("last_user_message_at")
     return ThreadNews(
         page_id=PageId(str(value["page_id"])),
         psid=Psid(str(value["psid"])),
@@ -46,7 +44,7 @@ def news_from_json(value: Json) -> ThreadNews:
         unavailable=value.get("unavailable") is True,
         lines=tuple(
             Line(str(line["mid"]), line["from_person"] is True, str(line["text"]), _moment(line["at"]))
-            for line in lines
+            for line in _objects(value.get("lines", []))
         ),
     )
 
@@ -55,7 +53,7 @@ def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
     """The routes. What cannot be read is answered 400 with the reason, and changes nothing."""
 
     async def learn(request: Request) -> Json:
-        world.threads.learn([news_from_json(item) for item in await request.json()], clock())
+        world.threads.learn([news_from_json(item) for item in _objects(await request.json())], clock())
         return {"success": True}
 
     async def conversations(_: Request) -> Json:
@@ -68,12 +66,12 @@ def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
         return {"data": [_sent(message) for message in world.sends.messages]}
 
     async def plan_faults(request: Request) -> Json:
-        _plan_faults(world, await request.json())
+        _plan_faults(world, _object(await request.json()))
         return {"success": True}
 
     async def page(request: Request) -> Json:
         page_id = PageId(request.path_params["page_id"])
-        blocked = (await request.json())["blocked"]
+        blocked = _object(await request.json())["blocked"]
         change = world.blocked_pages.add if blocked is True else world.blocked_pages.discard
         change(page_id)
         return {"success": True}
@@ -104,13 +102,14 @@ def _route(method: str, path: str, answer: Callable[[Request], Awaitable[Json]])
 
 
 def _plan_faults(world: World, plan: Json) -> None:
-    sequence, rates = plan.get("sequence", []), plan.get("rates", [])
-    if not isinstance(sequence, list) or not isinstance(rates, list):
-        raise TypeError("sequence and rates must be lists")
+    """`{"endpoint": …, "sequence": [fault or null, …], "rates": [fault with "rate", …]}`."""
+    sequence = plan.get("sequence", [])
+    if not isinstance(sequence, list):
+        raise TypeError("sequence must be a list")
     world.faults.plan(
         str(plan["endpoint"]),
-        sequence=[None if item is None else _fault(item) for item in sequence],
-        rates={_fault(item): float(item["rate"]) for item in rates},
+        sequence=[None if item is None else _fault(_object(item)) for item in sequence],
+        rates={_fault(item): _rate(item["rate"]) for item in _objects(plan.get("rates", []))},
     )
 
 
@@ -174,3 +173,21 @@ def _number(value: object) -> int:
     if not isinstance(value, int):
         raise TypeError("codes and times are whole numbers, times in milliseconds")
     return value
+
+
+def _rate(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError("a rate is a number")
+    return value
+
+
+def _object(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise TypeError("a JSON object is wanted")
+    return value
+
+
+def _objects(value: object) -> list[Json]:
+    if not isinstance(value, list):
+        raise TypeError("a list of JSON objects is wanted")
+    return [_object(item) for item in value]

@@ -130,7 +130,7 @@ def _messages(thread: Thread, asked: Field, call: Call) -> Json:
     limit, after = _limit(asked.modifiers.get("limit")), asked.modifiers.get("after")
     url = _url(call, thread.thread_id, "messages")
     lines, paging = _page(newest_first, [line.mid for line in newest_first], limit, after, url)
-    names = asked.fields.keys() | {"id", "created_time"}
+    names = {"id", *(asked.fields or ("created_time",))}
     return {"data": [_message(thread, line, names if line.mid in detailed else {"id"}) for line in lines], **paging}
 
 

@@ -14,11 +14,19 @@ from simulator.campaign import PlannedDelivery
 from simulator.control import news_as_json
 from simulator.threads import ThreadNews
 
-# "Immediate few retries": https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
-RETRY_DELAYS = (timedelta(0), timedelta(milliseconds=500), timedelta(seconds=2))
+RETRIES = 3
 RECEIPT_HEADER = "Leadstream-Receipt"
 
 _TIMEOUT = 10.0
+_LONGEST_DELAY = timedelta(seconds=30)
+
+
+def retry_delays(count: int) -> tuple[timedelta, ...]:
+    """At once first, then after half a second, and twice as long each time up to half a minute."""
+    # "Immediate few retries", then slower for an hour:
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
+    growing = (min(timedelta(seconds=2.0**number / 2), _LONGEST_DELAY) for number in range(count - 1))
+    return (timedelta(0), *growing)[:count]
 
 
 class NotLoopback(ValueError):
@@ -58,17 +66,22 @@ class Poster:
     """Signs bodies and posts them to one callback URL until it answers 200 or the retries are used up."""
 
     def __init__(
-        self, http: httpx.AsyncClient, url: str, secret: str, *, retry_delays: Sequence[timedelta] = RETRY_DELAYS
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        secret: str,
+        *,
+        delays: Sequence[timedelta] = retry_delays(RETRIES),
     ) -> None:
         self._http = http
         self._url = require_loopback(url)
         self._secret = secret
-        self._retry_delays = retry_delays
+        self._delays = delays
 
     async def post(self, body: bytes) -> Answered:
         headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign(body, self._secret)}
         answered = await self._attempt(body, headers, 1)
-        for attempt, delay in enumerate(self._retry_delays, start=2):
+        for attempt, delay in enumerate(self._delays, start=2):
             if answered.status == httpx.codes.OK:
                 break
             await asyncio.sleep(delay.total_seconds())
