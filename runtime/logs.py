@@ -50,25 +50,26 @@ class Redaction:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line. Redacts last, after arguments, fields and tracebacks have become text."""
+    """One JSON object a line. Values are redacted last, after arguments and tracebacks have become text."""
 
     def __init__(self, redaction: Redaction) -> None:
         super().__init__()
         self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
+        fields = {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": self._redaction.text(record.getMessage()),
+            **{name: self._redaction.value(value) for name, value in fields.items()},
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        if record.stack_info:
-            line["stack"] = record.stack_info
-        return json.dumps(self._redaction.value(line), ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def configure_logging(level: str, *, secrets: Iterable[str]) -> None:

@@ -62,7 +62,7 @@ def test_a_traceback_is_a_field() -> None:
         pytest.param(f"using {SECRET}", (), {}, id="message"),
         pytest.param("using %s", (SECRET,), {}, id="argument"),
         pytest.param("e", (), {"note": f"<{SECRET}>"}, id="field"),
-        pytest.param("e", (), {SECRET: 1}, id="field name"),
+        pytest.param("e", (), {"note": {SECRET: 1}}, id="nested name"),
         pytest.param("e", (), {"note": {"deep": [(SECRET,)]}}, id="nested field"),
         pytest.param("e", (), {"note": ValueError(SECRET)}, id="object"),
         pytest.param("e", (), raised(ValueError(SECRET)), id="exception"),
@@ -111,6 +111,10 @@ def test_no_configured_secret_survives(secret: str, before: str, after: str) -> 
 
 def test_a_secret_inside_a_longer_one_does_not_uncover_it() -> None:
     assert Redaction(["app", "app-secret", ""]).text("app-secret app x") == f"{REDACTED} {REDACTED} x"
+
+
+def test_a_short_secret_leaves_the_shape_of_a_line() -> None:
+    assert line("sent", secrets=("e",), level_seen="seen").keys() == {"time", "level", "logger", "event", "level_seen"}
 
 
 @pytest.fixture
