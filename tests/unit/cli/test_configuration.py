@@ -1,0 +1,249 @@
+"""`pages.yaml` and `followups.yaml`: what they mean, and that every fault names file, line and key."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.configuration import load_pages, load_rules
+from leads.pages import JOIN_WAIT, Page
+from leads.records import Button, FollowUpMessage, QuickReply
+from leads.rules import EVERY_CANCELLATION, AnswerCondition, Rule
+from messenger import limits
+from messenger.events import AppId, PageId
+from runtime.settings import Settings
+from runtime.yaml_file import FileFault
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CITY = "What city is your store located?"
+
+
+def pages_of(tmp_path: Path, text: str) -> list[Page]:
+    path = tmp_path / "pages.yaml"
+    path.write_text(text, encoding="utf-8")
+    return list(load_pages(Settings(pages=path, app_id="42"), {"PAGE_TOKEN": "canary-token"}))
+
+
+def rules_of(tmp_path: Path, text: str) -> tuple[Rule, ...]:
+    path = tmp_path / "followups.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_rules(Settings(followups=path), {})
+
+
+def rule_of(tmp_path: Path, *lines: str) -> Rule:
+    [rule] = rules_of(tmp_path, "\n".join(("rules:", "  - name: one", *(f"    {line}" for line in lines))))
+    return rule
+
+
+def refusal(load: Callable[[Path, str], Any], tmp_path: Path, text: str) -> str:
+    with pytest.raises(FileFault) as fault:
+        load(tmp_path, text)
+    return str(fault.value).removeprefix(f"{tmp_path}/")
+
+
+def test_the_example_pages_load() -> None:
+    settings = Settings(pages=EXAMPLES / "pages.yaml")
+
+    [page] = load_pages(settings, {"PAGE_TOKEN": "a-token"})
+
+    assert page == Page(
+        PageId("542998526103632"),
+        access_token="a-token",
+        target_app=AppId("2262510160704936"),
+        join_wait=timedelta(minutes=15),
+        thread_control=timedelta(days=4),
+        also=(PageId("104508901353867"),),
+        questions=(CITY, "Are you interested in becoming a reseller?"),
+    )
+
+
+def test_the_example_followups_load() -> None:
+    thanks, second_chance, reminder = load_rules(Settings(followups=EXAMPLES / "followups.yaml"), {})
+
+    assert thanks == Rule(
+        name="thanks",
+        outcome="complete",
+        wait_for="answers",
+        send=FollowUpMessage(f"Thanks! Someone in {{answers[{CITY}]|your city}} will write soon."),
+    )
+    assert second_chance == Rule(
+        name="second-chance",
+        outcome="incomplete",
+        after=timedelta(minutes=10),
+        send=FollowUpMessage(
+            "Still interested?", (QuickReply("Call me", "Call me"), QuickReply("No, thanks", "NO_THANKS"))
+        ),
+    )
+    assert reminder == Rule(
+        name="reminder",
+        outcome="complete",
+        answers=(AnswerCondition(CITY, equals="Menlo Park"),),
+        wait_for="answers",
+        after=timedelta(hours=2),
+        cancel_on=frozenset(EVERY_CANCELLATION),
+        send=FollowUpMessage(
+            "We are still here.",
+            buttons=(
+                Button("web_url", "Our stores", url="https://example.com/stores"),
+                Button("postback", "Stop", payload="STOP"),
+            ),
+        ),
+    )
+
+
+def test_without_the_files_every_page_has_the_defaults_and_there_are_no_rules(tmp_path: Path) -> None:
+    settings = Settings(pages=tmp_path / "gone.yaml", followups=tmp_path / "gone.yaml", app_id="42")
+
+    pages = load_pages(settings, {})
+
+    assert list(pages) == []
+    assert pages.get(PageId("1")) == Page(PageId("1"), target_app=AppId("42"))
+    assert load_rules(settings, {}) == ()
+
+
+def test_a_page_with_nothing_said_has_the_defaults(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {}}')
+
+    assert page == Page(
+        PageId("1"),
+        access_token="",
+        target_app=AppId("42"),
+        join_wait=JOIN_WAIT,
+        thread_control=limits.THREAD_CONTROL_DEFAULT,
+    )
+
+
+def test_a_page_is_found_by_its_other_ids(tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {also: ["2", "3"]}}')
+
+    pages = load_pages(Settings(pages=path), {})
+
+    assert pages.aliases == {PageId("2"): PageId("1"), PageId("3"): PageId("1")}
+
+
+def test_an_access_token_is_not_shown(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {access_token: "${PAGE_TOKEN}"}}')
+
+    assert page.access_token == "canary-token"
+    assert "canary" not in repr(page)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("page: {}", "pages.yaml:1: unknown key 'page'; known are pages"),
+        ("{}", "pages.yaml:1: 'pages' is missing"),
+        ("pages: []", "pages.yaml:1: a mapping is wanted here"),
+        ('pages:\n  "1": []', "pages.yaml:2: a mapping is wanted here"),
+        ('pages:\n  "1": {}\n  "1": {}', "pages.yaml:3: '1' stands here twice"),
+        ('pages:\n  "1":\n    token: x', "pages.yaml:3: unknown key 'token'; known are access_token, "),
+        ('pages:\n  "1":\n    access_token: ${GONE}', "pages.yaml:3: the environment variable GONE is not set"),
+        ('pages:\n  "1":\n    target_app: [1]', "pages.yaml:3: one value is wanted here"),
+        ('pages:\n  "1":\n    join_wait: soon', "pages.yaml:3: a duration is wanted here"),
+        ('pages:\n  "1":\n    thread_control: 4', "pages.yaml:3: a duration is wanted here"),
+        ('pages:\n  "1":\n    also: "2"', "pages.yaml:3: a list is wanted here"),
+        ('pages:\n  "1":\n    questions:\n      - [a]', "pages.yaml:4: one value is wanted here"),
+    ],
+)
+def test_a_fault_in_the_pages_names_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(pages_of, tmp_path, text).startswith(message)
+
+
+def test_one_page_or_ad_may_stand_without_a_list(tmp_path: Path) -> None:
+    one = rule_of(tmp_path, 'when: {page: "1", ad: "2"}', "send: {text: hello}")
+    several = rule_of(tmp_path, 'when: {page: ["1", "3"], ad: ["2"]}', "send: {text: hello}")
+
+    assert (one.pages, one.ads) == (frozenset({"1"}), frozenset({"2"}))
+    assert (several.pages, several.ads) == (frozenset({"1", "3"}), frozenset({"2"}))
+
+
+def test_an_answer_is_matched_by_text_part_or_pattern(tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, 'when: {answers: {City: {contains: Park, regex: "^M"}}}', "send: {text: hello}")
+
+    [condition] = rule.answers
+    assert (condition.question, condition.equals, condition.contains) == ("City", None, "Park")
+    assert condition.regex is not None
+    assert condition.regex.pattern == "^M"
+
+
+def test_nothing_cancels_a_rule_with_an_empty_list(tmp_path: Path) -> None:
+    assert rule_of(tmp_path, "cancel_on: []", "send: {text: hello}").cancel_on == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rule: []", "followups.yaml:1: unknown key 'rule'; known are rules"),
+        ("rules: {}", "followups.yaml:1: a list is wanted here"),
+        ("rules:\n  - name: a", "followups.yaml:2: the rule has no 'send'"),
+        ("rules:\n  - send: {text: a}", "followups.yaml:2: the rule has no 'name'"),
+        (
+            "rules:\n  - {name: a, send: {text: b}, delay: 5s}",
+            "followups.yaml:2: unknown key 'delay'; known are name, ",
+        ),
+        (
+            "rules:\n  - {name: a, send: {text: b}}\n  - {name: a, send: {text: c}}",
+            "followups.yaml:3: a rule named 'a' stands above",
+        ),
+    ],
+)
+def test_a_fault_in_the_rules_names_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(rules_of, tmp_path, text).startswith(message)
+
+
+REPLIES = ", ".join(["{title: a}"] * (limits.QUICK_REPLIES_MAX + 1))
+BUTTONS = ", ".join(["{title: a, payload: b}"] * (limits.BUTTONS_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("when: {outcome: maybe}", "'maybe' is none of complete, incomplete"),
+        ("when: {city: x}", "unknown key 'city'; known are outcome, page, ad, answers"),
+        ("when: {page: {}}", "one value is wanted here"),
+        ("when: {answers: [a]}", "a mapping is wanted here"),
+        ("when: {answers: {City: {}}}", "one of equals, contains, regex is wanted here"),
+        ("when: {answers: {City: {is: x}}}", "unknown key 'is'; known are equals, contains, regex"),
+        ("when: {answers: {City: {regex: '['}}}", "not a regular expression: "),
+        ("wait_for: rain", "'rain' is none of answers, handover"),
+        ("after: soon", "a duration is wanted here"),
+        ("cancel_on: [weather]", "'weather' is none of reply, human, control_lost"),
+        ("send: {}", "the message has no 'text'"),
+        ("send: {text: a, image: b}", "unknown key 'image'; known are text, quick_replies, buttons"),
+        ("send: {text: 'Hi {name}'}", "placeholders are {answers[a question]}, "),
+        ("send: {text: 'Hi {answers[City?'}", "placeholders are {answers[a question]}, "),
+        (f"send: {{text: {'a' * 2000}}}", "2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'🙂' * 1000}}}", "2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'a' * 641}, buttons: [{{title: a, payload: b}}]}}", "641 characters; Meta takes 640"),
+        (f"send: {{text: a, quick_replies: [{REPLIES}]}}", "14 quick replies; Meta takes 13"),
+        (f"send: {{text: a, buttons: [{BUTTONS}]}}", "4 buttons; Meta takes 3"),
+        ("send: {text: a, quick_replies: [{payload: b}]}", "'title' is missing"),
+        (f"send: {{text: a, quick_replies: [{{title: {'a' * 21}}}]}}", "21 characters; Meta takes 20"),
+        (f"send: {{text: a, quick_replies: [{{title: a, payload: {'b' * 1001}}}]}}", "1001 characters of payload; "),
+        (
+            "send: {text: a, quick_replies: [{title: a}], buttons: [{title: b, url: c}]}",
+            "a message has quick_replies or",
+        ),
+        ("send: {text: a, buttons: [{title: b}]}", "a button has either a url or a payload"),
+        ("send: {text: a, buttons: [{title: b, url: c, payload: d}]}", "a button has either a url or a payload"),
+        ("send: {text: a, buttons: [{url: c}]}", "'title' is missing"),
+        (f"send: {{text: a, buttons: [{{title: {'a' * 21}, url: c}}]}}", "21 characters; Meta takes 20"),
+        (f"send: {{text: a, buttons: [{{title: a, payload: {'b' * 1001}}}]}}", "1001 characters; Meta takes 1000"),
+    ],
+)
+def test_a_fault_in_a_rule_names_its_line(tmp_path: Path, line: str, message: str) -> None:
+    send = () if line.startswith("send:") else ("    send: {text: a}",)
+    text = "\n".join(("rules:", "  - name: one", f"    {line}", *send))
+
+    assert refusal(rules_of, tmp_path, text).startswith(f"followups.yaml:3: {message}")
+
+
+def test_the_longest_texts_that_meta_takes_pass(tmp_path: Path) -> None:
+    text = rule_of(tmp_path, f"send: {{text: {'a' * 1999}}}")
+    with_button = rule_of(tmp_path, f"send: {{text: {'a' * 640}, buttons: [{{title: {'b' * 20}, url: c}}]}}")
+
+    assert len(text.send.text) == 1999
+    assert len(with_button.send.text) == 640

@@ -1,0 +1,113 @@
+"""Settings are read once; a wrong one is refused by the name of its variable and never shown."""
+
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import SettingError, Settings, read_settings, variable
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert read_settings({}) == Settings()
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    given = {
+        "LEADSTREAM_BROKER": "kafka:9092",
+        "LEADSTREAM_SCHEMA_REGISTRY_URL": "http://registry:8080",
+        "LEADSTREAM_APP_ID": "2262510160704936",
+        "LEADSTREAM_APP_SECRET": "new, old",
+        "LEADSTREAM_VERIFY_TOKEN": "verify",
+        "LEADSTREAM_PAGES": "my/pages.yaml",
+        "LEADSTREAM_FOLLOWUPS": "my/followups.yaml",
+        "LEADSTREAM_GRAPH_URL": "http://127.0.0.1:8090",
+        "LEADSTREAM_GRAPH_VERSION": "v26.0",
+        "LEADSTREAM_WAREHOUSE": "postgresql://db/leads",
+        "LEADSTREAM_HOST": "0.0.0.0",
+        "LEADSTREAM_PORT": "80",
+        "LEADSTREAM_ADMIN_PORT": "0",
+        "LEADSTREAM_SPOOL_DIR": "spool",
+        "LEADSTREAM_STATE_DIR": "state",
+        "LEADSTREAM_PARTITIONS": "64",
+        "LEADSTREAM_REPLICATION": "3",
+        "LEADSTREAM_TOPIC_PREFIX": "eu-",
+    }
+
+    settings = read_settings(given)
+
+    assert given.keys() == {variable(name) for name in Settings.__dataclass_fields__}
+    assert settings == Settings(
+        broker="kafka:9092",
+        schema_registry_url="http://registry:8080",
+        app_id="2262510160704936",
+        app_secrets=("new", "old"),
+        verify_token="verify",
+        pages=Path("my/pages.yaml"),
+        followups=Path("my/followups.yaml"),
+        graph_url="http://127.0.0.1:8090",
+        graph_version="v26.0",
+        warehouse="postgresql://db/leads",
+        host="0.0.0.0",
+        port=80,
+        admin_port=0,
+        spool_dir=Path("spool"),
+        state_dir=Path("state"),
+        partitions=64,
+        replication=3,
+        topic_prefix="eu-",
+    )
+
+
+@pytest.mark.parametrize("name", Settings.__dataclass_fields__)
+def test_an_empty_variable_counts_as_unset(name: str) -> None:
+    assert read_settings({variable(name): ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "bounds"),
+    [
+        ("PORT", "http", "from 0 to 65535"),
+        ("PORT", "65536", "from 0 to 65535"),
+        ("ADMIN_PORT", "-1", "from 0 to 65535"),
+        ("PARTITIONS", "0", "from 1 to 10000"),
+        ("PARTITIONS", "8.5", "from 1 to 10000"),
+        ("PARTITIONS", "٨", "from 1 to 10000"),
+        ("REPLICATION", "101", "from 1 to 100"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str, bounds: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({f"LEADSTREAM_{name}": text})
+
+    assert str(fault.value) == f"LEADSTREAM_{name} must be a whole number {bounds}"
+
+
+@pytest.mark.parametrize("secrets", ["canary,", ",canary", "canary,,other", " , "])
+def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None:
+    """An empty secret would accept whoever signs with nothing."""
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_APP_SECRET": secrets})
+
+    assert str(fault.value) == "LEADSTREAM_APP_SECRET has an empty secret between its commas"
+
+
+def test_secrets_are_not_shown() -> None:
+    settings = Settings(app_secrets=("canary-secret",), verify_token="canary-token")
+
+    assert "canary" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["app_secrets", "verify_token", "app_id"])
+def test_a_required_setting_that_is_missing_is_named(name: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        Settings().require(name)
+
+    assert str(fault.value) == f"{variable(name)} is not set: it has no default"
+
+
+def test_required_settings_that_are_there_pass() -> None:
+    Settings(app_secrets=("s",), verify_token="v").require("app_secrets", "verify_token")
+
+
+def test_the_prefix_stands_in_front_of_a_topic() -> None:
+    assert Settings(topic_prefix="eu-").topic("leads") == "eu-leads"

@@ -1,0 +1,120 @@
+"""A fault in a file of settings names the file, the line and what is wanted there."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from runtime.yaml_file import FileFault, Value, read_yaml
+
+Refused = Callable[[Value], object]
+
+
+def read(tmp_path: Path, text: str, **environ: str) -> Value:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_yaml(path, environ)
+
+
+def refusal(tmp_path: Path, text: str, ask: Refused) -> str:
+    with pytest.raises(FileFault) as fault:
+        ask(read(tmp_path, text))
+    return str(fault.value).removeprefix(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "ask", "message"),
+    [
+        ("one: 1\ntwo: 2\n", lambda root: root.section("one"), "settings.yaml:2: unknown key 'two'; known are one"),
+        ("one: 1\none: 2\n", lambda root: root.section(), "settings.yaml:2: 'one' stands here twice"),
+        ("- one\n", lambda root: root.section(), "settings.yaml:1: a mapping is wanted here"),
+        ("? [a]\n: 1\n", lambda root: root.section(), "settings.yaml:1: one value is wanted here"),
+        ("\none: 1\n", lambda root: root.required("two", "one"), "settings.yaml:2: 'two' is missing"),
+        ("one: 1\n", lambda root: root.required("two"), "settings.yaml:1: unknown key 'one'; known are two"),
+        ("\n\none: 1\n", lambda root: root.items(), "settings.yaml:3: a list is wanted here"),
+        ("- 1\n", lambda root: root.text(), "settings.yaml:1: one value is wanted here"),
+        ("${GONE}\n", lambda root: root.text(), "settings.yaml:1: the environment variable GONE is not set"),
+        ("15 minutes\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
+        ("-5s\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
+        ("1h30m\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
+        ("blue\n", lambda root: root.one_of("red", "green"), "settings.yaml:1: 'blue' is none of red, green"),
+    ],
+)
+def test_what_cannot_be_given_is_refused_with_file_and_line(
+    tmp_path: Path, text: str, ask: Refused, message: str
+) -> None:
+    assert refusal(tmp_path, text, ask).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "settings.yaml:1: the file is empty"),
+        ("# nothing but a comment\n", "settings.yaml:1: the file is empty"),
+        ("one: 1\ntwo: [1, 2\n", "settings.yaml:3: not YAML: "),
+        ("one: 1\n\ttwo: 2\n", "settings.yaml:2: not YAML: "),
+        ("one: *gone\n", "settings.yaml:1: not YAML: "),
+        ("one: 1\n---\ntwo: 2\n", "settings.yaml:2: not YAML: "),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, text, lambda root: root).startswith(message)
+
+
+def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileFault, match=r"gone\.yaml: cannot be read: No such file"):
+        read_yaml(tmp_path / "gone.yaml", {})
+
+
+def test_a_file_of_other_bytes_than_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("größe: 1\n".encode("latin-1"))
+
+    with pytest.raises(FileFault, match=r"latin\.yaml: is not UTF-8 text"):
+        read_yaml(path, {})
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x07"])
+def test_a_control_character_is_refused(tmp_path: Path, control: str) -> None:
+    with pytest.raises(FileFault, match=r"settings\.yaml:2: not YAML: "):
+        read(tmp_path, f"one: 1\ntwo: {control}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("250ms", timedelta(milliseconds=250)),
+        ("5s", timedelta(seconds=5)),
+        ("15m", timedelta(minutes=15)),
+        ("2h", timedelta(hours=2)),
+        ("4d", timedelta(days=4)),
+    ],
+)
+def test_a_duration_is_a_number_and_a_unit(tmp_path: Path, text: str, duration: timedelta) -> None:
+    assert read(tmp_path, text).duration() == duration
+
+
+def test_text_is_filled_from_the_environment(tmp_path: Path) -> None:
+    value = read(tmp_path, "Bearer ${TOKEN}-${TAIL}", TOKEN="abc", TAIL="def")
+
+    assert value.text() == "Bearer abc-def"
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    with pytest.raises(FileFault, match="the environment variable TOKEN is not set"):
+        read(tmp_path, "${TOKEN}", TOKEN="").text()
+
+
+def test_numbers_and_truth_values_are_text_as_they_are_written(tmp_path: Path) -> None:
+    """Ids look like numbers; a leading zero or a `yes` must not become something else."""
+    section = read(tmp_path, "id: 0542998526103632\nflag: yes\n").section()
+
+    assert {name: value.text() for name, value in section.items()} == {"id": "0542998526103632", "flag": "yes"}
+
+
+def test_a_fault_inside_a_list_names_the_line_of_its_item(tmp_path: Path) -> None:
+    items = list(read(tmp_path, "- 5s\n- soon\n").items())
+
+    with pytest.raises(FileFault, match=r"settings\.yaml:2: a duration"):
+        items[1].duration()
