@@ -184,7 +184,7 @@ def _partition(row: Row) -> TopicPartition:
 
 def _newest_events(table: Table, files: Sequence[str], since: Mapping[TopicPartition, int]) -> pa.Table:
     """The newest event of each key among those at or after the given offsets."""
-    with duckdb.connect(":memory:", config={"TimeZone": "UTC"}) as connection:
+    with duckdb.connect(":memory:") as connection:
         connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
         connection.executemany("insert into folded values (?, ?, ?)", [(*one, offset) for one, offset in since.items()])
         newest = connection.sql(

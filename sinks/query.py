@@ -36,7 +36,7 @@ def ask(warehouse: str, tables: Mapping[str, Table], query: str) -> Answer:
 def _ask_server(url: str, query: str) -> Answer:
     try:
         with psycopg.connect(url, options="-c default_transaction_read_only=on") as connection:
-            cursor = connection.execute(query.encode())
+            cursor = connection.execute(query.encode(), prepare=True)
             if cursor.description is None:
                 raise BadQuery("only a SELECT gives an answer")
             return Answer(tuple(one.name for one in cursor.description), tuple(cursor.fetchall()))
@@ -45,7 +45,8 @@ def _ask_server(url: str, query: str) -> Answer:
 
 
 def _ask_files(root: str, tables: Sequence[Table], query: str) -> Answer:
-    with duckdb.connect(":memory:", config={"TimeZone": "UTC", "autoinstall_known_extensions": False}) as connection:
+    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
+        connection.execute("set TimeZone = 'UTC'")
         files = [file for table in tables for file in _create_views(connection, root, table)]
         # Views go on reading these files, and nothing else on this machine can be read or written.
         connection.execute("set allowed_paths = $files", {"files": files})

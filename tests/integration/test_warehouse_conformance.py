@@ -1,0 +1,264 @@
+"""What every warehouse promises, on Delta Lake and on a real PostgreSQL."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from leads.records import FollowUpOutcome, Lead
+from messenger.events import Ad, Answer
+from sinks.consume import Fenced, Unusable
+from sinks.query import BadQuery, ask
+from sinks.warehouse import Warehouse
+from tests.builders import NOON
+from tests.integration.warehouses import (
+    TABLES,
+    Target,
+    lead_row,
+    leads,
+    new_database,
+    outcome_row,
+    outcomes,
+    postgres_server,
+)
+
+_SERIAL = count(1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["delta", "postgres"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+    if request.param == "delta":
+        target = Target(str(tmp_path / "warehouse"))
+    else:
+        target = Target(new_database(request.getfixturevalue("server"), f"run_{next(_SERIAL)}"))
+    yield target
+    for writer in target.writers:
+        writer.close()
+
+
+def _opened(target: Target) -> Warehouse:
+    writer = target.open()
+    writer.open([leads(0), leads(1), outcomes(0)])
+    return writer
+
+
+def _state(target: Target) -> list[list[tuple[Any, ...]]]:
+    return [target.ask(f"select * from {one} order by _partition, _offset") for one in ("lead_events", "leads")]
+
+
+def test_rows_and_their_offsets_are_there_for_the_next_process(target: Target) -> None:
+    writer = _opened(target)
+    writer.write({"leads": [lead_row(0, 0), lead_row(1, 4, "l2")]}, {leads(0): 1, leads(1): 5})
+
+    stored = target.open().open([leads(0), leads(1), outcomes(0)])
+
+    assert stored == {leads(0): 1, leads(1): 5}
+    assert target.ask("select lead_id, _partition, _offset from leads order by 1") == [("l1", 0, 0), ("l2", 1, 4)]
+
+
+def test_a_batch_written_again_after_a_kill_changes_nothing(target: Target) -> None:
+    batch = {"leads": [lead_row(0, 0), lead_row(0, 1, revision=2)]}
+    _opened(target).write(batch, {leads(0): 2})
+    before = _state(target)
+
+    survivor = _opened(target)
+    survivor.write(batch, {leads(0): 2})
+    survivor.fold()
+
+    assert _state(target) == before
+    assert len(before[0]) == 2
+
+
+def test_a_stale_writer_is_fenced_and_leaves_nothing(target: Target) -> None:
+    stale, holder = _opened(target), _opened(target)
+    holder.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    before = _state(target)
+
+    with pytest.raises(Fenced):
+        stale.write({"leads": [lead_row(0, 0), lead_row(0, 1, "l9")]}, {leads(0): 2})
+
+    assert _state(target) == before
+
+
+def test_a_fenced_writer_goes_on_from_what_the_other_wrote(target: Target) -> None:
+    stale, holder = _opened(target), _opened(target)
+    holder.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    with pytest.raises(Fenced):
+        stale.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    stored = stale.open([leads(0)])
+    stale.write({"leads": [lead_row(0, 1, "l2")]}, {leads(0): 2})
+
+    assert stored == {leads(0): 1}
+    assert target.ask("select lead_id from lead_events order by _offset") == [("l1",), ("l2",)]
+
+
+def test_writers_of_different_partitions_do_not_disturb_each_other(target: Target) -> None:
+    one, two = target.open(), target.open()
+    one.open([leads(0)])
+    two.open([leads(1)])
+
+    for offset in range(3):
+        one.write({"leads": [lead_row(0, offset, "l1", revision=offset + 1)]}, {leads(0): offset + 1})
+        two.write({"leads": [lead_row(1, offset, "l2", revision=offset + 1)]}, {leads(1): offset + 1})
+        one.fold()
+        two.fold()
+
+    assert target.ask("select lead_id, revision from leads order by 1") == [("l1", 3), ("l2", 3)]
+    assert target.ask("select count(*) from lead_events") == [(6,)]
+
+
+def test_a_batch_that_cannot_be_written_leaves_neither_rows_nor_offsets(target: Target) -> None:
+    writer = _opened(target)
+    bad = {**lead_row(0, 1, "l2"), "revision": "many"}
+
+    with pytest.raises((psycopg.Error, pa.ArrowException)):
+        writer.write({"leads": [lead_row(0, 0), bad]}, {leads(0): 2})
+
+    assert target.ask("select * from lead_events") == []
+    assert _opened(target).open([leads(0)]) == {}
+
+
+def test_shuffled_and_doubled_revisions_end_as_the_newest_of_each_lead(target: Target) -> None:
+    chance = random.Random(20_26)
+    revisions = [(f"l{lead}", revision) for lead in range(12) for revision in range(1, 6)] * 2
+    chance.shuffle(revisions)
+    rows = [lead_row(offset % 2, offset // 2, name, revision) for offset, (name, revision) in enumerate(revisions)]
+    writer = _opened(target)
+    at = 0
+
+    while at < len(rows):
+        batch = rows[at : at + chance.randint(1, 25)]
+        at += len(batch)
+        ends = {leads(row["_partition"]): row["_offset"] + 1 for row in batch}
+        writer.write({"leads": batch}, ends)
+        if chance.random() < 0.3:
+            writer.fold()
+
+    live = target.ask("select lead_id, revision from leads order by 1")
+    writer.fold()
+    assert live == sorted((f"l{lead}", 5) for lead in range(12))
+    assert target.ask("select lead_id, revision from leads order by 1") == live
+    places = target.ask("select count(*), count(distinct (_topic, _partition, _offset)) from lead_events")
+    assert places == [(len(rows), len(rows))]
+
+
+def test_an_older_revision_that_comes_late_replaces_nothing(target: Target) -> None:
+    writer = _opened(target)
+    writer.write({"leads": [lead_row(0, 0, revision=2)]}, {leads(0): 1})
+    writer.fold()
+
+    writer.write({"leads": [lead_row(0, 1, revision=1)]}, {leads(0): 2})
+    writer.fold()
+
+    assert target.ask("select revision from leads") == [(2,)]
+    assert target.ask("select revision from lead_events order by _offset") == [(2,), (1,)]
+
+
+def test_the_newest_outcome_of_a_command_stands(target: Target) -> None:
+    writer = _opened(target)
+    rows = [
+        outcome_row(0, 0, "c1", "attempting", attempt=1),
+        outcome_row(0, 1, "c2", "expired"),
+        outcome_row(0, 2, "c1", "sent", attempt=1, mid="m_1"),
+    ]
+
+    writer.write({"followup-outcomes": rows}, {outcomes(0): 3})
+
+    found = target.ask("select command_id, status, mid from followup_outcomes order by 1")
+    assert found == [("c1", "sent", "m_1"), ("c2", "expired", None)]
+    assert target.ask("select count(*) from followup_outcome_events") == [(3,)]
+
+
+def test_a_lead_comes_back_field_by_field(target: Target) -> None:
+    answers = (Answer("Où?", "Menlo: Park\n🙂"), Answer("When?", "9:30"))
+    ad = Ad("120", "Summer", None, None)
+    _opened(target).write({"leads": [lead_row(0, 0, answers=answers, ad=ad)]}, {leads(0): 1})
+
+    [(found, found_ad, seen)] = target.ask("select answers, ad, first_seen_at from leads")
+
+    assert found == [{"question": "Où?", "answer": "Menlo: Park\n🙂"}, {"question": "When?", "answer": "9:30"}]
+    assert found_ad == {"ad_id": "120", "ad_title": "Summer", "post_id": None, "ref": None}
+    assert seen == NOON
+
+
+def test_a_nul_in_what_a_person_wrote_does_not_stop_the_line(target: Target) -> None:
+    row = lead_row(0, 0, answers=(Answer("q", "a\0b"),), summary_text="a\0b")
+
+    _opened(target).write({"leads": [row]}, {leads(0): 1})
+
+    [(summary,)] = target.ask("select summary_text from leads")
+    assert summary in ("a\0b", "a\ufffdb")
+
+
+def test_a_warehouse_of_another_cluster_is_refused(target: Target) -> None:
+    _opened(target).write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    with pytest.raises(Unusable, match="filled from Kafka cluster cluster-one"):
+        target.open("cluster-two").open([leads(0)])
+
+
+@pytest.mark.parametrize(
+    ("table", "record"),
+    [
+        ("lead_events", Lead),
+        ("leads", Lead),
+        ("followup_outcome_events", FollowUpOutcome),
+        ("followup_outcomes", FollowUpOutcome),
+    ],
+)
+def test_columns_are_the_records_fields_even_while_nothing_is_there(
+    target: Target, table: str, record: type[Any]
+) -> None:
+    if target.url.startswith("postgresql://"):
+        _opened(target)
+
+    answer = ask(target.url, TABLES, f"select * from {table}")
+
+    assert answer.columns == (*(one.name for one in fields(record)), "_topic", "_partition", "_offset")
+    assert answer.rows == ()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "delete from leads",
+        "create table mine as select 1",
+        "select 1; select 2",
+        "selec 1",
+        "select * from no_such_table",
+        "",
+    ],
+)
+def test_only_one_select_is_answered(target: Target, query: str) -> None:
+    _opened(target).write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    with pytest.raises(BadQuery):
+        target.ask(query)
+
+    assert target.ask("select count(*) from leads") == [(1,)]
+
+
+def test_a_reader_sees_whole_commits_while_a_writer_writes(target: Target) -> None:
+    writer = _opened(target)
+
+    for number in range(8):
+        rows = [lead_row(0, 2 * number + step, "l1", 2 * number + step + 1) for step in range(2)]
+        writer.write({"leads": rows}, {leads(0): 2 * number + 2})
+
+        assert target.ask("select max(revision), count(*) from lead_events") == [(2 * number + 2, 2 * number + 2)]
+        assert target.ask("select revision from leads") == [(2 * number + 2,)]
+        if number % 3 == 0:
+            writer.fold()
