@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from cli.report import Report, count_endings
 from cli.stack import STAGES, running_kafka, running_stages
 from runtime.clock import now, to_millis
 from runtime.kafka_node import KafkaNode
+from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_campaign
 from simulator.demo import dropped_lead, pair_of_today, product_page_pair
@@ -60,9 +60,9 @@ def command(*, leads: int) -> None:
     began = monotonic()
     with ExitStack() as stack:
         settings = _settings(base)
-        broker = stack.enter_context(running_kafka(settings, console.print, port=_free_ports(1)))
+        broker = stack.enter_context(running_kafka(settings, console.print, port=free_ports(1)))
         settings = replace(settings, broker=broker)
-        graph_port = _free_ports(1)
+        graph_port = free_ports(1)
         environ = _environ(settings, graph_port)
         graph = stack.enter_context(Processes(home / "logs", environ, console.print))
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
@@ -153,7 +153,7 @@ class _Run:
 
 def _settings(base: Settings) -> Settings:
     examples = resources.files("simulator")
-    public = _free_ports(1)
+    public = free_ports(1)
     prefix = f"demo-{to_millis(now())}-" if base.broker else ""
     return replace(
         base,
@@ -166,7 +166,7 @@ def _settings(base: Settings) -> Settings:
         schema_registry_url=None,
         host="127.0.0.1",
         port=public,
-        admin_port=_free_ports(1 + len(STAGES)),
+        admin_port=free_ports(1 + len(STAGES)),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]
     )
@@ -184,16 +184,3 @@ def _environ(settings: Settings, graph_port: int) -> dict[str, str]:
         variable("graph_url"): f"http://127.0.0.1:{graph_port}",
         "DEMO_PAGE_TOKEN": "demo-page-token",
     }
-
-
-def _free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    while True:
-        with ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            try:
-                for number in range(1, count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", first + number)))
-            except OSError:
-                continue
-            return int(first)

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import free_port
 from tests.e2e.pipeline import Pipeline, running_pipeline
 
 
 @pytest.fixture(scope="package")
 def pipeline(kafka_broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    with running_pipeline(kafka_broker, tmp_path_factory.mktemp("e2e"), f"e2e-{os.getpid()}-", free_port) as running:
+    with running_pipeline(kafka_broker, tmp_path_factory.mktemp("e2e"), f"e2e-{os.getpid()}-") as running:
         yield running

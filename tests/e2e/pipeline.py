@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cli.stack import admin_url
 from cli.topics import wanted_topics
 from leads.records import Lead
 from runtime import kafka
+from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
 from schemas.codec import Codec, lead_codec
@@ -65,13 +66,20 @@ class Pipeline:
 
 
 @contextmanager
-def running_pipeline(broker: str, home: Path, prefix: str, ports: Callable[[], int]) -> Iterator[Pipeline]:
+def running_pipeline(broker: str, home: Path, prefix: str) -> Iterator[Pipeline]:
     """Topics with the prefix, then ingest and streams, stopped in the end."""
     home.mkdir(parents=True, exist_ok=True)
     pages = home / "pages.yaml"
     pages.write_text(PAGES_YAML)
-    base = Settings(broker=broker, topic_prefix=prefix, partitions=4, state_dir=home, pages=pages, port=ports())
-    settings = replace(base, admin_port=ports())
+    settings = Settings(
+        broker=broker,
+        topic_prefix=prefix,
+        partitions=4,
+        state_dir=home,
+        pages=pages,
+        port=free_ports(),
+        admin_port=free_ports(2),
+    )
     asyncio.run(apply_topics(broker, wanted_topics(settings)))
     told = ("broker", "topic_prefix", "partitions", "state_dir", "pages", "port", "admin_port")
     environ = {
