@@ -6,6 +6,7 @@ import click
 
 from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
+from cli.schema_ids import schema_ids
 from runtime.logs import configure_logging
 from runtime.settings import read_settings
 
@@ -22,11 +23,13 @@ def command(admin_port: int | None) -> None:
     from streams.worker import run_worker
 
     settings = read_settings(os.environ)
-    configure_logging("info", secrets=settings.app_secrets)
+    pages = load_pages(settings, os.environ)
+    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
     run_worker(
         settings,
         broker_of(settings),
-        load_pages(settings, os.environ),
+        pages,
         load_rules(settings, os.environ),
+        schema_ids(settings),
         admin_port=settings.admin_port + 1 if admin_port is None else admin_port,
     )

@@ -10,8 +10,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Webhook POSTs by result: accepted, bad_signature, too_large, not_acked. A rise of bad_signature is a wrong
-        # secret or a stranger; of not_acked, Kafka.
+        # Webhook POSTs by result: accepted, bad_signature, too_large, cut_short, encoded, not_acked. A rise of
+        # bad_signature is a wrong secret or a stranger; of not_acked, Kafka.
         self.webhooks_received = self._counter("webhooks_received", "Webhook POSTs", "result")
         # Time from the last byte of a body to Kafka's ack.
         self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")

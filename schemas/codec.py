@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import fastavro
 
@@ -122,14 +122,25 @@ def _event_from_plain(values: Mapping[str, Any]) -> PlatformEvent | Progress | N
 
 
 T = TypeVar("T")
+
+
+class SchemaIds(NamedTuple):
+    """The ids of one schema in a registry: the newest to write with, and what each id means."""
+
+    write_id: int
+    definitions: Mapping[int, dict[str, Any]]
+
+
+Ids = Mapping[str, SchemaIds]
+BUILT_IN: Ids = MappingProxyType({})
 _DECODE_FAULTS = (EOFError, IndexError, KeyError, OverflowError, TypeError, UnicodeDecodeError, ValueError)
 
 
 class Codec(Generic[T]):
     """Encodes and decodes the values of one schema.
 
-    `ids` maps a writer's schema id to its definition and `write_id` is the id to write; both come from the released
-    table unless another registry gave them. `decode` raises `NotDecodable` on anything that is not such a value.
+    `ids` are those of a registry, by schema name; what is not there has the ids of the released table. `decode` raises
+    `NotDecodable` on anything that is not such a value.
     """
 
     def __init__(
@@ -137,16 +148,14 @@ class Codec(Generic[T]):
         schema: str,
         to_plain: Callable[[T], dict[str, Any]],
         from_plain: Callable[[Mapping[str, Any]], T],
-        *,
-        write_id: int | None = None,
-        ids: Mapping[int, dict[str, Any]] | None = None,
+        ids: Ids = BUILT_IN,
     ) -> None:
         self.schema = schema
         self._to_plain, self._from_plain = to_plain, from_plain
-        known = ids or {one.id: one.definition for one in released() if one.schema == schema}
-        self._writers = {schema_id: fastavro.parse_schema(definition) for schema_id, definition in known.items()}
+        known = ids.get(schema) or _released_ids(schema)
+        self._writers = {schema_id: fastavro.parse_schema(one) for schema_id, one in known.definitions.items()}
         self._reader = fastavro.parse_schema(newest(schema).definition)
-        self._prefix = _PREFIX.pack(_MAGIC, newest(schema).id if write_id is None else write_id)
+        self._prefix = _PREFIX.pack(_MAGIC, known.write_id)
 
     def encode(self, record: T) -> bytes:
         buffer = io.BytesIO()
@@ -178,22 +187,26 @@ class Codec(Generic[T]):
         return plain
 
 
-def event_codec() -> Codec[PlatformEvent | Progress | None]:
+def _released_ids(schema: str) -> SchemaIds:
+    return SchemaIds(newest(schema).id, {one.id: one.definition for one in released() if one.schema == schema})
+
+
+def event_codec(ids: Ids = BUILT_IN) -> Codec[PlatformEvent | Progress | None]:
     """Platform events and progress records; a kind that this version does not know decodes to None."""
-    return Codec("event", _event_to_plain, _event_from_plain)
+    return Codec("event", _event_to_plain, _event_from_plain, ids)
 
 
-def lead_codec() -> Codec[Lead]:
-    return Codec("lead", _plain, lambda values: _build(Lead, values))
+def lead_codec(ids: Ids = BUILT_IN) -> Codec[Lead]:
+    return Codec("lead", _plain, lambda values: _build(Lead, values), ids)
 
 
-def command_codec() -> Codec[SendFollowUp]:
-    return Codec("followup-command", _plain, lambda values: _build(SendFollowUp, values))
+def command_codec(ids: Ids = BUILT_IN) -> Codec[SendFollowUp]:
+    return Codec("followup-command", _plain, lambda values: _build(SendFollowUp, values), ids)
 
 
-def outcome_codec() -> Codec[FollowUpOutcome]:
-    return Codec("followup-outcome", _plain, lambda values: _build(FollowUpOutcome, values))
+def outcome_codec(ids: Ids = BUILT_IN) -> Codec[FollowUpOutcome]:
+    return Codec("followup-outcome", _plain, lambda values: _build(FollowUpOutcome, values), ids)
 
 
-def transcript_request_codec() -> Codec[FetchTranscript]:
-    return Codec("transcript-request", _plain, lambda values: _build(FetchTranscript, values))
+def transcript_request_codec(ids: Ids = BUILT_IN) -> Codec[FetchTranscript]:
+    return Codec("transcript-request", _plain, lambda values: _build(FetchTranscript, values), ids)

@@ -1,12 +1,11 @@
 """The schema ids of another registry: ours are registered there at start, or looked up where that is forbidden."""
 
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
+from schemas.codec import SchemaIds
 from schemas.registry import Released, subjects
 from schemas.registry_api import CONTENT_TYPE
 
@@ -16,13 +15,6 @@ _FORBIDDEN = frozenset({401, 403, 405, 422})
 
 class NoSchemaId(Exception):
     """The registry gave no id for a schema; the message names the subject and the answer, never the URL."""
-
-
-class SchemaIds(NamedTuple):
-    """What a codec needs to speak with a registry's ids."""
-
-    write_id: int
-    definitions: Mapping[int, dict[str, Any]]
 
 
 async def registry_ids(url: str, http: httpx.AsyncClient, prefix: str = "") -> dict[str, SchemaIds]:

@@ -16,7 +16,7 @@ from runtime.clock import from_millis, now
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import KINDS, event_codec
+from schemas.codec import BUILT_IN, KINDS, Ids, event_codec
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.join import Joined, PartitionJoin
 from streams.progress import ProgressKeeper
@@ -33,27 +33,33 @@ _KIND_NAMES = {record: kind for kind, record in KINDS.items()}
 
 
 def build_app(
-    settings: Settings, broker: str, pages: Pages, rules: Sequence[Rule], metrics: Metrics, health: Health
+    settings: Settings,
+    broker: str,
+    pages: Pages,
+    rules: Sequence[Rule],
+    metrics: Metrics,
+    health: Health,
+    ids: Ids = BUILT_IN,
 ) -> faust.App:
     """The Faust application: two agents and the splitter's progress, on our transport."""
     app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions)
     webhooks = batch_topic(app, settings.topic(WEBHOOKS.name))
     events = batch_topic(app, settings.topic(EVENTS.name))
     store = join_store(app, settings.partitions)
-    splitting = _Splitting(app, settings, pages, metrics)
-    joining = _Joining(app, store, settings, pages, tuple(rules), metrics)
+    splitting = _Splitting(app, settings, pages, metrics, ids)
+    joining = _Joining(app, store, settings, pages, tuple(rules), metrics, ids)
 
-    @app.agent(webhooks, name="split")
+    @app.agent(webhooks, name="split")  # type: ignore[untyped-decorator] # Faust is untyped to us
     async def split_deliveries(stream: faust.StreamT) -> None:
         async for batch in stream.events():
             await splitting.split(batch.message.partition, batch.value)
 
-    @app.agent(events, name="join")
+    @app.agent(events, name="join")  # type: ignore[untyped-decorator]
     async def join_events(stream: faust.StreamT) -> None:
         async for batch in stream.events():
             await joining.join(batch.message.partition, batch.value)
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]
     async def report_progress() -> None:
         while not app.should_stop:
             health.report("streams", ready=is_settled(app), seen="recovered and assigned" if is_settled(app) else "")
@@ -66,9 +72,9 @@ def build_app(
 class _Splitting:
     """The `split` agent: events acked, then progress, then the delivery's offset."""
 
-    def __init__(self, app: faust.App, settings: Settings, pages: Pages, metrics: Metrics) -> None:
+    def __init__(self, app: faust.App, settings: Settings, pages: Pages, metrics: Metrics, ids: Ids) -> None:
         self._app, self._settings, self._pages, self._metrics = app, settings, pages, metrics
-        self._codec = event_codec()
+        self._codec = event_codec(ids)
         self._events = settings.topic(EVENTS.name)
         self._webhooks = settings.topic(WEBHOOKS.name)
         self._dead_letters = settings.topic(WEBHOOKS.dead_letters)
@@ -121,8 +127,9 @@ class _Joining:
         pages: Pages,
         rules: tuple[Rule, ...],
         metrics: Metrics,
+        ids: Ids,
     ) -> None:
-        self._app, self._store, self._settings, self._metrics = app, store, settings, metrics
+        self._app, self._store, self._settings, self._metrics, self._ids = app, store, settings, metrics, ids
         self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
         self._joins: dict[int, PartitionJoin] = {}
         self._epoch = store.epoch
@@ -142,7 +149,9 @@ class _Joining:
             self._joins.clear()
             self._epoch = self._store.epoch
         if partition not in self._joins:
-            self._joins[partition] = PartitionJoin(self._store.parts[partition], self._policy_of, self._settings)
+            self._joins[partition] = PartitionJoin(
+                self._store.parts[partition], self._policy_of, self._settings, self._ids
+            )
         return self._joins[partition]
 
     def _count(self, done: Joined) -> None:

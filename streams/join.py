@@ -11,7 +11,7 @@ from leads.shard import Shard
 from messenger.events import PageId, PlatformEvent, Progress, person_key
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings
-from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
+from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
 from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS
 from streams.people import StoredPeople
@@ -36,13 +36,18 @@ class PartitionJoin:
     """
 
     def __init__(
-        self, stored: MutableMapping[bytes, bytes], policy_of: Callable[[PageId], Policy], settings: Settings
+        self,
+        stored: MutableMapping[bytes, bytes],
+        policy_of: Callable[[PageId], Policy],
+        settings: Settings,
+        ids: Ids = BUILT_IN,
     ) -> None:
         self._people = StoredPeople(stored, person_codec())
         self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions)
         self._topic = settings.topic
-        self._events = event_codec()
-        self._leads, self._commands, self._transcripts = lead_codec(), command_codec(), transcript_request_codec()
+        self._events = event_codec(ids)
+        self._leads, self._commands = lead_codec(ids), command_codec(ids)
+        self._transcripts = transcript_request_codec(ids)
 
     @property
     def clock(self) -> datetime | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from leads.person import LeadState, Mark, Person, Scheduled
 from messenger.events import Progress
 from runtime.clock import from_millis
-from schemas.codec import Codec, NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
+from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.registry import newest
 from schemas.state import person_codec
 from tests.builders import NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message
@@ -96,9 +96,8 @@ def test_an_event_of_a_kind_that_this_version_does_not_know_decodes_to_none() ->
 
 
 def test_a_codec_writes_and_reads_the_ids_of_another_registry() -> None:
-    elsewhere: Codec[dict[str, Any]] = Codec(
-        "lead", dict, dict, write_id=100_042, ids={100_042: newest("lead").definition}
-    )
+    ids = {"lead": SchemaIds(100_042, {100_042: newest("lead").definition})}
+    elsewhere: Codec[dict[str, Any]] = Codec("lead", dict, dict, ids)
     plain = LEAD.decode_plain(LEAD_VALUE)
 
     value = elsewhere.encode(plain)
@@ -115,7 +114,8 @@ def test_a_record_of_an_older_release_is_read_with_the_defaults_of_the_newest() 
         **newest_definition,
         "fields": [field for field in newest_definition["fields"] if field["name"] != "close_reason"],
     }
-    reader: Codec[dict[str, Any]] = Codec("lead", dict, dict, write_id=8, ids={7: older, 8: newest_definition})
+    ids = {"lead": SchemaIds(8, {7: older, 8: newest_definition})}
+    reader: Codec[dict[str, Any]] = Codec("lead", dict, dict, ids)
     plain = LEAD.decode_plain(LEAD_VALUE)
 
     assert reader.decode(_encoded_with(older, 7, plain)) == {**plain, "close_reason": None}

@@ -74,8 +74,7 @@ async def test_the_built_in_registry_gives_the_released_ids() -> None:
 
 @pytest.mark.anyio
 async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
-    write_id, definitions = (await ids_from(Registry().answer))["transcript-request"]
-    codec: Codec[Any] = Codec("transcript-request", dict, dict, write_id=write_id, ids=definitions)
+    codec: Codec[Any] = Codec("transcript-request", dict, dict, await ids_from(Registry().answer))
     values = _example("transcript-request")
 
     written = codec.encode(values)
