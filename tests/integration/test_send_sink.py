@@ -1,0 +1,157 @@
+"""The send sink on a real Kafka, with a Graph API in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from leads.pages import Page, Pages
+from leads.records import FollowUpOutcome, SendFollowUp
+from messenger.events import Psid, person_key
+from runtime import kafka
+from runtime.clock import now
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from schemas.codec import command_codec, outcome_codec
+from sinks.consume import Consume, Source
+from sinks.ledger import KafkaOutcomeLog, Ledger
+from sinks.send import SendLimits, SendSink
+from tests.integration.topics import connected, put, records_of
+from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+LIMITS = SendLimits(sends_per_second=1000, call_timeout=timedelta(milliseconds=500), quarantine=timedelta(seconds=1))
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """Sinks over the topics of one test, all calling one Graph API."""
+
+    settings: Settings
+    graph: FakeGraph = field(default_factory=lambda: FakeGraph(FakeKafka(), Clock()))
+
+    @property
+    def commands(self) -> str:
+        return self.settings.topic("followup-commands")
+
+    @property
+    def outcomes(self) -> str:
+        return self.settings.topic("followup-outcomes")
+
+    def command(self, name: str, psid: str) -> SendFollowUp:
+        moment = now()
+        return a_command(name, psid=Psid(psid), not_before=moment, not_after=moment + timedelta(hours=1))
+
+    async def put(self, *commands: SendFollowUp | bytes) -> None:
+        await put(self.settings, self.commands, *map(_record, commands))
+
+    @asynccontextmanager
+    async def sink(self, group: str = "send") -> AsyncIterator[asyncio.Task[None]]:
+        """A sink that runs until the block ends, then stops as on SIGTERM."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._run(f"{self.settings.topic_prefix}{group}", stop))
+        try:
+            yield task
+        finally:
+            stop.set()
+            await task
+
+    async def latest(self) -> dict[str, FollowUpOutcome]:
+        outcomes = [outcome_codec().decode(one.value) for one in await records_of(self.settings, self.outcomes)]
+        return {one.command_id: one for one in outcomes}
+
+    async def until_settled(self, count: int) -> None:
+        for _ in range(300):
+            if sum(one.status != "attempting" for one in (await self.latest()).values()) == count:
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"fewer than {count} commands are settled")
+
+    async def _run(self, group: str, stop: asyncio.Event) -> None:
+        broker = str(self.settings.broker)
+        async with AsyncExitStack() as stack:
+            producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="send", linger_ms=0)))
+            reader = await stack.enter_async_context(connected(kafka.consumer(broker, group=None, client_id="ledger")))
+            consumer = await stack.enter_async_context(
+                connected(kafka.consumer(broker, group=group, client_id="send", rebalance_timeout_ms=60_000))
+            )
+            sink = SendSink(
+                Ledger(KafkaOutcomeLog(self.outcomes, reader, producer), outcome_codec()),
+                self.graph,
+                Pages([Page(PAGE, access_token="page-token")]),
+                now=now,
+                fraction=lambda: 0.1,
+                metrics=Metrics(),
+                limits=LIMITS,
+            )
+            source = Source(command_codec().decode, f"{self.commands}-dlq")
+            await Consume(
+                consumer, producer, {self.commands: source}, sink, name="send", metrics=Metrics(), health=Health()
+            ).run(stop)
+
+
+def _record(command: SendFollowUp | bytes) -> tuple[bytes, bytes]:
+    if isinstance(command, bytes):
+        return b"p:1", command
+    return person_key(command.page_id, command.psid).encode(), command_codec().encode(command)
+
+
+async def test_outcomes_lie_in_the_partition_of_their_command(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics)
+    await cluster.put(*(cluster.command(f"c{number}", str(number)) for number in range(20)))
+
+    async with cluster.sink():
+        await cluster.until_settled(20)
+
+    places = {
+        command_codec().decode(one.value).command_id: one.partition
+        for one in await records_of(kafka_topics, cluster.commands)
+    }
+    assert set(places.values()) == {0, 1}
+    assert {one.key.decode(): one.partition for one in await records_of(kafka_topics, cluster.outcomes)} == places
+    assert {one.status for one in (await cluster.latest()).values()} == {"sent"}
+
+
+async def test_reading_all_commands_again_sends_nothing_again(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics)
+    await cluster.put(*(cluster.command(f"c{number}", str(number)) for number in range(20)))
+    async with cluster.sink("first"):
+        await cluster.until_settled(20)
+    await cluster.put(cluster.command("last", "7001"))
+
+    async with cluster.sink("second"):
+        await cluster.until_settled(21)
+
+    assert len(cluster.graph.sent) == len(set(cluster.graph.sent)) == 21
+
+
+async def test_a_second_worker_takes_over_partitions_without_sending_twice(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics)
+    commands = [cluster.command(f"c{number}", str(number % 37)) for number in range(300)]
+
+    async with cluster.sink():
+        await cluster.put(*commands[:100])
+        async with cluster.sink():
+            await cluster.put(*commands[100:200])
+            await cluster.until_settled(200)
+        await cluster.put(*commands[200:])
+        await cluster.until_settled(300)
+
+    assert sorted(cluster.graph.sent) == sorted(one.command_id for one in commands)
+
+
+async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics)
+    await cluster.put(b"\x00\x00\x00\x00\x63junk", cluster.command("c1", "1"))
+
+    async with cluster.sink():
+        await cluster.until_settled(1)
+
+    [letter] = await records_of(kafka_topics, f"{cluster.commands}-dlq")
+    assert letter.value == b"\x00\x00\x00\x00\x63junk"
+    assert dict(letter.headers)["__connect.errors.topic"] == cluster.commands.encode()
