@@ -1,18 +1,18 @@
 """A local Apache Kafka node (KRaft, one process): started when asked, kept between runs, stopped without loss."""
 
 import asyncio
-import base64
 import fcntl
 import json
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -21,11 +21,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
+from runtime.ports import free_ports
 
 DEFAULT_PORT = 9092
 _LOOPBACK = "127.0.0.1"
 _READY_WITHIN = 60.0
-_STOPPED_WITHIN = 30.0
+_ENDS_WITHIN = 30.0
 _POLL = 0.05
 # C1 and the serial collector are quickest to ready; 320 MB carried 8 MB records to three readers at once.
 _JVM_OPTIONS = (
@@ -82,21 +83,30 @@ class KafkaNode:
             remembered = json.loads(self._record.read_text())
         except FileNotFoundError:
             return None
-        status = Status(remembered["pid"], remembered["port"])
+        status = Status(**remembered)
         return status if self._is_ours(status.pid) else None
 
     def stop(self) -> bool:
-        """Ask the node to end and wait until it has. False if it did not run; raises `KafkaNodeError` if it stays."""
+        """End the node and wait until it has ended; False if it did not run.
+
+        A node that does not end within 30 seconds is killed: what it has acknowledged it has written.
+        """
         running = self.status()
         if running is None:
             return False
-        os.kill(running.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOPPED_WITHIN
-        while self._is_ours(running.pid):
-            if time.monotonic() > deadline:
-                raise KafkaNodeError(f"Kafka (process {running.pid}) does not stop; its log is {self.log}")
-            time.sleep(_POLL)
+        if not (self._end(running.pid, signal.SIGTERM) or self._end(running.pid, signal.SIGKILL)):
+            raise KafkaNodeError(f"Kafka (process {running.pid}) does not end; its log is {self.log}")
         self._record.unlink(missing_ok=True)
+        return True
+
+    def _end(self, pid: int, signal_number: signal.Signals) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
+        deadline = time.monotonic() + _ENDS_WITHIN
+        while self._is_ours(pid):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
         return True
 
     def _launch(self, progress: Callable[[str], None], environ: Mapping[str, str]) -> Status:
@@ -105,12 +115,12 @@ class KafkaNode:
         jars = kafka_jars(environ, progress)
         progress(f"Starting Apache Kafka {kafka_version()}")
         self._configure()
-        jvm = [java, *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={self._home / 'log4j2.xml'}", "-cp", f"{jars}/*"]
         classes = jars / f"classes-{java_version}.jsa"
-        self._format_once(jvm, classes)
-        pid = self._spawn([*jvm[:1], f"-XX:SharedArchiveFile={classes}", *jvm[1:], "kafka.Kafka", str(self._config)])
+        program = [f"-Dlog4j2.configurationFile={self._home / 'log4j2.xml'}", "-cp", f"{jars}/*"]
+        self._format_once([java, *_JVM_OPTIONS, *program], classes)
+        pid = self._spawn([java, f"-XX:SharedArchiveFile={classes}", *_JVM_OPTIONS, *program], environ)
         status = Status(pid, self.port)
-        self._record.write_text(json.dumps({"pid": pid, "port": self.port}))
+        self._remember(status)
         self._wait_until_ready(status)
         return status
 
@@ -118,37 +128,39 @@ class KafkaNode:
         template = Template((files("runtime") / "kafka_node.properties").read_text())
         # Java reads properties as Latin-1 with escapes, which are the escapes of JSON.
         data = json.dumps(str(self._home / "data"))[1:-1]
-        self._config.write_text(template.substitute(port=self.port, controller_port=_free_port(), data=data))
+        self._config.write_text(template.substitute(port=self.port, controller_port=free_ports(), data=data))
         (self._home / "log4j2.xml").write_text((files("runtime") / "kafka_node.log4j2.xml").read_text())
 
-    def _format_once(self, jvm: list[str], classes: Path) -> None:
+    def _remember(self, status: Status) -> None:
+        unfinished = self._record.with_suffix(".new")
+        unfinished.write_text(json.dumps(asdict(status)))
+        unfinished.replace(self._record)
+
+    def _format_once(self, command: list[str], classes: Path) -> None:
         """Format the data folder. On the way, archive the loaded classes: it saves each later start about a second."""
         if (self._home / "data" / "meta.properties").exists():
             return
         unfinished = classes.with_suffix(f".{os.getpid()}")
         archive = [] if classes.exists() else [f"-XX:ArchiveClassesAtExit={unfinished}"]
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._config)]
-        done = subprocess.run([*jvm[:1], *archive, *jvm[1:], *tool], capture_output=True, text=True, check=False)
+        tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id(), "--config", str(self._config)]
+        done = subprocess.run([command[0], *archive, *command[1:], *tool], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise KafkaNodeError(
-                f"Kafka could not format {self._home / 'data'}: {_last_lines(done.stdout + done.stderr)}"
-            )
-        if archive and unfinished.exists():
+            unfinished.unlink(missing_ok=True)
+            raise KafkaNodeError(f"Kafka cannot format {self._home / 'data'}: {_reason(done.stdout + done.stderr)}")
+        if unfinished.exists():
             unfinished.rename(classes)
 
-    def _spawn(self, command: list[str]) -> int:
+    def _spawn(self, command: list[str], environ: Mapping[str, str]) -> int:
         """Start the node in a session of its own, so that Ctrl-C in the terminal is not for it."""
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
-        write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         return os.posix_spawn(
             command[0],
-            command,
-            os.environ,
+            [*command, "kafka.Kafka", str(self._config)],
+            environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(self.log), write, 0o644),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
@@ -158,9 +170,10 @@ class KafkaNode:
         deadline = time.monotonic() + _READY_WITHIN
         while not (_listens(self.port) and asyncio.run(answers(status.broker))):
             if _reaped(status.pid):
-                raise KafkaNodeError(f"Kafka ended while it started: {_last_lines(self.log.read_text())} ({self.log})")
+                raise KafkaNodeError(f"Kafka ended while it started: {_reason(self.log.read_text())} (log: {self.log})")
             if time.monotonic() > deadline:
-                raise KafkaNodeError(f"Kafka does not answer after {_READY_WITHIN:.0f} s; its log is {self.log}")
+                self.stop()
+                raise KafkaNodeError(f"Kafka did not answer within {_READY_WITHIN:.0f} s (log: {self.log})")
             time.sleep(_POLL)
 
     def _is_ours(self, pid: int) -> bool:
@@ -217,12 +230,6 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((_LOOPBACK, port)) == 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
 def _command_line(pid: int) -> str:
     """The arguments of a process; empty when there is none."""
     if Path("/proc/self").exists():
@@ -239,5 +246,12 @@ def _reaped(pid: int) -> bool:
     return False
 
 
-def _last_lines(text: str) -> str:
-    return " | ".join(text.strip().splitlines()[-3:]) or "it said nothing"
+def _reason(log: str) -> str:
+    """The last exception of a log, else its last lines: what ended a process that wrote it."""
+    exceptions = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): .+", log, re.MULTILINE)
+    return " | ".join(exceptions[-1:] or log.strip().splitlines()[-3:]) or "it said nothing"
+
+
+def _cluster_id() -> str:
+    """16 random bytes as Kafka writes them; one that began with a dash would be taken for an option."""
+    return "L" + secrets.token_urlsafe(16)[1:]

@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import os
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from cli.topics import wanted_topics
 from runtime.kafka_node import KafkaNode
+from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
 
@@ -31,10 +31,10 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
     elif kafka_container.image_is_here():
-        with kafka_container.run(free_port()) as broker:
+        with kafka_container.run(free_ports()) as broker:
             yield broker
     else:
-        node = KafkaNode(tmp_path_factory.mktemp("state"), free_port())
+        node = KafkaNode(tmp_path_factory.mktemp("state"), free_ports())
         try:
             yield node.start(lambda _: None)
         finally:
@@ -58,9 +58,7 @@ def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRe
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports()
 
 
 async def _delete_topics_of(broker: str, prefix: str) -> None:

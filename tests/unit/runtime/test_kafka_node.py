@@ -1,0 +1,191 @@
+"""What the local Kafka needs and refuses, with stand-ins for java and mvn; no Kafka runs here."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
+from runtime.kafka_node import KafkaNode, running_broker
+from runtime.ports import free_ports
+
+_MAVEN_THAT_FETCHES = r"""
+for argument; do case "$argument" in -DoutputDirectory=*) folder="${argument#*=}";; esac; done
+echo "[INFO] Downloaded from central: https://example.org/kafka.pom (1 kB)"
+echo "[INFO] Downloaded from central: https://example.org/a.jar (1 kB)"
+echo "[INFO] Downloaded from central: https://example.org/b.jar (1 kB)"
+mkdir -p "$folder" && touch "$folder/a.jar" "$folder/b.jar"
+"""
+_MAVEN_THAT_FAILS = """
+echo "[INFO] Scanning for projects..."
+echo "[ERROR] Could not transfer artifact: Network is unreachable"
+echo "[ERROR] Re-run Maven using the -X switch"
+exit 1
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine that has nothing but a shell."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for tool in ("mkdir", "touch"):
+        (programs / tool).symlink_to(f"/bin/{tool}")
+    return {"PATH": str(programs), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def install(machine: dict[str, str], program: str, script: str) -> None:
+    path = Path(machine["PATH"], program)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def install_java(machine: dict[str, str], version: str) -> None:
+    install(machine, "java", f"""echo 'openjdk version "{version}" 2025-04-15' >&2""")
+
+
+def nobody(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+def test_start_without_java_names_the_ways_out(tmp_path: Path, machine: dict[str, str]) -> None:
+    with pytest.raises(KafkaNodeError, match="no java on PATH: install a JRE, or set LEADSTREAM_BROKER"):
+        KafkaNode(tmp_path).start(nobody, machine)
+
+
+def test_java_home_without_java_is_refused(tmp_path: Path, machine: dict[str, str]) -> None:
+    install_java(machine, "17.0.1")
+
+    with pytest.raises(KafkaNodeError, match="JAVA_HOME has none"):
+        find_java({**machine, "JAVA_HOME": str(tmp_path / "jdk")})
+
+
+@pytest.mark.parametrize("version", ["16.0.2", "11.0.20", "1.8.0_392"])
+def test_start_with_an_old_java_is_refused(tmp_path: Path, machine: dict[str, str], version: str) -> None:
+    install_java(machine, version)
+
+    with pytest.raises(KafkaNodeError, match=f"is version {version}: install a newer JRE"):
+        KafkaNode(tmp_path).start(nobody, machine)
+
+
+def test_java_that_tells_no_version_is_refused(machine: dict[str, str]) -> None:
+    install(machine, "java", "exit 1")
+
+    with pytest.raises(KafkaNodeError, match="does not tell its version"):
+        find_java(machine)
+
+
+@pytest.mark.parametrize("version", ["17", "17.0.15", "21.0.2", "25-ea"])
+def test_java_17_and_newer_will_do(machine: dict[str, str], version: str) -> None:
+    install_java(machine, version)
+
+    assert find_java(machine) == (str(Path(machine["PATH"], "java")), version)
+
+
+def test_start_without_maven_names_the_ways_out(tmp_path: Path, machine: dict[str, str]) -> None:
+    install_java(machine, "17.0.15")
+
+    with pytest.raises(KafkaNodeError, match="needs Maven: install mvn, or set LEADSTREAM_BROKER"):
+        KafkaNode(tmp_path, free_ports()).start(nobody, machine)
+
+
+def test_jars_are_fetched_once_and_counted(machine: dict[str, str]) -> None:
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+    seen: list[str] = []
+
+    jars = kafka_jars(machine, seen.append)
+    Path(machine["PATH"], "mvn").unlink()
+
+    assert kafka_jars(machine, nobody) == jars
+    assert jars == Path(machine["XDG_CACHE_HOME"], "leadstream", f"kafka-{kafka_version()}")
+    assert sorted(path.name for path in jars.iterdir()) == ["a.jar", "b.jar"]
+    assert [line.rpartition(": ")[2] for line in seen[1:]] == ["1 jars so far", "2 jars so far"]
+
+
+def test_failed_fetch_gives_mavens_reason_and_leaves_nothing(machine: dict[str, str]) -> None:
+    install(machine, "mvn", _MAVEN_THAT_FAILS)
+
+    with pytest.raises(KafkaNodeError, match=r"\(Could not transfer artifact: Network is unreachable\): try again"):
+        kafka_jars(machine, nobody)
+
+    assert list(Path(machine["XDG_CACHE_HOME"], "leadstream").iterdir()) == []
+
+
+def test_process_that_fetched_first_wins(machine: dict[str, str]) -> None:
+    ours = Path(machine["XDG_CACHE_HOME"], "leadstream", f"kafka-{kafka_version()}")
+    install(machine, "mvn", f"{_MAVEN_THAT_FETCHES}\nmkdir -p {ours} && touch {ours}/theirs.jar")
+
+    jars = kafka_jars(machine, nobody)
+
+    assert [path.name for path in jars.iterdir()] == ["theirs.jar"]
+
+
+def test_start_on_a_taken_port_names_the_ways_out(tmp_path: Path, machine: dict[str, str], taken_port: int) -> None:
+    install_java(machine, "17.0.15")
+
+    with pytest.raises(
+        KafkaNodeError, match=f"port {taken_port} is taken .* --port, or set LEADSTREAM_BROKER=127.0.0.1"
+    ):
+        KafkaNode(tmp_path, taken_port).start(nobody, machine)
+
+
+def test_process_of_another_program_is_neither_shown_nor_stopped(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            (tmp_path / "kafka").mkdir()
+            (tmp_path / "kafka" / "node.json").write_text(json.dumps({"pid": stranger.pid, "port": 9092}))
+
+            assert running_broker(tmp_path) is None
+            assert KafkaNode(tmp_path).stop() is False
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_node_that_never_ran_is_not_running(tmp_path: Path) -> None:
+    assert KafkaNode(tmp_path).status() is None
+    assert KafkaNode(tmp_path).stop() is False
+
+
+def test_death_while_starting_gives_the_reason_from_the_log(tmp_path: Path, machine: dict[str, str]) -> None:
+    install(
+        machine,
+        "java",
+        """
+case "$*" in
+    *-version*) echo 'openjdk version "17.0.15"' >&2 ;;
+    *StorageTool*) ;;
+    *) echo "ERROR Exiting Kafka"; echo "org.example.KafkaException: No space left"; echo "INFO bye"; exit 1 ;;
+esac""",
+    )
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+
+    with pytest.raises(KafkaNodeError, match=r"ended while it started: org\.example\.KafkaException: No space left"):
+        KafkaNode(tmp_path, free_ports()).start(nobody, machine)
+
+    assert KafkaNode(tmp_path).status() is None
+
+
+def test_failed_format_gives_the_reason(tmp_path: Path, machine: dict[str, str]) -> None:
+    install(
+        machine,
+        "java",
+        """
+case "$*" in
+    *-version*) echo 'openjdk version "17.0.15"' >&2 ;;
+    *) echo "read-only file system" >&2; exit 1 ;;
+esac""",
+    )
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+
+    with pytest.raises(KafkaNodeError, match=r"cannot format .*: read-only file system"):
+        KafkaNode(tmp_path, free_ports()).start(nobody, machine)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
