@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 _JAVA_NEEDED = 17
+_MAVEN_GOAL = ("-B", "dependency:copy-dependencies")
 _WAYS_OUT = "or set LEADSTREAM_BROKER to a Kafka that runs elsewhere"
 
 
@@ -26,7 +27,7 @@ def find_java(environ: Mapping[str, str]) -> tuple[str, str]:
     if java is None or not os.access(java, os.X_OK):
         where = "JAVA_HOME has none" if home else "there is no java on PATH"
         raise KafkaNodeError(f"Kafka needs Java {_JAVA_NEEDED} or newer and {where}: install a JRE, {_WAYS_OUT}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    said = subprocess.run([java, "-version"], env=dict(environ), capture_output=True, text=True, check=False)
     found = re.search(r'version "((\d+)[^"]*)"', said.stderr)
     if found is None or int(found[2]) < _JAVA_NEEDED:
         seen = f"{java} is version {found[1]}" if found else f"{java} does not tell its version"
@@ -54,24 +55,27 @@ def kafka_jars(environ: Mapping[str, str], progress: Callable[[str], None]) -> P
     caches.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".kafka-", dir=caches, ignore_cleanup_errors=True) as scratch:
         fetched = Path(scratch, "jars")
-        _fetch(maven, fetched, progress)
+        _fetch([maven, *_MAVEN_GOAL, f"-DoutputDirectory={fetched}"], environ, progress)
         _rename_unless_there(fetched, jars)
     return jars
 
 
-def _fetch(maven: str, folder: Path, progress: Callable[[str], None]) -> None:
+def _fetch(command: list[str], environ: Mapping[str, str], progress: Callable[[str], None]) -> None:
     progress(f"Fetching Apache Kafka {kafka_version()} with Maven, once")
     count = 0
     trouble = None
-    with as_file(_pom()) as pom:
-        command = [maven, "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-            for line in running.stdout or ():
-                if "Downloaded from" in line and ".jar" in line:
-                    count += 1
-                    progress(f"Fetching Apache Kafka {kafka_version()} with Maven: {count} jars so far")
-                if "[ERROR]" in line and trouble is None:
-                    trouble = line.partition("[ERROR]")[2].strip()
+    with (
+        as_file(_pom()) as pom,
+        subprocess.Popen(
+            [*command, "-f", str(pom)], env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running,
+    ):
+        for line in running.stdout or ():
+            if "Downloaded from" in line and ".jar" in line:
+                count += 1
+                progress(f"Fetching Apache Kafka {kafka_version()} with Maven: {count} jars so far")
+            if "[ERROR]" in line and trouble is None:
+                trouble = line.partition("[ERROR]")[2].strip()
     if running.returncode != 0:
         raise KafkaNodeError(
             f"Maven could not fetch Apache Kafka ({trouble or 'no reason given'}): try again, {_WAYS_OUT}"
