@@ -18,6 +18,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from cli.broker import broker_of
 from cli.configuration import load_pages
+from cli.environment import current_settings
+from cli.schema_ids import schema_ids
 from messenger.client import GraphClient
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
@@ -25,8 +27,9 @@ from runtime.clock import now
 from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
-from runtime.settings import SettingError, Settings, read_settings
-from schemas.codec import Codec, command_codec, lead_codec, outcome_codec
+from runtime.settings import Settings
+from runtime.yaml_file import FileFault
+from schemas.codec import Codec, Ids, command_codec, lead_codec, outcome_codec
 from schemas.topics import COMMANDS, OUTCOMES, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
 from sinks.delta import DeltaWarehouse
@@ -43,6 +46,7 @@ class _Process:
 
     settings: Settings
     broker: str
+    ids: Ids
     name: str
     metrics: Metrics
     health: Health
@@ -111,12 +115,22 @@ def warehouse(admin_port: int | None) -> None:
 
 
 def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_Process], Awaitable[None]]) -> None:
+    settings = current_settings()
+    configure_logging("info", secrets=settings.app_secrets)
+    broker, ids = broker_of(settings), schema_ids(settings)
+    port = settings.admin_port + port_offset if admin_port is None else admin_port
+
+    async def serve_work() -> None:
+        stop = asyncio.Event()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+        metrics, health = Metrics(), Health()
+        async with serve(create_admin_app(metrics, health), "127.0.0.1", port), AsyncExitStack() as stack:
+            await work(_Process(settings, broker, ids, name, metrics, health, stop, stack))
+
     try:
-        settings = read_settings(os.environ)
-        configure_logging("info", secrets=settings.app_secrets)
-        port = settings.admin_port + port_offset if admin_port is None else admin_port
-        uvloop.run(_serve(settings, name, port, work))
-    except (SettingError, Unusable) as fault:
+        uvloop.run(serve_work())
+    except (FileFault, Unusable) as fault:
         raise click.ClickException(str(fault)) from None
     except SinkCrashed as fault:
         raise click.ClickException(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
@@ -125,16 +139,7 @@ def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_P
             "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
         ) from None
     except OSError as fault:
-        raise click.ClickException(f"cannot listen: {fault.strerror}") from None
-
-
-async def _serve(settings: Settings, name: str, port: int, work: Callable[[_Process], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    metrics, health = Metrics(), Health()
-    async with serve(create_admin_app(metrics, health), "127.0.0.1", port), AsyncExitStack() as stack:
-        await work(_Process(settings, broker_of(settings), name, metrics, health, stop, stack))
+        raise click.ClickException(f"cannot start: {fault}") from None
 
 
 async def _send(process: _Process, limits: SendLimits) -> None:
@@ -143,13 +148,13 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
-    http = await process.stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+    http = await process.stack.enter_async_context(httpx.AsyncClient())
     secret = settings.app_secrets[0] if settings.app_secrets else None
     graph = GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=limits.call_timeout)
-    ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec())
+    ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec(process.ids))
     sink = SendSink(ledger, graph, pages, now=now, fraction=random.random, metrics=process.metrics, limits=limits)
     await process.consume(
-        {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec().decode)}, sink, producer
+        {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode)}, sink, producer
     )
 
 
@@ -157,7 +162,7 @@ async def _warehouse(process: _Process) -> None:
     settings = process.settings
     codecs: dict[str, tuple[Table, Codec[Any]]] = {
         settings.topic(table.topic.name): (table, codec)
-        for table, codec in ((LEAD_TABLE, lead_codec()), (OUTCOME_TABLE, outcome_codec()))
+        for table, codec in ((LEAD_TABLE, lead_codec(process.ids)), (OUTCOME_TABLE, outcome_codec(process.ids)))
     }
     tables = {topic: table for topic, (table, _) in codecs.items()}
     cluster_id = await _cluster_id(process.broker)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import sys
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runtime.settings import SettingError, read_settings
+from cli.environment import current_settings
 from sinks.query import Answer, BadQuery, ask
 from sinks.tables import TABLES
 
@@ -35,11 +34,11 @@ def run_sql(query: str, form: str) -> None:
       leadstream warehouse sql "select outcome, count(*) from leads group by outcome"
       leadstream warehouse sql "select lead_id, unnest(answers) from leads" --format json
     """
+    settings = current_settings()
+    tables = {settings.topic(table.topic.name): table for table in TABLES}
     try:
-        settings = read_settings(os.environ)
-        tables = {settings.topic(table.topic.name): table for table in TABLES}
         answer = ask(settings.warehouse, tables, query)
-    except (SettingError, BadQuery) as fault:
+    except BadQuery as fault:
         raise click.ClickException(str(fault)) from None
     {"table": _print_table, "csv": _print_csv, "json": _print_json}[form](answer)
 
