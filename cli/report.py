@@ -21,6 +21,10 @@ from sinks.query import ask
 from sinks.tables import TABLES
 
 _SHOWN = 14
+_FIRST_ROWS = (
+    "The first three: Meta's two samples byte for byte, stamped 2022; the same pair with today's stamps; "
+    "a flow that was dropped."
+)
 _QUESTION = """\
 select outcome, answers_source, count(*) as leads,
        round(avg(date_diff('millisecond', first_seen_at, updated_at)) / 1000, 1) as seconds_to_last_revision
@@ -62,6 +66,7 @@ class Report:
         for lead in newest_last[:_SHOWN]:
             table.add_row(*_cells(lead, observer))
         self._console.print(table)
+        self._console.print(_FIRST_ROWS)
         left_out = len(newest_last) - _SHOWN
         if left_out > 0:
             self._console.print(f"and {left_out} more; {len(campaign.expected)} people met the ads")

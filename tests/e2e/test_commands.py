@@ -1,0 +1,105 @@
+"""The commands that a user types first, as they type them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from runtime.ports import free_ports
+
+pytestmark = pytest.mark.integration
+
+LEADSTREAM = (sys.executable, "-m", "cli")
+
+
+def environ(**settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
+    return {**kept, **{f"LEADSTREAM_{name}": value for name, value in settings.items()}}
+
+
+def test_demo_shows_every_ending_and_leaves_nothing_running(kafka_broker: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*LEADSTREAM, "demo", "--leads", "25"],
+        env=environ(BROKER=kafka_broker, STATE_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    of_2022, of_today, dropped = _rows(done.stdout)[:3]
+    assert ("Menlo Park" in of_2022, "expired" in of_2022) == (True, True)
+    assert ("Menlo Park" in of_today, "thanks: sent" in of_today) == (True, True)
+    assert ("incomplete" in dropped, "second-chance: sent" in dropped) == (True, True)
+    assert "dead letter" in done.stdout
+    assert not _processes_with(str(tmp_path))
+
+
+def test_up_serves_until_it_is_interrupted_and_prints_a_line_to_try(kafka_broker: str, tmp_path: Path) -> None:
+    port = free_ports()
+    settings = environ(
+        BROKER=kafka_broker,
+        STATE_DIR=str(tmp_path),
+        WAREHOUSE=str(tmp_path / "warehouse"),
+        TOPIC_PREFIX=f"up-{os.getpid()}-",
+        PORT=str(port),
+        ADMIN_PORT=str(free_ports(6)),
+        APP_SECRET="test-app-secret",
+        VERIFY_TOKEN="test-verify-token",
+    )
+    log = tmp_path / "up.log"
+    with log.open("wb") as out:
+        up = subprocess.Popen([*LEADSTREAM, "up"], env=settings, stdout=out, stderr=out, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while "Ctrl-C stops everything" not in log.read_text():
+            assert up.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        (curl,) = (line.strip() for line in log.read_text().splitlines() if line.strip().startswith("curl"))
+        answer = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=20, check=False)
+        challenge = f"http://127.0.0.1:{port}/webhooks/messenger?hub.mode=subscribe&hub.verify_token=test-verify-token"
+        with urllib.request.urlopen(f"{challenge}&hub.challenge=1158201444", timeout=5) as response:
+            assert response.read() == b"1158201444"
+    finally:
+        up.send_signal(signal.SIGINT)
+        status = up.wait(60)
+
+    assert " 200 " in answer.stdout
+    assert status == 0
+    assert not _processes_with(str(tmp_path))
+
+
+def test_missing_secret_is_one_line_that_names_the_variable(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*LEADSTREAM, "up"],
+        env=environ(STATE_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: LEADSTREAM_APP_SECRET is not set: it has no default\n"
+
+
+def _rows(output: str) -> list[str]:
+    """The rows of the table of leads, each with its continuation lines."""
+    rows: list[str] = []
+    for line in output[output.index("Follow-up") :].splitlines():
+        if line.startswith("│"):
+            first = line.split("│")[1].strip()
+            rows = [*rows, line] if first else [*rows[:-1], rows[-1] + line]
+    return rows
+
+
+def _processes_with(text: str) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", text], capture_output=True, text=True, check=False)
+    return found.stdout.split()
