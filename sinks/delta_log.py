@@ -5,7 +5,7 @@ delta-rs never calls fsync on a local path, so that after a power cut the log ma
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -39,32 +39,44 @@ def set_torn_tail_aside(table: Path) -> int:
     """
     log = table / _LOG
     versions = sorted((int(one.stem) for one in log.glob("*.json") if one.stem.isdigit()), reverse=True)
-    torn = 0
+    torn: list[int] = []
     for version in versions:
         if _is_whole(table, log / f"{version:020}.json"):
             break
-        torn += 1
+        torn.append(version)
         for entry in log.glob(f"{version:020}.*"):
             _set_aside(entry)
-    _drop_torn_checkpoint(log, versions[torn] if torn < len(versions) else -1)
+    _set_torn_checkpoints_aside(log, torn)
     if log.exists():
         _sync(log)
-    return torn
+    return len(torn)
 
 
-def _drop_torn_checkpoint(log: Path, newest: int) -> None:
+def _set_torn_checkpoints_aside(log: Path, torn: Collection[int]) -> None:
+    whole: set[int] = set()
+    for checkpoint in log.glob("*.checkpoint.parquet"):
+        version = int(checkpoint.name.split(".")[0])
+        if version not in torn and _is_parquet(checkpoint):
+            whole.add(version)
+        else:
+            _set_aside(checkpoint)
     pointer = log / _LAST_CHECKPOINT
-    if not pointer.exists():
-        return
+    if pointer.exists() and _version_in(pointer) not in whole:
+        _set_aside(pointer)
+
+
+def _is_parquet(path: Path) -> bool:
     try:
-        version = int(json.loads(pointer.read_bytes())["version"])
-        checkpoint = log / f"{version:020}.checkpoint.parquet"
-        if version <= newest and pq.ParquetFile(checkpoint).metadata.num_rows:
-            return
-        _set_aside(checkpoint)
-    except (ValueError, KeyError, TypeError, OSError, pa.ArrowInvalid):
-        pass
-    _set_aside(pointer)
+        return bool(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _version_in(pointer: Path) -> object:
+    try:
+        return json.loads(pointer.read_bytes())["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_whole(table: Path, commit: Path) -> bool:

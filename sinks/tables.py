@@ -1,6 +1,6 @@
 """The warehouse's tables, derived from the released Avro schemas, so that columns and record fields cannot differ."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,16 +53,6 @@ class Table:
 LEAD_TABLE = Table(LEADS, "lead_events", "leads", key="lead_id", newest_by="revision")
 OUTCOME_TABLE = Table(OUTCOMES, "followup_outcome_events", "followup_outcomes", key="command_id", newest_by="_offset")
 TABLES = (LEAD_TABLE, OUTCOME_TABLE)
-
-
-def newest_rows(table: Table, rows: Iterable[Row]) -> list[Row]:
-    """One row for each key: the newest, the later one among equals."""
-    newest_of: dict[str, Row] = {}
-    for row in rows:
-        held = newest_of.get(row[table.key])
-        if held is None or row[table.newest_by] >= held[table.newest_by]:
-            newest_of[row[table.key]] = row
-    return list(newest_of.values())
 
 
 def _field(definition: Mapping[str, Any]) -> pa.Field:

@@ -1,0 +1,135 @@
+"""When the warehouse stage writes, what it lets commit, and what it refuses to begin with."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from runtime.metrics import Metrics
+from sinks.consume import Received, Span, Unusable
+from sinks.tables import LEAD_TABLE, Row
+from sinks.warehouse import WarehouseSink
+from tests.unit.sinks.fakes import Clock
+
+pytestmark = pytest.mark.anyio
+
+ZERO, ONE = TopicPartition("leads", 0), TopicPartition("leads", 1)
+
+
+class _Warehouse:
+    """Notes what is done to it."""
+
+    def __init__(self, stored: dict[TopicPartition, int] | None = None) -> None:
+        self.stored = stored or {}
+        self.written: list[tuple[list[int], dict[TopicPartition, int]]] = []
+        self.folds = 0
+
+    def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return {one: offset for one, offset in self.stored.items() if one in assigned}
+
+    def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
+        self.written.append(([row["_offset"] for row in rows["leads"]], dict(offsets)))
+
+    def fold(self) -> None:
+        self.folds += 1
+
+    def close(self) -> None: ...
+
+
+def _sink(warehouse: _Warehouse, clock: Clock, **given: Any) -> WarehouseSink:
+    return WarehouseSink(warehouse, {"leads": LEAD_TABLE}, now=clock, metrics=Metrics(), **given)
+
+
+def _batch(*offsets: int) -> list[Received[Row]]:
+    return [Received(ZERO, offset, {"lead_id": "l1"}) for offset in offsets]
+
+
+async def test_reading_begins_where_the_warehouse_ends() -> None:
+    sink = _sink(_Warehouse({ZERO: 7}), Clock())
+
+    starts = await sink.open({ZERO: Span(2, 9, committed=3), ONE: Span(4, 9, committed=8)})
+
+    assert starts == {ZERO: 7, ONE: 4}
+
+
+@pytest.mark.parametrize(("span", "saying"), [(Span(0, 6, None), "ends at 6"), (Span(8, 20, None), "begins at 8")])
+async def test_a_range_that_kafka_does_not_have_is_refused(span: Span, saying: str) -> None:
+    sink = _sink(_Warehouse({ZERO: 7}), Clock())
+
+    with pytest.raises(Unusable, match=saying):
+        await sink.open({ZERO: span})
+
+
+async def test_rows_wait_for_company_and_are_not_committed_meanwhile() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, flush_after=timedelta(seconds=1))
+    await sink.open({ZERO: Span(0, 9, None)})
+
+    await sink.take(_batch(3, 4), {ZERO: 5})
+    await sink.tick()
+
+    assert warehouse.written == []
+    assert sink.unfinished() == {ZERO: 3}
+
+
+async def test_rows_are_written_with_their_offsets_once_they_are_old_enough() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, flush_after=timedelta(seconds=1))
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take(_batch(3), {ZERO: 4})
+    await sink.take(_batch(4), {ZERO: 5})
+
+    clock.advance(timedelta(seconds=1))
+    await sink.tick()
+
+    assert warehouse.written == [([3, 4], {ZERO: 5})]
+    assert sink.unfinished() == {}
+
+
+async def test_enough_rows_are_written_at_once() -> None:
+    warehouse = _Warehouse()
+    sink = _sink(warehouse, Clock(), flush_rows=2)
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take(_batch(3, 4), {ZERO: 5})
+
+    await sink.tick()
+
+    assert warehouse.written == [([3, 4], {ZERO: 5})]
+
+
+async def test_current_tables_are_brought_up_to_date_once_when_nothing_comes() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, idle_after=timedelta(seconds=3))
+    await sink.open({ZERO: Span(0, 9, None)})
+
+    for _ in range(3):
+        clock.advance(timedelta(seconds=3))
+        await sink.tick()
+
+    assert warehouse.folds == 1
+
+
+async def test_leaving_writes_what_is_held_and_brings_tables_up_to_date() -> None:
+    warehouse = _Warehouse()
+    sink = _sink(warehouse, Clock())
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take(_batch(3), {ZERO: 4})
+
+    await sink.close()
+
+    assert warehouse.written == [([3], {ZERO: 4})]
+    assert warehouse.folds == 1
+
+
+async def test_opening_again_forgets_rows_that_were_not_written() -> None:
+    warehouse = _Warehouse()
+    sink = _sink(warehouse, Clock())
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take(_batch(3), {ZERO: 4})
+
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.close()
+
+    assert warehouse.written == []
