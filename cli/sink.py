@@ -152,7 +152,16 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     secret = settings.app_secrets[0] if settings.app_secrets else None
     graph = GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=limits.call_timeout)
     ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec(process.ids))
-    sink = SendSink(ledger, graph, pages, now=now, fraction=random.random, metrics=process.metrics, limits=limits)
+    sink = SendSink(
+        ledger,
+        graph,
+        pages,
+        now=now,
+        fraction=random.random,
+        metrics=process.metrics,
+        limits=limits,
+        partitions=settings.partitions,
+    )
     await process.consume(
         {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode)}, sink, producer
     )

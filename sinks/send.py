@@ -61,7 +61,9 @@ class SendSink:
     """A stage that settles each command once.
 
     `attempting` is durable before a call, the result before the command's offset may be committed. Commands of one
-    person are carried out one after the other; nobody waits for another person. `fraction` gives numbers from 0 to 1.
+    person are carried out one after the other; nobody waits for another person. `partitions` is how many the topic has:
+    a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions are.
+    `fraction` gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class SendSink:
         fraction: Callable[[], float],
         metrics: Metrics,
         limits: SendLimits,
+        partitions: int,
     ) -> None:
         self._ledger, self._graph, self._pages = ledger, graph, pages
         self._now, self._fraction, self._metrics, self._limits = now, fraction, metrics, limits
+        self._all_partitions = partitions
         self._sends, self._look_ups = Pace(limits.sends_per_second), Pace(limits.look_ups_per_second)
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
         self._agenda = Agenda()
@@ -88,6 +92,9 @@ class SendSink:
         await self._come_to_rest()
         self._agenda = Agenda()
         self._partitions = {one.partition: one for one in spans}
+        share = max(len(spans), 1) / max(len(spans), self._all_partitions)
+        self._sends = Pace(self._limits.sends_per_second * share)
+        self._look_ups = Pace(self._limits.look_ups_per_second * share)
         await self._ledger.open(self._partitions.keys())
         self._closing = False
         return {one: _start(span) for one, span in spans.items()}

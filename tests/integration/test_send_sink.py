@@ -88,6 +88,7 @@ class _Cluster:
                 fraction=lambda: 0.1,
                 metrics=Metrics(),
                 limits=LIMITS,
+                partitions=self.settings.partitions,
             )
             source = Source(command_codec().decode, f"{self.commands}-dlq")
             await Consume(

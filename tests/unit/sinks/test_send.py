@@ -355,6 +355,17 @@ async def test_a_page_gets_no_more_than_its_rate_and_its_share_of_calls_at_once(
     assert 1 <= world.graph.most_under_way <= 2
 
 
+async def test_a_worker_takes_the_share_of_the_rate_that_its_partitions_are() -> None:
+    world = SendWorld(limits=SendLimits(sends_per_second=30), partitions=3)
+    for number in range(11):
+        world.command(a_command(f"c{number}", psid=Psid(str(number))))
+
+    await world.settle_all()
+
+    first, last = world.graph.delivered[0][0], world.graph.delivered[-1][0]
+    assert last - first >= timedelta(seconds=1)
+
+
 async def test_a_partition_of_which_enough_is_held_is_full_until_some_of_it_is_settled() -> None:
     world = SendWorld(limits=SendLimits(held_per_partition=2))
     sink = world.sink()

@@ -45,6 +45,7 @@ class SendWorld:
     pages: Pages = field(default_factory=lambda: Pages([Page(PAGE, access_token="page-token")]))
     limits: SendLimits = field(default_factory=SendLimits)
     metrics: Metrics = field(default_factory=Metrics)
+    partitions: int = 1
     graph: FakeGraph = field(init=False)
     log: FakeOutcomeLog = field(init=False)
 
@@ -69,6 +70,7 @@ class SendWorld:
             fraction=lambda: 1.0,
             metrics=self.metrics,
             limits=self.limits,
+            partitions=self.partitions,
         )
 
     async def settle_all(self, *, most_reads: int = 3000) -> list[FollowUpOutcome]:

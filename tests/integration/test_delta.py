@@ -1,0 +1,79 @@
+"""What is particular to Delta Lake: torn tails, small files, readers in between."""
+
+import json
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from tests.integration.warehouses import Target, lead_row, leads
+
+
+def _events(tmp_path: Path) -> Path:
+    return tmp_path / "lead_events"
+
+
+def test_a_commit_that_a_power_cut_tore_is_written_again_from_kafka(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+    for offset in range(3):
+        writer.write({"leads": [lead_row(0, offset, revision=offset + 1)]}, {leads(0): offset + 1})
+    commit = _events(tmp_path) / "_delta_log" / f"{3:020}.json"
+    commit.write_bytes(commit.read_bytes()[:50])
+
+    survivor = target.open()
+    stored = survivor.open([leads(0)])
+    survivor.write({"leads": [lead_row(0, offset, revision=offset + 1) for offset in (2, 3)]}, {leads(0): 4})
+
+    assert stored == {leads(0): 2}
+    assert target.ask("select _offset from lead_events order by 1") == [(0,), (1,), (2,), (3,)]
+    assert target.ask("select revision from leads") == [(4,)]
+
+
+def test_small_files_are_joined_and_offsets_outlive_that(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+
+    for offset in range(60):
+        writer.write({"leads": [lead_row(0, offset, f"l{offset % 7}", offset + 1)]}, {leads(0): offset + 1})
+
+    assert len(DeltaTable(str(_events(tmp_path))).file_uris()) < 15
+    assert target.open().open([leads(0)]) == {leads(0): 60}
+    assert target.ask("select count(*), count(distinct _offset) from lead_events") == [(60, 60)]
+    assert target.ask("select min(revision), count(*) from leads") == [(54, 7)]
+
+
+def test_rows_that_were_not_merged_before_a_kill_are_merged_by_the_next_process(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    survivor = target.open()
+    survivor.open([leads(0)])
+    survivor.fold()
+
+    assert len(DeltaTable(str(tmp_path / "leads")).file_uris()) == 1
+
+
+def test_a_local_warehouse_is_closed_to_other_users(tmp_path: Path) -> None:
+    Target(str(tmp_path / "warehouse")).open()
+
+    modes = [one.stat().st_mode & 0o077 for one in (tmp_path / "warehouse").iterdir()]
+    assert modes == [0] * 4
+
+
+def test_every_commit_moves_the_offset_in_the_same_file_as_the_rows(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    lines = (_events(tmp_path) / "_delta_log" / f"{1:020}.json").read_text().splitlines()
+    actions = [json.loads(line) for line in lines]
+    assert sum("add" in one for one in actions) == 1
+    assert [one["txn"] for one in actions if "txn" in one] == [
+        {"appId": "leadstream-warehouse/cluster-one/leads/0", "version": 1}
+    ]
