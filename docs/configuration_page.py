@@ -1,0 +1,158 @@
+"""docs/configuration.md: every setting and every key of the two YAML files."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from docs.markdown import table
+from runtime.settings import Settings, variable
+
+_INTRODUCTION = """\
+# Configuration
+
+Made by `make docs` from `runtime/settings.py` and `docs/configuration_page.py`; do not edit.
+
+Everything is decided by the environment, read once at the start of a command, and by two YAML files. A wrong value
+ends the command with one line that names the variable, or the file and line. An empty variable counts as unset.
+`.env.example` holds the smallest environment that runs.
+"""
+
+
+class Meaning(NamedTuple):
+    """What a setting decides, which commands read it, and its default where the code's `None` has a meaning."""
+
+    text: str
+    read_by: str
+    default: str | None = None
+
+
+SETTINGS = {
+    "broker": Meaning(
+        "Address of the Kafka to use, `host:port` and more with commas. Unset: the local node of `leadstream kafka`",
+        "all but `simulate` and `warehouse`",
+        "the local node",
+    ),
+    "schema_registry_url": Meaning(
+        "A schema registry with Confluent's API. Set: ingest no longer serves the built-in one",
+        "`ingest`",
+        "the built-in one",
+    ),
+    "app_id": Meaning(
+        "Our app's id: the target app of Pages for which `pages.yaml` names none. Unset: a handover to any app counts "
+        "as ours",
+        "`streams`, `sink send`, `simulate`",
+    ),
+    "app_secrets": Meaning(
+        "The app secret that signs webhooks. While rotating, several with commas: a webhook may be signed with any of "
+        "them, and calls to Meta are proven with the first",
+        "`ingest`, `up` and `simulate` need it; `sink send`",
+        "none: required",
+    ),
+    "verify_token": Meaning(
+        "The token of your choice that Meta repeats when it subscribes to the webhook",
+        "`ingest` and `up` need it",
+        "none: required",
+    ),
+    "pages": Meaning(
+        "The Pages; see below. Without the file every Page has the defaults", "`streams`, `sink send`, `simulate`"
+    ),
+    "followups": Meaning("The follow-up rules; see below. Without the file nothing is sent", "`streams`"),
+    "graph_url": Meaning("Where the Graph API is; the simulator's address to send nothing to anybody", "`sink send`"),
+    "graph_version": Meaning("Version of the Graph API", "`sink send`"),
+    "warehouse": Meaning(
+        "A directory or the URI of object storage for Delta Lake tables, or `postgresql://…` for a server",
+        "`sink warehouse`, `warehouse`",
+    ),
+    "host": Meaning("Address that the public port listens on", "`ingest`"),
+    "port": Meaning("The public port, for Meta's webhooks", "`ingest`"),
+    "admin_port": Meaning(
+        "Ingest's port on loopback for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
+        "after it, `sink warehouse` the third",
+        "`ingest`, `streams`, `sink`",
+    ),
+    "spool_dir": Meaning("Where webhooks wait while Kafka is away", "`ingest`"),
+    "state_dir": Meaning("Where the local Kafka and the logs of `up` are kept", "`kafka`, `up`, `demo`"),
+    "partitions": Meaning(
+        "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
+    ),
+    "replication": Meaning("Copies of every partition; 3 on a cluster", "`topics apply`"),
+    "topic_prefix": Meaning("Stands in front of every topic and consumer group", "all but `simulate`"),
+}
+
+PAGE_KEYS = {
+    "access_token": ("The Page's access token; `${NAME}` reads the environment", "none: nothing is sent for this Page"),
+    "target_app": ("The app that the lead ad hands its leads to", "`LEADSTREAM_APP_ID`"),
+    "join_wait": ("How long a lead waits for the signals that are missing before it closes", "`15m`"),
+    "thread_control": (
+        "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad",
+        "`1d`",
+    ),
+    "also": ("Other ids under which webhooks name this Page (`entry.id`)", "none"),
+    "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
+}
+
+RULE_KEYS = {
+    "name": ("Names the rule in commands and outcomes; must be unique and should never change", "required"),
+    "when": ("Which leads: `outcome`, `page`, `ad`, `answers`; all that are given must hold", "every lead"),
+    "wait_for": (
+        "`answers`: act when the lead has answers or closes. `handover`: act when thread control is ours",
+        "act on the first revision that matches",
+    ),
+    "after": ("How long to wait then", "at once"),
+    "cancel_on": (
+        "What cancels it while it is pending: `reply` (the person wrote), `human` (a person or another app answered), "
+        "`control_lost`",
+        "all three",
+    ),
+    "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required"),
+}
+
+WHEN_KEYS = {
+    "outcome": "`complete` or `incomplete`",
+    "page": "A page id, or a list of them",
+    "ad": "An ad id, or a list of them",
+    "answers": "Question → `equals`, `contains` or `regex`, or several of them",
+}
+
+SEND_KEYS = {
+    "text": "Up to 1999 characters, or 640 with buttons. `{answers[the question]|default}`, `{ad.ad_title|default}` "
+    "and `{page_id}` are filled from the lead",
+    "quick_replies": "Up to 13 of `title` (20 characters) and `payload` (the title if absent)",
+    "buttons": "Up to 3 of `title` (20 characters) and either `url` or `payload`",
+}
+
+
+def configuration_page() -> str:
+    return (
+        "\n\n".join(
+            (
+                _INTRODUCTION.strip(),
+                "## Environment",
+                table(("Variable", "Default", "Meaning", "Read by"), map(_setting_row, Settings.__dataclass_fields__)),
+                "## `pages.yaml`",
+                "`pages` maps a page id, the `recipient.id` of its webhooks, to these keys. Durations are a number and "
+                "one of `ms`, `s`, `m`, `h`, `d`.",
+                table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in PAGE_KEYS.items())),
+                _example("pages.yaml"),
+                "## `followups.yaml`",
+                "`rules` is a list. A rule gives one message for a lead at the most, inside the 24-hour messaging "
+                "window narrowed by thread control, or none.",
+                table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in RULE_KEYS.items())),
+                table(("Key of `when`", "Meaning"), ((f"`{key}`", said) for key, said in WHEN_KEYS.items())),
+                table(("Key of `send`", "Meaning"), ((f"`{key}`", said) for key, said in SEND_KEYS.items())),
+                _example("followups.yaml"),
+            )
+        )
+        + "\n"
+    )
+
+
+def _setting_row(name: str) -> tuple[str, str, str, str]:
+    meaning = SETTINGS[name]
+    default = getattr(Settings(), name)
+    shown = meaning.default or ("none" if default in (None, "", ()) else f"`{default}`")
+    return f"`{variable(name)}`", shown, meaning.text, meaning.read_by
+
+
+def _example(name: str) -> str:
+    text = (Path(__file__).parents[1] / "examples" / name).read_text(encoding="utf-8")
+    return f"```yaml\n{text.strip()}\n```"

@@ -1,0 +1,24 @@
+"""Writes the pages of docs/ that are made from code; `make docs` runs it, and a test compares."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from docs.configuration_page import configuration_page
+from docs.metrics_page import metrics_page
+from docs.topics_page import topics_page
+
+DOCS = Path(__file__).parent
+PAGES: Mapping[str, Callable[[], str]] = {
+    "topics.md": topics_page,
+    "configuration.md": configuration_page,
+    "metrics.md": metrics_page,
+}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

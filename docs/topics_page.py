@@ -1,0 +1,182 @@
+"""docs/topics.md: every topic with its key, fields, retention, readers, an example, and how to read it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from docs.markdown import table
+from runtime.dead_letter import dead_letter
+from schemas.codec import (
+    Codec,
+    command_codec,
+    event_codec,
+    lead_codec,
+    outcome_codec,
+    transcript_request_codec,
+)
+from schemas.registry import newest
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
+
+_INTRODUCTION = """\
+# Topics
+
+Made by `make docs` from `schemas/`; do not edit.
+
+`leadstream topics apply` creates them, with `LEADSTREAM_PARTITIONS` partitions each and `LEADSTREAM_TOPIC_PREFIX` in
+front of every name. The key of every topic up to the join is `<page id>:<psid>`, so that all records of one person
+lie in one partition, in order.
+
+Values are Avro in Confluent's wire format: a zero byte, the schema id in four bytes, the record. Ids are those of the
+tables below, which ingest serves in Confluent's API on its admin port. Times are milliseconds since 1970 in UTC; the
+examples show them as text. **Personal** marks what is about a person; it carries `"pii": true` in the schema.
+
+Between stages delivery is at least once: a record can come twice and says so by its id. Read `leads` by the highest
+`revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
+`event_id`.
+"""
+
+RAW_HEADERS = {
+    "received-at": "When ingest had the body: milliseconds since 1970, as digits. The time of receipt that leads go by "
+    "is the record's own, from the broker",
+    "x-hub-signature-256": "Meta's signature of these very bytes",
+    "delivery-id": "A random id of this POST, for logs",
+}
+
+
+class _Reading(NamedTuple):
+    """How to read a topic from Python, and which golden example shows it best."""
+
+    codec: Callable[[], Codec[Any]]
+    example: str
+
+
+_READING: Mapping[str, _Reading] = {
+    EVENTS.name: _Reading(event_codec, "lead_referral"),
+    LEADS.name: _Reading(lead_codec, "complete_all_signals"),
+    COMMANDS.name: _Reading(command_codec, "send"),
+    OUTCOMES.name: _Reading(outcome_codec, "sent"),
+    TRANSCRIPTS.name: _Reading(transcript_request_codec, "request"),
+}
+
+
+class _Unreadable(NamedTuple):
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def topics_page() -> str:
+    refused_from = [topic for topic in TOPICS if topic.dead_letters in {other.name for other in TOPICS}]
+    dead_letters = {topic.dead_letters for topic in refused_from}
+    sections = [_section(topic) for topic in TOPICS if topic.name not in dead_letters]
+    return "\n".join([_INTRODUCTION, *sections, _dead_letters(refused_from)])
+
+
+def _section(topic: Topic) -> str:
+    parts = [f"## `{topic.name}`", topic.description, table(("", ""), _facts(topic))]
+    if topic is WEBHOOKS:
+        parts += [
+            table(("Header", "Meaning"), ((f"`{name}`", meaning) for name, meaning in RAW_HEADERS.items())),
+            _example(topic, "product_page_summary"),
+        ]
+    if topic.schema is not None:
+        parts.append(_fields(topic.schema))
+    if topic.name in _READING:
+        parts += [_example(topic, _READING[topic.name].example), _snippet(_READING[topic.name].codec)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
+    yield "Key", topic.key
+    yield "Value", _value(topic)
+    yield "Written by", topic.producer
+    yield "Read by", topic.consumers
+    yield "Cleanup", _cleanup(topic)
+    for name, value in topic.config:
+        if name != "retention.ms":
+            yield f"`{name}`", value
+    if topic is not JOIN_STATE:
+        yield "Dead letters", f"`{topic.dead_letters}`"
+
+
+def _value(topic: Topic) -> str:
+    if topic.schema is None:
+        return "the bytes of the POST"
+    release = newest(topic.schema)
+    return f"Avro `{topic.schema}`, version {release.version}, schema id {release.id}, subject `{topic.name}-value`"
+
+
+def _cleanup(topic: Topic) -> str:
+    if topic.cleanup == "compact":
+        return "compact: the newest record of each key stays"
+    millis = int(topic.settings["retention.ms"])
+    return "none: kept for ever" if millis < 0 else f"deleted after {timedelta(milliseconds=millis).days} days"
+
+
+def _fields(schema: str) -> str:
+    rows = _field_rows(newest(schema).definition)
+    return table(("Field", "Type", "Meaning", "Personal"), rows)
+
+
+def _field_rows(record: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str, str]]:
+    for field in record["fields"]:
+        name = f"{path}{field['name']}"
+        kind, inner, suffix = _type(field["type"])
+        yield f"`{name}`", kind, field.get("doc", ""), "yes" if field.get("pii") else ""
+        if inner is not None:
+            yield from _field_rows(inner, f"{name}{suffix}.")
+
+
+def _type(avro: Any) -> tuple[str, Mapping[str, Any] | None, str]:
+    """A type in words, the record inside it if there is one, and how a path goes on into that."""
+    match avro:
+        case list():
+            [given] = [one for one in avro if one != "null"]
+            kind, inner, suffix = _type(given)
+            return f"{kind} or null", inner, suffix
+        case {"type": "array"}:
+            kind, inner, _ = _type(avro["items"])
+            return f"list of {kind}", inner, "[]"
+        case {"type": "record"}:
+            return avro["name"], avro, ""
+        case {"logicalType": "timestamp-millis"}:
+            return "time", None, ""
+        case _:
+            return str(avro), None, ""
+
+
+def _example(topic: Topic, name: str) -> str:
+    path = files("schemas") / "examples" / topic.name / "v1" / f"{name}.json"
+    return f"```json\n{path.read_text(encoding='utf-8').strip()}\n```"
+
+
+def _snippet(codec: Callable[[], Codec[Any]]) -> str:
+    name = codec.__name__
+    return f"```python\nfrom schemas.codec import {name}\n\nrecord = {name}().decode(message.value)\n```"
+
+
+def _dead_letters(topics: list[Topic]) -> str:
+    _, _, headers = dead_letter(
+        _Unreadable(WEBHOOKS.name, 3, 4711, None, b"{"),
+        stage="split",
+        reason="delivery: not_json",
+        fault="UnreadableDelivery",
+    )
+    return (
+        "\n\n".join(
+            (
+                "## Dead letters",
+                "What is refused for good is kept for ever, with its key, its bytes and its headers as they came. The "
+                "reason stands in headers named as Kafka Connect names them, and never holds personal data:",
+                table(("Header", "Example"), ((f"`{name}`", f"`{value.decode()}`") for name, value in headers)),
+                table(
+                    ("Topic", "Takes what is refused by"), ((f"`{one.dead_letters}`", one.consumers) for one in topics)
+                ),
+            )
+        )
+        + "\n"
+    )
