@@ -32,8 +32,9 @@ SETTINGS = {
         "the local node",
     ),
     "schema_registry_url": Meaning(
-        "A schema registry with Confluent's API. Set: ingest no longer serves the built-in one",
-        "`ingest`",
+        "A schema registry with Confluent's API: our schemas are registered there at the start, and records carry its "
+        "ids. Unset: the ids that leadstream is released with, served by ingest on its admin port",
+        "`ingest`, `streams`, `sink`",
         "the built-in one",
     ),
     "app_id": Meaning(

@@ -28,8 +28,9 @@ front of every name. The key of every topic up to the join is `<page id>:<psid>`
 lie in one partition, in order.
 
 Values are Avro in Confluent's wire format: a zero byte, the schema id in four bytes, the record. Ids are those of the
-tables below, which ingest serves in Confluent's API on its admin port. Times are milliseconds since 1970 in UTC; the
-examples show them as text. **Personal** marks what is about a person; it carries `"pii": true` in the schema.
+tables below, which ingest serves in Confluent's API on its admin port, unless `LEADSTREAM_SCHEMA_REGISTRY_URL` names
+another registry. Times are milliseconds since 1970 in UTC; the examples show them as text. **Personal** marks what is
+about a person; it carries `"pii": true` in the schema.
 
 Between stages delivery is at least once: a record can come twice and says so by its id. Read `leads` by the highest
 `revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
