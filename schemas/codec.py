@@ -26,6 +26,7 @@ from leads.records import (
 from messenger import events
 from messenger.events import Ad, Answer, Origin, PlatformEvent, Progress
 from schemas.registry import newest, released
+from schemas.writer import writer_of
 
 _MAGIC = 0
 _PREFIX = struct.Struct(">bI")
@@ -153,15 +154,18 @@ class Codec(Generic[T]):
         self.schema = schema
         self._to_plain, self._from_plain = to_plain, from_plain
         known = ids.get(schema) or _released_ids(schema)
-        self._writers = {schema_id: fastavro.parse_schema(one) for schema_id, one in known.definitions.items()}
-        self._reader = fastavro.parse_schema(newest(schema).definition)
+        ours = newest(schema).definition
+        self._reader = fastavro.parse_schema(ours)
+        # Without a reader's schema fastavro need not resolve the two, which are the same for nearly every record.
+        self._known = {
+            schema_id: (fastavro.parse_schema(theirs), None if theirs == ours else self._reader)
+            for schema_id, theirs in known.definitions.items()
+        }
         self._prefix = _PREFIX.pack(_MAGIC, known.write_id)
+        self._write = writer_of(ours)
 
     def encode(self, record: T) -> bytes:
-        buffer = io.BytesIO()
-        buffer.write(self._prefix)
-        fastavro.schemaless_writer(buffer, self._reader, self._to_plain(record))
-        return buffer.getvalue()
+        return self._prefix + self._write(self._to_plain(record))
 
     def decode(self, value: bytes | None) -> T:
         return self._from_plain(self.decode_plain(value))
@@ -173,13 +177,12 @@ class Codec(Generic[T]):
         magic, schema_id = _PREFIX.unpack_from(value)
         if magic != _MAGIC:
             raise NotDecodable(f"no Confluent wire format: magic byte {magic}")
-        writer = self._writers.get(schema_id)
-        if writer is None:
+        if schema_id not in self._known:
             raise NotDecodable(f"schema id {schema_id} is not a released {self.schema}")
         body = io.BytesIO(value)
         body.seek(_PREFIX.size)
         try:
-            plain = fastavro.schemaless_reader(body, writer, self._reader)
+            plain = fastavro.schemaless_reader(body, *self._known[schema_id])
         except _DECODE_FAULTS as fault:
             raise NotDecodable(f"not a {self.schema}: {type(fault).__name__}") from None
         if not isinstance(plain, dict) or body.read(1):
