@@ -81,13 +81,16 @@ def test_a_batch_written_again_after_a_kill_changes_nothing(target: Target) -> N
     assert len(before[0]) == 2
 
 
-def test_a_stale_writer_is_fenced_and_leaves_nothing(target: Target) -> None:
+@pytest.mark.parametrize("stored", [0, 1])
+def test_a_stale_writer_is_fenced_and_leaves_nothing(target: Target, stored: int) -> None:
+    for offset in range(stored):
+        _opened(target).write({"leads": [lead_row(0, offset)]}, {leads(0): offset + 1})
     stale, holder = _opened(target), _opened(target)
-    holder.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    holder.write({"leads": [lead_row(0, stored)]}, {leads(0): stored + 1})
     before = _state(target)
 
     with pytest.raises(Fenced):
-        stale.write({"leads": [lead_row(0, 0), lead_row(0, 1, "l9")]}, {leads(0): 2})
+        stale.write({"leads": [lead_row(0, stored), lead_row(0, stored + 1, "l9")]}, {leads(0): stored + 2})
 
     assert _state(target) == before
 

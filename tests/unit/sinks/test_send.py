@@ -193,6 +193,7 @@ async def test_a_call_that_reached_nobody_is_repeated_after_growing_pauses() -> 
     assert pauses == sorted(pauses)
     assert pauses[-1] >= timedelta(seconds=8)
     assert world.graph.sent == ["c1"]
+    assert "look-up" not in world.kafka.effects
 
 
 async def test_repeating_ends_with_the_window() -> None:
