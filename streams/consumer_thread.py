@@ -4,7 +4,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.errors import (
     ConsumerStoppedError,
     IllegalGenerationError,
@@ -25,7 +25,10 @@ _FETCH_MAX_WAIT_MS = 50
 
 
 class Batch(NamedTuple):
-    """Records of one partition; reading goes on at `resume_at`, which is past gaps that no record shows."""
+    """Records of one partition; reading goes on at `resume_at`, which is past gaps that no record shows.
+
+    There may be no record at all: only transaction markers, or what compaction and retention left behind.
+    """
 
     tp: TP
     records: list[ConsumerRecord]
@@ -45,7 +48,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
     def __post_init__(self) -> None:
         super().__post_init__()
         self.lease = Lease(self.app.conf.broker_session_timeout)
-        self._log_ends: dict[TopicPartition, tuple[int, datetime]] = {}
+        self._log_ends: dict[TP, tuple[int, datetime]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -69,7 +72,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         for topic, answers in response.topics:
             for partition, error_code, highwater, *_ in answers:
                 if error_code == 0 and highwater == asked[topic, partition]:
-                    self._log_ends[TopicPartition(topic, partition)] = (highwater, asked_at)
+                    self._log_ends[TP(topic, partition)] = (highwater, asked_at)
 
     def _note_membership(self, error_code: int, asked_at: float) -> None:
         if error_code in (0, RebalanceInProgressError.errno):
@@ -89,17 +92,19 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
+        before = self._positions()
         with fetcher._subscriptions.fetch_context():
             found = await fetcher.fetched_records(partitions, timeout=wait, max_records=_MAX_BATCH)
-        positions = self._positions()
-        batches = [Batch(TP(*tp), records, positions[tp]) for tp, records in found.items() if tp in positions]
+        after = self._positions()
+        moved = [tp for tp in partitions & after.keys() if tp in found or after[tp] > before.get(tp, after[tp])]
+        batches = [Batch(tp, found.get(tp, []), after[tp]) for tp in moved]
         # Compared with the position after this very fetch, so that an end covers what the fetch hands over.
-        ends = {TP(*tp): at for tp, (offset, at) in self._log_ends.items() if positions.get(tp) == offset}
+        ends = {tp: at for tp, (offset, at) in self._log_ends.items() if after.get(tp) == offset}
         return Fetched(batches, ends)
 
-    def _positions(self) -> dict[TopicPartition, int]:
+    def _positions(self) -> dict[TP, int]:
         subscription = self._ensure_consumer()._subscription.subscription
         if subscription is None or subscription.assignment is None:
             return {}
         states = {tp: subscription.assignment.state_value(tp) for tp in subscription.assignment.tps}
-        return {tp: state.position for tp, state in states.items() if state.has_valid_position}
+        return {TP(*tp): state.position for tp, state in states.items() if state.has_valid_position}

@@ -1,10 +1,10 @@
 """A Faust producer that watches every delivery and writes only while its worker is a member of the group."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka as driver
 
@@ -55,16 +55,15 @@ class Producer(driver.Producer):  # type: ignore[misc]
     async def send_all(self, records: Iterable[Outgoing]) -> None:
         """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""
         producer = self._ensure_producer()
+        deliveries: list[asyncio.Future[Any]] = []
         try:
-            deliveries = []
             for topic, key, value, headers, partition in records:
                 delivery = await producer.send(topic, value, key=key, partition=partition, headers=headers)
                 self._watch(delivery)
                 deliveries.append(delivery)
-            await asyncio.gather(*deliveries)
         except KafkaError as error:
             self._failure = error
-            raise DeliveryFailed(f"{type(error).__name__}: a record was not acked") from error
+        await self._all_acked(deliveries)
 
     async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
         delivery: asyncio.Future[Any] = await super().send(*args, **options)
@@ -86,10 +85,13 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
     async def flush(self) -> None:
         """Wait until everything handed over so far is durable. Raises `DeliveryFailed` if any of it is not."""
-        late: set[asyncio.Future[Any]] = set()
-        if self._unacked:
-            _, late = await asyncio.wait(self._unacked, timeout=self.request_timeout)
+        await self._all_acked(self._unacked)
+
+    async def _all_acked(self, deliveries: Collection["asyncio.Future[Any]"]) -> None:
+        if deliveries:
+            # aiokafka itself never gives up on a batch of an idempotent producer.
+            _, late = await asyncio.wait(deliveries, timeout=self.request_timeout)
+            if late:
+                self._failure = KafkaTimeoutError(f"{len(late)} records in {self.request_timeout} seconds")
         if self._failure is not None:
-            raise DeliveryFailed(f"{type(self._failure).__name__}: a record was not acked") from self._failure
-        if late:
-            raise DeliveryFailed(f"{len(late)} records were not acked within {self.request_timeout} seconds")
+            raise DeliveryFailed(f"not acked by Kafka: {type(self._failure).__name__}") from self._failure

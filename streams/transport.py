@@ -129,28 +129,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for batch in fetched.batches:
             if not self.flow_active:
                 return
-            message = self._message_of(batch, generation)
+            message = _message_of(batch, generation)
             if not self._is_changelog_tp(batch.tp):
                 self._orders[batch.tp].delivered(message.offset)
+                if not batch.records:
+                    self._orders[batch.tp].finished(message.offset)
+                    continue
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
         if self.flow_active:
             self._ends = fetched.ends
-
-    def _message_of(self, batch: Batch, generation: int) -> ConsumerMessage:
-        last = batch.records[-1]
-        return ConsumerMessage(
-            topic=batch.tp.topic,
-            partition=batch.tp.partition,
-            offset=batch.resume_at - 1,
-            timestamp=last.timestamp / 1000,
-            timestamp_type=last.timestamp_type,
-            headers=None,
-            key=None,
-            value=batch.records,
-            checksum=None,
-            tp=batch.tp,
-            generation_id=generation,
-        )
 
     def _settle(self) -> None:
         # Faust's compiled streams write what is finished straight into these two.
@@ -200,6 +187,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._ends = {}
 
 
+def _message_of(batch: Batch, generation: int) -> ConsumerMessage:
+    # Keys, headers and times are the records' own.
+    return ConsumerMessage(
+        topic=batch.tp.topic,
+        partition=batch.tp.partition,
+        offset=batch.resume_at - 1,
+        timestamp=None,
+        timestamp_type=None,
+        headers=None,
+        key=None,
+        value=batch.records,
+        checksum=None,
+        tp=batch.tp,
+        generation_id=generation,
+    )
+
+
 class Transport(driver.Transport):  # type: ignore[misc]
     Consumer = Consumer
     Producer = Producer
@@ -219,7 +223,7 @@ def create_app(
 
     Raises `WrongVersion` unless the exact libraries are installed that the transport was written and tested against.
     """
-    _check_versions()
+    require_versions(PINS)
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:{Transport.__name__}"
     return _App(
         app_id,
@@ -249,13 +253,21 @@ class _App(faust.App):  # type: ignore[misc]
     def _create_directories(self) -> None:
         """Nothing is kept on disk, so there is nothing to make."""
 
+    async def _producer_flush(self, logger: Any) -> None:
+        # Raising here would leave the shutdown, which this is a part of, half done.
+        try:
+            await super()._producer_flush(logger)
+        except DeliveryFailed as error:
+            await fail_fast(self, error)
 
-def _check_versions() -> None:
-    for package, wanted in PINS.items():
+
+def require_versions(pins: Mapping[str, str]) -> None:
+    """Raise `WrongVersion` unless exactly these versions are installed, and Faust with its compiled parts."""
+    for package, wanted in pins.items():
         if version(package) != wanted:
             raise WrongVersion(f"{package} {version(package)} is installed, the stream layer needs exactly {wanted}")
     if faust.streams._CStreamIterator is None:
-        raise WrongVersion("Faust is installed without its compiled parts, which then loses events at a rebalance")
+        raise WrongVersion("Faust runs without its compiled parts, and then loses events at a rebalance")
 
 
 def batch_topic(app: faust.App, name: str) -> Any:
