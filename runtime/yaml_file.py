@@ -95,6 +95,9 @@ def read_yaml(path: Path, environ: Mapping[str, str]) -> Value:
     except yaml.MarkedYAMLError as fault:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 1
         raise FileFault(f"{path}:{line}: not YAML: {fault.problem}") from None
+    except yaml.reader.ReaderError as fault:
+        line = text.count("\n", 0, fault.position) + 1
+        raise FileFault(f"{path}:{line}: not YAML: {fault.reason}") from None
     if node is None:
         raise FileFault(f"{path}:1: the file is empty")
     return Value(path, node, environ)
