@@ -28,16 +28,26 @@ class Fold:
 
 
 class Shard:
-    """Folds the records of one partition of `messenger-events` into `people`, the state of that partition by key."""
+    """Folds the records of one partition of `messenger-events` into `people`, the state of that partition by key.
 
-    def __init__(self, people: People, policy_of: Callable[[PageId], Policy], *, raw_partitions: int) -> None:
+    `wakes` is the `wake_at` of everybody in `people`, for where reading them all would take long.
+    """
+
+    def __init__(
+        self,
+        people: People,
+        policy_of: Callable[[PageId], Policy],
+        *,
+        raw_partitions: int,
+        wakes: Iterable[tuple[str, datetime]] | None = None,
+    ) -> None:
         self._people, self._policy_of = people, policy_of
         self._progress: dict[int, datetime] = {}
         self._raw_partitions = raw_partitions
         self._wake: list[tuple[datetime, str]] = []
         self._wakes_at: dict[str, datetime] = {}
-        for key, person in people.items():
-            self._wake_later(key, person)
+        for key, moment in wakes or ((key, one.wake_at) for key, one in people.items()):
+            self._wake_later(key, moment)
 
     @property
     def clock(self) -> datetime | None:
@@ -98,10 +108,9 @@ class Shard:
     def _keep(self, key: str, person: Person, done: Fold) -> None:
         self._people[key] = person
         done.changed.add(key)
-        self._wake_later(key, person)
+        self._wake_later(key, person.wake_at)
 
-    def _wake_later(self, key: str, person: Person) -> None:
-        moment = person.wake_at
+    def _wake_later(self, key: str, moment: datetime) -> None:
         if moment < self._wakes_at.get(key, _NEVER):
             self._wakes_at[key] = moment
             heapq.heappush(self._wake, (moment, key))

@@ -1,7 +1,6 @@
 """The join's state of a person ↔ Avro bytes, with its leads and events in their own wire format."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from leads.person import LeadState, Mark, Person, Scheduled
@@ -10,17 +9,15 @@ from schemas.codec import Codec, event_codec, lead_codec
 
 
 def person_codec() -> Codec[Person]:
-    """The codec of `leadstream-join-changelog`."""
+    """The codec of `leadstream-join-changelog`; the first field is `Person.wake_at`."""
     leads, events = lead_codec(), event_codec()
 
     def lead_to_plain(state: LeadState) -> dict[str, Any]:
         return {
+            **_flat(state),
             "lead": leads.encode(state.lead),
-            "signals": list(state.signals),
-            "closes_at": state.closes_at,
             "referral_answers": [_flat(one) for one in state.referral_answers],
             "transcript_answers": [_flat(one) for one in state.transcript_answers],
-            "planned": list(state.planned),
         }
 
     def lead_from_plain(values: Mapping[str, Any]) -> LeadState:
@@ -36,17 +33,18 @@ def person_codec() -> Codec[Person]:
     def to_plain(person: Person) -> dict[str, Any]:
         return {
             **_flat(person),
+            "wake_at": person.wake_at,
             "marks": [_flat(one) for one in person.marks],
             "waiting": [events.encode(one) for one in person.waiting],
-            "seen": list(person.seen),
             "leads": [lead_to_plain(one) for one in person.leads],
             "scheduled": [_flat(one) for one in person.scheduled],
         }
 
     def from_plain(values: Mapping[str, Any]) -> Person:
+        fields = {name: values[name] for name in Person.__slots__}
         return Person(
             **{
-                **values,
+                **fields,
                 "marks": tuple(Mark(**one) for one in values["marks"]),
                 "waiting": tuple(events.decode(one) for one in values["waiting"]),
                 "seen": tuple(values["seen"]),
@@ -59,4 +57,4 @@ def person_codec() -> Codec[Person]:
 
 
 def _flat(record: Any) -> dict[str, Any]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: getattr(record, name) for name in record.__slots__}

@@ -43,7 +43,7 @@ class PartitionJoin:
         ids: Ids = BUILT_IN,
     ) -> None:
         self._people = StoredPeople(stored, person_codec())
-        self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions)
+        self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions, wakes=self._people.wakes())
         self._topic = settings.topic
         self._events = event_codec(ids)
         self._leads, self._commands = lead_codec(ids), command_codec(ids)

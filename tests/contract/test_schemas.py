@@ -151,6 +151,7 @@ def test_records_and_schemas_have_the_same_fields() -> None:
     }
     event = found.pop("Event")
     progress = found.pop("PartitionProgress")
+    found["JoinState"].remove("wake_at")  # worked out from the rest
 
     assert found == {name: {field.name for field in fields(record)} for name, record in RECORD_OF.items()}
     assert event == {"kind", "received_until"} | {field.name for kind in KINDS.values() for field in fields(kind)}
