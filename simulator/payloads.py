@@ -13,6 +13,7 @@ from importlib import resources
 from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, SUMMARY_PREFIX
 from runtime.clock import to_millis
+from schemas.topics import WEBHOOKS
 
 Json = dict[str, object]
 
@@ -255,6 +256,6 @@ def leadgen_changes(page_id: PageId, leadgen_ids: Iterable[int], *, at: datetime
 
 def product_page_bodies() -> tuple[bytes, bytes]:
     """The handover and the summary as Meta's product page prints them, byte for byte."""
-    examples = resources.files("schemas") / "examples" / "messenger-webhooks" / "v1"
+    examples = resources.files("schemas") / "examples" / WEBHOOKS.name / "v1"
     handover, told = (examples / f"product_page_{name}.json" for name in ("handover", "summary"))
     return handover.read_bytes(), told.read_bytes()

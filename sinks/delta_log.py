@@ -20,16 +20,20 @@ _TORN = ".torn"
 
 def sync_commits(table: Path, after: int, upto: int) -> None:
     """Sync the files, log entries and directories of the commits after version `after`, up to `upto`."""
+    for path in paths_of_commits(table, after, upto):
+        _sync(path)
+
+
+def paths_of_commits(table: Path, after: int, upto: int) -> Iterator[Path]:
+    """What makes these commits durable, in the order to sync it: files before the entries that name them."""
     log = table / _LOG
     for version in range(after + 1, upto + 1):
-        for added in _added_files(table, log / f"{version:020}.json"):
-            _sync(added)
-        for entry in log.glob(f"{version:020}.*"):
-            _sync(entry)
+        yield from _added_files(table, log / f"{version:020}.json")
+        yield from log.glob(f"{version:020}.*")
     if (log / _LAST_CHECKPOINT).exists():
-        _sync(log / _LAST_CHECKPOINT)
-    _sync(table)
-    _sync(log)
+        yield log / _LAST_CHECKPOINT
+    yield table
+    yield log
 
 
 def set_torn_tail_aside(table: Path) -> int:

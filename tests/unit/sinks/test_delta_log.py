@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from sinks.delta_log import set_torn_tail_aside, sync_commits
+from sinks.delta_log import paths_of_commits, set_torn_tail_aside, sync_commits
 
 SCHEMA = pa.schema([("number", pa.int64())])
 
@@ -102,12 +102,16 @@ def test_an_empty_directory_has_nothing_to_set_aside(tmp_path: Path) -> None:
     assert set_torn_tail_aside(tmp_path) == 0
 
 
-def test_each_commit_is_synced_with_its_files_and_directories(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
-    monkeypatch.setattr("sinks.delta_log._sync", lambda path: synced.append(str(path.relative_to(table))))
-
-    sync_commits(table, 1, 3)
+def test_each_commit_is_synced_with_its_files_and_directories(table: Path) -> None:
+    synced = [str(path.relative_to(table)) for path in paths_of_commits(table, 1, 3)]
 
     files = [_file_of(table, version).name for version in (2, 3)]
     logs = [f"_delta_log/{version:020}.json" for version in (2, 3)]
     assert synced == [files[0], logs[0], files[1], logs[1], ".", "_delta_log"]
+
+
+def test_what_a_commit_added_can_be_synced(table: Path) -> None:
+    sync_commits(table, 0, 3)
+
+    with pytest.raises(FileNotFoundError):
+        sync_commits(table, 3, 4)
