@@ -1,4 +1,4 @@
-"""`leadstream sink …`: commands to the Send API, records to the warehouse."""
+"""`leadstream sink …`: commands to the Send API, records to the warehouse, transcripts from the Conversations API."""
 
 import asyncio
 import os
@@ -20,7 +20,8 @@ from cli.broker import broker_of
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
-from messenger.client import GraphClient
+from leads.pages import Pages
+from messenger.client import CALL_TIMEOUT, GraphClient
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
@@ -29,14 +30,23 @@ from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.yaml_file import FileFault
-from schemas.codec import Codec, Ids, command_codec, lead_codec, outcome_codec
-from schemas.topics import COMMANDS, OUTCOMES, Topic
+from schemas.codec import (
+    Codec,
+    Ids,
+    command_codec,
+    event_codec,
+    lead_codec,
+    outcome_codec,
+    transcript_request_codec,
+)
+from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
 from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.postgres import PostgresWarehouse
 from sinks.send import SendLimits, SendSink
 from sinks.tables import LEAD_TABLE, OUTCOME_TABLE, Table
+from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
 
 
@@ -114,6 +124,20 @@ def warehouse(admin_port: int | None) -> None:
     _run("warehouse", admin_port, 3, _warehouse)
 
 
+@command.command("transcripts")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 4]")
+def transcripts(admin_port: int | None) -> None:
+    """Read the answers of complete leads that closed without any from the Conversations API.
+
+    What was found goes to messenger-events as a fact, so that no replay has to ask again.
+
+    \b
+    Example:
+      PAGE_TOKEN=… leadstream sink transcripts
+    """
+    _run("transcripts", admin_port, 4, _transcripts)
+
+
 def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_Process], Awaitable[None]]) -> None:
     settings = current_settings()
     configure_logging("info", secrets=settings.app_secrets)
@@ -143,14 +167,10 @@ def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_P
 
 
 async def _send(process: _Process, limits: SendLimits) -> None:
-    settings = process.settings
-    pages = load_pages(settings, os.environ)
-    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    settings, pages = process.settings, _pages(process.settings)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
-    http = await process.stack.enter_async_context(httpx.AsyncClient())
-    secret = settings.app_secrets[0] if settings.app_secrets else None
-    graph = GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=limits.call_timeout)
+    graph = await _graph(process, limits.call_timeout)
     ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec(process.ids))
     sink = SendSink(
         ledger,
@@ -165,6 +185,38 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     await process.consume(
         {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode)}, sink, producer
     )
+
+
+async def _transcripts(process: _Process) -> None:
+    settings, pages = process.settings, _pages(process.settings)
+    producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
+    sink = TranscriptSink(
+        await _graph(process, CALL_TIMEOUT),
+        producer,
+        settings.topic(EVENTS.name),
+        event_codec(process.ids),
+        pages,
+        now=now,
+        fraction=random.random,
+        metrics=process.metrics,
+        partitions=settings.partitions,
+    )
+    source = _source(settings, TRANSCRIPTS, transcript_request_codec(process.ids).decode)
+    await process.consume({settings.topic(TRANSCRIPTS.name): source}, sink, producer)
+
+
+def _pages(settings: Settings) -> Pages:
+    """The Pages, whose tokens are no part of any log from now on."""
+    pages = load_pages(settings, os.environ)
+    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    return pages
+
+
+async def _graph(process: _Process, call_timeout: timedelta) -> GraphClient:
+    settings = process.settings
+    http = await process.stack.enter_async_context(httpx.AsyncClient())
+    secret = settings.app_secrets[0] if settings.app_secrets else None
+    return GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=call_timeout)
 
 
 async def _warehouse(process: _Process) -> None:

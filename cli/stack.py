@@ -1,4 +1,4 @@
-"""Everything on this machine: Kafka, topics, and the four stages as processes of their own."""
+"""Everything on this machine: Kafka, topics, and the five stages as processes of their own."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings, variable
 from runtime.topic_admin import PartitionMismatchError, TopicRefusedError, apply_topics
 
-STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"))
+STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
 
 
 def admin_url(settings: Settings, stage: str, path: str) -> str:

@@ -101,6 +101,26 @@ def thread_owner_request(page_id: PageId, psid: Psid) -> GraphRequest:
     return GraphRequest("GET", f"{_segment(page_id)}/thread_owner", {"recipient": psid})
 
 
+def lead_forms_request(page_id: PageId, after: str | None = None) -> GraphRequest:
+    """A page of the templates of the Page's lead ads; `after` is what `next_cursor` said of the page before."""
+    # https://developers.facebook.com/documentation/ads-commerce/marketing-api/ad-creative/messaging-ads/click-to-messenger
+    query = {"fields": "step_list"} | ({"after": after} if after else {})
+    return GraphRequest("GET", f"{_segment(page_id)}/messenger_lead_forms", query)
+
+
+def lead_form_questions(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The questions, as people read them, in the answer to a `lead_forms_request`."""
+    steps = (as_object(step) for form in _rows(body) for step in _items(as_object(form).get("step_list")))
+    asked = (as_text(step.get("message")) for step in steps if step.get("step_type") == "QUESTION")
+    return tuple(question for question in asked if question)
+
+
+def next_cursor(body: Mapping[str, Any]) -> str | None:
+    """Where the next page of a list begins, None after the last. `paging.next` holds the token and is never used."""
+    paging = as_object(body.get("paging"))
+    return as_text(as_object(paging.get("cursors")).get("after")) if "next" in paging else None
+
+
 def _segment(page_id: PageId) -> str:
     return quote(page_id, safe="")
 
@@ -116,8 +136,11 @@ def conversation_messages(body: Mapping[str, Any]) -> tuple[ConversationMessage,
 
 
 def _rows(holder: Mapping[str, Any]) -> list[Any]:
-    rows = holder.get("data")
-    return rows if isinstance(rows, list) else []
+    return _items(holder.get("data"))
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _conversation_message(row: Mapping[str, Any]) -> ConversationMessage | None:

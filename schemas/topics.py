@@ -31,6 +31,10 @@ class Topic:
         """The name of the topic that takes the records of this one that we refuse for good."""
         return f"{self.name}-dlq"
 
+    def shadow(self, replay: str) -> str:
+        """The name of the topic that a replay writes in the place of this one."""
+        return f"{self.name}-replay-{replay}"
+
 
 # Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default.
 LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
@@ -52,7 +56,8 @@ EVENTS = Topic(
     producer="streams (split), sink transcripts",
     consumers="streams (join), automations",
     description="One platform event; progress records tell how far the splitter is.",
-    config=tuple(MONTH.items()),
+    # A transcript is received when the broker appends it, as a webhook is (decision 0005).
+    config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
 )
 LEADS = Topic(
     "leads",

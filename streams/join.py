@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from leads.join import Output, Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import PageId, PlatformEvent, Progress, person_key
+from messenger.events import PageId, PlatformEvent, Progress, TranscriptFetched, person_key
+from runtime.clock import from_millis
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
-from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS
+from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
 from streams.people import StoredPeople
 from streams.split import Outgoing, Record
 
@@ -27,6 +28,24 @@ class Joined:
     published: list[Output] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     refused: int = 0
+
+
+class Outlet:
+    """Encodes what the join gives, for the topics that `name_of` names."""
+
+    def __init__(self, name_of: Callable[[Topic], str], ids: Ids = BUILT_IN) -> None:
+        self._name_of = name_of
+        self._leads, self._commands = lead_codec(ids), command_codec(ids)
+        self._transcripts = transcript_request_codec(ids)
+
+    def outgoing(self, output: Output) -> Outgoing:
+        match output:
+            case Lead():
+                return Outgoing(self._name_of(LEADS), output.lead_id.encode(), self._leads.encode(output))
+            case SendFollowUp():
+                return Outgoing(self._name_of(COMMANDS), _key_of(output), self._commands.encode(output))
+            case FetchTranscript():
+                return Outgoing(self._name_of(TRANSCRIPTS), _key_of(output), self._transcripts.encode(output))
 
 
 class PartitionJoin:
@@ -44,10 +63,9 @@ class PartitionJoin:
     ) -> None:
         self._people = StoredPeople(stored, person_codec())
         self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions, wakes=self._people.wakes())
-        self._topic = settings.topic
+        self._dead_letters = settings.topic(EVENTS.dead_letters)
         self._events = event_codec(ids)
-        self._leads, self._commands = lead_codec(ids), command_codec(ids)
-        self._transcripts = transcript_request_codec(ids)
+        self._outlet = Outlet(lambda topic: settings.topic(topic.name), ids)
 
     @property
     def clock(self) -> datetime | None:
@@ -59,29 +77,30 @@ class PartitionJoin:
         events: list[tuple[int, PlatformEvent | Progress | None]] = []
         for record in records:
             try:
-                events.append((record.offset, self._events.decode(record.value)))
+                events.append((record.offset, as_received(self._events.decode(record.value), record)))
             except NotDecodable as fault:
                 done.outputs.append(self._refusal(record, fault))
                 done.refused += 1
         fold = self._shard.fold(events)
         done.published = fold.outputs
-        done.outputs += map(self._outgoing, fold.outputs)
+        done.outputs += map(self._outlet.outgoing, fold.outputs)
         done.changes = self._people.take_changes()
         done.ignored.update(fold.ignored)
         return done
 
     def _refusal(self, record: Record, fault: NotDecodable) -> Outgoing:
         key, value, headers = dead_letter(record, stage="join", reason=str(fault), fault=type(fault).__name__)
-        return Outgoing(self._topic(EVENTS.dead_letters), key, value, headers)
+        return Outgoing(self._dead_letters, key, value, headers)
 
-    def _outgoing(self, output: Output) -> Outgoing:
-        match output:
-            case Lead():
-                return Outgoing(self._topic(LEADS.name), output.lead_id.encode(), self._leads.encode(output))
-            case SendFollowUp():
-                return Outgoing(self._topic(COMMANDS.name), _key_of(output), self._commands.encode(output))
-            case FetchTranscript():
-                return Outgoing(self._topic(TRANSCRIPTS.name), _key_of(output), self._transcripts.encode(output))
+
+def as_received(event: PlatformEvent | Progress | None, record: Record) -> PlatformEvent | Progress | None:
+    """The event with its time of receipt: a transcript came in when the broker appended it, like a webhook.
+
+    Progress that lies before it in its partition is older by the same clock, so it never comes too late for its turn.
+    """
+    if isinstance(event, TranscriptFetched):
+        return replace(event, received_at=from_millis(record.timestamp))
+    return event
 
 
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:

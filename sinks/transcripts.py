@@ -1,0 +1,214 @@
+"""Transcript requests → Conversations API → `TranscriptFetched`, the fact that the join and every replay read."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from leads.pages import Page, Pages
+from leads.records import FetchTranscript
+from messenger.errors import GraphError, OutcomeUnknown, Retryable, Throttled
+from messenger.events import Answer, Origin, PageId, PlatformEvent, Progress, TranscriptFetched, person_key
+from messenger.graph import (
+    GraphRequest,
+    GraphResponse,
+    conversation_messages,
+    conversation_request,
+    lead_form_questions,
+    lead_forms_request,
+    next_cursor,
+)
+from messenger.transcript import parse_transcript
+from runtime.metrics import Metrics
+from schemas.codec import Codec
+from sinks.consume import Received, Span
+from sinks.pace import Pace, pause_after
+from sinks.send import Graph
+
+# Two a second are allowed, and the send sink looks up doubtful messages with the same call:
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
+_CALLS_PER_SECOND = 1.5
+_TRIES_MAX = 8
+_HELD_PER_PARTITION = 1000
+_FORMS_STAY_KNOWN = timedelta(hours=1)
+_FORM_PAGES_MAX = 20
+
+EventCodec = Codec[PlatformEvent | Progress | None]
+
+
+@dataclass(slots=True)
+class _Line:
+    """The requests about one Page, oldest first; only the first is worked on, so that each person's stay in order."""
+
+    requests: deque[Received[FetchTranscript]] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+    failures: int = 0
+    ready_at: datetime | None = None
+    questions: tuple[str, ...] = ()
+    questions_read_at: datetime | None = None
+
+
+class TranscriptSink:
+    """A stage that answers each request with one fact, whose answers are empty when the conversation shows none.
+
+    The fact is durable before the request's offset may be committed. No Page waits for another Page. `partitions` is
+    how many the topic has: a worker takes the share of a Page's rate that its partitions are of them. `fraction` gives
+    numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        producer: Any,
+        topic: str,
+        codec: EventCodec,
+        pages: Pages,
+        *,
+        now: Callable[[], datetime],
+        fraction: Callable[[], float],
+        metrics: Metrics,
+        partitions: int,
+    ) -> None:
+        self._graph, self._pages = graph, pages
+        self._producer, self._topic, self._codec = producer, topic, codec
+        self._now, self._fraction, self._metrics = now, fraction, metrics
+        self._all_partitions = partitions
+        self._pace = Pace(_CALLS_PER_SECOND)
+        self._lines: dict[PageId, _Line] = {}
+        self._held: dict[TopicPartition, set[int]] = {}
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        await self.close()
+        self._lines.clear()
+        self._pace = Pace(_CALLS_PER_SECOND * max(len(spans), 1) / max(len(spans), self._all_partitions))
+        self._held = {one: set() for one in spans}
+        # Reading requests again is safe: the join takes the first fact of a request and no other.
+        return {one: _start(span) for one, span in spans.items()}
+
+    async def take(
+        self,
+        batch: Sequence[Received[FetchTranscript]],
+        positions: Mapping[TopicPartition, int],  # noqa: ARG002 - a stage's signature
+    ) -> None:
+        for one in batch:
+            self._held[one.partition].add(one.offset)
+            self._lines.setdefault(one.record.page_id, _Line()).requests.append(one)
+
+    async def tick(self) -> None:
+        moment = self._now()
+        for page_id, line in self._lines.items():
+            if line.task is not None and line.task.done():
+                line.task.result()
+                line.task = None
+            if line.task is None and line.requests and self._turn(page_id, line, moment) <= moment:
+                line.ready_at = None
+                line.task = asyncio.create_task(self._answer(line, self._pages.get(page_id)))
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        return {one: min(offsets) for one, offsets in self._held.items() if offsets}
+
+    def full(self) -> Collection[TopicPartition]:
+        return [one for one, offsets in self._held.items() if len(offsets) >= _HELD_PER_PARTITION]
+
+    async def close(self) -> None:
+        running = [line.task for line in self._lines.values() if line.task is not None]
+        for task in running:
+            await task
+
+    def _turn(self, page_id: PageId, line: _Line, moment: datetime) -> datetime:
+        if line.ready_at is None:
+            line.ready_at = self._pace.reserve(page_id, moment)
+        return line.ready_at
+
+    async def _answer(self, line: _Line, page: Page) -> None:
+        request = line.requests[0].record
+        if not page.access_token:
+            await self._settle(line, (), "refused")
+            return
+        try:
+            answers = await self._fetch(line, page, request)
+        except (Retryable, OutcomeUnknown) as fault:
+            line.failures += 1
+            if line.failures < _TRIES_MAX:
+                pause = fault.regain_after or pause_after(line.failures, self._fraction)
+                self._pace.hold(page.page_id, self._now() + pause)
+                return
+            await self._settle(line, (), "refused")
+        except GraphError:
+            await self._settle(line, (), "refused")
+        else:
+            await self._settle(line, answers, "answers" if answers else "no_answers")
+
+    async def _fetch(self, line: _Line, page: Page, request: FetchTranscript) -> tuple[Answer, ...]:
+        response = await self._call("conversations", conversation_request(page.page_id, request.psid), page)
+        # Meta gives details of the newest messages only, so that a further page of them would hold nothing to read.
+        messages = conversation_messages(response.body)
+        questions = (*page.questions, *await self._questions(line, page))
+        return parse_transcript(messages, request.psid, ended_at=request.lead_at, questions=questions)
+
+    async def _questions(self, line: _Line, page: Page) -> tuple[str, ...]:
+        read_at, moment = line.questions_read_at, self._now()
+        if read_at is None or read_at + _FORMS_STAY_KNOWN <= moment:
+            line.questions, line.questions_read_at = await self._read_forms(page), moment
+        return line.questions
+
+    async def _read_forms(self, page: Page) -> tuple[str, ...]:
+        """What the Page's lead forms ask; nothing where the token may not read them, for who spoke tells as well."""
+        questions: tuple[str, ...] = ()
+        after: str | None = None
+        for _ in range(_FORM_PAGES_MAX):
+            try:
+                response = await self._call("messenger_lead_forms", lead_forms_request(page.page_id, after), page)
+            except Throttled:
+                raise
+            except GraphError:
+                break
+            questions += lead_form_questions(response.body)
+            after = next_cursor(response.body)
+            if after is None:
+                break
+        return questions
+
+    async def _call(self, endpoint: str, request: GraphRequest, page: Page) -> GraphResponse:
+        try:
+            response = await self._graph.call(request, page.access_token)
+        except GraphError as fault:
+            result = type(fault).__name__ if fault.code is None else str(fault.code)
+            self._metrics.graph_calls.labels(endpoint, result).inc()
+            raise
+        self._metrics.graph_calls.labels(endpoint, "ok").inc()
+        return response
+
+    async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
+        one = line.requests[0]
+        fact = self._fact(one, answers)
+        key = person_key(fact.page_id, one.record.psid).encode()
+        await self._producer.send_and_wait(self._topic, self._codec.encode(fact), key=key)
+        self._metrics.transcripts_fetched.labels(result).inc()
+        line.requests.popleft()
+        line.failures = 0
+        self._held[one.partition].discard(one.offset)
+
+    def _fact(self, one: Received[FetchTranscript], answers: tuple[Answer, ...]) -> TranscriptFetched:
+        request = one.record
+        return TranscriptFetched(
+            event_id=f"transcript:{request.lead_id}",
+            page_id=request.page_id,
+            psid=request.psid,
+            event_at=request.lead_at,
+            # The join goes by the time of the record in Kafka, decision 0005; this is for whoever reads the topic.
+            received_at=self._now(),
+            origin=Origin(one.partition.topic, one.partition.partition, one.offset),
+            lead_id=request.lead_id,
+            answers=answers,
+        )
+
+
+def _start(span: Span) -> int:
+    if span.committed is None or not span.first <= span.committed <= span.end:
+        return span.first
+    return span.committed
