@@ -13,11 +13,12 @@ _COMMANDS = {
     "up": "Run everything on this machine for real webhooks, until Ctrl-C.",
     "ingest": "Receive Meta's webhooks and keep them in Kafka.",
     "streams": "Split webhooks into events and join events into leads.",
-    "sink": "Carry commands and leads out: send, warehouse.",
+    "sink": "Carry commands and leads out: send, warehouse, transcripts.",
     "kafka": "Start, stop or look at the local Kafka node.",
     "topics": "Create or list the topics.",
     "warehouse": "Query the warehouse.",
     "leads": "List the leads.",
+    "replay": "Join the past again beside the present, compare, and carry the differences over.",
     "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
 }
 

@@ -1,0 +1,275 @@
+"""`leadstream replay …`: the past joined again beside the present, compared with it, and carried over."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any, TypeVar
+
+import click
+import uvloop
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError
+
+from cli import replay_report
+from cli.broker import broker_of
+from cli.configuration import load_pages, load_rules
+from cli.environment import current_settings
+from cli.replay_place import DurationType, PlaceType, ReplayName
+from cli.schema_ids import schema_ids
+from leads.join import Policy
+from leads.person import STATE_TTL
+from messenger.events import PageId, Psid
+from runtime import kafka
+from runtime.clock import now
+from runtime.settings import Settings
+from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, existing_topics
+from runtime.topic_reader import whole_topic
+from schemas.codec import Ids, NotDecodable, lead_codec
+from schemas.topics import LEADS
+from streams.replay import Rejoin, Tally, replay
+from streams.replay_plan import NothingThere, Place, Plan, Wanted, make_plan
+from streams.shadow import (
+    PROMOTED,
+    Comparison,
+    NotReplayed,
+    Reading,
+    Shadow,
+    compare,
+    corrections,
+    extent_of,
+    read_leads,
+)
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Clients of one command; what is opened closes with the stack."""
+
+    settings: Settings
+    broker: str
+    ids: Ids
+    stack: AsyncExitStack
+
+    async def consumer(self) -> AIOKafkaConsumer:
+        # Of no group: a replay that dies is run anew, so that there are no offsets to keep.
+        return await self.stack.enter_async_context(
+            kafka.consumer(self.broker, group=None, client_id="leadstream-replay")
+        )
+
+    async def producer(self) -> Any:
+        return await self.stack.enter_async_context(
+            kafka.producer(self.broker, client_id="leadstream-replay", linger_ms=20)
+        )
+
+
+def _what(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--psid", help="Of this person only."),
+        click.option("--page", help="Of this Page only."),
+        click.option(
+            "--warm-up",
+            type=DurationType(),
+            default=STATE_TTL,
+            show_default="30d, all that the join remembers",
+            help="How much of what came before the start is read, so that leads that straddle it are whole.",
+        ),
+        click.option("--to", "until", type=PlaceType(), help="Up to, not including.  [default: the end as it is now]"),
+        click.option("--from", "begin", type=PlaceType(), required=True, help="0, 3:1200 or 2026-03-02T12:00 (UTC)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _wanted(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None) -> Wanted:
+    return Wanted(
+        begin=begin,
+        until=until,
+        warm_up=warm_up,
+        page_id=PageId(page) if page else None,
+        psid=Psid(psid) if psid else None,
+    )
+
+
+@click.group()
+def command() -> None:
+    """Join the past again, into topics of its own: see what today's code makes of it, and carry it over.
+
+    A replay calls no Graph API and sends nothing: commands and transcript requests go where no sink reads.
+
+    \b
+    Example:
+      leadstream replay run --from 2026-03-01 --id fix-7
+      leadstream replay diff fix-7
+      leadstream replay promote fix-7
+    """
+
+
+@command.command("plan")
+@_what
+def plan(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None) -> None:
+    """Show what would be read, what is missing, and what would be held back. Changes nothing.
+
+    \b
+    Example:
+      leadstream replay plan --from 0
+    """
+
+    async def work(cluster: _Cluster) -> Plan:
+        wanted = _wanted(begin, until, warm_up, page, psid)
+        return await make_plan(await cluster.consumer(), cluster.settings, wanted, now())
+
+    replay_report.show_plan(_run(work))
+
+
+@command.command("run")
+@_what
+@click.option("--id", "name", type=ReplayName(), required=True, help="What to call it; part of its topics' names.")
+def run(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None, name: str) -> None:
+    """Replay, at full speed, into <topic>-replay-<id>.
+
+    \b
+    Example:
+      leadstream replay run --from 0 --id everything
+      leadstream replay run --from 3:1200 --to 2026-03-02T12:00 --page 542998526103632 --id one-page
+    """
+    wanted = _wanted(begin, until, warm_up, page, psid)
+    began = monotonic()
+    done_plan, tally = _run(lambda cluster: _replay(cluster, wanted, name))
+    replay_report.show_tally(done_plan, tally, timedelta(seconds=monotonic() - began))
+
+
+async def _replay(cluster: _Cluster, wanted: Wanted, name: str) -> tuple[Plan, Tally]:
+    settings, shadow = cluster.settings, Shadow(cluster.settings, name)
+    pages, rules = load_pages(settings, os.environ), tuple(load_rules(settings, os.environ))
+    consumer = await cluster.consumer()
+    made = await make_plan(consumer, settings, wanted, now())
+    if await existing_topics(cluster.broker, [topic.name for topic in shadow.topics]):
+        raise click.ClickException(f"there is a replay {name}: take another --id, or `leadstream replay drop {name}`")
+    await apply_topics(cluster.broker, shadow.topics)
+    producer = await cluster.producer()
+    rejoin = Rejoin(
+        lambda page_id: Policy(pages.get(page_id), rules),
+        pages.aliases,
+        page_id=wanted.page_id,
+        psid=wanted.psid,
+    )
+    with replay_report.progress(made.records) as on_read:
+        tally = await replay(made, rejoin, consumer, producer, shadow.topic, on_read, cluster.ids)
+    await shadow.finish(producer, extent_of(made))
+    return made, tally
+
+
+@command.command("diff")
+@click.argument("name", type=ReplayName())
+@click.option("--revisions", is_flag=True, help="Compare every revision, not only the newest of each lead.")
+@click.option("--show-pii", is_flag=True, help="Show PSIDs and answers.")
+@click.pass_context
+def diff(context: click.Context, *, name: str, revisions: bool, show_pii: bool) -> None:
+    """Show each lead of which the replay says something else than `leads` did at the replay's end.
+
+    Ends with status 0 when there is none, with 1 when there is.
+
+    \b
+    Example:
+      leadstream replay diff fix-7
+    """
+    comparison, live, replayed = _run(lambda cluster: _compare(cluster, name))
+    replay_report.show_differences(comparison, show_pii=show_pii)
+    differs = bool(comparison.found)
+    if revisions:
+        differs |= not replay_report.show_fingerprints(live, replayed)
+    if differs:
+        context.exit(1)
+
+
+@command.command("promote")
+@click.argument("name", type=ReplayName())
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def promote(*, name: str, yes: bool) -> None:
+    """Publish the leads that differ to `leads`, each as a new revision with the replay's values. Nobody is texted.
+
+    Leads that only the present has stay, and so do those that have changed since the replay's end.
+
+    \b
+    Example:
+      leadstream replay promote fix-7 --yes
+    """
+    comparison, live, _ = _run(lambda cluster: _compare(cluster, name))
+    corrected = corrections(comparison, live)
+    left = len(comparison.found) - len(corrected)
+    click.echo(f"{len(corrected)} leads get a new revision" + (f"; {left} stay as they are" if left else ""))
+    if not corrected:
+        return
+    if not yes:
+        click.confirm("Publish them?", abort=True)
+
+    async def work(cluster: _Cluster) -> None:
+        codec, topic = lead_codec(cluster.ids), cluster.settings.topic(LEADS.name)
+        producer = await cluster.producer()
+        headers = [(PROMOTED, name.encode())]
+        sent = [
+            await producer.send(topic, codec.encode(lead), key=lead.lead_id.encode(), headers=headers)
+            for lead in corrected
+        ]
+        await asyncio.gather(*sent)
+
+    _run(work)
+    click.echo("Done. The warehouse follows.")
+
+
+@command.command("drop")
+@click.argument("name", type=ReplayName())
+def drop(name: str) -> None:
+    """Delete the topics of a replay.
+
+    \b
+    Example:
+      leadstream replay drop fix-7
+    """
+
+    async def work(cluster: _Cluster) -> int:
+        wanted = [topic.name for topic in Shadow(cluster.settings, name).topics]
+        found = await existing_topics(cluster.broker, wanted)
+        await delete_topics(cluster.broker, list(found))
+        return len(found)
+
+    count = _run(work)
+    if not count:
+        raise click.ClickException(f"there is no replay {name}")
+    click.echo(f"{count} topics deleted")
+
+
+async def _compare(cluster: _Cluster, name: str) -> tuple[Comparison, Reading, Reading]:
+    shadow, codec = Shadow(cluster.settings, name), lead_codec(cluster.ids)
+    if not await existing_topics(cluster.broker, [shadow.record]):
+        raise NotReplayed(f"there is no replay {name}: see `leadstream replay run --help`")
+    consumer = await cluster.consumer()
+    extent, partitions = await shadow.extent(consumer), cluster.settings.partitions
+    live_topic = cluster.settings.topic(LEADS.name)
+    live = await read_leads(whole_topic(consumer, live_topic, partitions), codec, extent)
+    replayed = await read_leads(whole_topic(consumer, shadow.topic(LEADS), partitions), codec, extent)
+    return compare(live, replayed, extent), live, replayed
+
+
+def _run(work: Callable[[_Cluster], Coroutine[Any, Any, _Answer]]) -> _Answer:
+    settings = current_settings()
+    broker, ids = broker_of(settings), schema_ids(settings)
+
+    async def with_clients() -> _Answer:
+        async with AsyncExitStack() as stack:
+            return await work(_Cluster(settings, broker, ids, stack))
+
+    try:
+        return uvloop.run(with_clients())
+    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable) as fault:
+        raise click.ClickException(str(fault)) from None
+    except KafkaConnectionError:
+        raise click.ClickException(
+            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+        ) from None

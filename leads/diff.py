@@ -1,0 +1,80 @@
+"""What two readings of one history say of the leads: field by field, and as one fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from leads.records import Lead, LeadId
+
+FIELDS = tuple(field.name for field in fields(Lead))
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """`field` is a name of `Lead`."""
+
+    field: str
+    live: Any
+    replayed: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One lead that the two readings do not agree on; None is the side that does not know it, and then no field is
+    compared."""
+
+    live: Lead | None
+    replayed: Lead | None
+    changes: tuple[FieldChange, ...] = ()
+
+    @property
+    def lead(self) -> Lead:
+        """The lead as one side has it, the replay's where it can be."""
+        lead = self.replayed or self.live
+        assert lead is not None, "a difference has a side"
+        return lead
+
+
+def differences(
+    live: Mapping[LeadId, Lead], replayed: Mapping[LeadId, Lead], *, promoted: Collection[LeadId] = ()
+) -> list[Difference]:
+    """Every lead that is not the same on both sides, by id.
+
+    The revision number of a lead that was `promoted` says how often it was published, so it is not compared.
+    """
+    found = []
+    for lead_id in sorted(live.keys() | replayed.keys()):
+        one, other = live.get(lead_id), replayed.get(lead_id)
+        if one is None or other is None:
+            found.append(Difference(one, other))
+        elif changes := _changes(one, other, skip={"revision"} if lead_id in promoted else set()):
+            found.append(Difference(one, other, changes))
+    return found
+
+
+def _changes(one: Lead, other: Lead, *, skip: set[str]) -> tuple[FieldChange, ...]:
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in FIELDS if name not in skip)
+    return tuple(FieldChange(name, before, after) for name, before, after in pairs if before != after)
+
+
+def fingerprint(leads: Iterable[Lead]) -> str:
+    """The SHA-256 of the canonical stream: every revision once, by lead and number, as JSON with sorted keys.
+
+    A record that was published twice counts once; two different records of one revision count both.
+    """
+    lines = {(lead.lead_id, lead.revision, _canonical(lead)) for lead in leads}
+    digest = hashlib.sha256()
+    for *_, line in sorted(lines):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _canonical(lead: Lead) -> str:
+    return json.dumps(asdict(lead), default=_text_of, ensure_ascii=False, sort_keys=True)
+
+
+def _text_of(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,156 @@
+"""What a replay reads: from a place in the raw topic, with a warm-up before it, to another place or the end of now."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from messenger.events import PageId, Psid
+from runtime.clock import from_millis, to_millis
+from runtime.settings import Settings
+from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
+from streams.progress import CLOCK_SKEW
+
+
+class NothingThere(Exception):
+    """The raw topic has no record at the place that was asked for; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """An offset of the raw topic, of one partition or of each."""
+
+    number: int
+    partition: int | None = None
+
+
+Place = Offset | datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an operator asks for. `until` None is the end of the log as it is now; the end itself is left out."""
+
+    begin: Place
+    until: Place | None
+    warm_up: timedelta
+    page_id: PageId | None = None
+    psid: Psid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Records of a partition before a time were deleted, and the replay would have read them."""
+
+    partition: TopicPartition
+    ends_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be read. What it says of leads counts from `since` up to, not including, `until`.
+
+    `facts` are the partitions of `messenger-events` in which transcripts may lie; they are known from `facts_from` on.
+    """
+
+    wanted: Wanted
+    read_from: datetime
+    since: datetime
+    until: datetime
+    webhooks: Mapping[TopicPartition, range]
+    facts: Mapping[TopicPartition, range]
+    holes: tuple[Hole, ...]
+    facts_from: datetime | None
+
+    @property
+    def records(self) -> int:
+        """How many offsets are read, of both topics."""
+        return sum(map(len, (*self.webhooks.values(), *self.facts.values())))
+
+
+async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Wanted, asked_at: datetime) -> Plan:
+    """Find the offsets. `asked_at` is the time now; the records of the last moments before it may still be on their
+    way. Raises `NothingThere`."""
+    log = _Log(consumer, settings)
+    webhooks = log.partitions(WEBHOOKS.name)
+    since = await log.time_of(wanted.begin, webhooks)
+    until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
+    if since >= until:
+        raise NothingThere("the replay would end before it begins")
+    read_from = since - wanted.warm_up
+    facts = log.partitions(EVENTS.name) if await log.has_records(TRANSCRIPTS.name) else []
+    holes = await log.holes([*webhooks, *facts], read_from)
+    return Plan(
+        wanted=wanted,
+        read_from=read_from,
+        since=since,
+        until=until,
+        webhooks=await log.spans(webhooks, read_from, until),
+        facts=await log.spans(facts, read_from, until),
+        holes=holes,
+        facts_from=max((hole.ends_at for hole in holes if hole.partition in facts and hole.ends_at), default=None),
+    )
+
+
+class _Log:
+    def __init__(self, consumer: AIOKafkaConsumer, settings: Settings) -> None:
+        self._consumer, self._settings = consumer, settings
+
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(self._settings.topic(topic), one) for one in range(self._settings.partitions)]
+
+    async def has_records(self, topic: str) -> bool:
+        partitions = self.partitions(topic)
+        first, end = await self._bounds(partitions)
+        return any(first[one] < end[one] for one in partitions)
+
+    async def time_of(self, place: Place, partitions: Collection[TopicPartition]) -> datetime:
+        """The time itself, or when the earliest record with that offset was received."""
+        if isinstance(place, datetime):
+            return place
+        first, end = await self._bounds(partitions)
+        starts = {
+            one: max(place.number, first[one])
+            for one in partitions
+            if place.partition in (None, one.partition) and max(place.number, first[one]) < end[one]
+        }
+        times = [await self._time_at(one, offset) for one, offset in starts.items()]
+        if not times:
+            where = "any partition" if place.partition is None else f"partition {place.partition}"
+            raise NothingThere(f"{self._settings.topic(WEBHOOKS.name)} has no offset {place.number} in {where}")
+        return min(times)
+
+    async def spans(
+        self, partitions: Collection[TopicPartition], begin: datetime, until: datetime
+    ) -> dict[TopicPartition, range]:
+        starts, stops = await self._offsets_at(partitions, begin), await self._offsets_at(partitions, until)
+        return {one: range(starts[one], stops[one]) for one in partitions}
+
+    async def holes(self, partitions: Collection[TopicPartition], read_from: datetime) -> tuple[Hole, ...]:
+        first, end = await self._bounds(partitions)
+        found = []
+        for one in partitions:
+            if first[one] > 0:
+                ends_at = await self._time_at(one, first[one]) if first[one] < end[one] else None
+                if ends_at is None or ends_at > read_from:
+                    found.append(Hole(one, ends_at))
+        return tuple(found)
+
+    async def _bounds(
+        self, partitions: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        return await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
+
+    async def _offsets_at(self, partitions: Collection[TopicPartition], moment: datetime) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        millis = max(to_millis(moment), 0)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, millis))
+        end = await self._consumer.end_offsets(partitions)
+        return {one: end[one] if found[one] is None else found[one].offset for one in partitions}
+
+    async def _time_at(self, partition: TopicPartition, offset: int) -> datetime:
+        self._consumer.assign([partition])
+        self._consumer.seek(partition, offset)
+        return from_millis((await self._consumer.getone(partition)).timestamp)
