@@ -19,7 +19,7 @@ from faust.types import TP
 from runtime.clock import now
 from streams.lease import Lease
 
-_MAX_BATCH = 500
+_MAX_BATCH = 1000
 # Faust's 1500 ms lets the long poll of idle partitions hold up a busy one on the same broker.
 _FETCH_MAX_WAIT_MS = 50
 
@@ -81,7 +81,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             self.lease.lost()
 
     async def fetch(self, partitions: set[TP], wait: float) -> Fetched:
-        """Up to 500 records of these partitions, waiting up to `wait` seconds for the first."""
+        """Up to 1000 records of these partitions, waiting up to `wait` seconds for the first."""
         fetched: Fetched = await self.call_thread(self._fetch, partitions, wait)
         return fetched
 

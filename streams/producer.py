@@ -20,6 +20,10 @@ class DeliveryFailed(Exception):
     """A record was not acked by Kafka, so nothing that depends on it may be committed."""
 
 
+class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to us
+    """Tells aiokafka to fail a batch rather than retry it: this worker has failed, or is no member of the group."""
+
+
 class Producer(driver.Producer):  # type: ignore[misc]
     """An idempotent producer whose every delivery is watched: `flush` returns when all are acked, or raises."""
 
@@ -44,13 +48,15 @@ class Producer(driver.Producer):  # type: ignore[misc]
         return producer
 
     async def _wait_for_lease(self) -> None:
-        lease = self.app.consumer.lease
+        consumer = self.app.consumer
         try:
-            while not lease.holds():  # noqa: ASYNC110 - it is renewed in another thread
-                await asyncio.sleep(_LEASE_POLL)
-        except MembershipLost as error:
-            # Not retriable, so the batch fails and with it the worker.
-            raise KafkaError(str(error)) from error
+            async with asyncio.timeout(self.request_timeout):
+                while consumer.failure is None and not consumer.lease.holds():  # noqa: ASYNC110 - a thread renews it
+                    await asyncio.sleep(_LEASE_POLL)
+        except (MembershipLost, TimeoutError) as error:
+            raise _MayNotWrite from error
+        if consumer.failure is not None:
+            raise _MayNotWrite
 
     async def send_all(self, records: Iterable[Outgoing]) -> None:
         """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""

@@ -217,7 +217,6 @@ def create_app(
     commit_interval: float = 0.5,
     session_timeout: float = 12.0,
     delivery_timeout: float = 30.0,
-    linger: float = 0.005,
 ) -> faust.App:
     """A Faust app on this transport; times are in seconds, `broker` is `host:port`, or several with commas.
 
@@ -240,7 +239,8 @@ def create_app(
         broker_session_timeout=session_timeout,
         broker_heartbeat_interval=session_timeout / 4,
         broker_request_timeout=max(40.0, session_timeout),
-        producer_linger=linger,
+        # `send_all` hands over all that there is, so waiting for more would only add to the latency.
+        producer_linger=0,
         producer_max_batch_size=256 * 1024,
         producer_max_request_size=8 * 1024 * 1024,
         producer_compression_type="lz4",
