@@ -1,35 +1,85 @@
 """`leadstream streams`: the splitter and the join."""
 
+import asyncio
 import os
+import sys
 
 import click
+import faust
 
 from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
+from cli.environment import current_settings
 from cli.schema_ids import schema_ids
+from cli.worker_pool import WorkerDied, run_workers
+from runtime.health import Health
+from runtime.kafka_node import answers
 from runtime.logs import configure_logging
-from runtime.settings import read_settings
+from runtime.metrics import Metrics
+from streams.app import DEAD_LETTERS_A_MINUTE, build_app
+from streams.worker import WorkerCrashed, run_worker
+
+_PORTS_APART = 100
 
 
 @click.command()
-@click.option("--admin-port", type=int, help="Port of health and metrics.  [default: LEADSTREAM_ADMIN_PORT + 1]")
-def command(admin_port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Port of health and metrics; the next workers have it plus 100, 200, …  [default: ADMIN_PORT + 1]",
+)
+@click.option(
+    "--dead-letters",
+    type=click.IntRange(0),
+    default=DEAD_LETTERS_A_MINUTE,
+    show_default=True,
+    help="How many a partition may give in a minute; more ends the worker.",
+)
+def command(workers: int, admin_port: int | None, dead_letters: int) -> None:
     """Split webhooks into events and join events into leads, until SIGTERM or Ctrl-C.
+
+    A worker that fails ends with its offsets unmoved and a non-zero status, and the others with it.
 
     \b
     Example:
       leadstream kafka start && leadstream topics apply && leadstream streams
+      leadstream streams --workers 2
     """
-    from streams.worker import run_worker
+    settings = current_settings()
+    port = settings.admin_port + 1 if admin_port is None else admin_port
+    if workers == 1:
+        _run_one(port, dead_letters)
+    else:
+        _run_several(workers, port, dead_letters)
 
-    settings = read_settings(os.environ)
-    pages = load_pages(settings, os.environ)
+
+def _run_several(workers: int, first_port: int, dead_letters: int) -> None:
+    ports = [first_port + _PORTS_APART * number if first_port else 0 for number in range(workers)]
+    if ports[-1] > 65535:
+        raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
+    click.echo(f"{workers} workers; health and metrics at {', '.join(f'127.0.0.1:{port}' for port in ports)}", err=True)
+    start = [sys.executable, "-m", "cli", "streams", f"--dead-letters={dead_letters}"]
+    try:
+        asyncio.run(run_workers([[*start, f"--admin-port={port}"] for port in ports]))
+    except WorkerDied as fault:
+        raise click.ClickException(str(fault)) from None
+
+
+def _run_one(admin_port: int, dead_letters: int) -> None:
+    settings = current_settings()
+    pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
+    broker, ids = broker_of(settings), schema_ids(settings)
+    if not asyncio.run(answers(broker)):
+        raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
-    run_worker(
-        settings,
-        broker_of(settings),
-        pages,
-        load_rules(settings, os.environ),
-        schema_ids(settings),
-        admin_port=settings.admin_port + 1 if admin_port is None else admin_port,
-    )
+
+    def build(metrics: Metrics, health: Health) -> faust.App:
+        return build_app(settings, broker, pages, rules, metrics, health, ids, dead_letters_a_minute=dead_letters)
+
+    try:
+        run_worker(build, admin_port=admin_port)
+    except WorkerCrashed as fault:
+        raise click.ClickException(f"streams stopped at {fault}; its offsets have not moved") from None
+    except OSError as fault:
+        raise click.ClickException(f"admin port {admin_port}: {fault.strerror}") from None

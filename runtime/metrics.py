@@ -2,7 +2,11 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# By the unit that a histogram's name ends with.
+_BUCKETS = {
+    "seconds": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    "records": (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000),
+}
 
 
 class Metrics:
@@ -37,6 +41,8 @@ class Metrics:
         self.warehouse_commit_seconds = self._histogram("warehouse_commit_seconds", "Time of one warehouse commit")
         # Records between our position and the end, by topic and partition; a steady rise means too few workers.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
+        # Records that streams took in at once, by topic; always at the top means that it is behind.
+        self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Receipt of a webhook to the revision it made.
         self.lead_latency_seconds = self._histogram("lead_latency_seconds", "Receipt to lead revision")
 
@@ -46,5 +52,6 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(f"leadstream_{name}", help_text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str) -> Histogram:
-        return Histogram(f"leadstream_{name}", help_text, registry=self.registry, buckets=_LATENCY)
+    def _histogram(self, name: str, help_text: str, *labels: str) -> Histogram:
+        buckets = _BUCKETS[name.rpartition("_")[2]]
+        return Histogram(f"leadstream_{name}", help_text, labels, registry=self.registry, buckets=buckets)

@@ -118,6 +118,8 @@ def _event_from_plain(values: Mapping[str, Any]) -> PlatformEvent | Progress | N
     if values["kind"] == "progress":
         return Progress(tuple((one["partition"], one["time"]) for one in values["received_until"] or ()))
     record = KINDS.get(values["kind"])
+    if record and None in (values["event_at"], values["received_at"], values["origin"]):
+        raise NotDecodable("an event without its times or its origin")
     event: PlatformEvent | None = _build(record, values) if record else None
     return event
 

@@ -1,37 +1,83 @@
-"""The streams process: Faust's worker with health and metrics on a port of its own."""
+"""The streams process: the application with health and metrics on a port of its own, until a signal or a failure."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import signal
+import traceback
+from collections.abc import Callable
 
 import faust
 import uvloop
 
-from leads.pages import Pages
-from leads.rules import Rule
 from runtime.admin import create_admin_app, serve
+from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import Health
 from runtime.metrics import Metrics
-from runtime.settings import Settings
-from schemas.codec import Ids
-from streams.app import build_app
+from streams.lease import MembershipLost
 
 _HOST = "127.0.0.1"
+_FAUST = ("faust", "mode")
+
+# Their messages are ours, so they hold nothing that a person wrote.
+_FIT_TO_PRINT = (TooManyDeadLetters, MembershipLost)
+
+logger = logging.getLogger(__name__)
 
 
-def run_worker(
-    settings: Settings, broker: str, pages: Pages, rules: Sequence[Rule], ids: Ids, *, admin_port: int
-) -> None:
-    """Run until SIGTERM or Ctrl-C, then exit; exits non-zero when the worker fails, with its offsets unmoved."""
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+class WorkerCrashed(Exception):
+    """The worker ended at a failure, with its offsets unmoved; the message is fit to print."""
+
+
+def run_worker(build: Callable[[Metrics, Health], faust.App], *, admin_port: int) -> None:
+    """Run the application until SIGTERM or Ctrl-C. Raises `WorkerCrashed`, or `OSError` when the port is taken."""
+    uvloop.run(_run(build, admin_port))
+
+
+async def _run(build: Callable[[Metrics, Health], faust.App], admin_port: int) -> None:
+    _quieten_faust()
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     metrics, health = Metrics(), Health()
-    app = build_app(settings, broker, pages, rules, metrics, health, ids)
+    async with serve(create_admin_app(metrics, health), _HOST, admin_port):
+        app = build(metrics, health)
+        await _run_until(stop, app)
+    failure = app.consumer.failure or app.crash_reason
+    if failure is not None:
+        raise WorkerCrashed(_told(failure)) from failure
 
-    @app.task  # type: ignore[untyped-decorator]
-    async def serve_admin() -> None:
-        async with serve(create_admin_app(metrics, health), _HOST, admin_port):
-            await app.wait_until_stopped()
 
-    faust.Worker(
-        app, loglevel=logging.WARNING, override_logging=False, redirect_stdouts=False
-    ).execute_from_commandline()
+async def _run_until(stop: asyncio.Event, app: faust.App) -> None:
+    running = asyncio.create_task(_run_app(app))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await app.stop()
+    for task in (running, stopping):
+        task.cancel()
+    await asyncio.wait((running, stopping))
+
+
+async def _run_app(app: faust.App) -> None:
+    await app.start()
+    await app.wait_until_stopped()
+
+
+def _told(failure: BaseException) -> str:
+    """What may be said of a failure: messages quote records, so of a bug there is only the class, and where it was."""
+    if isinstance(failure, _FIT_TO_PRINT):
+        return str(failure)
+    frames = "".join(traceback.format_tb(failure.__traceback__))
+    logger.critical("streams.crashed", extra={"fault": type(failure).__name__, "frames": frames})
+    return f"an unforeseen {type(failure).__name__}"
+
+
+def _quieten_faust() -> None:
+    """Only Faust's warnings: its INFO is noise, and its errors quote exceptions, which we tell of ourselves."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_fit_to_print)
+
+
+def _is_fit_to_print(record: logging.LogRecord) -> bool:
+    # Faust's services log under the names of our modules that subclass them, with their place in brackets.
+    of_faust = record.name.split(".")[0] in _FAUST or record.getMessage().startswith("[^")
+    return not of_faust or (record.levelno == logging.WARNING and not record.exc_info)

@@ -95,6 +95,22 @@ def test_an_event_of_a_kind_that_this_version_does_not_know_decodes_to_none() ->
     assert codec.decode(value.replace(b"message", b"mystery", 1)) is None
 
 
+@pytest.mark.parametrize("field", ["event_at", "received_at", "origin"])
+def test_an_event_without_what_the_join_goes_by_is_not_decodable(field: str) -> None:
+    """The schema lets them be null for the sake of progress records."""
+    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
+    plain = plain_codec.decode_plain(event_codec().encode(a_message()))
+
+    with pytest.raises(NotDecodable, match="without its times or its origin"):
+        event_codec().decode(plain_codec.encode({**plain, field: None}))
+
+
+def test_the_first_field_is_read_alone() -> None:
+    assert LEAD.decode_first(LEAD_VALUE) == a_lead().lead_id
+    with pytest.raises(NotDecodable, match="not a lead"):
+        LEAD.decode_first(LEAD_VALUE[:5])
+
+
 def test_a_codec_writes_and_reads_the_ids_of_another_registry() -> None:
     ids = {"lead": SchemaIds(100_042, {100_042: newest("lead").definition})}
     elsewhere: Codec[dict[str, Any]] = Codec("lead", dict, dict, ids)

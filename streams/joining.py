@@ -1,0 +1,80 @@
+"""The `join` agent's work: outputs acked, then the state's changelog, then the events' offset."""
+
+from collections.abc import Callable, Sequence
+
+import faust
+
+from leads.join import Policy
+from leads.pages import Pages
+from leads.records import FetchTranscript, Lead, SendFollowUp
+from leads.rules import Rule
+from messenger.events import PageId
+from runtime.clock import now
+from runtime.dead_letter import DeadLetterLimit
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from schemas.codec import Ids
+from schemas.topics import EVENTS
+from streams.join import Joined, PartitionJoin
+from streams.split import Outgoing, Record
+from streams.store import PartitionStore
+from streams.transport import producer_of
+
+
+class Joining:
+    """Events → leads and commands, for all partitions of this worker."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        store: PartitionStore,
+        settings: Settings,
+        pages: Pages,
+        rules: tuple[Rule, ...],
+        limit: DeadLetterLimit,
+        metrics: Metrics,
+        ids: Ids,
+    ) -> None:
+        self._app, self._store, self._settings, self._ids = app, store, settings, ids
+        self._limit, self._metrics = limit, metrics
+        self._events = settings.topic(EVENTS.name)
+        self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
+        self._joins: dict[int, PartitionJoin] = {}
+        self._epoch = store.epoch
+
+    async def join(self, partition: int, records: Sequence[Record]) -> None:
+        """Raises `TooManyDeadLetters` before any of them is written."""
+        done = self._join_of(partition).join(records)
+        self._limit.count(self._events, partition, done.refused, now())
+        producer = producer_of(self._app)
+        await producer.send_all(done.outputs)
+        changelog = self._store.changelog_topic_name
+        await producer.send_all([Outgoing(changelog, key, value, None, partition) for key, value in done.changes])
+        for key, value in done.changes:
+            self._store.put(partition, key, value)
+        self._count(done)
+
+    def _join_of(self, partition: int) -> PartitionJoin:
+        if self._epoch != self._store.epoch:
+            self._joins.clear()
+            self._epoch = self._store.epoch
+        if partition not in self._joins:
+            self._joins[partition] = PartitionJoin(
+                self._store.parts[partition], self._policy_of, self._settings, self._ids
+            )
+        return self._joins[partition]
+
+    def _count(self, done: Joined) -> None:
+        moment = now()
+        for output in done.published:
+            match output:
+                case Lead():
+                    self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
+                    self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
+                case SendFollowUp():
+                    self._metrics.followups_planned.labels("cancelled" if output.cancel_reason else "issued").inc()
+                case FetchTranscript():
+                    pass
+        for reason, count in done.ignored.items():
+            self._metrics.items_ignored.labels(reason).inc(count)
+        self._metrics.records_dead_lettered.labels(self._events, "not_decodable").inc(done.refused)

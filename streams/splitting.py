@@ -1,0 +1,75 @@
+"""The `split` agent's work: events acked, then progress, then the delivery's offset."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+import faust
+
+from leads.pages import Pages
+from runtime.clock import from_millis, now
+from runtime.dead_letter import DeadLetterLimit
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from schemas.codec import KINDS, Ids, event_codec
+from schemas.topics import EVENTS, WEBHOOKS
+from streams.progress import ProgressKeeper
+from streams.split import Outgoing, Record, event_key, refusal, split
+from streams.transport import end_of_log, producer_of
+
+# How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
+# wait for it.
+_BUSY_REPORT = timedelta(milliseconds=100)
+_IDLE_REPORT = timedelta(seconds=1)
+_KIND_NAMES = {record: kind for kind, record in KINDS.items()}
+
+
+class Splitting:
+    """Raw deliveries → events, for all raw partitions of this worker."""
+
+    def __init__(
+        self, app: faust.App, settings: Settings, pages: Pages, limit: DeadLetterLimit, metrics: Metrics, ids: Ids
+    ) -> None:
+        self._app, self._settings, self._pages, self._limit, self._metrics = app, settings, pages, limit, metrics
+        self._codec = event_codec(ids)
+        self._events = settings.topic(EVENTS.name)
+        self._webhooks = settings.topic(WEBHOOKS.name)
+        self._dead_letters = settings.topic(WEBHOOKS.dead_letters)
+        self._keeper = ProgressKeeper()
+        self._reported_at = now()
+        self._waited_for = False
+
+    async def split(self, partition: int, records: Sequence[Record]) -> None:
+        """Raises `TooManyDeadLetters` before any of them is written."""
+        done = split(records, self._pages.aliases)
+        self._limit.count(self._webhooks, partition, len(done.refused), now())
+        await producer_of(self._app).send_all(
+            [
+                *(Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events),
+                *(refusal(record, reason, self._dead_letters) for record, reason in done.refused),
+            ]
+        )
+        self._keeper.read(partition, from_millis(records[-1].timestamp))
+        self._waited_for = True
+        for kind, count in Counter(_KIND_NAMES[type(event)] for event in done.events).items():
+            self._metrics.events_parsed.labels(kind).inc(count)
+        for reason, count in done.ignored.items():
+            self._metrics.items_ignored.labels(reason).inc(count)
+        self._metrics.records_dead_lettered.labels(self._webhooks, "unreadable").inc(len(done.refused))
+
+    async def report_progress(self) -> None:
+        """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and
+        then."""
+        ends = {tp.partition: at for tp, at in end_of_log(self._app).items() if tp.topic == self._webhooks}
+        self._keeper.forget(frozenset(ends))
+        self._keeper.see({partition: at for partition, at in ends.items() if at is not None})
+        frees = self._waited_for and not self._keeper.is_behind
+        pause = _BUSY_REPORT if self._waited_for else _IDLE_REPORT
+        progress, moment = self._keeper.progress, now()
+        if progress.received_until and (frees or moment >= self._reported_at + pause):
+            value = self._codec.encode(progress)
+            await producer_of(self._app).send_all(
+                [Outgoing(self._events, None, value, partition=number) for number in range(self._settings.partitions)]
+            )
+            self._waited_for = self._keeper.is_behind
+            self._reported_at = moment

@@ -1,0 +1,53 @@
+"""Watches a worker at its work: health, lag and the size of its batches."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import faust
+from faust.types import Message
+
+from runtime.clock import now
+from runtime.health import Health
+from runtime.metrics import Metrics
+from streams.store import PartitionStore
+from streams.transport import end_of_log, is_settled
+from streams.vitals import Vitals
+
+
+class Watch:
+    """Reports as the part `streams`: ready with its partitions and their state, crashed when it should be replaced."""
+
+    def __init__(self, app: faust.App, store: PartitionStore, metrics: Metrics, health: Health) -> None:
+        self._app, self._store, self._metrics, self._health = app, store, metrics, health
+        self._vitals = Vitals(now())
+        health.report("streams", ready=False, seen="waits for its partitions")
+
+    @contextmanager
+    def batch(self, message: Message) -> Iterator[None]:
+        """Around the work on one batch."""
+        self._metrics.batch_records.labels(message.topic).observe(len(message.value))
+        with self._vitals.batch(message.tp, message.offset, now()):
+            yield
+
+    def look(self, at: datetime) -> None:
+        """Take stock; to be called about twice a second."""
+        settled = is_settled(self._app)
+        self._vitals.look(settled=settled, recovered=sum(map(len, self._store.parts.values())), at=at)
+        self._health.report("streams", ready=settled, seen="" if settled else "waits for its partitions")
+        failure = self._app.consumer.failure
+        self._health.crashed = type(failure).__name__ if failure else self._vitals.complaint(at)
+        if settled:
+            self._report_lag()
+
+    def _report_lag(self) -> None:
+        ends = end_of_log(self._app)
+        self._vitals.keep(ends.keys())
+        self._metrics.consumer_lag.clear()
+        for tp, end in ends.items():
+            done = self._vitals.finished.get(tp)
+            if end is not None:
+                self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(0)
+            elif done is not None:
+                lag = max(0, (self._app.consumer.highwater(tp) or 0) - done)
+                self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(lag)

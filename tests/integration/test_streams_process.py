@@ -1,0 +1,181 @@
+"""The streams process on a real Kafka: how it ends, and that nothing is lost or drained by it."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from messenger.events import Psid
+from runtime import kafka
+from runtime.clock import now
+from runtime.ports import free_ports
+from runtime.settings import Settings, variable
+from schemas.codec import lead_codec
+from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
+from tests.e2e.test_pipeline import signals_of
+from tests.integration.topics import connected, put, records_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+PERSON = Psid("7100000000000001")
+
+
+@dataclass(slots=True)
+class Streams:
+    """Processes on the topics of one test, each with its output in a file."""
+
+    settings: Settings
+    home: Path
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        told = ("broker", "topic_prefix", "partitions")
+        environ = {variable(name): str(getattr(self.settings, name)) for name in told}
+        with (self.home / f"{len(self.started)}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *arguments, stdout=log, stderr=log, env={**os.environ, **environ}
+            )
+        self.started.append(process)
+        return process
+
+    def output(self) -> str:
+        """What the newest process has written."""
+        return (self.home / f"{len(self.started) - 1}.log").read_text()
+
+    async def put_webhooks(self, *bodies: bytes) -> None:
+        await put(self.settings, self.settings.topic(WEBHOOKS.name), *((PERSON.encode(), body) for body in bodies))
+
+    async def records(self, topic: str) -> list[Any]:
+        return await records_of(self.settings, self.settings.topic(topic))
+
+    async def uncommitted(self, topic: Topic) -> int:
+        """How many offsets of a topic the group has not committed."""
+        partitions = [
+            TopicPartition(self.settings.topic(topic.name), number) for number in range(self.settings.partitions)
+        ]
+        group = self.settings.topic("leadstream")
+        async with connected(kafka.consumer(str(self.settings.broker), group=group, client_id="test")) as consumer:
+            ends = await consumer.end_offsets(partitions)
+            return sum([ends[one] - (await consumer.committed(one) or 0) for one in partitions])
+
+    async def stop(self) -> None:
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def streams(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Streams]:
+    streams = Streams(kafka_topics, tmp_path)
+    yield streams
+    await streams.stop()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """The limit is only there so that a failure ends."""
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110 - it is another process that makes it true
+            await asyncio.sleep(0.2)
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    return await asyncio.wait_for(process.wait(), 60)
+
+
+async def is_ready(port: int) -> bool:
+    return await asyncio.to_thread(_is_ready, port)
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
+            return bool(response.status == 200)
+    except urllib.error.URLError:
+        return False
+
+
+@pytest.mark.parametrize(("stage", "topic"), [("split", WEBHOOKS), ("join", EVENTS)], ids=["split", "join"])
+async def test_a_bug_ends_the_process_with_offsets_unmoved_and_nothing_dead_lettered(
+    streams: Streams, stage: str, topic: Topic
+) -> None:
+    await streams.put_webhooks(signals_of(PERSON, now())["handover"])
+
+    status = await ended(await streams.start("tests.integration.buggy_streams", stage))
+    uncommitted = await streams.uncommitted(topic)
+    said = streams.output()
+    await streams.start("cli", "streams", "--admin-port=0")
+    await eventually(lambda: has_lead(streams))
+
+    assert status == 1
+    assert uncommitted > 0
+    assert "WorkerCrashed: an unforeseen ArithmeticError" in said
+    assert await streams.records(topic.dead_letters) == []
+
+
+async def has_lead(streams: Streams) -> bool:
+    return any(lead_codec().decode(one.value).psid == PERSON for one in await streams.records(LEADS.name))
+
+
+async def test_too_many_dead_letters_end_the_process_before_they_are_written(streams: Streams) -> None:
+    await streams.put_webhooks(*(b"junk %d" % number for number in range(4)))
+
+    status = await ended(await streams.start("cli", "streams", "--admin-port=0", "--dead-letters=3"))
+    said, uncommitted = streams.output(), await streams.uncommitted(WEBHOOKS)
+    written = await streams.records(WEBHOOKS.dead_letters)
+    await streams.start("cli", "streams", "--admin-port=0", "--dead-letters=4")
+    await eventually(lambda: is_committed(streams))
+
+    assert (status, uncommitted, written) == (1, 4, [])
+    topic = streams.settings.topic(WEBHOOKS.name)
+    assert f"streams stopped at more than 3 dead letters a minute of {topic}/" in said.splitlines()[-1]
+    assert {one.value for one in await streams.records(WEBHOOKS.dead_letters)} == {b"junk %d" % n for n in range(4)}
+
+
+async def is_committed(streams: Streams) -> bool:
+    return await streams.uncommitted(WEBHOOKS) == 0
+
+
+async def test_workers_share_the_work_and_stop_together(streams: Streams) -> None:
+    port = free_ports()
+    parent = await streams.start("cli", "streams", "--workers=2", f"--admin-port={port}")
+    await eventually(lambda: is_ready(port))
+    await eventually(lambda: is_ready(port + 100))
+
+    parent.send_signal(signal.SIGTERM)
+
+    assert await ended(parent) == 0
+    assert not await is_ready(port)
+    assert not await is_ready(port + 100)
+
+
+async def test_a_worker_that_dies_ends_the_others(streams: Streams) -> None:
+    port = free_ports()
+    with socket.create_server(("127.0.0.1", port + 100)):
+        status = await ended(await streams.start("cli", "streams", "--workers=2", f"--admin-port={port}"))
+
+    assert status == 1
+    assert streams.output().splitlines()[-1] == "Error: worker 1 ended with status 1; the others were stopped"
+    assert not await is_ready(port)
+
+
+async def test_a_quiet_process_logs_nothing_at_all(streams: Streams) -> None:
+    port = free_ports()
+    process = await streams.start("cli", "streams", f"--admin-port={port}")
+    await eventually(lambda: is_ready(port))
+    process.terminate()
+
+    assert await ended(process) == 0
+    assert [
+        line for line in streams.output().splitlines() if '"level": "info"' in line or not line.startswith("{")
+    ] == []
