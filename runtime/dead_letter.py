@@ -1,6 +1,8 @@
 """A record that is refused for good, as it goes to its dead-letter topic: the bytes as they came, the reason beside."""
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 PREFIX = "__connect.errors."
@@ -45,3 +47,29 @@ def dead_letter(record: Refused, *, stage: str, reason: str, fault: str) -> tupl
     }
     kept = [(name, value) for name, value in record.headers if not name.startswith(PREFIX)]
     return record.key, record.value, kept + [(PREFIX + name, text.encode()) for name, text in said.items()]
+
+
+class TooManyDeadLetters(Exception):
+    """More of a partition was refused than its records can be blamed for; the message names the partition."""
+
+
+class DeadLetterLimit:
+    """At most so many dead letters of a partition in any minute.
+
+    Past that it is our code that is at fault, and refusing on would drain a topic into its dead-letter topic.
+    """
+
+    _SPAN = timedelta(minutes=1)
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._refused: defaultdict[tuple[str, int], deque[tuple[datetime, int]]] = defaultdict(deque)
+
+    def count(self, topic: str, partition: int, letters: int, at: datetime) -> None:
+        """Call before so many more dead letters of a partition are written. Raises `TooManyDeadLetters`."""
+        refused = self._refused[topic, partition]
+        refused.append((at, letters))
+        while refused[0][0] <= at - self._SPAN:
+            refused.popleft()
+        if sum(count for _, count in refused) > self._most:
+            raise TooManyDeadLetters(f"more than {self._most} dead letters a minute of {topic}/{partition}")

@@ -1,8 +1,14 @@
-"""What a dead letter keeps and says."""
+"""What a dead letter keeps and says, and how many there may be."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from runtime.dead_letter import dead_letter
+import pytest
+
+from runtime.dead_letter import DeadLetterLimit, TooManyDeadLetters, dead_letter
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,34 @@ def test_a_second_refusal_replaces_the_first_and_keeps_the_records_own_headers()
 
     assert headers[0] == ("received-at", b"1")
     assert [value for name, value in headers if name == "__connect.errors.topic"] == [b"orders"]
+
+
+def test_one_dead_letter_too_many_in_a_minute_stops_the_line() -> None:
+    limit = DeadLetterLimit(3)
+    limit.count("orders", 0, 2, NOON)
+    limit.count("orders", 0, 1, NOON + 59 * SECOND)
+
+    with pytest.raises(TooManyDeadLetters, match="more than 3 dead letters a minute of orders/0"):
+        limit.count("orders", 0, 1, NOON + 59 * SECOND)
+
+
+def test_what_was_refused_a_minute_ago_no_longer_counts() -> None:
+    limit = DeadLetterLimit(3)
+    limit.count("orders", 0, 3, NOON)
+
+    limit.count("orders", 0, 3, NOON + 60 * SECOND)
+
+
+def test_each_partition_of_each_topic_has_its_own_limit() -> None:
+    limit = DeadLetterLimit(3)
+
+    for topic, partition in (("orders", 0), ("orders", 1), ("returns", 0)):
+        limit.count(topic, partition, 3, NOON)
+
+
+def test_a_limit_of_none_lets_none_through() -> None:
+    limit = DeadLetterLimit(0)
+    limit.count("orders", 0, 0, NOON)
+
+    with pytest.raises(TooManyDeadLetters):
+        limit.count("orders", 0, 1, NOON)
