@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
+from time import monotonic
 from typing import Any
 
 import faust
@@ -17,6 +18,7 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode import Service
 from yarl import URL
 
 from streams.consumer_thread import Batch, ConsumerThread, Fetched
@@ -38,6 +40,10 @@ class WrongVersion(RuntimeError):
     """An installed library is not the one whose inside this transport knows."""
 
 
+class StuckInRebalance(Exception):
+    """A rebalance does not come to its end."""
+
+
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust is untyped to us
     """Hands the records of a batch over as they are: decoding belongs to the agent, which can refuse one record."""
 
@@ -50,6 +56,9 @@ class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust is untyped to us
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers batches in order, commits in that order, and stops for good at the first failure."""
+
+    # In seconds. Faust's recovery gives up, and says nothing, when the broker answers later than it waits.
+    stuck_after = 300.0
 
     _thread: ConsumerThread
 
@@ -89,6 +98,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def on_task_error(self, exc: BaseException) -> None:
         """Faust calls this when an agent raised; its own answer is to commit and go on with the next event."""
         await self.fail(exc)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _end_when_stuck(self) -> None:
+        settled_at = monotonic()
+        while not self.should_stop:
+            await self.sleep(self.stuck_after / 100)
+            if not self.app.rebalancing:
+                settled_at = monotonic()
+            elif monotonic() > settled_at + self.stuck_after:
+                await self.fail(StuckInRebalance(f"for more than {self.stuck_after} seconds"))
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:

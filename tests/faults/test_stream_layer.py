@@ -116,6 +116,24 @@ async def test_gaps_in_the_log_do_not_hold_the_commit_back(lab: Lab, transport: 
     assert all(committed[partition] < end / 2 for partition, end in ends.items())
 
 
+async def test_a_worker_that_went_on_too_late_cannot_overwrite_its_successors_state(lab: Lab) -> None:
+    lab.job = replace(lab.job, partitions=1)
+    await lab.create_topics({})
+    late = await lab.start_worker(dawdle_at="dawdle")
+
+    await lab.produce([b"dawdle"], keys=1)
+    await eventually(lambda: has_output(lab))
+    late.send_signal(signal.SIGSTOP)
+    await lab.start_worker()
+    await lab.produce(VALUES, keys=1)
+    await eventually(lab.all_is_committed)
+    late.send_signal(signal.SIGCONT)
+    status = await asyncio.wait_for(late.wait(), 60)
+
+    assert status == 1
+    assert await judge(lab) == Verdict(missing=0, wrong=0, stale=0, repeated=1)
+
+
 @pytest.mark.parametrize("seed", [1])
 async def test_workers_killed_ten_times_lose_nothing(lab: Lab, seed: int) -> None:
     chance = random.Random(seed)
@@ -207,6 +225,10 @@ async def missing_copies(lab: Lab) -> set[bytes]:
 
 async def all_is_copied(lab: Lab) -> bool:
     return await missing_copies(lab) == set()
+
+
+async def has_output(lab: Lab) -> bool:
+    return any((await lab.ends(lab.job.target)).values())
 
 
 async def has_committed(lab: Lab) -> bool:

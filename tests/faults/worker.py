@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import faust
+import uvloop
 from aiokafka import ConsumerRecord
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -25,7 +26,8 @@ from streams.transport import batch_topic, create_app, producer_of
 class Job:
     """What a worker does; `poison` is the value at which its agent raises, as a bug would.
 
-    `changelog_delay` is how many seconds each write to the changelog takes longer, as with a slow leader.
+    `changelog_delay` is how many seconds each write to the changelog takes longer, as with a slow leader. After the
+    output of the value `dawdle_at` the agent waits for three seconds before it writes its state.
     """
 
     broker: str
@@ -37,6 +39,7 @@ class Job:
     partitions: int = 2
     poison: str = ""
     changelog_delay: float = 0.0
+    dawdle_at: str = ""
     session_timeout: float = 6.0
     delivery_timeout: float = 5.0
 
@@ -106,6 +109,8 @@ async def _fold_into(app: faust.App, store: PartitionStore, event: Any, job: Job
     partition = event.message.partition
     outputs, changed = fold_batch(event.value, store.parts[partition], job.target)
     await producer_of(app).send_all(outputs)
+    if event.value[-1].value == job.dawdle_at.encode():
+        await asyncio.sleep(3)
     await producer_of(app).send_all(
         [(store.changelog_topic_name, key, value, None, partition) for key, value in changed.items()]
     )
@@ -171,6 +176,7 @@ def main() -> None:
     for field in fields(Job):
         parser.add_argument(f"--{field.name}", type=field.type, required=True)
     job = Job(**vars(parser.parse_args()))
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     faust.Worker(build(job), loglevel=logging.INFO).execute_from_commandline()
 
 

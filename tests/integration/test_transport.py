@@ -15,7 +15,16 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from runtime.clock import from_millis
 from streams.producer import DeliveryFailed
 from streams.store import PartitionStore, join_store
-from streams.transport import batch_topic, create_app, end_of_log, fail_fast, is_settled, producer_of
+from streams.transport import (
+    Consumer,
+    StuckInRebalance,
+    batch_topic,
+    create_app,
+    end_of_log,
+    fail_fast,
+    is_settled,
+    producer_of,
+)
 from tests.faults.lab import Lab, eventually, lab_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
@@ -143,6 +152,16 @@ async def test_a_failure_outside_of_agents_stops_the_app_too(lab: Lab) -> None:
         await fail_fast(app, ArithmeticError())
 
     assert isinstance(app.crash_reason, ArithmeticError)
+
+
+async def test_a_worker_that_does_not_get_out_of_a_rebalance_stops(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Consumer, "stuck_after", 0.5)
+    app, _ = app_of(lab, ignore)
+    async with running(app):
+        app.rebalancing = True
+        await eventually(lambda: app.should_stop)
+
+    assert isinstance(app.crash_reason, StuckInRebalance)
 
 
 async def test_a_refused_record_fails_the_whole_send_and_every_commit_after_it(lab: Lab) -> None:
