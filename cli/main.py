@@ -19,6 +19,7 @@ _COMMANDS = {
     "warehouse": "Query the warehouse.",
     "leads": "List the leads.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
+    "dlq": "List, show or send back dead letters.",
     "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
 }
 

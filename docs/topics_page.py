@@ -16,7 +16,7 @@ from schemas.codec import (
     transcript_request_codec,
 )
 from schemas.registry import newest
-from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, REDRIVES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
 
 _INTRODUCTION = """\
 # Topics
@@ -100,13 +100,13 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
     for name, value in topic.config:
         if name != "retention.ms":
             yield f"`{name}`", value
-    if topic is not JOIN_STATE:
+    if topic not in (JOIN_STATE, REDRIVES):
         yield "Dead letters", f"`{topic.dead_letters}`"
 
 
 def _value(topic: Topic) -> str:
     if topic.schema is None:
-        return "the bytes of the POST"
+        return "the bytes of the POST" if topic is WEBHOOKS else "text"
     release = newest(topic.schema)
     return f"Avro `{topic.schema}`, version {release.version}, schema id {release.id}, subject `{topic.name}-value`"
 

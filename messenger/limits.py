@@ -31,3 +31,7 @@ POSTBACK_PAYLOAD_MAX = 1000
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
 CONVERSATION_DETAILS_MAX = 20  # of an older message Meta says that it was deleted
+
+# Ours: what is made of one item must fit into a Kafka record of 1 MB, several times over in a person's state. Meta
+# names no limit for what a person writes.
+ITEM_MAX = 250_000

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from messenger.errors import UnreadableDelivery
 from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
 from messenger.items import Ignored, IgnoredReason, Item, Malformed, is_echo, read_item
+from messenger.limits import ITEM_MAX
 from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
@@ -56,8 +57,11 @@ def parse_delivery(
     events: list[PlatformEvent] = []
     ignored: list[IgnoredReason] = []
     faults: list[ItemFault] = []
+    is_large = len(body) > ITEM_MAX
     for index, place in enumerate(_places(envelope)):
         try:
+            if is_large:
+                _require_size(place.value)
             item = _item(place, received_at, Origin(topic, partition, offset, index), aliases)
             events.append(read_item(item))
         except Ignored as passed_over:
@@ -152,6 +156,15 @@ def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping
         hops=(*_hops(fields), *(entry_hops if place.alone else ())),
         entry_hops=entry_hops,
     )
+
+
+def _require_size(value: object) -> None:
+    try:
+        size = len(json.dumps(value))
+    except RecursionError:
+        raise Malformed("too deep") from None
+    if size > ITEM_MAX:
+        raise Malformed(f"larger than {ITEM_MAX} bytes")
 
 
 def _address(place: _Place) -> tuple[PageId | None, Psid | None]:

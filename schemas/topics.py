@@ -54,7 +54,7 @@ EVENTS = Topic(
     key="page:psid",
     schema="event",
     producer="streams (split), sink transcripts",
-    consumers="streams (join), automations",
+    consumers="streams (join), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
     # A transcript is received when the broker appends it, as a webhook is (decision 0005).
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
@@ -104,6 +104,15 @@ JOIN_STATE = Topic(
     description="The join's state by person; internal, named as Faust names changelogs.",
     cleanup="compact",
 )
+REDRIVES = Topic(
+    "dead-letter-redrives",
+    key="topic/partition/offset of a dead letter",
+    schema=None,
+    producer="dlq redrive",
+    consumers="dlq",
+    description="Which dead letters were sent back; the value is when, as text.",
+    cleanup="compact",
+)
 
 _WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
 
@@ -114,7 +123,7 @@ def _dead_letters_of(topic: Topic) -> Topic:
         key="as in the origin",
         schema=None,
         producer=f"readers of {topic.name}",
-        consumers="operators",
+        consumers="operators, sink warehouse",
         description=f"Records of {topic.name} that were refused for good: the original bytes, the reason in headers.",
         config=tuple({**FOREVER, **LARGE}.items()),
     )
@@ -123,5 +132,6 @@ def _dead_letters_of(topic: Topic) -> Topic:
 TOPICS: tuple[Topic, ...] = (
     *_WITH_DEAD_LETTERS,
     JOIN_STATE,
+    REDRIVES,
     *(_dead_letters_of(topic) for topic in _WITH_DEAD_LETTERS),
 )

@@ -28,6 +28,7 @@ from messenger.events import (
     person_key,
 )
 from messenger.items import IgnoredReason
+from messenger.limits import ITEM_MAX
 from messenger.webhook import ItemFault, Parsed, delivery_key, parse_delivery
 
 PAGE, PERSON, OTHER = PageId("542998526103632"), Psid("5794982867201265"), Psid("5794982867201266")
@@ -87,6 +88,19 @@ def test_items_are_counted_over_the_whole_body() -> None:
     body = a_body(an_entry(one, two, standby=[three]), an_entry(one, changes=[wrapped]))
 
     assert [event.origin.item for event in parse(body).events] == [0, 1, 2, 3, 4]
+
+
+def test_an_item_that_no_kafka_record_holds_costs_its_neighbours_nothing() -> None:
+    room = ITEM_MAX - len(json.dumps(an_item(message={"mid": "m_1", "text": ""})))
+    largest, too_large = "x" * room, "x" * (room + 1)
+    body = a_body(
+        an_entry(an_item(message={"mid": "m_1", "text": largest}), an_item(message={"mid": "m_2", "text": too_large}))
+    )
+
+    parsed = parse(body)
+
+    assert [event.event_id for event in parsed.events] == ["message:m_1"]
+    assert parsed.faults == (ItemFault(1, f"larger than {ITEM_MAX} bytes"),)
 
 
 def test_a_bad_item_costs_its_neighbours_nothing() -> None:

@@ -1,0 +1,156 @@
+"""Dead letters on their way back: what each says of itself, whether it may go, and the record that goes."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from runtime.clock import from_millis
+from runtime.dead_letter import PREFIX, Headers, Refused
+
+COUNT = "redrive-count"
+
+# open: may go. redriven: has gone. stopped: refused again too often. superseded: its key has a newer record in a
+# compacted topic, which this one would replace. foreign: its headers do not say where it comes from.
+Standing = Literal["open", "redriven", "stopped", "superseded", "foreign"]
+
+
+class Kept(Refused, Protocol):
+    """A record of a dead-letter topic; aiokafka's `ConsumerRecord` is one."""
+
+    @property
+    def timestamp(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter. `origin` is the partition and offset of the refused record in `origin_topic`, if it says so;
+    `redrives` counts how often it has been sent there again before."""
+
+    topic: str
+    partition: int
+    offset: int
+    refused_at: datetime
+    origin_topic: str
+    origin: tuple[int, int] | None
+    stage: str
+    fault: str
+    reason: str
+    redrives: int
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """`topic/partition/offset` of the letter itself."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters are asked for: a part of the reason or of the fault, when they were refused, or their ids."""
+
+    reason: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    ids: frozenset[str] = frozenset()
+
+    def takes(self, letter: Letter) -> bool:
+        return (
+            self.reason.casefold() in f"{letter.fault} {letter.reason}".casefold()
+            and (self.since is None or letter.refused_at >= self.since)
+            and (self.until is None or letter.refused_at < self.until)
+            and (not self.ids or letter.id in self.ids)
+        )
+
+
+def read_letter(record: Kept, origin_topic: str) -> Letter:
+    """The letter in a record of the dead-letter topic of `origin_topic`; never fails, whoever wrote it."""
+    said = {name: value.decode(errors="replace") for name, value in record.headers}
+    return Letter(
+        record.topic,
+        record.partition,
+        record.offset,
+        from_millis(record.timestamp),
+        origin_topic,
+        _origin(said, origin_topic),
+        stage=said.get(f"{PREFIX}stage", ""),
+        fault=said.get(f"{PREFIX}exception.class.name", ""),
+        reason=said.get(f"{PREFIX}exception.message", ""),
+        redrives=_number(said.get(COUNT)) or 0,
+        key=record.key,
+        value=record.value,
+        headers=[(name, value) for name, value in record.headers if not name.startswith(PREFIX)],
+    )
+
+
+def _origin(said: Mapping[str, str], origin_topic: str) -> tuple[int, int] | None:
+    partition, offset = _number(said.get(f"{PREFIX}partition")), _number(said.get(f"{PREFIX}offset"))
+    if said.get(f"{PREFIX}topic") != origin_topic or partition is None or offset is None:
+        return None
+    return partition, offset
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What decides whether a letter may go: ids that have gone, the newest offset of each key of the compacted topics
+    (by topic and key), and how often one letter may go."""
+
+    gone: Collection[str]
+    newest: Mapping[tuple[str, bytes | None], int]
+    most_redrives: int
+
+    def standing(self, letter: Letter) -> Standing:
+        if letter.id in self.gone:
+            return "redriven"
+        if letter.origin is None:
+            return "foreign"
+        if self.newest.get((letter.origin_topic, letter.key), -1) > letter.origin[1]:
+            return "superseded"
+        return "stopped" if letter.redrives >= self.most_redrives else "open"
+
+
+def newest_offsets(records: Iterable[Refused]) -> dict[tuple[str, bytes | None], int]:
+    """The newest offset of each key, for `Known`."""
+    found: dict[tuple[str, bytes | None], int] = {}
+    for record in records:
+        place = (record.topic, record.key)
+        found[place] = max(record.offset, found.get(place, -1))
+    return found
+
+
+def sent_back(letter: Letter) -> tuple[bytes | None, bytes | None, Headers]:
+    """Key, value and headers of the record as it goes to its origin: the bytes that were refused, and its count.
+
+    The refusal's own headers stay behind; should the record be refused again, its letter carries the count.
+    """
+    kept = [(name, value) for name, value in letter.headers if name != COUNT]
+    return letter.key, letter.value, [*kept, (COUNT, b"%d" % (letter.redrives + 1))]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Letters of one topic that were refused for one reason by one stage, the oldest first."""
+
+    letters: Sequence[Letter]
+
+    @property
+    def first(self) -> Letter:
+        return self.letters[0]
+
+    @property
+    def last(self) -> Letter:
+        return self.letters[-1]
+
+
+def grouped(letters: Iterable[Letter]) -> list[Group]:
+    """Letters by topic, stage and reason, the largest group first."""
+    found: dict[tuple[str, str, str, str], list[Letter]] = {}
+    for letter in sorted(letters, key=lambda one: (one.refused_at, one.id)):
+        found.setdefault((letter.origin_topic, letter.stage, letter.fault, letter.reason), []).append(letter)
+    return sorted(map(Group, found.values()), key=lambda group: -len(group.letters))

@@ -1,0 +1,200 @@
+"""A campaign with poison in it: what is refused is a dead letter, the rest goes on, what is mended goes through."""
+
+import asyncio
+import json
+import logging
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from click.testing import CliRunner
+
+from cli.main import main
+from cli.processes import Processes
+from cli.stack import admin_url
+from messenger.events import AppId, PageId, Psid, person_key
+from messenger.limits import ITEM_MAX
+from messenger.webhook import delivery_key
+from runtime import kafka
+from runtime.ports import free_ports
+from runtime.redrive import Letter, read_letter
+from runtime.settings import Settings, variable
+from schemas.codec import Ids, SchemaIds, event_codec, lead_codec
+from schemas.registry import released
+from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
+from simulator import payloads
+from simulator.payloads import Conversation
+from tests.builders import PAGE, TARGET_APP, a_handover
+from tests.integration.topics import connected, put, records_of
+
+pytestmark = pytest.mark.integration
+
+_log = logging.getLogger(__name__)
+
+GOOD = 1200
+NOT_JSON = b"\xff\xfe this is no webhook"
+OVERSIZE_TEXT = random.Random(8).randbytes(1_500_000).hex()
+# As another registry numbers our schemas; a worker that does not ask it cannot read what it numbered.
+ELSEWHERE: Ids = {one.schema: SchemaIds(1000 + one.id, {1000 + one.id: one.definition}) for one in released()}
+EITHER: Ids = {
+    one.schema: SchemaIds(one.id, dict.fromkeys((one.id, 1000 + one.id), one.definition)) for one in released()
+}
+
+
+class _Registry(BaseHTTPRequestHandler):
+    """A schema registry that gives the ids of `ELSEWHERE`."""
+
+    def do_POST(self) -> None:
+        definition = json.loads(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["schema"])
+        (schema_id,) = (1000 + one.id for one in released() if one.definition == definition)
+        answer = json.dumps({"id": schema_id}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def registry() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Registry) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One test's topics, and the commands that work on them."""
+
+    settings: Settings
+    home: Path
+
+    def environ(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
+        told = ("broker", "topic_prefix", "partitions", "admin_port")
+        given = {**{name: str(getattr(self.settings, name)) for name in told}, **more}
+        given |= {"state_dir": str(self.home), "pages": str(self.home / "no-pages.yaml")}
+        return {**kept, **{variable(name): value for name, value in given.items()}}
+
+    @contextmanager
+    def streams(self, **more: str) -> Iterator[Processes]:
+        with Processes(self.home / "logs", self.environ(**more), _log.info) as processes:
+            processes.start("streams", "streams", ready_url=admin_url(self.settings, "streams", "/readyz"))
+            processes.await_ready()
+            yield processes
+
+    def dlq(self, *arguments: str) -> list[str]:
+        result = CliRunner().invoke(main, ["dlq", *arguments], env=self.environ())
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    async def put(self, topic: Topic, *records: tuple[bytes | None, bytes | None]) -> None:
+        await put(self.settings, self.settings.topic(topic.name), *records)
+
+    async def leads(self) -> set[Psid]:
+        codec = lead_codec(EITHER)
+        records = await records_of(self.settings, self.settings.topic(LEADS.name))
+        return {codec.decode(record.value).psid for record in records}
+
+    async def letters(self) -> list[Letter]:
+        names = [(self.settings.topic(one.dead_letters), self.settings.topic(one.name)) for one in (WEBHOOKS, EVENTS)]
+        return [read_letter(one, name) for topic, name in names for one in await records_of(self.settings, topic)]
+
+    async def until(self, processes: Processes, enough: Callable[[set[Psid], list[Letter]], bool]) -> list[Letter]:
+        async with asyncio.timeout(60):
+            while not enough(await self.leads(), letters := await self.letters()):
+                processes.check()
+                await asyncio.sleep(0.2)
+        return letters
+
+    async def until_read(self, processes: Processes) -> None:
+        """Until the worker has committed past everything that lies in its topics now."""
+        names = [self.settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS)]
+        partitions = [TopicPartition(name, one) for name in names for one in range(self.settings.partitions)]
+        group = self.settings.topic("leadstream")
+        async with (
+            asyncio.timeout(60),
+            connected(kafka.consumer(str(self.settings.broker), group=group, client_id="test")) as reader,
+        ):
+            ends = await reader.end_offsets(partitions)
+            while any([(await reader.committed(one) or 0) < end for one, end in ends.items()]):
+                processes.check()
+                await asyncio.sleep(0.2)
+
+
+@pytest.fixture
+def place(kafka_topics: Settings, tmp_path: Path) -> _Place:
+    object.__setattr__(kafka_topics, "admin_port", free_ports(2))
+    return _Place(kafka_topics, tmp_path)
+
+
+def _webhook(psid: Psid, text: str | None = None) -> tuple[bytes, bytes]:
+    who, at = Conversation(PageId(PAGE), psid, PAGE), datetime.now(UTC)
+    if text is None:
+        entry = payloads.lead_handover(who, "complete", new_owner=AppId(TARGET_APP), at=at, sent_at=at)
+    else:
+        entry = payloads.message(who, text, mid=f"m_{psid}", at=at, sent_at=at)
+    body = payloads.body([entry])
+    return str(delivery_key(body)).encode(), body
+
+
+def _event(psid: Psid) -> tuple[bytes, bytes]:
+    event = replace(a_handover(datetime.now(UTC).replace(microsecond=0)), psid=psid)
+    return person_key(event.page_id, psid).encode(), event_codec(ELSEWHERE).encode(event)
+
+
+def test_poison_ends_in_the_dead_letters_and_a_redrive_after_the_mend_leaves_none(place: _Place) -> None:
+    good = [Psid(f"7100{number:04}") for number in range(GOOD)]
+    numbered_elsewhere = [Psid(f"7200{number:04}") for number in range(3)]
+    poison: list[tuple[bytes | None, bytes | None]] = [
+        (PAGE.encode(), NOT_JSON), (PAGE.encode(), NOT_JSON), (PAGE.encode(), None), (b"other", None),
+        _webhook(Psid("7300"), OVERSIZE_TEXT), _webhook(Psid("7301"), OVERSIZE_TEXT),
+    ]  # fmt: skip
+    of_events = [*map(_event, numbered_elsewhere), (b"542:7400", _event(Psid("7400"))[1][:20]), (b"542:7401", None)]
+    asyncio.run(place.put(WEBHOOKS, *map(_webhook, good[::2]), *poison, *map(_webhook, good[1::2])))
+    asyncio.run(place.put(EVENTS, *of_events))
+
+    with place.streams() as processes:
+        letters = asyncio.run(place.until(processes, lambda leads, letters: len(leads) == GOOD and len(letters) == 11))
+        asyncio.run(place.until_read(processes))
+
+    assert asyncio.run(place.leads()) == set(good)
+    assert Counter(letter.reason for letter in letters) == {
+        "delivery: not_json": 2,
+        "no_value": 2,
+        f"item 0: larger than {ITEM_MAX} bytes": 2,
+        "schema id 1001 is not a released event": 4,
+        "no Confluent wire format: shorter than its prefix": 1,
+    }
+    assert sorted(letter.value or b"" for letter in letters) == sorted(value or b"" for _, value in poison + of_events)
+
+    with registry() as url, place.streams(schema_registry_url=url) as processes:
+        assert place.dlq("redrive", "--reason", "schema id 1001", "--yes")[-1] == "4 sent back"
+        asyncio.run(place.until(processes, lambda leads, letters: len(leads) == GOOD + 3 and len(letters) == 12))
+        asyncio.run(place.until_read(processes))
+
+        assert asyncio.run(place.leads()) == {*good, *numbered_elsewhere}
+        assert place.dlq("list", "--reason", "schema id 1001")[-1] == "4 dead letters: 4 redriven"
+
+        # Nothing mends the others: they come back each time, until the redrive leaves them where they are.
+        for going in (8, 8, 7, 0):
+            assert place.dlq("redrive", "--yes")[-1] == f"{going} sent back"
+            asyncio.run(place.until_read(processes))
+    assert place.dlq("list")[-1] == "35 dead letters: 27 redriven, 8 stopped"
