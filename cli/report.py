@@ -18,7 +18,6 @@ from leads.records import Lead
 from runtime.settings import Settings
 from simulator.campaign import Campaign
 from sinks.query import ask
-from sinks.tables import TABLES
 
 _SHOWN = 14
 _FIRST_ROWS = (
@@ -82,8 +81,7 @@ class Report:
         self._console.print(
             "A question to the warehouse:", Text(f'leadstream warehouse sql "{_QUESTION}"', style="bold")
         )
-        tables = {self._settings.topic(table.topic.name): table for table in TABLES}
-        answer = ask(self._settings.warehouse, tables, _QUESTION)
+        answer = ask(self._settings.warehouse, _QUESTION)
         table = Table(*answer.columns)
         for row in answer.rows:
             table.add_row(*map(str, row))

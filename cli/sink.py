@@ -31,21 +31,20 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.yaml_file import FileFault
 from schemas.codec import (
-    Codec,
     Ids,
     command_codec,
     event_codec,
-    lead_codec,
     outcome_codec,
     transcript_request_codec,
 )
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
-from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
+from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable, WholeSource
 from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.postgres import PostgresWarehouse
+from sinks.rows import warehouse_sources
 from sinks.send import SendLimits, SendSink
-from sinks.tables import LEAD_TABLE, OUTCOME_TABLE, Table
+from sinks.tables import Table, tables_by_topic
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
 
@@ -72,7 +71,9 @@ class _Process:
         await client.start()
         return client
 
-    async def consume(self, sources: Mapping[str, Source[Any]], stage: Stage[Any], producer: Any) -> None:
+    async def consume(
+        self, sources: Mapping[str, Source[Any] | WholeSource[Any]], stage: Stage[Any], producer: Any
+    ) -> None:
         group = f"{self.settings.topic_prefix}{self.client_id}"
         # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
         options = {"rebalance_timeout_ms": 60_000}
@@ -112,7 +113,7 @@ def send(admin_port: int | None, quarantine: float) -> None:
 @command.command("warehouse")
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 3]")
 def warehouse(admin_port: int | None) -> None:
-    """Keep leads and follow-up outcomes in the warehouse, LEADSTREAM_WAREHOUSE.
+    """Keep leads, follow-up outcomes, replies and dead letters in the warehouse, LEADSTREAM_WAREHOUSE.
 
     A directory or the URI of object storage holds Delta Lake tables; postgresql://… is a server.
 
@@ -221,18 +222,13 @@ async def _graph(process: _Process, call_timeout: timedelta) -> GraphClient:
 
 async def _warehouse(process: _Process) -> None:
     settings = process.settings
-    codecs: dict[str, tuple[Table, Codec[Any]]] = {
-        settings.topic(table.topic.name): (table, codec)
-        for table, codec in ((LEAD_TABLE, lead_codec(process.ids)), (OUTCOME_TABLE, outcome_codec(process.ids)))
-    }
-    tables = {topic: table for topic, (table, _) in codecs.items()}
+    tables = tables_by_topic(settings.topic)
     cluster_id = await _cluster_id(process.broker)
     held = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
     process.stack.callback(held.close)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id))
-    sources = {topic: _source(settings, table.topic, codec.decode_plain) for topic, (table, codec) in codecs.items()}
     sink = WarehouseSink(held, tables, now=now, metrics=process.metrics)
-    await process.consume(sources, sink, producer)
+    await process.consume(warehouse_sources(settings.topic, process.ids), sink, producer)
 
 
 async def _cluster_id(broker: str) -> str:

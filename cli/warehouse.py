@@ -13,7 +13,6 @@ from rich.text import Text
 
 from cli.environment import current_settings
 from sinks.query import Answer, BadQuery, ask
-from sinks.tables import TABLES
 
 
 @click.group()
@@ -34,10 +33,8 @@ def run_sql(query: str, form: str) -> None:
       leadstream warehouse sql "select outcome, count(*) from leads group by outcome"
       leadstream warehouse sql "select lead_id, unnest(answers) from leads" --format json
     """
-    settings = current_settings()
-    tables = {settings.topic(table.topic.name): table for table in TABLES}
     try:
-        answer = ask(settings.warehouse, tables, query)
+        answer = ask(current_settings().warehouse, query)
     except BadQuery as fault:
         raise click.ClickException(str(fault)) from None
     {"table": _print_table, "csv": _print_csv, "json": _print_json}[form](answer)

@@ -6,12 +6,14 @@ from pathlib import Path
 from docs.configuration_page import configuration_page
 from docs.metrics_page import metrics_page
 from docs.topics_page import topics_page
+from docs.warehouse_page import warehouse_page
 
 DOCS = Path(__file__).parent
 PAGES: Mapping[str, Callable[[], str]] = {
     "topics.md": topics_page,
     "configuration.md": configuration_page,
     "metrics.md": metrics_page,
+    "warehouse.md": warehouse_page,
 }
 
 

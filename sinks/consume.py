@@ -57,6 +57,13 @@ class Source(Generic[T]):
     dead_letters: str
 
 
+@dataclass(frozen=True, slots=True)
+class WholeSource(Generic[T]):
+    """How to read a topic of which every record counts, whatever its value: `read` is given Kafka's record."""
+
+    read: Callable[[Any], T]
+
+
 class Stage(Protocol[T]):
     """What a sink does with its records. All calls come from one task, one at a time, and any may raise `Fenced`."""
 
@@ -86,7 +93,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self,
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
-        sources: Mapping[str, Source[T]],
+        sources: Mapping[str, Source[T] | WholeSource[T]],
         stage: Stage[T],
         *,
         name: str,
@@ -187,6 +194,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]
+        if isinstance(source, WholeSource):
+            return Received(partition, record.offset, source.read(record))
         if record.value is None:
             self._metrics.items_ignored.labels("tombstone").inc()
             return None

@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from sinks.consume import Fenced, Unusable
 from sinks.delta_log import set_torn_tail_aside, sync_commits
-from sinks.tables import Row, Table
+from sinks.tables import Current, Row, Table
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ _CLUSTER = "filled from Kafka cluster "
 _FOLD_EVERY = 20
 _COMPACT_EVERY = 50
 _FOLD_ATTEMPTS = 5
+# A reader goes on with the files that it found when it began; after a day it has surely ended.
+_KEPT_HOURS = 24
 
 
 def application(cluster_id: str, partition: TopicPartition) -> str:
@@ -91,10 +93,12 @@ class _Stored:
 
 
 @dataclass(slots=True)
-class _Pair:
+class _Kept:
+    """A table of ours as Delta tables; `current` is there where the table has one."""
+
     table: Table
     events: _Stored
-    current: _Stored
+    current: _Stored | None
     unfolded: int = 0
     uncompacted: int = 0
 
@@ -106,84 +110,98 @@ class DeltaWarehouse:
     """
 
     def __init__(self, root: str, tables: Mapping[str, Table], *, cluster_id: str) -> None:
-        self._pairs = {
-            topic: _Pair(
+        def stored(table: Table, name: str) -> _Stored:
+            return _Stored(table_uri(root, name), table.schema, cluster_id)
+
+        self._kept = {
+            table.events: _Kept(
                 table,
-                _Stored(table_uri(root, table.events), table.schema, cluster_id),
-                _Stored(table_uri(root, table.current), table.schema, cluster_id),
+                stored(table, table.events),
+                stored(table, table.current.name) if table.current is not None else None,
             )
-            for topic, table in tables.items()
+            for table in dict.fromkeys(tables.values())
         }
+        self._of_topic = {topic: self._kept[table.events] for topic, table in tables.items()}
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         stored: dict[TopicPartition, int] = {}
-        for topic, pair in self._pairs.items():
-            held = [one for one in assigned if one.topic == topic]
-            pair.events.hold(held)
-            pair.current.hold(held)
-            pair.unfolded = int(pair.events.next != pair.current.next)
-            stored.update(pair.events.next)
+        for kept in self._kept.values():
+            held = [one for one in assigned if self._of_topic.get(one.topic) is kept]
+            kept.events.hold(held)
+            if kept.current is not None:
+                kept.current.hold(held)
+                kept.unfolded = int(kept.events.next != kept.current.next)
+            stored.update(kept.events.next)
         return stored
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
-        for topic, of_topic in rows.items():
-            pair = self._pairs[topic]
-            self._append(pair.events, of_topic, {one: end for one, end in offsets.items() if one.topic == topic})
-            pair.unfolded += 1
-            if pair.unfolded >= _FOLD_EVERY:
-                self._fold(pair)
+        for kept in self._kept.values():
+            of_table = [row for topic, some in rows.items() if self._of_topic[topic] is kept for row in some]
+            ends = kept.events.ends({one: end for one, end in offsets.items() if self._of_topic[one.topic] is kept})
+            if any(kept.events.next.get(one) != end for one, end in ends.items()):
+                _append(kept.events, of_table, ends)
+                kept.unfolded += 1
+            if kept.unfolded >= _FOLD_EVERY:
+                _fold(kept)
 
     def fold(self) -> None:
-        for pair in self._pairs.values():
-            if pair.unfolded:
-                self._fold(pair)
+        for kept in self._kept.values():
+            if kept.unfolded:
+                _fold(kept)
 
     def close(self) -> None:
         """Nothing to give back: tables are files."""
 
-    def _append(self, events: _Stored, rows: Sequence[Row], offsets: Mapping[TopicPartition, int]) -> None:
-        fresh = [row for row in rows if row["_offset"] >= events.next.get(_partition(row), 0)]
-        if not fresh:
-            return
-        arrow = pa.Table.from_pylist(fresh, schema=events.schema)
-        ends = events.ends(offsets)
-        try:
-            write_deltalake(
-                events.delta, arrow, mode="append", schema_mode="merge", commit_properties=events.commit(ends)
-            )
-        except CommitFailedError as fault:
-            raise Fenced from fault
-        events.sync()
-        events.next.update(ends)
 
-    def _fold(self, pair: _Pair) -> None:
-        current, upto = pair.current, pair.current.ends(pair.events.next)
-        since = {one: current.next.get(one, 0) for one in upto}
-        newest = _newest_events(pair.table, pair.events.delta.file_uris(), since)
-        for attempt in range(_FOLD_ATTEMPTS):
-            try:
-                _merge(current, newest, pair.table, current.commit(upto))
-                break
-            except CommitFailedError as fault:
-                # Workers that hold other partitions merge into the same files: theirs first, then ours.
-                expected = dict(current.next)
-                current.hold(upto)
-                if current.next != expected or attempt == _FOLD_ATTEMPTS - 1:
-                    raise Fenced from fault
-        current.sync()
-        current.next.update(upto)
-        pair.uncompacted += pair.unfolded
-        pair.unfolded = 0
-        if pair.uncompacted >= _COMPACT_EVERY:
-            _compact(pair)
+def _append(events: _Stored, rows: Sequence[Row], ends: Mapping[TopicPartition, int]) -> None:
+    fresh = [row for row in rows if row["_offset"] >= events.next.get(_partition(row), 0)]
+    arrow = pa.Table.from_pylist(fresh, schema=events.schema)
+    try:
+        write_deltalake(events.delta, arrow, mode="append", schema_mode="merge", commit_properties=events.commit(ends))
+    except CommitFailedError as fault:
+        raise Fenced from fault
+    events.sync()
+    events.next.update(ends)
+
+
+def _fold(kept: _Kept) -> None:
+    if kept.current is not None and kept.table.current is not None:
+        _merge_newest(kept.events, kept.current, kept.table.current)
+    kept.uncompacted += kept.unfolded
+    kept.unfolded = 0
+    if kept.uncompacted >= _COMPACT_EVERY:
+        kept.uncompacted = 0
+        _compact(kept.events)
+        if kept.current is not None:
+            _compact(kept.current)
+
+
+def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
+    upto = current.ends(events.next)
+    newest = _newest_events(events, of, {one: current.next.get(one, 0) for one in upto})
+    for attempt in range(_FOLD_ATTEMPTS):
+        try:
+            _merge(current, newest, of, current.commit(upto))
+            break
+        except CommitFailedError as fault:
+            # Workers that hold other partitions merge into the same files: theirs first, then ours.
+            expected = dict(current.next)
+            current.hold(upto)
+            if current.next != expected or attempt == _FOLD_ATTEMPTS - 1:
+                raise Fenced from fault
+    current.sync()
+    current.next.update(upto)
 
 
 def _partition(row: Row) -> TopicPartition:
     return TopicPartition(row["_topic"], row["_partition"])
 
 
-def _newest_events(table: Table, files: Sequence[str], since: Mapping[TopicPartition, int]) -> pa.Table:
+def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, int]) -> pa.Table:
     """The newest event of each key among those at or after the given offsets."""
+    files = events.delta.file_uris()
+    if not files:
+        return events.schema.empty_table()
     with duckdb.connect(":memory:") as connection:
         connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
         connection.executemany("insert into folded values (?, ?, ?)", [(*one, offset) for one, offset in since.items()])
@@ -192,37 +210,37 @@ def _newest_events(table: Table, files: Sequence[str], since: Mapping[TopicParti
             select event.* from read_parquet($files, union_by_name = true) event
             join folded on event._topic = topic and event._partition = part and event._offset >= upto
             qualify row_number() over (
-                partition by {table.key} order by {table.newest_by} desc, event._offset desc
+                partition by {of.key} order by {of.newest_by} desc, event._offset desc
             ) = 1
             """,
-            params={"files": list(files)},
+            params={"files": files},
         )
-        return newest.to_arrow_table().cast(table.schema)
+        return newest.to_arrow_table().cast(events.schema)
 
 
-def _merge(current: _Stored, newest: pa.Table, table: Table, properties: CommitProperties) -> None:
+def _merge(current: _Stored, newest: pa.Table, of: Current, properties: CommitProperties) -> None:
     (
         current.delta.merge(
             newest,
-            predicate=f"new.{table.key} = held.{table.key}",
+            predicate=f"new.{of.key} = held.{of.key}",
             source_alias="new",
             target_alias="held",
             merge_schema=True,
             commit_properties=properties,
         )
-        .when_matched_update_all(predicate=f"new.{table.newest_by} > held.{table.newest_by}")
+        .when_matched_update_all(predicate=f"new.{of.newest_by} > held.{of.newest_by}")
         .when_not_matched_insert_all()
         .execute()
     )
 
 
-def _compact(pair: _Pair) -> None:
+def _compact(stored: _Stored) -> None:
     """Join small files; on a conflict with another worker, which then does the same, leave it for the next time."""
-    pair.uncompacted = 0
-    for stored in (pair.events, pair.current):
-        try:
-            stored.delta.optimize.compact()
-            stored.delta.vacuum(dry_run=False)
-        except CommitFailedError:
-            stored.delta.update_incremental()
-        stored.sync()
+    try:
+        stored.delta.optimize.compact()
+        stored.delta.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
+        stored.delta.create_checkpoint()
+        stored.delta.cleanup_metadata()
+    except CommitFailedError:
+        stored.delta.update_incremental()
+    stored.sync()

@@ -10,21 +10,25 @@ from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
 from sinks.consume import Fenced, Unusable
-from sinks.tables import PROVENANCE, Row, Table
+from sinks.tables import DEAD_LETTER_TABLE, PROVENANCE, TABLES, Current, Row, Table
+from sinks.views import POSTGRES, VIEWS, view_queries
 
 _SCALARS = {
     pa.string(): "text",
     pa.int64(): "bigint",
     pa.bool_(): "boolean",
     pa.timestamp("us", tz="UTC"): "timestamptz",
+    pa.binary(): "bytea",
 }
+# Where a role of this name exists, it may read everything but the bytes of dead letters.
+READER = "leadstream_reader"
 # Any number will do, as long as all workers take the same lock while they create tables.
 _MIGRATION_LOCK = 7_166_326_211
 
 
 class PostgresWarehouse:
-    """`tables` are the tables by topic name; they are created, and new columns are added, in the first schema of the
-    search path."""
+    """`tables` are the tables by topic name. They and the views are created, and new columns are added, in the first
+    schema of the search path."""
 
     def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str) -> None:
         self._tables, self._cluster_id = tables, cluster_id
@@ -35,7 +39,7 @@ class PostgresWarehouse:
             raise Unusable(f"PostgreSQL does not let us in: {fault}") from None
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-            _migrate(self._connection, tables.values())
+            _migrate(self._connection)
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         held = set(assigned)
@@ -59,7 +63,7 @@ class PostgresWarehouse:
             self._move_offsets(ends)
             for topic, of_topic in rows.items():
                 fresh = [row for row in of_topic if row["_offset"] >= self._next.get(_partition(row), 0)]
-                _upsert(self._connection, self._tables[topic], fresh)
+                _keep(self._connection, self._tables[topic], fresh)
         self._next.update(ends)
 
     def fold(self) -> None:
@@ -91,34 +95,38 @@ def _partition(row: Row) -> TopicPartition:
     return TopicPartition(row["_topic"], row["_partition"])
 
 
-def _upsert(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> None:
+def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> None:
     columns = table.schema.names
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     stage, events = sql.Identifier(f"new_{table.events}"), sql.Identifier(table.events)
-    current, key, newest_by = map(sql.Identifier, (table.current, table.key, table.newest_by))
-    statement = {"stage": stage, "events": events, "current": current, "names": names, "key": key, "by": newest_by}
+    parts = {"stage": stage, "events": events, "names": names}
     connection.execute(
-        sql.SQL("create temporary table if not exists {stage} (like {events}) on commit delete rows").format(
-            **statement
-        )
+        sql.SQL("create temporary table if not exists {stage} (like {events}) on commit delete rows").format(**parts)
     )
     with connection.cursor() as cursor:
-        with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**statement)) as copy:
+        with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**parts)) as copy:
             for row in rows:
                 copy.write_row([_value(row.get(name), table.schema.field(name).type) for name in columns])
         cursor.execute(
-            sql.SQL("insert into {events} ({names}) select {names} from {stage} on conflict do nothing").format(
-                **statement
-            )
+            sql.SQL("insert into {events} ({names}) select {names} from {stage} on conflict do nothing").format(**parts)
         )
-        replaced = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in columns if one != table.key]
-        cursor.execute(
-            sql.SQL(
-                "insert into {current} as held ({names})"
-                " select distinct on ({key}) {names} from {stage} order by {key}, {by} desc, _offset desc"
-                " on conflict ({key}) do update set {replaced} where excluded.{by} > held.{by}"
-            ).format(replaced=sql.SQL(", ").join(replaced), **statement)
-        )
+        if table.current is not None:
+            cursor.execute(_upsert(table.current, columns, parts))
+
+
+def _upsert(current: Current, columns: Sequence[str], parts: Mapping[str, sql.Composable]) -> sql.Composed:
+    replaced = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in columns if one != current.key]
+    return sql.SQL(
+        "insert into {current} as held ({names})"
+        " select distinct on ({key}) {names} from {stage} order by {key}, {by} desc, _offset desc"
+        " on conflict ({key}) do update set {replaced} where excluded.{by} > held.{by}"
+    ).format(
+        current=sql.Identifier(current.name),
+        key=sql.Identifier(current.key),
+        by=sql.Identifier(current.newest_by),
+        replaced=sql.SQL(", ").join(replaced),
+        **parts,
+    )
 
 
 def _value(value: Any, column: pa.DataType) -> Any:
@@ -140,14 +148,32 @@ def _without_nul(value: Any) -> Any:
     return value
 
 
-def _migrate(connection: Connection[Any], tables: Collection[Table]) -> None:
+def _migrate(connection: Connection[Any]) -> None:
     connection.execute(
         "create table if not exists kafka_offsets (cluster_id text not null, topic text not null,"
         " partition bigint not null, next_offset bigint not null, primary key (topic, partition))"
     )
-    for table in tables:
+    for table in TABLES:
         _migrate_table(connection, table.events, table.schema, PROVENANCE)
-        _migrate_table(connection, table.current, table.schema, (table.key,))
+        if table.current is not None:
+            _migrate_table(connection, table.current.name, table.schema, (table.current.key,))
+    for name, select in view_queries(POSTGRES).items():
+        connection.execute(f"create or replace view {name} as {select}".encode())
+    if connection.execute("select from pg_roles where rolname = %s", (READER,)).fetchone() is not None:
+        _let_read(connection)
+
+
+def _let_read(connection: Connection[Any]) -> None:
+    shown = [
+        *(table.events for table in TABLES if table is not DEAD_LETTER_TABLE),
+        *(table.current.name for table in TABLES if table.current is not None),
+        *(view.name for view in VIEWS),
+    ]
+    connection.execute(
+        sql.SQL("grant select on {} to {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, shown)), sql.Identifier(READER)
+        )
+    )
 
 
 def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, key: Sequence[str]) -> None:

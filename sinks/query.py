@@ -1,6 +1,5 @@
 """SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
 from sinks.delta import application, cluster_of, local_path, table_uri
-from sinks.tables import Table
+from sinks.tables import TABLES, Table
+from sinks.views import DUCKDB, view_queries
 
 
 class BadQuery(ValueError):
@@ -24,13 +24,13 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
 
 
-def ask(warehouse: str, tables: Mapping[str, Table], query: str) -> Answer:
-    """The result of one SELECT over the `events` and `current` tables, which are as new as the last commit."""
+def ask(warehouse: str, query: str) -> Answer:
+    """The result of one SELECT over the tables and views, which are as new as the last commit."""
     if warehouse.startswith(("postgresql://", "postgres://")):
         return _ask_server(warehouse, query)
     if local_path(warehouse) is None:
         raise BadQuery("the warehouse is on object storage: query it with an engine that reads Delta tables there")
-    return _ask_files(warehouse, list(tables.values()), query)
+    return _ask_files(warehouse, query)
 
 
 def _ask_server(url: str, query: str) -> Answer:
@@ -44,10 +44,12 @@ def _ask_server(url: str, query: str) -> Answer:
         raise BadQuery(str(fault).strip()) from None
 
 
-def _ask_files(root: str, tables: Sequence[Table], query: str) -> Answer:
+def _ask_files(root: str, query: str) -> Answer:
     with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        files = [file for table in tables for file in _create_views(connection, root, table)]
+        files = [file for table in TABLES for file in _create_tables(connection, root, table)]
+        for name, select in view_queries(DUCKDB).items():
+            connection.execute(f"create view {name} as {select}")
         # Views go on reading these files, and nothing else on this machine can be read or written.
         connection.execute("set allowed_paths = $files", {"files": files})
         connection.execute("set enable_external_access = false")
@@ -62,51 +64,58 @@ def _ask_files(root: str, tables: Sequence[Table], query: str) -> Answer:
             raise BadQuery(str(fault)) from None
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, root: str, table: Table) -> list[str]:
+def _create_tables(connection: duckdb.DuckDBPyConnection, root: str, table: Table) -> list[str]:
+    if table.current is None:
+        return _create_table(connection, table.events, _table_at(table_uri(root, table.events)), table.schema)
     # In this order: events that are read later hold all that the current table was made from.
-    current = _table_at(table_uri(root, table.current))
+    name, folded, upto = table.current.name, f"_folded_{table.current.name}", f"_upto_{table.current.name}"
+    current = _table_at(table_uri(root, name))
     events = _table_at(table_uri(root, table.events))
-    files = [_create_view(connection, f"_folded_{table.current}", current, table.schema)]
-    files.append(_create_view(connection, table.events, events, table.schema))
-    connection.execute(f"create table _upto_{table.current} (topic varchar, part bigint, upto bigint)")
+    files = _create_table(connection, folded, current, table.schema)
+    files += _create_table(connection, table.events, events, table.schema)
+    connection.execute(f"create table {upto} (topic varchar, part bigint, upto bigint)")
     if current is not None:
-        _note_folded(connection, table, current)
+        _note_folded(connection, table.events, upto, current)
     connection.execute(
         f"""
-        create view {table.current} as
+        create view {name} as
         select * from (
-            from _folded_{table.current}
+            from {folded}
             union all by name
-            select event.* from {table.events} event left join _upto_{table.current}
+            select event.* from {table.events} event left join {upto}
             on event._topic = topic and event._partition = part where event._offset >= coalesce(upto, 0)
         )
-        qualify row_number() over (partition by {table.key} order by {table.newest_by} desc, _offset desc) = 1
+        qualify row_number() over (
+            partition by {table.current.key} order by {table.current.newest_by} desc, _offset desc
+        ) = 1
         """
     )
-    return [one for some in files for one in some]
+    return files
 
 
 def _table_at(uri: str) -> DeltaTable | None:
     return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
 
 
-def _create_view(
+def _create_table(
     connection: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable | None, schema: pa.Schema
 ) -> list[str]:
+    """The name for the rows of a Delta table, with every column of `schema` even where no file has it yet."""
+    connection.register("_no_rows", schema.empty_table())
+    connection.execute(f"create table _empty_{name} as from _no_rows")
+    connection.unregister("_no_rows")
     files: list[str] = delta.file_uris() if delta is not None else []
+    rows = f"from _empty_{name}"
     if files:
         listed = ", ".join("'" + one.replace("'", "''") + "'" for one in files)
-        connection.execute(f"create view {name} as from read_parquet([{listed}], union_by_name = true)")
-    else:
-        empty = schema.empty_table()
-        connection.register(f"_empty_{name}", empty)
-        connection.execute(f"create table {name} as from _empty_{name}")
+        rows += f" union all by name from read_parquet([{listed}], union_by_name = true)"
+    connection.execute(f"create view {name} as {rows}")
     return files
 
 
-def _note_folded(connection: duckdb.DuckDBPyConnection, table: Table, current: DeltaTable) -> None:
+def _note_folded(connection: duckdb.DuckDBPyConnection, events: str, upto: str, current: DeltaTable) -> None:
     cluster_id = cluster_of(current)
-    places = connection.sql(f"select distinct _topic, _partition from {table.events}").fetchall()
+    places = connection.sql(f"select distinct _topic, _partition from {events}").fetchall()
     for topic, partition in places:
-        upto = current.transaction_version(application(cluster_id, TopicPartition(topic, partition)))
-        connection.execute(f"insert into _upto_{table.current} values (?, ?, ?)", [topic, partition, upto or 0])
+        version = current.transaction_version(application(cluster_id, TopicPartition(topic, partition)))
+        connection.execute(f"insert into {upto} values (?, ?, ?)", [topic, partition, version or 0])

@@ -25,10 +25,10 @@ class Warehouse(Protocol):
         """Hold exactly these partitions; gives the stored next offset of each that has one."""
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
-        """Keep the rows, by topic, together with the next offsets of their partitions: all or nothing.
+        """Keep the rows, by topic, together with the next offsets of their partitions: all or nothing for each table.
 
-        Rows below a stored offset are kept already and are left out. Raises `Fenced` when the stored offsets are not
-        those that we opened or wrote last.
+        Offsets move without rows too, past records that make none. Rows below a stored offset are kept already and
+        are left out. Raises `Fenced` when the stored offsets are not those that we opened or wrote last.
         """
 
     def fold(self) -> None:
@@ -41,7 +41,6 @@ class Warehouse(Protocol):
 class _Buffer:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     first: dict[TopicPartition, int] = field(default_factory=dict)
-    offsets: dict[TopicPartition, int] = field(default_factory=dict)
     since: datetime | None = None
 
     def __len__(self) -> int:
@@ -51,7 +50,8 @@ class _Buffer:
 class WarehouseSink:
     """A stage that writes when `flush_rows` are there or the oldest of them is `flush_after` old.
 
-    `tables` are the tables by topic name.
+    `tables` are the tables by topic name. A record that is None makes no row. Offsets that only such records moved are
+    written every `mark_after`, so that Kafka's retention does not overtake them.
     """
 
     def __init__(
@@ -64,34 +64,43 @@ class WarehouseSink:
         flush_rows: int = 5000,
         flush_after: timedelta = timedelta(seconds=1),
         idle_after: timedelta = timedelta(seconds=3),
+        mark_after: timedelta = timedelta(hours=1),
     ) -> None:
         self._warehouse, self._tables, self._now, self._metrics = warehouse, tables, now, metrics
-        self._flush_rows, self._flush_after, self._idle_after = flush_rows, flush_after, idle_after
+        self._flush_rows, self._flush_after = flush_rows, flush_after
+        self._idle_after, self._mark_after = idle_after, mark_after
         self._buffer = _Buffer()
+        self._positions: dict[TopicPartition, int] = {}
+        self._marked_at = now()
         self._written_at: datetime | None = None
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         self._buffer = _Buffer()
-        self._written_at = self._now()
+        self._positions.clear()
+        self._written_at = self._marked_at = self._now()
         stored = await asyncio.to_thread(self._warehouse.open, set(spans))
         for partition, offset in stored.items():
             _check_reachable(partition, offset, spans[partition])
         return {partition: stored.get(partition, span.first) for partition, span in spans.items()}
 
-    async def take(self, batch: Sequence[Received[Row]], positions: Offsets) -> None:
+    async def take(self, batch: Sequence[Received[Row | None]], positions: Offsets) -> None:
         buffer = self._buffer
         for one in batch:
+            if one.record is None:
+                continue
             where = {"_topic": one.partition.topic, "_partition": one.partition.partition, "_offset": one.offset}
             buffer.rows.setdefault(one.partition.topic, []).append({**one.record, **where})
             buffer.first.setdefault(one.partition, one.offset)
-        buffer.offsets.update(positions)
-        buffer.since = buffer.since or self._now()
+            buffer.since = buffer.since or self._now()
+        self._positions.update(positions)
 
     async def tick(self) -> None:
         now = self._now()
         since = self._buffer.since
         if since is not None and (len(self._buffer) >= self._flush_rows or now - since >= self._flush_after):
             await self._flush()
+        elif now - self._marked_at >= self._mark_after:
+            await self._mark()
         elif self._written_at is not None and now - self._written_at >= self._idle_after:
             self._written_at = None
             await asyncio.to_thread(self._warehouse.fold)
@@ -104,17 +113,28 @@ class WarehouseSink:
 
     async def close(self) -> None:
         await self._flush()
+        await self._mark()
         await asyncio.to_thread(self._warehouse.fold)
 
     async def _flush(self) -> None:
-        buffer = self._buffer
-        if buffer.rows:
+        rows = self._buffer.rows
+        if rows:
+            written = {self._tables[topic].events for topic in rows}
+            offsets = {one: at for one, at in self._positions.items() if self._tables[one.topic].events in written}
             with self._metrics.warehouse_commit_seconds.time():
-                await asyncio.to_thread(self._warehouse.write, buffer.rows, buffer.offsets)
-            for topic, rows in buffer.rows.items():
-                self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(rows))
+                await asyncio.to_thread(self._warehouse.write, rows, offsets)
+            for topic, of_topic in rows.items():
+                self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(of_topic))
+            for one in offsets:
+                del self._positions[one]
             self._written_at = self._now()
         self._buffer = _Buffer()
+
+    async def _mark(self) -> None:
+        self._marked_at = self._now()
+        if self._positions:
+            await asyncio.to_thread(self._warehouse.write, {}, self._positions)
+            self._positions = {}
 
 
 def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:

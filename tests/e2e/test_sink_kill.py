@@ -21,7 +21,6 @@ from runtime.clock import now, to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
 from sinks.query import ask
-from sinks.tables import LEAD_TABLE, OUTCOME_TABLE
 from tests.builders import a_lead
 from tests.conftest import free_port
 from tests.integration.topics import put, records_of
@@ -185,9 +184,7 @@ async def _settled(sinks: _Sinks, count: int) -> Mapping[str, str]:
 
 
 def _asked(sinks: _Sinks, query: str) -> list[tuple[Any, ...]]:
-    settings = sinks.settings
-    tables = {settings.topic("leads"): LEAD_TABLE, settings.topic("followup-outcomes"): OUTCOME_TABLE}
-    return list(ask(str(sinks.home / "warehouse"), tables, query).rows)
+    return list(ask(str(sinks.home / "warehouse"), query).rows)
 
 
 def _answers(graph: httpx.Client) -> bool:

@@ -1,10 +1,7 @@
 """What every warehouse promises, on Delta Lake and on a real PostgreSQL."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import fields
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,34 +15,12 @@ from sinks.query import BadQuery, ask
 from sinks.warehouse import Warehouse
 from tests.builders import NOON
 from tests.integration.warehouses import (
-    TABLES,
     Target,
     lead_row,
     leads,
-    new_database,
     outcome_row,
     outcomes,
-    postgres_server,
 )
-
-_SERIAL = count(1)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["delta", "postgres"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
-    if request.param == "delta":
-        target = Target(str(tmp_path / "warehouse"))
-    else:
-        target = Target(new_database(request.getfixturevalue("server"), f"run_{next(_SERIAL)}"))
-    yield target
-    for writer in target.writers:
-        writer.close()
 
 
 def _opened(target: Target) -> Warehouse:
@@ -228,7 +203,7 @@ def test_columns_are_the_records_fields_even_while_nothing_is_there(
     if target.url.startswith("postgresql://"):
         _opened(target)
 
-    answer = ask(target.url, TABLES, f"select * from {table}")
+    answer = ask(target.url, f"select * from {table}")
 
     assert answer.columns == (*(one.name for one in fields(record)), "_topic", "_partition", "_offset")
     assert answer.rows == ()

@@ -17,10 +17,11 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import lead_codec, outcome_codec
-from sinks.consume import Consume, Source, Unusable
+from sinks.consume import Consume, Unusable
 from sinks.delta import DeltaWarehouse
 from sinks.query import ask
-from sinks.tables import LEAD_TABLE, OUTCOME_TABLE, Row
+from sinks.rows import warehouse_sources
+from sinks.tables import LEAD_TABLE, tables_by_topic
 from sinks.warehouse import WarehouseSink
 from tests.builders import a_lead
 from tests.integration.topics import connected, put
@@ -54,8 +55,7 @@ class _Cluster:
             await task
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
-        tables = {self.leads: LEAD_TABLE, self.outcomes: OUTCOME_TABLE}
-        return list(ask(str(self.root), tables, query).rows)
+        return list(ask(str(self.root), query).rows)
 
     async def until(self, query: str, rows: list[tuple[Any, ...]]) -> None:
         found: list[tuple[Any, ...]] = []
@@ -77,7 +77,7 @@ class _Cluster:
 
     async def _run(self, group: str, cluster_id: str, stop: asyncio.Event) -> None:
         broker = str(self.settings.broker)
-        tables = {self.leads: LEAD_TABLE, self.outcomes: OUTCOME_TABLE}
+        tables = tables_by_topic(self.settings.topic)
         warehouse = await asyncio.to_thread(DeltaWarehouse, str(self.root), tables, cluster_id=cluster_id)
         sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics(), flush_after=timedelta(milliseconds=200))
         async with AsyncExitStack() as stack:
@@ -85,10 +85,7 @@ class _Cluster:
             consumer = await stack.enter_async_context(
                 connected(kafka.consumer(broker, group=group, client_id="warehouse", rebalance_timeout_ms=60_000))
             )
-            sources: dict[str, Source[Row]] = {
-                self.leads: Source(lead_codec().decode_plain, f"{self.leads}-dlq"),
-                self.outcomes: Source(outcome_codec().decode_plain, f"{self.outcomes}-dlq"),
-            }
+            sources = warehouse_sources(self.settings.topic)
             await Consume(consumer, producer, sources, sink, name="warehouse", metrics=Metrics(), health=Health()).run(
                 stop
             )

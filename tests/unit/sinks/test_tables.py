@@ -6,7 +6,17 @@ import pyarrow as pa
 import pytest
 
 from leads.records import FollowUpOutcome, Lead
-from sinks.tables import LEAD_TABLE, OUTCOME_TABLE, PROVENANCE, TABLES, Table
+from schemas.topics import TOPICS
+from sinks.tables import (
+    DEAD_LETTER_TABLE,
+    LEAD_TABLE,
+    MESSAGE_TABLE,
+    OUTCOME_TABLE,
+    PROVENANCE,
+    TABLES,
+    Table,
+    tables_by_topic,
+)
 
 
 @pytest.mark.parametrize(("table", "record"), [(LEAD_TABLE, Lead), (OUTCOME_TABLE, FollowUpOutcome)])
@@ -21,9 +31,21 @@ def test_numbers_and_times_are_wide_from_the_first_day(table: Table) -> None:
     assert narrow.isdisjoint(field.type for field in table.schema)
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", [table for table in TABLES if table.current is not None])
 def test_keys_and_orders_are_columns(table: Table) -> None:
-    assert {table.key, table.newest_by} <= set(table.schema.names)
+    assert table.current is not None
+    assert {table.current.key, table.current.newest_by} <= set(table.schema.names)
+
+
+def test_every_topic_of_dead_letters_has_the_one_table() -> None:
+    tables = tables_by_topic(lambda name: f"eu-{name}")
+
+    found = {topic for topic, table in tables.items() if table is DEAD_LETTER_TABLE}
+    assert found == {f"eu-{topic.name}" for topic in TOPICS if topic.name.endswith("-dlq")}
+
+
+def test_of_a_persons_messages_the_words_are_not_kept() -> None:
+    assert {"text", "payload", "title", "answers"}.isdisjoint(MESSAGE_TABLE.schema.names)
 
 
 def test_answers_stay_a_list_of_pairs() -> None:

@@ -30,7 +30,7 @@ class _Warehouse:
         return {one: offset for one, offset in self.stored.items() if one in assigned}
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
-        self.written.append(([row["_offset"] for row in rows["leads"]], dict(offsets)))
+        self.written.append(([row["_offset"] for row in rows.get("leads", ())], dict(offsets)))
 
     def fold(self) -> None:
         self.folds += 1
@@ -42,7 +42,11 @@ def _sink(warehouse: _Warehouse, clock: Clock, **given: Any) -> WarehouseSink:
     return WarehouseSink(warehouse, {"leads": LEAD_TABLE}, now=clock, metrics=Metrics(), **given)
 
 
-def _batch(*offsets: int) -> list[Received[Row]]:
+def _nothing(*offsets: int) -> list[Received[Row | None]]:
+    return [Received(ZERO, offset, None) for offset in offsets]
+
+
+def _batch(*offsets: int) -> list[Received[Row | None]]:
     return [Received(ZERO, offset, {"lead_id": "l1"}) for offset in offsets]
 
 
@@ -133,3 +137,31 @@ async def test_opening_again_forgets_rows_that_were_not_written() -> None:
     await sink.close()
 
     assert warehouse.written == []
+
+
+async def test_records_that_make_no_row_are_passed_without_a_write() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, mark_after=timedelta(hours=1))
+    await sink.open({ZERO: Span(0, 9, None)})
+
+    await sink.take(_nothing(3, 4), {ZERO: 5})
+    clock.advance(timedelta(minutes=59))
+    await sink.tick()
+
+    assert warehouse.written == []
+    assert sink.unfinished() == {}
+
+
+async def test_offsets_that_no_row_moved_are_written_now_and_then_and_at_the_end() -> None:
+    """Else Kafka's retention overtakes them, and the records between look lost."""
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, mark_after=timedelta(hours=1))
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take(_nothing(3, 4), {ZERO: 5})
+
+    clock.advance(timedelta(hours=1))
+    await sink.tick()
+    await sink.take(_nothing(5), {ZERO: 6})
+    await sink.close()
+
+    assert warehouse.written == [([], {ZERO: 5}), ([], {ZERO: 6})]

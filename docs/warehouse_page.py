@@ -1,0 +1,55 @@
+"""docs/warehouse.md: every table and view with its columns, and how to get at them."""
+
+from collections.abc import Iterator
+
+from docs.markdown import table
+from sinks.postgres import READER
+from sinks.query import ask
+from sinks.tables import TABLES, Table
+from sinks.views import VIEWS, View
+
+_NOWHERE = "no-warehouse"
+
+_INTRODUCTION = f"""\
+# The warehouse
+
+Made by `make docs` from `sinks/tables.py` and `sinks/views.py`; do not edit.
+
+`leadstream sink warehouse` keeps it at `LEADSTREAM_WAREHOUSE`: a directory or the URI of an object store for Delta
+tables, `postgresql://…` for a server. Names, columns and values are the same in both. A batch of rows and the Kafka
+offsets it came from are one commit, so that each Kafka record is there once, also after a crash, and a process that
+was paused cannot write what another has written. Group offsets in Kafka only tell lag tools how far it is.
+
+## Connect
+
+* `leadstream warehouse sql "select …"` answers from either, while the sink writes or not, and writes nothing.
+* A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its next start
+  the sink lets that role read all tables and views but `dead_letter_records`.
+* Spark, Trino, Databricks, DuckDB and Polars read the Delta tables where they lie. There the views are not; what a
+  current table (`leads`) lacks of its events is at most 20 commits old, and merged when the sink is idle for three
+  seconds. A reader keeps the files it began with for 24 hours.
+
+A warehouse belongs to one Kafka cluster. When topics are made anew, or Kafka has lost what the warehouse has not read,
+the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let it fill.
+
+New nullable fields of a record become columns by themselves. A change that old readers cannot read goes to a new topic
+version and to new tables.
+"""
+
+
+def warehouse_page() -> str:
+    tables = [part for one in TABLES for part in _table(one)]
+    views = [part for one in VIEWS for part in _view(one)]
+    return "\n".join([_INTRODUCTION, "## Tables\n", *tables, "## Views\n", *views]).rstrip() + "\n"
+
+
+def _table(one: Table) -> Iterator[str]:
+    yield f"### `{one.events}`\n\n{one.means}\n"
+    if one.current is not None:
+        yield f"`{one.current.name}` has the same columns and one row for each `{one.current.key}`: the newest.\n"
+    yield table(("Column", "Type"), ((f"`{field.name}`", str(field.type)) for field in one.schema)) + "\n"
+
+
+def _view(one: View) -> Iterator[str]:
+    columns = ask(_NOWHERE, f"select * from {one.name}").columns
+    yield f"### `{one.name}`\n\n{one.means}\n\n{', '.join(f'`{column}`' for column in columns)}\n"

@@ -1,0 +1,66 @@
+"""Kafka records → warehouse rows, and which topics they are read from."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from runtime.clock import from_millis
+from runtime.dead_letter import PREFIX
+from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
+from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
+from sinks.consume import Source, WholeSource
+from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_FIELDS, Row
+
+Rows = Source[Row | None] | WholeSource[Row | None]
+
+_BY_THE_PERSON = frozenset({"message", "postback"})
+_DIGITS_OF_A_LONG = 19
+
+
+def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Rows]:
+    """How to read each topic of the warehouse, by its name on a cluster."""
+
+    def source(topic: Topic, decode: Callable[[bytes | None], Row | None]) -> Rows:
+        return Source(decode, name(topic.dead_letters))
+
+    sources = {
+        LEADS: source(LEADS, lead_codec(ids).decode_plain),
+        OUTCOMES: source(OUTCOMES, outcome_codec(ids).decode_plain),
+        EVENTS: source(EVENTS, partial(user_message, event_codec(ids))),
+        **{topic: WholeSource(dead_letter_row) for topic in DEAD_LETTER_TABLE.topics},
+    }
+    return {name(topic.name): one for topic, one in sources.items()}
+
+
+def user_message(codec: Codec[Any], value: bytes | None) -> Row | None:
+    """That a person wrote or pressed something; None for any other event. Raises `NotDecodable`."""
+    if codec.decode_first(value) not in _BY_THE_PERSON:
+        return None
+    plain = codec.decode_plain(value)
+    return {one: plain[one] for one in MESSAGE_FIELDS}
+
+
+def dead_letter_row(record: Any) -> Row:
+    """A dead letter as Kafka has it, with what its headers say; what they do not say is null."""
+    said = {name.removeprefix(PREFIX): value for name, value in record.headers if name.startswith(PREFIX)}
+    return {
+        "topic": _text(said.get("topic")),
+        "partition": _number(said.get("partition")),
+        "offset": _number(said.get("offset")),
+        "stage": _text(said.get("stage")),
+        "fault": _text(said.get("exception.class.name")),
+        "reason": _text(said.get("exception.message")),
+        "refused_at": from_millis(record.timestamp),
+        "key": record.key,
+        "value": record.value,
+    }
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _number(value: bytes | None) -> int | None:
+    if value is None or not value.isdigit() or len(value) >= _DIGITS_OF_A_LONG:
+        return None
+    return int(value)
