@@ -1,7 +1,10 @@
 """A campaign in the raw topic of a cluster, live processes that work on it, and `leadstream` commands beside them."""
 
 import asyncio
+import csv
+import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -29,9 +32,9 @@ from simulator.people import PAGES
 from simulator.world import GraphConfig, World
 from tests.conftest import free_port
 
-JOIN_WAIT = timedelta(seconds=3)
 _TOLD = ("broker", "topic_prefix", "partitions", "state_dir", "pages", "graph_url", "warehouse")
-_PATIENCE = 240.0
+_PATIENCE = 600.0
+_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(slots=True)
@@ -57,12 +60,14 @@ class Recording:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @classmethod
-    async def on(cls, settings: Settings, home: Path, rng: Any, stack: AsyncExitStack) -> "Recording":
+    async def on(
+        cls, settings: Settings, home: Path, stack: AsyncExitStack, *, join_wait: timedelta = timedelta(seconds=3)
+    ) -> "Recording":
         """Over topics that exist, with a Graph API of its own."""
-        world = World(GraphConfig(app_id=PAGES[0].target_app, conversations_per_second=50), rng, lambda _: None)
+        world = World(GraphConfig(app_id=PAGES[0].target_app), random.Random(1), lambda _: None)
         graph = CountedGraph(world)
         port = await stack.enter_async_context(serve(graph, "127.0.0.1", free_port()))
-        made = cls(_with_files(settings, home, f"http://127.0.0.1:{port}"), home, graph, stack)
+        made = cls(_with_files(settings, home, f"http://127.0.0.1:{port}", join_wait), home, graph, stack)
         stack.callback(made.kill_all)
         return made
 
@@ -127,6 +132,17 @@ class Recording:
         events = await self._read(EVENTS.name, event_codec())
         return [event for event in events if isinstance(event, TranscriptFetched)]
 
+    async def count(self, topic: str) -> int:
+        return len(await self._raw(topic))
+
+    async def until_the_warehouse_has(self, revisions: dict[str, int]) -> None:
+        """Wait until `leads` of the warehouse has exactly these revisions by lead."""
+        await _eventually(lambda: self._has_in_the_warehouse(revisions))
+
+    async def _has_in_the_warehouse(self, revisions: dict[str, int]) -> bool:
+        printed = await self.run("warehouse", "sql", "select lead_id, revision from leads", "--format", "csv")
+        return {row["lead_id"]: int(row["revision"]) for row in csv.DictReader(io.StringIO(printed))} == revisions
+
     async def until_live_is_done(self, campaign: Campaign) -> None:
         """Wait until every lead of the campaign is closed and every transcript that was asked for is in."""
         await _eventually(lambda: self._is_done(len(campaign.leads)))
@@ -165,11 +181,11 @@ def _key(delivery: PlannedDelivery) -> bytes | None:
     return delivery.people[0].partition(":")[0].encode() if delivery.people else None
 
 
-def _with_files(settings: Settings, home: Path, graph_url: str) -> Settings:
+def _with_files(settings: Settings, home: Path, graph_url: str, join_wait: timedelta) -> Settings:
     pages = home / "pages.yaml"
     lines = [
         f'  "{page.page_id}": {{access_token: page-token, target_app: "{page.target_app}",'
-        f" join_wait: {JOIN_WAIT.seconds}s}}"
+        f" join_wait: {join_wait.seconds}s}}"
         for page in PAGES
     ]
     pages.write_text("\n".join(["pages:", *lines]) + "\n")
@@ -186,5 +202,5 @@ def _with_files(settings: Settings, home: Path, graph_url: str) -> Settings:
 
 async def _eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(_PATIENCE):
-        while not await holds():
-            await asyncio.sleep(0.5)
+        while not await holds():  # noqa: ASYNC110 - it is Kafka that we ask
+            await asyncio.sleep(_BETWEEN_LOOKS)

@@ -1,7 +1,6 @@
 """A large campaign whose workers are killed and stopped on the way is replayed to the same leads."""
 
 import asyncio
-import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -13,20 +12,22 @@ import pytest
 from runtime.clock import now
 from runtime.settings import Settings
 from simulator.campaign import plan_campaign
-from tests.e2e.recording import JOIN_WAIT, Recording
+from tests.e2e.recording import Recording
 from tests.e2e.replaying import a_changed_rule_touches_only_its_leads, replayed_the_same
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.faults]
 
-_LEADS = 7300
+_LEADS = 7600
 _WEBHOOKS = 20_000
 _PER_SECOND = 250
+_JOIN_WAIT = timedelta(seconds=8)
+_STOPPED_FOR = 20.0
 
 
 @pytest.fixture
 async def recording(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Recording]:
     async with AsyncExitStack() as stack:
-        yield await Recording.on(kafka_topics, tmp_path, random.Random(1), stack)
+        yield await Recording.on(kafka_topics, tmp_path, stack, join_wait=_JOIN_WAIT)
 
 
 @pytest.mark.parametrize("kafka_topics", [8], indirect=True)
@@ -48,7 +49,7 @@ async def test_a_campaign_with_a_killed_and_a_stopped_worker_is_replayed_to_the_
     stopped.send_signal(signal.SIGSTOP)
     async with asyncio.TaskGroup() as group:
         group.create_task(recording.write([one for part in parts[2:] for one in part], per_second=_PER_SECOND))
-        await asyncio.sleep(5 * JOIN_WAIT.total_seconds())
+        await asyncio.sleep(_STOPPED_FOR)
         stopped.send_signal(signal.SIGCONT)
     await recording.until_live_is_done(campaign)
 

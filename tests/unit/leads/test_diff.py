@@ -1,0 +1,55 @@
+"""Two readings of one history: what differs, field by field, and one fingerprint of the whole."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leads.diff import FIELDS, differences, fingerprint
+from leads.records import LeadId
+from tests.builders import CITY, MINUTE, NOON, a_lead
+
+LEAD = a_lead()
+OTHER = a_lead(lead_id=LeadId("8d6c0c1e-0000-5000-8000-000000000002"))
+
+
+def test_the_same_leads_differ_in_nothing() -> None:
+    assert differences({LEAD.lead_id: LEAD}, {LEAD.lead_id: a_lead()}) == []
+
+
+def test_exactly_the_touched_fields_differ() -> None:
+    changed = a_lead(answers=(CITY,), updated_at=NOON + MINUTE)
+
+    [found] = differences({LEAD.lead_id: LEAD}, {LEAD.lead_id: changed})
+
+    assert {(one.field, one.live, one.replayed) for one in found.changes} == {
+        ("answers", LEAD.answers, (CITY,)),
+        ("updated_at", NOON, NOON + MINUTE),
+    }
+
+
+def test_a_lead_that_one_side_does_not_know_is_a_difference() -> None:
+    found = differences({LEAD.lead_id: LEAD}, {OTHER.lead_id: OTHER})
+
+    assert [(one.live, one.replayed) for one in found] == [(LEAD, None), (None, OTHER)]
+
+
+def test_the_revision_of_a_promoted_lead_is_not_compared() -> None:
+    promoted = a_lead(revision=4)
+
+    assert differences({LEAD.lead_id: promoted}, {LEAD.lead_id: LEAD}, promoted={LEAD.lead_id}) == []
+    assert len(differences({LEAD.lead_id: promoted}, {LEAD.lead_id: LEAD})) == 1
+
+
+def test_the_order_and_the_number_of_equal_records_do_not_count() -> None:
+    second = a_lead(revision=2)
+
+    assert fingerprint([LEAD, second, OTHER]) == fingerprint([OTHER, second, LEAD, LEAD])
+
+
+@given(st.sampled_from([name for name in FIELDS if name not in ("lead_id", "psid", "page_id")]))
+def test_every_field_counts_in_the_fingerprint(name: str) -> None:
+    value = getattr(LEAD, name)
+    changed = replace(LEAD, **{name: None if value is not None else "something"})  # type: ignore[arg-type]
+
+    assert fingerprint([LEAD]) != fingerprint([changed if name != "revision" else a_lead(revision=2)])

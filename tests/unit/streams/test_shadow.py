@@ -1,0 +1,116 @@
+"""What a replay and the present are compared on, and what is carried over."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from leads.records import Lead, LeadId
+from runtime.settings import Settings
+from schemas.codec import lead_codec
+from schemas.topics import LEADS
+from streams.shadow import PROMOTED, Extent, Reading, Shadow, compare, corrections, read_leads
+from tests.builders import CITY, MINUTE, NOON, PAGE, a_lead
+
+pytestmark = pytest.mark.anyio
+
+EXTENT = Extent(since=NOON, until=NOON + 10 * MINUTE)
+OTHER = LeadId("8d6c0c1e-0000-5000-8000-000000000002")
+
+
+@dataclass
+class ARecord:
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+async def reading_of(*leads: Lead | ARecord | None, extent: Extent = EXTENT) -> Reading:
+    """What is read of a topic with these records."""
+    codec = lead_codec()
+
+    async def runs() -> AsyncIterator[Sequence[Any]]:
+        yield [ARecord(codec.encode(one)) if isinstance(one, Lead) else one or ARecord(None) for one in leads]
+
+    return await read_leads(runs(), codec, extent)
+
+
+async def test_the_highest_revision_inside_the_extent_is_compared() -> None:
+    later = a_lead(revision=2, updated_at=NOON + MINUTE)
+
+    reading = await reading_of(a_lead(), later, a_lead(), None)
+
+    assert reading.newest == {later.lead_id: later}
+
+
+@pytest.mark.parametrize("minutes", [-1, 10], ids=["before the start", "at the end"])
+async def test_a_revision_outside_the_extent_is_not_compared(minutes: int) -> None:
+    reading = await reading_of(a_lead(updated_at=NOON + minutes * MINUTE))
+
+    assert reading.newest == {}
+
+
+async def test_leads_of_another_page_are_not_compared() -> None:
+    extent = Extent(since=EXTENT.since, until=EXTENT.until, page_id=PAGE)
+
+    reading = await reading_of(a_lead(page_id="1"), extent=extent)
+
+    assert reading.newest == {}
+
+
+async def test_a_lead_whose_revisions_of_that_time_were_compacted_is_not_a_difference() -> None:
+    live = await reading_of(a_lead(revision=5, updated_at=EXTENT.until + MINUTE))
+
+    comparison = compare(live, await reading_of(a_lead()), EXTENT)
+
+    assert (comparison.found, comparison.gone_on) == ([], 1)
+
+
+async def test_a_transcript_past_retention_is_not_a_difference() -> None:
+    extent = Extent(since=EXTENT.since, until=EXTENT.until, facts_from=NOON + MINUTE)
+    live = await reading_of(a_lead(answers_source="transcript"), extent=extent)
+    replayed = await reading_of(a_lead(answers=(), answers_source="none"), extent=extent)
+
+    past, kept = compare(live, replayed, extent), compare(live, replayed, EXTENT)
+
+    assert (past.found, past.past_retention) == ([], 1)
+    assert len(kept.found) == 1
+
+
+async def test_a_correction_is_the_next_revision_with_the_values_of_the_replay() -> None:
+    live = await reading_of(a_lead(revision=3))
+    replayed = await reading_of(a_lead(revision=3, answers=(CITY,)), a_lead(lead_id=OTHER))
+
+    corrected = corrections(compare(live, replayed, EXTENT), live)
+
+    assert corrected == [a_lead(revision=4, answers=(CITY,)), a_lead(lead_id=OTHER)]
+
+
+async def test_a_lead_that_has_gone_on_or_that_only_the_present_has_stays() -> None:
+    gone_on = a_lead(revision=2, updated_at=EXTENT.until)
+    live = await reading_of(a_lead(), gone_on, a_lead(lead_id=OTHER))
+    replayed = await reading_of(a_lead(answers=(CITY,)))
+
+    comparison = compare(live, replayed, EXTENT)
+
+    assert len(comparison.found) == 2
+    assert corrections(comparison, live) == []
+
+
+async def test_after_a_promotion_nothing_differs() -> None:
+    corrected = a_lead(revision=2, answers=(CITY,))
+    record = ARecord(lead_codec().encode(corrected), [(PROMOTED, b"fix-7")])
+
+    live = await reading_of(a_lead(), record)
+
+    assert compare(live, await reading_of(a_lead(answers=(CITY,))), EXTENT).found == []
+
+
+def test_shadow_topics_are_like_the_live_ones_and_have_names_of_their_own() -> None:
+    settings = Settings(topic_prefix="t-", partitions=3)
+
+    topics = {topic.name: topic for topic in Shadow(settings, "fix-7").topics}
+
+    assert topics["t-leads-replay-fix-7"].config == LEADS.settings
+    assert topics["t-leads-replay-fix-7"].partitions == 3
+    assert all(name.endswith("-replay-fix-7") for name in topics)
