@@ -41,6 +41,8 @@ class Observer:
         try:
             async for record in consumer:
                 name = topics[record.topic]
+                if record.value is None:
+                    continue
                 self.records[name] += 1
                 if name == LEADS.name:
                     lead = leads.decode(record.value)

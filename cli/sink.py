@@ -14,6 +14,9 @@ import click
 import httpx
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaConnectionError
 
 from cli.broker import broker_of
@@ -38,12 +41,14 @@ from schemas.codec import (
     transcript_request_codec,
 )
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable, WholeSource
+from sinks.courier import SendLimits
 from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.postgres import PostgresWarehouse
 from sinks.rows import warehouse_sources
-from sinks.send import SendLimits, SendSink
+from sinks.send import SendSink, event_reader
 from sinks.tables import Table, tables_by_topic
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
@@ -72,11 +77,15 @@ class _Process:
         return client
 
     async def consume(
-        self, sources: Mapping[str, Source[Any] | WholeSource[Any]], stage: Stage[Any], producer: Any
+        self,
+        sources: Mapping[str, Source[Any] | WholeSource[Any]],
+        stage: Stage[Any],
+        producer: Any,
+        assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
     ) -> None:
         group = f"{self.settings.topic_prefix}{self.client_id}"
         # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
-        options = {"rebalance_timeout_ms": 60_000}
+        options = {"rebalance_timeout_ms": 60_000, "partition_assignment_strategy": (assignor,)}
         consumer = await self.opened(kafka.consumer(self.broker, group=group, client_id=self.client_id, **options))
         consume = Consume(consumer, producer, sources, stage, name=self.name, metrics=self.metrics, health=self.health)
         await consume.run(self.stop)
@@ -171,21 +180,25 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     settings, pages = process.settings, _pages(process.settings)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
-    graph = await _graph(process, limits.call_timeout)
-    ledger = Ledger(KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer), outcome_codec(process.ids))
+    clock = BrokerTime(now)
+    log = KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer)
     sink = SendSink(
-        ledger,
-        graph,
+        Ledger(log, outcome_codec(process.ids), clock),
+        await _graph(process, limits.call_timeout),
         pages,
-        now=now,
+        commands=settings.topic(COMMANDS.name),
+        clock=clock,
         fraction=random.random,
         metrics=process.metrics,
         limits=limits,
         partitions=settings.partitions,
     )
-    await process.consume(
-        {settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode)}, sink, producer
-    )
+    sources = {
+        settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode),
+        settings.topic(EVENTS.name): _source(settings, EVENTS, event_reader(event_codec(process.ids))),
+    }
+    # By range, a worker gets the same partitions of both topics, and with them the same people.
+    await process.consume(sources, sink, producer, RangePartitionAssignor)
 
 
 async def _transcripts(process: _Process) -> None:

@@ -83,8 +83,10 @@ OUTCOMES = Topic(
     schema="followup-outcome",
     producer="sink send",
     consumers="sink send (the ledger), sink warehouse, analysts",
-    description="What became of a command. Lies in the partition of its command.",
+    description="What became of a command. Lies in the partition of its command; a fence has no value.",
     cleanup="compact",
+    # The clocks of the workers that send may be wrong; the broker's decides when an attempt was made.
+    config=(("message.timestamp.type", "LogAppendTime"),),
 )
 TRANSCRIPTS = Topic(
     "transcript-requests",

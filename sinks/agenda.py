@@ -16,7 +16,8 @@ class Pending:
     """A command that is not settled yet.
 
     `ready_at` is when to look at it next; `refuted` the last attempt that is known to have reached nobody; `failures`
-    counts the calls in a row that failed; `paced` says that `ready_at` is a turn given by the rate limit.
+    counts the calls in a row that failed; `paced` says that `ready_at` is a turn given by the rate limit; `recalled`
+    that a webhook told news of it since it was begun.
     """
 
     partition: int
@@ -27,6 +28,7 @@ class Pending:
     refuted: int = 0
     failures: int = 0
     paced: bool = False
+    recalled: bool = False
 
     @property
     def person(self) -> str:
@@ -107,6 +109,14 @@ class Agenda:
         lane = self._lanes[pending.person]
         lane.running = False
         self._wake(lane)
+
+    def recall(self, person: str, now: datetime) -> None:
+        """Look at once at what was begun for this person."""
+        lane = self._lanes.get(person)
+        if lane is not None and lane.current is not None:
+            lane.current.recalled = True
+            lane.current.ready_at = min(lane.current.ready_at, now)
+            self._wake(lane)
 
     def finish(self, pending: Pending) -> None:
         self._offsets[pending.partition].finish(pending.offset)

@@ -3,19 +3,30 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from leads.records import FollowUpOutcome
+from leads.records import FollowUpOutcome, OutcomeStatus
+from messenger.events import DeliveryReceived, EchoReceived, ReadReceived
+from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable
+from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
+from sinks.receipts import Receipts
 
 logger = logging.getLogger(__name__)
 
-_OPEN = ("attempting", "in_doubt")
+# The key of the record that says that a partition has a new holder. It has no value, so that no reader minds it.
+FENCE = b"fence"
+
+_OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
+# How far a message has come; of a command that is settled without one, nothing more can be said.
+_PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
+_END = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +37,37 @@ class Entry:
     offset: int
     key: bytes | None
     value: bytes | None
+    stamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Where a record lies and the broker's time at which it came there."""
+
+    offset: int
+    stamp: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A call that was made or was about to be made, with no result."""
+    """A call that was made or was about to be made, with no result.
+
+    `parked` says what the command waits for, when Meta refused the call so that nothing was sent.
+    """
 
     number: int
     at: datetime
+    parked: str | None = None
 
 
 class OutcomeLog(Protocol):
     """The outcomes topic."""
 
-    async def ends(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """The offset that the next record of each partition will get."""
-
     def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         """The records of these offsets, by partition."""
 
-    async def append(self, partition: int, key: bytes, value: bytes) -> Awaitable[int]:
-        """Put a record behind those of earlier calls; what comes back gives its offset once it is durable."""
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+        """Put a record behind those of earlier calls; what comes back ends once it is durable."""
 
 
 @dataclass(slots=True)
@@ -54,17 +75,28 @@ class _Book:
     """What one partition says; `next` is the offset that our next record gets if nobody else writes."""
 
     next: int = 0
-    attempts: dict[str, Attempt] = field(default_factory=dict)
-    settled: set[str] = field(default_factory=set)
+    open: dict[str, tuple[Attempt, FollowUpOutcome]] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
     mids: set[str] = field(default_factory=set)
+    receipts: Receipts = field(default_factory=Receipts)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def note(self, outcome: FollowUpOutcome) -> None:
+    def admits(self, outcome: FollowUpOutcome) -> bool:
+        """Whether it says more than what is known: what was sent can only be delivered, and then read."""
+        known = self.settled.get(outcome.command_id, 0)
+        return not known or _PROGRESS.get(outcome.status, 0) > known
+
+    def note(self, outcome: FollowUpOutcome, at: datetime) -> None:
+        known = self.open.pop(outcome.command_id, None)
+        if known is not None and known[0].number == outcome.attempt:
+            at = known[0].at
         if outcome.status in _OPEN:
-            self.attempts[outcome.command_id] = Attempt(outcome.attempt, outcome.occurred_at)
-            return
-        self.attempts.pop(outcome.command_id, None)
-        self.settled.add(outcome.command_id)
+            parked = outcome.reason if outcome.status == "parked" else None
+            self.open[outcome.command_id] = (Attempt(outcome.attempt, at, parked), outcome)
+        else:
+            self.settled[outcome.command_id] = _PROGRESS.get(outcome.status, _END)
+        if outcome.status in _PROGRESS:
+            self.receipts.note(outcome, at)
         if outcome.mid is not None:
             self.mids.add(outcome.mid)
 
@@ -72,50 +104,86 @@ class _Book:
 class Ledger:
     """The outcomes of the commands of some partitions; an outcome lies in the partition of its command.
 
-    Nobody but the holder of a partition appends to it, so that offsets tell when another process does: of two that both
-    believe to hold a partition, the one whose `attempting` comes second learns so before it sends. Every method raises
-    `Fenced` from then on, until `open` has read what the other one wrote.
+    Nobody but the holder of a partition appends to it, so that offsets tell when another process does. Who takes a
+    partition over writes a fence into it first: of two that both believe to hold it, the former learns so from its next
+    `attempting`, before it sends. Every method raises `Fenced` from then on, until `open` has read what the other one
+    wrote. The broker's stamps set `clock`.
     """
 
-    def __init__(self, log: OutcomeLog, codec: Codec[FollowUpOutcome]) -> None:
-        self._log, self._codec = log, codec
+    def __init__(self, log: OutcomeLog, codec: Codec[FollowUpOutcome], clock: BrokerTime) -> None:
+        self._log, self._codec, self._clock = log, codec, clock
         self._books: dict[int, _Book] = {}
 
     async def open(self, partitions: Collection[int]) -> None:
         """Hold these partitions and read them to their end, from where we left off in those that we hold already."""
         self._books = {partition: self._books.get(partition, _Book()) for partition in partitions}
-        ends = await self._log.ends(partitions)
-        spans = {partition: range(book.next, ends[partition]) for partition, book in self._books.items()}
-        async for entry in self._log.read(spans):
+        fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
+        async for entry in self._log.read({one: range(book.next, fences[one]) for one, book in self._books.items()}):
             self._note(entry)
         for partition, book in self._books.items():
-            book.next = ends[partition]
+            book.next = fences[partition] + 1
+
+    async def _fence(self, partition: int) -> int:
+        asked_at = self._clock.own()
+        acked = await (await self._log.append(partition, FENCE, None))
+        self._clock.hear(acked.stamp, asked_at)
+        return acked.offset
 
     def is_settled(self, partition: int, command_id: str) -> bool:
         return command_id in self._book(partition).settled
 
     def attempt(self, partition: int, command_id: str) -> Attempt | None:
         """The last attempt, while nothing more is known of it."""
-        return self._book(partition).attempts.get(command_id)
+        known = self._book(partition).open.get(command_id)
+        return known[0] if known is not None else None
 
     def knows_message(self, partition: int, mid: str) -> bool:
         """Whether an outcome names this message already."""
         return mid in self._book(partition).mids
 
-    async def append(self, partition: int, outcome: FollowUpOutcome) -> None:
+    def confirmed_by(
+        self, partition: int, event: EchoReceived | DeliveryReceived | ReadReceived
+    ) -> tuple[FollowUpOutcome, ...]:
+        """What a webhook says of commands of ours; an echo carries the command id that we sent as metadata."""
+        book = self._book(partition)
+        if not isinstance(event, EchoReceived):
+            return book.receipts.confirmed_by(event)
+        if event.metadata is None or event.metadata not in book.open:
+            return ()
+        _, outcome = book.open[event.metadata]
+        return (
+            replace(
+                outcome,
+                status="sent",
+                occurred_at=event.event_at,
+                mid=event.mid,
+                error_code=None,
+                error_subcode=None,
+                reason="echo",
+            ),
+        )
+
+    async def append(self, partition: int, outcome: FollowUpOutcome) -> bool:
         """Returns once the outcome is durable and nobody else wrote to the partition before it.
 
-        Raises `Fenced` when somebody did; the outcome stands all the same, and `open` reads theirs and ours.
+        False when it says no more than what is known, as after an echo that came first; then it is not written.
+        Raises `Fenced` when somebody else wrote; the outcome stands all the same, and `open` reads theirs and ours.
         """
         book = self._book(partition)
         async with book.turn:
-            expected = book.next
+            if not book.admits(outcome):
+                return False
+            expected, asked_at = book.next, self._clock.own()
             acked = await self._log.append(partition, outcome.command_id.encode(), self._codec.encode(outcome))
             book.next += 1
-        if await acked != expected:
+            # At once, so that whoever appends next knows it; nothing is committed before the ack.
+            book.note(outcome, outcome.occurred_at)
+        ack = await acked
+        self._clock.hear(ack.stamp, asked_at)
+        if ack.offset != expected:
             self._books.pop(partition, None)
             raise Fenced
-        book.note(outcome)
+        return True
 
     def _book(self, partition: int) -> _Book:
         book = self._books.get(partition)
@@ -126,13 +194,15 @@ class Ledger:
     def _note(self, entry: Entry) -> None:
         book = self._books[entry.partition]
         try:
-            book.note(self._codec.decode(entry.value))
+            if entry.value is not None:
+                book.note(self._codec.decode(entry.value), entry.stamp)
+                return
         except NotDecodable as fault:
-            # Whatever it says, something was done about this command: never do it again.
             where = {"partition": entry.partition, "offset": entry.offset, "reason": str(fault)}
             logger.warning("ledger.unreadable_entry", extra=where)
-            if entry.key is not None:
-                book.settled.add(entry.key.decode(errors="replace"))
+        # Whatever it said, something was done about this command: never do it again.
+        if entry.key is not None and entry.key != FENCE:
+            book.settled[entry.key.decode(errors="replace")] = _END
 
 
 class KafkaOutcomeLog:
@@ -140,10 +210,6 @@ class KafkaOutcomeLog:
 
     def __init__(self, topic: str, reader: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
         self._topic, self._reader, self._producer = topic, reader, producer
-
-    async def ends(self, partitions: Collection[int]) -> Mapping[int, int]:
-        ends = await self._reader.end_offsets([TopicPartition(self._topic, one) for one in partitions])
-        return {one.partition: offset for one, offset in ends.items()}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         ends = {TopicPartition(self._topic, one): span.stop for one, span in spans.items() if span}
@@ -153,13 +219,15 @@ class KafkaOutcomeLog:
         while ends:
             for records in (await self._reader.getmany(*ends, timeout_ms=200)).values():
                 for record in records:
-                    yield Entry(record.partition, record.offset, record.key, record.value)
+                    stamp = from_millis(record.timestamp)
+                    yield Entry(record.partition, record.offset, record.key, record.value, stamp)
             ends = {one: end for one, end in ends.items() if await self._reader.position(one) < end}
 
-    async def append(self, partition: int, key: bytes, value: bytes) -> Awaitable[int]:
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
         sent = await self._producer.send(self._topic, value, key=key, partition=partition)
-        return _offset(sent)
+        return _acked(sent)
 
 
-async def _offset(sent: Awaitable[Any]) -> int:
-    return int((await sent).offset)
+async def _acked(sent: Awaitable[Any]) -> Acked:
+    record = await sent
+    return Acked(record.offset, from_millis(record.timestamp))

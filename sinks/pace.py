@@ -1,10 +1,12 @@
-"""How fast to call the Graph API: a rate for each Page, and growing pauses after failures."""
+"""How fast to call the Graph API: a rate for each Page, growing pauses after failures, none at all while blocked."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(minutes=2)
+_LONGEST_BLOCK = timedelta(minutes=15)
 
 
 class Pace:
@@ -13,6 +15,7 @@ class Pace:
     def __init__(self, per_second: float) -> None:
         self._spacing = timedelta(seconds=1 / per_second)
         self._free_at: dict[str, datetime] = {}
+        self._held_until: dict[str, datetime] = {}
 
     def reserve(self, page_id: str, now: datetime) -> datetime:
         """The time at which the next call for this Page may be made; that turn is then taken."""
@@ -21,8 +24,52 @@ class Pace:
         return turn
 
     def hold(self, page_id: str, until: datetime) -> None:
-        """Give no turn to this Page before `until`."""
-        self._free_at[page_id] = max(until, self._free_at.get(page_id, until))
+        """Give no turn to this Page before `until`; turns that were given already are void."""
+        self._free_at[page_id] = self._held_until[page_id] = max(until, self._held_until.get(page_id, until))
+
+    def is_held(self, page_id: str, now: datetime) -> bool:
+        return now < self._held_until.get(page_id, now)
+
+
+@dataclass(slots=True)
+class _Block:
+    until: datetime
+    pause: timedelta
+    tried: bool = False
+
+
+class Blocks:
+    """Pages of which Meta takes no calls. Each is tried with one call at a time, after pauses that grow."""
+
+    def __init__(self, first_pause: timedelta, call_timeout: timedelta) -> None:
+        self._first_pause, self._call_timeout = first_pause, call_timeout
+        self._blocks: dict[str, _Block] = {}
+
+    def block(self, page_id: str, now: datetime) -> None:
+        """Meta refused a call because of the Page. Refusals of calls that were under way already count as one."""
+        block = self._blocks.get(page_id)
+        if block is None:
+            self._blocks[page_id] = _Block(now + self._first_pause, self._first_pause)
+        elif block.tried:
+            pause = min(2 * block.pause, _LONGEST_BLOCK)
+            self._blocks[page_id] = _Block(now + pause, pause)
+
+    def lift(self, page_id: str) -> None:
+        self._blocks.pop(page_id, None)
+
+    def until(self, page_id: str, now: datetime) -> datetime:
+        """The time before which no call should be made."""
+        block = self._blocks.get(page_id)
+        return max(now, block.until) if block is not None else now
+
+    def turn(self, page_id: str, now: datetime) -> datetime:
+        """When the next call for this Page may be made; while it is blocked, that turn is then taken."""
+        until = self.until(page_id, now)
+        block = self._blocks.get(page_id)
+        if block is not None and until == now:
+            # The others wait for what becomes of this call.
+            block.until, block.tried = now + self._call_timeout, True
+        return until
 
 
 def pause_after(failures: int, fraction: Callable[[], float]) -> timedelta:

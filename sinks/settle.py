@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from leads.records import OutcomeStatus, SendFollowUp
-from messenger.graph import GraphResponse, conversation_messages
+from messenger.events import AppId
+from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from sinks.ledger import Attempt
+
+WAITS_FOR_THREAD = "another app has the thread"
+WAITS_FOR_PAGE = "the Page is blocked"
+WAITS_FOR_TOKEN = "no access token for this page"
 
 # Our clock and Meta's may differ, and Meta shows whole seconds.
 _CLOCK_MARGIN = timedelta(minutes=1)
@@ -34,8 +39,16 @@ class LookUp:
 
 
 @dataclass(frozen=True, slots=True)
+class AskOwner:
+    """Another app had the thread: ask who has it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     number: int
+
+
+Next = Settle | Wait | LookUp | AskOwner | Send
 
 
 class Unclear(Exception):
@@ -50,21 +63,37 @@ def next_step(
     refuted: int,
     cancel_reason: str | None,
     quarantine: timedelta,
-) -> Settle | Wait | LookUp | Send:
+    recalled: bool = False,
+) -> Next:
     """What to do about a command that is not settled.
 
     An attempt without a result is in doubt, until it is known that it reached nobody (`refuted` is the last such one).
-    It is looked up no sooner than `quarantine` after it began, when the call can no longer be under way.
+    It is looked up no sooner than `quarantine` after it began, when the call can no longer be under way. A command that
+    waits for the thread asks who has it, unless a webhook said that it is ours (`recalled`).
     """
     number = attempt.number if attempt is not None else 0
-    if attempt is not None and number > refuted:
+    if attempt is not None and attempt.parked is None and number > refuted:
         ready_at = attempt.at + quarantine
         return LookUp(attempt) if now >= ready_at else Wait(ready_at)
     if cancel_reason is not None:
         return Settle("cancelled", cancel_reason)
     if now > command.not_after:
-        return Settle("expired", "not sent before not_after")
+        return Settle("expired", (attempt and attempt.parked) or "not sent before not_after")
+    if now < command.not_before:
+        return Wait(command.not_before)
+    if attempt is not None and attempt.parked == WAITS_FOR_THREAD and not recalled:
+        return AskOwner()
     return Send(max(number, refuted) + 1)
+
+
+def may_send(response: GraphResponse, target_app: AppId | None) -> bool:
+    """Whether the answer to a `thread_owner_request` lets us write: the thread is ours, or nobody's.
+
+    An owner that Meta does not name is not ours.
+    """
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
+    owner = thread_owner(response.body)
+    return response.body.get("data") == [] or (owner is not None and target_app in (None, owner))
 
 
 def message_in(

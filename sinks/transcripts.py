@@ -26,8 +26,8 @@ from messenger.transcript import parse_transcript
 from runtime.metrics import Metrics
 from schemas.codec import Codec
 from sinks.consume import Received, Span
+from sinks.courier import Graph
 from sinks.pace import Pace, pause_after
-from sinks.send import Graph
 
 # Two a second are allowed, and the send sink looks up doubtful messages with the same call:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting

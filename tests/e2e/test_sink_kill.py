@@ -175,7 +175,7 @@ async def _fill(settings: Settings) -> None:
 async def _settled(sinks: _Sinks, count: int) -> Mapping[str, str]:
     for _ in range(120):
         records = await records_of(sinks.settings, sinks.settings.topic("followup-outcomes"))
-        outcomes = [outcome_codec().decode(one.value) for one in records]
+        outcomes = [outcome_codec().decode(one.value) for one in records if one.value is not None]
         latest = {one.command_id: one.status for one in outcomes}
         if len(latest) == count and not {"attempting", "in_doubt"} & set(latest.values()):
             return latest

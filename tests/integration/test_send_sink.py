@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
@@ -16,10 +18,12 @@ from runtime.clock import now
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import command_codec, outcome_codec
-from sinks.consume import Consume, Source
+from schemas.codec import command_codec, event_codec, outcome_codec
+from sinks.broker_time import BrokerTime
+from sinks.consume import Consume, Source, WholeSource
+from sinks.courier import SendLimits
 from sinks.ledger import KafkaOutcomeLog, Ledger
-from sinks.send import SendLimits, SendSink
+from sinks.send import Input, SendSink, event_reader
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command
 
@@ -38,6 +42,10 @@ class _Cluster:
     @property
     def commands(self) -> str:
         return self.settings.topic("followup-commands")
+
+    @property
+    def events(self) -> str:
+        return self.settings.topic("messenger-events")
 
     @property
     def outcomes(self) -> str:
@@ -61,8 +69,11 @@ class _Cluster:
             stop.set()
             await task
 
+    async def outcome_records(self) -> list[Any]:
+        return [one for one in await records_of(self.settings, self.outcomes) if one.value is not None]
+
     async def latest(self) -> dict[str, FollowUpOutcome]:
-        outcomes = [outcome_codec().decode(one.value) for one in await records_of(self.settings, self.outcomes)]
+        outcomes = [outcome_codec().decode(one.value) for one in await self.outcome_records()]
         return {one.command_id: one for one in outcomes}
 
     async def until_settled(self, count: int) -> None:
@@ -78,22 +89,33 @@ class _Cluster:
             producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="send", linger_ms=0)))
             reader = await stack.enter_async_context(connected(kafka.consumer(broker, group=None, client_id="ledger")))
             consumer = await stack.enter_async_context(
-                connected(kafka.consumer(broker, group=group, client_id="send", rebalance_timeout_ms=60_000))
+                connected(
+                    kafka.consumer(
+                        broker,
+                        group=group,
+                        client_id="send",
+                        rebalance_timeout_ms=60_000,
+                        partition_assignment_strategy=(RangePartitionAssignor,),
+                    )
+                )
             )
+            clock = BrokerTime(now)
             sink = SendSink(
-                Ledger(KafkaOutcomeLog(self.outcomes, reader, producer), outcome_codec()),
+                Ledger(KafkaOutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
                 self.graph,
                 Pages([Page(PAGE, access_token="page-token")]),
-                now=now,
+                commands=self.commands,
+                clock=clock,
                 fraction=lambda: 0.1,
                 metrics=Metrics(),
                 limits=LIMITS,
                 partitions=self.settings.partitions,
             )
-            source = Source(command_codec().decode, f"{self.commands}-dlq")
-            await Consume(
-                consumer, producer, {self.commands: source}, sink, name="send", metrics=Metrics(), health=Health()
-            ).run(stop)
+            sources: dict[str, Source[Input] | WholeSource[Input]] = {
+                self.commands: Source(command_codec().decode, f"{self.commands}-dlq"),
+                self.events: Source(event_reader(event_codec()), f"{self.events}-dlq"),
+            }
+            await Consume(consumer, producer, sources, sink, name="send", metrics=Metrics(), health=Health()).run(stop)
 
 
 def _record(command: SendFollowUp | bytes) -> tuple[bytes, bytes]:
@@ -114,7 +136,7 @@ async def test_outcomes_lie_in_the_partition_of_their_command(kafka_topics: Sett
         for one in await records_of(kafka_topics, cluster.commands)
     }
     assert set(places.values()) == {0, 1}
-    assert {one.key.decode(): one.partition for one in await records_of(kafka_topics, cluster.outcomes)} == places
+    assert {one.key.decode(): one.partition for one in await cluster.outcome_records()} == places
     assert {one.status for one in (await cluster.latest()).values()} == {"sent"}
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,13 +12,14 @@ from aiokafka.errors import CommitFailedError
 
 from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
 from messenger.errors import GraphError
-from messenger.events import PageId, Psid
-from messenger.graph import GraphRequest, GraphResponse
+from messenger.events import AppId, PageId, Psid
+from messenger.graph import GraphRequest, GraphResponse, Usage
 from schemas.codec import outcome_codec
-from sinks.ledger import Entry
+from sinks.ledger import Acked, Entry
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 PAGE = PageId("542998526103632")
+INBOX = AppId("263902037430900")
 
 
 class Crash(BaseException):
@@ -87,29 +88,32 @@ class FakeOutcomeLog:
 
     def __init__(self, kafka: FakeKafka, clock: Clock | None = None, topic: str = "followup-outcomes") -> None:
         self.kafka, self.clock, self.topic = kafka, clock or Clock(), topic
+        self.broker_clock: Callable[[], datetime] = self.clock
+        self.stamps: dict[tuple[int, int], datetime] = {}
         self.ack_takes: list[timedelta] = []
-
-    async def ends(self, partitions: Collection[int]) -> Mapping[int, int]:
-        return {one: len(self.kafka.topics[TopicPartition(self.topic, one)]) for one in partitions}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         for partition, span in spans.items():
             for offset in span:
                 record = self.kafka.topics[TopicPartition(self.topic, partition)][offset]
-                yield Entry(partition, offset, record.key, record.value)
+                yield Entry(partition, offset, record.key, record.value, self.stamps.get((partition, offset), NOON))
 
-    async def append(self, partition: int, key: bytes, value: bytes) -> Awaitable[int]:
-        status = outcome_codec().decode(value).status
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+        status = outcome_codec().decode(value).status if value is not None else "fence"
         self.kafka.burn(f"before {status}")
         offset = self.kafka.put(self.topic, partition, key, value)
-        return self._ack(status, offset)
+        self.stamps[partition, offset] = self.broker_clock()
+        return self._ack(status, partition, offset)
 
-    async def _ack(self, status: str, offset: int) -> int:
+    async def _ack(self, status: str, partition: int, offset: int) -> Acked:
+        ack = Acked(offset, self.stamps[partition, offset])
+        if status == "fence":
+            return ack
         if self.ack_takes:
             self.clock.advance(self.ack_takes.pop(0))
         self.kafka.effects.append(status)
         self.kafka.burn(f"after {status}")
-        return offset
+        return ack
 
     def outcomes(self) -> list[FollowUpOutcome]:
         """All outcomes that can be read, by partition and offset."""
@@ -121,7 +125,8 @@ class FakeOutcomeLog:
 class FakeGraph:
     """Sends messages and shows them in the conversation; `faults` are raised by the next sends, one each.
 
-    A fault in `faults_after` is raised after the message has arrived.
+    A fault in `faults_after` is raised after the message has arrived, `before_answer` is called with each message that
+    arrived before the call returns, and `owner` has the threads.
     """
 
     kafka: FakeKafka
@@ -129,19 +134,28 @@ class FakeGraph:
     faults: list[GraphError] = field(default_factory=list)
     faults_after: list[GraphError] = field(default_factory=list)
     look_up_faults: list[GraphError] = field(default_factory=list)
+    owner: AppId | None = INBOX
+    before_answer: Callable[[str], Awaitable[None]] | None = None
+    percent_used: int = 0
     delivered: list[tuple[datetime, str, str, str]] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
 
     async def call(self, request: GraphRequest, token: str) -> GraphResponse:
         assert token == "page-token"
+        if request.path.endswith("/thread_owner"):
+            self.kafka.effects.append("ask owner")
+            return GraphResponse({"data": [{"thread_owner": {"app_id": self.owner}}] if self.owner else []}, None)
         if request.method == "GET":
             return self._conversation(request.query["user_id"])
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await asyncio.sleep(0)
-            return self._send(request.body or {})
+            response = self._send(request.body or {})
+            if self.before_answer is not None:
+                await self.before_answer(f"m_{len(self.delivered)}")
+            return response
         finally:
             self.under_way -= 1
 
@@ -160,7 +174,8 @@ class FakeGraph:
         self.kafka.burn("after call")
         if self.faults_after:
             raise self.faults_after.pop(0)
-        return GraphResponse({"message_id": f"m_{len(self.delivered)}"}, None)
+        usage = Usage(self.percent_used, None) if self.percent_used else None
+        return GraphResponse({"message_id": f"m_{len(self.delivered)}"}, usage)
 
     def _conversation(self, psid: str) -> GraphResponse:
         self.kafka.effects.append("look-up")

@@ -1,20 +1,23 @@
 """The ledger: what it remembers, and how it notices a second writer."""
 
+from datetime import timedelta
+
 import anyio
 import pytest
 
 from leads.records import FollowUpOutcome
 from schemas.codec import outcome_codec
+from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
 from sinks.ledger import Attempt, Ledger
-from tests.unit.sinks.fakes import NOON, FakeKafka, FakeOutcomeLog
+from tests.unit.sinks.fakes import NOON, Clock, FakeKafka, FakeOutcomeLog
 from tests.unit.sinks.outcomes import an_outcome
 
 pytestmark = pytest.mark.anyio
 
 
 def _ledger(kafka: FakeKafka) -> Ledger:
-    return Ledger(FakeOutcomeLog(kafka), outcome_codec())
+    return Ledger(FakeOutcomeLog(kafka), outcome_codec(), BrokerTime(Clock()))
 
 
 async def test_what_one_process_wrote_the_next_one_reads() -> None:
@@ -34,7 +37,7 @@ async def test_what_one_process_wrote_the_next_one_reads() -> None:
     assert not second.is_settled(1, "c2")
 
 
-@pytest.mark.parametrize("status", ["sent", "delivered", "read", "rejected", "expired", "cancelled", "parked"])
+@pytest.mark.parametrize("status", ["sent", "delivered", "read", "rejected", "expired", "cancelled"])
 async def test_a_result_settles_a_command(status: str) -> None:
     ledger = _ledger(FakeKafka())
     await ledger.open([0])
@@ -53,6 +56,82 @@ async def test_an_attempt_without_a_result_stays_open(status: str) -> None:
 
     assert ledger.attempt(0, "c1") == Attempt(1, NOON)
     assert not ledger.is_settled(0, "c1")
+
+
+async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", "parked", attempt=1, reason="the Page is blocked"))
+
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON, "the Page is blocked")
+    assert not ledger.is_settled(0, "c1")
+
+
+@pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
+async def test_a_message_that_was_sent_is_never_unsaid(later: str) -> None:
+    kafka = FakeKafka()
+    ledger = _ledger(kafka)
+    await ledger.open([0])
+    await ledger.append(0, an_outcome("c1", "sent", mid="m_1"))
+
+    assert not await ledger.append(0, an_outcome("c1", later))
+
+    assert [one.status for one in FakeOutcomeLog(kafka).outcomes()] == ["sent"]
+
+
+async def test_a_doubt_does_not_move_the_time_of_its_attempt() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", "attempting", attempt=1))
+    await ledger.append(0, an_outcome("c1", "in_doubt", attempt=1, occurred_at=NOON + timedelta(seconds=10)))
+
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON)
+
+
+async def test_the_time_of_an_attempt_is_the_brokers_not_that_of_the_worker_that_made_it() -> None:
+    kafka = FakeKafka()
+    ahead = Clock(NOON + timedelta(hours=1))
+    kafka.put(
+        "followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", occurred_at=ahead()))
+    )
+    ledger = _ledger(kafka)
+
+    await ledger.open([0])
+
+    assert ledger.attempt(0, "c1") == Attempt(0, NOON)
+
+
+async def test_taking_a_partition_sets_the_clock_by_the_broker() -> None:
+    own = Clock(NOON + timedelta(hours=1))
+    log = FakeOutcomeLog(FakeKafka(), own)
+    log.broker_clock = Clock()
+    clock = BrokerTime(own)
+
+    await Ledger(log, outcome_codec(), clock).open([0])
+
+    assert clock() == NOON
+
+
+async def test_who_takes_a_partition_over_fences_its_former_holder_before_that_one_can_send() -> None:
+    kafka = FakeKafka()
+    former, holder = _ledger(kafka), _ledger(kafka)
+    await former.open([0])
+    await holder.open([0])
+
+    with pytest.raises(Fenced):
+        await former.append(0, an_outcome("c1", "attempting", attempt=1))
+
+
+async def test_an_outcome_that_was_erased_stays_settled() -> None:
+    kafka = FakeKafka()
+    kafka.put("followup-outcomes", 0, b"c1", None)
+    ledger = _ledger(kafka)
+
+    await ledger.open([0])
+
+    assert ledger.is_settled(0, "c1")
 
 
 async def test_of_two_writers_the_second_is_fenced_before_it_can_send() -> None:
@@ -85,10 +164,9 @@ async def test_a_fenced_writer_knows_nothing_until_it_has_read_what_the_other_wr
 
 async def test_the_holder_learns_of_an_intruder_at_its_next_outcome() -> None:
     kafka = FakeKafka()
-    intruder, holder = _ledger(kafka), _ledger(kafka)
-    await intruder.open([0])
+    holder = _ledger(kafka)
     await holder.open([0])
-    await intruder.append(0, an_outcome("c1", "attempting", attempt=1))
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", attempt=1)))
 
     with pytest.raises(Fenced):
         await holder.append(0, an_outcome("c1", "attempting", attempt=1))

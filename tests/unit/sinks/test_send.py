@@ -7,23 +7,21 @@ from itertools import pairwise
 import pytest
 
 from leads.pages import Pages
-from leads.records import Button, FollowUpMessage, SendFollowUp
+from leads.records import Button, FollowUpMessage
 from messenger.errors import (
     GraphError,
-    InvalidRequest,
+    NotPermitted,
     NotSent,
     OutcomeUnknown,
-    PageBlocked,
-    ParkUntilOwner,
     Throttled,
-    WindowClosed,
 )
 from messenger.events import Psid
-from sinks.consume import Fenced, Received, SinkCrashed, Span
-from sinks.send import SendLimits
+from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
+from sinks.courier import SendLimits
+from sinks.send import Input
 from tests.unit.sinks.fakes import NOON, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
-from tests.unit.sinks.worlds import COMMANDS, SendWorld, statuses
+from tests.unit.sinks.worlds import COMMANDS, EVENTS, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -151,33 +149,24 @@ async def test_a_cancellation_that_comes_after_the_send_changes_nothing() -> Non
     assert statuses(outcomes) == [("c1", "attempting"), ("c1", "sent")]
 
 
-async def test_a_page_without_a_token_parks_the_command() -> None:
+async def test_a_command_of_a_page_without_a_token_waits_for_one_as_long_as_its_window_is_open() -> None:
     world = SendWorld(pages=Pages())
-    world.command(a_command())
+    world.command(a_command(not_after=NOON + timedelta(minutes=2)))
 
     outcomes = await world.settle_all()
 
-    assert [(one.status, one.reason) for one in outcomes] == [("parked", "no access token for this page")]
+    assert statuses(outcomes) == [("c1", "parked"), ("c1", "expired")]
+    assert {one.reason for one in outcomes} == {"no access token for this page"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [
-        (WindowClosed("closed", code=10, subcode=2018278), "rejected"),
-        (InvalidRequest("bad", code=100), "rejected"),
-        (ParkUntilOwner("not ours", code=10, subcode=2018300), "parked"),
-        (PageBlocked("token", code=190), "parked"),
-    ],
-)
-async def test_a_refusal_settles_the_command_with_metas_codes(fault: GraphError, status: str) -> None:
+async def test_a_page_that_gets_its_token_sends_what_waited_for_it() -> None:
     world = SendWorld()
+    world.outcome(an_outcome("c1", "parked", reason="no access token for this page"))
     world.command(a_command())
-    world.graph.faults = [fault]
 
-    outcomes = await world.settle_all()
+    await world.settle_all()
 
-    assert statuses(outcomes) == [("c1", "attempting"), ("c1", status)]
-    assert (outcomes[1].error_code, outcomes[1].error_subcode) == (fault.code, fault.subcode)
+    assert world.graph.sent == ["c1"]
 
 
 async def test_a_call_that_reached_nobody_is_repeated_after_growing_pauses() -> None:
@@ -216,7 +205,7 @@ async def test_throttling_holds_the_whole_page() -> None:
 
     await world.settle_all()
 
-    assert world.graph.delivered[-1][0] >= NOON + timedelta(minutes=1)
+    assert all(at >= NOON + timedelta(minutes=1) for at, *_ in world.graph.delivered)
     assert sorted(world.graph.sent) == ["c1", "c2", "c3"]
 
 
@@ -286,7 +275,7 @@ async def test_a_look_up_that_fails_is_repeated() -> None:
     assert world.graph.sent == ["c1"]
 
 
-@pytest.mark.parametrize("faults", [[PageBlocked("token", code=190)], [NotSent("down") for _ in range(8)]])
+@pytest.mark.parametrize("faults", [[NotPermitted("no", code=10)], [NotSent("down") for _ in range(8)]])
 async def test_what_cannot_be_looked_up_stays_in_doubt_and_is_never_sent_again(faults: list[GraphError]) -> None:
     world = SendWorld()
     world.command(a_command())
@@ -370,7 +359,7 @@ async def test_a_worker_takes_the_share_of_the_rate_that_its_partitions_are() ->
 async def test_a_partition_of_which_enough_is_held_is_full_until_some_of_it_is_settled() -> None:
     world = SendWorld(limits=SendLimits(held_per_partition=2))
     sink = world.sink()
-    await sink.open({COMMANDS: Span(0, 2, None)})
+    await sink.open({COMMANDS: Span(0, 2, None), EVENTS: Span(0, 0, None)})
 
     await sink.take([_received(0, "c0"), _received(1, "c1")], {COMMANDS: 2})
     full = sink.full()
@@ -384,7 +373,7 @@ async def test_a_partition_of_which_enough_is_held_is_full_until_some_of_it_is_s
     assert sink.unfinished() == {COMMANDS: 1}
 
 
-def _received(offset: int, name: str, **given: object) -> Received[SendFollowUp]:
+def _received(offset: int, name: str, **given: object) -> Received[Input]:
     return Received(COMMANDS, offset, a_command(name, not_before=NOON + timedelta(hours=1), **given))
 
 
@@ -402,6 +391,23 @@ async def test_a_value_that_is_no_command_is_a_dead_letter_and_the_rest_goes_on(
 async def test_a_foreseen_limit_on_the_quarantine_is_enforced() -> None:
     with pytest.raises(ValueError, match="twice the call timeout"):
         SendLimits(call_timeout=timedelta(seconds=10), quarantine=timedelta(seconds=19))
+
+
+async def test_partitions_of_commands_without_those_of_events_are_refused() -> None:
+    with pytest.raises(Unusable, match="assigned alike"):
+        await SendWorld().sink().open({COMMANDS: Span(0, 0, None)})
+
+
+async def test_a_page_that_nearly_used_its_rate_up_is_slowed_down() -> None:
+    world = SendWorld()
+    world.graph.percent_used = 95
+    for number in range(12):
+        world.command(a_command(f"c{number}", psid=Psid(str(number))))
+
+    await world.settle_all()
+
+    first, last = world.graph.delivered[0][0], world.graph.delivered[-1][0]
+    assert last - first >= timedelta(seconds=1)
 
 
 async def test_a_bug_stops_the_sink_with_its_offsets_unmoved() -> None:
@@ -429,7 +435,7 @@ async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> Non
     world = SendWorld()
     world.command(a_command())
     stale = world.sink()
-    await stale.open({COMMANDS: Span(0, 1, None)})
+    await stale.open({COMMANDS: Span(0, 1, None), EVENTS: Span(0, 0, None)})
     await stale.take([Received(COMMANDS, 0, a_command())], {COMMANDS: 1})
     await world.settle_all()
 
@@ -440,3 +446,55 @@ async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> Non
         await stale.tick()
 
     assert world.graph.sent == ["c1"]
+
+
+@pytest.mark.parametrize("error", [timedelta(hours=1), -timedelta(hours=1)])
+async def test_a_worker_whose_clock_is_wrong_by_an_hour_closes_no_window_early_or_late(error: timedelta) -> None:
+    world = SendWorld()
+    world.log.broker_clock = lambda: world.clock() - error
+    broker_noon = NOON - error
+    world.command(a_command("open", not_before=broker_noon, not_after=broker_noon + timedelta(minutes=30)))
+    closed = {"not_before": broker_noon - timedelta(hours=1), "not_after": broker_noon - timedelta(minutes=30)}
+    world.command(a_command("closed", psid=Psid("7002"), **closed))
+    later = {"not_before": broker_noon + timedelta(seconds=30), "not_after": broker_noon + timedelta(minutes=30)}
+    world.command(a_command("later", psid=Psid("7003"), **later))
+
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == ["open", "later"]
+    assert NOON + timedelta(seconds=29) < world.graph.delivered[1][0] < NOON + timedelta(seconds=32)
+    assert ("closed", "expired") in statuses(outcomes)
+
+
+@pytest.mark.parametrize("error", [timedelta(hours=1), -timedelta(hours=1)])
+async def test_an_attempt_of_a_worker_whose_clock_was_wrong_is_looked_up_after_the_quarantine(error: timedelta) -> None:
+    world = SendWorld()
+    world.outcome(an_outcome("c1", "attempting", attempt=1, occurred_at=NOON + error))
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.kafka.effects == ["look-up", "attempting", "call", "sent", "commit"]
+    looked_up_at = world.graph.delivered[0][0]
+    assert NOON + world.limits.quarantine <= looked_up_at <= NOON + 2 * world.limits.quarantine
+
+
+async def test_a_clock_that_is_found_wrong_by_the_ack_stops_the_call() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(minutes=5)))
+    broker_clock = world.log.broker_clock
+
+    def jump() -> None:
+        world.log.broker_clock = lambda: broker_clock() + timedelta(minutes=10)
+
+    world.command(a_command("later", psid=Psid("7002"), not_before=NOON + timedelta(minutes=1)))
+    world.command(
+        a_command(
+            "shut", psid=Psid("7003"), not_before=NOON + timedelta(minutes=1), not_after=NOON + timedelta(minutes=6)
+        )
+    )
+
+    outcomes = await world.settle_all(meanwhile={30: jump})
+
+    assert sorted(world.graph.sent) == ["c1", "later"]
+    assert statuses(outcomes)[-1] == ("shut", "expired")

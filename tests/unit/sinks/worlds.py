@@ -1,7 +1,7 @@
 """A send sink over fakes: commands in, virtual time on, outcomes and messages out."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,16 +9,20 @@ from aiokafka import TopicPartition
 
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
-from messenger.events import person_key
+from messenger.events import AppId, PageId, PlatformEvent, person_key
 from runtime.health import Health
 from runtime.metrics import Metrics
-from schemas.codec import command_codec, outcome_codec
+from schemas.codec import command_codec, event_codec, outcome_codec
+from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source
+from sinks.courier import SendLimits
 from sinks.ledger import Ledger
-from sinks.send import SendLimits, SendSink
+from sinks.send import Input, SendSink, event_reader
 from tests.unit.sinks.fakes import PAGE, Clock, FakeConsumer, FakeGraph, FakeKafka, FakeOutcomeLog, FakeProducer
 
 COMMANDS = TopicPartition("followup-commands", 0)
+EVENTS = TopicPartition("messenger-events", 0)
+OUR_APP = AppId("2262510160704936")
 
 
 class _UntilDone(FakeConsumer):
@@ -42,7 +46,7 @@ class _UntilDone(FakeConsumer):
 class SendWorld:
     kafka: FakeKafka = field(default_factory=FakeKafka)
     clock: Clock = field(default_factory=Clock)
-    pages: Pages = field(default_factory=lambda: Pages([Page(PAGE, access_token="page-token")]))
+    pages: Pages = field(default_factory=lambda: Pages([Page(PAGE, access_token="page-token", target_app=OUR_APP)]))
     limits: SendLimits = field(default_factory=SendLimits)
     metrics: Metrics = field(default_factory=Metrics)
     partitions: int = 1
@@ -61,35 +65,57 @@ class SendWorld:
         """What an earlier process left in the ledger."""
         self.kafka.put("followup-outcomes", partition, outcome.command_id.encode(), outcome_codec().encode(outcome))
 
+    def event(self, event: PlatformEvent) -> None:
+        self.kafka.put(EVENTS.topic, 0, b"key", event_codec().encode(event))
+
+    def add_page(self, page_id: str) -> None:
+        new = Page(PageId(page_id), access_token="page-token", target_app=OUR_APP)
+        self.pages = Pages([*self.pages, new])
+
     def sink(self) -> SendSink:
+        clock = BrokerTime(self.clock)
         return SendSink(
-            Ledger(self.log, outcome_codec()),
+            Ledger(self.log, outcome_codec(), clock),
             self.graph,
             self.pages,
-            now=self.clock,
+            commands=COMMANDS.topic,
+            clock=clock,
             fraction=lambda: 1.0,
             metrics=self.metrics,
             limits=self.limits,
             partitions=self.partitions,
         )
 
-    async def settle_all(self, *, most_reads: int = 3000) -> list[FollowUpOutcome]:
-        """Run a fresh sink until every command is committed."""
+    async def settle_all(
+        self, *, most_reads: int = 3000, meanwhile: Mapping[int, Callable[[], None]] | None = None
+    ) -> list[FollowUpOutcome]:
+        """Run a fresh sink until every command is committed; `meanwhile` says what happens at which read."""
         stop = asyncio.Event()
-        consumer = _UntilDone(self.kafka, self.clock, stop, most_reads, COMMANDS)
+        consumer = _UntilDone(self.kafka, self.clock, stop, most_reads, COMMANDS, EVENTS)
+        consumer.script = {at: _as_coroutine(act) for at, act in (meanwhile or {}).items()}
         await self.consume(consumer).run(stop)
         return self.log.outcomes()
 
-    def consume(self, consumer: FakeConsumer) -> Consume[SendFollowUp]:
+    def consume(self, consumer: FakeConsumer) -> Consume[Input]:
         return Consume(
             consumer,
             FakeProducer(self.kafka),
-            {COMMANDS.topic: Source(command_codec().decode, "followup-commands-dlq")},
+            {
+                COMMANDS.topic: Source(command_codec().decode, "followup-commands-dlq"),
+                EVENTS.topic: Source(event_reader(event_codec()), "messenger-events-dlq"),
+            },
             self.sink(),
             name="send",
             metrics=self.metrics,
             health=Health(),
         )
+
+
+def _as_coroutine(act: Callable[[], None]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        act()
+
+    return run
 
 
 def statuses(outcomes: list[FollowUpOutcome]) -> list[tuple[str, str]]:

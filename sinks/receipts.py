@@ -1,0 +1,77 @@
+"""Messages that were sent and are not yet known to be read, so that webhooks can confirm them."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from leads.records import FollowUpOutcome
+from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived
+
+# Who has not read a message in a week will hardly do so; without an end the list would grow for ever.
+_AWAITED = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The newest outcome of a message, and a time no later than Meta's stamp on the message."""
+
+    outcome: FollowUpOutcome
+    at: datetime
+
+
+class Receipts:
+    """What was sent, by person, until it is read."""
+
+    def __init__(self) -> None:
+        self._unread: dict[str, _Sent] = {}
+        self._of_person: dict[tuple[PageId, Psid], list[str]] = defaultdict(list)
+
+    def note(self, outcome: FollowUpOutcome, at: datetime) -> None:
+        """Take in the newest outcome of a command that has a message, called for at `at` if it is new here."""
+        known = self._drop(outcome.command_id)
+        if outcome.status != "read":
+            self._unread[outcome.command_id] = _Sent(outcome, known.at if known else at)
+            self._of_person[outcome.page_id, outcome.psid].append(outcome.command_id)
+        self._drop_older_than(at - _AWAITED)
+
+    def confirmed_by(self, event: DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
+        """The outcomes that a delivery or read webhook makes of what was sent to the person.
+
+        Where it names no messages, everything counts that was sent before its watermark.
+        """
+        return tuple(
+            replace(
+                sent.outcome,
+                status="delivered" if isinstance(event, DeliveryReceived) else "read",
+                occurred_at=event.event_at,
+                reason=None,
+            )
+            for sent in self._sent_to(event)
+            if _covers(event, sent)
+        )
+
+    def _sent_to(self, event: DeliveryReceived | ReadReceived) -> Iterator[_Sent]:
+        assert event.psid is not None, "Meta confirms the messages of one person"
+        return (self._unread[one] for one in self._of_person.get((event.page_id, event.psid), ()))
+
+    def _drop_older_than(self, moment: datetime) -> None:
+        while self._unread and (oldest := next(iter(self._unread.values()))).at < moment:
+            self._drop(oldest.outcome.command_id)
+
+    def _drop(self, command_id: str) -> _Sent | None:
+        known = self._unread.pop(command_id, None)
+        if known is not None:
+            person = (known.outcome.page_id, known.outcome.psid)
+            self._of_person[person].remove(command_id)
+            if not self._of_person[person]:
+                del self._of_person[person]
+        return known
+
+
+def _covers(event: DeliveryReceived | ReadReceived, sent: _Sent) -> bool:
+    if isinstance(event, ReadReceived):
+        return sent.at <= event.watermark
+    if sent.outcome.status == "delivered":
+        return False
+    return sent.outcome.mid in event.mids if event.mids else sent.at <= event.watermark
