@@ -20,6 +20,7 @@ _COMMANDS = {
     "leads": "List the leads.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
     "dlq": "List, show or send back dead letters.",
+    "template": "Make or check the message template of a lead ad.",
     "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
 }
 

@@ -17,6 +17,7 @@ MESSAGING_WINDOW = timedelta(hours=24)
 # The lead-ads page says 1-7 days, Meta's changelog of 2025-07-22 says 1-30; an invalid value means one day.
 THREAD_CONTROL_DEFAULT = timedelta(days=1)
 THREAD_CONTROL_MAX = timedelta(days=7)
+THREAD_CONTROL_MAX_ELSEWHERE = timedelta(days=30)
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/reference/send-api
 TEXT_MAX_UTF16_UNITS = 1999  # "less than 2000 characters"; the unit is undocumented, so the narrowest reading
@@ -28,6 +29,9 @@ BUTTONS_MAX = 3
 BUTTON_TEMPLATE_TEXT_MAX = 640
 BUTTON_TITLE_MAX = 20
 POSTBACK_PAYLOAD_MAX = 1000
+GENERIC_ELEMENTS_MAX = 10
+GENERIC_TITLE_MAX = 80
+GENERIC_SUBTITLE_MAX = 80
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
 CONVERSATION_DETAILS_MAX = 20  # of an older message Meta says that it was deleted
