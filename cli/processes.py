@@ -17,21 +17,25 @@ _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
 _POLL = 0.1
 _TAIL_LINES = 5
+_LONGEST_PAUSE = 30.0
 
 
 @dataclass(slots=True)
 class _Child:
     name: str
+    arguments: tuple[str, ...]
     process: subprocess.Popen[bytes]
     log: Path
     ready_url: str
+    restarts: int = 0
+    restart_at: float | None = None
 
 
 @dataclass(slots=True)
 class Processes:
     """`leadstream` commands as children. Each writes its log to `log_dir`; leaving stops what was started.
 
-    A child that ends by itself is a fault: `check` raises with the end of its log.
+    A child that ends by itself is a fault: `check` raises with the end of its log, `restart_ended` starts it again.
     """
 
     log_dir: Path
@@ -49,8 +53,12 @@ class Processes:
     def start(self, name: str, *arguments: str, ready_url: str) -> None:
         """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
         log = self.log_dir / f"{name}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
+        log.unlink(missing_ok=True)
+        self._children.append(_Child(name, arguments, self._spawn(arguments, log), log, ready_url))
+
+    def _spawn(self, arguments: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
+        with log.open("ab") as out:
+            return subprocess.Popen(
                 [sys.executable, "-m", "cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -59,7 +67,6 @@ class Processes:
                 # Ctrl-C is for us alone: we stop the children in their order.
                 start_new_session=True,
             )
-        self._children.append(_Child(name, process, log, ready_url))
 
     def await_ready(self) -> None:
         """Wait until every child answers its ready URL with 200. Raises when one ends or takes a minute."""
@@ -78,6 +85,20 @@ class Processes:
             if status is not None:
                 tail = "\n".join(child.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
                 raise click.ClickException(f"{child.name} ended with status {status}; see {child.log}\n{tail}")
+
+    def restart_ended(self) -> None:
+        """Start what ended again, after 1, 2, 4 … 30 seconds; its log goes on in the same file."""
+        for child in self._children:
+            status = child.process.poll()
+            if status is None:
+                continue
+            if child.restart_at is None:
+                pause = min(2.0**child.restarts, _LONGEST_PAUSE)
+                child.restart_at = time.monotonic() + pause
+                self.say(f"{child.name} ended with status {status}, see {child.log}; again in {pause:.0f} s")
+            elif time.monotonic() >= child.restart_at:
+                child.process, child.restart_at = self._spawn(child.arguments, child.log), None
+                child.restarts += 1
 
     def stop(self) -> None:
         """SIGTERM in reverse order, then SIGKILL for what does not end."""

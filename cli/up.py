@@ -22,7 +22,8 @@ def command() -> None:
     """Run Kafka, ingest, streams and sinks on this machine until Ctrl-C.
 
     Needs LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the rest. With
-    LEADSTREAM_BROKER set, that Kafka is used and none is started. Logs go to .leadstream/logs.
+    LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again. Logs go to
+    .leadstream/logs.
 
     \b
     Example:
@@ -40,7 +41,7 @@ def command() -> None:
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:
-                processes.check()
+                processes.restart_ended()
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
         click.echo("stopped")

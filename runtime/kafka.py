@@ -6,7 +6,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 
 def producer(broker: str, *, client_id: str, linger_ms: int = 2) -> AIOKafkaProducer:
-    """An idempotent producer that waits for all in-sync replicas. A send fails within 30 seconds or is durable."""
+    """An idempotent producer that waits for all in-sync replicas.
+
+    It never gives a send up while Kafka is away: whoever cannot wait puts a timeout around the await.
+    """
     return AIOKafkaProducer(
         bootstrap_servers=broker,
         client_id=client_id,
