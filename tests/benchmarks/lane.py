@@ -1,0 +1,73 @@
+"""What a benchmark runs in: topics of its own, records in them, and a process on them."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from cli.topics import wanted_topics
+from runtime import kafka
+from runtime.settings import Settings, variable
+from runtime.topic_admin import apply_topics, delete_topics
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
+from tests.integration.topics import connected
+
+Record = tuple[bytes | None, bytes]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@asynccontextmanager
+async def lane(settings: Settings, *, timed: Topic) -> AsyncIterator[None]:
+    """The topics of one run; what is `timed` carries the broker's own time, which is when a record was durable."""
+    names = {settings.topic(one.name) for one in (WEBHOOKS, EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)}
+    wanted = [
+        replace(one, config={**one.config, "message.timestamp.type": "LogAppendTime"})
+        if one.name == settings.topic(timed.name)
+        else one
+        for one in wanted_topics(settings)
+        if one.name in names
+    ]
+    # Stock Faust names its changelog after its own app.
+    ours = next(one for one in wanted if one.name == settings.topic(JOIN_STATE.name))
+    stock = replace(ours, name=settings.topic("stock-join-changelog"))
+    await apply_topics(str(settings.broker), [*wanted, stock])
+    try:
+        yield
+    finally:
+        await delete_topics(str(settings.broker), [*names, stock.name])
+
+
+async def fill(settings: Settings, topic: Topic, records: Iterable[Record]) -> None:
+    """Records without a key are progress: every partition gets them."""
+    name = settings.topic(topic.name)
+    async with connected(kafka.producer(str(settings.broker), client_id="load", linger_ms=20)) as producer:
+        for key, value in records:
+            for partition in [None] if key is not None else range(settings.partitions):
+                await producer.send(name, value, key=key, partition=partition)
+        await producer.flush()
+
+
+def cpu_seconds(pid: int) -> float:
+    """https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: fields 14 and 15, after a name in brackets."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+@asynccontextmanager
+async def running(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python module as a process that knows the topics."""
+    told = ("broker", "topic_prefix", "partitions")
+    environ = {variable(name): str(getattr(settings, name)) for name in told}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
