@@ -1,37 +1,58 @@
 """`leadstream warehouse …`: questions to the warehouse, while the sink writes to it or not."""
 
+import asyncio
 import csv
-import json
+import os
 import sys
-from datetime import datetime
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
 
 import click
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.answer_text import csv_cell, json_text, masked, personal_columns, plain_text
 from cli.environment import current_settings
-from sinks.query import Answer, BadQuery, ask
+from runtime import kafka
+from runtime.kafka_node import running_broker
+from runtime.settings import Settings
+from sinks.consume import Unusable
+from sinks.query import Answer, Asked, BadQuery, ask, asking
+from sinks.status import Status, status_of
+from sinks.tables import TABLES, tables_by_topic
+from sinks.views import VIEWS
+
+_NAMES = sorted(
+    [table.events for table in TABLES]
+    + [table.current.name for table in TABLES if table.current is not None]
+    + [view.name for view in VIEWS]
+)
 
 
 @click.group()
 def command() -> None:
-    """Query the warehouse."""
+    """Query the warehouse, LEADSTREAM_WAREHOUSE, and look after it."""
 
 
 @command.command("sql")
 @click.argument("query")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def run_sql(query: str, form: str) -> None:
-    """Run one SELECT over lead_events, leads, followup_outcome_events and followup_outcomes.
+    """Run one SELECT over the tables and views that docs/warehouse.md lists.
 
-    The warehouse is LEADSTREAM_WAREHOUSE; the answer is as new as the sink's last commit.
+    The answer is as new as the sink's last commit. CSV is safe to open in a spreadsheet: text that would be a formula
+    has an apostrophe in front.
 
     \b
     Example:
-      leadstream warehouse sql "select outcome, count(*) from leads group by outcome"
-      leadstream warehouse sql "select lead_id, unnest(answers) from leads" --format json
+      leadstream warehouse sql "select page_id, sum(leads), sum(complete) from lead_funnel group by 1"
+      leadstream warehouse sql "select lead_id, question, answer from lead_answers" --format json
     """
     try:
         answer = ask(current_settings().warehouse, query)
@@ -40,32 +61,134 @@ def run_sql(query: str, form: str) -> None:
     {"table": _print_table, "csv": _print_csv, "json": _print_json}[form](answer)
 
 
+@command.command("export")
+@click.argument("name", type=click.Choice(_NAMES), metavar="NAME")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--mask-pii", is_flag=True, help="Put a mask for PSIDs, answers, texts and bytes.")
+def export(name: str, file: Path, *, mask_pii: bool) -> None:
+    """Write a table or a view to FILE, which must not be there yet: .csv, or .jsonl with a row a line.
+
+    \b
+    Example:
+      leadstream warehouse export lead_answers answers.csv --mask-pii
+      leadstream warehouse export leads leads.jsonl
+    """
+    write = {".csv": _write_csv, ".jsonl": _write_lines}.get(file.suffix)
+    if write is None:
+        raise click.ClickException(f"{file.name} ends neither in .csv nor in .jsonl")
+    if file.exists():
+        raise click.ClickException(f"{file} is there already")
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with asking(current_settings().warehouse, f"select * from {name}") as asked:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w", encoding="utf-8", newline="") as out:
+                write(out, _masked(asked) if mask_pii else asked)
+        part.rename(file)
+    except BadQuery as fault:
+        raise click.ClickException(str(fault)) from None
+    except OSError as fault:
+        raise click.ClickException(f"{file} cannot be written: {fault.strerror}") from None
+    click.echo(f"{file}: {file.stat().st_size} bytes")
+
+
+@command.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def status(*, as_json: bool) -> None:
+    """Show how large the tables are, when they were written last, and what Kafka has that they lack.
+
+    Without Kafka the lag is unknown, and the rest is shown.
+
+    \b
+    Example:
+      leadstream warehouse status
+      leadstream warehouse status --json
+    """
+    settings = current_settings()
+    partitions = [
+        TopicPartition(topic, partition)
+        for topic in tables_by_topic(settings.topic)
+        for partition in range(settings.partitions)
+    ]
+    ends = asyncio.run(_ends(settings, partitions))
+    try:
+        found = status_of(settings.warehouse, partitions)
+    except Unusable as fault:
+        raise click.ClickException(str(fault)) from None
+    lag = None if ends is None else _lag(found, ends)
+    if as_json:
+        click.echo(json_text({**asdict(found), "offsets": _by_topic(found.offsets), "lag": lag}, indent=2))
+        return
+    shown = Table("Table", "Rows", "Bytes", "Files", "Written (UTC)")
+    for one in found.tables:
+        shown.add_row(one.name, *map(plain_text, (one.rows, one.bytes, one.files, one.written_at)))
+    Console().print(shown)
+    if lag is None:
+        click.echo("Kafka does not answer: the lag is unknown")
+    for topic, behind in (lag or {}).items():
+        click.echo(f"{topic}: {behind} offsets behind")
+
+
+async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int] | None:
+    """The end of each partition that there is, None where no Kafka answers."""
+    broker = settings.broker or running_broker(settings.state_dir)
+    if broker is None:
+        return None
+    reader = kafka.consumer(broker, group=None, client_id="leadstream-status")
+    try:
+        await reader.start()
+        known = await reader.topics()
+        ends: dict[TopicPartition, int] = await reader.end_offsets([one for one in partitions if one.topic in known])
+    except KafkaConnectionError:
+        return None
+    finally:
+        await reader.stop()
+    return ends
+
+
+def _lag(found: Status, ends: Mapping[TopicPartition, int]) -> dict[str, int]:
+    return _by_topic({one: end - found.offsets.get(one, 0) for one, end in ends.items()})
+
+
+def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
+    summed = Counter[str]()
+    for one, offset in offsets.items():
+        summed[one.topic] += offset
+    return dict(summed)
+
+
+def _masked(asked: Asked) -> Asked:
+    hidden = personal_columns(asked.columns)
+    masks = [masked if one in hidden else (lambda value: value) for one in asked.columns]
+    return Asked(
+        asked.columns,
+        ([tuple(mask(one) for mask, one in zip(masks, row, strict=True)) for row in rows] for rows in asked.batches),
+    )
+
+
+def _write_csv(out: IO[str], asked: Asked) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(asked.columns)
+    for rows in asked.batches:
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def _write_lines(out: IO[str], asked: Asked) -> None:
+    for rows in asked.batches:
+        out.writelines(json_text(dict(zip(asked.columns, row, strict=True))) + "\n" for row in rows)
+
+
 def _print_table(answer: Answer) -> None:
     table = Table(*answer.columns)
     for row in answer.rows:
-        table.add_row(*(Text(_text(value)) for value in row))
+        table.add_row(*(Text(plain_text(value)) for value in row))
     Console().print(table)
     click.echo(f"{len(answer.rows)} rows")
 
 
 def _print_csv(answer: Answer) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([_text(value) for value in row] for row in answer.rows)
+    _write_csv(sys.stdout, Asked(answer.columns, iter([list(answer.rows)])))
 
 
 def _print_json(answer: Answer) -> None:
-    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-    click.echo(json.dumps(rows, default=_plain, ensure_ascii=False, indent=2))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list | dict):
-        return json.dumps(value, default=_plain, ensure_ascii=False)
-    return str(_plain(value) if isinstance(value, datetime) else value)
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    click.echo(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))

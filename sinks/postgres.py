@@ -77,7 +77,7 @@ class PostgresWarehouse:
             place = (self._cluster_id, one.topic, one.partition)
             if one in self._next:
                 moved = self._connection.execute(
-                    "update kafka_offsets set next_offset = %s"
+                    "update kafka_offsets set next_offset = %s, written_at = now()"
                     " where cluster_id = %s and topic = %s and partition = %s and next_offset = %s",
                     (end, *place, self._next[one]),
                 )
@@ -151,7 +151,8 @@ def _without_nul(value: Any) -> Any:
 def _migrate(connection: Connection[Any]) -> None:
     connection.execute(
         "create table if not exists kafka_offsets (cluster_id text not null, topic text not null,"
-        " partition bigint not null, next_offset bigint not null, primary key (topic, partition))"
+        " partition bigint not null, next_offset bigint not null, written_at timestamptz not null default now(),"
+        " primary key (topic, partition))"
     )
     for table in TABLES:
         _migrate_table(connection, table.events, table.schema, PROVENANCE)

@@ -1,7 +1,9 @@
 """SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import psycopg
@@ -12,6 +14,8 @@ from deltalake import DeltaTable
 from sinks.delta import application, cluster_of, local_path, table_uri
 from sinks.tables import TABLES, Table
 from sinks.views import DUCKDB, view_queries
+
+_AT_ONCE = 10_000
 
 
 class BadQuery(ValueError):
@@ -24,27 +28,52 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
 
 
+class Asked(NamedTuple):
+    """An answer that is still being read."""
+
+    columns: tuple[str, ...]
+    batches: Iterator[list[tuple[Any, ...]]]
+
+
 def ask(warehouse: str, query: str) -> Answer:
-    """The result of one SELECT over the tables and views, which are as new as the last commit."""
+    """The result of one SELECT over the tables and views, which are as new as the last commit. Raises `BadQuery`."""
+    with asking(warehouse, query) as asked:
+        return Answer(asked.columns, tuple(row for rows in asked.batches for row in rows))
+
+
+@contextmanager
+def asking(warehouse: str, query: str) -> Iterator[Asked]:
+    """As `ask`, with the rows in batches: for results that are too many to hold."""
     if warehouse.startswith(("postgresql://", "postgres://")):
-        return _ask_server(warehouse, query)
-    if local_path(warehouse) is None:
+        connected = _server(warehouse)
+    elif local_path(warehouse) is None:
         raise BadQuery("the warehouse is on object storage: query it with an engine that reads Delta tables there")
-    return _ask_files(warehouse, query)
-
-
-def _ask_server(url: str, query: str) -> Answer:
+    else:
+        connected = _files(warehouse)
     try:
-        with psycopg.connect(url, options="-c default_transaction_read_only=on") as connection:
-            cursor = connection.execute(query.encode(), prepare=True)
-            if cursor.description is None:
-                raise BadQuery("only a SELECT gives an answer")
-            return Answer(tuple(one.name for one in cursor.description), tuple(cursor.fetchall()))
-    except psycopg.Error as fault:
+        with connected as run:
+            cursor = run(query)
+            columns = tuple(one[0] for one in cursor.description)
+            yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
+    except (psycopg.Error, duckdb.Error) as fault:
         raise BadQuery(str(fault).strip()) from None
 
 
-def _ask_files(root: str, query: str) -> Answer:
+@contextmanager
+def _server(url: str) -> Iterator[Callable[[str], Any]]:
+    with psycopg.connect(url, options="-c default_transaction_read_only=on -c TimeZone=UTC") as connection:
+
+        def run(query: str) -> Any:
+            cursor = connection.execute(query.encode(), prepare=True)
+            if cursor.description is None:
+                raise BadQuery("only a SELECT gives an answer")
+            return cursor
+
+        yield run
+
+
+@contextmanager
+def _files(root: str) -> Iterator[Callable[[str], Any]]:
     with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         files = [file for table in TABLES for file in _create_tables(connection, root, table)]
@@ -54,14 +83,13 @@ def _ask_files(root: str, query: str) -> Answer:
         connection.execute("set allowed_paths = $files", {"files": files})
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
-        try:
-            statements = connection.extract_statements(query)
-            if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
+
+        def run(query: str) -> Any:
+            if [one.type for one in connection.extract_statements(query)] != [duckdb.StatementType.SELECT]:
                 raise BadQuery("only one SELECT can be asked")
-            cursor = connection.execute(query)
-            return Answer(tuple(one[0] for one in cursor.description), tuple(cursor.fetchall()))
-        except duckdb.Error as fault:
-            raise BadQuery(str(fault)) from None
+            return connection.execute(query)
+
+        yield run
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, root: str, table: Table) -> list[str]:

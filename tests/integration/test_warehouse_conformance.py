@@ -12,9 +12,11 @@ from leads.records import FollowUpOutcome, Lead
 from messenger.events import Ad, Answer
 from sinks.consume import Fenced, Unusable
 from sinks.query import BadQuery, ask
+from sinks.status import status_of
 from sinks.warehouse import Warehouse
 from tests.builders import NOON
 from tests.integration.warehouses import (
+    CLUSTER,
     Target,
     lead_row,
     leads,
@@ -131,6 +133,30 @@ def test_shuffled_and_doubled_revisions_end_as_the_newest_of_each_lead(target: T
     assert target.ask("select lead_id, revision from leads order by 1") == live
     places = target.ask("select count(*), count(distinct (_topic, _partition, _offset)) from lead_events")
     assert places == [(len(rows), len(rows))]
+
+
+def test_the_status_tells_rows_and_offsets(target: Target) -> None:
+    writer = _opened(target)
+    writer.write({"leads": [lead_row(0, 0), lead_row(0, 1, revision=2)]}, {leads(0): 2, leads(1): 7})
+    writer.fold()
+
+    status = status_of(target.url, [leads(0), leads(1), outcomes(0)])
+
+    assert status.cluster_id == CLUSTER
+    assert status.offsets == {leads(0): 2, leads(1): 7}
+    rows = {one.name: one.rows for one in status.tables}
+    assert (rows["lead_events"], rows["leads"], rows["user_messages"]) == (2, 1, 0)
+    assert all((one.written_at is not None) == bool(one.rows) for one in status.tables)
+
+
+def test_offsets_move_without_rows(target: Target) -> None:
+    writer = _opened(target)
+
+    writer.write({}, {leads(0): 5, outcomes(0): 2})
+    writer.fold()
+
+    assert _opened(target).open([leads(0), outcomes(0)]) == {leads(0): 5, outcomes(0): 2}
+    assert target.ask("select * from leads") == []
 
 
 def test_an_older_revision_that_comes_late_replaces_nothing(target: Target) -> None:

@@ -1,17 +1,40 @@
-"""`leadstream warehouse sql`."""
+"""`leadstream warehouse`: questions, and files of the answers."""
 
+import csv
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from messenger.events import Answer
+from schemas.codec import lead_codec
+from sinks.delta import DeltaWarehouse
+from sinks.tables import tables_by_topic
+from tests.builders import a_lead
+
+PARTITION = TopicPartition("leads", 0)
 
 
 def _sql(tmp_path: Path, query: str, *options: str) -> Result:
-    environ = {"LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse")}
-    return CliRunner().invoke(main, ["warehouse", "sql", query, *options], env=environ)
+    return _run(tmp_path, "sql", query, *options)
+
+
+def _run(tmp_path: Path, *arguments: str) -> Result:
+    environ = {"LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse"), "LEADSTREAM_STATE_DIR": str(tmp_path)}
+    return CliRunner().invoke(main, ["warehouse", *arguments], env=environ)
+
+
+def _fill(tmp_path: Path, **given: Any) -> None:
+    warehouse = DeltaWarehouse(str(tmp_path / "warehouse"), tables_by_topic(str), cluster_id="one")
+    warehouse.open([PARTITION])
+    codec = lead_codec()
+    row = codec.decode_plain(codec.encode(a_lead(lead_id="l1", **given)))
+    warehouse.write({"leads": [{**row, "_topic": "leads", "_partition": 0, "_offset": 0}]}, {PARTITION: 1})
 
 
 def test_an_empty_warehouse_is_an_empty_answer(tmp_path: Path) -> None:
@@ -46,3 +69,91 @@ def test_what_is_not_a_question_to_the_warehouse_is_refused_in_one_message(tmp_p
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert "Traceback" not in result.output
+
+
+def test_whole_numbers_stay_numbers_whatever_the_engine_sums_them_in(tmp_path: Path) -> None:
+    result = _sql(
+        tmp_path, "select sum(n) as n, 1.5::decimal(4, 2) as half from (values (1), (2)) t(n)", "--format", "json"
+    )
+
+    assert json.loads(result.output) == [{"n": 3, "half": 1.5}]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@now", "\t=1", "\r=1"])
+def test_text_that_a_spreadsheet_would_run_is_only_text_in_csv(tmp_path: Path, text: str) -> None:
+    result = _sql(tmp_path, f"select '{text}' as said, -1 as n", "--format", "csv")
+
+    [row] = csv.DictReader(io.StringIO(result.output, newline=""))
+    assert row["said"] == f"'{text}".replace("\r", "\n")
+    assert row["n"] == "-1"
+
+
+def test_a_table_is_exported_as_csv(tmp_path: Path) -> None:
+    _fill(tmp_path, answers=(Answer("City?", "=cmd()"), Answer("When?", "9:30")))
+    file = tmp_path / "answers.csv"
+
+    result = _run(tmp_path, "export", "lead_answers", str(file))
+
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert {one["question"]: one["answer"] for one in rows} == {"City?": "'=cmd()", "When?": "9:30"}
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_personal_is_masked_where_that_is_asked_for(tmp_path: Path) -> None:
+    _fill(tmp_path, psid="705551", answers=(Answer("City?", "Menlo Park"),), summary_text="City?: Menlo Park")
+    file = tmp_path / "leads.jsonl"
+
+    _run(tmp_path, "export", "leads", str(file), "--mask-pii")
+
+    text = file.read_text()
+    [row] = map(json.loads, text.splitlines())
+    assert (row["lead_id"], row["psid"], row["answers"], row["summary_text"]) == ("l1", "•••", ["•••"], "•••")
+    assert "705551" not in text
+    assert "Menlo" not in text
+
+
+def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
+    file = tmp_path / "dead.csv"
+
+    _run(tmp_path, "export", "dead_letters", str(file))
+
+    assert file.read_text().startswith("topic,partition,offset,stage")
+
+
+@pytest.mark.parametrize(
+    ("file", "saying"),
+    [
+        ("leads.xlsx", "ends neither in .csv nor in .jsonl"),
+        ("there.csv", "is there already"),
+        ("no/l.csv", "cannot be"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path: Path, file: str, saying: str) -> None:
+    (tmp_path / "there.csv").write_text("mine")
+
+    result = _run(tmp_path, "export", "leads", str(tmp_path / file))
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert saying in result.output
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_the_status_says_what_is_there_even_without_kafka(tmp_path: Path) -> None:
+    _fill(tmp_path)
+
+    result = _run(tmp_path, "status", "--json")
+
+    said = json.loads(result.output)
+    rows = {one["name"]: (one["rows"], one["files"]) for one in said["tables"]}
+    assert rows["lead_events"] == (1, 1)
+    assert rows["dead_letter_records"] == (0, 0)
+    assert (said["cluster_id"], said["offsets"], said["lag"]) == ("one", {"leads": 1}, None)
+
+
+def test_the_status_of_a_warehouse_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    result = _run(tmp_path, "status")
+
+    assert result.exit_code == 0
+    assert "Kafka does not answer: the lag is unknown" in result.output

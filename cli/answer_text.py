@@ -1,0 +1,73 @@
+"""Rows of the warehouse as text: JSON for programs, CSV that a spreadsheet can open without harm, cells for people."""
+
+import json
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from cli.lead_text import MASK
+from schemas.registry import newest
+from sinks.tables import TABLES
+
+# What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_BYTES_OF_PEOPLE = frozenset({"key", "value"})
+
+
+def csv_cell(value: Any) -> str:
+    """The cell of a CSV file; text that a spreadsheet would run has an apostrophe in front."""
+    text = plain_text(value)
+    if isinstance(value, str) and text.startswith(_FORMULA):
+        text = f"'{text}"
+    # The csv module leaves a lone carriage return unquoted, and readers would see a new row there.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def plain_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return json_text(value)
+    return str(_plain(value))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent)
+
+
+def personal_columns(columns: Iterable[str]) -> frozenset[str]:
+    """Those of the columns that are about a person, by what the schemas mark as such."""
+    marked = {name for table in TABLES for topic in table.topics if topic.schema for name in _marked(topic.schema)}
+    return frozenset(columns) & (marked | _BYTES_OF_PEOPLE)
+
+
+def masked(value: Any) -> Any:
+    """A mask for a value, and nothing for none, so that what is missing can still be seen."""
+    if isinstance(value, list):
+        return [MASK] * len(value)
+    return None if value is None else MASK
+
+
+def _marked(schema: str) -> Iterable[str]:
+    waiting: list[Any] = [newest(schema).definition]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            if one.get("pii"):
+                yield one["name"]
+            waiting += [one.get("fields"), one.get("items"), one.get("type")]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case _:
+            return str(value)

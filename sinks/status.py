@@ -1,0 +1,102 @@
+"""How a warehouse is: how large its tables are, when they were written last, and up to where they have Kafka."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+import pyarrow as pa
+from aiokafka import TopicPartition
+from deltalake import DeltaTable
+from psycopg import sql
+
+from runtime.clock import from_millis
+from sinks.consume import Unusable
+from sinks.delta import application, cluster_of, table_uri
+from sinks.tables import TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """`files` is None where a server keeps the rows; `written_at` is None while nothing was written."""
+
+    name: str
+    rows: int
+    bytes: int
+    files: int | None
+    written_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`offsets` are the next offsets by partition, of the Kafka cluster `cluster_id`; None while nothing was read."""
+
+    tables: tuple[TableStatus, ...]
+    cluster_id: str | None
+    offsets: Mapping[TopicPartition, int]
+
+
+def status_of(warehouse: str, partitions: Collection[TopicPartition]) -> Status:
+    """The status of a warehouse as of its last commit, with the offsets of these partitions. Raises `Unusable`."""
+    if warehouse.startswith(("postgresql://", "postgres://")):
+        return _server_status(warehouse, partitions)
+    return _delta_status(warehouse, partitions)
+
+
+def _names() -> list[str]:
+    return [
+        name
+        for table in TABLES
+        for name in (table.events, table.current.name if table.current is not None else None)
+        if name is not None
+    ]
+
+
+def _delta_status(root: str, partitions: Collection[TopicPartition]) -> Status:
+    found = {name: table_uri(root, name) for name in _names()}
+    tables = {name: DeltaTable(uri) for name, uri in found.items() if DeltaTable.is_deltatable(uri)}
+    events = [tables[table.events] for table in TABLES if table.events in tables]
+    stored = [
+        (one, table.transaction_version(application(cluster_of(table), one))) for one in partitions for table in events
+    ]
+    offsets = {one: offset for one, offset in stored if offset is not None}
+    cluster_id = cluster_of(events[0]) if events else None
+    return Status(tuple(_delta_table(name, table) for name, table in tables.items()), cluster_id, offsets)
+
+
+def _delta_table(name: str, table: DeltaTable) -> TableStatus:
+    files = pa.table(table.get_add_actions(flatten=True))
+    [last] = table.history(1)
+    return TableStatus(
+        name,
+        rows=sum(files["num_records"].to_pylist()),
+        bytes=sum(files["size_bytes"].to_pylist()),
+        files=files.num_rows,
+        written_at=from_millis(last["timestamp"]) if table.version() else None,
+    )
+
+
+def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
+    try:
+        with psycopg.connect(url, options="-c default_transaction_read_only=on") as connection:
+            stored = {
+                TopicPartition(topic, partition): (cluster_id, offset, written_at)
+                for cluster_id, topic, partition, offset, written_at in connection.execute(
+                    "select cluster_id, topic, partition, next_offset, written_at from kafka_offsets"
+                )
+            }
+            last = max((written_at for _, _, written_at in stored.values()), default=None)
+            tables = tuple(_server_table(connection, name, last) for name in _names())
+    except psycopg.errors.UndefinedTable:
+        return Status((), None, {})
+    except psycopg.Error as fault:
+        raise Unusable(f"PostgreSQL does not tell: {fault}") from None
+    offsets = {one: stored[one][1] for one in partitions if one in stored}
+    return Status(tables, next((cluster_id for cluster_id, _, _ in stored.values()), None), offsets)
+
+
+def _server_table(connection: psycopg.Connection[tuple[int, int]], name: str, last: datetime | None) -> TableStatus:
+    [(rows, size)] = connection.execute(
+        sql.SQL("select count(*), pg_total_relation_size(%s::regclass) from {}").format(sql.Identifier(name)), (name,)
+    )
+    return TableStatus(name, rows, size, None, last if rows else None)
