@@ -1,19 +1,33 @@
 """`leadstream ingest`: Meta's webhooks into Kafka."""
 
 import asyncio
+import gc
+import logging
+import multiprocessing
 import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import click
 import uvloop
-from aiokafka.errors import KafkaConnectionError
 
 from cli.broker import broker_of
 from cli.environment import current_settings
-from ingest.server import IngestCrashed, run_ingest
+from ingest.registry import registry_routes
+from ingest.server import Worker, adopt_spools, run_ingest, spool_path
+from ingest.spool_file import SpoolUnusable
+from ingest.workers import WorkerEnded, create_supervisor_app, supervise
 from runtime import kafka
+from runtime.admin import listen, serve_on
 from runtime.logs import configure_logging
 from runtime.settings import SettingError, Settings
+from schemas.registry_api import RegistryApi
+
+_ADMIN_HOST = "127.0.0.1"
 
 
 @click.command("ingest")
@@ -24,11 +38,13 @@ from runtime.settings import SettingError, Settings
     type=click.IntRange(0, 65535),
     help="Port on loopback for health, metrics and schemas.  [default: LEADSTREAM_ADMIN_PORT, else 8001]",
 )
-def command(**given: str | int | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes on the port.")
+def command(*, workers: int, **given: str | int | None) -> None:
     """Receive Meta's webhooks and keep them in Kafka.
 
-    A webhook is answered 200 only after Kafka has acknowledged it. Needs LEADSTREAM_APP_SECRET and
-    LEADSTREAM_VERIFY_TOKEN. Ends cleanly on SIGTERM and Ctrl-C.
+    A webhook is answered 200 only after Kafka has acknowledged it, or after it is on disk in the spool, from which it
+    goes to Kafka once that answers. Each 200 has a receipt, in a header and in the log: see `leadstream verify`. Needs
+    LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN. Ends cleanly on SIGTERM and Ctrl-C.
 
     \b
     Example:
@@ -37,26 +53,54 @@ def command(**given: str | int | None) -> None:
     settings = replace(current_settings(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
         settings.require("app_secrets", "verify_token")
-        configure_logging("info", secrets=(*settings.app_secrets, settings.verify_token or ""))
-        uvloop.run(_run(settings, broker_of(settings)))
-    except (SettingError, IngestCrashed) as error:
+        _configure_logging(settings)
+        settings = replace(settings, broker=broker_of(settings))
+        with ExitStack() as stack:
+            public = stack.enter_context(listen(settings.host, settings.port))
+            admin = stack.enter_context(listen(_ADMIN_HOST, settings.admin_port))
+            adopt_spools(settings, workers)
+            if workers == 1:
+                uvloop.run(_work(settings, Worker(public, admin, spool_path(settings, 0))))
+            else:
+                admins = [stack.enter_context(listen(_ADMIN_HOST, 0)) for _ in range(workers)]
+                own = [Worker(public, one, spool_path(settings, number)) for number, one in enumerate(admins)]
+                uvloop.run(_supervise(settings, admin, own))
+    except (SettingError, SpoolUnusable, WorkerEnded) as error:
         raise click.ClickException(str(error)) from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
     except OSError as error:
         raise click.ClickException(f"cannot listen: {error.strerror}") from None
 
 
-async def _run(settings: Settings, broker: str) -> None:
+def _configure_logging(settings: Settings) -> None:
+    configure_logging("info", secrets=(*settings.app_secrets, settings.verify_token or ""))
+    # It says 40 lines a second while Kafka is away; `spool.entered` and readiness say the same once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+async def _work(settings: Settings, worker: Worker) -> None:
+    # What was made until now stays for good: looking through it again and again costs a tenth of a delivery.
+    gc.freeze()
+    connect = partial(kafka.producer, settings.broker or "", client_id="leadstream-ingest")
+    await run_ingest(settings, worker, connect, _stopped_by_signals(), access_log=sys.stderr)
+
+
+def _run_worker(settings: Settings, worker: Worker) -> None:
+    """The main function of a worker's process, which inherits nothing of ours but the sockets."""
+    _configure_logging(settings)
+    uvloop.run(_work(settings, worker))
+
+
+async def _supervise(settings: Settings, admin: socket.socket, workers: Sequence[Worker]) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_run_worker, args=(settings, worker)) for worker in workers]
+    registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix))
+    app = create_supervisor_app([worker.admin.getsockname()[1] for worker in workers], extra_routes=registry)
+    async with serve_on(admin, app):
+        await supervise(processes, _stopped_by_signals())
+
+
+def _stopped_by_signals() -> asyncio.Event:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    producer = kafka.producer(broker, client_id="leadstream-ingest")
-    try:
-        await producer.start()
-    except KafkaConnectionError:
-        await producer.stop()
-        raise
-    await run_ingest(settings, producer, stop)
+    return stop

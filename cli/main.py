@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": "Run a whole campaign on this machine and show what became of it.",
     "up": "Run everything on this machine for real webhooks, until Ctrl-C.",
     "ingest": "Receive Meta's webhooks and keep them in Kafka.",
+    "verify": "Prove that what ingest answered 200 is in Kafka, byte for byte.",
     "streams": "Split webhooks into events and join events into leads.",
     "sink": "Carry commands and leads out: send, warehouse, transcripts.",
     "kafka": "Start, stop or look at the local Kafka node.",

@@ -70,8 +70,20 @@ SETTINGS = {
         "after it, `sink warehouse` the third",
         "`ingest`, `streams`, `sink`",
     ),
-    "spool_dir": Meaning("Where webhooks wait while Kafka is away", "`ingest`"),
-    "state_dir": Meaning("Where the local Kafka and the logs of `up` are kept", "`kafka`, `up`, `demo`"),
+    "spool_dir": Meaning(
+        "Where webhooks wait while Kafka is away. It must be a disk that outlives the process",
+        "`ingest`",
+        "`spool` in `LEADSTREAM_STATE_DIR`",
+    ),
+    "spool_bytes": Meaning(
+        "How much may wait there, for each worker: bodies and 512 bytes for each. Beyond it webhooks are refused with "
+        "503, and Meta delivers again",
+        "`ingest`",
+        "1 GiB",
+    ),
+    "state_dir": Meaning(
+        "Where the local Kafka, the spool and the logs of `up` are kept", "`kafka`, `ingest`, `up`, `demo`"
+    ),
     "partitions": Meaning(
         "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
     ),

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from types import MappingProxyType
 
 from fastapi import FastAPI
@@ -11,9 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingest.access_log import AccessLog
 from ingest.body import BodyCutShort, BodyTooLarge
-from ingest.publisher import NotDurable, ProducerBroken, Publisher
+from ingest.keeper import Keeper
+from ingest.publisher import RefusedByKafka
+from ingest.spool import SpoolFault, SpoolFull
 from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
 from messenger.errors import BadSignature, ChallengeRefused
 from runtime.admin import health_routes
@@ -21,9 +24,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 
-# Meta wants its answer within 5 seconds, and counts a later one as a failure.
-# https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
-ACK_TIMEOUT = timedelta(seconds=5)
+_LATER = {"Retry-After": "30"}
 
 _log = logging.getLogger(__name__)
 
@@ -43,49 +44,58 @@ _ANSWERS: Mapping[type[Exception], _Answer] = MappingProxyType(
         BodyCutShort: _Answer(400, "cut_short"),
         BodyTooLarge: _Answer(413, "too_large", {"Connection": "close"}),
         EncodedBody: _Answer(415, "encoded", {"Connection": "close"}),
-        NotDurable: _Answer(503, "not_acked", {"Retry-After": "5"}),
-        ProducerBroken: _Answer(503, "not_acked", {"Retry-After": "5"}),
+        RefusedByKafka: _Answer(503, "not_kept", _LATER),
+        SpoolFull: _Answer(503, "spool_full", _LATER),
+        SpoolFault: _Answer(503, "not_kept", _LATER),
     }
 )
+_REFUSALS = tuple(_ANSWERS)
 
 
 def create_app(
-    settings: Settings,
-    publisher: Publisher,
-    metrics: Metrics,
-    health: Health,
-    *,
-    ack_timeout: timedelta = ACK_TIMEOUT,
-) -> FastAPI:
+    settings: Settings, keeper: Keeper, metrics: Metrics, health: Health, access_log: AccessLog, *, instance: str
+) -> ASGIApp:
     """The public application. Raises `SettingError` without app secrets or a verify token.
 
-    A delivery is answered 200 only after `publisher` has it acknowledged, and 503 when that takes `ack_timeout`.
+    A delivery is answered 200 only after `keeper` has it. `instance` begins the ids of its deliveries.
     """
     settings.require("app_secrets", "verify_token")
     webhooks = Webhooks(
-        publisher,
+        keeper,
         metrics,
+        access_log,
         secrets=settings.app_secrets,
         verify_token=settings.verify_token or "",
-        ack_timeout=ack_timeout,
+        instance=instance,
     )
 
     async def refuse(request: Request, error: Exception) -> Response:
         answer = _ANSWERS[type(error)]
         if request.method == "POST":
             metrics.webhooks_received.labels(answer.result).inc()
-        if isinstance(error, ProducerBroken):
-            health.crashed = f"producer: {error}"
         _log.warning("delivery.refused", extra={"result": answer.result, "reason": str(error)})
         return PlainTextResponse(answer.result, answer.status, answer.headers)
 
-    return FastAPI(
+    everything_else = FastAPI(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        routes=[Route(WEBHOOK_PATH, webhooks, methods=["GET", "POST"]), *health_routes(health)],
+        routes=[Route(WEBHOOK_PATH, webhooks.challenge, methods=["GET", "POST"]), *health_routes(health)],
         exception_handlers={HTTPException: _refuse_plainly, **dict.fromkeys(_ANSWERS, refuse)},
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST" or scope["path"] != WEBHOOK_PATH:
+            await everything_else(scope, receive, send)
+            return
+        # Around FastAPI, which costs more than the signature, the key and the record together.
+        try:
+            await webhooks.accept(scope, receive, send)
+        except _REFUSALS as error:
+            response = await refuse(Request(scope), error)
+            await response(scope, receive, send)
+
+    return app
 
 
 async def _refuse_plainly(_: Request, error: Exception) -> Response:

@@ -1,21 +1,40 @@
 """A verified delivery onto the raw topic, byte for byte."""
 
+import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
+from aiokafka.structs import RecordMetadata
 
-from messenger.webhook import delivery_key
+from ingest.key import record_key
 from runtime.clock import to_millis
+
+# A producer that has once said one of these never gets a record through again: only a new one does.
+_PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, UnknownProducerId)
+_RECONNECT_AFTER = timedelta(seconds=1)
+# What is left behind by then is in the spool, or was answered 503 and will be delivered again.
+_FLUSH_WITHIN = timedelta(seconds=5)
+
+_log = logging.getLogger(__name__)
 
 
 class NotDurable(Exception):
-    """Kafka has not acknowledged the delivery. It may still arrive, so Meta's next copy may be the second."""
+    """The delivery is in neither Kafka nor the spool as far as we know, so that Meta must deliver it again."""
 
 
-class ProducerBroken(NotDurable):
-    """The producer has lost its place and will never be acknowledged again: only a new process helps."""
+class RefusedByKafka(NotDurable):
+    """Kafka refuses this one delivery for good: behind it in the spool everything else would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,50 +47,67 @@ class Delivery:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Where a delivery lies, acknowledged by all in-sync replicas."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-
 class Publisher:
-    """Publishes deliveries to one topic through a started producer.
+    """Publishes deliveries to one topic through a producer that it connects, and replaces when it is lost.
 
     Records of one person share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self._producer = producer
+    def __init__(self, connect: Callable[[], AIOKafkaProducer], topic: str) -> None:
+        self._connect = connect
         self.topic = topic
+        self._producer: AIOKafkaProducer | None = None
+        self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._unsettled: set[asyncio.Future[RecordMetadata]] = set()
 
-    async def publish(self, delivery: Delivery) -> Receipt:
-        """Return once the delivery is durable; raise `NotDurable` when Kafka refuses it."""
-        key = delivery_key(delivery.body)
+    async def send(self, delivery: Delivery) -> "asyncio.Future[RecordMetadata]":
+        """Give the delivery to the producer, behind all that it was given before; the result is Kafka's answer.
+
+        Waits for a connection and for room, and gives nothing to the producer when it is cancelled while it waits.
+        Raises `KafkaError`, as does the result: then Kafka does not have the delivery, or may not have it.
+        """
+        await self._connected.wait()
+        assert self._producer is not None
         try:
-            record = await self._producer.send_and_wait(
+            sent: asyncio.Future[RecordMetadata] = await self._producer.send(
                 self.topic,
                 delivery.body,
-                key=None if key is None else key.encode(),
+                key=record_key(delivery.body),
                 headers=[
                     ("received-at", b"%d" % to_millis(delivery.received_at)),
                     ("x-hub-signature-256", delivery.signature.encode()),
                     ("delivery-id", delivery.id.encode()),
                 ],
             )
-        except (OutOfOrderSequenceNumber, ProducerFenced) as error:
-            raise ProducerBroken(type(error).__name__) from error
         except KafkaError as error:
-            raise NotDurable(type(error).__name__) from error
-        return Receipt(record.topic, record.partition, record.offset)
+            self._note(error)
+            raise
+        self._unsettled.add(sent)
+        sent.add_done_callback(self._settle)
+        return sent
+
+    async def stay_connected(self) -> None:
+        """Connect, and connect anew whenever the producer is lost, until cancelled."""
+        while True:
+            producer = self._connect()
+            try:
+                await producer.start()
+                self._producer = producer
+                self._lost.clear()
+                self._connected.set()
+                await self._lost.wait()
+                _log.error("producer.lost")
+            except KafkaError as error:
+                _log.warning("kafka.unreachable", extra={"reason": type(error).__name__})
+                await asyncio.sleep(_RECONNECT_AFTER.total_seconds())
+            finally:
+                await self._leave(producer)
 
     async def find_fault(self) -> str | None:
         """What is wrong with the way to the topic, or None when Kafka answers and has it."""
+        if self._producer is None:
+            return "not connected"
         try:
             cluster = await self._producer.client.fetch_all_metadata()
         except KafkaError as error:
@@ -79,3 +115,26 @@ class Publisher:
         if cluster.partitions_for_topic(self.topic) is None:
             return f"topic {self.topic} is missing: run `leadstream topics apply`"
         return None
+
+    async def _leave(self, producer: AIOKafkaProducer) -> None:
+        """Flush the producer, and give up on what it still holds: nobody will answer for that any more."""
+        self._connected.clear()
+        self._producer = None
+        try:
+            async with asyncio.timeout(_FLUSH_WITHIN.total_seconds()):
+                await producer.stop()
+        except TimeoutError:
+            _log.warning("producer.flush_abandoned", extra={"unsettled": len(self._unsettled)})
+        for sent in self._unsettled:
+            if not sent.done():
+                sent.set_exception(KafkaConnectionError("the producer is gone"))
+
+    def _settle(self, sent: "asyncio.Future[RecordMetadata]") -> None:
+        self._unsettled.discard(sent)
+        if not sent.cancelled() and (error := sent.exception()) is not None:
+            self._note(error)
+
+    def _note(self, error: BaseException) -> None:
+        # The plain class is what remains after aiokafka's sender task has died.
+        if isinstance(error, _PRODUCER_IS_LOST) or type(error) is KafkaError:
+            self._lost.set()

@@ -1,78 +1,121 @@
-"""The ingest process: both ports in one loop, a watch on Kafka, and an end that loses nothing."""
+"""One ingest process: both ports in one loop, the way to Kafka, the spool, and an end that loses nothing."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from secrets import token_hex
+from typing import TextIO
 
 from aiokafka import AIOKafkaProducer
 
+from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.keeper import PATIENCE, Keeper
+from ingest.protocol import BoundedHttp
 from ingest.publisher import Publisher
 from ingest.registry import registry_routes
-from runtime.admin import create_admin_app, serve
+from ingest.spool import Spool
+from ingest.spool_file import move_spool
+from runtime.admin import create_admin_app, serve_on
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.registry_api import RegistryApi
 from schemas.topics import WEBHOOKS
 
-_ADMIN_HOST = "127.0.0.1"
-_PROBE_EVERY = timedelta(seconds=5)
+_PROBE_EVERY = timedelta(seconds=2)
 _PROBE_WITHIN = timedelta(seconds=5)
-# What is unacknowledged at the end was answered 503 and will be delivered again, so that it is safe to leave behind.
-_FLUSH_WITHIN = timedelta(seconds=5)
+_TELL_EVERY = timedelta(milliseconds=500)
 
 _log = logging.getLogger(__name__)
 
 
-class IngestCrashed(Exception):
-    """The process cannot do its work any more and must be started anew."""
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a process is given: sockets that listen, the public one maybe shared, and a spool of its own."""
+
+    public: socket.socket
+    admin: socket.socket
+    spool: Path
+
+
+def spool_path(settings: Settings, number: int) -> Path:
+    """The spool of a worker. Each topic has spools of its own, so that a demo never drains what is live."""
+    directory = settings.spool_dir or settings.state_dir / "spool"
+    return directory / f"{settings.topic(WEBHOOKS.name)}-{number}.sqlite"
+
+
+def adopt_spools(settings: Settings, workers: int) -> None:
+    """Move what workers left behind that are no more into the spool of the first one. Raises `SpoolUnusable`."""
+    first = spool_path(settings, 0)
+    for path in first.parent.glob(f"{settings.topic(WEBHOOKS.name)}-*.sqlite"):
+        number = path.stem.rpartition("-")[2]
+        if number.isdigit() and int(number) >= workers:
+            move_spool(path, first)
+            _log.warning("spool.adopted", extra={"spool": path.stem})
 
 
 async def run_ingest(
-    settings: Settings, producer: AIOKafkaProducer, stop: asyncio.Event, *, probe_every: timedelta = _PROBE_EVERY
+    settings: Settings,
+    worker: Worker,
+    connect: Callable[[], AIOKafkaProducer],
+    stop: asyncio.Event,
+    *,
+    access_log: TextIO,
+    patience: timedelta = PATIENCE,
+    probe_every: timedelta = _PROBE_EVERY,
 ) -> None:
-    """Serve until `stop` is set, with a started producer that is stopped at the end.
+    """Serve until `stop` is set, whether Kafka answers or not; `connect` makes producers that are not started.
 
-    Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed. Raises
-    `OSError` when a port is taken and `IngestCrashed` when the producer is beyond repair.
+    Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
+    closed. Raises `SpoolUnusable`.
     """
-    metrics, health = Metrics(), Health()
+    metrics, health = Metrics(), Health(spare=frozenset({"kafka"}))
     health.report("kafka", ready=False, seen="not asked yet")
-    publisher = Publisher(producer, settings.topic(WEBHOOKS.name))
-    app = create_app(settings, publisher, metrics, health)
+    receipts = AccessLog(access_log)
+    spool = Spool(worker.spool, settings.spool_bytes)
+    publisher = Publisher(connect, settings.topic(WEBHOOKS.name))
+    keeper = Keeper(publisher, spool, patience=patience)
+    app = create_app(settings, keeper, metrics, health, receipts, instance=token_hex(8))
     # With a registry of the user's the built-in ids would be wrong ones.
     registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix))
     admin = create_admin_app(metrics, health, extra_routes=registry)
+    metrics.spool_webhooks.set_function(lambda: spool.count)
+    metrics.spool_bytes.set_function(lambda: spool.size)
+    watches = (
+        publisher.stay_connected(),
+        keeper.drain(),
+        _watch(publisher, health, probe_every),
+        _tell(keeper, health),
+    )
     try:
-        async with (
-            serve(admin, _ADMIN_HOST, settings.admin_port) as admin_port,
-            serve(app, settings.host, settings.port) as port,
-        ):
-            _log.info("ingest.started", extra={"host": settings.host, "port": port, "admin_port": admin_port})
-            health.report("serving", ready=True)
-            await _until_stopped(stop, _watch(publisher, health, probe_every))
-            health.report("serving", ready=False, seen="stopping")
-            _log.info("ingest.stopping")
+        async with asyncio.TaskGroup() as tasks:
+            watching = [tasks.create_task(one) for one in watches]
+            async with serve_on(worker.admin, admin), serve_on(worker.public, app, http=BoundedHttp):
+                _log.info("ingest.started", extra={**_ports(worker), "spooled": spool.count})
+                health.report("serving", ready=True)
+                await stop.wait()
+                health.report("serving", ready=False, seen="stopping")
+                _log.info("ingest.stopping", extra={"spooled": spool.count})
+            for task in watching:
+                task.cancel()
     finally:
-        await _flush(producer)
-    if health.crashed:
-        raise IngestCrashed(health.crashed)
+        receipts.write()
+        await spool.close()
 
 
-async def _until_stopped(stop: asyncio.Event, watching: Coroutine[Any, Any, None]) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        watch = tasks.create_task(watching)
-        watch.add_done_callback(lambda _: stop.set())
-        await stop.wait()
-        watch.cancel()
+def _ports(worker: Worker) -> dict[str, str | int]:
+    host, port, *_ = worker.public.getsockname()
+    return {"host": host, "port": port, "admin_port": worker.admin.getsockname()[1]}
 
 
 async def _watch(publisher: Publisher, health: Health, every: timedelta) -> None:
-    """Keep readiness true to Kafka, and end when the process has crashed."""
-    while health.crashed is None:
+    """Keep what is shown of Kafka true."""
+    while True:
         fault = await _find_fault(publisher)
         health.report("kafka", ready=fault is None, seen=fault or "")
         await asyncio.sleep(every.total_seconds())
@@ -86,9 +129,11 @@ async def _find_fault(publisher: Publisher) -> str | None:
         return "no answer from Kafka in time"
 
 
-async def _flush(producer: AIOKafkaProducer) -> None:
-    try:
-        async with asyncio.timeout(_FLUSH_WITHIN.total_seconds()):
-            await producer.stop()
-    except TimeoutError:
-        _log.warning("ingest.flush_abandoned")
+async def _tell(keeper: Keeper, health: Health) -> None:
+    """Keep what is shown of the spool true: with a full one and no Kafka, nothing can be kept."""
+    while True:
+        spool = keeper.spool
+        doing = "full" if spool.is_full else "draining" if keeper.is_draining else "waiting for Kafka"
+        seen = f"{spool.count} webhooks, {spool.size} bytes: {doing}" if spool.count else "empty"
+        health.report("spool", ready=not spool.is_full, seen=seen)
+        await asyncio.sleep(_TELL_EVERY.total_seconds())

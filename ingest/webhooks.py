@@ -1,16 +1,16 @@
-"""Meta's webhook endpoint: verify, publish verbatim, answer once it is durable."""
+"""Meta's webhook endpoint: verify, keep verbatim, answer once it is durable."""
 
-import asyncio
-import logging
-from datetime import timedelta
-from uuid import uuid4
+from itertools import count
+from time import perf_counter
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from ingest.access_log import AccessLog
 from ingest.body import read_body
-from ingest.publisher import Delivery, NotDurable, Publisher, Receipt
+from ingest.keeper import InSpool, Keeper
+from ingest.publisher import Delivery
 from messenger.signature import answer_challenge, verify_signature
 from runtime.clock import now
 from runtime.metrics import Metrics
@@ -19,7 +19,8 @@ WEBHOOK_PATH = "/webhooks/messenger"
 # Meta names no limit; bodies beyond 300 KB have been seen, as it escapes each character to up to 12 bytes.
 MAX_BODY = 4 * 1024 * 1024
 
-_log = logging.getLogger(__name__)
+_ANSWER = b"EVENT_RECEIVED"
+_ANSWER_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_ANSWER))]
 
 
 class EncodedBody(Exception):
@@ -27,59 +28,61 @@ class EncodedBody(Exception):
 
 
 class Webhooks:
-    """GET answers the subscription challenge, POST takes a delivery.
+    """GET answers the subscription challenge; POST takes a delivery, as a plain ASGI application.
 
-    A plain ASGI application, since a FastAPI route costs more than the signature, the key and the record together.
-    Raises what refuses the request; `ingest.app` has the table of answers.
+    Both raise what refuses the request; `ingest.app` has the table of answers. Ids of deliveries are `instance`, which
+    no other process has, and a number.
     """
 
     def __init__(
         self,
-        publisher: Publisher,
+        keeper: Keeper,
         metrics: Metrics,
+        access_log: AccessLog,
         *,
         secrets: tuple[str, ...],
         verify_token: str,
-        ack_timeout: timedelta,
+        instance: str,
     ) -> None:
-        self._publisher = publisher
-        self._metrics = metrics
+        self._keeper = keeper
+        self._accepted = metrics.webhooks_received.labels("accepted")
+        self._spooled = metrics.webhooks_spooled
+        self._seconds = metrics.webhook_ack_seconds
+        self._access_log = access_log
         self._secrets = secrets
         self._verify_token = verify_token
-        self._ack_timeout = ack_timeout.total_seconds()
+        self._instance = instance
+        self._numbers = count()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        respond = self._accept(scope, receive) if scope["method"] == "POST" else self._challenge(scope)
-        await (await respond)(scope, receive, send)
+    async def challenge(self, request: Request) -> Response:
+        return PlainTextResponse(answer_challenge(request.query_params, self._verify_token))
 
-    async def _challenge(self, scope: Scope) -> Response:
-        return PlainTextResponse(answer_challenge(QueryParams(scope["query_string"]), self._verify_token))
-
-    async def _accept(self, scope: Scope, receive: Receive) -> Response:
-        headers = Headers(scope=scope)
-        if "content-encoding" in headers:
-            raise EncodedBody
-        body = await read_body(headers, receive, MAX_BODY)
-        signatures = headers.getlist("x-hub-signature-256")
+    async def accept(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced, signatures = _read_headers(scope)
+        body = await read_body(announced, receive, MAX_BODY)
+        began = perf_counter()
         verify_signature(body, signatures, self._secrets)
-        receipt = await self._publish(Delivery(uuid4().hex, now(), signatures[0], body))
-        return PlainTextResponse("EVENT_RECEIVED", headers={"Leadstream-Receipt": str(receipt)})
+        delivery = Delivery(f"{self._instance}{next(self._numbers):016x}", now(), signatures[0], body)
+        receipt = await self._keeper.keep(delivery)
+        self._seconds.observe(perf_counter() - began)
+        self._accepted.inc()
+        if isinstance(receipt, InSpool):
+            self._spooled.inc()
+        self._access_log.note(delivery, receipt)
+        headers = [*_ANSWER_HEADERS, (b"leadstream-receipt", str(receipt).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": _ANSWER})
 
-    async def _publish(self, delivery: Delivery) -> Receipt:
-        try:
-            with self._metrics.webhook_ack_seconds.time():
-                async with asyncio.timeout(self._ack_timeout):
-                    receipt = await self._publisher.publish(delivery)
-        except TimeoutError as error:
-            raise NotDurable("no acknowledgement in time") from error
-        self._metrics.webhooks_received.labels("accepted").inc()
-        _log.debug(
-            "delivery.accepted",
-            extra={
-                "delivery_id": delivery.id,
-                "topic": receipt.topic,
-                "partition": receipt.partition,
-                "offset": receipt.offset,
-            },
-        )
-        return receipt
+
+def _read_headers(scope: Scope) -> tuple[bytes, list[str]]:
+    """The announced length, and all values of the signature header. Raises `EncodedBody`."""
+    announced = b""
+    signatures = []
+    for name, value in scope["headers"]:
+        if name == b"x-hub-signature-256":
+            signatures.append(value.decode("latin-1"))
+        elif name == b"content-length":
+            announced = value
+        elif name == b"content-encoding":
+            raise EncodedBody
+    return announced, signatures

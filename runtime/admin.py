@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Literal
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -50,6 +51,12 @@ class _EmbeddedServer(uvicorn.Server):
         yield
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
 @asynccontextmanager
 async def serve(app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE) -> AsyncIterator[int]:
     """Serve inside the running loop and give the port, which matters when 0 was asked for.
@@ -57,22 +64,35 @@ async def serve(app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE
     Leaving takes no new connection and lets the requests that are in flight finish, for at most `grace`. Raises
     `OSError` when the address is taken. The app's lifespan is not run.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=2048) as listener:
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=round(grace.total_seconds()),
-        )
-        server = _EmbeddedServer(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
+    with listen(host, port) as listener:
+        async with serve_on(listener, app, grace=grace):
             yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            await serving
+
+
+@asynccontextmanager
+async def serve_on(
+    listener: socket.socket,
+    app: ASGIApp,
+    *,
+    grace: timedelta = _GRACE,
+    http: type[asyncio.Protocol] | Literal["auto"] = "auto",
+) -> AsyncIterator[None]:
+    """As `serve`, on a socket that listens already and stays the caller's; `http` is the protocol of connections."""
+    config = uvicorn.Config(
+        app,
+        http=http,
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(grace.total_seconds()),
+    )
+    server = _EmbeddedServer(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Health:
-    """A process is ready while every part that it named is; it is alive until something sets `crashed`."""
+    """A process is ready while every part that it named is; it is alive until something sets `crashed`.
+
+    Parts named in `spare` are shown, but the process can do its work without them.
+    """
 
     parts: dict[str, tuple[bool, str]] = field(default_factory=dict)
     crashed: str | None = None
+    spare: frozenset[str] = frozenset()
 
     def report(self, part: str, *, ready: bool, seen: str = "") -> None:
         """Say how a part is doing; `seen` is for people and holds no secret and no personal data."""
@@ -16,4 +20,5 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        return self.crashed is None and bool(self.parts) and all(ready for ready, _ in self.parts.values())
+        needed = [ready for part, (ready, _) in self.parts.items() if part not in self.spare]
+        return self.crashed is None and bool(needed) and all(needed)

@@ -14,10 +14,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Webhook POSTs by result: accepted, bad_signature, too_large, cut_short, encoded, not_acked. A rise of
-        # bad_signature is a wrong secret or a stranger; of not_acked, Kafka.
+        # Webhook POSTs by result: accepted, bad_signature, too_large, cut_short, encoded, spool_full, not_kept. A rise
+        # of bad_signature is a wrong secret or a stranger; of spool_full, Kafka; of not_kept, the disk or Kafka.
         self.webhooks_received = self._counter("webhooks_received", "Webhook POSTs", "result")
-        # Time from the last byte of a body to Kafka's ack.
+        # Webhooks that went to disk because Kafka did not answer in time.
+        self.webhooks_spooled = self._counter("webhooks_spooled", "Webhooks kept on disk")
+        # Webhooks on disk that Kafka has not acknowledged; it falls to 0 after an outage.
+        self.spool_webhooks = self._gauge("spool_webhooks", "Webhooks in the spool")
+        # What they take of LEADSTREAM_SPOOL_BYTES; at the limit webhooks are refused.
+        self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool")
+        # Time from the last byte of a body to Kafka's ack, or to disk.
         self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")
         # Platform events by kind.
         self.events_parsed = self._counter("events_parsed", "Platform events", "kind")

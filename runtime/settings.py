@@ -15,7 +15,8 @@ class SettingError(ValueError):
 class Settings:
     """Everything that the environment decides. Secrets are not shown by `repr`.
 
-    `broker` None means the local Kafka, `schema_registry_url` None the built-in registry.
+    `broker` None means the local Kafka, `schema_registry_url` None the built-in registry, `spool_dir` None `spool` in
+    `state_dir`.
     """
 
     broker: str | None = None
@@ -31,7 +32,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int = 8001
-    spool_dir: Path = Path(".leadstream/spool")
+    spool_dir: Path | None = None
+    spool_bytes: int = 1024**3
     state_dir: Path = Path(".leadstream")
     partitions: int = 8
     replication: int = 1
@@ -65,6 +67,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ("admin_port", 0, 65535),
         ("partitions", 1, 10_000),
         ("replication", 1, 100),
+        ("spool_bytes", 2**20, 2**50),
     ):
         if name in given:
             values[name] = _whole_number(name, given[name], low, high)

@@ -1,23 +1,31 @@
-"""Ingest on a real Kafka: what was posted lies in the topic, and nothing is promised while Kafka is away."""
+"""Ingest on a real Kafka: what was posted lies in the topic, whether Kafka was there at the time or not."""
 
 import asyncio
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 from starlette.types import ASGIApp
 
+from cli.main import main
 from cli.topics import wanted_topics
+from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.keeper import Keeper
 from ingest.publisher import Publisher
+from ingest.spool import Spool
 from messenger.signature import sign
 from runtime import kafka
 from runtime.clock import now, to_millis
@@ -46,16 +54,20 @@ def signed(body: bytes) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def public_app(settings: Settings, broker: str, ack_timeout: timedelta) -> AsyncIterator[httpx.AsyncClient]:
-    producer = kafka.producer(broker, client_id="test-ingest")
-    await producer.start()
-    publisher = Publisher(producer, settings.topic(WEBHOOKS.name))
-    app = create_app(settings, publisher, Metrics(), Health(), ack_timeout=ack_timeout)
+async def public_app(settings: Settings, broker: str, home: Path) -> AsyncIterator[httpx.AsyncClient]:
+    publisher = Publisher(partial(kafka.producer, broker, client_id="test-ingest"), settings.topic(WEBHOOKS.name))
+    spool = Spool(home / "spool.sqlite", 2**20)
+    keeper = Keeper(publisher, spool, patience=timedelta(seconds=1))
+    tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(keeper.drain())]
+    app = create_app(settings, keeper, Metrics(), Health(), AccessLog(io.StringIO()), instance="0" * 16)
     try:
         async with client_of(app) as client:
             yield client
     finally:
-        await producer.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await spool.close()
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
@@ -79,12 +91,12 @@ def with_secrets(settings: Settings) -> Settings:
 
 
 @pytest.mark.anyio
-async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics: Settings) -> None:
+async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics: Settings, tmp_path: Path) -> None:
     topic = kafka_topics.topic(WEBHOOKS.name)
     bodies = [a_body("1"), a_body("2"), a_body("1", "\u00e4" * 300_000), b"signed, and not a webhook \xff"]
     before = to_millis(now())
 
-    async with public_app(with_secrets(kafka_topics), kafka_broker, timedelta(seconds=5)) as ingest:
+    async with public_app(with_secrets(kafka_topics), kafka_broker, tmp_path) as ingest:
         answers = [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies]
     records = {f"{one.topic}/{one.partition}/{one.offset}": one for one in await records_of(kafka_broker, topic, 4)}
 
@@ -103,30 +115,27 @@ async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics
 
 
 @pytest.mark.anyio
-async def test_while_kafka_is_away_the_answer_is_503_and_then_200_again(tmp_path: Path) -> None:
+async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_path: Path) -> None:
     node = KafkaNode(tmp_path, free_port())
     broker = await asyncio.to_thread(node.start, print)
     settings = Settings(broker=broker, app_secrets=(SECRET,), verify_token="a token", partitions=1)
     topic = settings.topic(WEBHOOKS.name)
-    before, meanwhile, after = a_body("1"), a_body("2"), a_body("3")
+    bodies = [a_body("1", text) for text in ("before", "meanwhile", "and again", "after")]
     try:
         await apply_topics(broker, wanted_topics(settings))
-        async with public_app(settings, broker, timedelta(seconds=1)) as ingest:
-            answers = [await ingest.post(WEBHOOK_PATH, content=before, headers=signed(before))]
+        async with public_app(settings, broker, tmp_path) as ingest:
+            answers = [await ingest.post(WEBHOOK_PATH, content=bodies[0], headers=signed(bodies[0]))]
             await asyncio.to_thread(node.stop)
-            answers.append(await ingest.post(WEBHOOK_PATH, content=meanwhile, headers=signed(meanwhile)))
+            answers += [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies[1:3]]
             await asyncio.to_thread(node.start, print)
-            async with asyncio.timeout(60):
-                while answers[-1].status_code == 503:
-                    answers.append(await ingest.post(WEBHOOK_PATH, content=after, headers=signed(after)))
-        acknowledged = {one.offset: one.value for one in await records_of(broker, topic, 2)}
+            answers.append(await ingest.post(WEBHOOK_PATH, content=bodies[3], headers=signed(bodies[3])))
+            stored = [one.value for one in await records_of(broker, topic, 4)]
     finally:
         await asyncio.to_thread(node.stop)
 
-    statuses = [answer.status_code for answer in answers]
-    assert (statuses[0], set(statuses[1:-1]), statuses[-1]) == (200, {503}, 200)
-    assert answers[1].headers["Retry-After"] == "5"
-    assert acknowledged[0] == before
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert answers[1].headers["Leadstream-Receipt"] == "spool/spool/1"
+    assert stored == bodies
 
 
 def _environment(settings: Settings, **more: str) -> Mapping[str, str]:
@@ -134,50 +143,136 @@ def _environment(settings: Settings, **more: str) -> Mapping[str, str]:
     return {**os.environ, **own, **more}
 
 
-@pytest.mark.anyio
-async def test_the_command_serves_until_sigterm_and_ends_with_zero(kafka_topics: Settings) -> None:
+@asynccontextmanager
+async def ingest_command(
+    settings: Settings, home: Path, *arguments: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, int]]:
+    """The command once it serves, its public port and its admin port; it logs to `home`/ingest.log."""
     port, admin_port = free_port(), free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli", "ingest", "--port", str(port), "--admin-port", str(admin_port),
-        env=_environment(kafka_topics, LEADSTREAM_APP_SECRET=SECRET, LEADSTREAM_VERIFY_TOKEN="canary"),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
+    environment = _environment(
+        settings,
+        LEADSTREAM_APP_SECRET=SECRET,
+        LEADSTREAM_VERIFY_TOKEN="canary token",
+        LEADSTREAM_STATE_DIR=str(home),
+    )
+    with (home / "ingest.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cli", "ingest", "--port", str(port), "--admin-port", str(admin_port), *arguments,
+            env=environment, stderr=log,
+        )  # fmt: skip
     try:
-        assert json.loads(await process.stderr.readline())["event"] == "ingest.started"
-        body = a_body("1")
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}", content=body, headers=signed(body))
-            metrics = await client.get(f"http://127.0.0.1:{admin_port}/metrics")
-
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
-            _, rest = await process.communicate()
+        await until_ready(admin_port)
+        yield process, port, admin_port
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
 
-    assert (answer.status_code, answer.text) == (200, "EVENT_RECEIVED")
-    assert 'leadstream_webhooks_received_total{result="accepted"} 1.0' in metrics.text
-    assert process.returncode == 0
-    assert [json.loads(line)["event"] for line in rest.splitlines()] == ["ingest.stopping"]
+
+async def until_ready(admin_port: int) -> None:
+    async with asyncio.timeout(30), httpx.AsyncClient() as client:
+        while True:
+            with suppress(httpx.TransportError):
+                if (await client.get(f"http://127.0.0.1:{admin_port}/readyz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(30):
+        return await process.wait()
+
+
+def events_of(home: Path) -> list[str]:
+    return [json.loads(line)["event"] for line in (home / "ingest.log").read_text().splitlines()]
 
 
 @pytest.mark.anyio
-async def test_without_kafka_the_command_ends_with_one_clear_line(tmp_path: Path) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli", "ingest", "--port", "0", "--admin-port", "0",
-        env=_environment(Settings(broker=nobody), LEADSTREAM_APP_SECRET=SECRET, LEADSTREAM_VERIFY_TOKEN="canary"),
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+async def test_the_command_serves_until_sigterm_and_ends_with_zero(kafka_topics: Settings, tmp_path: Path) -> None:
+    async with ingest_command(kafka_topics, tmp_path) as (process, port, admin_port):
+        body = a_body("1")
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}", content=body, headers=signed(body))
+            metrics = await client.get(f"http://127.0.0.1:{admin_port}/metrics")
+        status = await ended(process)
 
-    async with asyncio.timeout(30):
-        _, said = await process.communicate()
+    assert (answer.status_code, answer.text) == (200, "EVENT_RECEIVED")
+    assert 'leadstream_webhooks_received_total{result="accepted"} 1.0' in metrics.text
+    assert status == 0
+    assert sorted(events_of(tmp_path)) == ["delivery.accepted", "ingest.started", "ingest.stopping"]
 
-    assert process.returncode == 1
-    assert said.decode().splitlines()[-1] == (
-        "Error: Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-    )
-    assert "Traceback" not in said.decode()
+
+@pytest.mark.anyio
+async def test_without_kafka_the_command_starts_and_keeps_in_the_spool(tmp_path: Path) -> None:
+    nobody = Settings(broker=f"127.0.0.1:{free_port()}")
+    body = a_body("1")
+    async with ingest_command(nobody, tmp_path) as (process, port, admin_port), httpx.AsyncClient() as client:
+        answer = await client.post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}", content=body, headers=signed(body))
+        await asyncio.sleep(1)
+        parts = (await client.get(f"http://127.0.0.1:{admin_port}/readyz")).json()["parts"]
+        status = await ended(process)
+
+    assert answer.headers["Leadstream-Receipt"] == "spool/messenger-webhooks-0/1"
+    assert not parts["kafka"]["ready"]
+    assert parts["spool"]["seen"].endswith("waiting for Kafka")
+    assert status == 0
+    assert "Traceback" not in (tmp_path / "ingest.log").read_text()
+
+
+@pytest.mark.anyio
+async def test_workers_share_the_port_and_add_up_on_the_admin_port(kafka_topics: Settings, tmp_path: Path) -> None:
+    async with ingest_command(kafka_topics, tmp_path, "--workers", "2") as (process, port, admin_port):
+        bodies = [a_body(str(number)) for number in range(1, 41)]
+        answers = [await post_alone(port, body) for body in bodies]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}") as admin:
+            metrics, ready, subjects = [await admin.get(path) for path in ("/metrics", "/readyz", "/subjects")]
+        status = await ended(process)
+
+    assert [answer.status_code for answer in answers] == [200] * 40
+    assert 'leadstream_webhooks_received_total{result="accepted"} 40.0' in metrics.text
+    assert [worker["ready"] for worker in ready.json()["workers"]] == [True, True]
+    assert f"{kafka_topics.topic('leads')}-value" in subjects.json()
+    assert status == 0
+    assert events_of(tmp_path).count("ingest.started") == 2
+    result = await asyncio.to_thread(verify, kafka_topics, tmp_path / "ingest.log")
+    assert (result.exit_code, result.output) == (0, "40 in Kafka byte for byte, 0 missing, 0 different\n")
+
+
+async def post_alone(port: int, body: bytes) -> httpx.Response:
+    """On a connection of its own, so that any worker may get it."""
+    async with httpx.AsyncClient() as client:
+        return await client.post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}", content=body, headers=signed(body))
+
+
+def verify(settings: Settings, receipts: Path) -> Result:
+    environment = {"LEADSTREAM_BROKER": settings.broker, "LEADSTREAM_TOPIC_PREFIX": settings.topic_prefix}
+    return CliRunner().invoke(main, ["verify", str(receipts)], env=environment)
+
+
+def test_verify_finds_what_is_missing_and_what_has_other_bytes(
+    kafka_broker: str, kafka_topics: Settings, tmp_path: Path
+) -> None:
+    topic = kafka_topics.topic(WEBHOOKS.name)
+    asyncio.run(produce(kafka_broker, topic, {"d1": b"one", "d2": b"two"}))
+    promises = [("d1", "spool/s/1", b"one"), ("d2", "spool/s/2", b"other"), ("d3", f"{topic}/0/9", b"three")]
+    lines = [
+        {"event": "delivery.accepted", "delivery_id": one, "receipt": receipt, "sha256": sha256(body).hexdigest()}
+        for one, receipt, body in promises
+    ]
+    (tmp_path / "log").write_text("".join(f"{json.dumps(line)}\n" for line in [{"event": "ingest.started"}, *lines]))
+
+    result = verify(kafka_topics, tmp_path / "log")
+
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        f"missing: {topic}/0/9 (delivery d3)",
+        "different: spool/s/2 (delivery d2)",
+        "1 in Kafka byte for byte, 1 missing, 1 different",
+    ]
+
+
+async def produce(broker: str, topic: str, bodies: Mapping[str, bytes]) -> None:
+    async with kafka.producer(broker, client_id="test") as producer:
+        for delivery_id, body in bodies.items():
+            await producer.send_and_wait(topic, body, headers=[("delivery-id", delivery_id.encode())])

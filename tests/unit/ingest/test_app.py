@@ -1,15 +1,17 @@
 """The public port serves the webhook and health, and nothing else."""
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from ingest.access_log import AccessLog
 from ingest.app import create_app
-from ingest.publisher import Publisher
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import SettingError
-from tests.unit.ingest.fakes import SETTINGS, TOPIC, WEBHOOK_PATH, FakeProducer, Ingest
+from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeProducer, Ingest, keeping
 
 
 @pytest.mark.anyio
@@ -41,9 +43,11 @@ async def test_health_is_served_beside_the_webhook() -> None:
     assert (await ingest.get("/readyz")).status_code == 503
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("missing", [{"app_secrets": ()}, {"verify_token": None}])
-def test_no_app_without_its_secrets(missing: dict[str, None]) -> None:
+async def test_no_app_without_its_secrets(missing: dict[str, None], tmp_path: Path) -> None:
     settings = replace(SETTINGS, **missing)  # type: ignore[arg-type]
 
-    with pytest.raises(SettingError):
-        create_app(settings, Publisher(FakeProducer(), TOPIC), Metrics(), Health())
+    async with keeping(FakeProducer(), tmp_path) as keeper:
+        with pytest.raises(SettingError):
+            create_app(settings, keeper, Metrics(), Health(), AccessLog(io.StringIO()), instance="")

@@ -1,10 +1,17 @@
 """The publisher says what stands between it and its topic."""
 
-import pytest
-from aiokafka.errors import KafkaConnectionError
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from ingest.publisher import Publisher
+import pytest
+from aiokafka.errors import KafkaConnectionError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
+
+from ingest.publisher import Delivery, Publisher
+from runtime.clock import from_millis
 from tests.unit.ingest.fakes import TOPIC, FakeProducer
+
+DELIVERY = Delivery("d1", from_millis(1), "sha256=0", b"a body")
 
 
 @pytest.mark.anyio
@@ -23,4 +30,54 @@ from tests.unit.ingest.fakes import TOPIC, FakeProducer
     ],
 )
 async def test_faults_are_named(producer: FakeProducer, fault: str | None) -> None:
-    assert await Publisher(producer, TOPIC).find_fault() == fault
+    publisher = Publisher(lambda: producer, TOPIC)
+
+    async with connected(publisher):
+        assert await publisher.find_fault() == fault
+
+
+@pytest.mark.anyio
+async def test_before_it_is_connected_it_says_so() -> None:
+    assert await Publisher(FakeProducer, TOPIC).find_fault() == "not connected"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [OutOfOrderSequenceNumber(), ProducerFenced(), KafkaError("sender is dead")])
+async def test_a_producer_that_is_lost_is_replaced(error: KafkaError) -> None:
+    lost, new = FakeProducer(error=error), FakeProducer()
+    producers = iter([lost, new])
+    publisher = Publisher(lambda: next(producers), TOPIC)
+
+    async with connected(publisher):
+        with pytest.raises(KafkaError):
+            await publisher.send(DELIVERY)
+        await new.started.wait()
+        record = await (await publisher.send(DELIVERY))
+
+    assert lost.effects == ["connected", "produced", "flushed"]
+    assert record.value == DELIVERY.body
+
+
+@pytest.mark.anyio
+async def test_what_a_lost_producer_leaves_unanswered_has_failed() -> None:
+    lost, new = FakeProducer(release=asyncio.Event()), FakeProducer()
+    producers = iter([lost, new])
+    publisher = Publisher(lambda: next(producers), TOPIC)
+
+    async with connected(publisher):
+        unanswered = await publisher.send(DELIVERY)
+        lost.error = OutOfOrderSequenceNumber()
+        with pytest.raises(KafkaError):
+            await publisher.send(DELIVERY)
+
+        with pytest.raises(KafkaConnectionError):
+            await unanswered
+
+
+@asynccontextmanager
+async def connected(publisher: Publisher) -> AsyncIterator[None]:
+    staying = asyncio.create_task(publisher.stay_connected())
+    await asyncio.sleep(0)
+    yield
+    staying.cancel()
+    await asyncio.wait([staying])

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from io import StringIO
+from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka.errors import OutOfOrderSequenceNumber
-from starlette.applications import Starlette
 
-from ingest.server import IngestCrashed, run_ingest
-from runtime.admin import serve
+from ingest.publisher import Delivery
+from ingest.server import Worker, adopt_spools, run_ingest, spool_path
+from ingest.spool_file import SpoolFile
+from runtime.admin import listen
+from runtime.clock import from_millis
 from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeProducer, signed
 
 BODY = b"a delivery"
@@ -60,20 +63,26 @@ def log() -> Iterator[Log]:
 
 
 @asynccontextmanager
-async def running(producer: FakeProducer, stop: asyncio.Event, log: Log) -> AsyncIterator[Running]:
-    process = asyncio.create_task(run_ingest(SETTINGS, producer, stop, probe_every=timedelta(milliseconds=10)))
-    ports = vars(await log.until("ingest.started"))
-    async with (
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports['port']}") as public,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports['admin_port']}") as admin,
-    ):
-        yield Running(process, log, public, admin)
+async def running(producer: FakeProducer, stop: asyncio.Event, log: Log, home: Path) -> AsyncIterator[Running]:
+    with listen("127.0.0.1", 0) as public, listen("127.0.0.1", 0) as admin:
+        worker = Worker(public, admin, home / "spool.sqlite")
+        process = asyncio.create_task(
+            run_ingest(
+                SETTINGS, worker, lambda: producer, stop, access_log=StringIO(), probe_every=timedelta(milliseconds=10)
+            )
+        )
+        ports = vars(await log.until("ingest.started"))
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports['port']}") as public_port,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{ports['admin_port']}") as admin_port,
+        ):
+            yield Running(process, log, public_port, admin_port)
 
 
 @pytest.mark.anyio
-async def test_a_request_in_flight_is_answered_before_the_producer_is_flushed(log: Log) -> None:
+async def test_a_request_in_flight_is_answered_before_the_producer_is_flushed(log: Log, tmp_path: Path) -> None:
     stop, producer = asyncio.Event(), FakeProducer(release=asyncio.Event())
-    async with running(producer, stop, log) as ingest:
+    async with running(producer, stop, log, tmp_path) as ingest:
         delivery = asyncio.create_task(ingest.deliver())
         await producer.asked.wait()
 
@@ -85,13 +94,13 @@ async def test_a_request_in_flight_is_answered_before_the_producer_is_flushed(lo
 
         assert (await delivery).status_code == 200
         await ingest.process
-        assert producer.effects == ["produced", "acked", "flushed"]
+        assert producer.effects == ["connected", "produced", "acked", "flushed"]
 
 
 @pytest.mark.anyio
-async def test_the_admin_port_serves_readiness_metrics_and_schemas(log: Log) -> None:
+async def test_the_admin_port_serves_readiness_metrics_and_schemas(log: Log, tmp_path: Path) -> None:
     stop, producer = asyncio.Event(), FakeProducer()
-    async with running(producer, stop, log) as ingest:
+    async with running(producer, stop, log, tmp_path) as ingest:
         await ingest.deliver()
 
         assert (await ingest.admin.get("/readyz")).json()["parts"]["kafka"] == {"ready": True, "seen": ""}
@@ -102,33 +111,46 @@ async def test_the_admin_port_serves_readiness_metrics_and_schemas(log: Log) -> 
 
 
 @pytest.mark.anyio
-async def test_a_missing_topic_is_not_ready(log: Log) -> None:
+async def test_readiness_tells_kafka_and_the_spool_apart(log: Log, tmp_path: Path) -> None:
     stop = asyncio.Event()
-    async with running(FakeProducer(topics=frozenset()), stop, log) as ingest:
+    async with running(FakeProducer(topics=frozenset()), stop, log, tmp_path) as ingest:
         answer = await ingest.public.get("/readyz")
-
-        assert answer.status_code == 503
-        assert "is missing" in answer.json()["parts"]["kafka"]["seen"]
         stop.set()
         await ingest.process
 
-
-@pytest.mark.anyio
-async def test_a_broken_producer_ends_the_process(log: Log) -> None:
-    producer = FakeProducer(error=OutOfOrderSequenceNumber())
-    async with running(producer, asyncio.Event(), log) as ingest:
-        await ingest.deliver()
-
-        with pytest.raises(IngestCrashed, match="producer"):
-            await ingest.process
-        assert producer.effects[-1] == "flushed"
+    parts = answer.json()["parts"]
+    assert not parts["kafka"]["ready"]
+    assert "is missing" in parts["kafka"]["seen"]
+    assert parts["spool"] == {"ready": True, "seen": "empty"}
+    assert answer.status_code == 200, "the spool keeps what Kafka does not take"
 
 
 @pytest.mark.anyio
-async def test_a_taken_port_is_an_error_and_the_producer_is_stopped() -> None:
-    producer = FakeProducer()
-    async with serve(Starlette(), "127.0.0.1", 0) as taken:
-        with pytest.raises(OSError, match="already in use"):
-            await run_ingest(replace(SETTINGS, port=taken), producer, asyncio.Event())
+async def test_what_an_earlier_process_spooled_is_in_kafka_after_the_start(log: Log, tmp_path: Path) -> None:
+    earlier = SpoolFile(tmp_path / "spool.sqlite")
+    earlier.write([Delivery("d1", from_millis(1), "sha256=0", b"left behind")], [])
+    earlier.close()
+    stop, producer = asyncio.Event(), FakeProducer()
 
-    assert producer.effects == ["flushed"]
+    async with running(producer, stop, log, tmp_path) as ingest:
+        await producer.asked.wait()
+        stop.set()
+        await ingest.process
+
+    assert [record.value for record in producer.records] == [b"left behind"]
+    assert SpoolFile(tmp_path / "spool.sqlite").contents() == (0, 0)
+
+
+def test_spools_of_workers_that_are_no_more_go_to_the_first(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, spool_dir=tmp_path)
+    for number in (0, 1, 2):
+        file = SpoolFile(spool_path(settings, number))
+        file.write([Delivery(f"d{number}", from_millis(1), "sha256=0", b"%d" % number)], [])
+        file.close()
+
+    adopt_spools(settings, workers=2)
+
+    first = SpoolFile(spool_path(settings, 0))
+    assert [one.delivery.body for one in first.read(0)] == [b"0", b"2"]
+    assert spool_path(settings, 1).exists()
+    assert not spool_path(settings, 2).exists()

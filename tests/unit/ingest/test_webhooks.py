@@ -6,11 +6,12 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError, OutOfOrderSequenceNumber
-from hypothesis import given
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.webhooks import MAX_BODY
@@ -41,7 +42,7 @@ async def test_200_comes_after_the_acknowledgement() -> None:
 
     answer = await ingest.deliver(a_body())
 
-    assert ingest.producer.effects == ["produced", "acked", "answered 200"]
+    assert ingest.effects == ["produced", "acked", "answered 200"]
     assert answer.text == "EVENT_RECEIVED"
     assert answer.headers["Leadstream-Receipt"] == f"{TOPIC}/3/0"
     assert ingest.counted("accepted") == 1
@@ -58,10 +59,11 @@ async def test_a_body_is_published_verbatim_with_its_receipt() -> None:
     [record] = ingest.producer.records
     assert record.value == body
     assert record.headers["x-hub-signature-256"].decode() == signed(body)["X-Hub-Signature-256"]
-    assert re.fullmatch(rb"[0-9a-f]{32}", record.headers["delivery-id"])
+    assert re.fullmatch(rb"0{16}[0-9a-f]{16}", record.headers["delivery-id"])
     assert before <= int(record.headers["received-at"]) <= to_millis(now())
 
 
+@settings(max_examples=30)
 @given(st.lists(st.binary(max_size=50), max_size=8))
 def test_any_bytes_in_any_chunks_are_published_verbatim(chunks: list[bytes]) -> None:
     ingest = Ingest()
@@ -81,8 +83,9 @@ def test_any_bytes_in_any_chunks_are_published_verbatim(chunks: list[bytes]) -> 
 async def test_each_delivery_has_an_id_of_its_own() -> None:
     ingest = Ingest()
 
-    await ingest.deliver(a_body())
-    await ingest.deliver(a_body())
+    async with ingest.client() as client:
+        for _ in range(2):
+            await client.post(WEBHOOK_PATH, content=a_body(), headers=signed(a_body()))
 
     assert len({record.headers["delivery-id"] for record in ingest.producer.records}) == 2
 
@@ -115,26 +118,34 @@ async def test_the_key_keeps_a_person_in_one_partition(body: bytes, key: bytes |
         pytest.param(FakeProducer(release=asyncio.Event()), id="never acknowledged"),
     ],
 )
-async def test_no_acknowledgement_is_never_a_200(producer: FakeProducer) -> None:
-    ingest = Ingest(producer, ack_timeout=timedelta(milliseconds=1))
+async def test_without_an_acknowledgement_the_spool_makes_it_a_200(producer: FakeProducer) -> None:
+    ingest = Ingest(producer, patience=timedelta(milliseconds=1))
 
     answer = await ingest.deliver(a_body())
 
-    assert producer.effects == ["produced", "answered 503"]
-    assert answer.headers["Retry-After"] == "5"
-    assert ingest.counted("not_acked") == 1
-    assert ingest.counted("accepted") == 0
-    assert ingest.health.crashed is None
+    assert "acked" not in ingest.effects
+    assert (answer.status_code, answer.headers["Leadstream-Receipt"]) == (200, f"spool/{TOPIC}-0/1")
+    assert ingest.counted("accepted") == 1
 
 
 @pytest.mark.anyio
-async def test_a_producer_that_lost_its_place_is_a_crash() -> None:
-    ingest = Ingest(FakeProducer(error=OutOfOrderSequenceNumber()))
+async def test_what_neither_kafka_nor_the_spool_has_is_never_a_200() -> None:
+    ingest = Ingest(FakeProducer(error=KafkaTimeoutError()), spool_limit=100)
 
     answer = await ingest.deliver(a_body())
 
-    assert answer.status_code == 503
-    assert ingest.health.crashed == "producer: OutOfOrderSequenceNumber"
+    assert (answer.status_code, answer.text) == (503, "spool_full")
+    assert answer.headers["Retry-After"] == "30"
+    assert (ingest.counted("spool_full"), ingest.counted("accepted")) == (1, 0)
+
+
+@pytest.mark.anyio
+async def test_a_delivery_that_kafka_refuses_for_good_is_not_spooled() -> None:
+    ingest = Ingest(FakeProducer(error=MessageSizeTooLargeError()))
+
+    answer = await ingest.deliver(a_body())
+
+    assert (answer.status_code, answer.text) == (503, "not_kept")
 
 
 SIGNATURE = signed(a_body())["X-Hub-Signature-256"]
@@ -161,7 +172,7 @@ async def test_a_bad_signature_is_refused_and_not_published(headers: list[tuple[
     answer = await ingest.deliver(a_body(), headers=headers)
 
     assert (answer.status_code, answer.text) == (403, "bad_signature")
-    assert ingest.producer.effects == ["answered 403"]
+    assert ingest.effects == ["answered 403"]
     assert ingest.counted("bad_signature") == 1
 
 
@@ -193,7 +204,7 @@ async def test_a_body_is_read_to_the_limit_and_no_further() -> None:
 
     assert (answer.status_code, answer.headers["Connection"]) == (413, "close")
     assert upload.read == MAX_BODY + len(CHUNK)
-    assert ingest.producer.effects == ["answered 413"]
+    assert ingest.effects == ["answered 413"]
     assert ingest.counted("too_large") == 1
 
 
@@ -223,7 +234,7 @@ async def test_an_encoded_body_is_refused(encoding: str) -> None:
     answer = await ingest.deliver(a_body(), headers={**signed(a_body()), "Content-Encoding": encoding})
 
     assert answer.status_code == 415
-    assert ingest.producer.effects == ["answered 415"]
+    assert ingest.effects == ["answered 415"]
 
 
 @pytest.mark.anyio
@@ -238,9 +249,10 @@ async def test_a_client_that_hangs_up_publishes_nothing() -> None:
     async def send(message: Any) -> None:
         pass
 
-    await ingest.app()(scope, receive, send)
+    async with ingest.running() as app:
+        await app(scope, receive, send)
 
-    assert ingest.producer.effects == []
+    assert ingest.producer.records == []
     assert ingest.counted("cut_short") == 1
 
 
@@ -276,9 +288,9 @@ async def test_logs_name_the_refusal_and_nothing_of_the_delivery(caplog: pytest.
     await ingest.deliver(body)
     await ingest.deliver(body, headers={"X-Hub-Signature-256": f"sha256={'c0ffee' * 10}beef"})
 
-    assert [one.getMessage() for one in caplog.records if one.name.startswith("ingest")] == [
-        "delivery.accepted",
-        "delivery.refused",
-    ]
-    written = str([vars(one) for one in caplog.records])
+    [accepted] = map(json.loads, ingest.access_log.getvalue().splitlines())
+    assert accepted["receipt"] == f"{TOPIC}/3/0"
+    assert accepted["sha256"] == sha256(body).hexdigest()
+    assert [one.getMessage() for one in caplog.records if one.name.startswith("ingest")] == ["delivery.refused"]
+    written = str([vars(one) for one in caplog.records]) + ingest.access_log.getvalue()
     assert not [canary for canary in ("canary text", PSID, "c0ffee", SECRET) if canary in written]

@@ -27,6 +27,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_PORT": "80",
         "LEADSTREAM_ADMIN_PORT": "0",
         "LEADSTREAM_SPOOL_DIR": "spool",
+        "LEADSTREAM_SPOOL_BYTES": "1048576",
         "LEADSTREAM_STATE_DIR": "state",
         "LEADSTREAM_PARTITIONS": "64",
         "LEADSTREAM_REPLICATION": "3",
@@ -51,6 +52,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         port=80,
         admin_port=0,
         spool_dir=Path("spool"),
+        spool_bytes=2**20,
         state_dir=Path("state"),
         partitions=64,
         replication=3,
@@ -73,6 +75,7 @@ def test_an_empty_variable_counts_as_unset(name: str) -> None:
         ("PARTITIONS", "8.5", "from 1 to 10000"),
         ("PARTITIONS", "٨", "from 1 to 10000"),
         ("REPLICATION", "101", "from 1 to 100"),
+        ("SPOOL_BYTES", "1000", "from 1048576 to 1125899906842624"),
     ],
 )
 def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str, bounds: str) -> None:

@@ -1,0 +1,76 @@
+"""`leadstream verify`: is everything that was answered 200 in Kafka?"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import TextIO
+
+import click
+from aiokafka.errors import KafkaConnectionError
+from rich.console import Console
+from rich.progress import Progress
+
+from cli.broker import broker_of
+from cli.environment import current_settings
+from ingest.receipts import Audit, NoReceipt, read_promises
+from runtime import kafka
+from schemas.topics import WEBHOOKS
+
+_SHOWN = 20
+
+
+@click.command()
+@click.argument("receipts", type=click.File(encoding="utf-8", errors="replace"))
+def command(receipts: TextIO) -> None:
+    """Prove that each delivery in RECEIPTS, the log of `leadstream ingest`, is in Kafka byte for byte.
+
+    Reads the raw topic once. `-` is standard input. Ends with status 1 when a delivery is missing or has other bytes;
+    one that was spooled is missing until the spool has been drained, and copies after a crash are counted.
+
+    \b
+    Example:
+      leadstream verify ingest.log
+    """
+    settings = current_settings()
+    try:
+        audit = Audit.of(read_promises(receipts))
+        asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
+    except NoReceipt as error:
+        raise click.ClickException(f"{receipts.name}: {error}") from None
+    except KafkaConnectionError:
+        raise click.ClickException("Kafka does not answer: see LEADSTREAM_BROKER") from None
+    for line in _findings(audit):
+        click.echo(line)
+    click.echo(f"{audit.kept} in Kafka byte for byte, {len(audit.open)} missing, {len(audit.different)} different")
+    if audit.copies:
+        click.echo(f"{audit.copies} further copies of them; each event counts once all the same")
+    if audit.open or audit.different:
+        raise click.exceptions.Exit(1)
+
+
+def _findings(audit: Audit) -> Iterator[str]:
+    findings = [("missing", one) for one in audit.open.values()] + [("different", one) for one in audit.different]
+    for verdict, promise in findings[:_SHOWN]:
+        yield f"{verdict}: {promise.receipt} (delivery {promise.delivery_id})"
+    if len(findings) > _SHOWN:
+        yield f"… and {len(findings) - _SHOWN} more"
+
+
+async def _read_topic(broker: str, topic: str, audit: Audit) -> None:
+    """Show every record of the topic, as it is now, to the audit."""
+    consumer = kafka.consumer(broker, topic, group=None, client_id="leadstream-verify")
+    await consumer.start()
+    try:
+        partitions = consumer.assignment()
+        if not partitions:
+            raise click.ClickException(f"topic {topic} is missing: run `leadstream topics apply`")
+        beginnings, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            reading = progress.add_task("records", total=sum(ends.values()) - sum(beginnings.values()))
+            while [one for one in partitions if await consumer.position(one) < ends[one]]:
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    for record in records:
+                        audit.see(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+                    progress.advance(reading, len(records))
+    finally:
+        await consumer.stop()

@@ -1,0 +1,186 @@
+"""Keeps each delivery: in Kafka when it answers in time, else in the spool until Kafka has it."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.structs import RecordMetadata
+
+from ingest.publisher import Delivery, Publisher, RefusedByKafka
+from ingest.spool import Spool, SpoolFault
+from ingest.spool_file import Spooled
+
+# How long Kafka may take before the spool is asked. Meta gives us 5 seconds in all, and counts a later answer as none.
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
+PATIENCE = timedelta(seconds=2)
+# So few in the spool are with Kafka sooner than a new delivery is on disk behind them.
+_NEARLY_DRAINED = 200
+_RETRY_AFTER = timedelta(milliseconds=500)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InKafka:
+    """Where a delivery lies, acknowledged by all in-sync replicas."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class InSpool:
+    """Where a delivery lies on disk until it is in Kafka."""
+
+    spool: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"spool/{self.spool}/{self.position}"
+
+
+Receipt = InKafka | InSpool
+
+
+class Keeper:
+    """Keeps deliveries in an order that Kafka shows too: what was answered goes before all that came after the answer.
+
+    A delivery is *handed over* once the producer has it, and the producer keeps the order. While something in the
+    spool is not handed over, new deliveries go behind it. One that was handed over and not acknowledged in time is in
+    the spool as well, to survive a crash; its acknowledgement removes it, so that only a crash, or a producer that is
+    lost, makes a second copy of it.
+    """
+
+    def __init__(self, publisher: Publisher, spool: Spool, *, patience: timedelta = PATIENCE) -> None:
+        self._publisher = publisher
+        self.spool = spool
+        self._patience = patience.total_seconds()
+        self._to_hand_over = spool.count
+        self._all_handed_over = asyncio.Event()
+        self._work = asyncio.Event()
+        self._handed_over: dict[str, asyncio.Future[RecordMetadata]] = {}
+        self._settled: set[str] = set()
+        self._stalled = False
+        self._start_again = False
+        self._count(0)
+
+    async def keep(self, delivery: Delivery) -> Receipt:
+        """Where the delivery lies, once it does. Raises `NotDurable` when neither Kafka nor the spool has it."""
+        sent = None
+        if self._kafka_is_near:
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._all_handed_over.wait()
+                    sent = await self._publisher.send(delivery)
+                    record = await asyncio.shield(sent)
+                return InKafka(record.topic, record.partition, record.offset)
+            except MessageSizeTooLargeError as error:
+                raise RefusedByKafka("Kafka takes no record of this size") from error
+            except (TimeoutError, KafkaError) as error:
+                if not self._stalled:
+                    _log.warning("spool.entered", extra={"reason": type(error).__name__})
+                self._stalled = True
+        return await self._spool(delivery, sent)
+
+    @property
+    def is_draining(self) -> bool:
+        return self.spool.count > 0 and not self._stalled
+
+    @property
+    def _kafka_is_near(self) -> bool:
+        # With nothing in the spool this delivery is the one that finds out whether Kafka is back.
+        return self.spool.count == 0 or (not self._stalled and self._to_hand_over <= _NEARLY_DRAINED)
+
+    async def _spool(self, delivery: Delivery, sent: "asyncio.Future[RecordMetadata] | None") -> InSpool:
+        if sent is None:
+            self._count(+1)
+        else:
+            self._handed_over[delivery.id] = sent
+        try:
+            position = await self.spool.append(delivery)
+        except BaseException:
+            if sent is None:
+                self._count(-1)
+            else:
+                del self._handed_over[delivery.id]
+            raise
+        if sent is not None:
+            sent.add_done_callback(partial(self._settle, Spooled(position, delivery)))
+        return InSpool(self.spool.name, position)
+
+    async def drain(self) -> None:
+        """Hand over what is in the spool, in its order, whenever there is something; until cancelled."""
+        after = 0
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            if self._start_again:
+                after = await self._beginning()
+            while not self._start_again and (waiting := await self._read(after)):
+                for spooled in waiting:
+                    if not await self._hand_over(spooled):
+                        break
+                    after = spooled.position
+
+    async def _beginning(self) -> int:
+        """Wait until nothing is under way, so that what follows a failure does not overtake it any further."""
+        await asyncio.sleep(_RETRY_AFTER.total_seconds())
+        while self._handed_over:
+            await asyncio.wait(self._handed_over.values())
+            await asyncio.sleep(0)
+        self._start_again = False
+        return 0
+
+    async def _read(self, after: int) -> list[Spooled]:
+        while True:
+            # What is settled by now is not read again; what is settled from now on may have been.
+            self._settled.clear()
+            try:
+                return await self.spool.read(after)
+            except SpoolFault as fault:
+                _log.error("spool.unreadable", extra={"reason": str(fault)})
+                await asyncio.sleep(_RETRY_AFTER.total_seconds())
+
+    async def _hand_over(self, spooled: Spooled) -> bool:
+        """Whether the producer has it; not when something before it must go first after all."""
+        delivery_id = spooled.delivery.id
+        while delivery_id not in self._handed_over and delivery_id not in self._settled:
+            if self._start_again:
+                return False
+            try:
+                sent = await self._publisher.send(spooled.delivery)
+            except KafkaError as error:
+                _log.warning("spool.not_drained", extra={"reason": type(error).__name__})
+                await asyncio.sleep(_RETRY_AFTER.total_seconds())
+                continue
+            self._handed_over[delivery_id] = sent
+            sent.add_done_callback(partial(self._settle, spooled))
+            self._count(-1)
+        return True
+
+    def _settle(self, spooled: Spooled, sent: "asyncio.Future[RecordMetadata]") -> None:
+        del self._handed_over[spooled.delivery.id]
+        if sent.cancelled() or sent.exception() is not None:
+            self._count(+1)
+            self._start_again = True
+            return
+        self._settled.add(spooled.delivery.id)
+        self._stalled = False
+        self.spool.remove(spooled)
+        if self.spool.count == 0:
+            _log.info("spool.drained")
+
+    def _count(self, change: int) -> None:
+        self._to_hand_over += change
+        if self._to_hand_over:
+            self._all_handed_over.clear()
+            self._work.set()
+        else:
+            self._all_handed_over.set()

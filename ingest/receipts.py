@@ -1,0 +1,64 @@
+"""Whether what was answered 200 is in Kafka, byte for byte: the receipts of access logs against the raw topic."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+
+class NoReceipt(ValueError):
+    """A line of the access log that cannot be read; the message has its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a 200 has promised: this body, in Kafka at the place of its receipt, or anywhere if the spool had it."""
+
+    delivery_id: str
+    receipt: str
+    digest: str
+
+    @property
+    def is_spooled(self) -> bool:
+        return self.receipt.startswith("spool/")
+
+
+def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
+    """The promises in the lines of a log, which may hold other events too. Raises `NoReceipt`."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            fields = json.loads(line)
+            if fields["event"] == "delivery.accepted":
+                yield Promise(str(fields["delivery_id"]), str(fields["receipt"]), str(fields["sha256"]))
+        except (ValueError, KeyError, TypeError):
+            raise NoReceipt(f"line {number} is no line of a log of `leadstream ingest`") from None
+
+
+@dataclass(slots=True)
+class Audit:
+    """Promises that the records of the raw topic keep, one after the other; what is left in the end is missing."""
+
+    open: dict[str, Promise] = field(default_factory=dict)
+    kept: int = 0
+    copies: int = 0
+    different: list[Promise] = field(default_factory=list)
+    _kept: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, promises: Iterable[Promise]) -> "Audit":
+        return cls({promise.delivery_id: promise for promise in promises})
+
+    def see(self, place: str, headers: Mapping[str, bytes], value: bytes) -> None:
+        """Hold a record at `place` (topic/partition/offset) against the promise of its delivery id."""
+        delivery_id = headers.get("delivery-id", b"").decode(errors="replace")
+        if delivery_id in self._kept:
+            self.copies += 1
+        promise = self.open.get(delivery_id)
+        if promise is None or not (promise.is_spooled or promise.receipt == place):
+            return
+        del self.open[delivery_id]
+        if sha256(value).hexdigest() == promise.digest:
+            self.kept += 1
+            self._kept.add(delivery_id)
+        else:
+            self.different.append(promise)

@@ -1,0 +1,114 @@
+"""Every delivery is kept, in an order that Kafka shows too, and rarely twice."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+
+from ingest.keeper import InKafka, InSpool, Keeper
+from ingest.publisher import Delivery
+from runtime.clock import from_millis
+from tests.unit.ingest.fakes import TOPIC, FakeProducer, keeping
+
+AT_ONCE = timedelta(milliseconds=1)
+
+pytestmark = pytest.mark.anyio
+
+
+def a_delivery(number: int) -> Delivery:
+    return Delivery(f"d{number}", from_millis(number), "sha256=0", b"%d" % number)
+
+
+async def until_empty(keeper: Keeper) -> None:
+    async with asyncio.timeout(5):
+        while keeper.spool.count:  # noqa: ASYNC110 - it has no event for this, and needs none elsewhere
+            await asyncio.sleep(0)
+
+
+def values(producer: FakeProducer) -> list[bytes]:
+    return [record.value for record in producer.records]
+
+
+async def test_with_kafka_there_the_spool_stays_empty(tmp_path: Path) -> None:
+    producer = FakeProducer()
+    async with keeping(producer, tmp_path) as keeper:
+        assert await keeper.keep(a_delivery(1)) == InKafka(TOPIC, 3, 0)
+        assert keeper.spool.count == 0
+
+
+async def test_what_is_acknowledged_late_is_in_kafka_once(tmp_path: Path) -> None:
+    producer = FakeProducer(release=asyncio.Event())
+    async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
+        assert await keeper.keep(a_delivery(1)) == InSpool(f"{TOPIC}-0", 1)
+        assert producer.release is not None
+        producer.release.set()
+        await until_empty(keeper)
+
+    assert values(producer) == [b"1"]
+
+
+async def test_while_kafka_is_silent_new_deliveries_go_behind_those_in_the_spool(tmp_path: Path) -> None:
+    producer = FakeProducer(error=KafkaTimeoutError())
+    async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
+        receipts = [await keeper.keep(a_delivery(number)) for number in range(20)]
+        producer.error = None
+        await until_empty(keeper)
+        last = await keeper.keep(a_delivery(20))
+
+    assert receipts == [InSpool(f"{TOPIC}-0", position) for position in range(1, 21)]
+    assert values(producer) == [b"%d" % number for number in range(21)]
+    assert isinstance(last, InKafka)
+
+
+async def test_a_delivery_that_comes_while_the_spool_drains_goes_behind_it(tmp_path: Path) -> None:
+    producer = FakeProducer(error=KafkaTimeoutError())
+    async with keeping(producer, tmp_path) as keeper:
+        await keeper.keep(a_delivery(0))
+        producer.error = None
+        await asyncio.gather(*(keeper.keep(a_delivery(number)) for number in range(1, 50)))
+        await until_empty(keeper)
+
+    assert values(producer)[0] == b"0"
+    assert sorted(values(producer), key=int) == [b"%d" % number for number in range(50)]
+
+
+async def test_what_the_producer_drops_is_handed_over_again_in_order(tmp_path: Path) -> None:
+    producer = FakeProducer(release=asyncio.Event(), drops=2)
+    async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
+        await keeper.keep(a_delivery(0))
+        await keeper.keep(a_delivery(1))
+        assert producer.release is not None
+        producer.release.set()
+        await until_empty(keeper)
+
+    assert values(producer) == [b"0", b"1", b"0", b"1"]
+    assert [record.value for record in producer.acked] == [b"0", b"1"]
+
+
+async def test_a_spool_outlives_its_process(tmp_path: Path) -> None:
+    silent, producer = FakeProducer(error=KafkaTimeoutError()), FakeProducer()
+    async with keeping(silent, tmp_path, patience=AT_ONCE) as keeper:
+        for number in range(3):
+            await keeper.keep(a_delivery(number))
+
+    async with keeping(producer, tmp_path) as keeper:
+        await keeper.keep(a_delivery(3))
+        await until_empty(keeper)
+
+    assert values(producer) == [b"0", b"1", b"2", b"3"]
+    assert producer.records[0].headers["received-at"] == b"0"
+    assert producer.records[2].headers["delivery-id"] == b"d2"
+
+
+async def test_a_long_backlog_drains_in_order(tmp_path: Path) -> None:
+    silent, producer = FakeProducer(error=KafkaTimeoutError()), FakeProducer()
+    async with keeping(silent, tmp_path, patience=AT_ONCE) as keeper:
+        await keeper.keep(a_delivery(0))
+        await asyncio.gather(*(keeper.keep(a_delivery(number)) for number in range(1, 1200)))
+
+    async with keeping(producer, tmp_path) as keeper:
+        await until_empty(keeper)
+
+    assert values(producer) == [b"%d" % number for number in range(1200)]

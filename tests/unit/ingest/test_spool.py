@@ -1,0 +1,147 @@
+"""The spool keeps what it has promised, in order, within its bound, for one process and its user."""
+
+import asyncio
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.publisher import Delivery
+from ingest.spool import Spool, SpoolFault, SpoolFull
+from ingest.spool_file import ROW_OVERHEAD, Spooled, SpoolFile, SpoolUnusable, move_spool
+from runtime.clock import from_millis
+
+
+def a_delivery(body: bytes = b"a body", number: int = 1) -> Delivery:
+    return Delivery(f"d{number}", from_millis(1_770_000_000_123), "sha256=0", body)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8))
+def test_what_was_written_is_read_back_in_order(tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes]) -> None:
+    path = tmp_path_factory.mktemp("spool") / "spool.sqlite"
+    file = SpoolFile(path)
+    positions = file.write([a_delivery(body) for body in bodies], [])
+    file.close()
+
+    again = SpoolFile(path)
+
+    assert again.read(0) == [Spooled(*one) for one in zip(positions, map(a_delivery, bodies), strict=True)]
+    assert again.contents() == (len(bodies), sum(map(len, bodies)) + len(bodies) * ROW_OVERHEAD)
+    again.close()
+
+
+def test_positions_are_never_given_twice(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool.sqlite")
+    first = file.write([a_delivery()], [])
+    file.write([], first)
+    file.wipe()
+    file.close()
+
+    assert SpoolFile(tmp_path / "spool.sqlite").write([a_delivery()], []) > first
+
+
+def test_a_drained_spool_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool.sqlite")
+    positions = file.write([a_delivery(b"canary " * 1000)], [])
+    file.write([], positions)
+
+    file.wipe()
+
+    assert not [path for path in tmp_path.iterdir() if b"canary" in path.read_bytes()]
+
+
+def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    SpoolFile(tmp_path / "deep" / "spool.sqlite").write([a_delivery()], [])
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE((tmp_path / "deep").stat().st_mode) == 0o700
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    first = SpoolFile(tmp_path / "spool.sqlite")
+
+    with pytest.raises(SpoolUnusable, match="in use by another process"):
+        SpoolFile(tmp_path / "spool.sqlite")
+    first.close()
+
+
+def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spool.sqlite").write_bytes(b"no database" * 1000)
+
+    with pytest.raises(SpoolUnusable, match="not a database"):
+        SpoolFile(tmp_path / "spool.sqlite")
+
+
+def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        file = SpoolFile(tmp_path / name)
+        file.write([a_delivery(name.encode() + b"%d" % number) for number in range(2)], [])
+        file.close()
+
+    move_spool(tmp_path / "two", tmp_path / "one")
+
+    assert [one.delivery.body for one in SpoolFile(tmp_path / "one").read(0)] == [b"one0", b"one1", b"two0", b"two1"]
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.anyio
+async def test_the_limit_counts_bodies_and_rows(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.sqlite", 2 * (ROW_OVERHEAD + 10))
+    await spool.append(a_delivery(bytes(10)))
+    position = await spool.append(a_delivery(bytes(10)))
+
+    with pytest.raises(SpoolFull):
+        await spool.append(a_delivery(b""))
+    assert spool.is_full
+    spool.remove(Spooled(position, a_delivery(bytes(10))))
+    assert await spool.append(a_delivery(b"")) > position
+    await spool.close()
+
+
+@pytest.mark.anyio
+async def test_what_the_disk_refuses_is_not_in_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.sqlite", 2**20)
+    spool._file._connection.execute("pragma max_page_count = 8")
+
+    with pytest.raises(SpoolFault, match="full"):
+        await spool.append(a_delivery(bytes(100_000)))
+
+    assert (spool.count, spool.size) == (0, 0)
+    assert await spool.append(a_delivery(b"small")) == 1
+    await spool.close()
+
+
+@pytest.mark.anyio
+async def test_what_arrives_together_is_one_commit(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.sqlite", 2**20)
+    statements: list[str] = []
+    spool._file._connection.set_trace_callback(statements.append)
+
+    positions = await asyncio.gather(*(spool.append(a_delivery(number=number)) for number in range(100)))
+
+    assert positions == list(range(1, 101))
+    assert len([one for one in statements if one.lower() == "commit"]) <= 2
+    await spool.close()
+
+
+@pytest.mark.anyio
+async def test_a_removal_that_fails_is_tried_again_with_the_next_arrival(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.sqlite", 2**20)
+    position = await spool.append(a_delivery())
+    denials = iter([sqlite3.SQLITE_DENY])
+
+    def authorise(action: int, *_: object) -> int:
+        return next(denials, sqlite3.SQLITE_OK) if action == sqlite3.SQLITE_DELETE else sqlite3.SQLITE_OK
+
+    spool._file._connection.set_authorizer(authorise)
+    spool.remove(Spooled(position, a_delivery()))
+    with pytest.raises(SpoolFault):
+        await spool.append(a_delivery(b"in the same commit"))
+    await spool.append(a_delivery(b"later"))
+
+    assert [one.delivery.body for one in await spool.read(0)] == [b"later"]
+    await spool.close()
