@@ -36,7 +36,8 @@ class Topic:
         return f"{self.name}-replay-{replay}"
 
 
-# Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default.
+# Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default;
+# and what one body holds may end in one event, one lead, one person's state.
 LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
 
 WEBHOOKS = Topic(
@@ -57,7 +58,7 @@ EVENTS = Topic(
     consumers="streams (join), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
     # A transcript is received when the broker appends it, as a webhook is (decision 0005).
-    config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
+    config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),
 )
 LEADS = Topic(
     "leads",
@@ -67,6 +68,7 @@ LEADS = Topic(
     consumers="sink warehouse, analysts, automations",
     description="Each change of a lead is a new revision.",
     cleanup="compact",
+    config=tuple(LARGE.items()),
 )
 COMMANDS = Topic(
     "followup-commands",
@@ -105,6 +107,7 @@ JOIN_STATE = Topic(
     consumers="streams (join)",
     description="The join's state by person; internal, named as Faust names changelogs.",
     cleanup="compact",
+    config=tuple(LARGE.items()),
 )
 REDRIVES = Topic(
     "dead-letter-redrives",

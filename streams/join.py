@@ -10,13 +10,12 @@ from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
 from messenger.events import PageId, PlatformEvent, Progress, TranscriptFetched, person_key
 from runtime.clock import from_millis
-from runtime.dead_letter import dead_letter
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
-from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
+from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
 from streams.people import StoredPeople
-from streams.split import Outgoing, Record
+from streams.split import Outgoing, Record, Refusal
 
 
 @dataclass(slots=True)
@@ -27,7 +26,7 @@ class Joined:
     changes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     published: list[Output] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
+    refused: list[Refusal] = field(default_factory=list)
 
 
 class Outlet:
@@ -63,7 +62,6 @@ class PartitionJoin:
     ) -> None:
         self._people = StoredPeople(stored, person_codec())
         self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions, wakes=self._people.wakes())
-        self._dead_letters = settings.topic(EVENTS.dead_letters)
         self._events = event_codec(ids)
         self._outlet = Outlet(lambda topic: settings.topic(topic.name), ids)
 
@@ -79,18 +77,13 @@ class PartitionJoin:
             try:
                 events.append((record.offset, as_received(self._events.decode(record.value), record)))
             except NotDecodable as fault:
-                done.outputs.append(self._refusal(record, fault))
-                done.refused += 1
+                done.refused.append(Refusal(record, str(fault)))
         fold = self._shard.fold(events)
         done.published = fold.outputs
-        done.outputs += map(self._outlet.outgoing, fold.outputs)
+        done.outputs = [self._outlet.outgoing(one) for one in fold.outputs]
         done.changes = self._people.take_changes()
         done.ignored.update(fold.ignored)
         return done
-
-    def _refusal(self, record: Record, fault: NotDecodable) -> Outgoing:
-        key, value, headers = dead_letter(record, stage="join", reason=str(fault), fault=type(fault).__name__)
-        return Outgoing(self._dead_letters, key, value, headers)
 
 
 def as_received(event: PlatformEvent | Progress | None, record: Record) -> PlatformEvent | Progress | None:

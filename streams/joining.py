@@ -13,9 +13,10 @@ from runtime.clock import now
 from runtime.dead_letter import DeadLetterLimit
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import Ids
+from schemas.codec import Ids, NotDecodable
 from schemas.topics import EVENTS
 from streams.join import Joined, PartitionJoin
+from streams.refusals import Refusals
 from streams.split import Outgoing, Record
 from streams.store import PartitionStore
 from streams.transport import producer_of
@@ -36,8 +37,8 @@ class Joining:
         ids: Ids,
     ) -> None:
         self._app, self._store, self._settings, self._ids = app, store, settings, ids
-        self._limit, self._metrics = limit, metrics
-        self._events = settings.topic(EVENTS.name)
+        self._metrics = metrics
+        self._refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics)
         self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
         self._joins: dict[int, PartitionJoin] = {}
         self._epoch = store.epoch
@@ -45,9 +46,9 @@ class Joining:
     async def join(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
         done = self._join_of(partition).join(records)
-        self._limit.count(self._events, partition, done.refused, now())
+        letters = self._refusals.letters(done.refused, now())
         producer = producer_of(self._app)
-        await producer.send_all(done.outputs)
+        await producer.send_all([*done.outputs, *letters])
         changelog = self._store.changelog_topic_name
         await producer.send_all([Outgoing(changelog, key, value, None, partition) for key, value in done.changes])
         for key, value in done.changes:
@@ -77,4 +78,4 @@ class Joining:
                     pass
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        self._metrics.records_dead_lettered.labels(self._events, "not_decodable").inc(done.refused)
+        self._refusals.tell(done.refused)

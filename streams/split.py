@@ -9,7 +9,7 @@ from messenger.errors import UnreadableDelivery
 from messenger.events import PageId, PlatformEvent, person_key
 from messenger.webhook import Parsed, parse_delivery
 from runtime.clock import from_millis
-from runtime.dead_letter import Headers, Refused, dead_letter
+from runtime.dead_letter import Headers, Refused
 
 
 class Record(Refused, Protocol):
@@ -29,12 +29,19 @@ class Outgoing(NamedTuple):
     partition: int | None = None
 
 
+class Refusal(NamedTuple):
+    """A record that is refused for good, and why; the reason quotes nothing of it."""
+
+    record: Record
+    reason: str
+
+
 @dataclass(slots=True)
 class Split:
     """What a run of deliveries gave, in their order; `ignored` counts by reason."""
 
     events: list[PlatformEvent] = field(default_factory=list)
-    refused: list[tuple[Record, str]] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
 
@@ -47,12 +54,13 @@ def split(records: Sequence[Record], aliases: Mapping[PageId, PageId]) -> Split:
     for record in records:
         parsed = _parse(record, aliases)
         if isinstance(parsed, str):
-            done.refused.append((record, parsed))
+            done.refused.append(Refusal(record, parsed))
             continue
         done.events += parsed.events
         done.ignored.update(parsed.ignored)
         if parsed.faults:
-            done.refused.append((record, "; ".join(f"item {one.item}: {one.reason}" for one in parsed.faults)))
+            reason = "; ".join(f"item {one.item}: {one.reason}" for one in parsed.faults)
+            done.refused.append(Refusal(record, reason))
     return done
 
 
@@ -75,9 +83,3 @@ def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:
 def event_key(event: PlatformEvent) -> bytes:
     """page:psid, or the page id for what concerns a Page."""
     return (person_key(event.page_id, event.psid) if event.psid else event.page_id).encode()
-
-
-def refusal(record: Record, reason: str, topic: str) -> Outgoing:
-    """The dead letter of a delivery."""
-    key, value, headers = dead_letter(record, stage="split", reason=reason, fault="UnreadableDelivery")
-    return Outgoing(topic, key, value, headers)

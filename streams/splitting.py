@@ -7,6 +7,7 @@ from datetime import timedelta
 import faust
 
 from leads.pages import Pages
+from messenger.errors import UnreadableDelivery
 from runtime.clock import from_millis, now
 from runtime.dead_letter import DeadLetterLimit
 from runtime.metrics import Metrics
@@ -14,7 +15,8 @@ from runtime.settings import Settings
 from schemas.codec import KINDS, Ids, event_codec
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.progress import ProgressKeeper
-from streams.split import Outgoing, Record, event_key, refusal, split
+from streams.refusals import Refusals
+from streams.split import Outgoing, Record, event_key, split
 from streams.transport import end_of_log, producer_of
 
 # How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
@@ -30,11 +32,12 @@ class Splitting:
     def __init__(
         self, app: faust.App, settings: Settings, pages: Pages, limit: DeadLetterLimit, metrics: Metrics, ids: Ids
     ) -> None:
-        self._app, self._settings, self._pages, self._limit, self._metrics = app, settings, pages, limit, metrics
+        self._app, self._settings, self._pages, self._metrics = app, settings, pages, metrics
         self._codec = event_codec(ids)
         self._events = settings.topic(EVENTS.name)
         self._webhooks = settings.topic(WEBHOOKS.name)
-        self._dead_letters = settings.topic(WEBHOOKS.dead_letters)
+        dead_letters = settings.topic(WEBHOOKS.dead_letters)
+        self._refusals = Refusals("split", UnreadableDelivery, dead_letters, limit, metrics)
         self._keeper = ProgressKeeper()
         self._reported_at = now()
         self._waited_for = False
@@ -42,20 +45,16 @@ class Splitting:
     async def split(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
         done = split(records, self._pages.aliases)
-        self._limit.count(self._webhooks, partition, len(done.refused), now())
-        await producer_of(self._app).send_all(
-            [
-                *(Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events),
-                *(refusal(record, reason, self._dead_letters) for record, reason in done.refused),
-            ]
-        )
+        letters = self._refusals.letters(done.refused, now())
+        events = [Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events]
+        await producer_of(self._app).send_all([*events, *letters])
         self._keeper.read(partition, from_millis(records[-1].timestamp))
         self._waited_for = True
         for kind, count in Counter(_KIND_NAMES[type(event)] for event in done.events).items():
             self._metrics.events_parsed.labels(kind).inc(count)
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        self._metrics.records_dead_lettered.labels(self._webhooks, "unreadable").inc(len(done.refused))
+        self._refusals.tell(done.refused)
 
     async def report_progress(self) -> None:
         """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and

@@ -75,6 +75,8 @@ def _quieten_faust() -> None:
     """Only Faust's warnings: its INFO is noise, and its errors quote exceptions, which we tell of ourselves."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_fit_to_print)
+    # It warns whenever a batch keeps the loop busy for longer than the interval of commits.
+    logging.getLogger("mode.timers").setLevel(logging.ERROR)
 
 
 def _is_fit_to_print(record: logging.LogRecord) -> bool:

@@ -61,12 +61,12 @@ def test_join_changes_nothing_in_the_store_itself() -> None:
     assert stored == {}
 
 
-def test_undecodable_record_is_a_dead_letter_and_the_next_goes_on() -> None:
+def test_undecodable_record_is_refused_and_the_next_goes_on() -> None:
     records = [ARecord(0, b"\x00\x00\x00\x00\x63junk"), *records_of(a_handover(), Progress(((0, NOON + MINUTE),)))]
     for offset, record in enumerate(records):
         record.offset = offset
 
     done = PartitionJoin({}, lambda _: POLICY, SETTINGS).join(records)
 
-    assert [one.topic for one in done.outputs] == ["t-messenger-events-dlq", "t-leads"]
-    assert done.outputs[0].value == records[0].value
+    assert [one.topic for one in done.outputs] == ["t-leads"]
+    assert [one.record for one in done.refused] == [records[0]]
