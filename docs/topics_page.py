@@ -35,6 +35,16 @@ about a person; it carries `"pii": true` in the schema.
 Between stages delivery is at least once: a record can come twice and says so by its id. Read `leads` by the highest
 `revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
 `event_id`.
+
+## When a schema changes
+
+New fields come with a default, and only fields with a default may go: every version reads every other, which
+`leadstream schemas check lead.v2.avsc` shows before a release, and `leadstream schemas register` has a registry hold
+to. A reader never has to be updated for it, and the warehouse gets the new columns by itself.
+
+A change that breaks readers makes a new topic: `leads-v2` with a schema of its own beside `leads`. Write both from one
+stage, replay `messenger-webhooks` into the new one, let readers move over one by one, and stop writing the old one when
+its last consumer group is gone.
 """
 
 RAW_HEADERS = {

@@ -7,7 +7,7 @@ import httpx
 
 from schemas.codec import SchemaIds
 from schemas.registry import Released, subjects
-from schemas.registry_api import CONTENT_TYPE
+from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
 
 # Not allowed, no such method (a read-only proxy), or the subject is in read-only mode.
 _FORBIDDEN = frozenset({401, 403, 405, 422})
@@ -28,6 +28,22 @@ async def registry_ids(url: str, http: httpx.AsyncClient, prefix: str = "") -> d
         ids = {await _id_of(one, address, prefix + subject, http): one.definition for one in versions}
         found[versions[-1].schema] = SchemaIds(list(ids)[-1], ids)
     return found
+
+
+async def require_compatibility(url: str, http: httpx.AsyncClient, prefix: str = "") -> bool:
+    """Have the registry refuse versions that are not FULL_TRANSITIVE; False where we may not set that.
+
+    Raises `NoSchemaId` when the registry does not answer.
+    """
+    held = True
+    for subject in subjects():
+        address = f"{url.rstrip('/')}/config/{quote(prefix + subject, safe='')}"
+        try:
+            answer = await http.put(address, json={"compatibility": COMPATIBILITY})
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoSchemaId(f"the schema registry did not answer for {subject}: {type(error).__name__}") from error
+        held = held and answer.is_success
+    return held
 
 
 async def _id_of(one: Released, address: str, subject: str, http: httpx.AsyncClient) -> int:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from ingest.registry import registry_routes
 from schemas.codec import Codec
-from schemas.ids import NoSchemaId, registry_ids
+from schemas.ids import NoSchemaId, registry_ids, require_compatibility
 from schemas.registry import newest, released, subjects
 from schemas.registry_api import RegistryApi
 
@@ -118,3 +118,18 @@ def _example(schema: str) -> Any:
     buffer = io.BytesIO()
     fastavro.schemaless_writer(buffer, definition, generate_one(definition))
     return fastavro.schemaless_reader(io.BytesIO(buffer.getvalue()), definition, definition)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("status", "held"), [(200, True), (405, False), (403, False)])
+async def test_a_registry_is_asked_to_hold_every_subject_to_our_promise(status: int, *, held: bool) -> None:
+    asked: dict[str, Any] = {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked[request.url.path] = json.loads(request.content)
+        return httpx.Response(status, json={})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        assert await require_compatibility(URL, http, "eu-") is held
+
+    assert asked == {f"/config/{subject}": {"compatibility": "FULL_TRANSITIVE"} for subject in SUBJECTS}
