@@ -3,8 +3,6 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from messenger.summary import parse_summary
-
 from leads.identity import lead_id
 from leads.pages import Page
 from leads.person import LeadState, Person
@@ -17,6 +15,7 @@ from messenger.events import (
     SummaryReceived,
 )
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
+from messenger.summary import parse_summary
 
 Signal = HandoverReceived | LeadReferralReceived | SummaryReceived
 
