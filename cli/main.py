@@ -21,6 +21,7 @@ _COMMANDS = {
     "warehouse": "Query the warehouse, export from it, see how it is.",
     "leads": "List the leads.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
+    "doctor": "Look at every prerequisite, at Meta and here, and mend what can be mended.",
     "dlq": "List, show or send back dead letters.",
     "template": "Make or check the message template of a lead ad.",
     "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",

@@ -1,11 +1,12 @@
 """What a set-up check asks of the Graph: subscriptions, the token, Conversation Routing, lead forms."""
 
+from dataclasses import replace
+from datetime import datetime
+
 from messenger.events import PageId
 from simulator.payloads import Json
 from simulator.refusals import invalid
 from simulator.world import Call, World
-
-_SCOPES = ["pages_messaging", "pages_manage_metadata", "pages_read_engagement"]
 
 
 def subscribed_apps(world: World, call: Call) -> Json:
@@ -13,7 +14,10 @@ def subscribed_apps(world: World, call: Call) -> Json:
     # https://developers.facebook.com/docs/graph-api/reference/page/subscribed_apps
     if call.method == "POST":
         world.page_fields[call.node] = tuple(call.text("subscribed_fields").split(","))
+        world.config = replace(world.config, app_connected=True)
         return {"success": True}
+    if not world.config.app_connected:
+        return {"data": []}
     app = {"category": "Business", "name": "leadstream", "id": world.config.app_id}
     return {"data": [{**app, "subscribed_fields": list(world.fields_of(call.node))}]}
 
@@ -49,12 +53,16 @@ def debug_token(world: World, call: Call) -> Json:
         "app_id": world.config.app_id,
         "type": "PAGE",
         "application": "leadstream",
-        "data_access_expires_at": 0,
-        "expires_at": 0,
+        "data_access_expires_at": _seconds(world.config.data_access_expires_at),
+        "expires_at": _seconds(world.config.token_expires_at),
         "is_valid": True,
-        "scopes": _SCOPES,
+        "scopes": list(world.config.scopes),
     }
     return {"data": {**data, "profile_id": pages[0]} if pages else data}
+
+
+def _seconds(moment: datetime | None) -> int:
+    return 0 if moment is None else int(moment.timestamp())
 
 
 def me(world: World, call: Call) -> Json:

@@ -21,8 +21,8 @@ _WEBHOOK_FIELDS = ("messages", "messaging_handovers", "messaging_referrals", "me
 class GraphConfig:
     """How this Meta is set up. Rates are calls a second and Page.
 
-    A Page that `page_tokens` does not name takes any token. With `require_proof` a call needs an `appsecret_proof`;
-    one that is given is always checked when the secret is known.
+    A Page that `page_tokens` does not name takes any token; a token without an expiry never ends. With `require_proof`
+    a call needs an `appsecret_proof`; one that is given is always checked when the secret is known.
     """
 
     app_id: AppId
@@ -30,6 +30,10 @@ class GraphConfig:
     require_proof: bool = False
     page_tokens: Mapping[PageId, str] = field(default_factory=dict, repr=False)
     default_app_set: bool = True
+    app_connected: bool = True
+    scopes: tuple[str, ...] = ("pages_messaging", "pages_manage_metadata", "pages_read_engagement")
+    token_expires_at: datetime | None = None
+    data_access_expires_at: datetime | None = None
     lead_questions: tuple[str, ...] = ()
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
     sends_per_second: int = 300

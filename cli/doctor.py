@@ -1,0 +1,86 @@
+"""`leadstream doctor`: every prerequisite, at Meta and here, with what it breaks and how to mend it."""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+import httpx
+
+from cli.configuration import load_pages
+from cli.environment import current_settings
+from cli.examine_here import mend_here, verdicts_here
+from cli.examine_meta import MetaExamination
+from leads.pages import Page
+from messenger.errors import GraphError
+from messenger.prerequisites import Verdict
+from runtime.clock import now
+from runtime.settings import Settings
+from runtime.topic_admin import PartitionMismatchError, TopicRefusedError
+from schemas.ids import NoSchemaId
+
+
+@click.command()
+@click.option("--page", "page_id", metavar="ID", help="Only this Page of pages.yaml.  [default: all]")
+@click.option("--fix", is_flag=True, help="Subscribe the app and its Pages anew, create topics, register schemas.")
+@click.option("--callback-url", metavar="URL", help="With --fix: where Meta shall post.  [default: as it is]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for monitoring.")
+@click.pass_context
+def command(context: click.Context, *, page_id: str | None, fix: bool, callback_url: str | None, as_json: bool) -> None:
+    """Look at everything that a lead needs to reach us: at Meta, in Kafka, in the registry, in the warehouse.
+
+    Needs LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN. Ends with 0 when nothing is broken, and
+    with 1 otherwise; a warning is not broken. What rests on something broken is left out, so that the cause is named.
+
+    \b
+    Example:
+      leadstream doctor
+      leadstream doctor --page 542998526103632 --json
+      leadstream doctor --fix --callback-url https://leads.example.com/webhooks/messenger
+    """
+    settings = current_settings()
+    settings.require("app_id", "app_secrets", "verify_token")
+    pages = [page for page in load_pages(settings, os.environ) if page_id in (None, page.page_id)]
+    if page_id is not None and not pages:
+        raise click.ClickException(f"{settings.pages} has no Page {page_id}")
+    if callback_url is not None and not fix:
+        raise click.UsageError("--callback-url goes with --fix")
+    verdicts, mended = asyncio.run(_examine(settings, pages, fix=fix, callback_url=callback_url))
+    if as_json:
+        is_ok = all(verdict.standing != "broken" for verdict in verdicts)
+        whole = {"ok": is_ok, "mended": mended, "checks": [asdict(verdict) for verdict in verdicts]}
+        click.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+    else:
+        _print(verdicts, mended)
+    if any(verdict.standing == "broken" for verdict in verdicts):
+        context.exit(1)
+
+
+async def _examine(
+    settings: Settings, pages: Sequence[Page], *, fix: bool, callback_url: str | None
+) -> tuple[list[Verdict], list[str]]:
+    async with httpx.AsyncClient() as http, httpx.AsyncClient() as other:
+        meta = MetaExamination(settings, http, now)
+        verdicts = [*await meta.verdicts(pages), *await verdicts_here(settings, other)]
+        if not fix:
+            return verdicts, []
+        try:
+            mended = await meta.mend(verdicts, pages, callback_url) + await mend_here(settings, other, verdicts)
+        except (GraphError, NoSchemaId, PartitionMismatchError, TopicRefusedError) as fault:
+            raise click.ClickException(f"cannot be mended from here: {fault}") from None
+        return [*await meta.verdicts(pages), *await verdicts_here(settings, other)], mended
+
+
+def _print(verdicts: Sequence[Verdict], mended: Sequence[str]) -> None:
+    for line in mended:
+        click.echo(f"mended   {line}")
+    for verdict in verdicts:
+        click.echo(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}")
+        if verdict.breaks:
+            click.echo(f"           breaks: {verdict.breaks}")
+        if verdict.mend:
+            click.echo(f"           mend:   {verdict.mend}")
+    broken = sum(verdict.standing == "broken" for verdict in verdicts)
+    click.echo(f"{len(verdicts)} looked at, {broken} broken")

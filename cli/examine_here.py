@@ -1,0 +1,167 @@
+"""The prerequisites on our side, fetched and judged: Kafka and its topics, the schema registry, the warehouse."""
+
+import asyncio
+import json
+import os
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psycopg
+from aiokafka.errors import KafkaConnectionError
+
+from cli.topics import wanted_topics
+from messenger.prerequisites import Verdict
+from runtime.kafka_node import running_broker
+from runtime.settings import Settings
+from runtime.topic_admin import Difference, apply_topics, compare_topics
+from schemas.ids import registry_ids
+from schemas.registry import subjects
+from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
+from schemas.topics import WEBHOOKS
+from sinks.delta import local_path
+
+_CONNECT_SECONDS = 5
+_PROMISE = ("retention.ms", "cleanup.policy")
+_MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
+_SERVERS = ("postgresql://", "postgres://")
+# A subject of these can be read by whoever reads the one before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
+_COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD"})
+
+
+async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
+    """Every verdict that can be given of what this deployment stands on."""
+    kafka, registry = await _kafka(settings), await _registry(settings, http)
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse)]
+
+
+async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> list[str]:
+    """Create and repair topics, and register schemas, where these verdicts found them wanting; says what was done.
+
+    Raises `PartitionMismatchError`, `TopicRefusedError`, `NoSchemaId`.
+    """
+    broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
+    done = []
+    broker = _broker(settings)
+    if broken & {"topics", "replay promise"} and broker is not None:
+        done += [f"topic {difference}: mended" for difference in await apply_topics(broker, wanted_topics(settings))]
+    if "schemas" in broken and settings.schema_registry_url:
+        await registry_ids(settings.schema_registry_url, http, settings.topic_prefix)
+        done.append("registered our schemas")
+    return done
+
+
+def _broker(settings: Settings) -> str | None:
+    return settings.broker or running_broker(settings.state_dir)
+
+
+async def _kafka(settings: Settings) -> list[Verdict]:
+    broker = _broker(settings)
+    breaks = "webhooks wait in the spool or are refused, and nothing else works"
+    if broker is None:
+        mend = "`leadstream kafka start`, or set LEADSTREAM_BROKER"
+        return [Verdict("kafka", "kafka", "broken", "none is set, and none runs here", breaks, mend)]
+    try:
+        differences = await compare_topics(broker, wanted_topics(settings))
+    except KafkaConnectionError:
+        mend = "`leadstream kafka status`, or look at LEADSTREAM_BROKER"
+        return [Verdict("kafka", "kafka", "broken", f"{broker} does not answer", breaks, mend)]
+    return [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]
+
+
+def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> list[Verdict]:
+    """What differs, and apart from it whether every webhook is kept for a replay."""
+    webhooks = settings.topic(WEBHOOKS.name)
+    promise = [one for one in differences if one.topic == webhooks and one.what in _PROMISE]
+    others = [one for one in differences if one not in promise]
+    mend = _MEND_TOPICS
+    if any(one.what == "partitions" for one in others):
+        mend = "set LEADSTREAM_PARTITIONS to the number that they have: keys would move"
+    breaks = "the stages write and read what is not there or not as it should be"
+    found = [_of_differences("topics", others, "as they should be", breaks, mend)]
+    if not any(one.topic == webhooks and one.seen is None for one in others):
+        breaks = "Kafka forgets webhooks, and no replay brings them back"
+        found.append(_of_differences("replay promise", promise, "webhooks are kept for ever", breaks, _MEND_TOPICS))
+    return found
+
+
+def _of_differences(check: str, differences: Collection[Difference], ok: str, breaks: str, mend: str) -> Verdict:
+    if not differences:
+        return Verdict(check, "kafka", "ok", ok)
+    return Verdict(check, "kafka", "broken", "; ".join(map(str, differences)), breaks, mend)
+
+
+async def _registry(settings: Settings, http: httpx.AsyncClient) -> Verdict:
+    root = settings.schema_registry_url
+    if root is None:
+        return Verdict("schemas", "registry", "ok", "the built-in registry")
+    try:
+        missing = await _unregistered(root.rstrip("/"), settings.topic_prefix, http)
+        level = await _level(root.rstrip("/"), http)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as fault:
+        seen, mend = f"no usable answer ({type(fault).__name__})", "look at LEADSTREAM_SCHEMA_REGISTRY_URL"
+        return Verdict("registry", "registry", "broken", seen, "stages do not start: they get no schema ids", mend)
+    if missing:
+        breaks = "records of these subjects cannot be read by their id"
+        mend = "`leadstream doctor --fix`"
+        return Verdict("schemas", "registry", "broken", f"not registered: {', '.join(missing)}", breaks, mend)
+    if level not in _COMPATIBLE:
+        breaks = "a later schema can be registered that our readers cannot read"
+        mend = f"set the registry's compatibility to {COMPATIBILITY}"
+        return Verdict("schemas", "registry", "warning", f"compatibility {level}", breaks, mend)
+    return Verdict("schemas", "registry", "ok", f"all registered, compatibility {level}")
+
+
+async def _unregistered(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
+    missing = []
+    for subject, versions in subjects().items():
+        for one in versions:
+            answer = await http.post(
+                f"{root}/subjects/{quote(prefix + subject, safe='')}",
+                content=json.dumps({"schema": json.dumps(one.definition)}),
+                headers={"Content-Type": CONTENT_TYPE},
+            )
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                missing.append(f"{prefix}{subject} version {one.version}")
+            else:
+                answer.raise_for_status()
+    return missing
+
+
+async def _level(root: str, http: httpx.AsyncClient) -> str:
+    answer = await http.get(f"{root}/config")
+    answer.raise_for_status()
+    return str(answer.json().get("compatibilityLevel", "unknown"))
+
+
+def _warehouse(url: str) -> Verdict:
+    """Whether the sink could write there now."""
+    path = local_path(url)
+    if url.startswith(_SERVERS):
+        fault = _server_fault(url)
+    elif path is not None:
+        fault = _path_fault(path)
+    else:
+        return Verdict("warehouse", "warehouse", "warning", "object storage, which is not looked at from here")
+    if fault is None:
+        return Verdict("warehouse", "warehouse", "ok", "can be reached")
+    breaks = "leads wait in Kafka, and analysts see old ones"
+    return Verdict("warehouse", "warehouse", "broken", fault, breaks, "look at LEADSTREAM_WAREHOUSE and its server")
+
+
+def _server_fault(url: str) -> str | None:
+    try:
+        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
+            connection.execute("select 1")
+    except psycopg.Error as fault:
+        # Drivers quote the address with its password.
+        return f"the server does not answer ({type(fault).__name__})"
+    return None
+
+
+def _path_fault(path: Path) -> str | None:
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        return f"{there} is not a directory"
+    return None if os.access(there, os.W_OK) else f"{there} cannot be written to"
