@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs.configuration_page import configuration_page
+from docs.join_page import join_page
 from docs.metrics_page import metrics_page
 from docs.topics_page import topics_page
 from docs.warehouse_page import warehouse_page
@@ -12,6 +13,7 @@ DOCS = Path(__file__).parent
 PAGES: Mapping[str, Callable[[], str]] = {
     "topics.md": topics_page,
     "configuration.md": configuration_page,
+    "join.md": join_page,
     "metrics.md": metrics_page,
     "warehouse.md": warehouse_page,
 }

@@ -46,7 +46,8 @@ async def a_changed_rule_touches_only_its_leads(recording: Recording) -> None:
 
     after = newest_of(await recording.leads())
     assert {one for one in after if after[one] != before[one]} == wanted.keys()
-    assert all(after[one].answers == answers for one, answers in wanted.items())
+    # A transcript that came before a late summary adds its own questions behind.
+    assert all(after[one].answers[: len(answers)] == answers for one, answers in wanted.items())
     assert all(after[one].revision == before[one].revision + 1 for one in wanted)
     assert "0 of" in await recording.run("replay", "diff", "changed")
     await recording.until_the_warehouse_has({one: after[one].revision for one in after})

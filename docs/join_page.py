@@ -1,0 +1,129 @@
+"""docs/join.md: how signals become leads, with the table of cases that the tests run."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from docs.markdown import table
+from leads.person import STATE_TTL
+from messenger.events import (
+    EchoReceived,
+    HandoverReceived,
+    LeadReferralReceived,
+    MessageReceived,
+    PlatformEvent,
+    SummaryReceived,
+    ThreadControlTaken,
+    TranscriptFetched,
+)
+from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
+from tests.builders import TARGET_APP
+from tests.unit.leads.cases import CASES, Becomes, Case
+
+_NAMES: Mapping[type[PlatformEvent], str] = {
+    SummaryReceived: "summary",
+    TranscriptFetched: "transcript",
+    MessageReceived: "message",
+    EchoReceived: "echo of a human",
+    ThreadControlTaken: "take by the Page Inbox",
+}
+_HANDOVERS: Mapping[str | None, str] = {
+    LEAD_COMPLETE_METADATA: "handover",
+    LEAD_INCOMPLETE_METADATA: "dropped handover",
+}
+_INTRODUCTION = f"""\
+# The join
+
+Made by `make docs` from `docs/join_page.py` and the cases of `tests/unit/leads/cases.py`; do not edit.
+
+`leads/join.py` folds the events of one person on one Page into leads: `advance(person, event, policy)` takes an event,
+`elapse(person, until, policy)` lets time pass. Both are pure; the time is the time of receipt, never a clock's
+([decision 0003](decisions/0003-receipt-order.md)).
+
+## One lead
+
+```mermaid
+stateDiagram-v2
+    [*] --> open: first signal (revision 1)
+    open --> open: another signal that fits it (next revision)
+    open --> closed: all signals are in (all_signals)
+    open --> closed: join_wait after the first signal (join_wait)
+    closed --> closed: a late signal, a transcript (next revision)
+    closed --> [*]: {STATE_TTL.days} days after its last revision
+```
+
+A complete lead that closes without answers asks for a transcript, once. A dropped flow has no summary to wait for.
+
+* A **signal** is a lead handover, a lead referral or a summary. It fits a lead of its outcome that has no signal of its
+  kind yet and whose stamps lie within five minutes of its own; of several, the nearest. Where a stamp is more than a
+  day from its receipt it says nothing, and the signal fits a lead that is still open. What fits no lead opens one.
+* **`lead_id`** comes from the Page, the person and the event that opened the lead; the same log gives the same ids.
+* **Answers** of the referral come first, then what only the summary knows, then what only the transcript knows.
+* A **duplicate** (equal `event_id`, however it is stamped) adds nothing and publishes nothing.
+* An open lead's **deadline** fires at its own time, before an event that is received then, at any speed of reading.
+
+## Windows and thread control
+
+Kept for each person, and written to each revision of a lead.
+
+| event | messaging window | thread control |
+|---|---|---|
+| message, postback, reaction | 24 hours from it | at least one day from it, if we have it |
+| lead handover to us | of a complete lead: 24 hours from its end | as long as the Page's `thread_control` |
+| any other pass to us, a take by us | unchanged | one day |
+| a request by another app | unchanged | one day at the most |
+| pass to another app, a take by another | unchanged | lost; follow-ups are cancelled |
+| summary | unchanged: nobody wrote it | unchanged |
+
+A routing event that is older than the newest one changes nothing.
+
+## Cases
+
+What is received with its time after the first, and what the leads are a day after the last.
+"""
+
+
+def join_page() -> str:
+    return f"{_INTRODUCTION}\n{table(('Case', 'Received', 'Leads'), map(_row, CASES))}\n"
+
+
+def _row(case: Case) -> tuple[str, str, str]:
+    leads = "; ".join(map(_lead, case.leads)) or "none"
+    return case.name, ", ".join(_received(case)), leads + (", and asks for a transcript" * case.asks_for_transcript)
+
+
+def _received(case: Case) -> Iterator[str]:
+    first, known = case.received[0].received_at, set[str]()
+    for event in case.received:
+        again = " again" if event.event_id in known else ""
+        known.add(event.event_id)
+        yield f"{_name(event)}{again}{_later(event.received_at - first)}"
+
+
+def _name(event: PlatformEvent) -> str:
+    match event:
+        case HandoverReceived():
+            return _handover_name(event)
+        case LeadReferralReceived():
+            return f"{'dropped ' * (event.outcome == 'incomplete')}referral"
+    return _NAMES[type(event)]
+
+
+def _handover_name(event: HandoverReceived) -> str:
+    if event.new_owner_app_id != TARGET_APP:
+        return "handover to another app"
+    if event.previous_owner_app_id != LEADGEN_APP_ID:
+        return "pass by another app"
+    return _HANDOVERS.get(event.metadata, "handover without a tag")
+
+
+def _later(by: timedelta) -> str:
+    seconds = int(by.total_seconds())
+    for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size:
+            return f" +{seconds // size} {unit}"
+    return ""
+
+
+def _lead(lead: Becomes) -> str:
+    answers = "no answers" if lead.answers == "none" else f"answers by {lead.answers}"
+    return f"{lead.outcome}, {lead.revisions} revisions, {answers}, `{lead.closed_by}`"

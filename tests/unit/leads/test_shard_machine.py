@@ -1,0 +1,162 @@
+"""Any history of a few leads, at any pace, through crashes: the join says the same as one undisturbed reading."""
+
+from collections import defaultdict
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from leads.join import Output, Policy
+from leads.pages import Page
+from leads.person import Person
+from leads.records import FetchTranscript, Lead
+from leads.shard import Shard
+from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
+from tests.builders import CITY, NOON, PAGE, SECOND, TARGET_APP, a_handover, a_message, a_referral, a_summary
+
+POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
+PEOPLE = (Psid("7001"), Psid("7002"))
+RAW_PARTITIONS = 2
+MOST_LEADS = 3
+
+
+class HistoryThroughCrashes(RuleBasedStateMachine):
+    """Meta sends, the broker keeps, splitters write, a join reads; each at its own pace.
+
+    `raw` are the raw partitions, `log` is the partition of `messenger-events`, `people` the state that survives, `read`
+    the offset that was committed. What was published can be seen more than once, and must then be the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOON
+        self.signals: list[PlatformEvent] = []
+        self.leads_begun = 0
+        self.raw: list[list[PlatformEvent]] = [[] for _ in range(RAW_PARTITIONS)]
+        self.split = [0] * RAW_PARTITIONS
+        self.log: list[PlatformEvent | Progress] = []
+        self.facts: list[TranscriptFetched] = []
+        self.people: dict[str, Person] = {}
+        self.shard = self._fresh_shard()
+        self.read = 0
+        self.revisions: dict[str, dict[int, Lead]] = defaultdict(dict)
+        self.asked: dict[str, FetchTranscript] = {}
+
+    @rule(seconds=st.sampled_from([0, 0.001, 1, 60, 600, 1800]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.leads_begun < MOST_LEADS)
+    @rule(psid=st.sampled_from(PEOPLE), outcome=st.sampled_from(["complete", "incomplete"]), said=st.booleans())
+    def a_flow_ends(self, psid: Psid, outcome: LeadOutcome, said: bool) -> None:
+        self.leads_begun += 1
+        signals: list[PlatformEvent] = [
+            a_handover(self.now, outcome=outcome),
+            a_referral(self.now + SECOND, outcome=outcome, ad_id=f"ad{self.leads_begun}"),
+        ]
+        if outcome == "complete":
+            signals.append(a_summary(self.now - SECOND, mid=f"m{self.leads_begun}"))
+        if said:
+            signals.append(a_message(self.now, mid=f"said{self.leads_begun}"))
+        self.signals += [replace(one, psid=psid) for one in signals]
+
+    @precondition(lambda self: self.signals)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def webhooks_arrive_perhaps_again(self, data: st.DataObject, count: int) -> None:
+        for _ in range(count):
+            signal = data.draw(st.sampled_from(self.signals))
+            partition = data.draw(st.integers(0, RAW_PARTITIONS - 1))
+            origin = Origin("messenger-webhooks", partition, len(self.raw[partition]))
+            self.raw[partition].append(replace(signal, received_at=self.now, origin=origin))
+
+    @rule(partition=st.integers(0, RAW_PARTITIONS - 1), count=st.integers(1, 5), writes=st.integers(1, 2))
+    def a_splitter_goes_on(self, partition: int, count: int, writes: int) -> None:
+        done = self.split[partition]
+        taken = self.raw[partition][done : done + count]
+        self.log += taken * writes
+        self.split[partition] += len(taken)
+
+    @rule(partitions=st.sampled_from([(0,), (1,), (0, 1)]))
+    def splitters_tell_how_far_they_are(self, partitions: tuple[int, ...]) -> None:
+        for partition in partitions:
+            done, held = self.split[partition], self.raw[partition]
+            if done == len(held):
+                self.log.append(Progress(((partition, self.now),)))
+            elif done:
+                self.log.append(Progress(((partition, held[done - 1].received_at),)))
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), found=st.booleans())
+    def a_transcript_is_fetched_perhaps_again(self, data: st.DataObject, found: bool) -> None:
+        number, request = data.draw(st.sampled_from(list(enumerate(self.asked.values()))))
+        fact = TranscriptFetched(
+            event_id=f"transcript:{request.lead_id}",
+            page_id=request.page_id,
+            psid=request.psid,
+            event_at=request.lead_at,
+            received_at=self.now,
+            origin=Origin("transcript-requests", number, 0),
+            lead_id=request.lead_id,
+            answers=(CITY,) if found else (),
+        )
+        self.facts.append(fact)
+        self.log.append(fact)
+
+    @rule(count=st.integers(1, 8), end=st.sampled_from(["committed", "committed", "state kept", "nothing kept"]))
+    def the_join_reads_and_may_die(self, count: int, end: str) -> None:
+        before = dict(self.people)
+        batch = list(enumerate(self.log))[self.read : self.read + count]
+        self._publish(self.shard.fold(batch).outputs)
+        if end == "committed":
+            self.read += len(batch)
+            return
+        self.people = before if end == "nothing kept" else self.people
+        self.shard = self._fresh_shard()
+
+    @invariant()
+    def revisions_count_up_by_one_and_no_answer_is_lost(self) -> None:
+        for revisions in self.revisions.values():
+            assert sorted(revisions) == list(range(1, len(revisions) + 1))
+            in_order = [revisions[number] for number in sorted(revisions)]
+            for earlier, later in pairwise(in_order):
+                assert {one.question for one in earlier.answers} <= {one.question for one in later.answers}
+
+    def teardown(self) -> None:
+        end = self.now + timedelta(days=2)
+        for partition, held in enumerate(self.raw):
+            self.log += held[self.split[partition] :]
+        self.log.append(Progress(tuple((partition, end) for partition in range(RAW_PARTITIONS))))
+        self._publish(self.shard.fold(list(enumerate(self.log))[self.read :]).outputs)
+
+        undisturbed = self._undisturbed(end)
+
+        assert {one: list(revisions.values()) for one, revisions in self.revisions.items()} == undisturbed
+
+    def _undisturbed(self, end: object) -> dict[str, list[Lead]]:
+        """The revisions by lead when everything is read once, in the order of receipt."""
+        everything = [*self.raw[0], *self.raw[1], *self.facts]
+        everything.sort(key=lambda one: one.received_at)
+        shard = Shard({}, lambda _: POLICY, raw_partitions=1)
+        fold = shard.fold([*enumerate(everything), (len(everything), Progress(((0, end),)))])  # type: ignore[arg-type]
+        found: dict[str, list[Lead]] = defaultdict(list)
+        for one in fold.outputs:
+            if isinstance(one, Lead):
+                found[one.lead_id].append(one)
+        return found
+
+    def _fresh_shard(self) -> Shard:
+        return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS)
+
+    def _publish(self, outputs: list[Output]) -> None:
+        for one in outputs:
+            if isinstance(one, Lead):
+                assert self.revisions[one.lead_id].setdefault(one.revision, one) == one
+            elif isinstance(one, FetchTranscript):
+                assert self.asked.setdefault(one.lead_id, one) == one
+
+
+TestHistoryThroughCrashes = HistoryThroughCrashes.TestCase
+TestHistoryThroughCrashes.settings = settings(deadline=None, max_examples=150, stateful_step_count=60)
