@@ -17,6 +17,7 @@ from runtime.kafka_node import answers
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from streams.app import DEAD_LETTERS_A_MINUTE, build_app
+from streams.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
 
 _PORTS_APART = 100
@@ -80,6 +81,8 @@ def _run_one(admin_port: int, dead_letters: int) -> None:
     try:
         run_worker(build, admin_port=admin_port)
     except WorkerCrashed as fault:
-        raise click.ClickException(f"streams stopped at {fault}; its offsets have not moved") from None
+        raise click.ClickException(f"streams stopped: {fault}; its offsets have not moved") from None
+    except WrongVersion as fault:
+        raise click.ClickException(str(fault)) from None
     except OSError as fault:
         raise click.ClickException(f"admin port {admin_port}: {fault.strerror}") from None

@@ -14,12 +14,14 @@ from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import Health
 from runtime.metrics import Metrics
 from streams.lease import MembershipLost
+from streams.producer import DeliveryFailed
+from streams.transport import StuckInRebalance
 
 _HOST = "127.0.0.1"
 _FAUST = ("faust", "mode")
 
 # Their messages are ours, so they hold nothing that a person wrote.
-_FIT_TO_PRINT = (TooManyDeadLetters, MembershipLost)
+_FIT_TO_PRINT = (TooManyDeadLetters, DeliveryFailed, MembershipLost, StuckInRebalance)
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ async def _run_app(app: faust.App) -> None:
 def _told(failure: BaseException) -> str:
     """What may be said of a failure: messages quote records, so of a bug there is only the class, and where it was."""
     if isinstance(failure, _FIT_TO_PRINT):
-        return str(failure)
+        return f"{type(failure).__name__}: {failure}"
     frames = "".join(traceback.format_tb(failure.__traceback__))
     logger.critical("streams.crashed", extra={"fault": type(failure).__name__, "frames": frames})
     return f"an unforeseen {type(failure).__name__}"

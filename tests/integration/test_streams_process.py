@@ -138,7 +138,9 @@ async def test_too_many_dead_letters_end_the_process_before_they_are_written(str
 
     assert (status, uncommitted, written) == (1, 4, [])
     topic = streams.settings.topic(WEBHOOKS.name)
-    assert f"streams stopped at more than 3 dead letters a minute of {topic}/" in said.splitlines()[-1]
+    assert (
+        f"streams stopped: TooManyDeadLetters: more than 3 dead letters a minute of {topic}/" in said.splitlines()[-1]
+    )
     assert {one.value for one in await streams.records(WEBHOOKS.dead_letters)} == {b"junk %d" % n for n in range(4)}
 
 

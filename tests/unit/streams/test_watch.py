@@ -1,0 +1,122 @@
+"""What a worker reports of itself while it works."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from faust.types import TP
+
+from runtime.clock import now
+from runtime.health import Health
+from runtime.metrics import Metrics
+from streams.watch import Watch
+
+EVENTS = TP("messenger-events", 3)
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class FakeConsumer:
+    """Partitions with the time up to which each is finished, None while it is not."""
+
+    all_ends: dict[TP, datetime | None]
+    failure: BaseException | None = None
+
+    def ends(self) -> dict[TP, datetime | None]:
+        return self.all_ends
+
+    def highwater(self, tp: TP) -> int:
+        return 50
+
+
+@dataclass
+class Worker:
+    """A watch over a worker that is given as values."""
+
+    consumer: FakeConsumer = field(default_factory=lambda: FakeConsumer({EVENTS: None}))
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        recovered = asyncio.Event()
+        recovered.set()
+        tables = SimpleNamespace(recovery=SimpleNamespace(completed=recovered))
+        self.app = SimpleNamespace(consumer=self.consumer, tables=tables, rebalancing=False, should_stop=False)
+        self.watch = Watch(self.app, SimpleNamespace(parts={}), self.metrics, self.health)  # type: ignore[arg-type]
+
+    def lag(self) -> float | None:
+        labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
+        return self.metrics.registry.get_sample_value("leadstream_consumer_lag", labels)
+
+
+def a_batch(last_offset: int) -> SimpleNamespace:
+    return SimpleNamespace(topic=EVENTS.topic, tp=EVENTS, offset=last_offset, value=[b"one", b"two"])
+
+
+def test_lag_is_what_no_finished_batch_covers() -> None:
+    worker = Worker()
+    with worker.watch.batch(a_batch(last_offset=41)):
+        pass
+
+    worker.watch.look(now())
+
+    assert worker.lag() == 8
+    sizes = {"topic": EVENTS.topic}
+    assert worker.metrics.registry.get_sample_value("leadstream_batch_records_sum", sizes) == 2
+
+
+def test_at_the_end_of_the_log_there_is_no_lag() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+
+    worker.watch.look(now())
+
+    assert worker.lag() == 0
+
+
+def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+    worker.watch.look(now())
+
+    worker.consumer.all_ends = {}
+    worker.watch.look(now())
+
+    assert worker.lag() is None
+
+
+def test_a_worker_without_its_partitions_is_not_ready() -> None:
+    worker = Worker()
+    worker.watch.look(now())
+    assert worker.health.ready
+
+    worker.app.rebalancing = True
+    worker.watch.look(now())
+
+    assert not worker.health.ready
+
+
+def test_a_worker_that_failed_is_red() -> None:
+    worker = Worker(FakeConsumer({}, failure=ArithmeticError("of a person")))
+
+    worker.watch.look(now())
+
+    assert worker.health.crashed == "ArithmeticError"
+
+
+def test_a_stuck_batch_is_red_until_it_is_finished() -> None:
+    worker = Worker()
+
+    with worker.watch.batch(a_batch(last_offset=41)):
+        worker.watch.look(now() + 3 * MINUTE)
+        while_stuck = worker.health.crashed
+    worker.watch.look(now() + 3 * MINUTE)
+
+    assert while_stuck is not None
+    assert while_stuck.startswith("a batch of messenger-events/3 is unfinished")
+    assert worker.health.crashed is None
+
+
+def test_a_batch_that_raises_leaves_the_error_to_the_transport() -> None:
+    with pytest.raises(ArithmeticError), Worker().watch.batch(a_batch(last_offset=41)):
+        raise ArithmeticError
