@@ -67,7 +67,7 @@ async def _examine(
         if not fix:
             return verdicts, []
         try:
-            mended = await meta.mend(verdicts, pages, callback_url) + await mend_here(settings, other, verdicts)
+            mended = await mend_here(settings, other, verdicts) + await meta.mend(verdicts, pages, callback_url)
         except (GraphError, NoSchemaId, PartitionMismatchError, TopicRefusedError) as fault:
             raise click.ClickException(f"cannot be mended from here: {fault}") from None
         return [*await meta.verdicts(pages), *await verdicts_here(settings, other)], mended

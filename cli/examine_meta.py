@@ -70,9 +70,11 @@ class MetaExamination:
 
     async def mend(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> list[str]:
         """Subscribe anew what these verdicts found unsubscribed, with every field that was there before; says what was
-        done. Raises `GraphError`."""
+        done, which is nothing where Meta does not let us in. Raises `GraphError`."""
         broken = {(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"}
-        done = []
+        done: list[str] = []
+        if broken & {("graph", "app"), ("app secret", "app")}:
+            return done
         if ("app fields", "app") in broken or callback_url is not None:
             done += await self._subscribe_app(callback_url)
         for page in pages:

@@ -253,6 +253,16 @@ async def test_fix_changes_nothing_where_nothing_is_broken(setup: Setup, meta: M
     assert await meta.mend(await meta.verdicts(PAGES), PAGES, None) == []
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("check", ["graph", "app secret"])
+async def test_fix_asks_nothing_of_a_meta_that_does_not_let_us_in(
+    setup: Setup, meta: MetaExamination, check: str
+) -> None:
+    BREAKS[check](setup)
+
+    assert await meta.mend(await meta.verdicts(PAGES), PAGES, CALLBACK) == []
+
+
 def test_topics_are_judged_apart_from_the_promise_of_a_replay() -> None:
     short = Difference("messenger-webhooks", "retention.ms", "604800000", "-1")
     missing = Difference("leads", "topic", None, "present")
