@@ -2,18 +2,31 @@
 
 import re
 from collections.abc import Mapping
+from datetime import time, timedelta
 from typing import cast
+from zoneinfo import ZoneInfo, available_timezones
 
 from leads.pages import JOIN_WAIT, Page, Pages
-from leads.records import Button, FollowUpMessage, QuickReply
-from leads.rules import EVERY_CANCELLATION, PLACEHOLDER, AnswerCondition, Cancellation, Rule, WaitFor
+from leads.records import AfterSending, Button, FollowUpMessage, QuickReply
+from leads.rules import (
+    EVERY_CANCELLATION,
+    PLACEHOLDER,
+    AnswerCondition,
+    Cancellation,
+    Caps,
+    QuietHours,
+    Rule,
+    RuleStep,
+    WaitFor,
+)
 from messenger import limits
 from messenger.events import AppId, LeadOutcome, PageId
 from runtime.settings import Settings
 from runtime.yaml_file import Value, read_yaml
 
-_PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions")
-_RULE_KEYS = ("name", "when", "wait_for", "after", "cancel_on", "send")
+_HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
+_PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
+_RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "after", "steps", "then")
 
 
 def load_pages(settings: Settings, environ: Mapping[str, str]) -> Pages:
@@ -40,7 +53,15 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None) -> Pa
         else limits.THREAD_CONTROL_DEFAULT,
         also=tuple(PageId(one.text()) for one in given["also"].items()) if "also" in given else (),
         questions=tuple(one.text() for one in given["questions"].items()) if "questions" in given else (),
+        **({"time_zone": _time_zone(given["time_zone"])} if "time_zone" in given else {}),
     )
+
+
+def _time_zone(value: Value) -> ZoneInfo:
+    name = value.text()
+    if name not in available_timezones():
+        raise value.fault(f"{name!r} is no time zone; a name as Europe/Berlin is wanted here")
+    return ZoneInfo(name)
 
 
 def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ...]:
@@ -48,7 +69,7 @@ def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ..
     if not settings.followups.exists():
         return ()
     rules: dict[str, Rule] = {}
-    for value in read_yaml(settings.followups, environ).required("rules").items():
+    for value in read_yaml(settings.followups, environ).required("rules", "caps").items():
         rule = _rule(value)
         if rule.name in rules:
             raise value.fault(f"a rule named {rule.name!r} stands above")
@@ -56,11 +77,26 @@ def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ..
     return tuple(rules.values())
 
 
+def load_caps(settings: Settings, environ: Mapping[str, str]) -> Caps:
+    """How many messages there may be in a day, by `caps` of `settings.followups`."""
+    if not settings.followups.exists():
+        return Caps()
+    given = read_yaml(settings.followups, environ).section("rules", "caps")
+    caps = given["caps"].section("per_person", "per_page") if "caps" in given else {}
+    return Caps(**{name: _whole_number(value) for name, value in caps.items()})
+
+
+def _whole_number(value: Value) -> int:
+    text = value.text()
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise value.fault("a whole number from 1 is wanted here")
+    return int(text)
+
+
 def _rule(value: Value) -> Rule:
     given = value.section(*_RULE_KEYS)
-    for key in ("name", "send"):
-        if key not in given:
-            raise value.fault(f"the rule has no {key!r}")
+    if "name" not in given:
+        raise value.fault("the rule has no 'name'")
     when = given["when"].section("outcome", "page", "ad", "answers") if "when" in given else {}
     cancel_on = given["cancel_on"].items() if "cancel_on" in given else None
     return Rule(
@@ -72,14 +108,44 @@ def _rule(value: Value) -> Rule:
         if "answers" in when
         else (),
         wait_for=cast(WaitFor, given["wait_for"].one_of("answers", "handover")) if "wait_for" in given else None,
-        **({"after": given["after"].duration()} if "after" in given else {}),
         cancel_on=frozenset(
             EVERY_CANCELLATION
             if cancel_on is None
             else (cast(Cancellation, one.one_of(*EVERY_CANCELLATION)) for one in cancel_on)
         ),
-        send=_message(given["send"]),
+        quiet_hours=_quiet_hours(given["quiet_hours"]) if "quiet_hours" in given else None,
+        steps=_steps(value, given),
+        then=cast(AfterSending, given["then"].one_of("pass_to_inbox", "release")) if "then" in given else None,
     )
+
+
+def _steps(rule: Value, given: Mapping[str, Value]) -> tuple[RuleStep, ...]:
+    """One `send` with its `after`, or several of both under `steps`."""
+    if "steps" not in given:
+        return (_step(rule, given),)
+    for key in ("send", "after"):
+        if key in given:
+            raise given[key].fault(f"{key!r} belongs into the steps of this rule")
+    steps = tuple(_step(one, one.section("send", "after")) for one in given["steps"].items())
+    if not steps:
+        raise given["steps"].fault("the rule has no steps")
+    return steps
+
+
+def _step(value: Value, given: Mapping[str, Value]) -> RuleStep:
+    if "send" not in given:
+        raise value.fault("the rule has no 'send'")
+    return RuleStep(_message(given["send"]), given["after"].duration() if "after" in given else timedelta(0))
+
+
+def _quiet_hours(value: Value) -> QuietHours:
+    found = _HOURS.fullmatch(value.text())
+    if found is None:
+        raise value.fault("two times of day are wanted here, such as 21:00-08:00")
+    start, end = (time.fromisoformat(one) for one in found.groups())
+    if start == end:
+        raise value.fault("these quiet hours are empty")
+    return QuietHours(start, end)
 
 
 def _texts(value: Value | None) -> frozenset[str] | None:

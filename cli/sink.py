@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import KafkaConnectionError
 
 from cli.broker import broker_of
-from cli.configuration import load_pages
+from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
 from leads.pages import Pages
@@ -43,9 +43,9 @@ from schemas.codec import (
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable, WholeSource
-from sinks.courier import SendLimits
 from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
+from sinks.limits import SendLimits
 from sinks.postgres import PostgresWarehouse
 from sinks.rows import warehouse_sources
 from sinks.send import SendSink, event_reader
@@ -108,14 +108,16 @@ def command() -> None:
 def send(admin_port: int | None, quarantine: float) -> None:
     """Send follow-ups with Meta's Send API, each once, inside its window.
 
-    Pages and their tokens come from LEADSTREAM_PAGES. What became of each command is in followup-outcomes.
+    Pages and their tokens come from LEADSTREAM_PAGES, caps from LEADSTREAM_FOLLOWUPS. What became of each command is in
+    followup-outcomes.
 
     \b
     Example:
       PAGE_TOKEN=… leadstream sink send
     """
     call_timeout = timedelta(seconds=quarantine) / 2
-    limits = SendLimits(call_timeout=call_timeout, quarantine=2 * call_timeout)
+    caps = load_caps(current_settings(), os.environ)
+    limits = SendLimits(call_timeout=call_timeout, quarantine=2 * call_timeout, caps=caps)
     _run("send", admin_port, 2, lambda process: _send(process, limits))
 
 

@@ -56,7 +56,9 @@ SETTINGS = {
     "pages": Meaning(
         "The Pages; see below. Without the file every Page has the defaults", "`streams`, `sink send`, `simulate`"
     ),
-    "followups": Meaning("The follow-up rules; see below. Without the file nothing is sent", "`streams`"),
+    "followups": Meaning(
+        "The follow-up rules; see below. Without the file nothing is sent", "`streams`, `sink send`, `followups`"
+    ),
     "graph_url": Meaning("Where the Graph API is; the simulator's address to send nothing to anybody", "`sink send`"),
     "graph_version": Meaning("Version of the Graph API", "`sink send`"),
     "warehouse": Meaning(
@@ -99,6 +101,7 @@ PAGE_KEYS = {
         "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad",
         "`1d`",
     ),
+    "time_zone": ("Where the quiet hours of rules are counted, by its name: `Europe/Berlin`", "`UTC`"),
     "also": ("Other ids under which webhooks name this Page (`entry.id`)", "none"),
     "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
 }
@@ -110,13 +113,26 @@ RULE_KEYS = {
         "`answers`: act when the lead has answers or closes. `handover`: act when thread control is ours",
         "act on the first revision that matches",
     ),
-    "after": ("How long to wait then", "at once"),
+    "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required, unless there are `steps`"),
+    "after": ("How long to wait before it", "at once"),
+    "steps": ("Several messages instead: a list of `send` with `after`, which counts from the step before", "one"),
+    "quiet_hours": (
+        "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: what falls due then waits for "
+        "the end, and expires where the window closes before",
+        "none",
+    ),
     "cancel_on": (
         "What cancels it while it is pending: `reply` (the person wrote), `human` (a person or another app answered), "
         "`control_lost`",
         "all three",
     ),
-    "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required"),
+    "then": ("What becomes of the thread with the last message: `pass_to_inbox` or `release`", "it stays ours"),
+}
+
+CAPS_KEYS = {
+    "per_person": "How many messages a person may get in 24 hours; more are cancelled",
+    "per_page": "How many the people of a Page may get in 24 hours, shared out evenly among the partitions; more wait, "
+    "and expire with their window",
 }
 
 WHEN_KEYS = {
@@ -147,11 +163,13 @@ def configuration_page() -> str:
                 table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in PAGE_KEYS.items())),
                 _example("pages.yaml"),
                 "## `followups.yaml`",
-                "`rules` is a list. A rule gives one message for a lead at the most, inside the 24-hour messaging "
-                "window narrowed by thread control, or none.",
+                "`rules` is a list. Each step of a rule gives one message for a lead at the most, inside the 24-hour "
+                "messaging window narrowed by thread control, or none. `caps` hold for all rules together, and for "
+                "commands that others write.",
                 table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in RULE_KEYS.items())),
                 table(("Key of `when`", "Meaning"), ((f"`{key}`", said) for key, said in WHEN_KEYS.items())),
                 table(("Key of `send`", "Meaning"), ((f"`{key}`", said) for key, said in SEND_KEYS.items())),
+                table(("Key of `caps`", "Meaning"), ((f"`{key}`", said) for key, said in CAPS_KEYS.items())),
                 _example("followups.yaml"),
             )
         )

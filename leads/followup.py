@@ -1,38 +1,58 @@
 """The planner: which follow-ups a lead sets going, when they are due, what cancels them."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from leads.identity import command_id
 from leads.pairing import flow_ended_at
 from leads.person import LeadState, Person, Scheduled
 from leads.records import FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Cancellation, Rule, render
+from messenger.limits import BUTTON_TEMPLATE_TEXT_MAX, TEXT_MAX_UTF16_UNITS
 
 Rules = tuple[Rule, ...]
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
-_ONLY_STEP = 1
 
 
-def plan(person: Person, state: LeadState, rules: Rules, at: datetime) -> Planned:
+def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: ZoneInfo) -> Planned:
     """Set going what this revision of a lead asks for; what is due at once comes back as commands."""
     acting = [rule for rule in rules if rule.name not in state.planned and rule.acts_on(state.lead)]
     if not acting:
         return person, ()
-    state = replace(state, planned=state.planned + tuple(rule.name for rule in acting))
-    later = tuple(Scheduled(state.lead.lead_id, rule.name, at + rule.after) for rule in acting if rule.after)
-    person = replace(person.with_lead(state), scheduled=person.scheduled + later)
-    return person, tuple(_command(state.lead, rule, at, at) for rule in acting if not rule.after)
+    person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
+    commands: list[SendFollowUp] = []
+    for rule in acting:
+        person, issued = _go_on(person, state.lead, rule, 1, at, zone)
+        commands += issued
+    return person, tuple(commands)
 
 
-def due(person: Person, scheduled: Scheduled, rules: Rules) -> Planned:
+def due(person: Person, scheduled: Scheduled, rules: Rules, zone: ZoneInfo) -> Planned:
     """Issue a scheduled follow-up. The command carries its due time, not the moment of firing."""
     person = replace(person, scheduled=tuple(one for one in person.scheduled if one != scheduled))
     state = person.lead(scheduled.lead_id)
-    rule = _rule(rules, scheduled.rule)
-    if state is None or rule is None:
+    rule = next((one for one in rules if one.name == scheduled.rule), None)
+    if state is None or rule is None or scheduled.step > len(rule.steps):
         return person, ()
-    return person, (_command(_with_windows_of(person, state.lead), rule, scheduled.due_at, scheduled.due_at),)
+    lead = _with_windows_of(person, state.lead)
+    command = _command(lead, rule, scheduled.step, scheduled.due_at)
+    person, more = _go_on(person, lead, rule, scheduled.step + 1, scheduled.due_at, zone)
+    return person, (command, *more)
+
+
+def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime, zone: ZoneInfo) -> Planned:
+    """Issue the steps from `number` on that are due at once, and schedule the one after them."""
+    commands: list[SendFollowUp] = []
+    while number <= len(rule.steps):
+        due_at = rule.due_at(number, since, zone)
+        if due_at > since:
+            later = Scheduled(lead.lead_id, rule.name, due_at, number)
+            return replace(person, scheduled=(*person.scheduled, later)), tuple(commands)
+        commands.append(_command(lead, rule, number, since))
+        number += 1
+    return person, tuple(commands)
 
 
 def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: datetime, at: datetime) -> Planned:
@@ -42,8 +62,8 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
     for state in person.leads:
         if happened_at < flow_ended_at(state.lead):
             continue
-        scheduled = {one.rule for one in person.scheduled if one.lead_id == state.lead.lead_id}
-        pending = [rule for rule in rules if reason in rule.cancel_on and _is_pending(rule, state, scheduled)]
+        scheduled = {one.rule: one.step for one in person.scheduled if one.lead_id == state.lead.lead_id}
+        pending = [rule for rule in rules if reason in rule.cancel_on and _is_pending(rule, state, scheduled.keys())]
         names = {rule.name for rule in pending}
         person = replace(
             person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
@@ -51,30 +71,31 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
                 one for one in person.scheduled if one.lead_id != state.lead.lead_id or one.rule not in names
             ),
         )
-        commands += (_command(state.lead, rule, at, at, cancel_reason=reason) for rule in pending)
+        commands += (
+            replace(_command(state.lead, rule, scheduled.get(rule.name, 1), at), cancel_reason=reason)
+            for rule in pending
+        )
     return person, tuple(commands)
 
 
-def _is_pending(rule: Rule, state: LeadState, scheduled: set[str]) -> bool:
+def _is_pending(rule: Rule, state: LeadState, scheduled: Collection[str]) -> bool:
     waits = not state.lead.closed and rule.name not in state.planned and rule.concerns(state.lead)
     return rule.name in scheduled or waits
 
 
-def _command(
-    lead: Lead, rule: Rule, created_at: datetime, not_before: datetime, *, cancel_reason: str | None = None
-) -> SendFollowUp:
+def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
     return SendFollowUp(
-        command_id=command_id(lead.lead_id, rule.name, _ONLY_STEP),
+        command_id=command_id(lead.lead_id, rule.name, number),
         lead_id=lead.lead_id,
         page_id=lead.page_id,
         psid=lead.psid,
         rule=rule.name,
-        step=_ONLY_STEP,
-        created_at=created_at,
-        not_before=not_before,
+        step=number,
+        created_at=at,
+        not_before=at,
         not_after=not_after(lead),
-        message=rendered(rule.send, lead),
-        cancel_reason=cancel_reason,
+        message=rendered(rule.steps[number - 1].send, lead),
+        then=rule.then if number == len(rule.steps) else None,
     )
 
 
@@ -84,12 +105,17 @@ def not_after(lead: Lead) -> datetime:
 
 
 def rendered(message: FollowUpMessage, lead: Lead) -> FollowUpMessage:
-    return replace(message, text=render(message.text, lead))
+    """The message as this lead's person reads it; answers that make it too long for Meta are cut off at its end."""
+    longest = BUTTON_TEMPLATE_TEXT_MAX if message.buttons else TEXT_MAX_UTF16_UNITS
+    return replace(message, text=_fitted(render(message.text, lead), longest))
+
+
+def _fitted(text: str, longest: int) -> str:
+    units = text.encode("utf-16-le")
+    if len(units) <= 2 * longest:
+        return text
+    return units[: 2 * (longest - 1)].decode("utf-16-le", errors="ignore") + "…"
 
 
 def _with_windows_of(person: Person, lead: Lead) -> Lead:
     return replace(lead, thread_control_expires_at=person.thread_control_expires_at)
-
-
-def _rule(rules: Rules, name: str) -> Rule | None:
-    return next((rule for rule in rules if rule.name == name), None)

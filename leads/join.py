@@ -91,7 +91,7 @@ def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
     scheduled: Scheduled = min(
         (one for one in person.scheduled if one.due_at == moment), key=lambda one: (one.lead_id, one.rule)
     )
-    person, commands = followup.due(person, scheduled, policy.rules)
+    person, commands = followup.due(person, scheduled, policy.rules, policy.page.time_zone)
     return Step(person, commands)
 
 
@@ -190,7 +190,9 @@ def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
     outputs: tuple[Output, ...] = (lead,)
     if closes and lead.outcome == "complete" and not lead.answers:
         outputs += (_transcript_of(lead),)
-    person, commands = followup.plan(person.with_lead(state), state, policy.rules, lead.updated_at)
+    person, commands = followup.plan(
+        person.with_lead(state), state, policy.rules, lead.updated_at, policy.page.time_zone
+    )
     return Step(person, outputs + commands)
 
 

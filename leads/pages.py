@@ -3,17 +3,20 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
 from messenger.limits import THREAD_CONTROL_DEFAULT
 
 JOIN_WAIT = timedelta(minutes=15)
+_UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Settings of one Page. `also` lists the other ids under which Meta posts its webhooks (`entry.id`);
-    `questions` are the question texts of its lead forms, which make summaries unambiguous."""
+    `questions` are the question texts of its lead forms, which make summaries unambiguous; `time_zone` is that of
+    rules' quiet hours."""
 
     page_id: PageId
     access_token: str = field(default="", repr=False)
@@ -22,6 +25,7 @@ class Page:
     thread_control: timedelta = THREAD_CONTROL_DEFAULT
     also: tuple[PageId, ...] = ()
     questions: tuple[str, ...] = ()
+    time_zone: ZoneInfo = _UTC
 
 
 class Pages:

@@ -25,11 +25,12 @@ class LeadState:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A follow-up that a rule has set going and that is not due yet."""
+    """A step, counted from 1, of a rule that was set going, and that is not due yet."""
 
     lead_id: LeadId
     rule: str
     due_at: datetime
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 LeadId = NewType("LeadId", str)
 
 AnswersSource = Literal["referral", "summary", "transcript", "none"]
+AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait"]
 OutcomeStatus = Literal[
     "attempting", "sent", "delivered", "read", "rejected", "expired", "cancelled", "parked", "in_doubt"
@@ -84,7 +85,8 @@ class FollowUpMessage:
 class SendFollowUp:
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
-    A command with a `cancel_reason` is settled as cancelled and sends nothing.
+    A command with a `cancel_reason` is settled as cancelled and sends nothing. `then` says what becomes of the thread
+    once the message is sent.
     """
 
     command_id: str
@@ -98,6 +100,7 @@ class SendFollowUp:
     not_after: datetime
     message: FollowUpMessage
     cancel_reason: str | None = None
+    then: AfterSending | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from leads.records import FollowUpMessage, Lead
+from leads.records import AfterSending, FollowUpMessage, Lead
 from messenger.events import LeadOutcome
 
 WaitFor = Literal["answers", "handover"]
@@ -32,9 +33,35 @@ class AnswerCondition:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """The time of day in which nothing is sent, from `start` up to `end`; it may go over midnight."""
+
+    start: time
+    end: time
+
+    def over_at(self, moment: datetime, zone: ZoneInfo) -> datetime:
+        """`moment` itself, or the end of the quiet hours that it falls into at this place."""
+        local = moment.astimezone(zone)
+        now = local.time()
+        over_midnight = self.end <= self.start
+        if not (now >= self.start or now < self.end if over_midnight else self.start <= now < self.end):
+            return moment
+        day = local.date() + timedelta(days=1 if over_midnight and now >= self.start else 0)
+        return datetime.combine(day, self.end, zone).astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStep:
+    """A message of a rule; `after` counts from the step before it, of the first from when the rule is set going."""
+
+    send: FollowUpMessage
+    after: timedelta = timedelta(0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One follow-up rule. `wait_for` answers waits until the lead has answers or closes."""
+    """One follow-up rule. `wait_for` answers waits until the lead has answers or closes; `then` is of the last step."""
 
     name: str
     outcome: LeadOutcome | None = None
@@ -42,9 +69,10 @@ class Rule:
     ads: frozenset[str] | None = None
     answers: tuple[AnswerCondition, ...] = ()
     wait_for: WaitFor | None = None
-    after: timedelta = timedelta(0)
     cancel_on: frozenset[Cancellation] = field(default=frozenset(EVERY_CANCELLATION))
-    send: FollowUpMessage
+    quiet_hours: QuietHours | None = None
+    steps: tuple[RuleStep, ...]
+    then: AfterSending | None = None
 
     def concerns(self, lead: Lead) -> bool:
         """Whether the rule is about leads like this one, whatever its answers."""
@@ -58,6 +86,11 @@ class Rule:
         """Whether this revision sets the rule going."""
         return self.concerns(lead) and self._waited(lead) and all(one.holds(lead) for one in self.answers)
 
+    def due_at(self, number: int, since: datetime, zone: ZoneInfo) -> datetime:
+        """When step `number`, counted from 1, may be sent, if the one before it was due at `since`."""
+        moment = since + self.steps[number - 1].after
+        return self.quiet_hours.over_at(moment, zone) if self.quiet_hours else moment
+
     def _waited(self, lead: Lead) -> bool:
         match self.wait_for:
             case "answers":
@@ -66,6 +99,14 @@ class Rule:
                 return lead.handover_at is not None
             case None:
                 return True
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many messages a person, and how many all people of a Page, may get in a day; None is any number."""
+
+    per_person: int | None = None
+    per_page: int | None = None
 
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.

@@ -9,11 +9,17 @@ from urllib.parse import quote
 
 from messenger.errors import OutcomeUnknown
 from messenger.events import AppId, PageId, Psid
-from messenger.limits import CONVERSATION_DETAILS_MAX
+from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID
 from messenger.refusals import refusal
 from messenger.values import as_id, as_object, as_text
 
 _CREATED_TIME = "%Y-%m-%dT%H:%M:%S+0000"
+# Goes with the message, so that the thread changes hands exactly if the message is sent:
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
+_THREAD_CONTROL: Mapping[str, Mapping[str, str]] = {
+    "pass_to_inbox": {"control_type": "pass", "app_id": PAGE_INBOX_APP_ID},
+    "release": {"control_type": "release"},
+}
 _COUNT_MAX = 10**6  # more than any percentage or wait that Meta can mean, and less than overflows a timedelta
 
 
@@ -56,8 +62,15 @@ class ConversationMessage:
     created_at: datetime
 
 
-def send_request(page_id: PageId, psid: Psid, message: Mapping[str, Any], *, metadata: str) -> GraphRequest:
-    """Send `message` to a person, inside the messaging window.
+def send_request(
+    page_id: PageId,
+    psid: Psid,
+    message: Mapping[str, Any],
+    *,
+    metadata: str,
+    then: Literal["pass_to_inbox", "release"] | None = None,
+) -> GraphRequest:
+    """Send `message` to a person, inside the messaging window, and `then` pass or release the thread with it.
 
     `message` has a `text` and may have `quick_replies` (`title`, `payload`) and `buttons` (`type`, `title`, then `url`
     or `payload`), as `dataclasses.asdict` gives a follow-up message. The echo webhook brings `metadata` back.
@@ -68,6 +81,7 @@ def send_request(page_id: PageId, psid: Psid, message: Mapping[str, Any], *, met
         "recipient": {"id": psid},
         "messaging_type": "RESPONSE",
         "message": {**_content(message), "metadata": metadata},
+        **({"thread_control": _THREAD_CONTROL[then]} if then is not None else {}),
     }
     return GraphRequest("POST", f"{_segment(page_id)}/messages", body=body)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from messenger.events import PageId
+from messenger.events import AppId, PageId
 from messenger.limits import (
     BUTTON_TEMPLATE_TEXT_MAX,
     BUTTON_TITLE_MAX,
@@ -48,9 +48,20 @@ def send(world: World, call: Call) -> Json:
     check_thread(world, thread, call)
     sent = SentMessage(f"m_{world.invented_id(48)}", page_id, psid, text, call.metadata(), call.at)
     world.sends.messages.append(sent)
+    _route(thread, call)
     thread.say(Line(sent.mid, from_person=False, text=text, at=call.at))
     _tell_app(world, sent)
     return {"recipient_id": psid, "message_id": sent.mid}
+
+
+def _route(thread: Thread, call: Call) -> None:
+    """Pass or release the thread as the message says; Meta releases where it does not say."""
+    control = call.params.get("thread_control")
+    if control is None:
+        return
+    app_id = _object(control, "thread_control").get("app_id")
+    passes = _object(control, "thread_control").get("control_type") == "pass"
+    thread.hand_to(AppId(str(app_id)) if passes and app_id is not None else None, call.at)
 
 
 def check_thread(world: World, thread: Thread, call: Call) -> None:

@@ -1,5 +1,6 @@
 """Carries one command one step further: an attempt, a look at the conversation, a question for the thread's owner."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from runtime.metrics import Metrics
 from sinks.agenda import Pending
 from sinks.broker_time import BrokerTime
 from sinks.ledger import Attempt, Ledger
+from sinks.limits import SendLimits
 from sinks.pace import Blocks, Pace, pause_after
 from sinks.settle import (
     WAITS_FOR_PAGE,
@@ -51,34 +53,13 @@ _ASK_AGAIN_MAX = timedelta(minutes=15)
 _EARLY = timedelta(seconds=1)
 _NEARLY_USED_UP = 90
 _BREATH = timedelta(seconds=1)
+_CAPPED = timedelta(minutes=1)
 
 
 class Graph(Protocol):
     """`messenger.client.GraphClient`."""
 
     async def call(self, request: GraphRequest, token: str) -> GraphResponse: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendLimits:
-    """How much and how soon.
-
-    Above 40 messages a second the Page Inbox stops showing messages; the Conversations API takes 2 calls a second.
-    https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
-    """
-
-    sends_per_second: float = 30
-    look_ups_per_second: float = 1.5
-    concurrent_calls: int = 16
-    held_per_partition: int = 10_000
-    call_timeout: timedelta = timedelta(seconds=10)
-    quarantine: timedelta = timedelta(seconds=20)
-    ask_owner_after: timedelta = timedelta(minutes=1)
-    page_pause: timedelta = timedelta(minutes=1)
-
-    def __post_init__(self) -> None:
-        if self.quarantine < 2 * self.call_timeout:
-            raise ValueError("the quarantine must be at least twice the call timeout, or a slow call is sent again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +88,12 @@ class Courier:
         self._ledger, self._graph, self._pages = ledger, graph, pages
         self._clock, self._fraction, self._metrics, self._limits = clock, fraction, metrics, limits
         self._blocks = Blocks(limits.page_pause, limits.call_timeout)
+        self._under_way: Counter[PageId] = Counter()
         self.take_share(1)
 
     def take_share(self, share: float) -> None:
         """From now on this worker has this much of each Page's rates, from above 0 to 1."""
+        self._share = share
         self._sends = Pace(self._limits.sends_per_second * share)
         self._look_ups = Pace(self._limits.look_ups_per_second * share)
 
@@ -150,7 +133,7 @@ class Courier:
             case AskOwner():
                 return await self._ask_owner(pending)
             case Send(number):
-                return await self._send(pending, number)
+                return await self._send_within_caps(pending, number)
             case _:
                 assert_never(step)
 
@@ -167,6 +150,20 @@ class Courier:
             quarantine=self._limits.quarantine,
             recalled=pending.recalled,
         )
+
+    async def _send_within_caps(self, pending: Pending, number: int) -> datetime | None:
+        page_id, psid, caps = pending.command.page_id, pending.command.psid, self._limits.caps
+        if caps.per_person is not None and self._ledger.sent_to(pending.partition, page_id, psid) >= caps.per_person:
+            return await self._settle(pending, _Result("cancelled", reason="the person's cap"))
+        if caps.per_page is not None:
+            ours = max(int(caps.per_page * self._share), 1)
+            if self._ledger.sent_for(page_id) + self._under_way[page_id] >= ours:
+                return min(self._clock() + _CAPPED, _just_after_window(pending))
+        self._under_way[page_id] += 1
+        try:
+            return await self._send(pending, number)
+        finally:
+            self._under_way[page_id] -= 1
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
         if not self._token(pending):
@@ -203,7 +200,13 @@ class Courier:
 
     async def _call_to_send(self, pending: Pending, number: int) -> datetime | None:
         command = pending.command
-        request = send_request(command.page_id, command.psid, asdict(command.message), metadata=command.command_id)
+        request = send_request(
+            command.page_id,
+            command.psid,
+            asdict(command.message),
+            metadata=command.command_id,
+            then=command.then,
+        )
         response = await self._call("messages", pending, request)
         mid = response.body.get("message_id")
         return await self._settle(pending, _Result("sent", number, mid if isinstance(mid, str) else None))

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from leads.records import FollowUpOutcome, OutcomeStatus
-from messenger.events import DeliveryReceived, EchoReceived, ReadReceived
+from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
 from sinks.receipts import Receipts
+from sinks.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class _Book:
     settled: dict[str, int] = field(default_factory=dict)
     mids: set[str] = field(default_factory=set)
     receipts: Receipts = field(default_factory=Receipts)
+    tally: Tally = field(default_factory=Tally)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def admits(self, outcome: FollowUpOutcome) -> bool:
@@ -94,6 +96,8 @@ class _Book:
             parked = outcome.reason if outcome.status == "parked" else None
             self.open[outcome.command_id] = (Attempt(outcome.attempt, at, parked), outcome)
         else:
+            if outcome.status in _PROGRESS and outcome.command_id not in self.settled:
+                self.tally.note(outcome.page_id, outcome.psid, at)
             self.settled[outcome.command_id] = _PROGRESS.get(outcome.status, _END)
         if outcome.status in _PROGRESS:
             self.receipts.note(outcome, at)
@@ -140,6 +144,14 @@ class Ledger:
     def knows_message(self, partition: int, mid: str) -> bool:
         """Whether an outcome names this message already."""
         return mid in self._book(partition).mids
+
+    def sent_to(self, partition: int, page_id: PageId, psid: Psid) -> int:
+        """How many messages this person got in the last day."""
+        return self._book(partition).tally.of_person(page_id, psid, self._clock())
+
+    def sent_for(self, page_id: PageId) -> int:
+        """How many messages the people of a Page got in the last day, those of our partitions."""
+        return sum(book.tally.of_page(page_id, self._clock()) for book in self._books.values())
 
     def confirmed_by(
         self, partition: int, event: EchoReceived | DeliveryReceived | ReadReceived

@@ -24,8 +24,9 @@ from schemas.codec import Codec, NotDecodable
 from sinks.agenda import Agenda, Pending
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced, Received, Span, Unusable
-from sinks.courier import Courier, Graph, SendLimits
+from sinks.courier import Courier, Graph
 from sinks.ledger import Ledger
+from sinks.limits import SendLimits
 
 Input = SendFollowUp | PlatformEvent | Progress | None
 

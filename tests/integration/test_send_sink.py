@@ -21,8 +21,8 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source, WholeSource
-from sinks.courier import SendLimits
 from sinks.ledger import KafkaOutcomeLog, Ledger
+from sinks.limits import SendLimits
 from sinks.send import Input, SendSink, event_reader
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command

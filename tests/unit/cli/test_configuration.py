@@ -1,16 +1,16 @@
 """`pages.yaml` and `followups.yaml`: what they mean, and that every fault names file, line and key."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.configuration import load_pages, load_rules
+from cli.configuration import load_caps, load_pages, load_rules
 from leads.pages import JOIN_WAIT, Page
 from leads.records import Button, FollowUpMessage, QuickReply
-from leads.rules import EVERY_CANCELLATION, AnswerCondition, Rule
+from leads.rules import EVERY_CANCELLATION, AnswerCondition, Caps, QuietHours, Rule, RuleStep
 from messenger import limits
 from messenger.events import AppId, PageId
 from runtime.settings import Settings
@@ -66,14 +66,18 @@ def test_the_example_followups_load() -> None:
         name="thanks",
         outcome="complete",
         wait_for="answers",
-        send=FollowUpMessage(f"Thanks! Someone in {{answers[{CITY}]|your city}} will write soon."),
+        steps=(RuleStep(FollowUpMessage(f"Thanks! Someone in {{answers[{CITY}]|your city}} will write soon.")),),
     )
     assert second_chance == Rule(
         name="second-chance",
         outcome="incomplete",
-        after=timedelta(minutes=10),
-        send=FollowUpMessage(
-            "Still interested?", (QuickReply("Call me", "Call me"), QuickReply("No, thanks", "NO_THANKS"))
+        steps=(
+            RuleStep(
+                FollowUpMessage(
+                    "Still interested?", (QuickReply("Call me", "Call me"), QuickReply("No, thanks", "NO_THANKS"))
+                ),
+                timedelta(minutes=10),
+            ),
         ),
     )
     assert reminder == Rule(
@@ -81,13 +85,17 @@ def test_the_example_followups_load() -> None:
         outcome="complete",
         answers=(AnswerCondition(CITY, equals="Menlo Park"),),
         wait_for="answers",
-        after=timedelta(hours=2),
         cancel_on=frozenset(EVERY_CANCELLATION),
-        send=FollowUpMessage(
-            "We are still here.",
-            buttons=(
-                Button("web_url", "Our stores", url="https://example.com/stores"),
-                Button("postback", "Stop", payload="STOP"),
+        steps=(
+            RuleStep(
+                FollowUpMessage(
+                    "We are still here.",
+                    buttons=(
+                        Button("web_url", "Our stores", url="https://example.com/stores"),
+                        Button("postback", "Stop", payload="STOP"),
+                    ),
+                ),
+                timedelta(hours=2),
             ),
         ),
     )
@@ -245,5 +253,80 @@ def test_the_longest_texts_that_meta_takes_pass(tmp_path: Path) -> None:
     text = rule_of(tmp_path, f"send: {{text: {'a' * 1999}}}")
     with_button = rule_of(tmp_path, f"send: {{text: {'a' * 640}, buttons: [{{title: {'b' * 20}, url: c}}]}}")
 
-    assert len(text.send.text) == 1999
-    assert len(with_button.send.text) == 640
+    assert len(text.steps[0].send.text) == 1999
+    assert len(with_button.steps[0].send.text) == 640
+
+
+def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) -> None:
+    rule = rule_of(
+        tmp_path,
+        "quiet_hours: 21:00-08:00",
+        "steps:",
+        "  - send: {text: hello}",
+        '  - {after: 2h, send: {text: "still there?"}}',
+        "then: pass_to_inbox",
+    )
+
+    assert rule.steps == (
+        RuleStep(FollowUpMessage("hello")),
+        RuleStep(FollowUpMessage("still there?"), timedelta(hours=2)),
+    )
+    assert rule.quiet_hours == QuietHours(time(21), time(8))
+    assert rule.then == "pass_to_inbox"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("quiet_hours: night", "two times of day are wanted here, such as 21:00-08:00"),
+        ("quiet_hours: 24:00-08:00", "two times of day are wanted here"),
+        ("quiet_hours: 08:00-08:00", "these quiet hours are empty"),
+        ("then: tag", "'tag' is none of pass_to_inbox, release"),
+        ("steps: [{send: {text: a}}]", "'send' belongs into the steps of this rule"),
+        ("tag: HUMAN_AGENT", "unknown key 'tag'"),
+        ("messaging_type: MESSAGE_TAG", "unknown key 'messaging_type'"),
+    ],
+)
+def test_a_fault_in_a_rules_course_is_named_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    text = f"rules:\n  - name: one\n    {line}\n    send: {{text: a}}"
+
+    assert said in refusal(rules_of, tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [("[]", "followups.yaml:3: the rule has no steps"), ("[{after: 1h}]", "followups.yaml:3: the rule has no 'send'")],
+)
+def test_steps_without_a_message_are_refused(tmp_path: Path, steps: str, said: str) -> None:
+    assert refusal(rules_of, tmp_path, f"rules:\n  - name: one\n    steps: {steps}") == said
+
+
+def test_caps_stand_beside_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text("caps: {per_person: 3, per_page: 500}\nrules: []")
+
+    assert load_caps(Settings(followups=path), {}) == Caps(per_person=3, per_page=500)
+    assert load_caps(Settings(followups=tmp_path / "none.yaml"), {}) == Caps()
+
+
+@pytest.mark.parametrize(
+    ("caps", "said"),
+    [
+        ("{per_person: 0}", "a whole number from 1 is wanted here"),
+        ("{per_person: many}", "a whole number from 1 is wanted here"),
+        ("{per_day: 3}", "unknown key 'per_day'"),
+    ],
+)
+def test_a_fault_in_the_caps_is_named_with_its_line(tmp_path: Path, caps: str, said: str) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text(f"rules: []\ncaps: {caps}")
+
+    with pytest.raises(FileFault, match=f"followups.yaml:2: {said}"):
+        load_caps(Settings(followups=path), {})
+
+
+def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
+
+    assert page.time_zone.key == "Europe/Berlin"
+    assert "no time zone" in refusal(pages_of, tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Berlin}')

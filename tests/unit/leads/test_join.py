@@ -9,7 +9,7 @@ from leads.join import Output, Policy, advance, elapse
 from leads.pages import Page
 from leads.person import Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule
+from leads.rules import Rule, RuleStep
 from messenger.events import AppId, PlatformEvent, TranscriptFetched
 from tests.builders import (
     CITY,
@@ -32,8 +32,8 @@ from tests.builders import (
 )
 
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
-THANKS = Rule(name="thanks", outcome="complete", wait_for="answers", send=FollowUpMessage("Thanks!"))
-LATER = Rule(name="later", outcome="complete", after=10 * MINUTE, send=FollowUpMessage("Still there?"))
+THANKS = Rule(name="thanks", outcome="complete", wait_for="answers", steps=(RuleStep(FollowUpMessage("Thanks!")),))
+LATER = Rule(name="later", outcome="complete", steps=(RuleStep(FollowUpMessage("Still there?"), 10 * MINUTE),))
 
 
 def fold(*events: PlatformEvent, policy: Policy = POLICY) -> tuple[Person, list[Output]]:

@@ -137,6 +137,7 @@ class FakeGraph:
     owner: AppId | None = INBOX
     before_answer: Callable[[str], Awaitable[None]] | None = None
     percent_used: int = 0
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
     delivered: list[tuple[datetime, str, str, str]] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
@@ -168,6 +169,7 @@ class FakeGraph:
         if self.faults:
             raise self.faults.pop(0)
         message = body["message"]
+        self.bodies.append(body)
         self.kafka.burn("before call")
         self.delivered.append((self.clock(), body["recipient"]["id"], message["metadata"], message.get("text", "")))
         self.kafka.effects.append("call")

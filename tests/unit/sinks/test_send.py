@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from leads.pages import Pages
-from leads.records import Button, FollowUpMessage
+from leads.records import AfterSending, Button, FollowUpMessage
+from leads.rules import Caps
 from messenger.errors import (
     GraphError,
     NotPermitted,
@@ -17,9 +18,9 @@ from messenger.errors import (
 )
 from messenger.events import Psid
 from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
-from sinks.courier import SendLimits
+from sinks.limits import SendLimits
 from sinks.send import Input
-from tests.unit.sinks.fakes import NOON, Crash, a_command
+from tests.unit.sinks.fakes import INBOX, NOON, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, SendWorld, statuses
 
@@ -498,3 +499,63 @@ async def test_a_clock_that_is_found_wrong_by_the_ack_stops_the_call() -> None:
 
     assert sorted(world.graph.sent) == ["c1", "later"]
     assert statuses(outcomes)[-1] == ("shut", "expired")
+
+
+async def test_a_person_gets_no_more_messages_in_a_day_than_the_cap() -> None:
+    world = SendWorld(limits=SendLimits(caps=Caps(per_person=2)))
+    world.outcome(an_outcome("before", "sent", mid="m_0"))
+    for name in ("c1", "c2"):
+        world.command(a_command(name))
+    world.command(a_command("other", psid=Psid("7002")))
+
+    outcomes = await world.settle_all()
+
+    assert sorted(world.graph.sent) == ["c1", "other"]
+    assert [(one.command_id, one.reason) for one in outcomes if one.status == "cancelled"] == [
+        ("c2", "the person's cap")
+    ]
+
+
+async def test_messages_of_yesterday_do_not_count() -> None:
+    world = SendWorld(limits=SendLimits(caps=Caps(per_person=1)))
+    world.outcome(an_outcome("before", "sent", mid="m_0"))
+    world.log.stamps = {(0, 0): NOON - timedelta(days=1)}
+    world.command(a_command())
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["c1"]
+
+
+async def test_over_a_pages_cap_commands_wait_as_long_as_their_window_is_open() -> None:
+    world = SendWorld(limits=SendLimits(caps=Caps(per_page=3)))
+    for number in range(5):
+        world.command(a_command(f"c{number}", psid=Psid(str(number)), not_after=NOON + timedelta(minutes=3)))
+
+    outcomes = await world.settle_all()
+
+    assert len(world.graph.sent) == 3
+    assert [one.status for one in outcomes].count("expired") == 2
+
+
+async def test_the_thread_is_given_away_with_the_message_itself() -> None:
+    world = SendWorld()
+    world.command(a_command(then="pass_to_inbox"))
+
+    await world.settle_all()
+
+    assert world.graph.bodies[0]["thread_control"] == {"control_type": "pass", "app_id": INBOX}
+
+
+@pytest.mark.parametrize("then", [None, "pass_to_inbox", "release"])
+async def test_no_command_can_be_sent_with_a_tag(then: AfterSending | None) -> None:
+    world = SendWorld()
+    buttons = (Button("postback", "Yes", payload="yes"),)
+    world.command(a_command(message=FollowUpMessage("HUMAN_AGENT", buttons=buttons), then=then))
+
+    await world.settle_all()
+
+    (body,) = world.graph.bodies
+    assert body["messaging_type"] == "RESPONSE"
+    assert body.keys() <= {"recipient", "messaging_type", "message", "thread_control"}
+    assert body["message"].keys() <= {"text", "attachment", "quick_replies", "metadata"}

@@ -15,8 +15,8 @@ from runtime.metrics import Metrics
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source
-from sinks.courier import SendLimits
 from sinks.ledger import Ledger
+from sinks.limits import SendLimits
 from sinks.send import Input, SendSink, event_reader
 from tests.unit.sinks.fakes import PAGE, Clock, FakeConsumer, FakeGraph, FakeKafka, FakeOutcomeLog, FakeProducer
 

@@ -1,0 +1,147 @@
+"""The planner: the course of a rule, its quiet hours, and what its messages become."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leads.followup import rendered
+from leads.join import Output, Policy, advance, elapse
+from leads.pages import Page
+from leads.person import Person
+from leads.records import Button, FollowUpMessage, SendFollowUp
+from leads.rules import QuietHours, Rule, RuleStep
+from messenger.events import Answer
+from tests.builders import NOON, PAGE, PERSON, TARGET_APP, a_handover, a_lead, a_message
+
+HOUR = timedelta(hours=1)
+BERLIN = ZoneInfo("Europe/Berlin")
+NIGHT = QuietHours(time(21), time(8))
+COURSE = Rule(
+    name="course",
+    steps=(
+        RuleStep(FollowUpMessage("one")),
+        RuleStep(FollowUpMessage("two"), 2 * HOUR),
+        RuleStep(FollowUpMessage("three"), HOUR),
+    ),
+    then="pass_to_inbox",
+)
+
+
+def _policy(*rules: Rule, zone: ZoneInfo = BERLIN) -> Policy:
+    return Policy(Page(PAGE, target_app=TARGET_APP, time_zone=zone), rules)
+
+
+def _begun(policy: Policy, at: datetime = NOON) -> tuple[Person, list[SendFollowUp]]:
+    step = advance(Person(page_id=PAGE, psid=PERSON, touched_at=at), a_handover(at), policy)
+    return step.person, _commands(step.outputs)
+
+
+def _commands(outputs: tuple[Output, ...]) -> list[SendFollowUp]:
+    return [one for one in outputs if isinstance(one, SendFollowUp)]
+
+
+def test_the_steps_of_a_rule_follow_each_other() -> None:
+    policy = _policy(COURSE)
+    person, at_once = _begun(policy)
+
+    later = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
+
+    said = [(one.step, one.message.text, one.not_before - NOON) for one in at_once + later]
+    assert said == [(1, "one", timedelta(0)), (2, "two", 2 * HOUR), (3, "three", 3 * HOUR)]
+    assert len({one.command_id for one in at_once + later}) == 3
+
+
+def test_only_the_last_step_gives_the_thread_away() -> None:
+    policy = _policy(COURSE)
+    person, at_once = _begun(policy)
+
+    later = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
+
+    assert [one.then for one in at_once + later] == [None, None, "pass_to_inbox"]
+
+
+def test_a_reply_cancels_the_step_that_waits_and_ends_the_course() -> None:
+    policy = _policy(COURSE)
+    person, _ = _begun(policy)
+
+    replied = advance(person, a_message(NOON + HOUR), policy)
+    later = elapse(replied.person, NOON + 9 * HOUR, policy)
+
+    assert [(one.step, one.cancel_reason) for one in _commands(replied.outputs)] == [(2, "reply")]
+    assert _commands(later.outputs) == []
+
+
+def test_the_course_is_the_same_however_late_it_is_looked_at() -> None:
+    policy = _policy(COURSE)
+    person, _ = _begun(policy)
+
+    at_last = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
+    outputs: list[SendFollowUp] = []
+    for minutes in range(0, 540, 7):
+        step = elapse(person, NOON + timedelta(minutes=minutes), policy)
+        person = step.person
+        outputs += _commands(step.outputs)
+
+    assert outputs == at_last
+
+
+def test_what_falls_into_the_quiet_hours_waits_for_their_end_in_the_pages_time_zone() -> None:
+    policy = _policy(replace(COURSE, quiet_hours=NIGHT, steps=COURSE.steps[:1]))
+    in_the_evening = datetime(2026, 3, 2, 20, 30, tzinfo=UTC)
+    person, at_once = _begun(policy, in_the_evening)
+
+    (command,) = _commands(elapse(person, in_the_evening + 20 * HOUR, policy).outputs)
+
+    assert at_once == []
+    assert command.not_before == datetime(2026, 3, 3, 7, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("moment", "over"),
+    [
+        ("2026-03-02T20:59", "2026-03-02T20:59"),
+        ("2026-03-02T21:00", "2026-03-03T08:00"),
+        ("2026-03-03T07:59", "2026-03-03T08:00"),
+        ("2026-03-03T08:00", "2026-03-03T08:00"),
+        ("2026-03-28T23:00", "2026-03-29T08:00"),
+        ("2026-10-24T23:00", "2026-10-25T08:00"),
+    ],
+    ids=["before", "at the start", "just before the end", "at the end", "summer time begins", "summer time ends"],
+)
+def test_quiet_hours_over_midnight(moment: str, over: str) -> None:
+    begins, ends = (datetime.fromisoformat(one).replace(tzinfo=BERLIN) for one in (moment, over))
+
+    assert NIGHT.over_at(begins.astimezone(UTC), BERLIN) == ends.astimezone(UTC)
+
+
+def test_quiet_hours_at_midday() -> None:
+    lunch = QuietHours(time(12), time(13, 30))
+
+    assert lunch.over_at(NOON, ZoneInfo("UTC")) == NOON + timedelta(minutes=90)
+    assert lunch.over_at(NOON - HOUR, ZoneInfo("UTC")) == NOON - HOUR
+
+
+@given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)), st.times(), st.times())  # noqa: DTZ001 - hypothesis adds the zone
+def test_the_end_of_quiet_hours_is_never_quiet_nor_in_the_past(moment: datetime, start: time, end: time) -> None:
+    quiet = QuietHours(start.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
+    if quiet.start == quiet.end:
+        return
+
+    over = quiet.over_at(moment, ZoneInfo("UTC"))
+
+    assert moment <= over <= moment + timedelta(days=1)
+    assert quiet.over_at(over, ZoneInfo("UTC")) == over
+
+
+@pytest.mark.parametrize(("buttons", "longest"), [((), 1999), ((Button("postback", "Yes", payload="yes"),), 640)])
+def test_answers_never_make_a_message_longer_than_meta_takes(buttons: tuple[Button, ...], longest: int) -> None:
+    lead = a_lead(answers=(Answer("Why?", "🙂" * 3000),))
+
+    text = rendered(FollowUpMessage("You said {answers[Why?]}", buttons=buttons), lead).text
+
+    assert len(text.encode("utf-16-le")) // 2 in (longest - 1, longest)
+    assert text.endswith("…")
