@@ -1,0 +1,201 @@
+"""Twenty thousand follow-ups through all that can go wrong: each reaches its person at most once, and in time."""
+
+import asyncio
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from aiokafka import TopicPartition
+
+from leads.records import FollowUpOutcome, SendFollowUp
+from messenger.events import Psid, person_key
+from runtime import kafka
+from runtime.clock import now
+from runtime.settings import Settings
+from schemas.codec import command_codec, outcome_codec
+from schemas.topics import COMMANDS, OUTCOMES
+from tests.faults.lab import REPO, eventually
+from tests.faults.meta import Meta, fake_meta
+from tests.faults.send_worker import SESSION, SendJob, page_of
+from tests.integration.topics import connected, records_of
+from tests.unit.sinks.fakes import a_command
+
+pytestmark = [pytest.mark.faults, pytest.mark.anyio]
+
+COUNT = 20_000
+PEOPLE = 8_000
+PAGES = 100
+PATIENCE = 1200
+FAILPOINTS = [
+    f"{when}-{what}" for what in ("fence", "attempting", "call", "sent", "commit") for when in ("before", "after")
+]
+HOUR = 3600.0
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Send sinks as processes of their own."""
+
+    job: SendJob
+    logs: Path
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
+
+    async def start(self, *, failpoint: str = "", ahead: float = 0.0) -> asyncio.subprocess.Process:
+        job = replace(self.job, failpoint=failpoint, ahead=ahead)
+        arguments = [f"--{name}={getattr(job, name)}" for name in SendJob.__dataclass_fields__]
+        with (self.logs / f"send-{len(self.started)}.log").open("wb") as log:
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.faults.send_worker", *arguments, cwd=REPO, stdout=log, stderr=log
+            )
+        self.started.append(worker)
+        return worker
+
+    async def end(self) -> None:
+        for worker in self.started:
+            if worker.returncode is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            await worker.wait()
+
+
+@asynccontextmanager
+async def fleet_on(settings: Settings, meta: Meta, logs: Path) -> AsyncIterator[Fleet]:
+    job = SendJob(
+        str(settings.broker), settings.topic_prefix, settings.partitions, f"http://127.0.0.1:{meta.port}", PAGES
+    )
+    fleet = Fleet(job, logs)
+    try:
+        yield fleet
+    finally:
+        await fleet.end()
+
+
+def planned(start: datetime, rng: random.Random) -> Iterator[SendFollowUp]:
+    """Some of the commands are too old, some become due only later, some are cancelled."""
+    for number in range(COUNT):
+        person = number % PEOPLE
+        window = {"not_before": start, "not_after": start + timedelta(hours=2)}
+        if number % 50 == 7:
+            window = {"not_before": start - timedelta(hours=2), "not_after": start - timedelta(minutes=30)}
+        elif number % 50 == 9:
+            window["not_before"] = start + timedelta(seconds=rng.uniform(5, 60))
+        elif number % 50 == 11:
+            window["not_after"] = start + timedelta(seconds=rng.uniform(5, 60))
+        if person % 40 == 3:
+            # These threads stay with the Page Inbox.
+            window["not_after"] = min(window["not_after"], start + timedelta(seconds=90))
+        yield a_command(f"c{number}", page_id=page_of(person % PAGES), psid=Psid(f"7{person:06}"), **window)
+
+
+def of_inbox(commands: list[SendFollowUp]) -> set[str]:
+    return {one.psid for one in commands if int(one.psid[1:]) % 40 in (3, 5)}
+
+
+def handed_back(commands: list[SendFollowUp]) -> list[SendFollowUp]:
+    return [one for one in commands if int(one.psid[1:]) % 40 == 5]
+
+
+async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None:
+    codec, topic = command_codec(), settings.topic(COMMANDS.name)
+    async with connected(kafka.producer(str(settings.broker), client_id="test")) as producer:
+        for number, one in enumerate(commands):
+            key = person_key(one.page_id, one.psid).encode()
+            await producer.send(topic, codec.encode(one), key=key)
+            if number % 100 == 13:
+                await producer.send(topic, codec.encode(replace(one, cancel_reason="reply")), key=key)
+        await producer.flush()
+
+
+async def all_is_committed(settings: Settings) -> bool:
+    group = f"{settings.topic_prefix}send"
+    async with connected(kafka.consumer(str(settings.broker), group=group, client_id="test")) as consumer:
+        partitions = [TopicPartition(settings.topic(COMMANDS.name), one) for one in range(settings.partitions)]
+        ends = await consumer.end_offsets(partitions)
+        return all([await consumer.committed(one) == end for one, end in ends.items()])
+
+
+async def final_outcomes(settings: Settings) -> dict[str, FollowUpOutcome]:
+    records = await records_of(settings, settings.topic(OUTCOMES.name))
+    outcomes = [outcome_codec().decode(one.value) for one in records if one.value is not None]
+    return {one.command_id: one for one in outcomes}
+
+
+@pytest.mark.parametrize("kafka_topics", [6], indirect=True)
+async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
+    kafka_topics: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = list(planned(now(), random.Random(1)))
+    deaths = 0
+    async with fake_meta(kafka_topics, seed=1) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
+        meta.open_threads(commands, of_inbox(commands))
+        await put_commands(kafka_topics, commands)
+        for failpoint in FAILPOINTS:
+            worker = await fleet.start(failpoint=f"{failpoint}:{4 if 'fence' in failpoint else 20}")
+            deaths += await asyncio.wait_for(worker.wait(), 60) == -signal.SIGKILL
+        await meta.hand_back(handed_back(commands))
+        first = await fleet.start()
+        second, third = await fleet.start(ahead=HOUR), await fleet.start(ahead=-HOUR)
+        for sleeper in (first, second, third):
+            await asyncio.sleep(4)
+            sleeper.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(SESSION + 3)
+            sleeper.send_signal(signal.SIGCONT)
+        await asyncio.sleep(4)
+        for leaver in (first, third):
+            leaver.terminate()
+            assert await asyncio.wait_for(leaver.wait(), 60) == 0
+        await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
+        verdict = judge(commands, await final_outcomes(kafka_topics), meta)
+    with capsys.disabled():
+        print(f"\n{deaths} deaths at failpoints, 3 freezes; {verdict}")  # noqa: T201 - the counts are wanted
+
+    assert deaths == len(FAILPOINTS)
+    assert (verdict.twice, verdict.too_late, verdict.in_anothers_thread, verdict.unknown) == (0, 0, 0, 0)
+    assert verdict.statuses.total() == COUNT
+    assert not verdict.statuses.keys() & {"attempting", "parked"}
+    assert verdict.doubts_without_evidence == 0
+    assert verdict.said_sent_but_were_not == verdict.sent_but_not_said == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What Meta saw, against what the outcomes say."""
+
+    calls: int
+    effects: int
+    twice: int
+    too_late: int
+    in_anothers_thread: int
+    unknown: int
+    doubts_without_evidence: int
+    said_sent_but_were_not: int
+    sent_but_not_said: int
+    statuses: Counter[str]
+
+
+def judge(commands: list[SendFollowUp], outcomes: dict[str, FollowUpOutcome], meta: Meta) -> Verdict:
+    log = meta.world.sends
+    by_id = {one.command_id: one for one in commands}
+    arrived = Counter(one.metadata or "" for one in log.messages)
+    known = [one for one in log.messages if one.metadata in by_id]
+    doubts = {name for name, one in outcomes.items() if one.status == "in_doubt"}
+    said_sent = {name for name, one in outcomes.items() if one.status in ("sent", "delivered", "read")}
+    return Verdict(
+        calls=log.calls_by_recipient.total(),
+        effects=len(log.messages),
+        twice=sum(count > 1 for count in arrived.values()),
+        too_late=sum(one.at > by_id[one.metadata or ""].not_after for one in known),
+        in_anothers_thread=sum((since := meta.ours_since[one.psid]) is None or one.at < since for one in known),
+        unknown=len(log.messages) - len(known),
+        doubts_without_evidence=sum(not outcomes[one].reason for one in doubts),
+        said_sent_but_were_not=len(said_sent - arrived.keys()),
+        sent_but_not_said=len(arrived.keys() - said_sent - doubts),
+        statuses=Counter(one.status for one in outcomes.values()),
+    )
