@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from docs.asyncapi_page import asyncapi_page
 from docs.configuration_page import configuration_page
 from docs.join_page import join_page
 from docs.metrics_page import metrics_page
@@ -16,6 +17,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "join.md": join_page,
     "metrics.md": metrics_page,
     "warehouse.md": warehouse_page,
+    "asyncapi.yaml": asyncapi_page,
 }
 
 
