@@ -60,6 +60,17 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
     async def send_all(self, records: Iterable[Outgoing]) -> None:
         """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""
+        await self._all_acked(await self._handed_over(records))
+
+    async def hand_over(self, records: Iterable[Outgoing]) -> None:
+        """Send the records and wait for none: the next `flush` does, and no commit goes without one.
+
+        Raises `DeliveryFailed` once any delivery has failed.
+        """
+        await self._handed_over(records)
+        self._raise_failure()
+
+    async def _handed_over(self, records: Iterable[Outgoing]) -> list["asyncio.Future[Any]"]:
         producer = self._ensure_producer()
         deliveries: list[asyncio.Future[Any]] = []
         try:
@@ -69,7 +80,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
                 deliveries.append(delivery)
         except KafkaError as error:
             self._failure = error
-        await self._all_acked(deliveries)
+        return deliveries
 
     async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
         delivery: asyncio.Future[Any] = await super().send(*args, **options)
@@ -99,5 +110,8 @@ class Producer(driver.Producer):  # type: ignore[misc]
             _, late = await asyncio.wait(deliveries, timeout=self.request_timeout)
             if late:
                 self._failure = KafkaTimeoutError(f"{len(late)} records in {self.request_timeout} seconds")
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise DeliveryFailed(f"not acked by Kafka: {type(self._failure).__name__}") from self._failure

@@ -1,8 +1,8 @@
-"""The `split` agent's work: events acked, then progress, then the delivery's offset."""
+"""The `split` agent's work: events on their way, then acked, then progress and the delivery's offset."""
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import faust
 
@@ -41,15 +41,16 @@ class Splitting:
         self._keeper = ProgressKeeper()
         self._reported_at = now()
         self._waited_for = False
+        self._handed_over: dict[int, datetime] = {}
 
     async def split(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
         done = split(records, self._pages.aliases)
         letters = self._refusals.letters(done.refused, now())
         events = [Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events]
-        await producer_of(self._app).send_all([*events, *letters])
-        self._keeper.read(partition, from_millis(records[-1].timestamp))
-        self._waited_for = True
+        # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.
+        await producer_of(self._app).hand_over([*events, *letters])
+        self._handed_over[partition] = from_millis(records[-1].timestamp)
         for kind, count in Counter(_KIND_NAMES[type(event)] for event in done.events).items():
             self._metrics.events_parsed.labels(kind).inc(count)
         for reason, count in done.ignored.items():
@@ -60,6 +61,11 @@ class Splitting:
         """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and
         then."""
         ends = {tp.partition: at for tp, at in end_of_log(self._app).items() if tp.topic == self._webhooks}
+        handed_over, self._handed_over = self._handed_over, {}
+        await producer_of(self._app).flush()
+        for partition, received_at in handed_over.items():
+            self._keeper.read(partition, received_at)
+            self._waited_for = True
         self._keeper.forget(frozenset(ends))
         self._keeper.see({partition: at for partition, at in ends.items() if at is not None})
         frees = self._waited_for and not self._keeper.is_behind

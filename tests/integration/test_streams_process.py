@@ -8,18 +8,20 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 
+from cli.topics import wanted_topics
 from messenger.events import Psid
 from runtime import kafka
 from runtime.clock import now
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
+from runtime.topic_admin import apply_topics
 from schemas.codec import lead_codec
 from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
 from tests.e2e.test_pipeline import signals_of
@@ -146,6 +148,23 @@ async def test_too_many_dead_letters_end_the_process_before_they_are_written(str
 
 async def is_committed(streams: Streams) -> bool:
     return await streams.uncommitted(WEBHOOKS) == 0
+
+
+async def test_an_event_that_kafka_refuses_ends_the_process_with_offsets_unmoved(streams: Streams) -> None:
+    name = streams.settings.topic(EVENTS.name)
+    (events,) = [one for one in wanted_topics(streams.settings) if one.name == name]
+    too_small = replace(events, config={**events.config, "max.message.bytes": "100"})
+    await apply_topics(str(streams.settings.broker), [too_small])
+    await streams.put_webhooks(signals_of(PERSON, now())["handover"])
+
+    status = await ended(await streams.start("cli", "streams", "--admin-port=0"))
+    said, uncommitted = streams.output(), await streams.uncommitted(WEBHOOKS)
+    await apply_topics(str(streams.settings.broker), [events])
+    await streams.start("cli", "streams", "--admin-port=0")
+    await eventually(lambda: has_lead(streams))
+
+    assert (status, uncommitted) == (1, 1)
+    assert "streams stopped: DeliveryFailed: not acked by Kafka" in said.splitlines()[-1]
 
 
 async def test_workers_share_the_work_and_stop_together(streams: Streams) -> None:
