@@ -36,6 +36,16 @@ Between stages delivery is at least once: a record can come twice and says so by
 `revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
 `event_id`.
 
+## Reading from anywhere
+
+```sh
+kcat -C -e -b 127.0.0.1:9092 -t leads -s value=avro -r http://127.0.0.1:8001 -f '%k %s\\n'
+```
+
+`examples/consume_leads.py` folds `leads` with aiokafka, `examples/consume_confluent.py` follows it from a moment on with
+Confluent's client and its Avro deserializer; `examples/query_delta.py` and `examples/query_polars.py` ask the warehouse.
+Tests run all of them.
+
 ## When a schema changes
 
 New fields come with a default, and only fields with a default may go: every version reads every other, which

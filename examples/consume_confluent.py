@@ -1,0 +1,63 @@
+"""Follows `leads` from a moment on with Confluent's client and its Avro deserializer, without any of leadstream's code.
+
+pip install "confluent-kafka[avro,schemaregistry]"
+python examples/consume_confluent.py 127.0.0.1:9092 http://127.0.0.1:8001 2026-03-01T00:00:00+00:00
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+# Not among leadstream's own dependencies.
+from confluent_kafka import Consumer, TopicPartition  # type: ignore[import-not-found, unused-ignore]
+from confluent_kafka.schema_registry import SchemaRegistryClient  # type: ignore[import-not-found, unused-ignore]
+from confluent_kafka.schema_registry.avro import AvroDeserializer  # type: ignore[import-not-found, unused-ignore]
+from confluent_kafka.serialization import (  # type: ignore[import-not-found, unused-ignore]
+    MessageField,
+    SerializationContext,
+)
+
+_SECONDS = 10
+
+
+def leads_since(broker: str, registry: str, since: datetime, topic: str = "leads") -> Iterator[dict[str, Any]]:
+    """Every lead revision that was written at or after a moment, up to the end of the topic as it is now."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "example", "enable.auto.commit": False})
+    try:
+        starts = _starts(consumer, topic, since)
+        ends = {one.partition: consumer.get_watermark_offsets(one, _SECONDS)[1] for one in starts}
+        # -1 is librdkafka's word for "after the end": nothing in that partition is as new.
+        left = {one.partition for one in starts if 0 <= one.offset < ends[one.partition]}
+        consumer.assign([one for one in starts if one.partition in left])
+        yield from _read(consumer, AvroDeserializer(SchemaRegistryClient({"url": registry})), ends, left)
+    finally:
+        consumer.close()
+
+
+def _starts(consumer: Any, topic: str, since: datetime) -> Any:
+    partitions = consumer.list_topics(topic, _SECONDS).topics[topic].partitions
+    millis = int(since.timestamp() * 1000)
+    return consumer.offsets_for_times([TopicPartition(topic, one, millis) for one in partitions], _SECONDS)
+
+
+def _read(consumer: Any, deserialize: Any, ends: dict[int, int], left: set[int]) -> Iterator[dict[str, Any]]:
+    while left:
+        message = consumer.poll(_SECONDS)
+        if message is None or message.error():
+            raise TimeoutError(f"Kafka gave nothing for {_SECONDS} seconds")
+        # A tombstone says that the lead was erased.
+        if message.value() is not None:
+            yield deserialize(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
+        if message.offset() + 1 >= ends[message.partition()]:
+            left.discard(message.partition())
+
+
+def main() -> None:
+    broker, registry, since = sys.argv[1:]
+    for lead in leads_since(broker, registry, datetime.fromisoformat(since)):
+        print(lead["lead_id"], lead["revision"], lead["outcome"], lead["first_seen_at"])  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

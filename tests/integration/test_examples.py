@@ -1,0 +1,85 @@
+"""The examples do what they say, on a real Kafka and a real warehouse."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+
+from examples.consume_leads import newest_leads
+from examples.query_delta import leads_by_ad
+from ingest.registry import registry_routes
+from messenger.events import Ad, Answer
+from runtime.admin import serve
+from runtime.clock import now
+from runtime.settings import Settings
+from schemas.codec import lead_codec
+from schemas.registry_api import RegistryApi
+from tests.builders import a_lead
+from tests.conftest import free_port
+from tests.integration.topics import put
+from tests.integration.warehouses import Target, lead_row, leads
+
+SUMMER = Ad("120", "Summer", None, None)
+MENLO = Answer("City?", "Menlo Park")
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    """Two leads, one of them in two revisions."""
+    writer = Target(str(tmp_path)).open()
+    writer.open([leads(0)])
+    rows = [
+        lead_row(0, 0, "l1", ad=SUMMER, outcome="incomplete", answers=(), answers_source="none"),
+        lead_row(0, 1, "l1", revision=2, ad=SUMMER, answers=(MENLO, Answer("When?", "9:30"))),
+        lead_row(0, 2, "l2", answers=(MENLO,)),
+    ]
+    writer.write({"leads": rows}, {leads(0): 3})
+    return tmp_path
+
+
+def test_duckdb_reads_the_delta_tables(warehouse: Path) -> None:
+    assert leads_by_ad(warehouse) == [("Summer", "complete", 1), (None, "complete", 1)]
+
+
+def test_polars_reads_the_delta_tables(warehouse: Path) -> None:
+    pytest.importorskip("polars", reason="Polars is not installed")
+    from examples.query_polars import answer_counts
+
+    assert answer_counts(warehouse) == [("City?", "Menlo Park", 2), ("When?", "9:30", 1)]
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> None:
+    topic = kafka_topics.topic("leads")
+    await put(kafka_topics, topic, *(_record("l1", one) for one in (1, 2)), _record("l2", 1), _record("l1", 1))
+
+    found = await newest_leads(str(kafka_topics.broker), topic)
+
+    assert sorted((one.lead_id, one.revision) for one in found) == [("l1", 2), ("l2", 1)]
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_confluents_client_reads_from_a_moment_on_by_the_built_in_registry(kafka_topics: Settings) -> None:
+    pytest.importorskip("confluent_kafka.schema_registry.avro", reason="confluent-kafka[avro] is not installed")
+    from examples.consume_confluent import leads_since
+
+    topic, port = kafka_topics.topic("leads"), free_port()
+    await put(kafka_topics, topic, _record("l1", 1), _record("l1", 2), (b"l0", None))
+    app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
+
+    def read(since: Any) -> list[tuple[str, int]]:
+        found = leads_since(str(kafka_topics.broker), f"http://127.0.0.1:{port}", since, topic)
+        return [(one["lead_id"], one["revision"]) for one in found]
+
+    async with serve(app, "127.0.0.1", port):
+        assert await asyncio.to_thread(read, now() - timedelta(minutes=5)) == [("l1", 1), ("l1", 2)]
+        assert await asyncio.to_thread(read, now() + timedelta(minutes=5)) == []
+
+
+def _record(name: str, revision: int) -> tuple[bytes, bytes]:
+    return name.encode(), lead_codec().encode(a_lead(lead_id=name, revision=revision))
