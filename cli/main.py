@@ -20,6 +20,8 @@ _COMMANDS = {
     "schemas": "Check the schemas of the topics, or register them.",
     "warehouse": "Query the warehouse, export from it, see how it is.",
     "leads": "List the leads.",
+    "followups": "Check the follow-up rules, or try them on a lead.",
+    "thread": "See who has the thread with a person, or change it.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
     "doctor": "Look at every prerequisite, at Meta and here, and mend what can be mended.",
     "dlq": "List, show or send back dead letters.",

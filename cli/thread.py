@@ -1,0 +1,128 @@
+"""`leadstream thread …`: who has the thread with a person, and giving, taking, leaving or keeping it by hand."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import timedelta
+
+import click
+import httpx
+
+from cli.configuration import load_pages
+from cli.environment import current_settings
+from messenger.client import GraphClient
+from messenger.errors import GraphError
+from messenger.events import AppId, PageId, Psid
+from messenger.graph import GraphRequest, GraphResponse, thread_owner, thread_owner_request
+from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
+from messenger.routing import extend_request, pass_request, release_request, take_request
+
+_SUCCESS = (True, "true")  # Meta's samples have both
+
+
+def _of_a_person(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--psid", required=True, help="The person's Page-scoped id."),
+        click.option("--page", required=True, help="The page id, as in LEADSTREAM_PAGES."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def command() -> None:
+    """See who has the thread with a person, or change it. Each change sets thread control back to a day."""
+
+
+@command.command("owner")
+@_of_a_person
+def owner(*, page: str, psid: str) -> None:
+    """Say which app has thread control.
+
+    Meta tells it only to the owner and to the default app of the Page.
+
+    \b
+    Example:
+      leadstream thread owner --page 542998526103632 --psid 5794982867201265
+    """
+    body = _call(page, thread_owner_request(PageId(page), Psid(psid))).body
+    app_id = thread_owner(body)
+    if app_id is not None:
+        click.echo(f"{app_id} (the Page Inbox)" if app_id == PAGE_INBOX_APP_ID else app_id)
+    else:
+        click.echo("nobody: the thread is idle" if body.get("data") == [] else "an app that Meta does not name to us")
+
+
+@command.command("pass")
+@_of_a_person
+@click.option("--to", "target", default=PAGE_INBOX_APP_ID, help="The app id.  [default: the Page Inbox]")
+def pass_thread(*, page: str, psid: str, target: str) -> None:
+    """Give the thread to another app.
+
+    \b
+    Example:
+      leadstream thread pass --page 542998526103632 --psid 5794982867201265
+    """
+    if not target.isdecimal():
+        raise click.ClickException(f"{target!r} is no app id: it is a number")
+    _change(page, pass_request(PageId(page), Psid(psid), AppId(target)), f"passed to {target}")
+
+
+@command.command("take")
+@_of_a_person
+def take(*, page: str, psid: str) -> None:
+    """Take the thread; the Page needs a default app for it.
+
+    \b
+    Example:
+      leadstream thread take --page 542998526103632 --psid 5794982867201265
+    """
+    _change(page, take_request(PageId(page), Psid(psid)), "taken")
+
+
+@command.command("release")
+@_of_a_person
+def release(*, page: str, psid: str) -> None:
+    """Leave the thread to nobody.
+
+    \b
+    Example:
+      leadstream thread release --page 542998526103632 --psid 5794982867201265
+    """
+    _change(page, release_request(PageId(page), Psid(psid)), "released")
+
+
+@command.command("extend")
+@_of_a_person
+@click.option("--days", type=click.IntRange(1, THREAD_CONTROL_MAX.days), required=True)
+def extend(*, page: str, psid: str, days: int) -> None:
+    """Keep the thread for some days. It opens no messaging window.
+
+    \b
+    Example:
+      leadstream thread extend --page 542998526103632 --psid 5794982867201265 --days 3
+    """
+    _change(page, extend_request(PageId(page), Psid(psid), timedelta(days=days)), f"kept for {days} days")
+
+
+def _change(page: str, request: GraphRequest, done: str) -> None:
+    if _call(page, request).body.get("success") not in _SUCCESS:
+        raise click.ClickException("Meta did not say that it was done: see `leadstream thread owner`")
+    click.echo(done)
+
+
+def _call(page: str, request: GraphRequest) -> GraphResponse:
+    settings = current_settings()
+    token = load_pages(settings, os.environ).get(PageId(page)).access_token
+    if not token:
+        raise click.ClickException(f"{settings.pages} has no access_token for Page {page}")
+
+    async def call() -> GraphResponse:
+        async with httpx.AsyncClient() as http:
+            secret = settings.app_secrets[0] if settings.app_secrets else None
+            return await GraphClient(settings.graph_url, settings.graph_version, http, secret).call(request, token)
+
+    try:
+        return asyncio.run(call())
+    except GraphError as fault:
+        raise click.ClickException(f"{type(fault).__name__}: {fault}") from None

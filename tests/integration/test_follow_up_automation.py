@@ -1,0 +1,99 @@
+"""The third party's way in: the example reads `leads` and writes commands, and `followups try` reads them too."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from examples.follow_up_automation import run
+from leads.records import Lead, LeadId, SendFollowUp
+from runtime.clock import now
+from runtime.settings import Settings
+from schemas.codec import command_codec, lead_codec
+from tests.builders import RESELLER, a_lead
+from tests.integration.topics import put, records_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+LEAD = replace(a_lead(), messaging_window_closes_at=now() + timedelta(hours=20))
+
+
+async def _put(settings: Settings, *leads: Lead) -> None:
+    codec = lead_codec()
+    await put(settings, settings.topic("leads"), *((one.lead_id.encode(), codec.encode(one)) for one in leads))
+
+
+async def _commands(settings: Settings) -> list[SendFollowUp]:
+    records = await records_of(settings, settings.topic("followup-commands"))
+    return [command_codec().decode(one.value) for one in records]
+
+
+async def _run_until(settings: Settings, count: int) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(str(settings.broker), stop, prefix=settings.topic_prefix))
+    async with asyncio.timeout(60):
+        while len(await _commands(settings)) < count:
+            assert not running.done()
+            await asyncio.sleep(0.2)
+    stop.set()
+    await running
+
+
+async def test_the_automation_writes_commands_that_the_send_sink_can_read(kafka_topics: Settings) -> None:
+    refuses = replace(LEAD, lead_id=LeadId("another"), answers=(replace(RESELLER, answer="No"),))
+    await _put(kafka_topics, refuses, LEAD)
+
+    await _run_until(kafka_topics, 1)
+
+    (command,) = await _commands(kafka_topics)
+    assert (command.lead_id, command.rule, command.not_after) == (
+        LEAD.lead_id,
+        "reseller-link",
+        LEAD.messaging_window_closes_at,
+    )
+
+
+async def test_a_later_revision_gives_the_same_command_id_so_that_nobody_is_texted_twice(
+    kafka_topics: Settings,
+) -> None:
+    await _put(kafka_topics, LEAD)
+    await _run_until(kafka_topics, 1)
+    await _put(kafka_topics, replace(LEAD, revision=2))
+
+    await _run_until(kafka_topics, 2)
+
+    assert len({one.command_id for one in await _commands(kafka_topics)}) == 1
+
+
+async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
+    kafka_topics: Settings, tmp_path: Path
+) -> None:
+    await _put(kafka_topics, LEAD)
+    rules = tmp_path / "followups.yaml"
+    rules.write_text(
+        "rules:\n"
+        f"  - {{name: thanks, send: {{text: 'So: {{answers[{RESELLER.question}]}}'}}}}\n"
+        "  - {name: again, when: {outcome: incomplete}, send: {text: Hello}}\n"
+    )
+    environ = {
+        "LEADSTREAM_BROKER": str(kafka_topics.broker),
+        "LEADSTREAM_TOPIC_PREFIX": kafka_topics.topic_prefix,
+        "LEADSTREAM_PARTITIONS": str(kafka_topics.partitions),
+        "LEADSTREAM_FOLLOWUPS": str(rules),
+        "LEADSTREAM_PAGES": str(tmp_path / "pages.yaml"),
+    }
+
+    def say(*arguments: str) -> str:
+        return CliRunner(env=environ).invoke(main, ["followups", "try", "--lead", *arguments]).output
+
+    masked, shown = [await asyncio.to_thread(say, LEAD.lead_id, *more) for more in ((), ("--show-pii",))]
+
+    assert masked.startswith("thanks, step 1: sent at 2026-03-02 12:00:00 UTC, until ")
+    assert f"{{answers[{RESELLER.question}]}}" in masked
+    assert "again, step 1: not sent, the lead is complete\n" in masked
+    assert f"So: {RESELLER.answer}" in shown
+    assert "Error: no lead nobody" in await asyncio.to_thread(say, "nobody")

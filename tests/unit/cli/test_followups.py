@@ -1,0 +1,59 @@
+"""`leadstream followups check`: good rules are counted, a fault is one line with its place."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+
+GOOD = """
+caps: {per_person: 3}
+rules:
+  - {name: thanks, send: {text: Thanks}}
+  - name: course
+    steps:
+      - send: {text: one}
+      - {after: 2h, send: {text: two}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> CliRunner:
+    home = {name: str(tmp_path / file) for name, file in (("FOLLOWUPS", "followups.yaml"), ("PAGES", "pages.yaml"))}
+    return CliRunner(env={f"LEADSTREAM_{name}": value for name, value in home.items()})
+
+
+def test_good_rules_are_listed(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "followups.yaml").write_text(GOOD)
+
+    result = run.invoke(main, ["followups", "check"])
+
+    assert result.exit_code == 0
+    assert result.output == f"thanks: 1 step\ncourse: 2 steps\n{tmp_path}/followups.yaml: 2 rules, no faults\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("rules:\n  - {name: a, sned: {text: b}}", 2, "unknown key 'sned'"),
+        ("rules: []\ncaps: {per_person: none}", 2, "a whole number from 1 is wanted here"),
+    ],
+)
+def test_a_fault_is_one_line_with_file_and_line(
+    run: CliRunner, tmp_path: Path, text: str, line: int, said: str
+) -> None:
+    (tmp_path / "followups.yaml").write_text(text)
+
+    result = run.invoke(main, ["followups", "check"])
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path}/followups.yaml:{line}: {said}")
+    assert result.output.count("\n") == 1
+
+
+def test_missing_rules_name_the_setting(run: CliRunner) -> None:
+    result = run.invoke(main, ["followups", "check"])
+
+    assert result.exit_code == 1
+    assert "see LEADSTREAM_FOLLOWUPS" in result.output
