@@ -6,6 +6,7 @@ from datetime import datetime
 from leads.person import Person
 from schemas.codec import Codec
 
+# At about 4 KB each.
 REMEMBERED = 1000
 
 
