@@ -13,8 +13,10 @@ PATIENCE = timedelta(minutes=2)
 
 @dataclass(slots=True)
 class Vitals:
-    """Times come in. `since` is when the worker last had its partitions or came nearer to them; `finished` is the offset
-    after the last finished batch of each partition."""
+    """Times come in. `since` is when the worker last had its partitions, or came nearer to them.
+
+    `finished` is the offset after the last finished batch of each partition.
+    """
 
     since: datetime
     finished: dict[TP, int] = field(default_factory=dict)
