@@ -7,12 +7,11 @@ from typing import cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.pages import JOIN_WAIT, Page, Pages
-from leads.records import AfterSending, Button, FollowUpMessage, QuickReply
+from leads.records import AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
     EVERY_CANCELLATION,
     PLACEHOLDER,
     AnswerCondition,
-    Cancellation,
     Caps,
     QuietHours,
     Rule,

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from leads.identity import command_id
 from leads.pairing import flow_ended_at
 from leads.person import LeadState, Person, Scheduled
-from leads.records import FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Cancellation, Rule, render
+from leads.records import Cancellation, FollowUpMessage, Lead, SendFollowUp
+from leads.rules import Rule, render
 from messenger.limits import BUTTON_TEMPLATE_TEXT_MAX, TEXT_MAX_UTF16_UNITS
 
 Rules = tuple[Rule, ...]
@@ -96,6 +96,7 @@ def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
         not_after=not_after(lead),
         message=rendered(rule.steps[number - 1].send, lead),
         then=rule.then if number == len(rule.steps) else None,
+        cancel_on=tuple(sorted(rule.cancel_on)),
     )
 
 

@@ -14,8 +14,7 @@ from leads.followup import Rules
 from leads.pages import Page
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
 from leads.person import SEEN_EVENTS, STATE_TTL, LeadState, Person, Scheduled
-from leads.records import FetchTranscript, Lead, LeadId, SendFollowUp
-from leads.rules import Cancellation
+from leads.records import Cancellation, FetchTranscript, Lead, LeadId, SendFollowUp
 from leads.window import control_expires_at
 from messenger.events import (
     AppId,

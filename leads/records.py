@@ -13,6 +13,7 @@ from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 LeadId = NewType("LeadId", str)
 
 AnswersSource = Literal["referral", "summary", "transcript", "none"]
+Cancellation = Literal["reply", "human", "control_lost"]
 AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait"]
 OutcomeStatus = Literal[
@@ -85,8 +86,9 @@ class FollowUpMessage:
 class SendFollowUp:
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
-    A command with a `cancel_reason` is settled as cancelled and sends nothing. `then` says what becomes of the thread
-    once the message is sent.
+    A command with a `cancel_reason` is settled as cancelled and sends nothing. `cancel_on` says what else cancels
+    it as long as it waits: the person wrote, somebody else answered, another app got the thread. `then` says what
+    becomes of the thread once the message is sent.
     """
 
     command_id: str
@@ -101,6 +103,7 @@ class SendFollowUp:
     message: FollowUpMessage
     cancel_reason: str | None = None
     then: AfterSending | None = None
+    cancel_on: tuple[Cancellation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

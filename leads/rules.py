@@ -6,11 +6,10 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from leads.records import AfterSending, FollowUpMessage, Lead
+from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
 from messenger.events import LeadOutcome
 
 WaitFor = Literal["answers", "handover"]
-Cancellation = Literal["reply", "human", "control_lost"]
 EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost")
 
 

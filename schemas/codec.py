@@ -91,6 +91,7 @@ _BUILD: Mapping[str, Callable[[Any], Any]] = {
     "origin": lambda value: Origin(**value),
     "origins": lambda values: tuple(WebhookOrigin(**one) for one in values),
     "mids": tuple,
+    "cancel_on": tuple,
     "message": _message,
 }
 

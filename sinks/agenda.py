@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 
-from leads.records import SendFollowUp
+from leads.records import Cancellation, SendFollowUp
 from messenger.events import person_key
 
 
@@ -48,6 +48,9 @@ class _Lane:
 
     def next(self) -> Pending | None:
         return self.current or (self.waiting[0] if self.waiting else None)
+
+    def all(self) -> list[Pending]:
+        return [*self.waiting, *filter(None, [self.current])]
 
 
 class _Offsets:
@@ -118,6 +121,17 @@ class Agenda:
             lane.current.ready_at = min(lane.current.ready_at, now)
             self._wake(lane)
 
+    def cancel(self, person: str, reason: Cancellation, happened_at: datetime, now: datetime) -> None:
+        """Something happened that may cancel the person's commands from before it; those are then due at once."""
+        lane = self._lanes.get(person)
+        if lane is None:
+            return
+        for one in lane.all():
+            if reason in one.command.cancel_on and one.command.created_at <= happened_at:
+                one.cancel_reason, one.ready_at = one.cancel_reason or reason, min(one.ready_at, now)
+        heapq.heapify(lane.waiting)
+        self._wake(lane)
+
     def finish(self, pending: Pending) -> None:
         self._offsets[pending.partition].finish(pending.offset)
         lane = self._lanes[pending.person]
@@ -136,7 +150,7 @@ class Agenda:
         return len(self._offsets[partition])
 
     def _cancel(self, lane: _Lane, by: Pending) -> None:
-        for one in [*lane.waiting, *filter(None, [lane.current])]:
+        for one in lane.all():
             if one.command.command_id == by.command.command_id:
                 one.cancel_reason, one.ready_at = by.cancel_reason, min(one.ready_at, by.ready_at)
         heapq.heapify(lane.waiting)

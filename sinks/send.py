@@ -7,18 +7,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from aiokafka import TopicPartition
 
 from leads.pages import Pages
-from leads.records import SendFollowUp
+from leads.records import Cancellation, SendFollowUp
 from messenger.events import (
+    AppId,
     DeliveryReceived,
     EchoReceived,
     HandoverReceived,
+    MessageReceived,
     PlatformEvent,
     PolicyEnforced,
+    PostbackReceived,
     Progress,
+    ReactionReceived,
     ReadReceived,
     ThreadControlTaken,
     person_key,
 )
+from messenger.limits import LEADGEN_APP_ID
 from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.agenda import Agenda, Pending
@@ -113,7 +118,7 @@ class SendSink:
                     if await self._ledger.append(partition, outcome):
                         self._metrics.followup_outcomes.labels(outcome.status).inc()
                         self._recall(event)
-            case HandoverReceived() | ThreadControlTaken() if self._is_ours(event):
+            case HandoverReceived() | ThreadControlTaken() if self._is_ours(event, event.new_owner_app_id):
                 self._recall(event)
             case PolicyEnforced(action="block"):
                 self._courier.block(event.page_id)
@@ -121,10 +126,25 @@ class SendSink:
                 self._courier.unblock(event.page_id)
             case _:
                 pass
+        reason = self._cancels(event)
+        if reason is not None:
+            person = person_key(event.page_id, event.psid or "")
+            self._agenda.cancel(person, reason, event.event_at, self._clock())
 
-    def _is_ours(self, event: HandoverReceived | ThreadControlTaken) -> bool:
-        owner = event.new_owner_app_id
-        return owner is not None and self._pages.get(event.page_id).target_app in (None, owner)
+    def _cancels(self, event: PlatformEvent) -> Cancellation | None:
+        """What the event is to a command that waits; the join cancels what is only planned, by the same reasons."""
+        match event:
+            case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
+                return "reply"
+            case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self._is_ours(event, event.app_id):
+                return "human"
+            case HandoverReceived() | ThreadControlTaken() if not self._is_ours(event, event.new_owner_app_id):
+                return "control_lost"
+            case _:
+                return None
+
+    def _is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
+        return app_id is not None and self._pages.get(event.page_id).target_app in (None, app_id)
 
     def _recall(self, event: PlatformEvent) -> None:
         self._agenda.recall(person_key(event.page_id, event.psid or ""), self._clock())

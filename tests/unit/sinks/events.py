@@ -8,6 +8,7 @@ from messenger.events import (
     DeliveryReceived,
     EchoReceived,
     HandoverReceived,
+    MessageReceived,
     Origin,
     PolicyEnforced,
     Psid,
@@ -38,8 +39,15 @@ def a_policy(action: str) -> PolicyEnforced:
     return PolicyEnforced(**{**_SAID, "psid": None}, action=action)
 
 
-def an_echo(mid: str = "m_1", *, metadata: str | None = "c1") -> EchoReceived:
-    return EchoReceived(**_SAID, mid=mid, app_id=AppId("2262510160704936"), metadata=metadata)
+OUR_APP = AppId("2262510160704936")
+
+
+def an_echo(mid: str = "m_1", *, metadata: str | None = "c1", app_id: AppId | None = OUR_APP) -> EchoReceived:
+    return EchoReceived(**_SAID, mid=mid, app_id=app_id, metadata=metadata)
+
+
+def a_reply(at: datetime = NOON) -> MessageReceived:
+    return MessageReceived(**{**_SAID, "event_at": at}, mid="m_reply", text="hello")
 
 
 def a_delivery(*mids: str, watermark: datetime = NOON) -> DeliveryReceived:
