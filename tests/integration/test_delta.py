@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 
+from sinks.tables import LEAD_TABLE
 from tests.integration.warehouses import Target, lead_row, leads
 
 
@@ -42,6 +44,45 @@ def test_small_files_are_joined_and_offsets_outlive_that(tmp_path: Path) -> None
     assert target.open().open([leads(0)]) == {leads(0): 60}
     assert target.ask("select count(*), count(distinct _offset) from lead_events") == [(60, 60)]
     assert target.ask("select min(revision), count(*) from leads") == [(54, 7)]
+
+
+def test_a_reader_that_began_before_small_files_were_joined_can_go_on(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    began_with = [Path(one) for one in DeltaTable(str(_events(tmp_path))).file_uris()]
+
+    for offset in range(1, 60):
+        writer.write({"leads": [lead_row(0, offset, revision=offset + 1)]}, {leads(0): offset + 1})
+
+    assert began_with
+    assert set(began_with).isdisjoint(Path(one) for one in DeltaTable(str(_events(tmp_path))).file_uris())
+    assert all(one.exists() for one in began_with)
+
+
+def test_joining_files_leaves_a_checkpoint_so_that_opening_need_not_read_the_whole_log(tmp_path: Path) -> None:
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+
+    for offset in range(60):
+        writer.write({"leads": [lead_row(0, offset, revision=offset + 1)]}, {leads(0): offset + 1})
+
+    for table in ("lead_events", "leads"):
+        assert list((tmp_path / table / "_delta_log").glob("*.checkpoint.parquet"))
+
+
+def test_a_column_that_the_files_do_not_have_yet_is_null(tmp_path: Path) -> None:
+    """A warehouse of an earlier release, read by this one before its sink has written again."""
+    narrow = pa.schema([one for one in LEAD_TABLE.schema if one.name not in ("close_reason", "ad")])
+    row = {name: value for name, value in lead_row(0, 0).items() if name in narrow.names}
+    write_deltalake(_events(tmp_path), pa.Table.from_pylist([row], schema=narrow))
+
+    target = Target(str(tmp_path))
+
+    assert target.ask("select lead_id, ad, close_reason from leads") == [("l1", None, None)]
+    assert target.ask("select ad_id, leads from lead_funnel") == [(None, 1)]
 
 
 def test_rows_that_were_not_merged_before_a_kill_are_merged_by_the_next_process(tmp_path: Path) -> None:

@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from runtime import kafka
 from runtime.clock import now
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import lead_codec, outcome_codec
+from schemas.codec import event_codec, lead_codec, outcome_codec
 from sinks.consume import Consume, Unusable
 from sinks.delta import DeltaWarehouse
 from sinks.query import ask
 from sinks.rows import warehouse_sources
 from sinks.tables import LEAD_TABLE, tables_by_topic
 from sinks.warehouse import WarehouseSink
-from tests.builders import a_lead
+from tests.builders import a_lead, a_message
 from tests.integration.topics import connected, put
 from tests.unit.sinks.outcomes import an_outcome
 
@@ -74,6 +75,15 @@ class _Cluster:
             self.leads,
             *((name.encode(), codec.encode(a_lead(lead_id=name, revision=revision))) for name, revision in records),
         )
+
+    @property
+    def events(self) -> str:
+        return self.settings.topic("messenger-events")
+
+    async def put_events(self, messages: int) -> None:
+        """So many messages of one person."""
+        message = event_codec().encode(a_message())
+        await put(self.settings, self.events, *((b"page:psid", message) for _ in range(messages)))
 
     async def _run(self, group: str, cluster_id: str, stop: asyncio.Event) -> None:
         broker = str(self.settings.broker)
@@ -151,6 +161,49 @@ async def test_a_topic_that_ends_before_the_warehouse_stops_the_sink_with_a_clea
             await asyncio.wait_for(asyncio.shield(running), 20)
 
 
+async def test_a_range_that_kafka_has_lost_stops_the_sink_with_a_clear_error(
+    kafka_topics: Settings, tmp_path: Path
+) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path)
+    await cluster.put_events(1)
+    async with cluster.sink():
+        await cluster.until("select count(*) from user_messages", [(1,)])
+    await cluster.put_events(2)
+    lost = {TopicPartition(cluster.events, one): RecordsToDelete(-1) for one in range(kafka_topics.partitions)}
+    await _delete_records(str(kafka_topics.broker), lost)
+
+    with pytest.raises(Unusable, match=f"{cluster.events}/. up to offset 1, but Kafka begins at 3"):
+        async with cluster.sink() as running:
+            await asyncio.wait_for(asyncio.shield(running), 20)
+
+
+async def test_a_rebuilt_cluster_is_refused_whatever_its_offsets(kafka_topics: Settings, tmp_path: Path) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path)
+    await cluster.put_leads(range(1, 2))
+    async with cluster.sink():
+        await cluster.until("select count(*) from leads", [(10,)])
+
+    with pytest.raises(Unusable, match="filled from Kafka cluster one, but this is two"):
+        async with cluster.sink(cluster_id="two") as running:
+            await asyncio.wait_for(asyncio.shield(running), 20)
+
+
+async def test_what_cannot_be_read_is_a_row_with_its_bytes_and_its_reason(
+    kafka_topics: Settings, tmp_path: Path
+) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path)
+    await put(kafka_topics, cluster.leads, (b"l1", b"no lead"))
+    await cluster.put_leads(range(1, 2))
+
+    async with cluster.sink():
+        await cluster.until("select count(*) from leads", [(10,)])
+        await cluster.until("select key, value from dead_letter_records", [(b"l1", b"no lead")])
+
+    [(topic, stage, fault, reason)] = cluster.ask("select topic, stage, fault, reason from dead_letters")
+    assert (topic, stage, fault) == (cluster.leads, "warehouse", "NotDecodable")
+    assert "Confluent wire format" in reason
+
+
 async def test_tombstones_are_passed(kafka_topics: Settings, tmp_path: Path) -> None:
     cluster = _Cluster(kafka_topics, tmp_path)
     await put(kafka_topics, cluster.leads, (b"l1", None))
@@ -158,3 +211,12 @@ async def test_tombstones_are_passed(kafka_topics: Settings, tmp_path: Path) -> 
 
     async with cluster.sink():
         await cluster.until("select count(*) from leads", [(10,)])
+
+
+async def _delete_records(broker: str, records: dict[TopicPartition, RecordsToDelete]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    try:
+        await admin.start()
+        await admin.delete_records(records)
+    finally:
+        await admin.close()
