@@ -74,12 +74,12 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
     way. Raises `NothingThere`."""
     log = _Log(consumer, settings)
     webhooks = log.partitions(WEBHOOKS.name)
+    facts = log.partitions(EVENTS.name) if await log.has_records(TRANSCRIPTS.name) else []
     since = await log.time_of(wanted.begin, webhooks)
     until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
     if since >= until:
         raise NothingThere("the replay would end before it begins")
     read_from = since - wanted.warm_up
-    facts = log.partitions(EVENTS.name) if await log.has_records(TRANSCRIPTS.name) else []
     holes = await log.holes([*webhooks, *facts], read_from)
     return Plan(
         wanted=wanted,
