@@ -54,10 +54,12 @@ def signed(body: bytes) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def public_app(settings: Settings, broker: str, home: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def public_app(
+    settings: Settings, broker: str, home: Path, *, patience: timedelta
+) -> AsyncIterator[httpx.AsyncClient]:
     publisher = Publisher(partial(kafka.producer, broker, client_id="test-ingest"), settings.topic(WEBHOOKS.name))
     spool = Spool(home / "spool.sqlite", 2**20)
-    keeper = Keeper(publisher, spool, patience=timedelta(seconds=1))
+    keeper = Keeper(publisher, spool, patience=patience)
     tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(keeper.drain())]
     app = create_app(settings, keeper, Metrics(), Health(), AccessLog(io.StringIO()), instance="0" * 16)
     try:
@@ -96,7 +98,7 @@ async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics
     bodies = [a_body("1"), a_body("2"), a_body("1", "\u00e4" * 300_000), b"signed, and not a webhook \xff"]
     before = to_millis(now())
 
-    async with public_app(with_secrets(kafka_topics), kafka_broker, tmp_path) as ingest:
+    async with public_app(with_secrets(kafka_topics), kafka_broker, tmp_path, patience=timedelta(seconds=30)) as ingest:
         answers = [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies]
     records = {f"{one.topic}/{one.partition}/{one.offset}": one for one in await records_of(kafka_broker, topic, 4)}
 
@@ -123,7 +125,7 @@ async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_
     bodies = [a_body("1", text) for text in ("before", "meanwhile", "and again", "after")]
     try:
         await apply_topics(broker, wanted_topics(settings))
-        async with public_app(settings, broker, tmp_path) as ingest:
+        async with public_app(settings, broker, tmp_path, patience=timedelta(seconds=1)) as ingest:
             answers = [await ingest.post(WEBHOOK_PATH, content=bodies[0], headers=signed(bodies[0]))]
             await asyncio.to_thread(node.stop)
             answers += [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies[1:3]]
@@ -243,6 +245,34 @@ async def post_alone(port: int, body: bytes) -> httpx.Response:
     """On a connection of its own, so that any worker may get it."""
     async with httpx.AsyncClient() as client:
         return await client.post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}", content=body, headers=signed(body))
+
+
+@pytest.mark.anyio
+async def test_no_secret_person_or_text_is_in_a_log_a_metric_or_an_answer(
+    kafka_topics: Settings, tmp_path: Path
+) -> None:
+    canaries = [SECRET, "canary token", "5550001112223334", "canary text", "c0ffee" * 10]
+    body = a_body("5550001112223334", "canary text")
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("POST", {"content": body, "headers": signed(body)}),
+        ("POST", {"content": body, "headers": {"X-Hub-Signature-256": f"sha256={'c0ffee' * 10}beef"}}),
+        ("POST", {"content": body, "headers": {"X-Hub-Signature-256": f"{'c0ffee' * 10} canary text"}}),
+        ("POST", {"content": body, "headers": {**signed(body), "Content-Encoding": "canary text"}}),
+        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "canary token", "hub.challenge": "1"}}),
+        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "canary text", "hub.challenge": "1"}}),
+        ("PUT", {"content": body, "params": {"access_token": "canary token"}}),
+    ]
+    async with ingest_command(kafka_topics, tmp_path) as (process, port, admin_port), httpx.AsyncClient() as client:
+        url = f"http://127.0.0.1:{port}{WEBHOOK_PATH}"
+        answers = [await client.request(method, url, **options) for method, options in requests]
+        pages = [
+            await client.get(f"http://127.0.0.1:{admin_port}{path}") for path in ("/metrics", "/readyz", "/healthz")
+        ]
+        assert await ended(process) == 0
+
+    assert [answer.status_code for answer in answers] == [200, 403, 403, 415, 200, 403, 405]
+    said = [(tmp_path / "ingest.log").read_text(), *(f"{one.headers}{one.text}" for one in (*answers, *pages))]
+    assert [canary for canary in canaries for text in said if canary in text] == []
 
 
 def verify(settings: Settings, receipts: Path) -> Result:

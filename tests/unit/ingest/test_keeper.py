@@ -78,7 +78,9 @@ async def test_what_the_producer_drops_is_handed_over_again_in_order(tmp_path: P
     producer = FakeProducer(release=asyncio.Event(), drops=2)
     async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
         await keeper.keep(a_delivery(0))
+        producer.asked.clear()
         await keeper.keep(a_delivery(1))
+        await producer.asked.wait()
         assert producer.release is not None
         producer.release.set()
         await until_empty(keeper)
