@@ -69,7 +69,7 @@ SETTINGS = {
     "port": Meaning("The public port, for Meta's webhooks", "`ingest`"),
     "admin_port": Meaning(
         "Ingest's port on loopback for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
-        "after it, `sink warehouse` the third",
+        "after it, `sink warehouse` the third, `sink transcripts` the fourth",
         "`ingest`, `streams`, `sink`",
     ),
     "spool_dir": Meaning(

@@ -22,7 +22,7 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 ONE_SHOT = {"topics"}
 SETTINGS = {variable(name) for name in Settings.__dataclass_fields__}
 # The ports behind LEADSTREAM_ADMIN_PORT that the stages take by themselves.
-ADMIN_PORTS = {"ingest": 8001, "streams": 8002, "sink-send": 8003, "sink-warehouse": 8004}
+ADMIN_PORTS = {"ingest": 8001, "streams": 8002, "sink-send": 8003, "sink-warehouse": 8004, "sink-transcripts": 8005}
 
 
 def test_the_stack_is_whole() -> None:
@@ -36,6 +36,7 @@ def test_the_stack_is_whole() -> None:
         "simulator",
         "sink-send",
         "sink-warehouse",
+        "sink-transcripts",
     }
 
 
@@ -137,16 +138,16 @@ def test_the_example_environment_knows_only_settings_that_exist() -> None:
     assert set(re.findall(r"LEADSTREAM_\w+", text)) <= SETTINGS
 
 
-def test_nothing_talks_to_meta_by_default() -> None:
-    assert SERVICES["sink-send"]["environment"]["LEADSTREAM_GRAPH_URL"] == (
-        "${LEADSTREAM_GRAPH_URL:-http://127.0.0.1:8090}"
-    )
+@pytest.mark.parametrize("sink", ["sink-send", "sink-transcripts"])
+def test_nothing_talks_to_meta_by_default(sink: str) -> None:
+    assert SERVICES[sink]["environment"]["LEADSTREAM_GRAPH_URL"] == ("${LEADSTREAM_GRAPH_URL:-http://127.0.0.1:8090}")
 
 
 def test_the_simulator_and_who_sends_through_it_share_the_loopback_of_ingest() -> None:
     assert {name for name, one in SERVICES.items() if one.get("network_mode") == "service:ingest"} == {
         "simulator",
         "sink-send",
+        "sink-transcripts",
     }
 
 
