@@ -14,15 +14,21 @@ import click
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from cli import warehouse_rebuild
 from cli.answer_text import csv_cell, json_text, masked, personal_columns, plain_text
+from cli.broker import broker_of
 from cli.environment import current_settings
+from cli.schema_ids import schema_ids
 from runtime import kafka
 from runtime.kafka_node import running_broker
 from runtime.settings import Settings
+from schemas.codec import Ids
 from sinks.consume import Unusable
+from sinks.delta import local_path
 from sinks.query import Answer, Asked, BadQuery, ask, asking
 from sinks.status import Status, status_of
 from sinks.tables import TABLES, tables_by_topic
@@ -105,11 +111,7 @@ def status(*, as_json: bool) -> None:
       leadstream warehouse status --json
     """
     settings = current_settings()
-    partitions = [
-        TopicPartition(topic, partition)
-        for topic in tables_by_topic(settings.topic)
-        for partition in range(settings.partitions)
-    ]
+    partitions = _partitions(settings)
     ends = asyncio.run(_ends(settings, partitions))
     try:
         found = status_of(settings.warehouse, partitions)
@@ -127,6 +129,68 @@ def status(*, as_json: bool) -> None:
         click.echo("Kafka does not answer: the lag is unknown")
     for topic, behind in (lag or {}).items():
         click.echo(f"{topic}: {behind} offsets behind")
+
+
+@command.command("rebuild")
+@click.option("--swap", is_flag=True, help="Put the new warehouse in the place of the old one when they are equal.")
+def rebuild(*, swap: bool) -> None:
+    """Fill an empty warehouse from Kafka, up to where this one is, and compare the two.
+
+    For Delta Lake in a directory, with the sink stopped. Equal means that leads and followup_outcomes are, row by row;
+    of the other tables Kafka may have lost rows to compaction and retention, and the old ones stay in NAME.before.
+    Ends non-zero when the warehouses differ.
+
+    \b
+    Example:
+      leadstream warehouse rebuild
+      leadstream warehouse rebuild --swap
+    """
+    settings = current_settings()
+    old = local_path(settings.warehouse)
+    if old is None or settings.warehouse.startswith("postgres"):
+        raise click.ClickException("only a directory of Delta tables is rebuilt: let a sink fill a new database")
+    new, aside = (old.with_name(f"{old.name}.{ending}") for ending in ("rebuilt", "before"))
+    for place in (new, aside):
+        if place.exists():
+            raise click.ClickException(f"{place} is there already: look at it, then remove it")
+    differing = asyncio.run(_rebuild(settings, schema_ids(settings), old, new))
+    if differing:
+        raise click.ClickException(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {new}")
+    if swap:
+        warehouse_rebuild.swap(old, new, aside)
+        click.echo(f"{old} is the rebuilt warehouse; the old one is {aside}")
+    else:
+        click.echo(f"Equal. The rebuilt warehouse is {new}")
+
+
+async def _rebuild(settings: Settings, ids: Ids, old: Path, new: Path) -> list[str]:
+    """The names of the tables that are not equal."""
+    broker, partitions = broker_of(settings), _partitions(settings)
+    try:
+        if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
+            raise click.ClickException("a warehouse sink is running: stop it first")
+        before = status_of(str(old), partitions)
+        if not before.offsets:
+            raise click.ClickException(f"{old} holds nothing of these topics")
+        with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
+            task = shown.add_task("", total=None)
+            await warehouse_rebuild.fill(settings, broker, ids, new, before, lambda read: shown.advance(task, read))
+    except KafkaConnectionError:
+        raise click.ClickException(
+            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+        ) from None
+    found = await asyncio.to_thread(warehouse_rebuild.compare, str(old), str(new))
+    for one in found:
+        click.echo(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
+    return [one.table for one in found if one.same is False]
+
+
+def _partitions(settings: Settings) -> list[TopicPartition]:
+    return [
+        TopicPartition(topic, partition)
+        for topic in tables_by_topic(settings.topic)
+        for partition in range(settings.partitions)
+    ]
 
 
 async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int] | None:

@@ -23,14 +23,16 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 ## Connect
 
 * `leadstream warehouse sql "select …"` answers from either, while the sink writes or not, and writes nothing.
-* A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its next start
-  the sink lets that role read all tables and views but `dead_letter_records`.
+  `leadstream warehouse export` makes files of a table or view, with masks for what is personal if asked.
+* A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its
+  next start the sink lets that role read all tables and views but `dead_letter_records`.
 * Spark, Trino, Databricks, DuckDB and Polars read the Delta tables where they lie. There the views are not; what a
   current table (`leads`) lacks of its events is at most 20 commits old, and merged when the sink is idle for three
   seconds. A reader keeps the files it began with for 24 hours.
 
 A warehouse belongs to one Kafka cluster. When topics are made anew, or Kafka has lost what the warehouse has not read,
-the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let it fill.
+the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let it fill. `leadstream warehouse status`
+says how far it is behind, and `leadstream warehouse rebuild` fills a directory anew and compares.
 
 New nullable fields of a record become columns by themselves. A change that old readers cannot read goes to a new topic
 version and to new tables.

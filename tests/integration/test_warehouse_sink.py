@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from click.testing import CliRunner, Result
+from deltalake import DeltaTable
 
+from cli.main import main
 from runtime import kafka
 from runtime.clock import now
 from runtime.health import Health
@@ -204,6 +207,52 @@ async def test_what_cannot_be_read_is_a_row_with_its_bytes_and_its_reason(
     assert "Confluent wire format" in reason
 
 
+async def test_a_rebuilt_warehouse_equals_the_old_one_and_takes_its_place(
+    kafka_topics: Settings, tmp_path: Path
+) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path / "warehouse")
+    await cluster.put_leads(range(1, 4))
+    await cluster.put_events(2)
+    async with cluster.sink():
+        await cluster.until("select count(*) from leads", [(10,)])
+        await cluster.until("select count(*) from user_messages", [(2,)])
+    await cluster.put_leads(range(4, 5))
+
+    result = await asyncio.to_thread(_rebuild, cluster, "--swap")
+
+    assert result.exit_code == 0, result.output
+    assert "lead_events: 30 rows, 30 rebuilt" in result.output
+    assert "leads: 10 rows, 10 rebuilt, equal" in result.output
+    assert (tmp_path / "warehouse.before" / "leads").is_dir()
+    async with cluster.sink():
+        await cluster.until("select count(*), min(revision) from leads", [(10, 4)])
+
+
+async def test_a_warehouse_that_differs_from_kafka_stays_where_it_is(kafka_topics: Settings, tmp_path: Path) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path / "warehouse")
+    await cluster.put_leads(range(1, 2))
+    async with cluster.sink():
+        await cluster.until("select count(*) from leads", [(10,)])
+    DeltaTable(str(tmp_path / "warehouse" / "leads")).delete("lead_id = 'l1'")
+
+    result = await asyncio.to_thread(_rebuild, cluster, "--swap")
+
+    assert result.exit_code == 1
+    assert "leads: not equal" in result.output
+    assert not (tmp_path / "warehouse.before").exists()
+
+
+async def test_nothing_is_rebuilt_under_a_running_sink(kafka_topics: Settings, tmp_path: Path) -> None:
+    cluster = _Cluster(kafka_topics, tmp_path / "warehouse")
+    await cluster.put_leads(range(1, 2))
+
+    async with cluster.sink("leadstream-warehouse"):
+        await cluster.until("select count(*) from leads", [(10,)])
+        result = await asyncio.to_thread(_rebuild, cluster)
+
+    assert (result.exit_code, "a warehouse sink is running" in result.output) == (1, True)
+
+
 async def test_tombstones_are_passed(kafka_topics: Settings, tmp_path: Path) -> None:
     cluster = _Cluster(kafka_topics, tmp_path)
     await put(kafka_topics, cluster.leads, (b"l1", None))
@@ -211,6 +260,16 @@ async def test_tombstones_are_passed(kafka_topics: Settings, tmp_path: Path) -> 
 
     async with cluster.sink():
         await cluster.until("select count(*) from leads", [(10,)])
+
+
+def _rebuild(cluster: _Cluster, *options: str) -> Result:
+    told = {
+        "LEADSTREAM_BROKER": cluster.settings.broker,
+        "LEADSTREAM_TOPIC_PREFIX": cluster.settings.topic_prefix,
+        "LEADSTREAM_PARTITIONS": str(cluster.settings.partitions),
+        "LEADSTREAM_WAREHOUSE": str(cluster.root),
+    }
+    return CliRunner().invoke(main, ["warehouse", "rebuild", *options], env=told)
 
 
 async def _delete_records(broker: str, records: dict[TopicPartition, RecordsToDelete]) -> None:

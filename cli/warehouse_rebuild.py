@@ -1,0 +1,124 @@
+"""A warehouse filled anew from Kafka beside the old one, up to where that is, and how the two compare."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from runtime import kafka
+from runtime.clock import now
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from schemas.codec import Ids, NotDecodable
+from sinks.consume import Received, Span, WholeSource
+from sinks.delta import DeltaWarehouse
+from sinks.query import ask
+from sinks.rows import Rows, warehouse_sources
+from sinks.status import Status
+from sinks.tables import PROVENANCE, TABLES, Row, tables_by_topic
+from sinks.warehouse import WarehouseSink
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table in both warehouses; `same` is None where Kafka need not have every row any more."""
+
+    table: str
+    rows: int
+    rebuilt: int
+    same: bool | None
+
+
+async def sink_is_running(broker: str, group: str) -> bool:
+    """Whether a warehouse sink is a member of its group."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    try:
+        await admin.start()
+        [answer] = await admin.describe_consumer_groups([group])
+        return any(bool(members) for _, _, _, _, _, members, *_ in answer.groups)
+    finally:
+        await admin.close()
+
+
+async def fill(
+    settings: Settings, broker: str, ids: Ids, place: Path, old: Status, progress: Callable[[int], None]
+) -> None:
+    """Write everything from Kafka's beginning up to the offsets of `old` into an empty directory. Raises `Unusable`."""
+    tables = tables_by_topic(settings.topic)
+    warehouse = await asyncio.to_thread(DeltaWarehouse, str(place), tables, cluster_id=old.cluster_id or "")
+    sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics())
+    reader = kafka.consumer(broker, group=None, client_id="leadstream-rebuild")
+    await reader.start()
+    try:
+        first = await reader.beginning_offsets(list(old.offsets))
+        left = {one: end for one, end in old.offsets.items() if end > first[one]}
+        reader.assign(list(left))
+        starts = await sink.open({one: Span(first[one], end, None) for one, end in left.items()})
+        for partition, offset in starts.items():
+            reader.seek(partition, offset)
+        await _read(reader, sink, warehouse_sources(settings.topic, ids), left, progress)
+        await sink.close()
+    finally:
+        await reader.stop()
+
+
+async def _read(
+    reader: AIOKafkaConsumer,
+    sink: WarehouseSink,
+    sources: Mapping[str, Rows],
+    ends: Mapping[TopicPartition, int],
+    progress: Callable[[int], None],
+) -> None:
+    left = dict(ends)
+    while left:
+        for partition, records in (await reader.getmany(timeout_ms=500, max_records=5000)).items():
+            source = sources[partition.topic]
+            rows = (_row(source, one) for one in records if one.offset < ends[partition])
+            await sink.take([Received(partition, offset, row) for offset, row in rows], {})
+            progress(len(records))
+        for partition in list(left):
+            position = min(await reader.position(partition), ends[partition])
+            await sink.take([], {partition: position})
+            if position == ends[partition]:
+                del left[partition]
+        await sink.tick()
+
+
+def _row(source: Rows, record: Any) -> tuple[int, Row | None]:
+    """The offset and the row of a record; what the sink refused or passed over makes none."""
+    try:
+        if isinstance(source, WholeSource):
+            return record.offset, source.read(record)
+        return record.offset, None if record.value is None else source.decode(record.value)
+    except NotDecodable:
+        return record.offset, None
+
+
+def compare(old: str, new: str) -> list[Comparison]:
+    """What both hold; equal is what an analyst sees, wherever in Kafka it came from."""
+    found = []
+    for table in TABLES:
+        names = [table.events] + ([table.current.name] if table.current is not None else [])
+        for name in names:
+            (rows, digest), (rebuilt, again) = (_digest(one, name) for one in (old, new))
+            same = digest == again if table.current is not None and name == table.current.name else None
+            found.append(Comparison(name, rows, rebuilt, same))
+    return found
+
+
+def swap(old: Path, new: Path, aside: Path) -> None:
+    """Put the new warehouse where the old one was, and that aside."""
+    old.rename(aside)
+    new.rename(old)
+
+
+def _digest(warehouse: str, table: str) -> tuple[int, int | None]:
+    """How many rows there are, and a digest of them without their places in Kafka, in whatever order they lie."""
+    hidden = ", ".join(PROVENANCE)
+    query = f"select count(*), bit_xor(hash(one)) from (select * exclude ({hidden}) from {table}) one"
+    [(rows, digest)] = ask(warehouse, query).rows
+    return rows, digest
