@@ -9,7 +9,7 @@ from functools import partial
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import RecordMetadata
 
-from ingest.publisher import Delivery, Publisher, RefusedByKafka
+from ingest.publisher import Delivery, NotDurable, Publisher, RefusedByKafka
 from ingest.spool import Spool, SpoolFault
 from ingest.spool_file import Spooled
 
@@ -87,7 +87,8 @@ class Keeper:
                 if not self._stalled:
                     _log.warning("spool.entered", extra={"reason": type(error).__name__})
                 self._stalled = True
-        return await self._spool(delivery, sent)
+        # Once begun it is finished, whatever becomes of the request: the counts depend on it.
+        return await asyncio.shield(self._spool(delivery, sent))
 
     @property
     def is_draining(self) -> bool:
@@ -105,7 +106,7 @@ class Keeper:
             self._handed_over[delivery.id] = sent
         try:
             position = await self.spool.append(delivery)
-        except BaseException:
+        except NotDurable:
             if sent is None:
                 self._count(-1)
             else:

@@ -114,3 +114,24 @@ async def test_a_long_backlog_drains_in_order(tmp_path: Path) -> None:
         await until_empty(keeper)
 
     assert values(producer) == [b"%d" % number for number in range(1200)]
+
+
+@pytest.mark.parametrize("producer", [FakeProducer(error=KafkaTimeoutError()), FakeProducer(release=asyncio.Event())])
+async def test_a_request_that_is_given_up_while_it_is_spooled_does_not_hold_up_others(
+    producer: FakeProducer, tmp_path: Path
+) -> None:
+    async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
+        await keeper.keep(a_delivery(0))
+        given_up = asyncio.create_task(keeper.keep(a_delivery(1)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        producer.error = None
+        if producer.release is not None:
+            producer.release.set()
+        await until_empty(keeper)
+        last = await keeper.keep(a_delivery(2))
+
+    assert given_up.cancelled()
+    assert isinstance(last, InKafka)
+    assert values(producer)[-1] == b"2"
