@@ -144,8 +144,10 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
 
 def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> Step:
     state = person.lead(LeadId(event.lead_id))
-    if state is None or event.event_id in state.signals or not event.answers:
-        return Step(person, ignored="duplicate" if state else "no_such_lead")
+    if state is None:
+        return Step(person, ignored="no_such_lead")
+    if event.event_id in state.signals or not event.answers:
+        return Step(person, ignored="duplicate" if event.answers else "no_answers")
     state = replace(state, transcript_answers=event.answers, signals=(*state.signals, event.event_id))
     return _publish(person, revise(state, person, policy.page, at=event.received_at), policy)
 
