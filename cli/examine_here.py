@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 import psycopg
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaError
 
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
@@ -64,7 +64,7 @@ async def _kafka(settings: Settings) -> list[Verdict]:
         return [Verdict("kafka", "kafka", "broken", "none is set, and none runs here", breaks, mend)]
     try:
         differences = await compare_topics(broker, wanted_topics(settings))
-    except KafkaConnectionError:
+    except KafkaError:
         mend = "`leadstream kafka status`, or look at LEADSTREAM_BROKER"
         return [Verdict("kafka", "kafka", "broken", f"{broker} does not answer", breaks, mend)]
     return [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]

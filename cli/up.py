@@ -8,13 +8,16 @@ from types import FrameType
 import click
 
 from cli.configuration import load_pages, load_rules
+from cli.doctor import ADMIN_PORT_OFFSET
 from cli.environment import current_settings
+from cli.processes import Processes
 from cli.stack import running_kafka, running_stages
 from messenger.signature import sign
 from runtime.kafka_node import DEFAULT_PORT
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
+_LOOK_EVERY_MINUTES = 15
 
 
 @click.command()
@@ -22,8 +25,8 @@ def command() -> None:
     """Run Kafka, ingest, streams and sinks on this machine until Ctrl-C.
 
     Needs LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the rest. With
-    LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again. Logs go to
-    .leadstream/logs.
+    LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again. With
+    LEADSTREAM_APP_ID set, `leadstream doctor` looks every 15 minutes. Logs go to .leadstream/logs.
 
     \b
     Example:
@@ -38,6 +41,8 @@ def command() -> None:
             running_kafka(settings, click.echo, port=DEFAULT_PORT) as broker,
             running_stages(settings, os.environ, broker, click.echo) as processes,
         ):
+            if settings.app_id:
+                _start_doctor(processes, settings)
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:
@@ -45,6 +50,12 @@ def command() -> None:
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
         click.echo("stopped")
+
+
+def _start_doctor(processes: Processes, settings: Settings) -> None:
+    """Nobody waits for it: what it finds broken is often only mended once everything runs."""
+    alive = f"http://127.0.0.1:{settings.admin_port + ADMIN_PORT_OFFSET}/healthz"
+    processes.start("doctor", "doctor", "--every", str(_LOOK_EVERY_MINUTES), ready_url=alive)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

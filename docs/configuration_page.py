@@ -40,17 +40,17 @@ SETTINGS = {
     "app_id": Meaning(
         "Our app's id: the target app of Pages for which `pages.yaml` names none. Unset: a handover to any app counts "
         "as ours",
-        "`streams`, `sink send`, `simulate`",
+        "`streams`, `sink send`, `simulate`; `doctor` needs it",
     ),
     "app_secrets": Meaning(
         "The app secret that signs webhooks. While rotating, several with commas: a webhook may be signed with any of "
         "them, and calls to Meta are proven with the first",
-        "`ingest`, `up` and `simulate` need it; `sink send`",
+        "`ingest`, `up`, `doctor` and `simulate` need it; `sink send`",
         "none: required",
     ),
     "verify_token": Meaning(
         "The token of your choice that Meta repeats when it subscribes to the webhook",
-        "`ingest` and `up` need it",
+        "`ingest`, `up` and `doctor` need it",
         "none: required",
     ),
     "pages": Meaning(

@@ -49,6 +49,8 @@ class Metrics:
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
         # Records that streams took in at once, by topic; always at the top means that it is behind.
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
+        # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 wants somebody.
+        self.prerequisites_broken = self._gauge("prerequisites_broken", "Broken prerequisites")
         # Receipt of a webhook to the revision it made.
         self.lead_latency_seconds = self._histogram("lead_latency_seconds", "Receipt to lead revision")
 

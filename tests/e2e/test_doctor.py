@@ -3,10 +3,12 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -84,3 +86,28 @@ def test_doctor_tells_monitoring_of_a_callback_that_does_not_answer(place: Place
     place.doctor("--fix", "--callback-url", "http://127.0.0.1:1/webhooks/messenger")
 
     assert place.broken("--page", "102030405060708") == ["callback"]
+
+
+def test_doctor_goes_on_looking_and_shows_it_where_probes_look(place: Place, tmp_path: Path) -> None:
+    port = free_ports()
+    ready = f"http://127.0.0.1:{port}/readyz"
+    with Processes(tmp_path / "doctor", place.environ, _log.info) as processes:
+        processes.start(
+            "doctor", "doctor", "--every", "60", "--admin-port", str(port), ready_url=ready.replace("ready", "health")
+        )
+        processes.await_ready()
+        parts = _parts_once_looked(ready)
+
+    assert parts["token (102030405060708)"]["ready"]
+    assert not parts["app fields (app)"]["ready"]
+    assert not parts["topics (kafka)"]["ready"]
+    assert "canary" not in json.dumps(parts) + (tmp_path / "doctor" / "doctor.log").read_text()
+
+
+def _parts_once_looked(ready: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if parts := httpx.get(ready).json()["parts"]:
+            return dict(parts)
+        time.sleep(0.1)
+    raise AssertionError("the doctor has not looked within half a minute")
