@@ -105,8 +105,9 @@ def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> Non
     )
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**parts)) as copy:
+            values = [(field.name, _scalar if field.type in _SCALARS else _json) for field in table.schema]
             for row in rows:
-                copy.write_row([_value(row.get(name), table.schema.field(name).type) for name in columns])
+                copy.write_row([value(row.get(name)) for name, value in values])
         cursor.execute(
             sql.SQL("insert into {events} ({names}) select {names} from {stage} on conflict do nothing").format(**parts)
         )
@@ -129,23 +130,21 @@ def _upsert(current: Current, columns: Sequence[str], parts: Mapping[str, sql.Co
     )
 
 
-def _value(value: Any, column: pa.DataType) -> Any:
+def _scalar(value: Any) -> Any:
     # PostgreSQL keeps no NUL, and people's text may hold one.
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if value is None or column in _SCALARS:
-        return value
-    return Jsonb(_without_nul(value))
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _json(value: Any) -> Any:
+    return None if value is None else Jsonb(_without_nul(value))
 
 
 def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
     if isinstance(value, dict):
         return {name: _without_nul(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_without_nul(one) for one in value]
-    return value
+    return _scalar(value)
 
 
 def _migrate(connection: Connection[Any]) -> None:
