@@ -22,7 +22,8 @@ from tests.integration.topics import connected, records_of
 pytestmark = [pytest.mark.anyio, pytest.mark.benchmark]
 
 PARTITIONS = 4
-ROUNDS = 3
+# Stock Faust takes longer than all others together.
+ROUNDS = {"ours": 3, "plain": 3, "quix": 3, "stock": 1}
 PEOPLE = 4_000
 CONTENDERS = {"ours": "leadstream", "plain": "plain aiokafka loop", "quix": "Quix Streams", "stock": "stock Faust"}
 REVISIONS = 3
@@ -48,8 +49,8 @@ async def test_speed_beside_others_that_do_the_same_work(
     inputs = list(webhooks(PEOPLE)) if stage == "split" else _events(PEOPLE)
     contenders = [name for name in CONTENDERS if name != "quix" or importlib.util.find_spec("quixstreams")]
     speeds: dict[str, list[Speed]] = defaultdict(list)
-    for number in range(ROUNDS):
-        for name in contenders:
+    for number in range(max(ROUNDS.values())):
+        for name in [one for one in contenders if number < ROUNDS[one]]:
             settings = Settings(
                 broker=kafka_broker, topic_prefix=f"bench-{os.getpid()}-{stage}-{number}-{name}-", partitions=PARTITIONS
             )
