@@ -7,12 +7,17 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from cli.topics import wanted_topics
 from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
+
+# A busy machine is not a slow rule: no test here is about time.
+hypothesis_settings.register_profile("leadstream", deadline=None)
+hypothesis_settings.load_profile("leadstream")
 
 _SERIAL = itertools.count(1)
 
