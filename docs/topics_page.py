@@ -42,9 +42,9 @@ Between stages delivery is at least once: a record can come twice and says so by
 kcat -C -e -b 127.0.0.1:9092 -t leads -s value=avro -r http://127.0.0.1:8001 -f '%k %s\\n'
 ```
 
-`examples/consume_leads.py` folds `leads` with aiokafka, `examples/consume_confluent.py` follows it from a moment on with
-Confluent's client and its Avro deserializer; `examples/query_delta.py` and `examples/query_polars.py` ask the warehouse.
-Tests run all of them.
+`examples/consume_leads.py` folds `leads` with aiokafka; `examples/consume_confluent.py` follows it from a moment on
+with Confluent's client and its Avro deserializer. `examples/query_delta.py` and `examples/query_polars.py` ask the
+warehouse. Tests run all of them.
 
 ## When a schema changes
 
