@@ -19,6 +19,11 @@ from runtime.topic_admin import apply_topics, delete_topics, topic_names
 hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.load_profile("leadstream")
 
+_GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
+# What the shell says is for its own leadstream; a test says what it means.
+for _name in [name for name in os.environ if name.startswith("LEADSTREAM_")]:
+    del os.environ[_name]
+
 _SERIAL = itertools.count(1)
 
 
@@ -32,9 +37,8 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`host:port` of a real Kafka: `LEADSTREAM_BROKER`, else a container if its image is here, else a local node."""
     from tests import kafka_container  # half a second, which runs without Kafka need not wait
 
-    given = os.environ.get("LEADSTREAM_BROKER")
-    if given:
-        yield given
+    if _GIVEN_BROKER:
+        yield _GIVEN_BROKER
     elif kafka_container.image_is_here():
         with kafka_container.run(free_ports()) as broker:
             yield broker
