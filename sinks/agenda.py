@@ -17,7 +17,7 @@ class Pending:
 
     `ready_at` is when to look at it next; `refuted` the last attempt that is known to have reached nobody; `failures`
     counts the calls in a row that failed; `paced` says that `ready_at` is a turn given by the rate limit; `recalled`
-    that a webhook told news of it since it was begun.
+    that a webhook told news of it since it was begun; `cancelled_by` is the offset of the event that cancelled it.
     """
 
     partition: int
@@ -29,6 +29,7 @@ class Pending:
     failures: int = 0
     paced: bool = False
     recalled: bool = False
+    cancelled_by: int | None = None
 
     @property
     def person(self) -> str:
@@ -83,6 +84,7 @@ class Agenda:
         self._wakes: list[tuple[datetime, int, str]] = []
         self._order = count()
         self._offsets: dict[int, _Offsets] = defaultdict(_Offsets)
+        self._cancelled: set[Pending] = set()
 
     def add(self, pending: Pending) -> None:
         """A command with a `cancel_reason` also cancels the same command where it waits, which is then due at once."""
@@ -121,18 +123,20 @@ class Agenda:
             lane.current.ready_at = min(lane.current.ready_at, now)
             self._wake(lane)
 
-    def cancel(self, person: str, reason: Cancellation, happened_at: datetime, now: datetime) -> None:
-        """Something happened that may cancel the person's commands from before it; those are then due at once."""
+    def cancel(self, person: str, reason: Cancellation, happened_at: datetime, *, offset: int, now: datetime) -> None:
+        """The event at `offset` may cancel the person's commands from before it; those are then due at once."""
         lane = self._lanes.get(person)
         if lane is None:
             return
         for one in lane.all():
-            if reason in one.command.cancel_on and one.command.created_at <= happened_at:
-                one.cancel_reason, one.ready_at = one.cancel_reason or reason, min(one.ready_at, now)
+            if one.cancel_reason is None and reason in one.command.cancel_on and one.command.created_at <= happened_at:
+                one.cancel_reason, one.cancelled_by, one.ready_at = reason, offset, min(one.ready_at, now)
+                self._cancelled.add(one)
         heapq.heapify(lane.waiting)
         self._wake(lane)
 
     def finish(self, pending: Pending) -> None:
+        self._cancelled.discard(pending)
         self._offsets[pending.partition].finish(pending.offset)
         lane = self._lanes[pending.person]
         lane.current, lane.running = None, False
@@ -145,6 +149,14 @@ class Agenda:
         """The lowest offset that is not finished, by partition."""
         lowest = {partition: offsets.lowest() for partition, offsets in self._offsets.items()}
         return {partition: offset for partition, offset in lowest.items() if offset is not None}
+
+    def unfinished_events(self) -> Mapping[int, int]:
+        """The lowest offset, by partition, of an event that cancelled what is not finished."""
+        lowest: dict[int, int] = {}
+        for one in self._cancelled:
+            if one.cancelled_by is not None:
+                lowest[one.partition] = min(one.cancelled_by, lowest.get(one.partition, one.cancelled_by))
+        return lowest
 
     def held(self, partition: int) -> int:
         return len(self._offsets[partition])

@@ -66,6 +66,7 @@ class SendSink:
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
         self._agenda = Agenda()
         self._partitions: dict[int, TopicPartition] = {}
+        self._events: dict[int, TopicPartition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -73,7 +74,8 @@ class SendSink:
         await self._come_to_rest()
         self._agenda = Agenda()
         self._partitions = {one.partition: one for one in spans if one.topic == self._commands}
-        if {one.partition for one in spans if one.topic != self._commands} != self._partitions.keys():
+        self._events = {one.partition: one for one in spans if one.topic != self._commands}
+        if self._events.keys() != self._partitions.keys():
             raise Unusable("commands and events are not assigned alike: do both topics have as many partitions?")
         self._courier.take_share(max(len(self._partitions), 1) / max(len(self._partitions), self._all_partitions))
         await self._ledger.open(self._partitions.keys())
@@ -88,13 +90,13 @@ class SendSink:
         return span.first if one.topic == self._commands else span.end
 
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:  # noqa: ARG002
-        of_person: dict[str, list[tuple[int, PlatformEvent]]] = defaultdict(list)
+        of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
         for one in batch:
             if isinstance(one.record, SendFollowUp):
                 self._take_command(one.partition.partition, one.offset, one.record)
             elif one.record is not None and not isinstance(one.record, Progress):
                 key = person_key(one.record.page_id, one.record.psid or "")
-                of_person[key].append((one.partition.partition, one.record))
+                of_person[key].append(Received(one.partition, one.offset, one.record))
         hearing = map(self._hear_in_order, of_person.values())
         for fault in await asyncio.gather(*hearing, return_exceptions=True):
             if fault is not None:
@@ -106,9 +108,10 @@ class SendSink:
         ready_at = command.not_before if command.cancel_reason is None else self._clock()
         self._agenda.add(Pending(partition, offset, command, ready_at, command.cancel_reason))
 
-    async def _hear_in_order(self, events: Iterable[tuple[int, PlatformEvent]]) -> None:
-        for partition, event in events:
-            await self._hear(partition, event)
+    async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
+        for one in events:
+            await self._hear(one.partition.partition, one.record)
+            self._cancel_by(one)
 
     async def _hear(self, partition: int, event: PlatformEvent) -> None:
         """What a webhook tells of our messages, of the thread, or of the Page."""
@@ -126,10 +129,12 @@ class SendSink:
                 self._courier.unblock(event.page_id)
             case _:
                 pass
-        reason = self._cancels(event)
+
+    def _cancel_by(self, one: Received[PlatformEvent]) -> None:
+        reason = self._cancels(one.record)
         if reason is not None:
-            person = person_key(event.page_id, event.psid or "")
-            self._agenda.cancel(person, reason, event.event_at, self._clock())
+            person = person_key(one.record.page_id, one.record.psid or "")
+            self._agenda.cancel(person, reason, one.record.event_at, offset=one.offset, now=self._clock())
 
     def _cancels(self, event: PlatformEvent) -> Cancellation | None:
         """What the event is to a command that waits; the join cancels what is only planned, by the same reasons."""
@@ -170,7 +175,9 @@ class SendSink:
                 self._agenda.postpone(pending, again_at)
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
-        return {self._partitions[one]: offset for one, offset in self._agenda.unfinished().items()}
+        commands = {self._partitions[one]: offset for one, offset in self._agenda.unfinished().items()}
+        # Until what it cancelled is settled, only the event itself says so.
+        return commands | {self._events[one]: offset for one, offset in self._agenda.unfinished_events().items()}
 
     def full(self) -> Collection[TopicPartition]:
         return [one for number, one in self._partitions.items() if self._agenda.held(number) >= self._most_held]

@@ -16,7 +16,7 @@ from messenger.refusals import refusal
 from sinks.consume import SinkCrashed
 from tests.unit.sinks.events import a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, a_command
-from tests.unit.sinks.worlds import OUR_APP, SendWorld, statuses
+from tests.unit.sinks.worlds import EVENTS, OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +218,20 @@ async def test_what_is_not_about_the_command_cancels_nothing(event: PlatformEven
     await world.settle_all(meanwhile={20: lambda: world.event(event)})
 
     assert world.graph.sent == ["waits"]
+
+
+async def test_a_reply_to_what_is_in_doubt_is_not_forgotten_by_a_crash() -> None:
+    world = SendWorld()
+    world.command(a_command(cancel_on=("reply",)))
+    world.graph.faults = [OutcomeUnknown("timed out")]
+    world.kafka.committed[EVENTS] = 0
+    with pytest.raises(SinkCrashed):
+        await world.settle_all(most_reads=60, meanwhile={30: lambda: world.event(a_reply())})
+
+    outcomes = await world.settle_all()
+
+    assert (outcomes[-1].status, outcomes[-1].reason) == ("cancelled", "reply")
+    assert world.graph.sent == []
 
 
 async def test_the_thread_that_comes_back_after_a_human_answered_brings_no_message_on_top() -> None:
