@@ -47,8 +47,8 @@ def send(world: World, call: Call) -> Json:
         raise Refused(PAGE_RESTRICTED)
     check_thread(world, thread, call)
     sent = SentMessage(f"m_{world.invented_id(48)}", page_id, psid, text, call.metadata(), call.at)
-    world.sends.messages.append(sent)
     _route(thread, call)
+    world.sends.messages.append(sent)
     thread.say(Line(sent.mid, from_person=False, text=text, at=call.at))
     _tell_app(world, sent)
     return {"recipient_id": psid, "message_id": sent.mid}
