@@ -26,7 +26,7 @@ def leads_by_ad(warehouse: Path) -> list[tuple[Any, ...]]:
     if not files:
         return []
     with duckdb.connect(":memory:") as connection:
-        return connection.execute(_QUESTION, {"files": files}).fetchall()
+        return list(connection.execute(_QUESTION, {"files": files}).fetchall())
 
 
 def main() -> None:

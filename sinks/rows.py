@@ -20,6 +20,8 @@ _DIGITS_OF_A_LONG = 19
 def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Rows]:
     """How to read each topic of the warehouse, by its name on a cluster."""
 
+    dead_letters: Rows = WholeSource(dead_letter_row)
+
     def source(topic: Topic, decode: Callable[[bytes | None], Row | None]) -> Rows:
         return Source(decode, name(topic.dead_letters))
 
@@ -27,7 +29,7 @@ def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mappin
         LEADS: source(LEADS, lead_codec(ids).decode_plain),
         OUTCOMES: source(OUTCOMES, outcome_codec(ids).decode_plain),
         EVENTS: source(EVENTS, partial(user_message, event_codec(ids))),
-        **{topic: WholeSource(dead_letter_row) for topic in DEAD_LETTER_TABLE.topics},
+        **dict.fromkeys(DEAD_LETTER_TABLE.topics, dead_letters),
     }
     return {name(topic.name): one for topic, one in sources.items()}
 
