@@ -100,7 +100,7 @@ def _apply(person: Person, event: PlatformEvent, policy: Policy) -> Step:
 
 
 def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Step:
-    if not _is_ours(event.new_owner_app_id, policy.page):
+    if not policy.page.is_target(event.new_owner_app_id):
         lost = _on_control_lost(person, event, event.new_owner_app_id, policy)
         return replace(lost, ignored="not_ours")
     lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
@@ -113,7 +113,7 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
 
 
 def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
-    if _is_ours(event.new_owner_app_id, policy.page):
+    if policy.page.is_target(event.new_owner_app_id):
         expires_at = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
         return Step(_with_owner(person, event, event.new_owner_app_id, expires_at))
     return _on_control_lost(person, event, event.new_owner_app_id, policy)
@@ -178,7 +178,7 @@ def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
     if event.event_id in person.seen:
         return Step(person, ignored="duplicate")
     person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
-    if event.app_id == LEADGEN_APP_ID or (event.app_id is not None and _is_ours(event.app_id, policy.page)):
+    if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
         return Step(person, ignored="own_echo")
     person, commands = _cancel(person, "human", event, policy)
     return Step(person, commands)
@@ -211,10 +211,6 @@ def _cancel(
     person: Person, reason: Cancellation, event: Event, policy: Policy
 ) -> tuple[Person, tuple[SendFollowUp, ...]]:
     return followup.cancel(person, reason, policy.rules, event.event_at, event.received_at)
-
-
-def _is_ours(app_id: AppId | None, page: Page) -> bool:
-    return app_id is not None and page.target_app in (None, app_id)
 
 
 def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: datetime | None) -> Person:

@@ -15,6 +15,8 @@ from leads.person import Mark, Person
 from messenger.events import PageId, PlatformEvent, Progress, person_key
 
 People = MutableMapping[str, Person]
+# A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
+_STALE_WAKES = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -114,6 +116,9 @@ class Shard:
         if moment < self._wakes_at.get(key, _NEVER):
             self._wakes_at[key] = moment
             heapq.heappush(self._wake, (moment, key))
+            if len(self._wake) > 2 * len(self._wakes_at) + _STALE_WAKES:
+                self._wake = [(one, person) for person, one in self._wakes_at.items()]
+                heapq.heapify(self._wake)
 
 
 def _order(event: PlatformEvent) -> tuple[datetime, str, int, int, int]:

@@ -37,6 +37,8 @@ IgnoredReason = Literal[
     "instant_form_lead",
     # Another field of the Page, such as `feed`, that came by a subscription we do not need.
     "other_change",
+    # The end of a lead flow in a thread that another app has: not our lead.
+    "standby_lead_signal",
     # A kind of item that this version does not know.
     "unknown_item",
 ]
@@ -170,8 +172,14 @@ def _message(item: Item, message: Mapping[str, Any]) -> PlatformEvent:
         )
     outcome = _summary_outcome(item, text)
     if text is not None and outcome is not None:
+        _refuse_standby(item)
         return events.SummaryReceived(**facts, event_id=_event_id("summary", mid), mid=mid, text=text, outcome=outcome)
     return events.MessageReceived(**facts, event_id=_event_id("message", mid), mid=mid, text=text, standby=item.standby)
+
+
+def _refuse_standby(item: Item) -> None:
+    if item.standby:
+        raise Ignored("standby_lead_signal")
 
 
 def is_echo(fields: Mapping[str, Any]) -> bool:
@@ -221,6 +229,7 @@ def _referral(item: Item, referral: Mapping[str, Any]) -> events.LeadReferralRec
     outcome = _REFERRAL_OUTCOMES.get(as_text(referral.get("type")) or "")
     if outcome is None:
         return events.ReferralReceived(**facts, event_id=_event_id("referral", item.millis, ad.ad_id, ad.ref), ad=ad)
+    _refuse_standby(item)
     return events.LeadReferralReceived(
         **facts,
         event_id=_event_id("lead_referral", item.millis, ad.ad_id, outcome),

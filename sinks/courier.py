@@ -228,7 +228,7 @@ class Courier:
             response = await self._call("thread_owner", pending, thread_owner_request(command.page_id, command.psid))
         except GraphError:
             return self._look_again(pending)
-        if may_send(response, self._pages.get(command.page_id).target_app):
+        if may_send(response, self._pages.get(command.page_id)):
             pending.recalled = True
             return self._clock()
         return self._look_again(pending)

@@ -149,7 +149,7 @@ class SendSink:
                 return None
 
     def _is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
-        return app_id is not None and self._pages.get(event.page_id).target_app in (None, app_id)
+        return self._pages.get(event.page_id).is_target(app_id)
 
     def _recall(self, event: PlatformEvent) -> None:
         self._agenda.recall(person_key(event.page_id, event.psid or ""), self._clock())

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from leads.pages import Page
 from leads.records import OutcomeStatus, SendFollowUp
-from messenger.events import AppId
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from sinks.ledger import Attempt
@@ -86,14 +86,13 @@ def next_step(
     return Send(max(number, refuted) + 1)
 
 
-def may_send(response: GraphResponse, target_app: AppId | None) -> bool:
+def may_send(response: GraphResponse, page: Page) -> bool:
     """Whether the answer to a `thread_owner_request` lets us write: the thread is ours, or nobody's.
 
     An owner that Meta does not name is not ours.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
-    owner = thread_owner(response.body)
-    return response.body.get("data") == [] or (owner is not None and target_app in (None, owner))
+    return response.body.get("data") == [] or page.is_target(thread_owner(response.body))
 
 
 def message_in(

@@ -15,6 +15,7 @@ from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_code
 from schemas.state import person_codec
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
 from streams.people import StoredPeople
+from streams.progress import CLOCK_SKEW
 from streams.split import Outgoing, Record, Refusal
 
 
@@ -90,9 +91,14 @@ def as_received(event: PlatformEvent | Progress | None, record: Record) -> Platf
     """The event with its time of receipt: a transcript came in when the broker appended it, like a webhook.
 
     Progress that lies before it in its partition is older by the same clock, so it never comes too late for its turn.
+    For the same reason no progress counts for more than the broker's clock allows, whatever the splitter's clock said.
     """
+    appended_at = from_millis(record.timestamp)
     if isinstance(event, TranscriptFetched):
-        return replace(event, received_at=from_millis(record.timestamp))
+        return replace(event, received_at=appended_at)
+    if isinstance(event, Progress):
+        latest = appended_at - CLOCK_SKEW
+        return Progress(tuple((partition, min(time, latest)) for partition, time in event.received_until))
     return event
 
 

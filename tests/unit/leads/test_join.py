@@ -365,3 +365,12 @@ def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
     _, outputs = fold(a_handover(), a_handover(NOON, received_at=NOON + timedelta(days=7)))
 
     assert len({one.lead_id for one in leads_of(outputs)}) == 1
+
+
+@pytest.mark.parametrize("event", [a_take(NOON + MINUTE), an_echo(NOON + MINUTE)], ids=["take", "echo"])
+def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: PlatformEvent) -> None:
+    policy = Policy(Page(PAGE), (LATER,))
+
+    _, outputs = fold(a_handover(), event, policy=policy)
+
+    assert [one.cancel_reason is not None for one in commands_of(outputs)] == [True]

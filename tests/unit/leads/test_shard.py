@@ -191,3 +191,13 @@ def test_every_order_with_duplicates_is_one_lead_with_the_same_answers(
         ("Are you interested in becoming a reseller?", "Yes"),
         ("What city is your store located?", "Menlo Park"),
     ]
+
+
+def test_busy_person_takes_one_place_among_those_to_wake() -> None:
+    shard = a_shard()
+    for number in range(5000):
+        at = NOON + number * SECOND
+        message = a_message(at, mid=f"m_{number}")
+        shard.fold([(2 * number, message), (2 * number + 1, progress(at + SECOND, at + SECOND))])
+
+    assert len(shard._wake) < 2000

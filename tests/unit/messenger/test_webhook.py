@@ -439,16 +439,13 @@ def test_standby_items_are_marked(content: dict[str, Any]) -> None:
     assert getattr(event, "standby", None) is True
 
 
-def test_lead_signals_on_standby_are_lead_signals() -> None:
-    rows = [
-        an_item(pass_thread_control=HANDOVER),
-        an_item(referral=REFERRAL),
-        an_item(message=SUMMARY, hop_context=COMPLETE),
-    ]
+def test_lead_signals_on_standby_are_of_another_apps_lead() -> None:
+    rows = [an_item(referral=REFERRAL), an_item(message=SUMMARY, hop_context=COMPLETE)]
 
     parsed = parse(a_body({"id": PAGE, "standby": rows}))
 
-    assert [type(event) for event in parsed.events] == [HandoverReceived, LeadReferralReceived, SummaryReceived]
+    assert parsed.events == ()
+    assert parsed.ignored == ("standby_lead_signal", "standby_lead_signal")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from datetime import timedelta
 from leads.join import Policy
 from leads.pages import Page
 from messenger.events import Progress
+from runtime.clock import to_millis
 from runtime.settings import Settings
 from schemas.codec import event_codec, lead_codec
 from streams.join import PartitionJoin
+from streams.progress import CLOCK_SKEW
 from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover
 
 SETTINGS = Settings(partitions=1, topic_prefix="t-")
@@ -22,7 +24,7 @@ class ARecord:
     topic: str = "t-messenger-events"
     partition: int = 0
     key: bytes | None = b"k"
-    timestamp: int = 0
+    timestamp: int = to_millis(NOON + timedelta(days=1))
     headers: list[tuple[str, bytes]] = field(default_factory=list)
 
 
@@ -70,3 +72,14 @@ def test_undecodable_record_is_refused_and_the_next_goes_on() -> None:
 
     assert [one.topic for one in done.outputs] == ["t-leads"]
     assert [one.record for one in done.refused] == [records[0]]
+
+
+def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
+    """A splitter whose clock runs ahead must not close what is still to come."""
+    ahead = ARecord(1, event_codec().encode(Progress(((0, NOON + timedelta(hours=2)),))), timestamp=to_millis(NOON))
+    join = PartitionJoin({}, lambda _: POLICY, SETTINGS)
+
+    done = join.join([*records_of(a_handover()), ahead])
+
+    assert done.outputs == []
+    assert join.clock == NOON - CLOCK_SKEW

@@ -19,6 +19,7 @@ from schemas.codec import event_codec, lead_codec
 from simulator.campaign import plan_campaign
 from simulator.people import PAGES
 from streams.join import PartitionJoin, as_received
+from streams.progress import CLOCK_SKEW
 from streams.replay import Rejoin
 from streams.split import split
 from tests.builders import CITY, SECOND
@@ -73,7 +74,7 @@ def leads_of(outputs: Sequence[Output]) -> list[Lead]:
 @given(st.lists(st.integers(1, 60), max_size=8))
 def test_runs_of_any_size_give_the_revisions_of_the_live_join(sizes: list[int]) -> None:
     events = [ARecord(_CODEC.encode(one), 0, number) for number, one in enumerate(split(the_raw_topic(), {}).events)]
-    over = ARecord(_CODEC.encode(Progress(((0, END),))), 0, len(events))
+    over = ARecord(_CODEC.encode(Progress(((0, END),))), to_millis(END + CLOCK_SKEW), len(events))
     live = PartitionJoin({}, policy_of, Settings(partitions=1)).join([*events, over])
 
     replayed = leads_of(rejoined(sizes))
