@@ -7,7 +7,8 @@ COPY . .
 RUN hatchling build --target wheel --directory /wheels
 
 FROM python:3.11-slim-bookworm
-RUN useradd --uid 10001 --create-home --home-dir /var/lib/leadstream leadstream
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/leadstream leadstream \
+    && install --directory --owner 10001 --mode 700 /var/spool/leadstream
 COPY requirements.txt /tmp/
 RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt
 COPY --from=wheel /wheels/ /tmp/wheels/

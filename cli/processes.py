@@ -53,7 +53,8 @@ class Processes:
     def start(self, name: str, *arguments: str, ready_url: str) -> None:
         """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
         log = self.log_dir / f"{name}.log"
-        log.unlink(missing_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
         self._children.append(_Child(name, arguments, self._spawn(arguments, log), log, ready_url))
 
     def _spawn(self, arguments: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":

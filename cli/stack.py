@@ -43,6 +43,14 @@ def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) 
             node.stop()
 
 
+def keep_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> None:
+    """Start the local node again if it has ended; nothing where the operator named another Kafka."""
+    node = KafkaNode(settings.state_dir, port)
+    if settings.broker is None and node.status() is None:
+        say(f"Kafka has ended, see {node.log}; it is started again")
+        node.start(say, os.environ)
+
+
 @contextmanager
 def running_stages(
     settings: Settings, environ: Mapping[str, str], broker: str, say: Callable[[str], None]

@@ -11,12 +11,14 @@ from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
+from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
+from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import Health
 from runtime.kafka_node import answers
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
-from streams.app import DEAD_LETTERS_A_MINUTE, build_app
+from streams.app import build_app
 from streams.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
 
@@ -73,6 +75,7 @@ def _run_one(admin_port: int, dead_letters: int) -> None:
     broker, ids = broker_of(settings), schema_ids(settings)
     if not asyncio.run(answers(broker)):
         raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
+    require_topics(settings, broker)
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
 
     def build(metrics: Metrics, health: Health) -> faust.App:

@@ -36,6 +36,13 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     ]
 
 
+def require_topics(settings: Settings, broker: str) -> None:
+    """A `ClickException` unless every topic is there with `settings.partitions`: other counts would stop the join."""
+    missing = [one.topic for one in _ask(compare_topics(broker, wanted_topics(settings))) if one.seen is None]
+    if missing:
+        raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
+
+
 @click.group("topics")
 def command() -> None:
     """Create or list the topics.

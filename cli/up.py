@@ -11,7 +11,7 @@ from cli.configuration import load_pages, load_rules
 from cli.doctor import ADMIN_PORT_OFFSET
 from cli.environment import current_settings
 from cli.processes import Processes
-from cli.stack import running_kafka, running_stages
+from cli.stack import keep_kafka, running_kafka, running_stages
 from messenger.signature import sign
 from runtime.kafka_node import DEFAULT_PORT
 from runtime.settings import Settings
@@ -46,6 +46,7 @@ def command() -> None:
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:
+                keep_kafka(settings, click.echo, port=DEFAULT_PORT)
                 processes.restart_ended()
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`leadstream verify`: is everything that was answered 200 in Kafka?"""
+"""`leadstream verify`: whether everything that was answered 200 is in Kafka."""
 
 import asyncio
 from collections.abc import Iterator

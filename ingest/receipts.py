@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 
 class NoReceipt(ValueError):
-    """A line of the access log that cannot be read; the message has its number."""
+    """What was given is no access log, or one of its receipts lacks a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,28 @@ class Promise:
 
 
 def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
-    """The promises in the lines of a log, which may hold other events too. Raises `NoReceipt`."""
+    """The promises in the lines of a log, which may hold other events too, words of a crash and a line that a kill cut
+    short. Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part."""
+    known = False
     for number, line in enumerate(lines, start=1):
+        fields = _fields(line)
+        known = known or "event" in fields
+        if fields.get("event") != "delivery.accepted":
+            continue
         try:
-            fields = json.loads(line)
-            if fields["event"] == "delivery.accepted":
-                yield Promise(str(fields["delivery_id"]), str(fields["receipt"]), str(fields["sha256"]))
-        except (ValueError, KeyError, TypeError):
-            raise NoReceipt(f"line {number} is no line of a log of `leadstream ingest`") from None
+            yield Promise(str(fields["delivery_id"]), str(fields["receipt"]), str(fields["sha256"]))
+        except KeyError as missing:
+            raise NoReceipt(f"line {number} accepts a delivery without {missing}") from None
+    if not known:
+        raise NoReceipt("no line of it is from a log of `leadstream ingest`")
+
+
+def _fields(line: str) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 @dataclass(slots=True)

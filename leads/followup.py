@@ -17,16 +17,29 @@ Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
 
 def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: ZoneInfo) -> Planned:
-    """Set going what this revision of a lead asks for; what is due at once comes back as commands."""
+    """Set going what this revision of a lead asks for; what is due at once comes back as commands.
+
+    A rule whose cancellation came after the lead's flow ended, and before its time to act, is cancelled at once.
+    """
     acting = [rule for rule in rules if rule.name not in state.planned and rule.acts_on(state.lead)]
     if not acting:
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
     commands: list[SendFollowUp] = []
     for rule in acting:
+        reason = _came_between(person, state.lead, rule)
+        if reason is not None:
+            commands.append(replace(_command(state.lead, rule, 1, at), cancel_reason=reason))
+            continue
         person, issued = _go_on(person, state.lead, rule, 1, at, zone)
         commands += issued
     return person, tuple(commands)
+
+
+def _came_between(person: Person, lead: Lead, rule: Rule) -> Cancellation | None:
+    ended_at = flow_ended_at(lead)
+    happened = (one.reason for one in person.interventions if one.happened_at >= ended_at)
+    return min((reason for reason in happened if reason in rule.cancel_on), default=None)
 
 
 def due(person: Person, scheduled: Scheduled, rules: Rules, zone: ZoneInfo) -> Planned:
@@ -58,6 +71,7 @@ def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime,
 def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: datetime, at: datetime) -> Planned:
     """Cancel what is pending: scheduled, or waiting for a lead's answers. What happened before a lead ended does not
     touch its follow-ups."""
+    person = person.with_intervention(reason, happened_at)
     commands: list[SendFollowUp] = []
     for state in person.leads:
         if happened_at < flow_ended_at(state.lead):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from leads.records import Lead, LeadId
+from leads.records import Cancellation, Lead, LeadId
 from messenger.events import Answer, AppId, PageId, PlatformEvent, Psid
 
 STATE_TTL = timedelta(days=30)
@@ -31,6 +31,14 @@ class Scheduled:
     rule: str
     due_at: datetime
     step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """The newest time at which something came between us and the person: what a rule's `cancel_on` names."""
+
+    reason: Cancellation
+    happened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,16 @@ class Person:
     thread_owner_app_id: AppId | None = None
     thread_control_expires_at: datetime | None = None
     routed_at: datetime | None = None
+    interventions: tuple[Intervention, ...] = ()
     touched_at: datetime
+
+    def with_intervention(self, reason: Cancellation, happened_at: datetime) -> "Person":
+        """The person with this remembered, unless a newer one of its kind is."""
+        known = next((one for one in self.interventions if one.reason == reason), None)
+        if known is not None and known.happened_at >= happened_at:
+            return self
+        others = tuple(one for one in self.interventions if one is not known)
+        return replace(self, interventions=(*others, Intervention(reason, happened_at)))
 
     def with_lead(self, state: LeadState) -> "Person":
         """The person with this lead put in the place of its former self, or added as the newest."""

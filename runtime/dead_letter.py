@@ -46,7 +46,13 @@ def dead_letter(record: Refused, *, stage: str, reason: str, fault: str) -> tupl
         "exception.message": reason,
     }
     kept = [(name, value) for name, value in record.headers if not name.startswith(PREFIX)]
-    return record.key, record.value, kept + [(PREFIX + name, text.encode()) for name, text in said.items()]
+    # Kafka's clients write no record without both.
+    key = b"" if record.key is None and record.value is None else record.key
+    return key, record.value, kept + [(PREFIX + name, text.encode()) for name, text in said.items()]
+
+
+# A bad deploy refuses everything; a partition's own bad records are far fewer.
+DEAD_LETTERS_A_MINUTE = 100
 
 
 class TooManyDeadLetters(Exception):

@@ -11,7 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from runtime.dead_letter import dead_letter
+from runtime.clock import now
+from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schemas.codec import NotDecodable
@@ -111,6 +112,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._leaving: asyncio.Future[None] | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._limit = DeadLetterLimit(DEAD_LETTERS_A_MINUTE)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what is under way and commit it.
@@ -206,6 +208,10 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             return None
 
     async def _refuse(self, dead_letters: str, record: Any, fault: NotDecodable) -> None:
+        try:
+            self._limit.count(record.topic, record.partition, 1, now())
+        except TooManyDeadLetters as reason:
+            raise Unusable(str(reason)) from None
         key, value, headers = dead_letter(record, stage=self._name, reason=str(fault), fault=type(fault).__name__)
         await self._producer.send_and_wait(dead_letters, value, key=key, headers=headers)
         self._metrics.records_dead_lettered.labels(record.topic, type(fault).__name__).inc()

@@ -10,7 +10,7 @@ import faust
 from leads.pages import Pages
 from leads.rules import Rule
 from runtime.clock import now
-from runtime.dead_letter import DeadLetterLimit
+from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -22,8 +22,6 @@ from streams.splitting import Splitting
 from streams.store import join_store
 from streams.transport import batch_topic, create_app
 from streams.watch import Watch
-
-DEAD_LETTERS_A_MINUTE = 100
 
 # How often the splitter looks how far it is, and how often health and lag are worked out.
 _TICK = timedelta(milliseconds=25)

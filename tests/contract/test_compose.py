@@ -218,3 +218,12 @@ def _compose() -> list[str] | None:
         if shutil.which(command[0]) and not subprocess.run([*command, "version"], capture_output=True).returncode:
             return command
     return None
+
+
+def test_what_ingest_answered_200_outlives_its_container() -> None:
+    ingest = SERVICES["ingest"]
+    spool = ingest["environment"]["LEADSTREAM_SPOOL_DIR"]
+    mounted = dict(reversed(volume.split(":")[:2]) for volume in ingest["volumes"])
+
+    assert mounted[spool] in STACK["volumes"]
+    assert not any(spool.startswith(volatile) for volatile in ingest["tmpfs"])

@@ -13,7 +13,7 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import make_avsc_object
 
-from leads.person import LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, LeadState, Mark, Person, Scheduled
 from leads.records import (
     Button,
     FetchTranscript,
@@ -57,6 +57,7 @@ RECORD_OF = {
     "TranscriptRequest": FetchTranscript,
     "JoinState": Person,
     "LeadState": LeadState,
+    "Intervention": Intervention,
     "Mark": Mark,
     "Scheduled": Scheduled,
     "Ad": Ad,

@@ -9,7 +9,7 @@ from leads.join import Output, Policy, advance, elapse
 from leads.pages import Page
 from leads.person import Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule, RuleStep
+from leads.rules import AnswerCondition, Rule, RuleStep
 from messenger.events import AppId, PlatformEvent, TranscriptFetched
 from tests.builders import (
     CITY,
@@ -34,6 +34,12 @@ from tests.builders import (
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
 THANKS = Rule(name="thanks", outcome="complete", wait_for="answers", steps=(RuleStep(FollowUpMessage("Thanks!")),))
 LATER = Rule(name="later", outcome="complete", steps=(RuleStep(FollowUpMessage("Still there?"), 10 * MINUTE),))
+
+FOR_RESELLERS = Rule(
+    name="for-resellers",
+    answers=(AnswerCondition(RESELLER.question, equals=RESELLER.answer),),
+    steps=(RuleStep(FollowUpMessage("Welcome!")),),
+)
 
 
 def fold(*events: PlatformEvent, policy: Policy = POLICY) -> tuple[Person, list[Output]]:
@@ -374,3 +380,31 @@ def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: Pl
     _, outputs = fold(a_handover(), event, policy=policy)
 
     assert [one.cancel_reason is not None for one in commands_of(outputs)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (a_message(NOON + 16 * MINUTE), "reply"),
+        (an_echo(NOON + 16 * MINUTE), "human"),
+        (a_take(NOON + 16 * MINUTE), "control_lost"),
+    ],
+    ids=["the person wrote", "a human answered", "the Page Inbox took the thread"],
+)
+def test_rule_that_would_act_only_after_somebody_came_between_is_cancelled(event: PlatformEvent, reason: str) -> None:
+    """The answers come late, after the lead closed and after the event that cancels."""
+    policy = Policy(POLICY.page, (FOR_RESELLERS,))
+    late = a_referral(NOON + SECOND, received_at=NOON + 20 * MINUTE)
+
+    _, outputs = fold(a_handover(), event, late, policy=policy)
+
+    assert [one.cancel_reason for one in commands_of(outputs)] == [reason]
+
+
+def test_reply_that_was_received_before_the_lead_it_answers_cancels_its_follow_up() -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    reply = a_message(NOON + SECOND, received_at=NOON + SECOND)
+
+    _, outputs = fold(reply, a_handover(NOON, received_at=NOON + 2 * SECOND), policy=policy)
+
+    assert [one.cancel_reason for one in commands_of(outputs)] == ["reply"]

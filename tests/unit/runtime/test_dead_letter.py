@@ -27,6 +27,13 @@ def test_key_and_value_are_the_bytes_that_came() -> None:
     assert (key, value) == (b"k", b"\x00\xff not ours")
 
 
+def test_record_of_nothing_can_still_be_written() -> None:
+    """aiokafka refuses a record that has neither key nor value."""
+    key, value, _ = dead_letter(_Record(key=None, value=None), stage="decode", reason="no value", fault="NotDecodable")
+
+    assert (key, value) == (b"", None)
+
+
 def test_headers_say_where_from_and_why_in_connects_names() -> None:
     _, _, headers = dead_letter(_Record(), stage="decode", reason="too short", fault="NotDecodable")
 

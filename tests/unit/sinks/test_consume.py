@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 import pytest
 from aiokafka import TopicPartition
 
+from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schemas.codec import NotDecodable
@@ -118,6 +119,18 @@ async def test_an_undecodable_value_is_kept_with_its_bytes_before_it_is_passed()
     assert dict(letter.headers)["__connect.errors.exception.message"] == b"not an order"
     assert world.kafka.effects == ["to orders-dlq", "commit"]
     assert world.stage.taken == [(0, 1, "a")]
+
+
+async def test_a_topic_that_nobody_can_read_stops_the_sink_with_its_offset_unmoved() -> None:
+    """A bad deploy or a wrong registry must not drain a topic into its dead letters."""
+    world = _World()
+    world.put(0, *[b"bad"] * (DEAD_LETTERS_A_MINUTE + 1))
+
+    with pytest.raises(Unusable, match="orders/0"):
+        await world.run(3)
+
+    assert len(world.kafka.topics[TopicPartition("orders-dlq", 0)]) == DEAD_LETTERS_A_MINUTE
+    assert world.kafka.committed == {}
 
 
 async def test_a_tombstone_is_counted_and_passed() -> None:
