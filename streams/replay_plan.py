@@ -74,7 +74,7 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
     way. Raises `NothingThere`."""
     log = _Log(consumer, settings)
     webhooks = log.partitions(WEBHOOKS.name)
-    facts = log.partitions(EVENTS.name) if await log.has_records(TRANSCRIPTS.name) else []
+    facts = log.partitions(EVENTS.name) if await log.was_written(TRANSCRIPTS.name) else []
     since = await log.time_of(wanted.begin, webhooks)
     until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
     if since >= until:
@@ -89,7 +89,7 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
         webhooks=await log.spans(webhooks, read_from, until),
         facts=await log.spans(facts, read_from, until),
         holes=holes,
-        facts_from=max((hole.ends_at for hole in holes if hole.partition in facts and hole.ends_at), default=None),
+        facts_from=max((hole.ends_at or until for hole in holes if hole.partition in facts), default=None),
     )
 
 
@@ -100,10 +100,10 @@ class _Log:
     def partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(self._settings.topic(topic), one) for one in range(self._settings.partitions)]
 
-    async def has_records(self, topic: str) -> bool:
-        partitions = self.partitions(topic)
-        first, end = await self._bounds(partitions)
-        return any(first[one] < end[one] for one in partitions)
+    async def was_written(self, topic: str) -> bool:
+        """Whether it ever had a record, even if its retention has taken them all."""
+        _, end = await self._bounds(self.partitions(topic))
+        return any(end.values())
 
     async def time_of(self, place: Place, partitions: Collection[TopicPartition]) -> datetime:
         """The time itself, or when the earliest record with that offset was received."""
