@@ -35,6 +35,8 @@ def command() -> None:
     settings = current_settings()
     settings.require("app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
+    # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with (

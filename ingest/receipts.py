@@ -27,7 +27,7 @@ class Promise:
 def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
     """The promises in the lines of a log, which may hold other events too, words of a crash and a line that a kill cut
     short. Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part."""
-    known = False
+    known, number = False, 0
     for number, line in enumerate(lines, start=1):
         fields = _fields(line)
         known = known or "event" in fields
@@ -37,7 +37,7 @@ def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
             yield Promise(str(fields["delivery_id"]), str(fields["receipt"]), str(fields["sha256"]))
         except KeyError as missing:
             raise NoReceipt(f"line {number} accepts a delivery without {missing}") from None
-    if not known:
+    if number and not known:
         raise NoReceipt("no line of it is from a log of `leadstream ingest`")
 
 
