@@ -304,7 +304,7 @@ def _registry(*, status: int = 200, level: str = "FULL") -> httpx.AsyncClient:
 async def test_a_registry_is_asked_for_our_schemas_and_never_told(
     tmp_path: Path, status: int, level: str, expected: tuple[str, str]
 ) -> None:
-    settings = Settings(state_dir=tmp_path, schema_registry_url="http://registry.test", warehouse=str(tmp_path))
+    settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
     verdicts = await verdicts_here(settings, _registry(status=status, level=level))
 
