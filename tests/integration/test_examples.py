@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
+from examples.consume_confluent import leads_since
 from examples.consume_leads import newest_leads
 from examples.query_delta import leads_by_ad
+from examples.query_polars import answer_counts
 from ingest.registry import registry_routes
 from messenger.events import Ad, Answer
 from runtime.admin import serve
@@ -45,9 +47,6 @@ def test_duckdb_reads_the_delta_tables(warehouse: Path) -> None:
 
 
 def test_polars_reads_the_delta_tables(warehouse: Path) -> None:
-    pytest.importorskip("polars", reason="Polars is not installed")
-    from examples.query_polars import answer_counts
-
     assert answer_counts(warehouse) == [("City?", "Menlo Park", 2), ("When?", "9:30", 1)]
 
 
@@ -65,9 +64,6 @@ async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> No
 @pytest.mark.anyio
 @pytest.mark.integration
 async def test_confluents_client_reads_from_a_moment_on_by_the_built_in_registry(kafka_topics: Settings) -> None:
-    pytest.importorskip("confluent_kafka.schema_registry.avro", reason="confluent-kafka[avro] is not installed")
-    from examples.consume_confluent import leads_since
-
     topic, port = kafka_topics.topic("leads"), free_port()
     await put(kafka_topics, topic, _record("l1", 1), _record("l1", 2), (b"l0", None))
     app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
