@@ -44,15 +44,15 @@ def command(*, workers: int, **given: str | int | None) -> None:
 
     A webhook is answered 200 only after Kafka has acknowledged it, or after it is on disk in the spool, from which it
     goes to Kafka once that answers. Each 200 has a receipt, in a header and in the log: see `leadstream verify`. Needs
-    LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN. Ends cleanly on SIGTERM and Ctrl-C.
+    LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN. Ends cleanly on SIGTERM and Ctrl-C.
 
     \b
     Example:
-      LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream ingest --port 8080
+      LEADSTREAM_APP_ID=… LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream ingest --port 8080
     """
     settings = replace(current_settings(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
-        settings.require("app_secrets", "verify_token")
+        settings.require("app_id", "app_secrets", "verify_token")
         _configure_logging(settings)
         settings = replace(settings, broker=broker_of(settings))
         with ExitStack() as stack:

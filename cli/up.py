@@ -24,16 +24,16 @@ _LOOK_EVERY_MINUTES = 15
 def command() -> None:
     """Run Kafka, ingest, streams and sinks on this machine until Ctrl-C.
 
-    Needs LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the rest. With
-    LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again. With
-    LEADSTREAM_APP_ID set, `leadstream doctor` looks every 15 minutes. Logs go to .leadstream/logs.
+    Needs LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the
+    rest. With LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again, and
+    `leadstream doctor` looks every 15 minutes. Logs go to .leadstream/logs.
 
     \b
     Example:
-      LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream up
+      LEADSTREAM_APP_ID=… LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream up
     """
     settings = current_settings()
-    settings.require("app_secrets", "verify_token")
+    settings.require("app_id", "app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
     # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, _interrupt)
@@ -43,8 +43,7 @@ def command() -> None:
             running_kafka(settings, click.echo, port=DEFAULT_PORT) as broker,
             running_stages(settings, os.environ, broker, click.echo) as processes,
         ):
-            if settings.app_id:
-                _start_doctor(processes, settings)
+            _start_doctor(processes, settings)
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:

@@ -38,9 +38,10 @@ SETTINGS = {
         "the built-in one",
     ),
     "app_id": Meaning(
-        "Our app's id: the target app of Pages for which `pages.yaml` names none. Unset: a handover to any app counts "
-        "as ours",
-        "`streams`, `sink send`, `simulate`; `doctor` needs it",
+        "Our app's id, a number: the target app of Pages for which `pages.yaml` names none. Unset for `streams`: a "
+        "handover to any app counts as ours",
+        "`ingest`, `up` and `doctor` need it; `streams`, `sink send`, `simulate`, `template`",
+        "none: required",
     ),
     "app_secrets": Meaning(
         "The app secret that signs webhooks. While rotating, several with commas: a webhook may be signed with any of "

@@ -55,11 +55,11 @@ _REFUSALS = tuple(_ANSWERS)
 def create_app(
     settings: Settings, keeper: Keeper, metrics: Metrics, health: Health, access_log: AccessLog, *, instance: str
 ) -> ASGIApp:
-    """The public application. Raises `SettingError` without app secrets or a verify token.
+    """The public application. Raises `SettingError` without an app id, app secrets or a verify token.
 
     A delivery is answered 200 only after `keeper` has it. `instance` begins the ids of its deliveries.
     """
-    settings.require("app_secrets", "verify_token")
+    settings.require("app_id", "app_secrets", "verify_token")
     webhooks = Webhooks(
         keeper,
         metrics,

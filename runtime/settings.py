@@ -71,6 +71,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     ):
         if name in given:
             values[name] = _whole_number(name, given[name], low, high)
+    if "app_id" in given and not (given["app_id"].isascii() and given["app_id"].isdigit()):
+        raise SettingError(f"{variable('app_id')} must be the number that the App Dashboard shows")
     if "app_secrets" in given:
         values["app_secrets"] = _secrets(given["app_secrets"])
     return Settings(**values)  # type: ignore[arg-type]

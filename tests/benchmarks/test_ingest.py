@@ -126,6 +126,7 @@ def servers(settings: Settings, home: Path) -> Iterator[list[Server]]:
         **os.environ,
         "LEADSTREAM_BROKER": str(settings.broker),
         "LEADSTREAM_TOPIC_PREFIX": settings.topic_prefix,
+        "LEADSTREAM_APP_ID": "1",
         "LEADSTREAM_APP_SECRET": SECRET,
         "LEADSTREAM_VERIFY_TOKEN": "a token",
         "LEADSTREAM_STATE_DIR": str(home),

@@ -50,8 +50,11 @@ def test_up_serves_until_it_is_interrupted_and_prints_a_line_to_try(kafka_broker
         TOPIC_PREFIX=f"up-{os.getpid()}-",
         PORT=str(port),
         ADMIN_PORT=str(free_ports(6)),
+        APP_ID="1",
         APP_SECRET="test-app-secret",
         VERIFY_TOKEN="test-verify-token",
+        # Where nobody is, for the doctor that `up` starts.
+        GRAPH_URL=f"http://127.0.0.1:{free_ports()}",
     )
     log = tmp_path / "up.log"
     with log.open("wb") as out:
@@ -76,10 +79,13 @@ def test_up_serves_until_it_is_interrupted_and_prints_a_line_to_try(kafka_broker
     assert not _processes_with(str(tmp_path))
 
 
-def test_missing_secret_is_one_line_that_names_the_variable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["APP_ID", "APP_SECRET", "VERIFY_TOKEN"])
+def test_what_is_missing_is_one_line_that_names_the_variable(missing: str, tmp_path: Path) -> None:
+    required = {"APP_ID": "1", "APP_SECRET": "canary", "VERIFY_TOKEN": "canary"}
+    del required[missing]
     done = subprocess.run(
         [*LEADSTREAM, "up"],
-        env=environ(STATE_DIR=str(tmp_path)),
+        env=environ(STATE_DIR=str(tmp_path), **required),
         capture_output=True,
         text=True,
         timeout=30,
@@ -87,7 +93,7 @@ def test_missing_secret_is_one_line_that_names_the_variable(tmp_path: Path) -> N
     )
 
     assert done.returncode == 1
-    assert done.stderr == "Error: LEADSTREAM_APP_SECRET is not set: it has no default\n"
+    assert done.stderr == f"Error: LEADSTREAM_{missing} is not set: it has no default\n"
 
 
 def _rows(output: str) -> list[str]:

@@ -116,6 +116,7 @@ class IngestProcess:
         environ = {
             **os.environ,
             "LEADSTREAM_BROKER": self.broker,
+            "LEADSTREAM_APP_ID": "1",
             "LEADSTREAM_APP_SECRET": SECRET,
             "LEADSTREAM_VERIFY_TOKEN": "a token",
             "LEADSTREAM_STATE_DIR": str(self.home),

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
@@ -39,6 +40,7 @@ from tests.conftest import free_port
 
 pytestmark = pytest.mark.integration
 
+APP = "2262510160704936"
 SECRET = "an app secret"
 WEBHOOK_PATH = "/webhooks/messenger"
 PAGE = "542998526103632"
@@ -87,9 +89,7 @@ async def records_of(broker: str, topic: str, count: int) -> list[Any]:
 
 
 def with_secrets(settings: Settings) -> Settings:
-    return Settings(
-        broker=settings.broker, topic_prefix=settings.topic_prefix, app_secrets=(SECRET,), verify_token="a token"
-    )
+    return replace(settings, app_id=APP, app_secrets=(SECRET,), verify_token="a token")
 
 
 @pytest.mark.anyio
@@ -120,7 +120,7 @@ async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics
 async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_path: Path) -> None:
     node = KafkaNode(tmp_path, free_port())
     broker = await asyncio.to_thread(node.start, print)
-    settings = Settings(broker=broker, app_secrets=(SECRET,), verify_token="a token", partitions=1)
+    settings = with_secrets(Settings(broker=broker, partitions=1))
     topic = settings.topic(WEBHOOKS.name)
     bodies = [a_body("1", text) for text in ("before", "meanwhile", "and again", "after")]
     try:
@@ -153,6 +153,7 @@ async def ingest_command(
     port, admin_port = free_port(), free_port()
     environment = _environment(
         settings,
+        LEADSTREAM_APP_ID=APP,
         LEADSTREAM_APP_SECRET=SECRET,
         LEADSTREAM_VERIFY_TOKEN="canary token",
         LEADSTREAM_STATE_DIR=str(home),

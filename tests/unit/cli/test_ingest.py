@@ -5,12 +5,16 @@ from click.testing import CliRunner
 
 from cli.main import main
 
-GOOD = {"LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
+GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
 
 
 @pytest.mark.parametrize(
     ("environ", "arguments", "status", "said"),
     [
+        pytest.param({**GOOD, "LEADSTREAM_APP_ID": ""}, [], 1, "LEADSTREAM_APP_ID is not set", id="app"),
+        pytest.param(
+            {**GOOD, "LEADSTREAM_APP_ID": "canary"}, [], 1, "LEADSTREAM_APP_ID must be the number", id="no id"
+        ),
         pytest.param({**GOOD, "LEADSTREAM_APP_SECRET": ""}, [], 1, "LEADSTREAM_APP_SECRET is not set", id="secret"),
         pytest.param({**GOOD, "LEADSTREAM_VERIFY_TOKEN": ""}, [], 1, "LEADSTREAM_VERIFY_TOKEN is not set", id="token"),
         pytest.param({**GOOD, "LEADSTREAM_PORT": "http"}, [], 1, "LEADSTREAM_PORT must be a whole number", id="port"),

@@ -26,7 +26,9 @@ from runtime.settings import Settings
 
 TOPIC = "messenger-webhooks"
 SECRET = "an app secret"
-SETTINGS = Settings(app_secrets=("a retired secret", SECRET), verify_token="a verify token", admin_port=0, port=0)
+SETTINGS = Settings(
+    app_id="1", app_secrets=("a retired secret", SECRET), verify_token="a verify token", admin_port=0, port=0
+)
 WEBHOOK_PATH = "/webhooks/messenger"
 
 

@@ -44,7 +44,7 @@ async def test_health_is_served_beside_the_webhook() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("missing", [{"app_secrets": ()}, {"verify_token": None}])
+@pytest.mark.parametrize("missing", [{"app_id": None}, {"app_secrets": ()}, {"verify_token": None}])
 async def test_no_app_without_its_secrets(missing: dict[str, None], tmp_path: Path) -> None:
     settings = replace(SETTINGS, **missing)  # type: ignore[arg-type]
 

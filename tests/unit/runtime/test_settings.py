@@ -85,6 +85,14 @@ def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str,
     assert str(fault.value) == f"LEADSTREAM_{name} must be a whole number {bounds}"
 
 
+@pytest.mark.parametrize("app_id", ["my app", "-1", "1.5", "٨"])
+def test_an_app_id_that_is_no_number_is_refused(app_id: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_APP_ID": app_id})
+
+    assert str(fault.value) == "LEADSTREAM_APP_ID must be the number that the App Dashboard shows"
+
+
 @pytest.mark.parametrize("secrets", ["canary,", ",canary", "canary,,other", " , "])
 def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None:
     """An empty secret would accept whoever signs with nothing."""
