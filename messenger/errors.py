@@ -3,6 +3,7 @@
 MessengerError
 ├── BadSignature            a delivery that our app secret did not sign
 ├── ChallengeRefused        a subscription request that is not ours
+├── BadSignedRequest        a data-deletion request that our app secret did not sign, or that says nothing usable
 ├── UnreadableDelivery      verified bytes that are not a webhook
 └── GraphError              a Graph API call that did not do what was asked
     ├── Retryable           the same call may be made again
@@ -23,6 +24,7 @@ from typing import Literal
 
 SignatureFault = Literal["missing", "several", "malformed", "mismatch"]
 ChallengeFault = Literal["mode", "verify_token", "challenge"]
+SignedRequestFault = Literal["malformed", "mismatch", "not_json", "algorithm", "user_id", "issued_at", "expires"]
 DeliveryFault = Literal["not_json", "too_deep", "not_an_object", "no_entries"]
 
 
@@ -44,6 +46,14 @@ class ChallengeRefused(MessengerError):
     def __init__(self, reason: ChallengeFault) -> None:
         super().__init__(f"subscription challenge: {reason}")
         self.reason: ChallengeFault = reason
+
+
+class BadSignedRequest(MessengerError):
+    """`reason` names what is wrong with the request or with this part of it."""
+
+    def __init__(self, reason: SignedRequestFault) -> None:
+        super().__init__(f"signed request: {reason}")
+        self.reason: SignedRequestFault = reason
 
 
 class UnreadableDelivery(MessengerError):
