@@ -10,13 +10,26 @@ from runtime.dead_letter import dead_letter
 from schemas.codec import (
     Codec,
     command_codec,
+    deletion_codec,
     event_codec,
     lead_codec,
     outcome_codec,
     transcript_request_codec,
 )
 from schemas.registry import newest
-from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, REDRIVES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import (
+    COMMANDS,
+    DELETION_REQUESTS,
+    EVENTS,
+    JOIN_STATE,
+    LEADS,
+    OUTCOMES,
+    REDRIVES,
+    TOPICS,
+    TRANSCRIPTS,
+    WEBHOOKS,
+    Topic,
+)
 
 _INTRODUCTION = """\
 # Topics
@@ -78,6 +91,7 @@ _READING: Mapping[str, _Reading] = {
     COMMANDS.name: _Reading(command_codec, "send"),
     OUTCOMES.name: _Reading(outcome_codec, "sent"),
     TRANSCRIPTS.name: _Reading(transcript_request_codec, "request"),
+    DELETION_REQUESTS.name: _Reading(deletion_codec, "received"),
 }
 
 
@@ -120,7 +134,7 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
     for name, value in topic.config:
         if name != "retention.ms":
             yield f"`{name}`", value
-    if topic not in (JOIN_STATE, REDRIVES):
+    if topic not in (JOIN_STATE, REDRIVES, DELETION_REQUESTS):
         yield "Dead letters", f"`{topic.dead_letters}`"
 
 

@@ -24,6 +24,7 @@ from leads.records import (
     WebhookOrigin,
 )
 from messenger import events
+from messenger.data_deletion import DeletionRequest
 from messenger.events import Ad, Answer, Origin, PlatformEvent, Progress
 from schemas.registry import newest, released
 from schemas.writer import writer_of
@@ -58,7 +59,7 @@ _KIND_OF: Mapping[type[PlatformEvent], str] = {record: kind for kind, record in 
 _NAMES: dict[type, tuple[str, ...]] = {
     record: tuple(field.name for field in fields(record))
     for record in (
-        *KINDS.values(), Lead, SendFollowUp, FollowUpOutcome, FetchTranscript,
+        *KINDS.values(), Lead, SendFollowUp, FollowUpOutcome, FetchTranscript, DeletionRequest,
         Ad, Answer, Origin, WebhookOrigin, FollowUpMessage, QuickReply, Button,
     )
 }  # fmt: skip
@@ -228,3 +229,7 @@ def outcome_codec(ids: Ids = BUILT_IN) -> Codec[FollowUpOutcome]:
 
 def transcript_request_codec(ids: Ids = BUILT_IN) -> Codec[FetchTranscript]:
     return Codec("transcript-request", _plain, lambda values: _build(FetchTranscript, values), ids)
+
+
+def deletion_codec(ids: Ids = BUILT_IN) -> Codec[DeletionRequest]:
+    return Codec("data-deletion-request", _plain, lambda values: _build(DeletionRequest, values), ids)

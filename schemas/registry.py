@@ -16,6 +16,7 @@ _RELEASED = {
     4: "followup-outcome.v1",
     5: "transcript-request.v1",
     6: "join-state.v1",
+    7: "data-deletion-request.v1",
 }
 
 

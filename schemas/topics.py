@@ -118,6 +118,17 @@ REDRIVES = Topic(
     description="Which dead letters were sent back; the value is when, as text.",
     cleanup="compact",
 )
+DELETION_REQUESTS = Topic(
+    "data-deletion-requests",
+    key="confirmation code",
+    schema="data-deletion-request",
+    producer="ingest, erase",
+    consumers="ingest (the status page), erase, doctor",
+    description="What people asked Meta to have deleted here, until and after an operator resolved it.",
+    cleanup="compact",
+    # The record with the person's id must not outlast the one without it for long.
+    config=(("max.compaction.lag.ms", str(24 * 3600 * 1000)),),
+)
 
 _WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
 
@@ -138,5 +149,6 @@ TOPICS: tuple[Topic, ...] = (
     *_WITH_DEAD_LETTERS,
     JOIN_STATE,
     REDRIVES,
+    DELETION_REQUESTS,
     *(_dead_letters_of(topic) for topic in _WITH_DEAD_LETTERS),
 )

@@ -25,19 +25,31 @@ from leads.records import (
     SendFollowUp,
     WebhookOrigin,
 )
+from messenger.data_deletion import DeletionRequest
 from messenger.events import Ad, Answer, Origin, PageId, Psid
 from runtime.clock import from_millis
 from schemas.codec import (
     KINDS,
     Codec,
     command_codec,
+    deletion_codec,
     event_codec,
     lead_codec,
     outcome_codec,
     transcript_request_codec,
 )
 from schemas.registry import newest, released
-from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS
+from schemas.topics import (
+    COMMANDS,
+    DELETION_REQUESTS,
+    EVENTS,
+    JOIN_STATE,
+    LEADS,
+    OUTCOMES,
+    TOPICS,
+    TRANSCRIPTS,
+    WEBHOOKS,
+)
 
 Definition = Mapping[str, Any]
 
@@ -49,6 +61,7 @@ CODECS: Mapping[str, Codec[Any]] = {
     COMMANDS.name: command_codec(),
     OUTCOMES.name: outcome_codec(),
     TRANSCRIPTS.name: transcript_request_codec(),
+    DELETION_REQUESTS.name: deletion_codec(),
 }
 RECORD_OF = {
     "Lead": Lead,
@@ -56,6 +69,7 @@ RECORD_OF = {
     "FollowUpOutcome": FollowUpOutcome,
     "TranscriptRequest": FetchTranscript,
     "JoinState": Person,
+    "DataDeletionRequest": DeletionRequest,
     "LeadState": LeadState,
     "Intervention": Intervention,
     "Mark": Mark,
@@ -75,6 +89,7 @@ PERSONAL = {
     "followup-command": {"psid", "message.text"},
     "followup-outcome": {"psid"},
     "transcript-request": {"psid"},
+    "data-deletion-request": {"user_id"},
     "join-state": {
         "psid",
         "waiting",
@@ -216,6 +231,7 @@ def test_released_ids_stay_as_they_are() -> None:
         4: "followup-outcome.v1",
         5: "transcript-request.v1",
         6: "join-state.v1",
+        7: "data-deletion-request.v1",
     }
 
 
