@@ -1,0 +1,66 @@
+"""The register of data-deletion requests on a real Kafka."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cli.deletion_requests import NotOpen, open_requests, read_register, resolve
+from messenger.data_deletion import DeletionRequest
+from runtime.settings import Settings
+from schemas.codec import BUILT_IN, deletion_codec
+from schemas.topics import DELETION_REQUESTS
+from tests.integration.topics import put, records_of
+
+pytestmark = [pytest.mark.integration, pytest.mark.anyio]
+
+ASKED_AT = datetime(2026, 2, 2, tzinfo=UTC)
+DONE_AT = ASKED_AT + timedelta(days=3)
+
+
+def a_request(code: str, *, days: int = 0) -> DeletionRequest:
+    return DeletionRequest(code, "received", ASKED_AT + timedelta(days=days), f"218471{days}")
+
+
+async def ask(settings: Settings, requests: Sequence[DeletionRequest]) -> None:
+    codec = deletion_codec()
+    records = [(one.code.encode(), codec.encode(one)) for one in requests]
+    await put(settings, settings.topic(DELETION_REQUESTS.name), *records)
+
+
+async def test_requests_are_open_until_resolved_the_oldest_first(kafka_topics: Settings) -> None:
+    broker = str(kafka_topics.broker)
+    later, sooner, other = a_request("B", days=2), a_request("C"), a_request("A", days=1)
+    await ask(kafka_topics, [later, sooner, other, sooner])
+
+    done = await resolve(broker, kafka_topics, BUILT_IN, "A", DONE_AT, "erased")
+
+    assert await open_requests(broker, kafka_topics, BUILT_IN) == [sooner, later]
+    assert done == DeletionRequest("A", "resolved", other.requested_at, None, DONE_AT, "erased")
+    assert (await read_register(broker, kafka_topics, BUILT_IN)).requests["A"] == done
+    records = await records_of(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name))
+    assert [str(other.user_id).encode() in one.value for one in records if one.key == b"A"] == [True, False]
+
+
+async def test_what_is_not_open_cannot_be_resolved(kafka_topics: Settings) -> None:
+    broker = str(kafka_topics.broker)
+    await ask(kafka_topics, [a_request("A"), a_request("A").resolve(DONE_AT, "nothing_held")])
+
+    with pytest.raises(NotOpen, match="there is no request X"):
+        await resolve(broker, kafka_topics, BUILT_IN, "X", DONE_AT, "erased")
+    with pytest.raises(NotOpen, match="was resolved at 2026-02-05"):
+        await resolve(broker, kafka_topics, BUILT_IN, "A", DONE_AT, "erased")
+
+    assert len(await records_of(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name))) == 2
+
+
+async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_topics: Settings) -> None:
+    topic = kafka_topics.topic(DELETION_REQUESTS.name)
+    await put(kafka_topics, topic, (b"X", b"\0\0\0\0\x63?"), (b"Y", None))
+    await ask(kafka_topics, [a_request("A")])
+
+    register = await read_register(str(kafka_topics.broker), kafka_topics, BUILT_IN)
+
+    assert [one.code for one in register.open] == ["A"]
+    assert len(register.unreadable) == 1
+    assert register.unreadable[0].startswith(f"{topic}/")
