@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from leads.identity import command_id
 from leads.pairing import flow_ended_at
-from leads.person import LeadState, Person, Scheduled
+from leads.person import Issued, LeadState, Person, Scheduled
 from leads.records import Cancellation, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, render
 from messenger.limits import BUTTON_TEMPLATE_TEXT_MAX, TEXT_MAX_UTF16_UNITS
@@ -29,7 +29,7 @@ def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: Zon
     for rule in acting:
         reason = _came_between(person, state.lead, rule)
         if reason is not None:
-            commands.append(replace(_command(state.lead, rule, 1, at), cancel_reason=reason))
+            commands.append(_cancelled(state.lead, rule.name, 1, not_after(state.lead), reason, at))
             continue
         person, issued = _go_on(person, state.lead, rule, 1, at, zone)
         commands += issued
@@ -51,7 +51,7 @@ def due(person: Person, scheduled: Scheduled, rules: Rules, zone: ZoneInfo) -> P
         return person, ()
     lead = _with_windows_of(person, state.lead)
     command = _command(lead, rule, scheduled.step, scheduled.due_at)
-    person, more = _go_on(person, lead, rule, scheduled.step + 1, scheduled.due_at, zone)
+    person, more = _go_on(_with_issued(person, command, rule), lead, rule, scheduled.step + 1, scheduled.due_at, zone)
     return person, (command, *more)
 
 
@@ -64,32 +64,54 @@ def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime,
             later = Scheduled(lead.lead_id, rule.name, due_at, number)
             return replace(person, scheduled=(*person.scheduled, later)), tuple(commands)
         commands.append(_command(lead, rule, number, since))
+        person = _with_issued(person, commands[-1], rule)
         number += 1
     return person, tuple(commands)
 
 
+def _with_issued(person: Person, command: SendFollowUp, rule: Rule) -> Person:
+    one = Issued(command.lead_id, command.rule, command.step, command.not_after, tuple(sorted(rule.cancel_on)))
+    return replace(person, issued=(*person.issued, one))
+
+
+def without_sent(person: Person, sent_command_id: str | None) -> Person:
+    """The person without the issued step that is known to have been sent; it can no longer be cancelled."""
+    left = tuple(one for one in person.issued if command_id(one.lead_id, one.rule, one.step) != sent_command_id)
+    return person if len(left) == len(person.issued) else replace(person, issued=left)
+
+
 def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: datetime, at: datetime) -> Planned:
-    """Cancel what is pending: scheduled, or waiting for a lead's answers. What happened before a lead ended does not
-    touch its follow-ups."""
+    """Cancel what is issued and may still wait to be sent, what is scheduled, and what waits for a lead's answers.
+
+    What happened before a lead ended does not touch its follow-ups. Of a command that was issued, the cancellation is a
+    second record with the same id and the same key, so that every reader gets it after the command.
+    """
     person = person.with_intervention(reason, happened_at)
     commands: list[SendFollowUp] = []
     for state in person.leads:
-        if happened_at < flow_ended_at(state.lead):
-            continue
-        scheduled = {one.rule: one.step for one in person.scheduled if one.lead_id == state.lead.lead_id}
-        pending = [rule for rule in rules if reason in rule.cancel_on and _is_pending(rule, state, scheduled.keys())]
-        names = {rule.name for rule in pending}
-        person = replace(
-            person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
-            scheduled=tuple(
-                one for one in person.scheduled if one.lead_id != state.lead.lead_id or one.rule not in names
-            ),
-        )
-        commands += (
-            replace(_command(state.lead, rule, scheduled.get(rule.name, 1), at), cancel_reason=reason)
-            for rule in pending
-        )
+        if happened_at >= flow_ended_at(state.lead):
+            person, cancelled = _cancel_issued(person, state.lead, reason, at)
+            person, ended = _cancel_pending(person, state, reason, rules, at)
+            commands += (*cancelled, *ended)
     return person, tuple(commands)
+
+
+def _cancel_issued(person: Person, lead: Lead, reason: Cancellation, at: datetime) -> Planned:
+    recalled = [one for one in person.issued if one.lead_id == lead.lead_id and reason in one.cancel_on]
+    commands = tuple(_cancelled(lead, one.rule, one.step, one.not_after, reason, at) for one in recalled)
+    return replace(person, issued=tuple(one for one in person.issued if one not in recalled)), commands
+
+
+def _cancel_pending(person: Person, state: LeadState, reason: Cancellation, rules: Rules, at: datetime) -> Planned:
+    lead = state.lead
+    scheduled = {one.rule: one.step for one in person.scheduled if one.lead_id == lead.lead_id}
+    names = {one.name for one in rules if reason in one.cancel_on and _is_pending(one, state, scheduled.keys())}
+    person = replace(
+        person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
+        scheduled=tuple(one for one in person.scheduled if one.lead_id != lead.lead_id or one.rule not in names),
+    )
+    ended = (one.name for one in rules if one.name in names)
+    return person, tuple(_cancelled(lead, one, scheduled.get(one, 1), not_after(lead), reason, at) for one in ended)
 
 
 def _is_pending(rule: Rule, state: LeadState, scheduled: Collection[str]) -> bool:
@@ -110,7 +132,23 @@ def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
         not_after=not_after(lead),
         message=rendered(rule.steps[number - 1].send, lead),
         then=rule.then if number == len(rule.steps) else None,
-        cancel_on=tuple(sorted(rule.cancel_on)),
+    )
+
+
+def _cancelled(lead: Lead, rule: str, number: int, until: datetime, reason: Cancellation, at: datetime) -> SendFollowUp:
+    """The record that cancels a command; it has nothing to send."""
+    return SendFollowUp(
+        command_id=command_id(lead.lead_id, rule, number),
+        lead_id=lead.lead_id,
+        page_id=lead.page_id,
+        psid=lead.psid,
+        rule=rule,
+        step=number,
+        created_at=at,
+        not_before=at,
+        not_after=until,
+        message=FollowUpMessage(""),
+        cancel_reason=reason,
     )
 
 

@@ -80,7 +80,10 @@ def _without_the_old(person: Person, until: datetime) -> Person:
             touched_at=person.touched_at,
         )
     kept = tuple(one for one in person.leads if not one.lead.closed or one.lead.updated_at + STATE_TTL > until)
-    return person if len(kept) == len(person.leads) else replace(person, leads=kept)
+    issued = tuple(one for one in person.issued if one.not_after >= until)
+    if len(kept) == len(person.leads) and len(issued) == len(person.issued):
+        return person
+    return replace(person, leads=kept, issued=issued)
 
 
 def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
@@ -179,7 +182,7 @@ def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
         return Step(person, ignored="duplicate")
     person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
     if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
-        return Step(person, ignored="own_echo")
+        return Step(followup.without_sent(person, event.metadata), ignored="own_echo")
     person, commands = _cancel(person, "human", event, policy)
     return Step(person, commands)
 

@@ -34,6 +34,17 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Issued:
+    """A step of a rule whose command was issued and may still wait to be sent, until `not_after`."""
+
+    lead_id: LeadId
+    rule: str
+    step: int
+    not_after: datetime
+    cancel_on: tuple[Cancellation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Intervention:
     """The newest time at which something came between us and the person: what a rule's `cancel_on` names."""
 
@@ -68,6 +79,7 @@ class Person:
     seen: tuple[str, ...] = ()
     leads: tuple[LeadState, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
+    issued: tuple[Issued, ...] = ()
     last_user_message_at: datetime | None = None
     thread_owner_app_id: AppId | None = None
     thread_control_expires_at: datetime | None = None

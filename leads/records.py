@@ -86,9 +86,10 @@ class FollowUpMessage:
 class SendFollowUp:
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
-    A command with a `cancel_reason` is settled as cancelled and sends nothing. `cancel_on` says what else cancels
-    it as long as it waits: the person wrote, somebody else answered, another app got the thread. `then` says what
-    becomes of the thread once the message is sent.
+    A record with a `cancel_reason` sends nothing: it cancels the command of the same id, which comes before it.
+    The planner cancels its own commands so. For a command that somebody else wrote, `cancel_on` says what cancels it as
+    long as it waits: the person wrote, somebody else answered, another app got the thread. `then` says what becomes of
+    the thread once the message is sent.
     """
 
     command_id: str

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from leads.person import Intervention, LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
 from messenger.events import Answer
 from schemas.codec import Codec, event_codec, lead_codec
 
@@ -38,6 +38,7 @@ def person_codec() -> Codec[Person]:
             "waiting": [events.encode(one) for one in person.waiting],
             "leads": [lead_to_plain(one) for one in person.leads],
             "scheduled": [_flat(one) for one in person.scheduled],
+            "issued": [{**_flat(one), "cancel_on": list(one.cancel_on)} for one in person.issued],
             "interventions": [_flat(one) for one in person.interventions],
         }
 
@@ -51,6 +52,7 @@ def person_codec() -> Codec[Person]:
                 "seen": tuple(values["seen"]),
                 "leads": tuple(lead_from_plain(one) for one in values["leads"]),
                 "scheduled": tuple(Scheduled(**one) for one in values["scheduled"]),
+                "issued": tuple(Issued(**{**one, "cancel_on": tuple(one["cancel_on"])}) for one in values["issued"]),
                 "interventions": tuple(Intervention(**one) for one in values["interventions"]),
             }
         )

@@ -13,7 +13,7 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import make_avsc_object
 
-from leads.person import Intervention, LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
 from leads.records import (
     Button,
     FetchTranscript,
@@ -72,6 +72,7 @@ RECORD_OF = {
     "DataDeletionRequest": DeletionRequest,
     "LeadState": LeadState,
     "Intervention": Intervention,
+    "Issued": Issued,
     "Mark": Mark,
     "Scheduled": Scheduled,
     "Ad": Ad,

@@ -14,8 +14,8 @@ from leads.pages import Page
 from leads.person import Person
 from leads.records import Button, FollowUpMessage, SendFollowUp
 from leads.rules import QuietHours, Rule, RuleStep
-from messenger.events import Answer
-from tests.builders import NOON, PAGE, PERSON, TARGET_APP, a_handover, a_lead, a_message
+from messenger.events import Answer, PlatformEvent
+from tests.builders import NOON, PAGE, PERSON, TARGET_APP, a_handover, a_lead, a_message, a_take, an_echo
 
 HOUR = timedelta(hours=1)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -29,6 +29,7 @@ COURSE = Rule(
     ),
     then="pass_to_inbox",
 )
+ONCE = Rule(name="once", steps=(RuleStep(FollowUpMessage("one")),))
 
 
 def _policy(*rules: Rule, zone: ZoneInfo = BERLIN) -> Policy:
@@ -64,15 +65,92 @@ def test_only_the_last_step_gives_the_thread_away() -> None:
     assert [one.then for one in at_once + later] == [None, None, "pass_to_inbox"]
 
 
-def test_a_reply_cancels_the_step_that_waits_and_ends_the_course() -> None:
+def test_a_reply_cancels_what_was_issued_and_what_waits_and_ends_the_course() -> None:
     policy = _policy(COURSE)
     person, _ = _begun(policy)
 
     replied = advance(person, a_message(NOON + HOUR), policy)
     later = elapse(replied.person, NOON + 9 * HOUR, policy)
 
-    assert [(one.step, one.cancel_reason) for one in _commands(replied.outputs)] == [(2, "reply")]
+    assert [(one.step, one.cancel_reason) for one in _commands(replied.outputs)] == [(1, "reply"), (2, "reply")]
     assert _commands(later.outputs) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [(a_message(NOON + HOUR), "reply"), (an_echo(NOON + HOUR), "human"), (a_take(NOON + HOUR), "control_lost")],
+    ids=["the person wrote", "a human answered", "the Page Inbox took the thread"],
+)
+def test_a_command_that_was_issued_is_cancelled_by_a_second_record_of_it(event: PlatformEvent, reason: str) -> None:
+    policy = _policy(ONCE)
+    person, (command,) = _begun(policy)
+
+    (cancelled,) = _commands(advance(person, event, policy).outputs)
+
+    assert cancelled == replace(
+        command, created_at=NOON + HOUR, not_before=NOON + HOUR, message=FollowUpMessage(""), cancel_reason=reason
+    )
+
+
+def test_a_command_that_was_issued_is_cancelled_once() -> None:
+    policy = _policy(ONCE)
+    person, _ = _begun(policy)
+    person = advance(person, a_message(NOON + HOUR), policy).person
+
+    again = advance(person, a_message(NOON + HOUR, received_at=NOON + 2 * HOUR), policy)
+    another = advance(again.person, an_echo(NOON + 3 * HOUR), policy)
+
+    assert _commands(again.outputs + another.outputs) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_message(NOON - timedelta(seconds=1), received_at=NOON + HOUR),
+        an_echo(NOON + HOUR, app_id=TARGET_APP),
+        a_message(NOON + 25 * HOUR),
+    ],
+    ids=["written before the lead", "our own echo", "after its window"],
+)
+def test_what_does_not_come_between_cancels_no_issued_command(event: PlatformEvent) -> None:
+    policy = _policy(ONCE)
+    person, _ = _begun(policy)
+
+    assert _commands(advance(person, event, policy).outputs) == []
+
+
+def test_a_rule_that_is_not_cancelled_by_a_reply_keeps_its_command() -> None:
+    policy = _policy(replace(ONCE, cancel_on=frozenset({"human"})))
+    person, _ = _begun(policy)
+
+    assert _commands(advance(person, a_message(NOON + HOUR), policy).outputs) == []
+
+
+def test_a_command_whose_echo_came_is_sent_and_no_longer_cancelled() -> None:
+    policy = _policy(ONCE)
+    person, (command,) = _begun(policy)
+    echo = replace(an_echo(NOON + timedelta(seconds=2), app_id=TARGET_APP), metadata=command.command_id)
+
+    person = advance(person, echo, policy).person
+
+    assert person.issued == ()
+    assert _commands(advance(person, a_message(NOON + HOUR), policy).outputs) == []
+
+
+def test_a_rule_that_was_taken_out_of_the_file_still_cancels_what_it_issued() -> None:
+    person, _ = _begun(_policy(ONCE))
+
+    cancelled = _commands(advance(person, a_message(NOON + HOUR), _policy()).outputs)
+
+    assert [(one.rule, one.cancel_reason) for one in cancelled] == [("once", "reply")]
+
+
+def test_issued_commands_are_forgotten_after_their_window() -> None:
+    policy = _policy(ONCE)
+    person, (command,) = _begun(policy)
+
+    assert elapse(person, command.not_after, policy).person.issued != ()
+    assert elapse(person, command.not_after + timedelta(milliseconds=1), policy).person.issued == ()
 
 
 def test_the_course_is_the_same_however_late_it_is_looked_at() -> None:

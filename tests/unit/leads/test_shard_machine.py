@@ -1,8 +1,9 @@
 """Any history of a few leads, at any pace, through crashes: the join says the same as one undisturbed reading."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from hypothesis import settings
@@ -12,12 +13,30 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from leads.join import Output, Policy
 from leads.pages import Page
 from leads.person import Person
-from leads.records import FetchTranscript, Lead
+from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
+from leads.rules import Rule, RuleStep
 from leads.shard import Shard
 from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
-from tests.builders import CITY, NOON, PAGE, SECOND, TARGET_APP, a_handover, a_message, a_referral, a_summary
+from tests.builders import (
+    CITY,
+    MINUTE,
+    NOON,
+    PAGE,
+    SECOND,
+    TARGET_APP,
+    a_handover,
+    a_message,
+    a_referral,
+    a_summary,
+    a_take,
+    an_echo,
+)
 
-POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
+RULES = (
+    Rule(name="at-once", steps=(RuleStep(FollowUpMessage("one")), RuleStep(FollowUpMessage("two"), 10 * MINUTE))),
+    Rule(name="with-answers", wait_for="answers", steps=(RuleStep(FollowUpMessage("three")),)),
+)
+POLICY = Policy(Page(PAGE, target_app=TARGET_APP), RULES)
 PEOPLE = (Psid("7001"), Psid("7002"))
 RAW_PARTITIONS = 2
 MOST_LEADS = 3
@@ -44,6 +63,12 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.read = 0
         self.revisions: dict[str, dict[int, Lead]] = defaultdict(dict)
         self.asked: dict[str, FetchTranscript] = {}
+        self.commands: dict[tuple[str, bool], SendFollowUp] = {}
+
+    @rule(psid=st.sampled_from(PEOPLE), what=st.sampled_from([a_message, an_echo, a_take]), number=st.integers(0, 2))
+    def somebody_comes_between(self, psid: Psid, what: Callable[[datetime], PlatformEvent], number: int) -> None:
+        event = what(self.now)
+        self.signals.append(replace(event, psid=psid, event_id=f"{event.event_id}:{number}"))
 
     @rule(seconds=st.sampled_from([0, 0.001, 1, 60, 600, 1800]))
     def time_passes(self, seconds: float) -> None:
@@ -131,12 +156,17 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.log.append(Progress(tuple((partition, end) for partition in range(RAW_PARTITIONS))))
         self._publish(self.shard.fold(list(enumerate(self.log))[self.read :]).outputs)
 
-        undisturbed = self._undisturbed(end)
+        leads, commands = self._undisturbed(end)
 
-        assert {one: list(revisions.values()) for one, revisions in self.revisions.items()} == undisturbed
+        assert {one: list(revisions.values()) for one, revisions in self.revisions.items()} == leads
+        assert self.commands == {(one.command_id, one.cancel_reason is None): one for one in commands}
+        assert len(self.commands) == len(commands), "a command was issued or cancelled twice"
+        for number, one in enumerate(commands):
+            if one.cancel_reason is None:
+                assert all(each.command_id != one.command_id for each in commands[:number]), "issued after its cancel"
 
-    def _undisturbed(self, end: object) -> dict[str, list[Lead]]:
-        """The revisions by lead when everything is read once, in the order of receipt."""
+    def _undisturbed(self, end: object) -> tuple[dict[str, list[Lead]], list[SendFollowUp]]:
+        """The revisions by lead and the commands when everything is read once, in the order of receipt."""
         everything = [*self.raw[0], *self.raw[1], *self.facts]
         everything.sort(key=lambda one: one.received_at)
         shard = Shard({}, lambda _: POLICY, raw_partitions=1)
@@ -145,7 +175,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         for one in fold.outputs:
             if isinstance(one, Lead):
                 found[one.lead_id].append(one)
-        return found
+        return found, [one for one in fold.outputs if isinstance(one, SendFollowUp)]
 
     def _fresh_shard(self) -> Shard:
         return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS)
@@ -154,6 +184,8 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         for one in outputs:
             if isinstance(one, Lead):
                 assert self.revisions[one.lead_id].setdefault(one.revision, one) == one
+            elif isinstance(one, SendFollowUp):
+                assert self.commands.setdefault((one.command_id, one.cancel_reason is None), one) == one
             elif isinstance(one, FetchTranscript):
                 assert self.asked.setdefault(one.lead_id, one) == one
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.person import LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
 from messenger.events import Progress
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
@@ -156,6 +156,8 @@ def test_the_join_state_survives_with_its_leads_and_events() -> None:
             ),
         ),
         scheduled=(Scheduled(a_lead().lead_id, "reminder", NOON + timedelta(hours=2)),),
+        issued=(Issued(a_lead().lead_id, "thanks", 1, NOON + timedelta(hours=24), ("human", "reply")),),
+        interventions=(Intervention("reply", NOON),),
         last_user_message_at=NOON,
         touched_at=NOON,
     )
