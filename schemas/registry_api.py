@@ -2,8 +2,11 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, NoReturn
 
+from fastavro.schema import SchemaParseException, parse_schema
+
+from schemas.compatibility import breaks
 from schemas.registry import Released, released, subjects
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -29,8 +32,9 @@ class RegistryApi:
     def __init__(self, prefix: str = "") -> None:
         self._subjects = {f"{prefix}{subject}": versions for subject, versions in subjects().items()}
 
-    def subjects(self) -> list[str]:
-        return sorted(self._subjects)
+    def subjects(self, prefix: str = "") -> list[str]:
+        """The subjects that begin with `prefix`; Confluent's `:*:` before it means every context, and there is one."""
+        return [one for one in sorted(self._subjects) if one.startswith(prefix.removeprefix(":*:"))]
 
     def versions(self, subject: str) -> list[int]:
         return [one.version for one in self._versions_of(subject)]
@@ -42,8 +46,19 @@ class RegistryApi:
     def definition(self, subject: str, version: str) -> dict[str, Any]:
         return self._find(subject, version).definition
 
+    def references(self, subject: str, version: str) -> list[int]:
+        """The ids of the schemas that refer to a version: none, as every release stands by itself."""
+        self._find(subject, version)
+        return []
+
     def schema(self, schema_id: str) -> dict[str, Any]:
         return {"schema": json.dumps(_by_id(schema_id).definition)}
+
+    def definition_of_id(self, schema_id: str) -> dict[str, Any]:
+        return _by_id(schema_id).definition
+
+    def subjects_of(self, schema_id: str) -> list[str]:
+        return [use["subject"] for use in self.uses(schema_id)]
 
     def uses(self, schema_id: str) -> list[dict[str, Any]]:
         """Where a schema is used."""
@@ -56,6 +71,16 @@ class RegistryApi:
 
     def types(self) -> list[str]:
         return ["AVRO"]
+
+    def contexts(self) -> list[str]:
+        return ["."]
+
+    def mode(self) -> dict[str, str]:
+        return {"mode": "READONLY"}
+
+    def mode_of(self, subject: str) -> dict[str, str]:
+        self._versions_of(subject)
+        return self.mode()
 
     def config(self) -> dict[str, str]:
         return {"compatibilityLevel": COMPATIBILITY}
@@ -75,11 +100,19 @@ class RegistryApi:
     def register(self, subject: str, request: bytes) -> dict[str, int]:
         """The id of a schema that is released already, so that clients which register at start work as they are."""
         found = _same(self._subjects.get(subject, ()), _requested(request))
-        if found is None:
-            raise RegistryRefusal(
-                42205, f"Subject {subject} is in read-only mode: schemas are released with leadstream"
-            )
-        return {"id": found.id}
+        return {"id": found.id} if found else self.change(subject)
+
+    def compatible(self, subject: str, request: bytes, version: str | None = None) -> dict[str, Any]:
+        """Whether the schema in `request` and a version, or every one, read each other; if not, which fields break."""
+        wanted = _parsed(_requested(request))
+        versions = self._versions_of(subject) if version is None else (self._find(subject, version),)
+        faults = [fault for one in versions for fault in _breaks(one, wanted)]
+        return {"is_compatible": False, "messages": faults} if faults else {"is_compatible": True}
+
+    def change(self, subject: str = "") -> NoReturn:
+        """What every request to change anything is answered."""
+        name = f"Subject {subject}" if subject else "The registry"
+        raise RegistryRefusal(42205, f"{name} is in read-only mode: schemas are released with leadstream")
 
     def _versions_of(self, subject: str) -> tuple[Released, ...]:
         try:
@@ -118,6 +151,20 @@ def _requested(request: bytes) -> Any:
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass
     raise RegistryRefusal(42201, "Input schema is an invalid Avro schema")
+
+
+def _parsed(definition: Any) -> Any:
+    try:
+        parse_schema(definition)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SchemaParseException):
+        raise RegistryRefusal(42201, "Input schema is an invalid Avro schema") from None
+    return definition
+
+
+def _breaks(one: Released, wanted: Any) -> list[str]:
+    if isinstance(wanted, dict) and wanted.get("type") == "record":
+        return breaks(one.definition, wanted)
+    return ["the schema is no record"]
 
 
 def _same(versions: tuple[Released, ...], definition: Any) -> Released | None:

@@ -1,0 +1,195 @@
+"""Confluent's own client gets the same answers from the built-in registry as from one of another make."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
+from starlette.applications import Starlette
+
+from ingest.registry import registry_routes
+from runtime.admin import serve
+from schemas.registry import Released, subjects
+from schemas.registry_api import RegistryApi
+from tests.conftest import free_port
+from tests.integration.registries import franz_go, register
+
+PREFIX = "eu-"
+SUBJECTS = {f"{PREFIX}{name}": versions for name, versions in subjects().items()}
+LEADS = f"{PREFIX}leads-value"
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Iterator[str]:
+    """The URL of the registry that ingest serves."""
+    port, over, up = free_port(), threading.Event(), threading.Event()
+    app = Starlette(routes=registry_routes(RegistryApi(PREFIX)))
+
+    async def run() -> None:
+        async with serve(app, "127.0.0.1", port):
+            up.set()
+            await asyncio.to_thread(over.wait)
+
+    serving = threading.Thread(target=asyncio.run, args=(run(),))
+    serving.start()
+    up.wait()
+    yield f"http://127.0.0.1:{port}"
+    over.set()
+    serving.join()
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of franz-go's registry, which has our schemas from `leadstream schemas register`."""
+    with franz_go(tmp_path_factory.mktemp("srfake") / "srfake") as url:
+        done = register(url, PREFIX)
+        assert done.returncode == 0, done.stderr
+        yield url
+
+
+@pytest.fixture(params=["built_in", "another"])
+def client(request: pytest.FixtureRequest) -> Iterator[SchemaRegistryClient]:
+    with SchemaRegistryClient({"url": request.getfixturevalue(request.param)}) as client:
+        yield client
+
+
+def avro(definition: Any) -> Schema:
+    return Schema(json.dumps(definition), "AVRO")
+
+
+def refusal(call: Callable[[], Any]) -> tuple[int, int]:
+    with pytest.raises(SchemaRegistryError) as caught:
+        call()
+    return caught.value.http_status_code, caught.value.error_code
+
+
+def registered(found: Any) -> tuple[str, int, Any]:
+    return found.subject, found.version, json.loads(found.schema.schema_str)
+
+
+def test_every_subject_has_its_releases(client: SchemaRegistryClient) -> None:
+    assert client.get_subjects() == sorted(SUBJECTS)
+    assert {one: client.get_versions(one) for one in SUBJECTS} == {
+        subject: [one.version for one in versions] for subject, versions in SUBJECTS.items()
+    }
+
+
+def test_subjects_are_found_by_how_they_begin(client: SchemaRegistryClient) -> None:
+    assert client.get_subjects(subject_prefix=f"{PREFIX}followup") == [
+        one for one in sorted(SUBJECTS) if one.startswith(f"{PREFIX}followup")
+    ]
+    assert client.get_subjects(subject_prefix="us-") == []
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_release_is_the_same_by_version_by_id_and_by_its_text(client: SchemaRegistryClient, subject: str) -> None:
+    newest: Released = SUBJECTS[subject][-1]
+
+    latest = client.get_latest_version(subject)
+    by_version = client.get_version(subject, newest.version)
+    by_text = client.lookup_schema(subject, avro(newest.definition))
+
+    assert registered(latest) == registered(by_version) == (subject, newest.version, newest.definition)
+    assert latest.schema_id == by_version.schema_id == by_text.schema_id
+    assert (by_text.subject, by_text.version) == (subject, newest.version)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_an_id_leads_to_the_schema_and_where_it_is_used(client: SchemaRegistryClient, subject: str) -> None:
+    newest: Released = SUBJECTS[subject][-1]
+    schema_id = client.get_latest_version(subject).schema_id
+    assert schema_id is not None
+    client.clear_caches()  # type: ignore[no-untyped-call]
+
+    assert json.loads(client.get_schema(schema_id).schema_str or "") == newest.definition
+    assert subject in client.get_subjects_by_schema_id(schema_id)
+    assert (subject, newest.version) in [(one.subject, one.version) for one in client.get_schema_versions(schema_id)]
+    assert client.get_referenced_by(subject, newest.version) == []
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_producer_that_registers_what_is_there_gets_its_id(client: SchemaRegistryClient, subject: str) -> None:
+    definition = SUBJECTS[subject][-1].definition
+
+    assert client.register_schema(subject, avro(definition)) == client.get_latest_version(subject).schema_id
+    assert client.get_versions(subject) == [one.version for one in SUBJECTS[subject]]
+
+
+def test_every_subject_is_held_to_the_rule_of_evolution(client: SchemaRegistryClient) -> None:
+    assert {client.get_compatibility(one) for one in SUBJECTS} == {"FULL_TRANSITIVE"}
+    assert client.get_contexts() == ["."]
+
+
+def test_a_column_more_is_compatible(client: SchemaRegistryClient) -> None:
+    definition = SUBJECTS[LEADS][-1].definition
+    more = {**definition, "fields": [*definition["fields"], {"name": "x", "type": ["null", "string"], "default": None}]}
+
+    assert client.test_compatibility(LEADS, avro(more))
+    assert client.test_compatibility_all_versions(LEADS, avro(more))
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        pytest.param(lambda one: one.get_versions("nobody-value"), (404, 40401), id="no subject"),
+        pytest.param(lambda one: one.get_latest_version("nobody-value"), (404, 40401), id="no subject, latest"),
+        pytest.param(lambda one: one.get_version(LEADS, 99), (404, 40402), id="no version"),
+        pytest.param(lambda one: one.get_schema(99_999), (404, 40403), id="no id"),
+        pytest.param(
+            lambda one: one.lookup_schema(LEADS, avro({"type": "record", "name": "Other", "fields": []})),
+            (404, 40403),
+            id="another schema",
+        ),
+    ],
+)
+def test_what_is_not_there_is_refused_alike(
+    client: SchemaRegistryClient, call: Callable[[SchemaRegistryClient], Any], expected: tuple[int, int]
+) -> None:
+    assert refusal(lambda: call(client)) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one.register_schema(LEADS, avro({"type": "record", "name": "Other", "fields": []})),
+        lambda one: one.delete_subject(LEADS),
+        lambda one: one.delete_version(LEADS, 1),
+        lambda one: one.set_compatibility(LEADS, "NONE"),
+        lambda one: one.set_compatibility(level="NONE"),
+        lambda one: one.update_mode(LEADS, "READWRITE"),
+        lambda one: one.update_global_mode("READWRITE"),
+    ],
+    ids=["register", "delete", "delete version", "config", "global config", "mode", "global mode"],
+)
+def test_the_built_in_registry_says_that_it_is_read_only(built_in: str, change: Callable[[Any], Any]) -> None:
+    with SchemaRegistryClient({"url": built_in, "max.retries": 0}) as client:
+        assert client.get_global_mode() == client.get_mode(LEADS) == "READONLY"
+        assert refusal(lambda: change(client)) == (422, 42205)
+
+
+def test_the_built_in_registry_refuses_a_breaking_change(built_in: str) -> None:
+    definition = SUBJECTS[LEADS][-1].definition
+
+    with SchemaRegistryClient({"url": built_in}) as client:
+        assert not client.test_compatibility(LEADS, avro({**definition, "fields": definition["fields"][1:]}))
+
+
+def test_registering_twice_changes_nothing_and_tells_the_ids(another: str) -> None:
+    first, second = register(another, PREFIX), register(another, PREFIX)
+
+    assert (first.returncode, first.stdout, first.stderr) == (second.returncode, second.stdout, second.stderr)
+    with SchemaRegistryClient({"url": another}) as client:
+        ids = {versions[-1].schema: client.get_latest_version(name).schema_id for name, versions in SUBJECTS.items()}
+    assert sorted(first.stdout.splitlines()) == sorted(f"{schema}: {one}" for schema, one in ids.items())
+
+
+def test_what_cannot_be_registered_is_told_in_one_line(built_in: str) -> None:
+    done = register(built_in, "us-")
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: the schema registry answered 404 for version 1 of us-")
+    assert "LEADSTREAM_SCHEMA_REGISTRY_URL" in done.stderr
