@@ -31,7 +31,12 @@ _Answer = TypeVar("_Answer")
 def wanted_topics(settings: Settings) -> list[WantedTopic]:
     """Every topic of the table as this deployment wants it."""
     return [
-        WantedTopic(settings.topic(topic.name), settings.partitions, settings.replication, topic.settings)
+        WantedTopic(
+            settings.topic(topic.name),
+            settings.partitions,
+            settings.replication,
+            topic.settings_for(settings.retention),
+        )
         for topic in TOPICS
     ]
 

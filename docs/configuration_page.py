@@ -91,6 +91,13 @@ SETTINGS = {
         "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
     ),
     "replication": Meaning("Copies of every partition; 3 on a cluster", "`topics apply`"),
+    "retention": Meaning(
+        "How long webhooks, dead letters and everything else that names a person may stay in Kafka: `30d`, `12h`. An "
+        "erasure is complete when it has passed; a replay reaches as far back. Unset: webhooks and dead letters for "
+        "ever. `leadstream topics apply` puts it into force",
+        "`topics apply`, `replay`, `doctor`, `erase`, `demo`, `up`",
+        "for ever",
+    ),
     "topic_prefix": Meaning("Stands in front of every topic and consumer group", "all but `simulate`"),
 }
 

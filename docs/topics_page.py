@@ -20,6 +20,7 @@ from schemas.registry import newest
 from schemas.topics import (
     COMMANDS,
     DELETION_REQUESTS,
+    ERASURES,
     EVENTS,
     JOIN_STATE,
     LEADS,
@@ -134,7 +135,7 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
     for name, value in topic.config:
         if name != "retention.ms":
             yield f"`{name}`", value
-    if topic not in (JOIN_STATE, REDRIVES, DELETION_REQUESTS):
+    if topic not in (JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES):
         yield "Dead letters", f"`{topic.dead_letters}`"
 
 

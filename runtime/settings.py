@@ -1,10 +1,14 @@
 """The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 PREFIX = "LEADSTREAM_"
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class SettingError(ValueError):
@@ -16,7 +20,7 @@ class Settings:
     """Everything that the environment decides. Secrets are not shown by `repr`.
 
     `broker` None means the local Kafka, `schema_registry_url` None the built-in registry, `spool_dir` None `spool` in
-    `state_dir`.
+    `state_dir`, `retention` None for ever.
     """
 
     broker: str | None = None
@@ -38,6 +42,7 @@ class Settings:
     partitions: int = 8
     replication: int = 1
     topic_prefix: str = ""
+    retention: timedelta | None = None
 
     def require(self, *names: str) -> None:
         """Raise `SettingError` unless each named setting has a value."""
@@ -75,6 +80,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise SettingError(f"{variable('app_id')} must be the number that the App Dashboard shows")
     if "app_secrets" in given:
         values["app_secrets"] = _secrets(given["app_secrets"])
+    if "retention" in given:
+        values["retention"] = _duration("retention", given["retention"])
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -82,6 +89,13 @@ def _whole_number(name: str, text: str, low: int, high: int) -> int:
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise SettingError(f"{variable(name)} must be a whole number from {low} to {high}")
     return int(text)
+
+
+def _duration(name: str, text: str) -> timedelta:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise SettingError(f"{variable(name)} must be a duration such as 90s, 15m, 12h or 30d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
 def _secrets(text: str) -> tuple[str, ...]:

@@ -1,11 +1,16 @@
 """Every topic in one table: key, schema, writer, readers, cleanup. The only place that names one."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 FOREVER = {"retention.ms": "-1"}
 WEEK = {"retention.ms": str(7 * 24 * 3600 * 1000)}
 MONTH = {"retention.ms": str(30 * 24 * 3600 * 1000)}
+# Compaction takes nothing from the segment that is written to, so it has to end before what was erased is gone.
+ONE_DAY = {"max.compaction.lag.ms": str(24 * 3600 * 1000), "delete.retention.ms": str(24 * 3600 * 1000)}
+# What is older than the retention goes with its segment, so segments must be shorter than the retention.
+_SEGMENTS_A_RETENTION = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +25,25 @@ class Topic:
     description: str
     cleanup: Literal["delete", "compact"] = "delete"
     config: tuple[tuple[str, str], ...] = ()
+    personal: bool = True
 
     @property
     def settings(self) -> dict[str, str]:
         """The topic's configuration as Kafka's admin client takes it."""
         return {"cleanup.policy": self.cleanup, **dict(self.config)}
+
+    def settings_for(self, retention: timedelta | None) -> dict[str, str]:
+        """The same where nothing personal may be kept for longer than `retention`; None is for ever.
+
+        Records go with their segment, at the latest a quarter of `retention` after it has passed.
+        """
+        if retention is None or not self.personal:
+            return self.settings
+        most = retention // timedelta(milliseconds=1)
+        shortened = {name: _shorter(self.settings[name], most) for name in _BOUNDED if name in self.settings}
+        if self.cleanup == "delete":
+            shortened["segment.ms"] = str(min(most // _SEGMENTS_A_RETENTION, int(WEEK["retention.ms"])))
+        return self.settings | shortened
 
     @property
     def dead_letters(self) -> str:
@@ -34,6 +53,13 @@ class Topic:
     def shadow(self, replay: str) -> str:
         """The name of the topic that a replay writes in the place of this one."""
         return f"{self.name}-replay-{replay}"
+
+
+_BOUNDED = ("retention.ms", "max.compaction.lag.ms", "delete.retention.ms")
+
+
+def _shorter(millis: str, most: int) -> str:
+    return str(most if int(millis) < 0 else min(int(millis), most))
 
 
 # Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default;
@@ -54,7 +80,7 @@ EVENTS = Topic(
     "messenger-events",
     key="page:psid",
     schema="event",
-    producer="streams (split), sink transcripts",
+    producer="streams (split), sink transcripts, erase",
     consumers="streams (join), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
     # A transcript is received when the broker appends it, as a webhook is (decision 0005).
@@ -68,7 +94,7 @@ LEADS = Topic(
     consumers="sink warehouse, analysts, automations",
     description="Each change of a lead is a new revision.",
     cleanup="compact",
-    config=tuple(LARGE.items()),
+    config=tuple({**ONE_DAY, **LARGE}.items()),
 )
 COMMANDS = Topic(
     "followup-commands",
@@ -88,7 +114,7 @@ OUTCOMES = Topic(
     description="What became of a command. Lies in the partition of its command; a fence has no value.",
     cleanup="compact",
     # The clocks of the workers that send may be wrong; the broker's decides when an attempt was made.
-    config=(("message.timestamp.type", "LogAppendTime"),),
+    config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),
 )
 TRANSCRIPTS = Topic(
     "transcript-requests",
@@ -107,7 +133,7 @@ JOIN_STATE = Topic(
     consumers="streams (join)",
     description="The join's state by person; internal, named as Faust names changelogs.",
     cleanup="compact",
-    config=tuple(LARGE.items()),
+    config=tuple({**ONE_DAY, **LARGE}.items()),
 )
 REDRIVES = Topic(
     "dead-letter-redrives",
@@ -117,6 +143,18 @@ REDRIVES = Topic(
     consumers="dlq",
     description="Which dead letters were sent back; the value is when, as text.",
     cleanup="compact",
+    personal=False,
+)
+ERASURES = Topic(
+    "erasures",
+    key="a keyed hash of page:psid, or the name of the hash's key",
+    schema=None,
+    producer="erase",
+    consumers="streams, sink send, sink transcripts, replay, dlq, erase",
+    description="Who was erased, without an id. The value is the time, in milliseconds since 1970, up to which "
+    "everything of that person is dead (decision 0006).",
+    cleanup="compact",
+    personal=False,
 )
 DELETION_REQUESTS = Topic(
     "data-deletion-requests",
@@ -150,5 +188,6 @@ TOPICS: tuple[Topic, ...] = (
     JOIN_STATE,
     REDRIVES,
     DELETION_REQUESTS,
+    ERASURES,
     *(_dead_letters_of(topic) for topic in _WITH_DEAD_LETTERS),
 )

@@ -8,6 +8,7 @@ from datetime import datetime
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from leads.diff import Difference, differences
+from leads.erasures import NOBODY, Erasures
 from leads.records import Lead, LeadId
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
@@ -82,7 +83,10 @@ class Shadow:
         """Like the topics that they shadow, and one more for the extent."""
         partitions, replication = self._settings.partitions, self._settings.replication
         return [
-            *(WantedTopic(self.topic(one), partitions, replication, one.settings) for one in _SHADOWED),
+            *(
+                WantedTopic(self.topic(one), partitions, replication, one.settings_for(self._settings.retention))
+                for one in _SHADOWED
+            ),
             WantedTopic(self.record, 1, replication, FOREVER),
         ]
 
@@ -128,13 +132,16 @@ class Reading:
     last_revision: dict[LeadId, int] = field(default_factory=dict)
 
 
-async def read_leads(runs: AsyncIterator[Sequence[ConsumerRecord]], codec: Codec[Lead], extent: Extent) -> Reading:
-    """Take in a whole topic."""
+async def read_leads(
+    runs: AsyncIterator[Sequence[ConsumerRecord]], codec: Codec[Lead], extent: Extent, erasures: Erasures = NOBODY
+) -> Reading:
+    """Take in a whole topic, but for the leads of people who were erased since."""
     reading = Reading()
     async for records in runs:
         for record in records:
-            if record.value is not None:
-                _take_in(codec.decode(record.value), dict(record.headers), extent, reading)
+            lead = None if record.value is None else codec.decode(record.value)
+            if lead is not None and not erasures.cover(lead.page_id, lead.psid, lead.updated_at):
+                _take_in(lead, dict(record.headers), extent, reading)
     return reading
 
 

@@ -1,5 +1,6 @@
 """Settings are read once; a wrong one is refused by the name of its variable and never shown."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_PARTITIONS": "64",
         "LEADSTREAM_REPLICATION": "3",
         "LEADSTREAM_TOPIC_PREFIX": "eu-",
+        "LEADSTREAM_RETENTION": "90d",
     }
 
     settings = read_settings(given)
@@ -57,6 +59,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         partitions=64,
         replication=3,
         topic_prefix="eu-",
+        retention=timedelta(days=90),
     )
 
 
@@ -122,3 +125,15 @@ def test_required_settings_that_are_there_pass() -> None:
 
 def test_the_prefix_stands_in_front_of_a_topic() -> None:
     assert Settings(topic_prefix="eu-").topic("leads") == "eu-leads"
+
+
+@pytest.mark.parametrize("text", ["30", "0d", "-1d", "1w", "٣d", "1d2h"])
+def test_a_retention_that_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_RETENTION": text})
+
+    assert str(fault.value) == "LEADSTREAM_RETENTION must be a duration such as 90s, 15m, 12h or 30d"
+
+
+def test_a_retention_is_a_duration() -> None:
+    assert read_settings({"LEADSTREAM_RETENTION": "36h"}).retention == timedelta(hours=36)
