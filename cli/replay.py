@@ -18,6 +18,7 @@ from cli import replay_report
 from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
+from cli.erasures import erasures_now
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
 from leads.join import Policy
@@ -27,6 +28,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.settings import Settings
 from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, existing_topics
+from runtime.topic_follower import NotFollowed
 from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.topics import LEADS
@@ -158,6 +160,7 @@ async def _replay(cluster: _Cluster, wanted: Wanted, name: str) -> tuple[Plan, T
         pages.aliases,
         page_id=wanted.page_id,
         psid=wanted.psid,
+        erasures=await erasures_now(settings, cluster.broker),
     )
     with replay_report.progress(made.records) as on_read:
         tally = await replay(made, rejoin, consumer, producer, shadow.topic, on_read, cluster.ids)
@@ -251,9 +254,9 @@ async def _compare(cluster: _Cluster, name: str) -> tuple[Comparison, Reading, R
         raise NotReplayed(f"there is no replay {name}: see `leadstream replay run --help`")
     consumer = await cluster.consumer()
     extent, partitions = await shadow.extent(consumer), cluster.settings.partitions
-    live_topic = cluster.settings.topic(LEADS.name)
-    live = await read_leads(whole_topic(consumer, live_topic, partitions), codec, extent)
-    replayed = await read_leads(whole_topic(consumer, shadow.topic(LEADS), partitions), codec, extent)
+    live_topic, erasures = cluster.settings.topic(LEADS.name), await erasures_now(cluster.settings, cluster.broker)
+    live = await read_leads(whole_topic(consumer, live_topic, partitions), codec, extent, erasures)
+    replayed = await read_leads(whole_topic(consumer, shadow.topic(LEADS), partitions), codec, extent, erasures)
     return compare(live, replayed, extent), live, replayed
 
 
@@ -267,7 +270,7 @@ def _run(work: Callable[[_Cluster], Coroutine[Any, Any, _Answer]]) -> _Answer:
 
     try:
         return uvloop.run(with_clients())
-    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable) as fault:
+    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable, NotFollowed) as fault:
         raise click.ClickException(str(fault)) from None
     except KafkaConnectionError:
         raise click.ClickException(

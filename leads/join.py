@@ -23,6 +23,7 @@ from messenger.events import (
     HandoverReceived,
     LeadReferralReceived,
     MessageReceived,
+    PersonErased,
     PlatformEvent,
     PostbackReceived,
     ReactionReceived,
@@ -155,6 +156,19 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
     return _publish(person, revise(state, person, policy.page, at=event.received_at), policy)
 
 
+def _on_erased(person: Person, event: PersonErased, policy: Policy) -> Step:  # noqa: ARG001 - one shape for all handlers
+    """What was received since is of a person whom nobody knows; what was published is erased where it lies."""
+    return Step(
+        Person(
+            page_id=person.page_id,
+            psid=person.psid,
+            mark=person.mark,
+            waiting=person.waiting,
+            touched_at=event.received_at,
+        )
+    )
+
+
 def _on_person_acted(
     person: Person, event: MessageReceived | PostbackReceived | ReactionReceived, policy: Policy
 ) -> Step:
@@ -234,4 +248,5 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     ReactionReceived: _on_person_acted,
     EchoReceived: _on_echo,
     TranscriptFetched: _on_transcript,
+    PersonErased: _on_erased,
 }

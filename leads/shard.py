@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from leads.join import Output, Policy, Step, advance, elapse
 from leads.person import Mark, Person
-from messenger.events import PageId, PlatformEvent, Progress, person_key
+from messenger.events import PageId, PersonErased, PlatformEvent, Progress, person_key
 
 People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
@@ -91,10 +91,11 @@ class Shard:
 
     def _advance(self, key: str, person: Person, clock: datetime, done: Fold) -> None:
         policy = self._policy_of(person.page_id)
+        event: PlatformEvent | None = None
         for event in sorted((one for one in person.waiting if one.received_at < clock), key=_order):
             person = self._collect(advance(_folded(person, event), event, policy), done)
         person = self._collect(elapse(person, clock, policy), done)
-        if person.is_idle and person.forget_at <= clock:
+        if person.is_idle and (isinstance(event, PersonErased) or person.forget_at <= clock):
             del self._people[key]
             done.changed.add(key)
         else:

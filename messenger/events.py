@@ -174,6 +174,11 @@ class TranscriptFetched(Event):
     answers: tuple[Answer, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonErased(Event):
+    """Our own fact: everything that was received of this person before it is to be forgotten."""
+
+
 PlatformEvent = (
     HandoverReceived
     | ThreadControlTaken
@@ -189,6 +194,7 @@ PlatformEvent = (
     | ReadReceived
     | PolicyEnforced
     | TranscriptFetched
+    | PersonErased
 )
 
 

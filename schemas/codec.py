@@ -53,6 +53,7 @@ KINDS: Mapping[str, type[PlatformEvent]] = MappingProxyType(
         "read": events.ReadReceived,
         "policy": events.PolicyEnforced,
         "transcript": events.TranscriptFetched,
+        "person_erased": events.PersonErased,
     }
 )
 _KIND_OF: Mapping[type[PlatformEvent], str] = {record: kind for kind, record in KINDS.items()}

@@ -1,7 +1,7 @@
 """The streams application: raw deliveries → events → leads and commands, in data-path order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +15,9 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids
-from schemas.topics import EVENTS, WEBHOOKS
+from schemas.topics import ERASURES, EVENTS, WEBHOOKS
 from streams.joining import Joining
-from streams.split import Record
+from streams.register import Register, Work
 from streams.splitting import Splitting
 from streams.store import join_store
 from streams.transport import batch_topic, create_app
@@ -43,17 +43,22 @@ def build_app(
     app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions)
     store = join_store(app, settings.partitions)
     limit = DeadLetterLimit(dead_letters_a_minute)
-    splitting = Splitting(app, settings, pages, limit, metrics, ids)
-    joining = Joining(app, store, settings, pages, tuple(rules), limit, metrics, ids)
+    register = Register(broker, settings.topic(ERASURES.name))
+    splitting = Splitting(app, settings, pages, register.erasures, limit, metrics, ids)
+    joining = Joining(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, ids)
     watch = Watch(app, store, metrics, health)
-    run_agent(app, "split", settings.topic(WEBHOOKS.name), splitting.split, watch)
-    run_agent(app, "join", settings.topic(EVENTS.name), joining.join, watch)
+    run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(splitting.split), watch)
+    run_agent(app, "join", settings.topic(EVENTS.name), register.before(joining.join), watch)
 
     @app.task  # type: ignore[untyped-decorator] # Faust is untyped to us
     async def report_progress() -> None:
         while not app.should_stop:
             await splitting.report_progress()
             await asyncio.sleep(_TICK.total_seconds())
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def follow_erasures() -> None:
+        await register.follow(app)
 
     @app.task  # type: ignore[untyped-decorator]
     async def look_after() -> None:
@@ -64,9 +69,7 @@ def build_app(
     return app
 
 
-def run_agent(
-    app: faust.App, name: str, topic: str, work: Callable[[int, Sequence[Record]], Awaitable[None]], watch: Watch
-) -> None:
+def run_agent(app: faust.App, name: str, topic: str, work: Work, watch: Watch) -> None:
     """An agent that does this work on each batch of a topic; the batch is finished when the work returns."""
 
     @app.agent(batch_topic(app, topic), name=name)  # type: ignore[untyped-decorator]

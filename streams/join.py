@@ -5,10 +5,11 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import PageId, PlatformEvent, Progress, TranscriptFetched, person_key
+from messenger.events import PageId, PersonErased, PlatformEvent, Progress, TranscriptFetched, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
@@ -60,7 +61,9 @@ class PartitionJoin:
         policy_of: Callable[[PageId], Policy],
         settings: Settings,
         ids: Ids = BUILT_IN,
+        erasures: Erasures = NOBODY,
     ) -> None:
+        self._erasures = erasures
         self._people = StoredPeople(stored, person_codec())
         self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions, wakes=self._people.wakes())
         self._events = event_codec(ids)
@@ -76,9 +79,15 @@ class PartitionJoin:
         events: list[tuple[int, PlatformEvent | Progress | None]] = []
         for record in records:
             try:
-                events.append((record.offset, as_received(self._events.decode(record.value), record)))
+                event = as_received(self._events.decode(record.value), record)
             except NotDecodable as fault:
                 done.refused.append(Refusal(record, str(fault)))
+                continue
+            # A worker that died reads again what it had joined before the erasure.
+            if event is not None and not isinstance(event, Progress) and self._erasures.kill(event):
+                done.ignored["erased"] += 1
+            else:
+                events.append((record.offset, event))
         fold = self._shard.fold(events)
         done.published = fold.outputs
         done.outputs = [self._outlet.outgoing(one) for one in fold.outputs]
@@ -88,13 +97,13 @@ class PartitionJoin:
 
 
 def as_received(event: PlatformEvent | Progress | None, record: Record) -> PlatformEvent | Progress | None:
-    """The event with its time of receipt: a transcript came in when the broker appended it, like a webhook.
+    """The event with its time of receipt: a fact of our own came in when the broker appended it, like a webhook.
 
     Progress that lies before it in its partition is older by the same clock, so it never comes too late for its turn.
     For the same reason no progress counts for more than the broker's clock allows, whatever the splitter's clock said.
     """
     appended_at = from_millis(record.timestamp)
-    if isinstance(event, TranscriptFetched):
+    if isinstance(event, TranscriptFetched | PersonErased):
         return replace(event, received_at=appended_at)
     if isinstance(event, Progress):
         latest = appended_at - CLOCK_SKEW

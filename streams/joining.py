@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import faust
 
+from leads.erasures import Erasures
 from leads.join import Policy
 from leads.pages import Pages
 from leads.records import FetchTranscript, Lead, SendFollowUp
@@ -32,12 +33,13 @@ class Joining:
         settings: Settings,
         pages: Pages,
         rules: tuple[Rule, ...],
+        erasures: Erasures,
         limit: DeadLetterLimit,
         metrics: Metrics,
         ids: Ids,
     ) -> None:
         self._app, self._store, self._settings, self._ids = app, store, settings, ids
-        self._metrics = metrics
+        self._metrics, self._erasures = metrics, erasures
         self._refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics)
         self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
         self._joins: dict[int, PartitionJoin] = {}
@@ -61,7 +63,7 @@ class Joining:
             self._epoch = self._store.epoch
         if partition not in self._joins:
             self._joins[partition] = PartitionJoin(
-                self._store.parts[partition], self._policy_of, self._settings, self._ids
+                self._store.parts[partition], self._policy_of, self._settings, self._ids, self._erasures
             )
         return self._joins[partition]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
 from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
@@ -63,7 +64,9 @@ class Rejoin:
         *,
         page_id: PageId | None = None,
         psid: Psid | None = None,
+        erasures: Erasures = NOBODY,
     ) -> None:
+        self._erasures = erasures
         self._aliases, self._page_id, self._psid = aliases, page_id, psid
         self._people: dict[str, Person] = {}
         self._shard = Shard(self._people, policy_of, raw_partitions=1)
@@ -74,9 +77,9 @@ class Rejoin:
         self, webhooks: Sequence[Record], facts: Sequence[TranscriptFetched], until: datetime
     ) -> tuple[list[PlatformEvent], list[Output]]:
         """The events of these webhooks, and what the join makes of all that was received before `until`."""
-        done = split(webhooks, self._aliases)
+        done = split(webhooks, self._aliases, self._erasures)
         events = [event for event in done.events if self._is_wanted(event)]
-        told = [fact for fact in facts if self._is_wanted(fact)]
+        told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
         numbered: list[tuple[int, PlatformEvent | Progress | None]] = list(
             enumerate([*events, *told], start=self._taken)
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from leads.erasures import NOBODY, Erasures
 from messenger.errors import UnreadableDelivery
 from messenger.events import PageId, PlatformEvent, person_key
 from messenger.webhook import Parsed, parse_delivery
@@ -45,7 +46,7 @@ class Split:
     ignored: Counter[str] = field(default_factory=Counter)
 
 
-def split(records: Sequence[Record], aliases: Mapping[PageId, PageId]) -> Split:
+def split(records: Sequence[Record], aliases: Mapping[PageId, PageId], erasures: Erasures = NOBODY) -> Split:
     """Every messaging item of these deliveries as an event, an ignored reason, or a reason to refuse its delivery.
 
     A bad item refuses its delivery once, with every bad item named, and the rest of the delivery goes on.
@@ -56,7 +57,10 @@ def split(records: Sequence[Record], aliases: Mapping[PageId, PageId]) -> Split:
         if isinstance(parsed, str):
             done.refused.append(Refusal(record, parsed))
             continue
-        done.events += parsed.events
+        living = [event for event in parsed.events if not erasures.kill(event)]
+        done.events += living
+        if len(living) < len(parsed.events):
+            done.ignored["erased"] += len(parsed.events) - len(living)
         done.ignored.update(parsed.ignored)
         if parsed.faults:
             reason = "; ".join(f"item {one.item}: {one.reason}" for one in parsed.faults)

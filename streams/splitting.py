@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import faust
 
+from leads.erasures import Erasures
 from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
 from runtime.clock import from_millis, now
@@ -30,8 +31,16 @@ class Splitting:
     """Raw deliveries → events, for all raw partitions of this worker."""
 
     def __init__(
-        self, app: faust.App, settings: Settings, pages: Pages, limit: DeadLetterLimit, metrics: Metrics, ids: Ids
+        self,
+        app: faust.App,
+        settings: Settings,
+        pages: Pages,
+        erasures: Erasures,
+        limit: DeadLetterLimit,
+        metrics: Metrics,
+        ids: Ids,
     ) -> None:
+        self._erasures = erasures
         self._app, self._settings, self._pages, self._metrics = app, settings, pages, metrics
         self._codec = event_codec(ids)
         self._events = settings.topic(EVENTS.name)
@@ -45,7 +54,7 @@ class Splitting:
 
     async def split(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
-        done = split(records, self._pages.aliases)
+        done = split(records, self._pages.aliases, self._erasures)
         letters = self._refusals.letters(done.refused, now())
         events = [Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events]
         # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from leads.erasures import Erasures, erasure_record, salt_record
 from leads.records import Lead, LeadId
 from messenger.events import (
     Ad,
@@ -16,6 +17,7 @@ from messenger.events import (
     MessageReceived,
     Origin,
     PageId,
+    PersonErased,
     Psid,
     SummaryReceived,
     ThreadControlTaken,
@@ -161,3 +163,22 @@ def a_lead(**values: object) -> Lead:
         messaging_window_closes_at=NOON + timedelta(hours=24),
     )
     return replace(lead, **values)  # type: ignore[arg-type]
+
+
+def an_erasure(at: datetime = NOON, *, partition: int = 0) -> PersonErased:
+    return PersonErased(
+        event_id=f"erased:{at.timestamp():.3f}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=at,
+        origin=Origin("erasures", partition, next(_offsets)),
+    )
+
+
+def a_register(until: datetime = NOON, psid: Psid = PERSON, page_id: PageId = PAGE) -> Erasures:
+    """An erasure register in which one person was erased at a time."""
+    salt, register = b"s" * 32, Erasures()
+    register.note(*salt_record(salt))
+    register.note(*erasure_record(salt, page_id, psid, until))
+    return register

@@ -18,6 +18,7 @@ from typing import Any
 import faust
 import uvloop
 
+from leads.erasures import NOBODY
 from leads.join import Policy, advance
 from leads.pages import Pages
 from leads.person import Person
@@ -54,7 +55,7 @@ async def ours(stage: str, settings: Settings) -> None:
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
     watch = Watch(app, store, metrics, Health())
     if stage == "split":
-        splitting = Splitting(app, settings, PAGES, limit, metrics, BUILT_IN)
+        splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, BUILT_IN)
         run_agent(app, stage, settings.topic(WEBHOOKS.name), splitting.split, watch)
 
         @app.task  # type: ignore[untyped-decorator]
@@ -63,7 +64,7 @@ async def ours(stage: str, settings: Settings) -> None:
                 await splitting.report_progress()
                 await asyncio.sleep(0.025)
     else:
-        joining = Joining(app, store, settings, PAGES, (), limit, metrics, BUILT_IN)
+        joining = Joining(app, store, settings, PAGES, (), NOBODY, limit, metrics, BUILT_IN)
         run_agent(app, stage, settings.topic(EVENTS.name), joining.join, watch)
     # Faust's own tasks begin only when it has recovered.
     timing = asyncio.create_task(_say_how_long_recovery_took(app, store))

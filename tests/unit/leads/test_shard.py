@@ -15,7 +15,18 @@ from leads.person import STATE_TTL, Person
 from leads.records import Lead
 from leads.shard import Shard
 from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid
-from tests.builders import MINUTE, NOON, PAGE, SECOND, TARGET_APP, a_handover, a_message, a_referral, a_summary
+from tests.builders import (
+    MINUTE,
+    NOON,
+    PAGE,
+    SECOND,
+    TARGET_APP,
+    a_handover,
+    a_message,
+    a_referral,
+    a_summary,
+    an_erasure,
+)
 
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
 RAW_PARTITIONS = 2
@@ -201,3 +212,57 @@ def test_busy_person_takes_one_place_among_those_to_wake() -> None:
         shard.fold([(2 * number, message), (2 * number + 1, progress(at + SECOND, at + SECOND))])
 
     assert len(shard._wake) < 2000
+
+
+def test_an_erased_person_leaves_the_state_with_all_that_was_planned() -> None:
+    people: dict[str, Person] = {}
+    shard = a_shard(people)
+    shard.fold([(0, a_handover()), (1, progress(NOON + SECOND, NOON + SECOND))])
+
+    fold = shard.fold([(2, an_erasure(NOON + MINUTE)), (3, progress(LATER, LATER))])
+
+    assert people == {}
+    assert fold.outputs == []
+    assert len(fold.changed) == 1
+
+
+def test_what_was_received_before_an_erasure_is_forgotten_though_it_arrives_after_it() -> None:
+    people: dict[str, Person] = {}
+
+    fold = a_shard(people).fold(
+        [
+            (0, an_erasure(NOON + MINUTE)),
+            (1, a_message(NOON)),
+            (2, progress(NOON + MINUTE, LATER)),
+            (3, progress(LATER, LATER)),
+        ]
+    )
+
+    assert people == {}
+    assert fold.outputs == []
+
+
+def test_who_writes_again_after_an_erasure_is_a_new_person() -> None:
+    people: dict[str, Person] = {}
+    again = a_handover(NOON + 2 * MINUTE)
+
+    fold = a_shard(people).fold(
+        [(0, a_handover()), (1, an_erasure(NOON + MINUTE)), (2, again), (3, progress(NOON + 3 * MINUTE, LATER))]
+    )
+
+    (person,) = people.values()
+    assert [one.lead.handover_at for one in person.leads] == [again.event_at]
+    assert [one.revision for one in fold.outputs if isinstance(one, Lead)] == [1, 1]
+    alone: dict[str, Person] = {}
+    a_shard(alone).fold([(2, again), (3, progress(NOON + 3 * MINUTE, LATER))])
+    assert people == alone
+
+
+def test_a_deadline_before_an_erasure_fires_and_one_after_it_does_not() -> None:
+    shard = a_shard()
+
+    fold = shard.fold([(0, a_handover()), (1, an_erasure(NOON + 15 * MINUTE)), (2, progress(LATER, LATER))])
+    before = a_shard().fold([(0, a_handover()), (1, an_erasure(NOON + 14 * MINUTE)), (2, progress(LATER, LATER))])
+
+    assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [False, True]
+    assert [one.closed for one in before.outputs if isinstance(one, Lead)] == [False]

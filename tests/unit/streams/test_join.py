@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from schemas.codec import event_codec, lead_codec
 from streams.join import PartitionJoin
 from streams.progress import CLOCK_SKEW
-from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover
+from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover, a_register, an_erasure
 
 SETTINGS = Settings(partitions=1, topic_prefix="t-")
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
@@ -83,3 +83,16 @@ def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
 
     assert done.outputs == []
     assert join.clock == NOON - CLOCK_SKEW
+
+
+def test_what_is_read_again_of_an_erased_person_gives_nothing() -> None:
+    """As after a crash between the changelog's ack and the commit, when the state has forgotten the person."""
+    stored: dict[bytes, bytes] = {}
+    erasures = a_register(NOON + MINUTE)
+
+    done = PartitionJoin(stored, lambda _: POLICY, SETTINGS, erasures=erasures).join(
+        records_of(a_handover(), an_erasure(), Progress(((0, NOON + timedelta(hours=2)),)))
+    )
+
+    assert [one for one in done.outputs if one.topic == "t-leads"] == []
+    assert done.ignored["erased"] == 1

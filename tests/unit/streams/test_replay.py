@@ -22,7 +22,7 @@ from streams.join import PartitionJoin, as_received
 from streams.progress import CLOCK_SKEW
 from streams.replay import Rejoin
 from streams.split import split
-from tests.builders import CITY, SECOND
+from tests.builders import CITY, SECOND, a_register
 
 START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 END = START + timedelta(hours=4)
@@ -125,3 +125,17 @@ def test_a_transcript_is_received_when_the_broker_appends_it() -> None:
 
     assert isinstance(received, TranscriptFetched)
     assert received.received_at == END
+
+
+def test_a_replay_does_not_bring_an_erased_person_back_and_changes_nobody_else() -> None:
+    everybody = leads_of(rejoined([]))
+    gone = everybody[0]
+    erasures = a_register(END, gone.psid, gone.page_id)
+
+    rejoin = Rejoin(policy_of, {}, erasures=erasures)
+    events, outputs = rejoin.take(the_raw_topic(), [], END)
+
+    left = leads_of(outputs)
+    assert gone.psid not in {one.psid for one in (*events, *left)}
+    assert fingerprint(left) == fingerprint([one for one in everybody if one.psid != gone.psid])
+    assert rejoin.tally.ignored["erased"] > 0

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from messenger.events import HandoverReceived, PageId
+from messenger.events import HandoverReceived, PageId, Psid
 from streams.split import event_key, split
+from tests.builders import a_register
 
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -69,3 +70,19 @@ def test_item_that_is_none_of_ours_is_counted_by_reason() -> None:
     done = split([ARecord(b'{"object":"instagram","entry":[]}')], {})
 
     assert done.ignored == {"not_a_page": 1}
+
+
+def test_an_erased_person_s_item_is_ignored_by_name_and_the_next_person_s_is_not() -> None:
+    one, other = (
+        b'{"sender":{"id":"%d"},"recipient":{"id":"1"},"timestamp":1770000000123,"message":{"mid":"m_1","text":"hi"}}'
+        % number
+        for number in (7, 8)
+    )
+    body = b'{"object":"page","entry":[{"id":"1","time":1770000000123,"messaging":[%s,%s]}]}' % (one, other)
+
+    done = split([ARecord(body)], {}, a_register(RECEIVED_AT, Psid("7"), PageId("1")))
+    before = split([ARecord(body)], {}, a_register(datetime.fromtimestamp(1769999999, UTC), Psid("7"), PageId("1")))
+
+    assert [event.psid for event in done.events] == ["8"]
+    assert done.ignored["erased"] == 1
+    assert len(before.events) == 2

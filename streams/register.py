@@ -1,0 +1,43 @@
+"""The erasure register of a worker: known whole before the first record is worked on, and followed from then on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import faust
+
+from leads.erasures import Erasures
+from runtime.topic_follower import TopicFollower
+from streams.split import Record
+
+Work = Callable[[int, Sequence[Record]], Awaitable[None]]
+
+_LOOK_SECONDS = 0.25
+
+
+class Register:
+    """`erasures` is what the register says, a fraction of a second after it says so."""
+
+    def __init__(self, broker: str, topic: str) -> None:
+        self.erasures = Erasures()
+        self._follower = TopicFollower(broker, topic, self.erasures.note, client_id="leadstream-erasures")
+        self._known = asyncio.Event()
+
+    def before(self, work: Work) -> Work:
+        """The same work, once the register is known."""
+
+        async def after_reading(partition: int, records: Sequence[Record]) -> None:
+            await self._known.wait()
+            await work(partition, records)
+
+        return after_reading
+
+    async def follow(self, app: faust.App) -> None:
+        """Until the app stops."""
+        try:
+            await self._follower.start()
+            self._known.set()
+            while not app.should_stop:
+                await self._follower.catch_up()
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            await self._follower.stop()
