@@ -8,6 +8,7 @@ from leads.person import STATE_TTL
 from messenger.events import (
     EchoReceived,
     HandoverReceived,
+    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
     PlatformEvent,
@@ -44,6 +45,7 @@ Made by `make docs` from `docs/join_page.py` and the cases of `tests/unit/leads/
 ```mermaid
 stateDiagram-v2
     [*] --> open: first signal (revision 1)
+    [*] --> closed: a backfill found it (recovered)
     open --> open: another signal that fits it (next revision)
     open --> closed: all signals are in (all_signals)
     open --> closed: join_wait after the first signal (join_wait)
@@ -56,6 +58,9 @@ A complete lead that closes without answers asks for a transcript, once. A dropp
 * A **signal** is a lead handover, a lead referral or a summary. It fits a lead of its outcome that has no signal of its
   kind yet and whose stamps lie within five minutes of its own; of several, the nearest. Where a stamp is more than a
   day from its receipt it says nothing, and the signal fits a lead that is still open. What fits no lead opens one.
+* A **recovery** is what a backfill found in the conversation. It opens a lead that is closed at once, unless the person
+  has one within five minutes of it: then it gives that lead the answers that it lacks, and nothing otherwise. Webhooks
+  that come after all add to the recovered lead; of a dropped flow, up to 65 minutes after the last answer.
 * **`lead_id`** comes from the Page, the person and the event that opened the lead; the same log gives the same ids.
 * **Answers** of the referral come first, then what only the summary knows, then what only the transcript knows.
 * A **duplicate** (equal `event_id`, however it is stamped) adds nothing and publishes nothing.
@@ -105,6 +110,8 @@ def _name(event: PlatformEvent) -> str:
             return _handover_name(event)
         case LeadReferralReceived():
             return f"{'dropped ' * (event.outcome == 'incomplete')}referral"
+        case LeadRecovered():
+            return f"{'dropped ' * (event.outcome == 'incomplete')}recovery"
     return _NAMES[type(event)]
 
 

@@ -21,6 +21,7 @@ from messenger.events import (
     EchoReceived,
     Event,
     HandoverReceived,
+    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
     PersonErased,
@@ -146,6 +147,20 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     return _publish(person, add_signal(state, event, person, policy.page), policy)
 
 
+def _on_recovered(person: Person, event: LeadRecovered, policy: Policy) -> Step:
+    known = pair(person, event)
+    if known is not None and known.lead.answers:
+        return Step(person, ignored="already_answered")
+    # What was said since keeps the window open, and may have come before a follow-up.
+    last = event.last_user_message_at
+    person = replace(person, last_user_message_at=max(last, person.last_user_message_at or last))
+    if last > event.event_at:
+        person = person.with_intervention("reply", last)
+    if event.last_page_message_at is not None:
+        person = person.with_intervention("human", event.last_page_message_at)
+    return _on_signal(person, event, policy)
+
+
 def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> Step:
     state = person.lead(LeadId(event.lead_id))
     if state is None:
@@ -249,4 +264,5 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     EchoReceived: _on_echo,
     TranscriptFetched: _on_transcript,
     PersonErased: _on_erased,
+    LeadRecovered: _on_recovered,
 }

@@ -1,5 +1,6 @@
 """Which lead a signal belongs to, and what a lead becomes when it arrives."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,13 +12,14 @@ from messenger.events import (
     Answer,
     HandoverReceived,
     LeadOutcome,
+    LeadRecovered,
     LeadReferralReceived,
     SummaryReceived,
 )
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
 from messenger.summary import parse_summary
 
-Signal = HandoverReceived | LeadReferralReceived | SummaryReceived
+Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecovered
 
 # How long before the end of a dropped flow the person may have written last. Meta documents no drop timeout, and the
 # messaging window runs from the person's last message, so an incomplete lead's window is taken this much shorter.
@@ -90,10 +92,15 @@ def add_signal(state: LeadState, signal: Signal, person: Person, page: Page) -> 
             state = replace(state, referral_answers=signal.answers)
         case SummaryReceived():
             lead = replace(lead, summary_at=signal.event_at, summary_text=signal.text)
+        case LeadRecovered():
+            lead = replace(lead, transcript_at=signal.event_at)
+            state = replace(state, transcript_answers=signal.answers)
     origin = WebhookOrigin(signal.origin.topic, signal.origin.partition, signal.origin.offset)
     origins = lead.origins if origin in lead.origins else (*lead.origins, origin)
     state = replace(state, lead=replace(lead, origins=origins), signals=(*state.signals, signal.event_id))
     closing: CloseReason | None = "all_signals" if _is_whole(state.lead) else None
+    if isinstance(signal, LeadRecovered) and lead.revision == 0:
+        closing = "recovered"
     return revise(state, person, page, at=signal.received_at, closing=closing)
 
 
@@ -127,7 +134,7 @@ def flow_ended_at(lead: Lead) -> datetime:
 
     The summary is a message that nobody wrote, so its stamp counts only when there is no other.
     """
-    stamps = [stamp for stamp in (lead.handover_at, lead.referral_at) if stamp is not None]
+    stamps = [stamp for stamp in (lead.handover_at, lead.referral_at, lead.transcript_at) if stamp is not None]
     if not stamps and lead.summary_at is not None:
         stamps = [lead.summary_at]
     return min([*stamps, lead.first_seen_at])
@@ -136,26 +143,42 @@ def flow_ended_at(lead: Lead) -> datetime:
 def _last_message_at(lead: Lead, person: Person) -> datetime:
     ended_at = flow_ended_at(lead)
     # The last answer completes a flow, so a complete lead's end is the person's last message.
-    estimate = ended_at if lead.outcome == "complete" else ended_at - DROP_MARGIN
+    is_known = lead.outcome == "complete" or lead.transcript_at is not None
+    estimate = ended_at if is_known else ended_at - DROP_MARGIN
     return max(estimate, person.last_user_message_at or estimate)
 
 
 def _stamp(lead: Lead, kind: type[Signal]) -> datetime | None:
-    if kind is HandoverReceived:
-        return lead.handover_at
-    return lead.referral_at if kind is LeadReferralReceived else lead.summary_at
+    stamps: Mapping[type[Signal], datetime | None] = {
+        HandoverReceived: lead.handover_at,
+        LeadReferralReceived: lead.referral_at,
+        SummaryReceived: lead.summary_at,
+        LeadRecovered: lead.transcript_at,
+    }
+    return stamps[kind]
 
 
 def _distance(lead: Lead, moment: datetime) -> timedelta:
-    stamps = (stamp for stamp in (lead.handover_at, lead.referral_at, lead.summary_at) if stamp is not None)
-    return min(abs(stamp - moment) for stamp in stamps)
+    stamps = (lead.handover_at, lead.referral_at, lead.summary_at, lead.transcript_at)
+    return min(abs(stamp - moment) for stamp in stamps if stamp is not None)
 
 
 def _is_near(lead: Lead, signal: Signal) -> bool:
-    if _distance(lead, signal.event_at) <= FLOW_SPREAD:
+    if _distance(lead, signal.event_at) <= FLOW_SPREAD or _is_given_up_late(lead, signal):
         return True
+    if isinstance(signal, LeadRecovered):
+        # The conversation shows when things were said, however long ago.
+        return False
     stale = max(abs(signal.received_at - signal.event_at), _distance(lead, lead.first_seen_at)) > STALE_STAMP
     return stale and not lead.closed
+
+
+def _is_given_up_late(lead: Lead, signal: Signal) -> bool:
+    """Whether a webhook may tell of the dropped flow that was recovered: the conversation shows the last answer, the
+    webhook when Meta gave the flow up."""
+    if lead.outcome == "complete" or lead.transcript_at is None or lead.handover_at or lead.referral_at:
+        return False
+    return timedelta(0) <= signal.event_at - lead.transcript_at <= DROP_MARGIN + FLOW_SPREAD
 
 
 def _is_whole(lead: Lead) -> bool:

@@ -15,7 +15,7 @@ LeadId = NewType("LeadId", str)
 AnswersSource = Literal["referral", "summary", "transcript", "none"]
 Cancellation = Literal["reply", "human", "control_lost"]
 AfterSending = Literal["pass_to_inbox", "release"]
-CloseReason = Literal["all_signals", "join_wait"]
+CloseReason = Literal["all_signals", "join_wait", "recovered"]
 OutcomeStatus = Literal[
     "attempting", "sent", "delivered", "read", "rejected", "expired", "cancelled", "parked", "in_doubt"
 ]
@@ -23,7 +23,7 @@ OutcomeStatus = Literal[
 
 @dataclass(frozen=True, slots=True)
 class WebhookOrigin:
-    """A raw record that a lead was made from."""
+    """A record that a lead was made from: a raw one, or the fact in `messenger-events` that recovered it."""
 
     topic: str
     partition: int
@@ -55,6 +55,7 @@ class Lead:
     closed: bool = False
     close_reason: CloseReason | None = None
     origins: tuple[WebhookOrigin, ...] = ()
+    transcript_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ LeadOutcome = Literal["complete", "incomplete"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the webhook of an event is kept: its raw record, and the place of the item inside it."""
+    """Where the webhook of an event is kept: its raw record, and the place of the item inside it.
+
+    Of our own facts, the record that asked for it; one that nobody asked for has offset -1, and is its own origin.
+    """
 
     topic: str
     partition: int
@@ -168,10 +171,29 @@ class PolicyEnforced(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptFetched(Event):
-    """Our own fact: what the Conversations API showed of a lead that closed without answers."""
+    """Our own fact: what the Conversations API showed of a lead that has no answers.
+
+    `provenance` names the backfill that found it; None where a transcript request asked.
+    """
 
     lead_id: str
     answers: tuple[Answer, ...]
+    provenance: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadRecovered(Event):
+    """Our own fact: the Conversations API showed a lead flow of which no webhook had made a lead.
+
+    `event_at` is the time of the person's last answer, `last_user_message_at` that of their last message of all,
+    `last_page_message_at` that of the last which the Page wrote after the flow. `provenance` names the backfill.
+    """
+
+    outcome: LeadOutcome
+    answers: tuple[Answer, ...]
+    last_user_message_at: datetime
+    last_page_message_at: datetime | None = None
+    provenance: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +217,9 @@ PlatformEvent = (
     | PolicyEnforced
     | TranscriptFetched
     | PersonErased
+    | LeadRecovered
 )
+Fact = TranscriptFetched | LeadRecovered
 
 
 @dataclass(frozen=True, slots=True)

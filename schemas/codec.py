@@ -54,6 +54,7 @@ KINDS: Mapping[str, type[PlatformEvent]] = MappingProxyType(
         "policy": events.PolicyEnforced,
         "transcript": events.TranscriptFetched,
         "person_erased": events.PersonErased,
+        "lead_recovered": events.LeadRecovered,
     }
 )
 _KIND_OF: Mapping[type[PlatformEvent], str] = {record: kind for kind, record in KINDS.items()}

@@ -17,6 +17,8 @@ _RELEASED = {
     5: "transcript-request.v1",
     6: "join-state.v1",
     7: "data-deletion-request.v1",
+    8: "event.v2",
+    9: "lead.v2",
 }
 
 

@@ -106,7 +106,7 @@ class RegistryApi:
         """Whether the schema in `request` and a version, or every one, read each other; if not, which fields break."""
         wanted = _parsed(_requested(request))
         versions = self._versions_of(subject) if version is None else (self._find(subject, version),)
-        faults = [fault for one in versions for fault in _breaks(one, wanted)]
+        faults = list(dict.fromkeys(fault for one in versions for fault in _breaks(one, wanted)))
         return {"is_compatible": False, "messages": faults} if faults else {"is_compatible": True}
 
     def change(self, subject: str = "") -> NoReturn:

@@ -80,10 +80,10 @@ EVENTS = Topic(
     "messenger-events",
     key="page:psid",
     schema="event",
-    producer="streams (split), sink transcripts, erase",
+    producer="streams (split), sink transcripts, backfill, erase",
     consumers="streams (join), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
-    # A transcript is received when the broker appends it, as a webhook is (decision 0005).
+    # A fact of ours is received when the broker appends it, as a webhook is (decision 0005).
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),
 )
 LEADS = Topic(

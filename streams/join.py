@@ -9,7 +9,7 @@ from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import PageId, PersonErased, PlatformEvent, Progress, TranscriptFetched, person_key
+from messenger.events import Fact, Origin, PageId, PersonErased, PlatformEvent, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
@@ -99,12 +99,16 @@ class PartitionJoin:
 def as_received(event: PlatformEvent | Progress | None, record: Record) -> PlatformEvent | Progress | None:
     """The event with its time of receipt: a fact of our own came in when the broker appended it, like a webhook.
 
-    Progress that lies before it in its partition is older by the same clock, so it never comes too late for its turn.
-    For the same reason no progress counts for more than the broker's clock allows, whatever the splitter's clock said.
+    One that nobody asked for gets its own record as its origin. Progress that lies before a fact in its partition is
+    older by the same clock, so it never comes too late for its turn. For the same reason no progress counts for more
+    than the broker's clock allows, whatever the splitter's clock said.
     """
     appended_at = from_millis(record.timestamp)
-    if isinstance(event, TranscriptFetched | PersonErased):
+    if isinstance(event, PersonErased):
         return replace(event, received_at=appended_at)
+    if isinstance(event, Fact):
+        itself = Origin(record.topic, record.partition, record.offset)
+        return replace(event, received_at=appended_at, origin=itself if event.origin.offset < 0 else event.origin)
     if isinstance(event, Progress):
         latest = appended_at - CLOCK_SKEW
         return Progress(tuple((partition, min(time, latest)) for partition, time in event.received_until))

@@ -14,7 +14,7 @@ from leads.join import Output, Policy
 from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import PageId, PlatformEvent, Progress, Psid, TranscriptFetched
+from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid
 from runtime.clock import from_millis
 from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
 from schemas.topics import EVENTS, Topic
@@ -24,7 +24,7 @@ from streams.replay_plan import Plan
 from streams.split import Outgoing, Record, event_key, split
 
 _IN_FLIGHT = 10_000
-_TRANSCRIPT = "transcript"
+_FACTS = frozenset({"transcript", "lead_recovered"})
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Rejoin:
         self.tally = Tally()
 
     def take(
-        self, webhooks: Sequence[Record], facts: Sequence[TranscriptFetched], until: datetime
+        self, webhooks: Sequence[Record], facts: Sequence[Fact], until: datetime
     ) -> tuple[list[PlatformEvent], list[Output]]:
         """The events of these webhooks, and what the join makes of all that was received before `until`."""
         done = split(webhooks, self._aliases, self._erasures)
@@ -122,7 +122,7 @@ async def replay(
 
 
 class _Facts:
-    """The transcripts among the records of `messenger-events`; all else there is made anew from the webhooks."""
+    """Our own facts among the records of `messenger-events`; all else there is made anew from the webhooks."""
 
     def __init__(self, plan: Plan, ids: Ids) -> None:
         self._topics = {one.topic for one in plan.facts}
@@ -133,19 +133,19 @@ class _Facts:
         return record.topic in self._topics
 
     def may_be_wanted(self, record: Any) -> bool:
-        """Whether the record is a webhook or a transcript, at a glance."""
+        """Whether the record is a webhook or a fact, at a glance."""
         try:
-            return not self.has(record) or self._codec.decode_first(record.value) == _TRANSCRIPT
+            return not self.has(record) or self._codec.decode_first(record.value) in _FACTS
         except NotDecodable:
             return False
 
-    def read(self, record: Any) -> TranscriptFetched | None:
-        """The transcript as the live join took it in; None for what it refused."""
+    def read(self, record: Any) -> Fact | None:
+        """The fact as the live join took it in; None for what it refused."""
         try:
             event = as_received(self._codec.decode(record.value), record)
         except NotDecodable:
             return None
-        return event if isinstance(event, TranscriptFetched) else None
+        return event if isinstance(event, Fact) else None
 
 
 class _Shadow:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
-from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
+from schemas.topics import EVENTS, WEBHOOKS
 from streams.progress import CLOCK_SKEW
 
 
@@ -51,7 +51,7 @@ class Hole:
 class Plan:
     """What will be read. What it says of leads counts from `since` up to, not including, `until`.
 
-    `facts` are the partitions of `messenger-events` in which transcripts may lie; they are known from `facts_from` on.
+    `facts` are the partitions of `messenger-events` with our own facts; these are known from `facts_from` on.
     """
 
     wanted: Wanted
@@ -74,13 +74,13 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
     way. Raises `NothingThere`."""
     log = _Log(consumer, settings)
     webhooks = log.partitions(WEBHOOKS.name)
-    facts = log.partitions(EVENTS.name) if await log.was_written(TRANSCRIPTS.name) else []
+    facts = log.partitions(EVENTS.name)
     since = await log.time_of(wanted.begin, webhooks)
     until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
-    if since >= until:
-        raise NothingThere("the replay would end before it begins")
     read_from = since - wanted.warm_up
     holes = await log.holes([*webhooks, *facts], read_from)
+    if since >= until:
+        raise NothingThere("the replay would end before it begins")
     return Plan(
         wanted=wanted,
         read_from=read_from,
@@ -99,11 +99,6 @@ class _Log:
 
     def partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(self._settings.topic(topic), one) for one in range(self._settings.partitions)]
-
-    async def was_written(self, topic: str) -> bool:
-        """Whether it ever had a record, even if its retention has taken them all."""
-        _, end = await self._bounds(self.partitions(topic))
-        return any(end.values())
 
     async def time_of(self, place: Place, partitions: Collection[TopicPartition]) -> datetime:
         """The time itself, or when the earliest record with that offset was received."""

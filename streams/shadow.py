@@ -186,13 +186,12 @@ def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
 
 
 def _is_past_retention(one: Difference, extent: Extent) -> bool:
-    return (
-        one.live is not None
-        and one.replayed is not None
-        and extent.facts_from is not None
-        and one.live.updated_at < extent.facts_from
-        and (one.live.answers_source, one.replayed.answers_source) == ("transcript", "none")
-    )
+    if one.live is None or extent.facts_from is None:
+        return False
+    if one.replayed is None:
+        return one.live.transcript_at is not None and one.live.first_seen_at < extent.facts_from
+    lacks_the_transcript = (one.live.answers_source, one.replayed.answers_source) == ("transcript", "none")
+    return lacks_the_transcript and one.live.updated_at < extent.facts_from
 
 
 def corrections(comparison: Comparison, live: Reading) -> list[Lead]:

@@ -13,6 +13,7 @@ from messenger.events import (
     EchoReceived,
     HandoverReceived,
     LeadOutcome,
+    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
     Origin,
@@ -106,6 +107,32 @@ def a_summary(
         mid=mid,
         text=text,
         outcome="complete",
+    )
+
+
+def a_recovery(
+    at: datetime = NOON,
+    *,
+    received_at: datetime | None = None,
+    outcome: LeadOutcome = "complete",
+    answers: tuple[Answer, ...] = (RESELLER, CITY),
+    last_user_message_at: datetime | None = None,
+    last_page_message_at: datetime | None = None,
+    mid: str = "m_ANSWER1",
+) -> LeadRecovered:
+    """What a backfill writes of a flow whose last answer came at a time, by default two hours later."""
+    return LeadRecovered(
+        event_id=f"recovered:{outcome}:{mid}",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=received_at or at + timedelta(hours=2),
+        origin=Origin("messenger-events", 0, next(_offsets)),
+        outcome=outcome,
+        answers=answers,
+        last_user_message_at=last_user_message_at or at,
+        last_page_message_at=last_page_message_at,
+        provenance="backfill of 2026-03-02T14:00:00Z",
     )
 
 

@@ -233,6 +233,8 @@ def test_released_ids_stay_as_they_are() -> None:
         5: "transcript-request.v1",
         6: "join-state.v1",
         7: "data-deletion-request.v1",
+        8: "event.v2",
+        9: "lead.v2",
     }
 
 

@@ -34,18 +34,18 @@ def test_what_is_released_is_compatible() -> None:
 
 
 def test_a_candidate_that_adds_a_default_passes(tmp_path: Path) -> None:
-    file = _written(tmp_path, "lead.v2.avsc", _lead_with(name="score", type=["null", "int"], default=None))
+    file = _written(tmp_path, "lead.v9.avsc", _lead_with(name="score", type=["null", "int"], default=None))
 
     assert _run("check", file).exit_code == 0
 
 
 def test_a_candidate_that_breaks_is_refused_and_the_field_is_named(tmp_path: Path) -> None:
-    file = _written(tmp_path, "lead.v2.avsc", _lead_with(name="score", type="int"))
+    file = _written(tmp_path, "lead.v9.avsc", _lead_with(name="score", type="int"))
 
     result = _run("check", file)
 
     assert result.exit_code == 1
-    assert result.output == "Error: lead.v2 and v1: score: is new and has no default, so that old records lack it\n"
+    assert "lead.v9 and v1: score: is new and has no default, so that old records lack it\n" in result.output
 
 
 @pytest.mark.parametrize(

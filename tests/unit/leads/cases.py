@@ -16,6 +16,7 @@ from tests.builders import (
     SECOND,
     a_handover,
     a_message,
+    a_recovery,
     a_referral,
     a_summary,
     a_take,
@@ -108,6 +109,46 @@ CASES: tuple[Case, ...] = (
         [a_handover(), late(a_handover())],
         Becomes("complete", 2, "none", "join_wait"),
         asks=True,
+    ),
+    case(
+        "no webhook at all, and a backfill finds the flow",
+        [a_recovery()],
+        Becomes("complete", 1, "transcript", "recovered"),
+    ),
+    case(
+        "a backfill finds the flow, and another one finds it again",
+        [a_recovery(), a_recovery(received_at=NOON + LATE)],
+        Becomes("complete", 1, "transcript", "recovered"),
+    ),
+    case(
+        "a backfill finds the flow, then its webhooks come after all",
+        [a_recovery(), late(a_handover(NOON + SECOND)), late(a_referral(NOON + SECOND)), late(a_summary(NOON))],
+        Becomes("complete", 4, "referral", "recovered"),
+    ),
+    case(
+        "a backfill finds a dropped flow, then Meta tells when it gave that up",
+        [a_recovery(outcome=DROPPED), late(a_handover(NOON + 55 * MINUTE, outcome=DROPPED))],
+        Becomes("incomplete", 2, "transcript", "recovered"),
+    ),
+    case(
+        "a backfill finds what a webhook told at the last moment, without answers",
+        [late(a_handover(NOON + SECOND), 2 * HOUR), a_recovery(received_at=NOON + 2 * HOUR + SECOND)],
+        Becomes("complete", 3, "transcript", "join_wait"),
+    ),
+    case(
+        "a backfill finds what a webhook told at the last moment, with answers",
+        [late(a_referral(NOON + SECOND), 2 * HOUR), a_recovery(received_at=NOON + 2 * HOUR + SECOND)],
+        Becomes("complete", 2, "referral", "join_wait"),
+    ),
+    case(
+        "a backfill finds a flow of days ago while another one is open",
+        [
+            a_handover(NOON + 72 * HOUR),
+            a_recovery(received_at=NOON + 72 * HOUR + MINUTE),
+            a_summary(NOON + 72 * HOUR + SECOND, received_at=NOON + 72 * HOUR + 2 * MINUTE),
+        ],
+        Becomes("complete", 3, "summary", "join_wait"),
+        Becomes("complete", 1, "transcript", "recovered"),
     ),
     case(
         "a flow that was dropped: there is no summary to wait for",

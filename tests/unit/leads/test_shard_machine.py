@@ -16,7 +16,7 @@ from leads.person import Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, RuleStep
 from leads.shard import Shard
-from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
+from messenger.events import Fact, LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
 from tests.builders import (
     CITY,
     MINUTE,
@@ -26,6 +26,7 @@ from tests.builders import (
     TARGET_APP,
     a_handover,
     a_message,
+    a_recovery,
     a_referral,
     a_summary,
     a_take,
@@ -57,7 +58,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.raw: list[list[PlatformEvent]] = [[] for _ in range(RAW_PARTITIONS)]
         self.split = [0] * RAW_PARTITIONS
         self.log: list[PlatformEvent | Progress] = []
-        self.facts: list[TranscriptFetched] = []
+        self.facts: list[Fact] = []
         self.people: dict[str, Person] = {}
         self.shard = self._fresh_shard()
         self.read = 0
@@ -129,6 +130,22 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         )
         self.facts.append(fact)
         self.log.append(fact)
+
+    @rule(
+        psid=st.sampled_from(PEOPLE),
+        outcome=st.sampled_from(["complete", "incomplete"]),
+        minutes_ago=st.sampled_from([0, 1, 20, 70]),
+        times=st.integers(1, 2),
+    )
+    def a_backfill_finds_a_flow_perhaps_again(
+        self, psid: Psid, outcome: LeadOutcome, minutes_ago: int, times: int
+    ) -> None:
+        ended_at = self.now - timedelta(minutes=minutes_ago)
+        for _ in range(times):
+            found = a_recovery(ended_at, received_at=self.now, outcome=outcome, mid=f"{psid}{ended_at}")
+            fact = replace(found, psid=psid, origin=Origin("messenger-events", 0, len(self.log)))
+            self.facts.append(fact)
+            self.log.append(fact)
 
     @rule(count=st.integers(1, 8), end=st.sampled_from(["committed", "committed", "state kept", "nothing kept"]))
     def the_join_reads_and_may_die(self, count: int, end: str) -> None:

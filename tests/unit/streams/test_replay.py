@@ -1,7 +1,7 @@
 """The replay's join against the live one: two ways to read a log, one sequence of revisions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -12,7 +12,7 @@ from leads.diff import fingerprint
 from leads.join import Output, Policy
 from leads.pages import Page
 from leads.records import FetchTranscript, Lead
-from messenger.events import Origin, PageId, Progress, TranscriptFetched
+from messenger.events import LeadRecovered, Origin, PageId, Progress, TranscriptFetched
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
 from schemas.codec import event_codec, lead_codec
@@ -22,7 +22,7 @@ from streams.join import PartitionJoin, as_received
 from streams.progress import CLOCK_SKEW
 from streams.replay import Rejoin
 from streams.split import split
-from tests.builders import CITY, SECOND, a_register
+from tests.builders import CITY, SECOND, a_recovery, a_register
 
 START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 END = START + timedelta(hours=4)
@@ -139,3 +139,12 @@ def test_a_replay_does_not_bring_an_erased_person_back_and_changes_nobody_else()
     assert gone.psid not in {one.psid for one in (*events, *left)}
     assert fingerprint(left) == fingerprint([one for one in everybody if one.psid != gone.psid])
     assert rejoin.tally.ignored["erased"] > 0
+
+
+def test_a_fact_that_nobody_asked_for_is_its_own_origin() -> None:
+    fact = replace(a_recovery(), origin=Origin("messenger-events", 0, -1))
+
+    received = as_received(fact, ARecord(None, to_millis(END), 41, topic="messenger-events", partition=3))
+
+    assert isinstance(received, LeadRecovered)
+    assert (received.received_at, received.origin) == (END, Origin("messenger-events", 3, 41))
