@@ -8,7 +8,8 @@ import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 
-from messenger.events import PageId, PersonErased, PlatformEvent, Psid, person_key
+from leads.person import JoinEvent
+from messenger.events import PageId, PersonErased, Psid, person_key
 
 SALT = b"salt/"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ class Erasures:
         until = None if psid is None else self.until(page_id, psid)
         return until is not None and min(moments) <= until
 
-    def kill(self, event: PlatformEvent) -> bool:
+    def kill(self, event: JoinEvent) -> bool:
         """Whether an event happened or was received before its person was erased; that it was erased, is no such."""
         if isinstance(event, PersonErased):
             return False

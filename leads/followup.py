@@ -36,6 +36,13 @@ def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: Zon
     return person, tuple(commands)
 
 
+def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
+    """The lead with every rule that it would have set going up to `at` done with, so that none acts on it late."""
+    lead = replace(state.lead, closed=state.lead.closed or state.closes_at <= at)
+    acting = (rule.name for rule in rules if rule.acts_on(lead))
+    return replace(state, planned=tuple(dict.fromkeys((*state.planned, *acting))))
+
+
 def _came_between(person: Person, lead: Lead, rule: Rule) -> Cancellation | None:
     ended_at = flow_ended_at(lead)
     happened = (one.reason for one in person.interventions if one.happened_at >= ended_at)
@@ -47,7 +54,7 @@ def due(person: Person, scheduled: Scheduled, rules: Rules, zone: ZoneInfo) -> P
     person = replace(person, scheduled=tuple(one for one in person.scheduled if one != scheduled))
     state = person.lead(scheduled.lead_id)
     rule = next((one for one in rules if one.name == scheduled.rule), None)
-    if state is None or rule is None or scheduled.step > len(rule.steps):
+    if state is None or rule is None or scheduled.step > len(rule.steps) or not rule.concerns(state.lead):
         return person, ()
     lead = _with_windows_of(person, state.lead)
     command = _command(lead, rule, scheduled.step, scheduled.due_at)

@@ -13,7 +13,7 @@ from leads import followup
 from leads.followup import Rules
 from leads.pages import Page
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
-from leads.person import SEEN_EVENTS, STATE_TTL, LeadState, Person, Scheduled
+from leads.person import SEEN_EVENTS, STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person, Scheduled
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, SendFollowUp
 from leads.window import control_expires_at
 from messenger.events import (
@@ -25,7 +25,6 @@ from messenger.events import (
     LeadReferralReceived,
     MessageReceived,
     PersonErased,
-    PlatformEvent,
     PostbackReceived,
     ReactionReceived,
     SummaryReceived,
@@ -55,7 +54,7 @@ class Policy:
     rules: Rules
 
 
-def advance(person: Person, event: PlatformEvent, policy: Policy) -> Step:
+def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:
     """Fold one event in; it must not have been received before any that was folded in already."""
     elapsed = elapse(person, event.received_at, policy)
     step = _apply(replace(elapsed.person, touched_at=event.received_at), event, policy)
@@ -99,7 +98,7 @@ def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
     return Step(person, commands)
 
 
-def _apply(person: Person, event: PlatformEvent, policy: Policy) -> Step:
+def _apply(person: Person, event: JoinEvent, policy: Policy) -> Step:
     handle = _HANDLERS.get(type(event))
     return handle(person, event, policy) if handle else Step(person, ignored="says_nothing_of_leads")
 
@@ -184,6 +183,29 @@ def _on_erased(person: Person, event: PersonErased, policy: Policy) -> Step:  # 
     )
 
 
+def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
+    """A promotion takes the place of the revision that it was made for, and of no later one; it sets nothing going."""
+    promoted = event.state.lead
+    known = person.lead(promoted.lead_id)
+    if event.event_id in person.seen or (known is not None and known.lead.revision > event.replaces):
+        return Step(person, ignored="overtaken")
+    state = replace(
+        event.state,
+        lead=replace(promoted, revision=event.replaces + 1),
+        # What was paired otherwise than in the replay is still known when it comes again.
+        signals=tuple(dict.fromkeys((*event.state.signals, *(known.signals if known else ())))),
+        planned=known.planned if known else (),
+    )
+    state = followup.passed_over(state, policy.rules, event.received_at)
+    wrote = [one for one in (person.last_user_message_at, promoted.last_user_message_at) if one is not None]
+    person = replace(
+        person.with_lead(state),
+        seen=(*person.seen, event.event_id)[-SEEN_EVENTS:],
+        last_user_message_at=max(wrote, default=None),
+    )
+    return Step(person, (state.lead,))
+
+
 def _on_person_acted(
     person: Person, event: MessageReceived | PostbackReceived | ReactionReceived, policy: Policy
 ) -> Step:
@@ -265,4 +287,5 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     TranscriptFetched: _on_transcript,
     PersonErased: _on_erased,
     LeadRecovered: _on_recovered,
+    LeadPromoted: _on_promoted,
 }

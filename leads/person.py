@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from leads.records import Cancellation, Lead, LeadId
-from messenger.events import Answer, AppId, PageId, PlatformEvent, Psid
+from messenger.events import Answer, AppId, Event, PageId, PlatformEvent, Psid
 
 STATE_TTL = timedelta(days=30)
 MILLISECOND = timedelta(milliseconds=1)
@@ -21,6 +21,22 @@ class LeadState:
     referral_answers: tuple[Answer, ...] = ()
     transcript_answers: tuple[Answer, ...] = ()
     planned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadPromoted(Event):
+    """Our own fact: a replay knows a lead better than `leads` did when its newest revision was `replaces`.
+
+    `state` is the lead as the replay has it; what the rules did about it there says nothing here. `replaces` is 0 for a
+    lead that only the replay knows. `provenance` names the replay.
+    """
+
+    state: LeadState
+    replaces: int
+    provenance: str
+
+
+JoinEvent = PlatformEvent | LeadPromoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,7 @@ class Person:
     psid: Psid
     mark: int = -1
     marks: tuple[Mark, ...] = ()
-    waiting: tuple[PlatformEvent, ...] = ()
+    waiting: tuple[JoinEvent, ...] = ()
     seen: tuple[str, ...] = ()
     leads: tuple[LeadState, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()

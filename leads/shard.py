@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from leads.join import Output, Policy, Step, advance, elapse
-from leads.person import Mark, Person
-from messenger.events import PageId, PersonErased, PlatformEvent, Progress, person_key
+from leads.person import JoinEvent, Mark, Person
+from messenger.events import PageId, PersonErased, Progress, person_key
 
 People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
@@ -56,7 +56,7 @@ class Shard:
         """Everything received before this is in; None until every raw partition has reported."""
         return min(self._progress.values()) if len(self._progress) == self._raw_partitions else None
 
-    def fold(self, records: Iterable[tuple[int, PlatformEvent | Progress | None]]) -> Fold:
+    def fold(self, records: Iterable[tuple[int, JoinEvent | Progress | None]]) -> Fold:
         """Take records with their offsets; None is a kind that this version does not know."""
         done = Fold()
         for offset, event in records:
@@ -68,7 +68,7 @@ class Shard:
                 self._take_in(offset, event, done)
         return done
 
-    def _take_in(self, offset: int, event: PlatformEvent, done: Fold) -> None:
+    def _take_in(self, offset: int, event: JoinEvent, done: Fold) -> None:
         assert event.psid is not None, "the caller keeps Page events out"
         key = person_key(event.page_id, event.psid)
         person = self._people.get(key) or Person(page_id=event.page_id, psid=event.psid, touched_at=event.received_at)
@@ -91,7 +91,7 @@ class Shard:
 
     def _advance(self, key: str, person: Person, clock: datetime, done: Fold) -> None:
         policy = self._policy_of(person.page_id)
-        event: PlatformEvent | None = None
+        event: JoinEvent | None = None
         for event in sorted((one for one in person.waiting if one.received_at < clock), key=_order):
             person = self._collect(advance(_folded(person, event), event, policy), done)
         person = self._collect(elapse(person, clock, policy), done)
@@ -122,12 +122,12 @@ class Shard:
                 heapq.heapify(self._wake)
 
 
-def _order(event: PlatformEvent) -> tuple[datetime, str, int, int, int]:
+def _order(event: JoinEvent) -> tuple[datetime, str, int, int, int]:
     origin = event.origin
     return event.received_at, origin.topic, origin.partition, origin.offset, origin.item
 
 
-def _is_folded(person: Person, event: PlatformEvent) -> bool:
+def _is_folded(person: Person, event: JoinEvent) -> bool:
     origin = event.origin
     mark = next((one for one in person.marks if (one.topic, one.partition) == (origin.topic, origin.partition)), None)
     if mark is not None and (origin.offset, origin.item) <= (mark.offset, mark.item):
@@ -135,7 +135,7 @@ def _is_folded(person: Person, event: PlatformEvent) -> bool:
     return any(one.origin == origin for one in person.waiting)
 
 
-def _folded(person: Person, event: PlatformEvent) -> Person:
+def _folded(person: Person, event: JoinEvent) -> Person:
     origin = event.origin
     others = tuple(one for one in person.marks if (one.topic, one.partition) != (origin.topic, origin.partition))
     mark = Mark(origin.topic, origin.partition, origin.offset, origin.item)

@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import fastavro
 
+from leads.person import JoinEvent, LeadPromoted, LeadState
 from leads.records import (
     Button,
     FetchTranscript,
@@ -25,7 +26,7 @@ from leads.records import (
 )
 from messenger import events
 from messenger.data_deletion import DeletionRequest
-from messenger.events import Ad, Answer, Origin, PlatformEvent, Progress
+from messenger.events import Ad, Answer, Origin, Progress
 from schemas.registry import newest, released
 from schemas.writer import writer_of
 
@@ -37,7 +38,7 @@ class NotDecodable(ValueError):
     """The bytes are not a record of this topic; the message names the fault and never the content."""
 
 
-KINDS: Mapping[str, type[PlatformEvent]] = MappingProxyType(
+KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
     {
         "handover": events.HandoverReceived,
         "thread_control_taken": events.ThreadControlTaken,
@@ -55,9 +56,10 @@ KINDS: Mapping[str, type[PlatformEvent]] = MappingProxyType(
         "transcript": events.TranscriptFetched,
         "person_erased": events.PersonErased,
         "lead_recovered": events.LeadRecovered,
+        "lead_promoted": LeadPromoted,
     }
 )
-_KIND_OF: Mapping[type[PlatformEvent], str] = {record: kind for kind, record in KINDS.items()}
+_KIND_OF: Mapping[type[JoinEvent], str] = {record: kind for kind, record in KINDS.items()}
 _NAMES: dict[type, tuple[str, ...]] = {
     record: tuple(field.name for field in fields(record))
     for record in (
@@ -108,24 +110,54 @@ def _build(record: type, values: Mapping[str, Any]) -> Any:
     return record(**arguments)
 
 
-def _event_to_plain(event: PlatformEvent | Progress | None) -> dict[str, Any]:
+def _event_to_plain(event: JoinEvent | Progress | None, leads: "Codec[Lead]") -> dict[str, Any]:
     assert event is not None, "an unknown kind is only ever read"
     if isinstance(event, Progress):
         pairs = [{"partition": partition, "time": time} for partition, time in event.received_until]
         return {"kind": "progress", "received_until": pairs}
     plain: dict[str, Any] = _plain(event)
     plain["kind"] = _KIND_OF[type(event)]
+    if isinstance(event, LeadPromoted):
+        plain["state"] = lead_state_to_plain(event.state, leads)
     return plain
 
 
-def _event_from_plain(values: Mapping[str, Any]) -> PlatformEvent | Progress | None:
+def _event_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> JoinEvent | Progress | None:
     if values["kind"] == "progress":
         return Progress(tuple((one["partition"], one["time"]) for one in values["received_until"] or ()))
     record = KINDS.get(values["kind"])
     if record and None in (values["event_at"], values["received_at"], values["origin"]):
         raise NotDecodable("an event without its times or its origin")
-    event: PlatformEvent | None = _build(record, values) if record else None
+    if record is LeadPromoted:
+        if None in (values["state"], values["replaces"]):
+            raise NotDecodable("a promotion without its lead")
+        values = {**values, "state": lead_state_from_plain(values["state"], leads)}
+    event: JoinEvent | None = _build(record, values) if record else None
     return event
+
+
+def lead_state_to_plain(state: LeadState, leads: "Codec[Lead]") -> dict[str, Any]:
+    """The join's state of a lead, the lead itself in its own wire format."""
+    return {
+        "lead": leads.encode(state.lead),
+        "signals": list(state.signals),
+        "closes_at": state.closes_at,
+        "referral_answers": _plain(state.referral_answers),
+        "transcript_answers": _plain(state.transcript_answers),
+        "planned": list(state.planned),
+    }
+
+
+def lead_state_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> LeadState:
+    """Raises `NotDecodable` for a lead that is none."""
+    return LeadState(
+        lead=leads.decode(values["lead"]),
+        signals=tuple(values["signals"]),
+        closes_at=values["closes_at"],
+        referral_answers=_answers(values["referral_answers"]),
+        transcript_answers=_answers(values["transcript_answers"]),
+        planned=tuple(values["planned"]),
+    )
 
 
 T = TypeVar("T")
@@ -212,9 +244,12 @@ def _released_ids(schema: str) -> SchemaIds:
     return SchemaIds(newest(schema).id, {one.id: one.definition for one in released() if one.schema == schema})
 
 
-def event_codec(ids: Ids = BUILT_IN) -> Codec[PlatformEvent | Progress | None]:
+def event_codec(ids: Ids = BUILT_IN) -> Codec[JoinEvent | Progress | None]:
     """Platform events and progress records; a kind that this version does not know decodes to None."""
-    return Codec("event", _event_to_plain, _event_from_plain, ids)
+    leads = lead_codec(ids)
+    return Codec(
+        "event", lambda event: _event_to_plain(event, leads), lambda values: _event_from_plain(values, leads), ids
+    )
 
 
 def lead_codec(ids: Ids = BUILT_IN) -> Codec[Lead]:

@@ -3,32 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
-from messenger.events import Answer
-from schemas.codec import Codec, event_codec, lead_codec
+from leads.person import Intervention, Issued, Mark, Person, Scheduled
+from schemas.codec import Codec, event_codec, lead_codec, lead_state_from_plain, lead_state_to_plain
 
 
 def person_codec() -> Codec[Person]:
     """The codec of `leadstream-join-changelog`; the first field is `Person.wake_at`."""
     leads, events = lead_codec(), event_codec()
-
-    def lead_to_plain(state: LeadState) -> dict[str, Any]:
-        return {
-            **_flat(state),
-            "lead": leads.encode(state.lead),
-            "referral_answers": [_flat(one) for one in state.referral_answers],
-            "transcript_answers": [_flat(one) for one in state.transcript_answers],
-        }
-
-    def lead_from_plain(values: Mapping[str, Any]) -> LeadState:
-        return LeadState(
-            lead=leads.decode(values["lead"]),
-            signals=tuple(values["signals"]),
-            closes_at=values["closes_at"],
-            referral_answers=tuple(Answer(**one) for one in values["referral_answers"]),
-            transcript_answers=tuple(Answer(**one) for one in values["transcript_answers"]),
-            planned=tuple(values["planned"]),
-        )
 
     def to_plain(person: Person) -> dict[str, Any]:
         return {
@@ -36,7 +17,7 @@ def person_codec() -> Codec[Person]:
             "wake_at": person.wake_at,
             "marks": [_flat(one) for one in person.marks],
             "waiting": [events.encode(one) for one in person.waiting],
-            "leads": [lead_to_plain(one) for one in person.leads],
+            "leads": [lead_state_to_plain(one, leads) for one in person.leads],
             "scheduled": [_flat(one) for one in person.scheduled],
             "issued": [{**_flat(one), "cancel_on": list(one.cancel_on)} for one in person.issued],
             "interventions": [_flat(one) for one in person.interventions],
@@ -50,7 +31,7 @@ def person_codec() -> Codec[Person]:
                 "marks": tuple(Mark(**one) for one in values["marks"]),
                 "waiting": tuple(events.decode(one) for one in values["waiting"]),
                 "seen": tuple(values["seen"]),
-                "leads": tuple(lead_from_plain(one) for one in values["leads"]),
+                "leads": tuple(lead_state_from_plain(one, leads) for one in values["leads"]),
                 "scheduled": tuple(Scheduled(**one) for one in values["scheduled"]),
                 "issued": tuple(Issued(**{**one, "cancel_on": tuple(one["cancel_on"])}) for one in values["issued"]),
                 "interventions": tuple(Intervention(**one) for one in values["interventions"]),

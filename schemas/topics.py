@@ -80,7 +80,7 @@ EVENTS = Topic(
     "messenger-events",
     key="page:psid",
     schema="event",
-    producer="streams (split), sink transcripts, backfill, erase",
+    producer="streams (split), sink transcripts, backfill, replay promote, erase",
     consumers="streams (join), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
     # A fact of ours is received when the broker appends it, as a webhook is (decision 0005).
@@ -90,7 +90,7 @@ LEADS = Topic(
     "leads",
     key="lead_id",
     schema="lead",
-    producer="streams (join), replay promote",
+    producer="streams (join)",
     consumers="sink warehouse, analysts, automations",
     description="Each change of a lead is a new revision.",
     cleanup="compact",

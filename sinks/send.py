@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from aiokafka import TopicPartition
 
 from leads.pages import Pages
+from leads.person import JoinEvent, LeadPromoted
 from leads.records import Cancellation, SendFollowUp
 from messenger.events import (
     AppId,
@@ -199,13 +200,14 @@ class SendSink:
             task.result()
 
 
-def event_reader(codec: Codec[PlatformEvent | Progress | None]) -> Callable[[bytes | None], Input]:
-    """Decodes events; what cannot be read is None, for it is the join that makes a dead letter of it."""
+def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes | None], Input]:
+    """Decodes what Meta says; what cannot be read is None, for it is the join that makes a dead letter of it."""
 
     def read(value: bytes | None) -> Input:
         try:
-            return codec.decode(value)
+            event = codec.decode(value)
         except NotDecodable:
             return None
+        return None if isinstance(event, LeadPromoted) else event
 
     return read

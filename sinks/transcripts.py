@@ -10,9 +10,10 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from leads.pages import Page, Pages
+from leads.person import JoinEvent
 from leads.records import FetchTranscript
 from messenger.errors import GraphError, OutcomeUnknown, Retryable, Throttled
-from messenger.events import Answer, Origin, PageId, PlatformEvent, Progress, TranscriptFetched, person_key
+from messenger.events import Answer, Origin, PageId, Progress, TranscriptFetched, person_key
 from messenger.graph import (
     GraphRequest,
     GraphResponse,
@@ -37,7 +38,7 @@ _HELD_PER_PARTITION = 1000
 _FORMS_STAY_KNOWN = timedelta(hours=1)
 _FORM_PAGES_MAX = 20
 
-EventCodec = Codec[PlatformEvent | Progress | None]
+EventCodec = Codec[JoinEvent | Progress | None]
 
 
 @dataclass(slots=True)

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
+from leads.person import JoinEvent, LeadPromoted
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import Fact, Origin, PageId, PersonErased, PlatformEvent, Progress, person_key
+from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
@@ -76,7 +77,7 @@ class PartitionJoin:
 
     def join(self, records: Sequence[Record]) -> Joined:
         done = Joined()
-        events: list[tuple[int, PlatformEvent | Progress | None]] = []
+        events: list[tuple[int, JoinEvent | Progress | None]] = []
         for record in records:
             try:
                 event = as_received(self._events.decode(record.value), record)
@@ -96,8 +97,8 @@ class PartitionJoin:
         return done
 
 
-def as_received(event: PlatformEvent | Progress | None, record: Record) -> PlatformEvent | Progress | None:
-    """The event with its time of receipt: a fact of our own came in when the broker appended it, like a webhook.
+def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent | Progress | None:
+    """The event with its time of receipt: a fact of ours came in when the broker appended it, like a webhook.
 
     One that nobody asked for gets its own record as its origin. Progress that lies before a fact in its partition is
     older by the same clock, so it never comes too late for its turn. For the same reason no progress counts for more
@@ -106,7 +107,7 @@ def as_received(event: PlatformEvent | Progress | None, record: Record) -> Platf
     appended_at = from_millis(record.timestamp)
     if isinstance(event, PersonErased):
         return replace(event, received_at=appended_at)
-    if isinstance(event, Fact):
+    if isinstance(event, Fact | LeadPromoted):
         itself = Origin(record.topic, record.partition, record.offset)
         return replace(event, received_at=appended_at, origin=itself if event.origin.offset < 0 else event.origin)
     if isinstance(event, Progress):

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from leads.erasures import NOBODY, Erasures
 from messenger.errors import UnreadableDelivery
-from messenger.events import PageId, PlatformEvent, person_key
+from messenger.events import Event, PageId, PlatformEvent, person_key
 from messenger.webhook import Parsed, parse_delivery
 from runtime.clock import from_millis
 from runtime.dead_letter import Headers, Refused
@@ -84,6 +84,6 @@ def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:
         return str(fault)
 
 
-def event_key(event: PlatformEvent) -> bytes:
+def event_key(event: Event) -> bytes:
     """page:psid, or the page id for what concerns a Page."""
     return (person_key(event.page_id, event.psid) if event.psid else event.page_id).encode()

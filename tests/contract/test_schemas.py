@@ -85,7 +85,15 @@ RECORD_OF = {
 }
 # Everything else in these records is about the Page, the ad, Meta's messages as things, or our own work.
 PERSONAL = {
-    "event": {"psid", "answers.question", "answers.answer", "text"},
+    "event": {
+        "psid",
+        "answers.question",
+        "answers.answer",
+        "text",
+        "state.lead",
+        "state.referral_answers.answer",
+        "state.transcript_answers.answer",
+    },
     "lead": {"psid", "answers.question", "answers.answer", "summary_text"},
     "followup-command": {"psid", "message.text"},
     "followup-outcome": {"psid"},
@@ -255,6 +263,8 @@ def _from_json(value: Any) -> Any:
             return {key: _from_json(one) for key, one in value.items()}
         case list():
             return [_from_json(one) for one in value]
+        case str() if value.startswith("\0"):
+            return value.encode("latin-1")  # as Avro writes bytes in JSON; ours begin with the magic byte
         case str() if _MOMENT.fullmatch(value):
             return datetime.fromisoformat(value)
         case _:
@@ -267,6 +277,8 @@ def _as_json(value: Any) -> Any:
             return {key: _as_json(one) for key, one in value.items()}
         case list():
             return [_as_json(one) for one in value]
+        case bytes():
+            return value.decode("latin-1")
         case datetime():
             assert value.tzinfo is UTC or value.utcoffset() == UTC.utcoffset(None)
             return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, Issued, LeadPromoted, LeadState, Mark, Person, Scheduled
 from messenger.events import Progress
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
-from schemas.registry import newest
+from schemas.registry import newest, released
 from schemas.state import person_codec
-from tests.builders import NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message
+from tests.builders import CITY, NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message, an_origin
 
 LEAD = lead_codec()
 LEAD_VALUE = LEAD.encode(a_lead())
@@ -137,6 +137,57 @@ def test_a_record_of_an_older_release_is_read_with_the_defaults_of_the_newest() 
     assert reader.decode(_encoded_with(older, 7, plain)) == {**plain, "close_reason": None}
 
 
+def a_promotion() -> LeadPromoted:
+    return LeadPromoted(
+        event_id="lead_promoted:1:2",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=NOON,
+        received_at=NOON,
+        origin=an_origin(7),
+        state=LeadState(a_lead(), ("handover:1",), NOON, (RESELLER,), (CITY,), ("thanks",)),
+        replaces=2,
+        provenance="fix-7",
+    )
+
+
+def test_a_promotion_survives_with_its_lead() -> None:
+    codec = event_codec()
+
+    assert codec.decode(codec.encode(a_promotion())) == a_promotion()
+
+
+@pytest.mark.parametrize("field", ["state", "replaces"])
+def test_a_promotion_without_its_lead_is_not_decodable(field: str) -> None:
+    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
+    plain = plain_codec.decode_plain(event_codec().encode(a_promotion()))
+
+    with pytest.raises(NotDecodable, match="a promotion without its lead"):
+        event_codec().decode(plain_codec.encode({**plain, field: None}))
+
+
+def test_the_lead_of_a_promotion_has_the_ids_of_the_registry_too() -> None:
+    ids = {"lead": SchemaIds(100_042, {100_042: newest("lead").definition})}
+
+    value = event_codec(ids).encode(a_promotion())
+
+    assert event_codec(ids).decode(value) == a_promotion()
+    with pytest.raises(NotDecodable, match="schema id 100042 is not a released lead"):
+        event_codec().decode(value)
+
+
+def test_an_event_of_the_first_release_is_read() -> None:
+    first = next(one for one in released() if (one.schema, one.version) == ("event", 1))
+    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
+    plain = plain_codec.decode_plain(event_codec().encode(a_handover(origin=an_origin(7))))
+    fields = {field["name"] for field in first.definition["fields"]}
+    older = {name: value for name, value in plain.items() if name in fields}
+
+    value = _encoded_with(first.definition, first.id, older)
+
+    assert event_codec().decode(value) == a_handover(origin=an_origin(7))
+
+
 def test_the_join_state_survives_with_its_leads_and_events() -> None:
     codec = person_codec()
     person = Person(
@@ -144,7 +195,7 @@ def test_the_join_state_survives_with_its_leads_and_events() -> None:
         psid=PERSON,
         mark=7,
         marks=(Mark("messenger-webhooks", 1, 41, 2),),
-        waiting=(a_handover(), a_message()),
+        waiting=(a_handover(), a_message(), a_promotion()),
         seen=("message:m_1",),
         leads=(
             LeadState(
