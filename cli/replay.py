@@ -1,8 +1,7 @@
 """`leadstream replay …`: the past joined again beside the present, compared with it, and carried over."""
 
-import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 import uvloop
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from cli import replay_report
@@ -22,7 +21,7 @@ from cli.erasures import erasures_now
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
 from leads.join import Policy
-from leads.person import STATE_TTL
+from leads.person import STATE_TTL, LeadPromoted
 from messenger.events import PageId, Psid
 from runtime import kafka
 from runtime.clock import now
@@ -31,22 +30,24 @@ from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, 
 from runtime.topic_follower import NotFollowed
 from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
-from schemas.topics import LEADS
+from schemas.state import person_codec
+from schemas.topics import JOIN_STATE, LEADS
+from streams.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay import Rejoin, Tally, replay
 from streams.replay_plan import NothingThere, Place, Plan, Wanted, make_plan
 from streams.shadow import (
-    PROMOTED,
     Comparison,
     NotReplayed,
     Reading,
     Shadow,
     compare,
-    corrections,
     extent_of,
     read_leads,
 )
 
 _Answer = TypeVar("_Answer")
+# The join takes a fact up within a second or two; one that is far behind shows that it works by taking up others.
+_PATIENCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,35 +196,52 @@ def diff(context: click.Context, *, name: str, revisions: bool, show_pii: bool) 
 @click.argument("name", type=ReplayName())
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def promote(*, name: str, yes: bool) -> None:
-    """Publish the leads that differ to `leads`, each as a new revision with the replay's values. Nobody is texted.
+    """Hand the leads that differ to the live join, which publishes each as its next revision. Nobody is texted.
 
-    Leads that only the present has stay, and so do those that have changed since the replay's end.
+    Leads that only the present has stay, and so do those that have changed since the replay's end. Ends with status 1
+    where a lead changed meanwhile, or `leadstream streams` does not take it up.
 
     \b
     Example:
       leadstream replay promote fix-7 --yes
     """
-    comparison, live, _ = _run(lambda cluster: _compare(cluster, name))
-    corrected = corrections(comparison, live)
-    left = len(comparison.found) - len(corrected)
-    click.echo(f"{len(corrected)} leads get a new revision" + (f"; {left} stay as they are" if left else ""))
-    if not corrected:
+    facts, live = _run(lambda cluster: _promotions(cluster, name))
+    if not facts:
         return
     if not yes:
         click.confirm("Publish them?", abort=True)
+    settled = _run(lambda cluster: _promote(cluster, facts, live))
+    replay_report.show_settled(settled)
+    if settled.overtaken:
+        raise click.ClickException(
+            f"{len(settled.overtaken)} leads changed meanwhile and stay as they are: replay again, under another --id"
+        )
+    if left := len(facts) - len(settled.carried):
+        raise click.ClickException(
+            f"{left} leads wait in messenger-events for `leadstream streams`, which does not take them up: does it run?"
+        )
 
-    async def work(cluster: _Cluster) -> None:
-        codec, topic = lead_codec(cluster.ids), cluster.settings.topic(LEADS.name)
-        producer = await cluster.producer()
-        headers = [(PROMOTED, name.encode())]
-        sent = [
-            await producer.send(topic, codec.encode(lead), key=lead.lead_id.encode(), headers=headers)
-            for lead in corrected
-        ]
-        await asyncio.gather(*sent)
 
-    _run(work)
-    click.echo("Done. The warehouse follows.")
+async def _promotions(cluster: _Cluster, name: str) -> tuple[list[LeadPromoted], Reading]:
+    settings, shadow = cluster.settings, Shadow(cluster.settings, name)
+    comparison, live, _ = await _compare(cluster, name)
+    consumer, state = await cluster.consumer(), shadow.topic(JOIN_STATE)
+    wanted = {one.lead.lead_id: one for one in comparison.found}
+    states = await read_states(whole_topic(consumer, state, settings.partitions), person_codec(), wanted)
+    facts = promotions(comparison, live, states, name, now())
+    replay_report.show_promotion(comparison, facts)
+    return facts, live
+
+
+async def _promote(cluster: _Cluster, facts: Sequence[LeadPromoted], live: Reading) -> Settled:
+    settings = cluster.settings
+    await publish(facts, await cluster.producer(), settings, cluster.ids)
+    partitions = [TopicPartition(settings.topic(LEADS.name), number) for number in range(settings.partitions)]
+    begin = {one: live.ends.get(one, 0) for one in partitions}
+    with replay_report.progress(len(facts), "leads carried over") as on_settled:
+        return await follow(
+            facts, await cluster.consumer(), begin, lead_codec(cluster.ids), on_settled, patience=_PATIENCE
+        )
 
 
 @command.command("drop")

@@ -1,7 +1,7 @@
 """What `leadstream replay` prints: the plan, the progress, the tally, the differences."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from cli.lead_text import shown
 from leads.diff import Difference, fingerprint
+from leads.person import LeadPromoted
+from streams.promotion import Settled
 from streams.replay import Tally
 from streams.replay_plan import Plan
 from streams.shadow import Comparison, Reading
@@ -39,11 +41,11 @@ def show_plan(plan: Plan) -> None:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of so many records; what it gives takes counts."""
+def progress(total: int, of: str = "records read") -> Iterator[Callable[[int], None]]:
+    """A bar of so many; what it gives takes counts."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_console()) as bar:
-        task = bar.add_task("records read", total=total)
+        task = bar.add_task(of, total=total)
         yield lambda count: bar.advance(task, count)
 
 
@@ -72,6 +74,16 @@ def show_differences(comparison: Comparison, *, show_pii: bool) -> None:
         click.echo(f"{comparison.gone_on} not compared: they have changed since, and compaction took what they were")
     if comparison.past_retention:
         click.echo(f"{comparison.past_retention} not compared: their transcripts are older than messenger-events")
+
+
+def show_promotion(comparison: Comparison, facts: Sequence[LeadPromoted]) -> None:
+    left = len(comparison.found) - len(facts)
+    click.echo(f"{len(facts)} leads get a new revision" + (f"; {left} stay as they are" if left else ""))
+
+
+def show_settled(settled: Settled) -> None:
+    if settled.carried:
+        click.echo(f"{len(settled.carried)} leads carried over. The warehouse follows.")
 
 
 def show_fingerprints(live: Reading, replayed: Reading) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -38,25 +38,24 @@ class Difference:
         return lead
 
 
-def differences(
-    live: Mapping[LeadId, Lead], replayed: Mapping[LeadId, Lead], *, promoted: Collection[LeadId] = ()
-) -> list[Difference]:
+def differences(live: Mapping[LeadId, Lead], replayed: Mapping[LeadId, Lead]) -> list[Difference]:
     """Every lead that is not the same on both sides, by id.
 
-    The revision number of a lead that was `promoted` says how often it was published, so it is not compared.
+    The revision number says how often a lead was published, and a promotion is one time more, so it is not compared;
+    a `fingerprint` has it.
     """
     found = []
     for lead_id in sorted(live.keys() | replayed.keys()):
         one, other = live.get(lead_id), replayed.get(lead_id)
         if one is None or other is None:
             found.append(Difference(one, other))
-        elif changes := _changes(one, other, skip={"revision"} if lead_id in promoted else set()):
+        elif changes := _changes(one, other):
             found.append(Difference(one, other, changes))
     return found
 
 
-def _changes(one: Lead, other: Lead, *, skip: set[str]) -> tuple[FieldChange, ...]:
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in FIELDS if name not in skip)
+def _changes(one: Lead, other: Lead) -> tuple[FieldChange, ...]:
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in FIELDS if name != "revision")
     return tuple(FieldChange(name, before, after) for name, before, after in pairs if before != after)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,13 +11,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
-from leads.person import Person
+from leads.person import JoinEvent, Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
-from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid
+from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid, person_key
 from runtime.clock import from_millis
 from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
-from schemas.topics import EVENTS, Topic
+from schemas.state import person_codec
+from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.join import Outlet, as_received
 from streams.merge import in_order_of_receipt
 from streams.replay_plan import Plan
@@ -80,9 +81,7 @@ class Rejoin:
         done = split(webhooks, self._aliases, self._erasures)
         events = [event for event in done.events if self._is_wanted(event)]
         told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
-        numbered: list[tuple[int, PlatformEvent | Progress | None]] = list(
-            enumerate([*events, *told], start=self._taken)
-        )
+        numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
         self._taken += len(numbered)
         fold = self._shard.fold([*numbered, (self._taken, Progress(((0, until),)))])
         self.tally.webhooks += len(webhooks)
@@ -92,6 +91,11 @@ class Rejoin:
         self.tally.ignored.update(done.ignored)
         self.tally.ignored.update(fold.ignored)
         return [*events, *told], fold.outputs
+
+    @property
+    def people(self) -> Collection[Person]:
+        """What the join remembers by now."""
+        return self._people.values()
 
     def _is_wanted(self, event: PlatformEvent) -> bool:
         return self._page_id in (None, event.page_id) and self._psid in (None, event.psid)
@@ -117,6 +121,7 @@ async def replay(
         told = [fact for one in run if facts.has(one) and (fact := facts.read(one)) is not None]
         await shadow.write(*rejoin.take(webhooks, told, from_millis(run[-1].timestamp)))
     await shadow.write(*rejoin.take([], [], plan.until))
+    await shadow.remember(rejoin.people)
     await shadow.flush()
     return rejoin.tally
 
@@ -156,6 +161,7 @@ class _Shadow:
     ) -> None:
         self._since, self._tally, self._producer = plan.since, tally, producer
         self._events_topic, self._codec = name_of(EVENTS), event_codec(ids)
+        self._state_topic = name_of(JOIN_STATE)
         self._outlet = Outlet(name_of, ids)
         self._sent: list[asyncio.Future[Any]] = []
 
@@ -167,6 +173,14 @@ class _Shadow:
             if concluded_at(output) >= self._since:
                 await self._send(self._outlet.outgoing(output))
                 self._tally.count(output)
+
+    async def remember(self, people: Collection[Person]) -> None:
+        """Write what the join knows of leads at the end, for a promotion to hand over."""
+        codec = person_codec()
+        for person in people:
+            if person.leads:
+                key = person_key(person.page_id, person.psid).encode()
+                await self._send(Outgoing(self._state_topic, key, codec.encode(person)))
 
     async def flush(self) -> None:
         """Wait until all is durable. Raises `KafkaError`."""

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from leads.diff import Difference, differences
 from leads.erasures import NOBODY, Erasures
@@ -16,12 +16,10 @@ from runtime.settings import Settings
 from runtime.topic_admin import WantedTopic
 from runtime.topic_reader import whole_topic
 from schemas.codec import Codec
-from schemas.topics import COMMANDS, EVENTS, FOREVER, LEADS, TRANSCRIPTS, Topic
+from schemas.topics import COMMANDS, EVENTS, FOREVER, JOIN_STATE, LEADS, TRANSCRIPTS, Topic
 from streams.replay_plan import Plan
 
-PROMOTED = "leadstream-promoted-from"
-
-_SHADOWED = (EVENTS, LEADS, COMMANDS, TRANSCRIPTS)
+_SHADOWED = (EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
 
 
 class NotReplayed(Exception):
@@ -122,14 +120,14 @@ class Reading:
     """The revisions of one `leads` topic that fall into an extent.
 
     `passed` are leads that went on after it; compaction may have taken their revisions inside it. `last_revision` is
-    the highest number of each lead, at any time.
+    the highest number of each lead, at any time. `ends` are the offsets after what was read.
     """
 
     revisions: list[Lead] = field(default_factory=list)
     newest: dict[LeadId, Lead] = field(default_factory=dict)
-    promoted: set[LeadId] = field(default_factory=set)
     passed: set[LeadId] = field(default_factory=set)
     last_revision: dict[LeadId, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 async def read_leads(
@@ -141,11 +139,12 @@ async def read_leads(
         for record in records:
             lead = None if record.value is None else codec.decode(record.value)
             if lead is not None and not erasures.cover(lead.page_id, lead.psid, lead.updated_at):
-                _take_in(lead, dict(record.headers), extent, reading)
+                _take_in(lead, extent, reading)
+            reading.ends[TopicPartition(record.topic, record.partition)] = record.offset + 1
     return reading
 
 
-def _take_in(lead: Lead, headers: dict[str, bytes], extent: Extent, reading: Reading) -> None:
+def _take_in(lead: Lead, extent: Extent, reading: Reading) -> None:
     reading.last_revision[lead.lead_id] = max(lead.revision, reading.last_revision.get(lead.lead_id, 0))
     if extent.is_passed_by(lead):
         reading.passed.add(lead.lead_id)
@@ -155,7 +154,6 @@ def _take_in(lead: Lead, headers: dict[str, bytes], extent: Extent, reading: Rea
     known = reading.newest.get(lead.lead_id)
     if known is None or lead.revision >= known.revision:
         reading.newest[lead.lead_id] = lead
-        (reading.promoted.add if PROMOTED in headers else reading.promoted.discard)(lead.lead_id)
 
 
 @dataclass(slots=True)
@@ -175,7 +173,7 @@ class Comparison:
 def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
     gone_on = {one for one in live.passed if one not in live.newest}
     ours = {one: lead for one, lead in replayed.newest.items() if one not in gone_on}
-    found = differences(live.newest, ours, promoted=live.promoted)
+    found = differences(live.newest, ours)
     blind = [one for one in found if _is_past_retention(one, extent)]
     return Comparison(
         [one for one in found if one not in blind],
@@ -192,15 +190,3 @@ def _is_past_retention(one: Difference, extent: Extent) -> bool:
         return one.live.transcript_at is not None and one.live.first_seen_at < extent.facts_from
     lacks_the_transcript = (one.live.answers_source, one.replayed.answers_source) == ("transcript", "none")
     return lacks_the_transcript and one.live.updated_at < extent.facts_from
-
-
-def corrections(comparison: Comparison, live: Reading) -> list[Lead]:
-    """The next revision of each lead that the replay knows better, with the replay's values.
-
-    A lead that has gone on since is left out: its newest revision knows what the replay could not.
-    """
-    return [
-        replace(one.replayed, revision=max(one.replayed.revision, live.last_revision.get(one.lead.lead_id, 0) + 1))
-        for one in comparison.found
-        if one.replayed is not None and one.lead.lead_id not in live.passed
-    ]

@@ -10,8 +10,8 @@ from leads.records import Lead, LeadId
 from runtime.settings import Settings
 from schemas.codec import lead_codec
 from schemas.topics import LEADS
-from streams.shadow import PROMOTED, Extent, Reading, Shadow, compare, corrections, read_leads
-from tests.builders import CITY, MINUTE, NOON, PAGE, a_lead
+from streams.shadow import Extent, Reading, Shadow, compare, read_leads
+from tests.builders import MINUTE, NOON, PAGE, a_lead
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +22,11 @@ OTHER = LeadId("8d6c0c1e-0000-5000-8000-000000000002")
 @dataclass
 class ARecord:
     value: bytes | None
+    topic: str = "leads"
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+    key: bytes | None = None
     headers: list[tuple[str, bytes]] = field(default_factory=list)
 
 
@@ -75,35 +80,6 @@ async def test_a_transcript_past_retention_is_not_a_difference() -> None:
 
     assert (past.found, past.past_retention) == ([], 1)
     assert len(kept.found) == 1
-
-
-async def test_a_correction_is_the_next_revision_with_the_values_of_the_replay() -> None:
-    live = await reading_of(a_lead(revision=3))
-    replayed = await reading_of(a_lead(revision=3, answers=(CITY,)), a_lead(lead_id=OTHER))
-
-    corrected = corrections(compare(live, replayed, EXTENT), live)
-
-    assert corrected == [a_lead(revision=4, answers=(CITY,)), a_lead(lead_id=OTHER)]
-
-
-async def test_a_lead_that_has_gone_on_or_that_only_the_present_has_stays() -> None:
-    gone_on = a_lead(revision=2, updated_at=EXTENT.until)
-    live = await reading_of(a_lead(), gone_on, a_lead(lead_id=OTHER))
-    replayed = await reading_of(a_lead(answers=(CITY,)))
-
-    comparison = compare(live, replayed, EXTENT)
-
-    assert len(comparison.found) == 2
-    assert corrections(comparison, live) == []
-
-
-async def test_after_a_promotion_nothing_differs() -> None:
-    corrected = a_lead(revision=2, answers=(CITY,))
-    record = ARecord(lead_codec().encode(corrected), [(PROMOTED, b"fix-7")])
-
-    live = await reading_of(a_lead(), record)
-
-    assert compare(live, await reading_of(a_lead(answers=(CITY,))), EXTENT).found == []
 
 
 def test_shadow_topics_are_like_the_live_ones_and_have_names_of_their_own() -> None:
