@@ -24,6 +24,7 @@ from sinks.delta import local_path
 
 _CONNECT_SECONDS = 5
 _PROMISE = ("retention.ms", "cleanup.policy")
+_SPOOL_PARTS = ("spool", "refused")
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
 _SERVERS = ("postgresql://", "postgres://")
 # A subject of these can be read by whoever reads the one before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
@@ -33,7 +34,8 @@ _COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD
 async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
     """Every verdict that can be given of what this deployment stands on."""
     kafka, registry = await _kafka(settings), await _registry(settings, http)
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse)]
+    ingest = await examine_ingest(settings, http)
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest]
 
 
 async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> list[str]:
@@ -133,6 +135,30 @@ async def _level(root: str, http: httpx.AsyncClient) -> str:
     answer = await http.get(f"{root}/config")
     answer.raise_for_status()
     return str(answer.json().get("compatibilityLevel", "unknown"))
+
+
+async def examine_ingest(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
+    """What the ingest of this machine says of its spool; nothing where none answers, as it may run elsewhere."""
+    try:
+        answer = await http.get(f"http://127.0.0.1:{settings.admin_port}/readyz", timeout=_CONNECT_SECONDS)
+        whole = answer.json()
+        workers = [one["parts"] for one in whole.get("workers", [whole]) if "parts" in one]
+        full, refused = ([one[part]["seen"] for one in workers if not one[part]["ready"]] for part in _SPOOL_PARTS)
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    if not workers:
+        return []
+    if full:
+        breaks, mend = (
+            "while Kafka is away webhooks are refused, and Meta gives up",
+            "bring Kafka back, see operating.md",
+        )
+        return [Verdict("spool", "ingest", "broken", "; ".join(full), breaks, mend)]
+    if refused:
+        breaks = "Kafka refuses these webhooks, and their leads do not come"
+        mend = "`leadstream topics apply`, see operating.md"
+        return [Verdict("spool", "ingest", "broken", "; ".join(refused), breaks, mend)]
+    return [Verdict("spool", "ingest", "ok", "takes what Kafka does not")]
 
 
 def _warehouse(url: str) -> Verdict:

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingest.access_log import AccessLog
 from ingest.body import BodyCutShort, BodyTooLarge
 from ingest.keeper import Keeper
-from ingest.publisher import RefusedByKafka
 from ingest.spool import SpoolFault, SpoolFull
 from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
 from messenger.errors import BadSignature, ChallengeRefused
@@ -44,7 +43,6 @@ _ANSWERS: Mapping[type[Exception], _Answer] = MappingProxyType(
         BodyCutShort: _Answer(400, "cut_short"),
         BodyTooLarge: _Answer(413, "too_large", {"Connection": "close"}),
         EncodedBody: _Answer(415, "encoded", {"Connection": "close"}),
-        RefusedByKafka: _Answer(503, "not_kept", _LATER),
         SpoolFull: _Answer(503, "spool_full", _LATER),
         SpoolFault: _Answer(503, "not_kept", _LATER),
     }

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
-from ingest.publisher import Delivery, NotDurable, Publisher, RefusedByKafka
+from ingest.publisher import REFUSALS, Delivery, NotDurable, Publisher
 from ingest.spool import Spool, SpoolFault
 from ingest.spool_file import Spooled
 
@@ -19,6 +19,8 @@ PATIENCE = timedelta(seconds=2)
 # So few in the spool are with Kafka sooner than a new delivery is on disk behind them.
 _NEARLY_DRAINED = 200
 _RETRY_AFTER = timedelta(milliseconds=500)
+# How often what Kafka refuses is tried again: somebody may have mended the topic meanwhile.
+_TRY_REFUSED_AGAIN = timedelta(minutes=10)
 
 _log = logging.getLogger(__name__)
 
@@ -56,17 +58,31 @@ class Keeper:
     spool is not handed over, new deliveries go behind it. One that was handed over and not acknowledged in time is in
     the spool as well, to survive a crash; its acknowledgement removes it, so that only a crash, or a producer that is
     lost, makes a second copy of it.
+
+    A delivery that Kafka refuses in a batch of its own is *set aside*: it stays in the spool, those behind it go on,
+    and it is tried again every `try_refused_again` and at the next start.
     """
 
-    def __init__(self, publisher: Publisher, spool: Spool, *, patience: timedelta = PATIENCE) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        spool: Spool,
+        *,
+        patience: timedelta = PATIENCE,
+        try_refused_again: timedelta = _TRY_REFUSED_AGAIN,
+    ) -> None:
         self._publisher = publisher
         self.spool = spool
         self._patience = patience.total_seconds()
+        self._try_refused_again = try_refused_again.total_seconds()
         self._to_hand_over = spool.count
         self._all_handed_over = asyncio.Event()
         self._work = asyncio.Event()
         self._handed_over: dict[str, asyncio.Future[RecordMetadata]] = {}
         self._settled: set[str] = set()
+        # Refused, maybe for the sake of others in the batch.
+        self._suspects: set[str] = set()
+        self._set_aside: dict[int, str] = {}
         self._stalled = False
         self._start_again = False
         self._count(0)
@@ -81,8 +97,9 @@ class Keeper:
                     sent = await self._publisher.send(delivery)
                     record = await asyncio.shield(sent)
                 return InKafka(record.topic, record.partition, record.offset)
-            except MessageSizeTooLargeError as error:
-                raise RefusedByKafka("Kafka takes no record of this size") from error
+            except REFUSALS:
+                # Kafka is there, so the spool does not wait for it: it finds out which delivery was refused.
+                pass
             except (TimeoutError, KafkaError) as error:
                 if not self._stalled:
                     _log.warning("spool.entered", extra={"reason": type(error).__name__})
@@ -91,13 +108,23 @@ class Keeper:
         return await asyncio.shield(self._spool(delivery, sent))
 
     @property
+    def waiting(self) -> int:
+        """How many in the spool are on their way to Kafka."""
+        return self.spool.count - self.set_aside
+
+    @property
+    def set_aside(self) -> int:
+        """How many in the spool Kafka refuses."""
+        return len(self._set_aside)
+
+    @property
     def is_draining(self) -> bool:
-        return self.spool.count > 0 and not self._stalled
+        return self.waiting > 0 and not self._stalled
 
     @property
     def _kafka_is_near(self) -> bool:
-        # With nothing in the spool this delivery is the one that finds out whether Kafka is back.
-        return self.spool.count == 0 or (not self._stalled and self._to_hand_over <= _NEARLY_DRAINED)
+        # With nothing that waits, this delivery is the one that finds out whether Kafka is back.
+        return self.waiting == 0 or (not self._stalled and self._to_hand_over <= _NEARLY_DRAINED)
 
     async def _spool(self, delivery: Delivery, sent: "asyncio.Future[RecordMetadata] | None") -> InSpool:
         if sent is None:
@@ -120,7 +147,11 @@ class Keeper:
         """Hand over what is in the spool, in its order, whenever there is something; until cancelled."""
         after = 0
         while True:
-            await self._work.wait()
+            try:
+                async with asyncio.timeout(self._try_refused_again if self._set_aside else None):
+                    await self._work.wait()
+            except TimeoutError:
+                self._take_back()
             self._work.clear()
             if self._start_again:
                 after = await self._beginning()
@@ -152,11 +183,19 @@ class Keeper:
     async def _hand_over(self, spooled: Spooled) -> bool:
         """Whether the producer has it; not when something before it must go first after all."""
         delivery_id = spooled.delivery.id
-        while delivery_id not in self._handed_over and delivery_id not in self._settled:
+        while not (
+            delivery_id in self._handed_over or delivery_id in self._settled or spooled.position in self._set_aside
+        ):
             if self._start_again:
                 return False
             try:
+                if delivery_id in self._suspects:
+                    await self._hand_over_alone(spooled)
+                    continue
                 sent = await self._publisher.send(spooled.delivery)
+            except REFUSALS as refusal:
+                self._put_aside(spooled, refusal)
+                continue
             except KafkaError as error:
                 _log.warning("spool.not_drained", extra={"reason": type(error).__name__})
                 await asyncio.sleep(_RETRY_AFTER.total_seconds())
@@ -166,16 +205,54 @@ class Keeper:
             self._count(-1)
         return True
 
+    async def _hand_over_alone(self, spooled: Spooled) -> None:
+        """Behind all that is under way, which a refusal would take along."""
+        if self._handed_over:
+            await asyncio.wait(self._handed_over.values())
+            await asyncio.sleep(0)
+            return
+        await self._publisher.send_alone(spooled.delivery)
+        self._suspects.discard(spooled.delivery.id)
+        self._count(-1)
+        self._forget(spooled)
+
+    def _put_aside(self, spooled: Spooled, refusal: KafkaError) -> None:
+        self._set_aside[spooled.position] = spooled.delivery.id
+        self._stalled = False
+        self._count(-1)
+        _log.error(
+            "spool.set_aside",
+            extra={
+                "delivery_id": spooled.delivery.id,
+                "receipt": str(InSpool(self.spool.name, spooled.position)),
+                "bytes": len(spooled.delivery.body),
+                "reason": type(refusal).__name__,
+            },
+        )
+
+    def _take_back(self) -> None:
+        """What was set aside goes first again, each alone, since its place in the order is before all that came."""
+        self._suspects.update(self._set_aside.values())
+        self._count(len(self._set_aside))
+        self._set_aside.clear()
+        self._start_again = True
+
     def _settle(self, spooled: Spooled, sent: "asyncio.Future[RecordMetadata]") -> None:
         del self._handed_over[spooled.delivery.id]
-        if sent.cancelled() or sent.exception() is not None:
+        if sent.cancelled() or (error := sent.exception()) is not None:
+            if not sent.cancelled() and isinstance(error, REFUSALS):
+                self._suspects.add(spooled.delivery.id)
             self._count(+1)
             self._start_again = True
             return
+        self._forget(spooled)
+
+    def _forget(self, spooled: Spooled) -> None:
+        """Kafka has it."""
         self._settled.add(spooled.delivery.id)
         self._stalled = False
         self.spool.remove(spooled)
-        if self.spool.count == 0:
+        if self.waiting == 0:
             _log.info("spool.drained")
 
     def _count(self, change: int) -> None:

@@ -5,23 +5,42 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    CorruptRecordException,
     InvalidProducerEpoch,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
     OutOfOrderSequenceNumber,
+    PolicyViolationError,
     ProducerFenced,
+    RecordListTooLargeError,
+    UnknownError,
     UnknownProducerId,
 )
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
 from ingest.key import record_key
 from runtime.clock import to_millis
 
-# A producer that has once said one of these never gets a record through again: only a new one does.
-_PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, UnknownProducerId)
+# What Kafka says of a batch that it will not take later either. aiokafka knows no INVALID_RECORD, and says unknown.
+# https://kafka.apache.org/protocol#protocol_error_codes
+REFUSALS = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    CorruptRecordException,
+    InvalidTimestampError,
+    PolicyViolationError,
+    UnknownError,
+)
+# A producer that has once said one of these never gets a record through again: only a new one does. One whose batch was
+# refused has counted it all the same, and what follows in that partition is out of order.
+_PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, UnknownProducerId, *REFUSALS)
 _RECONNECT_AFTER = timedelta(seconds=1)
 # What is left behind by then is in the spool, or was answered 503 and will be delivered again.
 _FLUSH_WITHIN = timedelta(seconds=5)
@@ -31,10 +50,6 @@ _log = logging.getLogger(__name__)
 
 class NotDurable(Exception):
     """The delivery is in neither Kafka nor the spool as far as we know, so that Meta must deliver it again."""
-
-
-class RefusedByKafka(NotDurable):
-    """Kafka refuses this one delivery for good: behind it in the spool everything else would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +86,36 @@ class Publisher:
         assert self._producer is not None
         try:
             sent: asyncio.Future[RecordMetadata] = await self._producer.send(
-                self.topic,
-                delivery.body,
-                key=record_key(delivery.body),
-                headers=[
-                    ("received-at", b"%d" % to_millis(delivery.received_at)),
-                    ("x-hub-signature-256", delivery.signature.encode()),
-                    ("delivery-id", delivery.id.encode()),
-                ],
+                self.topic, delivery.body, key=record_key(delivery.body), headers=_headers(delivery)
             )
+        except MessageSizeTooLargeError:
+            # It was held against the producer's own limit, and nothing was given to the producer.
+            raise
         except KafkaError as error:
             self._note(error)
             raise
-        self._unsettled.add(sent)
-        sent.add_done_callback(self._settle)
+        self._watch(sent)
         return sent
+
+    async def send_alone(self, delivery: Delivery) -> RecordMetadata:
+        """As `send`, in a batch of its own and up to Kafka's answer: a refusal is then of this very delivery."""
+        await self._connected.wait()
+        assert self._producer is not None
+        key = record_key(delivery.body)
+        batch = self._producer.create_batch()
+        batch.append(timestamp=None, key=key, value=delivery.body, headers=_headers(delivery))
+        batch.close()
+        try:
+            partitions = sorted(await self._producer.partitions_for(self.topic))
+            partition = DefaultPartitioner()(key, partitions, partitions)
+            taken = await self._producer.send_batch(batch, self.topic, partition=partition)
+        except KafkaError as error:
+            self._note(error)
+            raise
+        sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
+        taken.add_done_callback(partial(_pass_on, sent))
+        self._watch(sent)
+        return await sent
 
     async def stay_connected(self) -> None:
         """Connect, and connect anew whenever the producer is lost, until cancelled."""
@@ -129,6 +159,10 @@ class Publisher:
             if not sent.done():
                 sent.set_exception(KafkaConnectionError("the producer is gone"))
 
+    def _watch(self, sent: "asyncio.Future[RecordMetadata]") -> None:
+        self._unsettled.add(sent)
+        sent.add_done_callback(self._settle)
+
     def _settle(self, sent: "asyncio.Future[RecordMetadata]") -> None:
         self._unsettled.discard(sent)
         if not sent.cancelled() and (error := sent.exception()) is not None:
@@ -137,4 +171,25 @@ class Publisher:
     def _note(self, error: BaseException) -> None:
         # The plain class is what remains after aiokafka's sender task has died.
         if isinstance(error, _PRODUCER_IS_LOST) or type(error) is KafkaError:
+            # What is given to it from now on would only fail as well.
+            self._connected.clear()
             self._lost.set()
+
+
+def _headers(delivery: Delivery) -> list[tuple[str, bytes]]:
+    return [
+        ("received-at", b"%d" % to_millis(delivery.received_at)),
+        ("x-hub-signature-256", delivery.signature.encode()),
+        ("delivery-id", delivery.id.encode()),
+    ]
+
+
+def _pass_on(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[RecordMetadata]") -> None:
+    """The answer for a batch to who waits for it, unless they were told already that the producer is gone."""
+    if taken.cancelled() or sent.done():
+        return
+    error = taken.exception()
+    if error is not None:
+        sent.set_exception(error)
+    else:
+        sent.set_result(taken.result())

@@ -74,7 +74,7 @@ async def run_ingest(
     Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
     closed. Raises `SpoolUnusable`.
     """
-    metrics, health = Metrics(), Health(spare=frozenset({"kafka"}))
+    metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused"}))
     health.report("kafka", ready=False, seen="not asked yet")
     receipts = AccessLog(access_log)
     spool = Spool(worker.spool, settings.spool_bytes)
@@ -86,6 +86,7 @@ async def run_ingest(
     admin = create_admin_app(metrics, health, extra_routes=registry)
     metrics.spool_webhooks.set_function(lambda: spool.count)
     metrics.spool_bytes.set_function(lambda: spool.size)
+    metrics.spool_set_aside.set_function(lambda: keeper.set_aside)
     watches = (
         publisher.stay_connected(),
         keeper.drain(),
@@ -133,7 +134,16 @@ async def _tell(keeper: Keeper, health: Health) -> None:
     """Keep what is shown of the spool true: with a full one and no Kafka, nothing can be kept."""
     while True:
         spool = keeper.spool
-        doing = "full" if spool.is_full else "draining" if keeper.is_draining else "waiting for Kafka"
-        seen = f"{spool.count} webhooks, {spool.size} bytes: {doing}" if spool.count else "empty"
+        seen = f"{spool.count} webhooks, {spool.size} bytes: {_doing(keeper)}" if spool.count else "empty"
         health.report("spool", ready=not spool.is_full, seen=seen)
+        refused = f"{keeper.set_aside} webhooks are set aside in the spool" if keeper.set_aside else ""
+        health.report("refused", ready=not refused, seen=refused)
         await asyncio.sleep(_TELL_EVERY.total_seconds())
+
+
+def _doing(keeper: Keeper) -> str:
+    if keeper.spool.is_full:
+        return "full"
+    if keeper.is_draining:
+        return "draining"
+    return "waiting for Kafka" if keeper.waiting else "all set aside"

@@ -23,6 +23,8 @@ class Metrics:
         self.spool_webhooks = self._gauge("spool_webhooks", "Webhooks in the spool")
         # What they take of LEADSTREAM_SPOOL_BYTES; at the limit webhooks are refused.
         self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool")
+        # Those of them that Kafka refuses, as too large for its topic; anything but 0 wants somebody.
+        self.spool_set_aside = self._gauge("spool_set_aside", "Webhooks in the spool that Kafka refuses")
         # Time from the last byte of a body to Kafka's ack, or to disk.
         self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")
         # Platform events by kind.

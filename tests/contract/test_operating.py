@@ -1,5 +1,8 @@
 """Every command of docs/operating.md is one that the command line takes, with those options and arguments."""
 
+import os
+import re
+import stat
 from pathlib import Path
 
 import click
@@ -7,11 +10,15 @@ import pytest
 
 from cli.main import main
 from docs.generate import DOCS
+from ingest.publisher import Delivery
+from ingest.spool_file import SpoolFile
+from runtime.clock import from_millis
 from runtime.settings import Settings, variable
 from tests.contract.operating_commands import Command, operating_commands
 
 COMMANDS = operating_commands()
 SUBJECTS = (
+    "kafka refuses",
     "lag",
     "dead letters",
     "token",
@@ -74,3 +81,25 @@ def test_the_page_has_a_section_for_each_subject(subject: str) -> None:
     headings = [line.lower() for line in (DOCS / "operating.md").read_text().splitlines() if line.startswith("## ")]
 
     assert any(subject in heading for heading in headings)
+
+
+def test_the_recipe_for_what_kafka_refuses_writes_each_body_and_its_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spool = SpoolFile(tmp_path / ".leadstream" / "spool" / "messenger-webhooks-0.sqlite")
+    spool.write([Delivery("d1", from_millis(1), "sha256=0", b"a body \xff")], [])
+    spool.close()
+    [recipe] = re.findall(r"```python\n(.*?)```", (DOCS / "operating.md").read_text(), re.DOTALL)
+    before = os.umask(0o022)
+    try:
+        exec(recipe, {})
+    finally:
+        os.umask(before)
+
+    written = tmp_path / "set-aside"
+    assert {one.name: one.read_bytes() for one in written.iterdir()} == {
+        "d1.json": b"a body \xff",
+        "d1.signature": b"sha256=0",
+    }
+    assert {stat.S_IMODE(one.stat().st_mode) for one in (written, *written.iterdir())} == {0o700, 0o600}

@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from starlette.types import ASGIApp
 
+from cli.examine_here import examine_ingest
 from cli.main import main
 from cli.topics import wanted_topics
 from ingest.access_log import AccessLog
@@ -221,6 +222,60 @@ async def test_without_kafka_the_command_starts_and_keeps_in_the_spool(tmp_path:
     assert parts["spool"]["seen"].endswith("waiting for Kafka")
     assert status == 0
     assert "Traceback" not in (tmp_path / "ingest.log").read_text()
+
+
+@pytest.mark.anyio
+async def test_what_the_topic_refuses_is_kept_and_shown_and_goes_there_once_it_may(
+    kafka_broker: str, kafka_topics: Settings, tmp_path: Path
+) -> None:
+    """A batch is refused whole, so that small ones would go down with a large one."""
+    topic = kafka_topics.topic(WEBHOOKS.name)
+    large = a_body("1", os.urandom(200_000).hex())
+    bodies = [a_body("1", "before"), large, *(a_body("1", f"beside {number}") for number in range(30))]
+    await let_topic_take(kafka_topics, 100_000)
+    async with ingest_command(kafka_topics, tmp_path) as (process, port, admin_port):
+        answers = [await post_alone(port, bodies[0])]
+        answers += await asyncio.gather(*(post_alone(port, body) for body in bodies[1:]))
+        async with asyncio.timeout(60), httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}") as admin:
+            parts = await until_all_set_aside(admin)
+            metrics = (await admin.get("/metrics")).text
+            examined = await examine_ingest(Settings(admin_port=admin_port), admin)
+        after = await post_alone(port, a_body("1", "after"))
+        assert await ended(process) == 0
+    meanwhile = await records_of(kafka_broker, topic, 32)
+
+    await let_topic_take(kafka_topics, 8 * 1024 * 1024)
+    async with ingest_command(kafka_topics, tmp_path) as (process, _, _):
+        everything = await records_of(kafka_broker, topic, 33)
+        assert await ended(process) == 0
+
+    assert [answer.status_code for answer in answers] == [200] * 32
+    assert answers[1].headers["Leadstream-Receipt"].startswith("spool/")
+    assert not after.headers["Leadstream-Receipt"].startswith("spool/")
+    assert sorted(one.value for one in meanwhile) == sorted([bodies[0], *bodies[2:], a_body("1", "after")])
+    assert everything[-1].value == large
+    assert parts["refused"] == {"ready": False, "seen": "1 webhooks are set aside in the spool"}
+    assert "leadstream_spool_set_aside 1.0" in metrics
+    assert [(verdict.check, verdict.standing) for verdict in examined] == [("spool", "broken")]
+    [aside] = [json.loads(line) for line in (tmp_path / "ingest.log").read_text().splitlines() if "set_aside" in line]
+    assert (aside["level"], aside["reason"]) == ("error", "MessageSizeTooLargeError")
+    assert aside["receipt"] == answers[1].headers["Leadstream-Receipt"]
+    result = await asyncio.to_thread(verify, kafka_topics, tmp_path / "ingest.log")
+    assert (result.exit_code, result.output) == (0, "33 in Kafka byte for byte, 0 missing, 0 different\n")
+
+
+async def until_all_set_aside(admin: httpx.AsyncClient) -> dict[str, Any]:
+    while True:
+        parts: dict[str, Any] = (await admin.get("/readyz")).json()["parts"]
+        if parts["spool"]["seen"].endswith("all set aside"):
+            return parts
+        await asyncio.sleep(0.1)
+
+
+async def let_topic_take(settings: Settings, most: int) -> None:
+    [webhooks] = [one for one in wanted_topics(settings) if one.name == settings.topic(WEBHOOKS.name)]
+    limited = replace(webhooks, config={**webhooks.config, "max.message.bytes": str(most)})
+    await apply_topics(settings.broker or "", [limited])
 
 
 @pytest.mark.anyio

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from cli.examine_here import topic_verdicts, verdicts_here
+from cli.examine_here import examine_ingest, topic_verdicts, verdicts_here
 from cli.examine_meta import MetaExamination
 from cli.main import main
 from leads.pages import Page
@@ -337,6 +337,39 @@ async def test_a_kafka_that_is_away_is_the_only_one_named(tmp_path: Path) -> Non
 
     assert broken(await verdicts_here(settings, httpx.AsyncClient())) == [("kafka", "kafka")]
     assert broken(await verdicts_here(replace(settings, broker=None), httpx.AsyncClient())) == [("kafka", "kafka")]
+
+
+FINE = {"spool": {"ready": True, "seen": "empty"}, "refused": {"ready": True, "seen": ""}}
+FULL = {**FINE, "spool": {"ready": False, "seen": "9 webhooks, 9 bytes: full"}}
+REFUSED = {**FINE, "refused": {"ready": False, "seen": "1 webhooks are set aside in the spool"}}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"parts": FINE}, [("ok", "takes what Kafka does not")]),
+        ({"parts": FULL}, [("broken", "9 webhooks, 9 bytes: full")]),
+        ({"parts": REFUSED}, [("broken", "1 webhooks are set aside in the spool")]),
+        ({"workers": [{"parts": FINE}, {"parts": REFUSED}]}, [("broken", "1 webhooks are set aside in the spool")]),
+        ({"workers": [{"parts": FINE}, {"seen": "no answer"}]}, [("ok", "takes what Kafka does not")]),
+        ({"workers": [{"seen": "no answer"}]}, []),
+        ({"parts": {"other": {"ready": True}}}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+async def test_the_spool_is_judged_by_what_ingest_says_of_it(said: object, expected: list[tuple[str, str]]) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if said is None:
+            raise httpx.ConnectError("nobody")
+        assert str(request.url) == "http://127.0.0.1:8001/readyz"
+        return httpx.Response(503, json=said)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        verdicts = await examine_ingest(Settings(), http)
+
+    assert [(one.standing, one.seen) for one in verdicts] == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
@@ -43,19 +43,43 @@ class Produced:
 
 
 @dataclass
+class FakeBatch:
+    """One record, as aiokafka's builder takes it."""
+
+    record: tuple[bytes, bytes | None, dict[str, bytes]] | None = None
+
+    def append(
+        self, *, timestamp: float | None, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> None:
+        assert timestamp is None
+        self.record = (value, key, dict(headers))
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
 class FakeProducer:
-    """Acknowledges at once, unless it is told to fail with `error`, to wait for `release`, or to drop some then."""
+    """Acknowledges at once, unless it is told to fail with `error`, to wait for `release`, or to drop some then.
+
+    A batch of which a record is larger than `largest` is refused whole; up to `batch_size` records that are sent
+    together make one. The first batches of `create_batch` fail with what `alone` says.
+    """
 
     drops: int = 0
     error: Exception | None = None
     release: asyncio.Event | None = None
     topics: frozenset[str] = frozenset({TOPIC})
     unreachable: Exception | None = None
+    largest: int = 2**30
+    batch_size: int = 1
+    alone: list[Exception] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     records: list[Produced] = field(default_factory=list)
     acked: list[Produced] = field(default_factory=list)
     effects: list[str] = field(default_factory=list)
+    _batch: list[tuple["asyncio.Future[Produced]", Produced]] = field(default_factory=list)
     _waiting: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -72,8 +96,11 @@ class FakeProducer:
         sent: asyncio.Future[Produced] = asyncio.get_running_loop().create_future()
         record = Produced(topic, 3, len(self.records), value, key, dict(headers))
         self.records.append(record)
-        if self.release is None:
-            self._acknowledge(sent, record)
+        if self.batch_size > 1:
+            self._batch.append((sent, record))
+            asyncio.get_running_loop().call_soon(self._close_batch)
+        elif self.release is None:
+            self._answer([(sent, record)])
         else:
             self._waiting.add(asyncio.create_task(self._acknowledge_later(self.release, sent, record)))
         return sent
@@ -87,6 +114,37 @@ class FakeProducer:
             sent.set_exception(KafkaTimeoutError())
         else:
             self._acknowledge(sent, record)
+
+    def _close_batch(self) -> None:
+        batch, self._batch = self._batch[: self.batch_size], self._batch[self.batch_size :]
+        self._answer(batch)
+
+    def _answer(self, batch: "list[tuple[asyncio.Future[Produced], Produced]]") -> None:
+        refused = any(len(record.value) > self.largest for _, record in batch)
+        for sent, record in batch:
+            if refused:
+                sent.set_exception(MessageSizeTooLargeError())
+            else:
+                self._acknowledge(sent, record)
+
+    def create_batch(self) -> "FakeBatch":
+        return FakeBatch()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return self.partitions_for_topic(topic) or set()
+
+    async def send_batch(self, batch: "FakeBatch", topic: str, *, partition: int) -> "asyncio.Future[Produced]":
+        assert batch.record is not None
+        self.effects.append("produced")
+        sent: asyncio.Future[Produced] = asyncio.get_running_loop().create_future()
+        if self.alone:
+            sent.set_exception(self.alone.pop())
+            return sent
+        value, key, headers = batch.record
+        record = Produced(topic, partition, len(self.records), value, key, headers)
+        self.records.append(record)
+        self._answer([(sent, record)])
+        return sent
 
     def _acknowledge(self, sent: "asyncio.Future[Produced]", record: Produced) -> None:
         if not sent.done():
@@ -157,12 +215,17 @@ class Ingest:
 
 @asynccontextmanager
 async def keeping(
-    producer: FakeProducer, home: Path, *, limit: int = 2**20, patience: timedelta = timedelta(seconds=5)
+    producer: FakeProducer,
+    home: Path,
+    *,
+    limit: int = 2**20,
+    patience: timedelta = timedelta(seconds=5),
+    try_refused_again: timedelta = timedelta(hours=1),
 ) -> AsyncIterator[Keeper]:
     """A keeper at work, over a real spool in `home`."""
     spool = Spool(home / f"{TOPIC}-0.sqlite", limit)
     publisher = Publisher(lambda: producer, TOPIC)
-    keeper = Keeper(publisher, spool, patience=patience)
+    keeper = Keeper(publisher, spool, patience=patience, try_refused_again=try_refused_again)
     tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(keeper.drain())]
     await asyncio.sleep(0)
     try:

@@ -5,7 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+)
 
 from ingest.keeper import InKafka, InSpool, Keeper
 from ingest.publisher import Delivery
@@ -21,9 +26,9 @@ def a_delivery(number: int) -> Delivery:
     return Delivery(f"d{number}", from_millis(number), "sha256=0", b"%d" % number)
 
 
-async def until_empty(keeper: Keeper) -> None:
-    async with asyncio.timeout(5):
-        while keeper.spool.count:  # noqa: ASYNC110 - it has no event for this, and needs none elsewhere
+async def until_empty(keeper: Keeper, *, but: int = 0) -> None:
+    async with asyncio.timeout(60):
+        while keeper.spool.count != but or keeper.set_aside != but:  # noqa: ASYNC110 - it has no event for this
             await asyncio.sleep(0)
 
 
@@ -135,3 +140,80 @@ async def test_a_request_that_is_given_up_while_it_is_spooled_does_not_hold_up_o
 
     assert given_up.cancelled()
     assert values(producer)[-1] == b"2"
+
+
+LARGE = Delivery("large", from_millis(1), "sha256=0", bytes(100))
+
+
+async def test_what_kafka_refuses_is_set_aside_and_those_behind_it_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = FakeProducer(error=KafkaTimeoutError(), largest=10, batch_size=100)
+    async with keeping(producer, tmp_path) as keeper:
+        for delivery in (a_delivery(0), LARGE, a_delivery(1), a_delivery(2)):
+            await keeper.keep(delivery)
+        producer.error = None
+        await until_empty(keeper, but=1)
+        last = await keeper.keep(a_delivery(3))
+
+        assert [one.delivery for one in await keeper.spool.read(0)] == [LARGE]
+        assert (keeper.waiting, keeper.is_draining) == (0, False)
+
+    assert isinstance(last, InKafka), "the spool holds nothing up"
+    assert [record.value for record in producer.acked] == [b"0", b"1", b"2", b"3"]
+    [aside] = [vars(one) for one in caplog.records if one.getMessage() == "spool.set_aside"]
+    assert (aside["levelname"], aside["receipt"], aside["bytes"]) == ("ERROR", f"spool/{TOPIC}-0/2", 100)
+    assert aside["reason"] == "MessageSizeTooLargeError"
+
+
+async def test_a_batch_that_is_refused_sets_none_aside_that_kafka_takes_alone(tmp_path: Path) -> None:
+    producer = FakeProducer(largest=10, batch_size=100)
+    async with keeping(producer, tmp_path) as keeper:
+        receipts = await asyncio.gather(*(keeper.keep(one) for one in (a_delivery(0), LARGE, a_delivery(1))))
+        await until_empty(keeper, but=1)
+
+    assert [type(receipt) for receipt in receipts] == [InSpool] * 3
+    assert [record.value for record in producer.acked] == [b"0", b"1"]
+
+
+async def test_what_was_set_aside_is_tried_again(tmp_path: Path) -> None:
+    producer = FakeProducer(largest=10, batch_size=100)
+    async with keeping(producer, tmp_path, try_refused_again=timedelta(milliseconds=50)) as keeper:
+        await keeper.keep(LARGE)
+        await until_empty(keeper, but=1)
+        producer.largest = 100
+        await until_empty(keeper)
+
+    assert [record.value for record in producer.acked] == [LARGE.body]
+
+
+async def test_what_was_set_aside_is_tried_by_the_next_process_before_all_that_is_new(tmp_path: Path) -> None:
+    producer = FakeProducer(largest=10, batch_size=100)
+    async with keeping(producer, tmp_path) as keeper:
+        await keeper.keep(LARGE)
+        await until_empty(keeper, but=1)
+    producer.largest = 100
+    async with keeping(producer, tmp_path) as keeper:
+        await keeper.keep(a_delivery(1))
+        await until_empty(keeper)
+
+    assert [record.value for record in producer.acked] == [LARGE.body, b"1"]
+
+
+async def test_what_the_producer_itself_finds_too_large_is_set_aside(tmp_path: Path) -> None:
+    producer = FakeProducer(error=MessageSizeTooLargeError())
+    async with keeping(producer, tmp_path) as keeper:
+        assert await keeper.keep(LARGE) == InSpool(f"{TOPIC}-0", 1)
+        await until_empty(keeper, but=1)
+
+    assert producer.effects.count("connected") == 1, "it is not the producer that is at fault"
+
+
+async def test_kafka_that_goes_away_while_one_is_tried_alone_loses_nothing(tmp_path: Path) -> None:
+    producer = FakeProducer(largest=10, batch_size=100)
+    async with keeping(producer, tmp_path) as keeper:
+        producer.alone = [KafkaConnectionError(), OutOfOrderSequenceNumber()]
+        await asyncio.gather(*(keeper.keep(one) for one in (a_delivery(0), LARGE, a_delivery(1))))
+        await until_empty(keeper, but=1)
+
+    assert [record.value for record in producer.acked] == [b"0", b"1"]

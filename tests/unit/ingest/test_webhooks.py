@@ -140,12 +140,19 @@ async def test_what_neither_kafka_nor_the_spool_has_is_never_a_200() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_delivery_that_kafka_refuses_for_good_is_not_spooled() -> None:
+async def test_a_delivery_that_kafka_refuses_for_good_is_kept_in_the_spool() -> None:
     ingest = Ingest(FakeProducer(error=MessageSizeTooLargeError()))
 
     answer = await ingest.deliver(a_body())
 
-    assert (answer.status_code, answer.text) == (503, "not_kept")
+    assert (answer.status_code, answer.headers["Leadstream-Receipt"]) == (200, f"spool/{TOPIC}-0/1")
+
+
+@pytest.mark.anyio
+async def test_a_delivery_that_kafka_refuses_for_good_and_the_spool_has_no_room_for_is_no_200() -> None:
+    answer = await Ingest(FakeProducer(error=MessageSizeTooLargeError()), spool_limit=100).deliver(a_body())
+
+    assert (answer.status_code, answer.text) == (503, "spool_full")
 
 
 SIGNATURE = signed(a_body())["X-Hub-Signature-256"]
