@@ -81,8 +81,13 @@ def load_caps(settings: Settings, environ: Mapping[str, str]) -> Caps:
     if not settings.followups.exists():
         return Caps()
     given = read_yaml(settings.followups, environ).section("rules", "caps")
-    caps = given["caps"].section("per_person", "per_page") if "caps" in given else {}
-    return Caps(**{name: _whole_number(value) for name, value in caps.items()})
+    values = given["caps"].section("per_person", "per_page") if "caps" in given else {}
+    caps = Caps(**{name: _whole_number(value) for name, value in values.items()})
+    if caps.per_page is not None and caps.per_page < settings.partitions:
+        raise values["per_page"].fault(
+            f"the cap is shared out to {settings.partitions} partitions, so that {settings.partitions} is the least"
+        )
+    return caps
 
 
 def _whole_number(value: Value) -> int:

@@ -41,6 +41,7 @@ from schemas.codec import (
     transcript_request_codec,
 )
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable, WholeSource
 from sinks.delta import DeltaWarehouse
@@ -186,6 +187,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     log = KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer)
     sink = SendSink(
         Ledger(log, outcome_codec(process.ids), clock),
+        KafkaAhead(reader, command_codec(process.ids)),
         await _graph(process, limits.call_timeout),
         pages,
         commands=settings.topic(COMMANDS.name),

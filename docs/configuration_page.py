@@ -139,8 +139,9 @@ RULE_KEYS = {
 
 CAPS_KEYS = {
     "per_person": "How many messages a person may get in 24 hours; more are cancelled",
-    "per_page": "How many the people of a Page may get in 24 hours, shared out evenly among the partitions; more wait, "
-    "and expire with their window",
+    "per_page": "How many the people of a Page may get in 24 hours, at least one for each partition; more wait, and "
+    "expire with their window. Each partition has an even part of it, whoever holds it: the whole is never exceeded, "
+    "and it is not reached where a Page's people lie unevenly",
 }
 
 WHEN_KEYS = {

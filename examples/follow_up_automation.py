@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, uuid5
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -26,7 +25,7 @@ RULE = "reseller-link"
 QUESTION = "Are you interested in becoming a reseller?"
 
 
-def follow_up(lead: Lead, now: datetime) -> SendFollowUp | None:
+def follow_up(lead: Lead) -> SendFollowUp | None:
     """The command for a lead, None for a lead that is none of our business."""
     answer = next((one.answer for one in lead.answers if one.question == QUESTION), None)
     if lead.outcome != "complete" or answer != "Yes":
@@ -42,10 +41,12 @@ def follow_up(lead: Lead, now: datetime) -> SendFollowUp | None:
         psid=lead.psid,
         rule=RULE,
         step=1,
-        created_at=now,
-        not_before=now,
+        # What was received after this cancels the command; our own clock may be wrong and says nothing here.
+        created_at=lead.updated_at,
+        not_before=lead.updated_at,
         not_after=min(window),
         message=FollowUpMessage("Here is all that a reseller needs:", buttons=(link,)),
+        cancel_on=("reply", "human", "control_lost"),
     )
 
 
@@ -66,7 +67,7 @@ async def run(broker: str, stop: asyncio.Event, *, prefix: str = "") -> None:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
                     lead = leads.decode(record.value) if record.value is not None else None
-                    command = follow_up(lead, datetime.now(UTC)) if lead is not None else None  # noqa: TID251
+                    command = follow_up(lead) if lead is not None else None
                     if command is not None:
                         key = person_key(command.page_id, command.psid).encode()
                         await producer.send(prefix + COMMANDS.name, commands.encode(command), key=key)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Literal
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
@@ -106,6 +107,14 @@ class Caps:
 
     per_person: int | None = None
     per_page: int | None = None
+
+    def page_share(self, page_id: str, partition: int, partitions: int) -> int | None:
+        """What of `per_page` falls to the people of one partition; over all partitions it adds up to the whole."""
+        if self.per_page is None:
+            return None
+        each, rest = divmod(self.per_page, partitions)
+        # Which partitions get one more differs by Page, so that the same people are not always the ones with less.
+        return each + ((partition + crc32(page_id.encode())) % partitions < rest)
 
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.

@@ -33,6 +33,8 @@ def consumer(broker: str, *topics: str, group: str | None, client_id: str, **opt
         enable_auto_commit=False,
         **{
             "auto_offset_reset": "earliest",
+            # What an automation wrote in a transaction that it aborted was never said.
+            "isolation_level": "read_committed",
             "fetch_max_wait_ms": 100,
             "session_timeout_ms": 15_000,
             "heartbeat_interval_ms": 3_000,

@@ -81,7 +81,7 @@ EVENTS = Topic(
     key="page:psid",
     schema="event",
     producer="streams (split), sink transcripts, backfill, replay promote, erase",
-    consumers="streams (join), sink warehouse (who wrote), automations",
+    consumers="streams (join), sink send (confirmations, what came between), sink warehouse (who wrote), automations",
     description="One platform event; progress records tell how far the splitter is.",
     # A fact of ours is received when the broker appends it, as a webhook is (decision 0005).
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),

@@ -2,13 +2,27 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 
-from leads.records import Cancellation, SendFollowUp
+from aiokafka import TopicPartition
+
+from leads.records import SendFollowUp
 from messenger.events import person_key
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Where the topics ended at a time by our own clock: what cancelled a command before it lies before these."""
+
+    seen_at: datetime
+    ends: Mapping[TopicPartition, int]
+
+    def is_of(self, now: datetime, most: timedelta) -> bool:
+        """Whether it was seen no longer than `most` ago."""
+        return abs(now - self.seen_at) <= most
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +31,8 @@ class Pending:
 
     `ready_at` is when to look at it next; `refuted` the last attempt that is known to have reached nobody; `failures`
     counts the calls in a row that failed; `paced` says that `ready_at` is a turn given by the rate limit; `recalled`
-    that a webhook told news of it since it was begun; `cancelled_by` is the offset of the event that cancelled it.
+    that a webhook told news of it since it was begun; `cancelled_by` is the offset of the event that cancelled it;
+    `horizon` is how far must be read before it is sent.
     """
 
     partition: int
@@ -30,6 +45,7 @@ class Pending:
     paced: bool = False
     recalled: bool = False
     cancelled_by: int | None = None
+    horizon: Horizon | None = None
 
     @property
     def person(self) -> str:
@@ -87,11 +103,8 @@ class Agenda:
         self._cancelled: set[Pending] = set()
 
     def add(self, pending: Pending) -> None:
-        """A command with a `cancel_reason` also cancels the same command where it waits, which is then due at once."""
         self._offsets[pending.partition].begin(pending.offset)
         lane = self._lanes[pending.person]
-        if pending.cancel_reason is not None:
-            self._cancel(lane, pending)
         heapq.heappush(lane.waiting, pending)
         self._wake(lane)
 
@@ -123,17 +136,26 @@ class Agenda:
             lane.current.ready_at = min(lane.current.ready_at, now)
             self._wake(lane)
 
-    def cancel(self, person: str, reason: Cancellation, happened_at: datetime, *, offset: int, now: datetime) -> None:
-        """The event at `offset` may cancel the person's commands from before it; those are then due at once."""
+    def cancel(self, by: SendFollowUp, now: datetime) -> bool:
+        """Cancel the command that this record cancels, so that it is due at once; whether it waits here."""
+        person, reason = person_key(by.page_id, by.psid), by.cancel_reason or ""
+        return bool(self._cancel(person, lambda one: one.command.command_id == by.command_id, reason, now))
+
+    def cancel_by(
+        self, person: str, cancels: Callable[[SendFollowUp], str | None], *, offset: int, now: datetime
+    ) -> None:
+        """The event at `offset` may cancel what waits for a person: `cancels` gives the reason."""
         lane = self._lanes.get(person)
-        if lane is None:
-            return
-        for one in lane.all():
-            if one.cancel_reason is None and reason in one.command.cancel_on and one.command.created_at <= happened_at:
-                one.cancel_reason, one.cancelled_by, one.ready_at = reason, offset, min(one.ready_at, now)
+        for one in lane.all() if lane is not None else ():
+            reason = cancels(one.command)
+            if reason is not None and one.cancel_reason is None:
+                one.cancelled_by = offset
                 self._cancelled.add(one)
-        heapq.heapify(lane.waiting)
-        self._wake(lane)
+                self._cancel(person, one.__eq__, reason, now)
+
+    def people_of(self, page_id: str) -> list[str]:
+        """The people of a Page for whom a command waits."""
+        return [person for person in self._lanes if person.startswith(person_key(page_id, ""))]
 
     def finish(self, pending: Pending) -> None:
         self._cancelled.discard(pending)
@@ -161,11 +183,15 @@ class Agenda:
     def held(self, partition: int) -> int:
         return len(self._offsets[partition])
 
-    def _cancel(self, lane: _Lane, by: Pending) -> None:
-        for one in lane.all():
-            if one.command.command_id == by.command.command_id:
-                one.cancel_reason, one.ready_at = by.cancel_reason, min(one.ready_at, by.ready_at)
-        heapq.heapify(lane.waiting)
+    def _cancel(self, person: str, meant: Callable[[Pending], bool], reason: str, now: datetime) -> list[Pending]:
+        lane = self._lanes.get(person)
+        cancelled = [one for one in lane.all() if meant(one)] if lane is not None else []
+        for one in cancelled:
+            one.cancel_reason, one.ready_at = one.cancel_reason or reason, min(one.ready_at, now)
+        if lane is not None and cancelled:
+            heapq.heapify(lane.waiting)
+            self._wake(lane)
+        return cancelled
 
     def _wake(self, lane: _Lane) -> None:
         pending = lane.next()

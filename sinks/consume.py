@@ -188,11 +188,15 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
                 one = await self._decode(partition, record)
                 if one is not None:
                     received.append(one)
-            self._positions[partition] = records[-1].offset + 1
+        # A position also passes what no reader is shown: the end of a transaction has an offset too.
+        moved = {one: await self._consumer.position(one) for one in self._positions}
+        if moved == self._positions:
+            return
+        self._positions.update(moved)
+        for partition in batches:
             lag = (self._consumer.highwater(partition) or 0) - self._positions[partition]
             self._metrics.consumer_lag.labels(partition.topic, partition.partition).set(max(lag, 0))
-        if batches:
-            await self._stage.take(received, self._positions)
+        await self._stage.take(received, self._positions)
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]

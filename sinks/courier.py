@@ -1,6 +1,5 @@
 """Carries one command one step further: an attempt, a look at the conversation, a question for the thread's owner."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from sinks.broker_time import BrokerTime
 from sinks.ledger import Attempt, Ledger
 from sinks.limits import SendLimits
 from sinks.pace import Blocks, Pace, pause_after
+from sinks.quota import Quota
 from sinks.settle import (
     WAITS_FOR_PAGE,
     WAITS_FOR_THREAD,
@@ -84,16 +84,16 @@ class Courier:
         fraction: Callable[[], float],
         metrics: Metrics,
         limits: SendLimits,
+        partitions: int,
     ) -> None:
+        self._quota = Quota(ledger, limits.caps, partitions)
         self._ledger, self._graph, self._pages = ledger, graph, pages
         self._clock, self._fraction, self._metrics, self._limits = clock, fraction, metrics, limits
         self._blocks = Blocks(limits.page_pause, limits.call_timeout)
-        self._under_way: Counter[PageId] = Counter()
         self.take_share(1)
 
     def take_share(self, share: float) -> None:
         """From now on this worker has this much of each Page's rates, from above 0 to 1."""
-        self._share = share
         self._sends = Pace(self._limits.sends_per_second * share)
         self._look_ups = Pace(self._limits.look_ups_per_second * share)
 
@@ -116,6 +116,10 @@ class Courier:
             return turn
         pending.paced = True
         return pace.reserve(page_id, now)
+
+    def would_send(self, pending: Pending) -> bool:
+        """Whether what comes next is a call that may reach the person."""
+        return isinstance(self._next_step(pending), Send)
 
     async def carry_on(self, pending: Pending) -> datetime | None:
         """Do what comes next; gives the time at which to look at the command again, None when it is settled."""
@@ -152,18 +156,13 @@ class Courier:
         )
 
     async def _send_within_caps(self, pending: Pending, number: int) -> datetime | None:
-        page_id, psid, caps = pending.command.page_id, pending.command.psid, self._limits.caps
-        if caps.per_person is not None and self._ledger.sent_to(pending.partition, page_id, psid) >= caps.per_person:
+        partition, command = pending.partition, pending.command
+        if self._quota.is_used_up_by_person(partition, command):
             return await self._settle(pending, _Result("cancelled", reason="the person's cap"))
-        if caps.per_page is not None:
-            ours = max(int(caps.per_page * self._share), 1)
-            if self._ledger.sent_for(page_id) + self._under_way[page_id] >= ours:
-                return min(self._clock() + _CAPPED, _just_after_window(pending))
-        self._under_way[page_id] += 1
-        try:
+        if self._quota.is_used_up_by_page(partition, command):
+            return min(self._clock() + _CAPPED, _just_after_window(pending))
+        with self._quota.counted(partition, command):
             return await self._send(pending, number)
-        finally:
-            self._under_way[page_id] -= 1
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
         if not self._token(pending):
@@ -173,14 +172,23 @@ class Courier:
         if self._clock.own() - asked_at > self._limits.quarantine - self._limits.call_timeout:
             # We were stopped for so long that another process may look this attempt up while our call is under way.
             return self._clock()
-        if not pending.command.not_before - _EARLY <= self._clock() <= pending.command.not_after:
-            # The ack has just set a clock right that was wrong.
+        if not self._may_still_be_sent(pending):
             pending.refuted = number
             return self._clock()
         try:
             return await self._call_to_send(pending, number)
         except GraphError as fault:
             return await self._after_fault(pending, number, fault)
+
+    def _may_still_be_sent(self, pending: Pending) -> bool:
+        """Whether it is still so after the ack, which can set a wrong clock right, and can have taken long."""
+        command, horizon = pending.command, pending.horizon
+        return (
+            pending.cancel_reason is None
+            and command.not_before - _EARLY <= self._clock() <= command.not_after
+            and horizon is not None
+            and horizon.is_of(self._clock.own(), self._limits.call_timeout)
+        )
 
     async def _after_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
         match fault:

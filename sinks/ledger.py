@@ -17,7 +17,7 @@ from schemas.codec import Codec, NotDecodable
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
 from sinks.receipts import Receipts
-from sinks.tally import Tally
+from sinks.tally import DAY, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -149,9 +149,18 @@ class Ledger:
         """How many messages this person got in the last day."""
         return self._book(partition).tally.of_person(page_id, psid, self._clock())
 
-    def sent_for(self, page_id: PageId) -> int:
-        """How many messages the people of a Page got in the last day, those of our partitions."""
-        return sum(book.tally.of_page(page_id, self._clock()) for book in self._books.values())
+    def sent_for(self, partition: int, page_id: PageId) -> int:
+        """How many messages the people of a Page who belong to this partition got in the last day."""
+        return self._book(partition).tally.of_page(page_id, self._clock())
+
+    def may_have_sent(self, partition: int, page_id: PageId) -> Mapping[str, Psid]:
+        """Whom the calls of the last day went to that have no result, by command id."""
+        since = self._clock() - DAY
+        return {
+            command_id: outcome.psid
+            for command_id, (attempt, outcome) in self._book(partition).open.items()
+            if outcome.page_id == page_id and attempt.parked is None and attempt.at > since
+        }
 
     def confirmed_by(
         self, partition: int, event: EchoReceived | DeliveryReceived | ReadReceived

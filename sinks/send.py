@@ -8,31 +8,31 @@ from aiokafka import TopicPartition
 
 from leads.pages import Pages
 from leads.person import JoinEvent, LeadPromoted
-from leads.records import Cancellation, SendFollowUp
+from leads.records import SendFollowUp
 from messenger.events import (
-    AppId,
     DeliveryReceived,
     EchoReceived,
     HandoverReceived,
-    MessageReceived,
     PlatformEvent,
     PolicyEnforced,
-    PostbackReceived,
     Progress,
-    ReactionReceived,
     ReadReceived,
     ThreadControlTaken,
     person_key,
 )
-from messenger.limits import LEADGEN_APP_ID
 from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
-from sinks.agenda import Agenda, Pending
+from sinks.agenda import Agenda, Horizon, Pending
+from sinks.ahead import Ahead
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced, Received, Span, Unusable
 from sinks.courier import Courier, Graph
+from sinks.interventions import REMEMBERED, Interventions
 from sinks.ledger import Ledger
 from sinks.limits import SendLimits
+
+# How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
+_READ_AHEAD_MAX = 5000
 
 Input = SendFollowUp | PlatformEvent | Progress | None
 
@@ -42,14 +42,16 @@ class SendSink:
 
     It reads commands and, of the same people, the platform events: both topics must give it the same partitions.
     `attempting` is durable before a call, the result before the command's offset may be committed. Commands of one
-    person are carried out one after the other; nobody waits for another person. `partitions` is how many the topics
-    have: a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions
-    are. `fraction` gives numbers from 0 to 1.
+    person are carried out one after the other; nobody waits for another person. Nothing is sent before everything is
+    read that lay in Kafka shortly before, because it may cancel the command. `partitions` is how many the topics have:
+    a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions are.
+    `fraction` gives numbers from 0 to 1.
     """
 
     def __init__(
         self,
         ledger: Ledger,
+        ahead: Ahead,
         graph: Graph,
         pages: Pages,
         *,
@@ -60,12 +62,23 @@ class SendSink:
         limits: SendLimits,
         partitions: int,
     ) -> None:
-        self._ledger, self._pages, self._clock, self._metrics = ledger, pages, clock, metrics
+        self._ledger, self._ahead, self._pages, self._clock, self._metrics = ledger, ahead, pages, clock, metrics
         self._commands, self._all_partitions = commands, partitions
-        self._most_held = limits.held_per_partition
-        self._courier = Courier(ledger, graph, pages, clock=clock, fraction=fraction, metrics=metrics, limits=limits)
+        self._limits = limits
+        self._courier = Courier(
+            ledger,
+            graph,
+            pages,
+            clock=clock,
+            fraction=fraction,
+            metrics=metrics,
+            limits=limits,
+            partitions=partitions,
+        )
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
-        self._agenda = Agenda()
+        self._agenda, self._interventions = Agenda(), Interventions(pages)
+        self._read_to: dict[TopicPartition, int] = {}
+        self._foretold: dict[str, str] = {}
         self._partitions: dict[int, TopicPartition] = {}
         self._events: dict[int, TopicPartition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +86,7 @@ class SendSink:
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self._come_to_rest()
-        self._agenda = Agenda()
+        self._agenda, self._interventions, self._foretold = Agenda(), Interventions(self._pages), {}
         self._partitions = {one.partition: one for one in spans if one.topic == self._commands}
         self._events = {one.partition: one for one in spans if one.topic != self._commands}
         if self._events.keys() != self._partitions.keys():
@@ -81,33 +94,47 @@ class SendSink:
         self._courier.take_share(max(len(self._partitions), 1) / max(len(self._partitions), self._all_partitions))
         await self._ledger.open(self._partitions.keys())
         self._closing = False
-        return {one: self._start(one, span) for one, span in spans.items()}
+        recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
+        self._read_to = {one: self._start(one, span, recent) for one, span in spans.items()}
+        return dict(self._read_to)
 
-    def _start(self, one: TopicPartition, span: Span) -> int:
-        if span.committed is not None and span.first <= span.committed <= span.end:
-            return span.committed
-        # Reading commands again is safe: each is settled in the ledger or too old to be sent. Of events, only those
-        # say something of our messages that come after the first call.
-        return span.first if one.topic == self._commands else span.end
+    def _start(self, one: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
+        known = span.committed is not None and span.first <= span.committed <= span.end
+        start = span.committed if known and span.committed is not None else None
+        if one.topic == self._commands:
+            # Reading commands again is safe: each is settled in the ledger or too old to be sent.
+            return span.first if start is None else start
+        # What came between is remembered for commands that were written before it and are read only now.
+        return min(span.end if start is None else start, recent.get(one, span.end))
 
-    async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:  # noqa: ARG002
+    async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
         of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
         for one in batch:
             if isinstance(one.record, SendFollowUp):
                 self._take_command(one.partition.partition, one.offset, one.record)
             elif one.record is not None and not isinstance(one.record, Progress):
-                key = person_key(one.record.page_id, one.record.psid or "")
-                of_person[key].append(Received(one.partition, one.offset, one.record))
+                of_person[_person_of(one.record)].append(Received(one.partition, one.offset, one.record))
         hearing = map(self._hear_in_order, of_person.values())
         for fault in await asyncio.gather(*hearing, return_exceptions=True):
             if fault is not None:
                 raise fault
+        self._read_to.update({one: max(offset, self._read_to.get(one, 0)) for one, offset in positions.items()})
 
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
-        if self._ledger.is_settled(partition, command.command_id):
+        if command.cancel_reason is not None:
+            self._foretold.pop(command.command_id, None)
+        if self._ledger.is_settled(partition, command.command_id) or self._is_cancelled(partition, command):
             return
-        ready_at = command.not_before if command.cancel_reason is None else self._clock()
-        self._agenda.add(Pending(partition, offset, command, ready_at, command.cancel_reason))
+        reason = command.cancel_reason or self._foretold.get(command.command_id)
+        ready_at = command.not_before if reason is None else self._clock()
+        self._agenda.add(Pending(partition, offset, command, ready_at, reason))
+
+    def _is_cancelled(self, partition: int, command: SendFollowUp) -> bool:
+        """Whether it cancels what waits here, or what is in doubt for good: nobody knows whether that one arrived."""
+        return command.cancel_reason is not None and (
+            self._agenda.cancel(command, self._clock())
+            or self._ledger.attempt(partition, command.command_id) is not None
+        )
 
     async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
         for one in events:
@@ -122,7 +149,9 @@ class SendSink:
                     if await self._ledger.append(partition, outcome):
                         self._metrics.followup_outcomes.labels(outcome.status).inc()
                         self._recall(event)
-            case HandoverReceived() | ThreadControlTaken() if self._is_ours(event, event.new_owner_app_id):
+            case HandoverReceived() | ThreadControlTaken() if self._interventions.is_ours(
+                event, event.new_owner_app_id
+            ):
                 self._recall(event)
             case PolicyEnforced(action="block"):
                 self._courier.block(event.page_id)
@@ -132,31 +161,20 @@ class SendSink:
                 pass
 
     def _cancel_by(self, one: Received[PlatformEvent]) -> None:
-        reason = self._cancels(one.record)
-        if reason is not None:
-            person = person_key(one.record.page_id, one.record.psid or "")
-            self._agenda.cancel(person, reason, one.record.event_at, offset=one.offset, now=self._clock())
-
-    def _cancels(self, event: PlatformEvent) -> Cancellation | None:
-        """What the event is to a command that waits; the join cancels what is only planned, by the same reasons."""
-        match event:
-            case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
-                return "reply"
-            case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self._is_ours(event, event.app_id):
-                return "human"
-            case HandoverReceived() | ThreadControlTaken() if not self._is_ours(event, event.new_owner_app_id):
-                return "control_lost"
-            case _:
-                return None
-
-    def _is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
-        return self._pages.get(event.page_id).is_target(app_id)
+        event = one.record
+        if not self._interventions.note(event):
+            return
+        people = self._agenda.people_of(event.page_id) if event.psid is None else [_person_of(event)]
+        for person in people:
+            self._agenda.cancel_by(person, self._interventions.cancels, offset=one.offset, now=self._clock())
 
     def _recall(self, event: PlatformEvent) -> None:
-        self._agenda.recall(person_key(event.page_id, event.psid or ""), self._clock())
+        self._agenda.recall(_person_of(event), self._clock())
 
     async def tick(self) -> None:
         self._reap()
+        for partition in self.full():
+            await self._read_ahead(partition)
         now = self._clock()
         for pending in self._agenda.due(now):
             turn = self._courier.turn(pending)
@@ -165,9 +183,23 @@ class SendSink:
             else:
                 self._tasks.add(asyncio.create_task(self._carry_on(pending)))
 
+    async def _read_ahead(self, partition: TopicPartition) -> None:
+        """What cancels the commands of a partition is read even while there is no room for more commands."""
+        start, end = self._read_to[partition], (await self._ahead.ends([partition]))[partition]
+        span = range(start, min(end, start + _READ_AHEAD_MAX))
+        if not span:
+            return
+        for command in await self._ahead.cancellations(partition, span):
+            self._foretold[command.command_id] = command.cancel_reason or ""
+            self._agenda.cancel(command, self._clock())
+        self._read_to[partition] = span.stop
+
     async def _carry_on(self, pending: Pending) -> None:
         async with self._slots:
             if self._closing:
+                return
+            if self._courier.would_send(pending) and not await self._is_read_up(pending):
+                self._agenda.postpone(pending, self._clock())
                 return
             again_at = await self._courier.carry_on(pending)
             if again_at is None:
@@ -175,13 +207,29 @@ class SendSink:
             else:
                 self._agenda.postpone(pending, again_at)
 
+    async def _is_read_up(self, pending: Pending) -> bool:
+        """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
+        command, partition = pending.command, pending.partition
+        topics = [self._partitions[partition], *([self._events[partition]] if command.cancel_on else [])]
+        now = self._clock.own()
+        if pending.horizon is None or not pending.horizon.is_of(now, self._limits.call_timeout):
+            pending.horizon = Horizon(now, await self._ahead.ends(topics))
+        if any(self._read_to[one] < end for one, end in pending.horizon.ends.items()):
+            return False
+        pending.cancel_reason = pending.cancel_reason or self._interventions.cancels(command)
+        return True
+
     def unfinished(self) -> Mapping[TopicPartition, int]:
         commands = {self._partitions[one]: offset for one, offset in self._agenda.unfinished().items()}
         # Until what it cancelled is settled, only the event itself says so.
         return commands | {self._events[one]: offset for one, offset in self._agenda.unfinished_events().items()}
 
     def full(self) -> Collection[TopicPartition]:
-        return [one for number, one in self._partitions.items() if self._agenda.held(number) >= self._most_held]
+        return [
+            one
+            for number, one in self._partitions.items()
+            if self._agenda.held(number) >= self._limits.held_per_partition
+        ]
 
     async def close(self) -> None:
         await self._come_to_rest()
@@ -198,6 +246,10 @@ class SendSink:
         self._tasks -= done
         for task in done:
             task.result()
+
+
+def _person_of(event: PlatformEvent) -> str:
+    return person_key(event.page_id, event.psid or "")
 
 
 def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes | None], Input]:

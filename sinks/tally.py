@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from messenger.events import PageId, Psid, person_key
 
-_DAY = timedelta(days=1)
+DAY = timedelta(days=1)
 
 
 class Tally:
@@ -19,10 +19,10 @@ class Tally:
             self._times[key].append(at)
 
     def of_person(self, page_id: PageId, psid: Psid, now: datetime) -> int:
-        return self._since(person_key(page_id, psid), now - _DAY)
+        return self._since(person_key(page_id, psid), now - DAY)
 
     def of_page(self, page_id: PageId, now: datetime) -> int:
-        return self._since(page_id, now - _DAY)
+        return self._since(page_id, now - DAY)
 
     def _since(self, key: str, moment: datetime) -> int:
         times = self._times.get(key)

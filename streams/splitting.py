@@ -9,6 +9,7 @@ import faust
 from leads.erasures import Erasures
 from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
+from messenger.events import PlatformEvent
 from runtime.clock import from_millis, now
 from runtime.dead_letter import DeadLetterLimit
 from runtime.metrics import Metrics
@@ -56,7 +57,7 @@ class Splitting:
         """Raises `TooManyDeadLetters` before any of them is written."""
         done = split(records, self._pages.aliases, self._erasures)
         letters = self._refusals.letters(done.refused, now())
-        events = [Outgoing(self._events, event_key(event), self._codec.encode(event)) for event in done.events]
+        events = [one for event in done.events for one in self._records_of(event)]
         # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.
         await producer_of(self._app).hand_over([*events, *letters])
         self._handed_over[partition] = from_millis(records[-1].timestamp)
@@ -65,6 +66,12 @@ class Splitting:
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
         self._refusals.tell(done.refused)
+
+    def _records_of(self, event: PlatformEvent) -> list[Outgoing]:
+        value = self._codec.encode(event)
+        # What concerns a Page concerns its people, who are spread over all partitions.
+        partitions = range(self._settings.partitions) if event.psid is None else (None,)
+        return [Outgoing(self._events, event_key(event), value, partition=one) for one in partitions]
 
     async def report_progress(self) -> None:
         """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and

@@ -31,6 +31,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
+from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source, WholeSource
 from sinks.ledger import Acked, KafkaOutcomeLog, Ledger
@@ -134,6 +135,7 @@ async def work(job: SendJob) -> None:
         clock = BrokerTime(wrong_clock)
         sink = SendSink(
             Ledger(FailingLog(failpoint, outcomes, reader, producer), outcome_codec(), clock),
+            KafkaAhead(reader, command_codec()),
             FailingGraph(failpoint, job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
             Pages(Page(page_of(one), access_token="t", target_app=OUR_APP) for one in range(job.pages)),
             commands=commands,

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from leads.pages import Page, Pages
@@ -19,6 +20,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
+from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source, WholeSource
 from sinks.ledger import KafkaOutcomeLog, Ledger
@@ -38,6 +40,7 @@ class _Cluster:
 
     settings: Settings
     graph: FakeGraph = field(default_factory=lambda: FakeGraph(FakeKafka(), Clock()))
+    limits: SendLimits = LIMITS
 
     @property
     def commands(self) -> str:
@@ -83,6 +86,15 @@ class _Cluster:
             await asyncio.sleep(0.1)
         raise AssertionError(f"fewer than {count} commands are settled")
 
+    async def put_in_transaction(self, *commands: SendFollowUp, aborts: bool = False) -> None:
+        """As Kafka Streams or Flink write; the end of a transaction takes an offset that no reader is shown."""
+        name = f"{self.settings.topic_prefix}automation"
+        async with connected(AIOKafkaProducer(bootstrap_servers=self.settings.broker, transactional_id=name)) as writer:
+            await writer.begin_transaction()
+            for key, value in map(_record, commands):
+                await writer.send_and_wait(self.commands, value, key=key)
+            await (writer.abort_transaction() if aborts else writer.commit_transaction())
+
     async def _run(self, group: str, stop: asyncio.Event) -> None:
         broker = str(self.settings.broker)
         async with AsyncExitStack() as stack:
@@ -102,13 +114,14 @@ class _Cluster:
             clock = BrokerTime(now)
             sink = SendSink(
                 Ledger(KafkaOutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
+                KafkaAhead(reader, command_codec()),
                 self.graph,
                 Pages([Page(PAGE, access_token="page-token")]),
                 commands=self.commands,
                 clock=clock,
                 fraction=lambda: 0.1,
                 metrics=Metrics(),
-                limits=LIMITS,
+                limits=self.limits,
                 partitions=self.settings.partitions,
             )
             sources: dict[str, Source[Input] | WholeSource[Input]] = {
@@ -178,3 +191,31 @@ async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafk
     [letter] = await records_of(kafka_topics, f"{cluster.commands}-dlq")
     assert letter.value == b"\x00\x00\x00\x00\x63junk"
     assert dict(letter.headers)["__connect.errors.topic"] == cluster.commands.encode()
+
+
+async def test_commands_that_an_automation_writes_in_transactions_are_sent(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics)
+    await cluster.put_in_transaction(*(cluster.command(f"c{number}", str(number)) for number in range(10)))
+
+    async with cluster.sink():
+        await cluster.until_settled(10)
+        await cluster.put_in_transaction(cluster.command("aborted", "7001"), aborts=True)
+        await cluster.put_in_transaction(cluster.command("last", "7001"))
+        await cluster.until_settled(11)
+
+    assert len(cluster.graph.sent) == len(set(cluster.graph.sent)) == 11
+
+
+async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics, limits=replace(LIMITS, held_per_partition=50))
+    commands = [cluster.command(f"c{number}", str(number)) for number in range(400)]
+    taken_back = commands[::7]
+    await cluster.put(*commands, *(replace(one, cancel_reason="human") for one in taken_back))
+
+    async with cluster.sink():
+        await cluster.until_settled(400)
+
+    assert sorted(cluster.graph.sent) == sorted(one.command_id for one in commands if one not in taken_back)
+    assert {name for name, one in (await cluster.latest()).items() if one.status == "cancelled"} == {
+        one.command_id for one in taken_back
+    }

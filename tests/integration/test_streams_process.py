@@ -1,6 +1,7 @@
 """The streams process on a real Kafka: how it ends, and that nothing is lost or drained by it."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,13 +17,13 @@ import pytest
 from aiokafka import TopicPartition
 
 from cli.topics import wanted_topics
-from messenger.events import Psid
+from messenger.events import PolicyEnforced, Psid
 from runtime import kafka
 from runtime.clock import now
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
-from schemas.codec import lead_codec
+from schemas.codec import event_codec, lead_codec
 from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.topics import connected, put, records_of
@@ -200,3 +201,22 @@ async def test_a_quiet_process_logs_nothing_at_all(streams: Streams) -> None:
     assert [
         line for line in streams.output().splitlines() if '"level": "info"' in line or not line.startswith("{")
     ] == []
+
+
+async def test_what_concerns_a_page_is_told_to_every_partition_of_its_people(streams: Streams) -> None:
+    block = {"recipient": {"id": "542998526103632"}, "timestamp": 1, "policy_enforcement": {"action": "block"}}
+    entry = {"id": "542998526103632", "time": 1, "messaging": [block]}
+    await streams.put_webhooks(json.dumps({"object": "page", "entry": [entry]}).encode())
+    await streams.start("cli", "streams", "--admin-port", str(free_ports()))
+
+    async def told_to() -> list[int]:
+        events = [(one.partition, event_codec().decode(one.value)) for one in await streams.records(EVENTS.name)]
+        return sorted(partition for partition, event in events if isinstance(event, PolicyEnforced))
+
+    await eventually(lambda: _is_true(told_to))
+
+    assert await told_to() == list(range(streams.settings.partitions))
+
+
+async def _is_true(found: Callable[[], Awaitable[list[int]]]) -> bool:
+    return len(await found()) > 1

@@ -309,6 +309,16 @@ def test_caps_stand_beside_the_rules(tmp_path: Path) -> None:
     assert load_caps(Settings(followups=tmp_path / "none.yaml"), {}) == Caps()
 
 
+def test_a_cap_of_which_some_partition_would_get_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text("rules: []\ncaps: {per_page: 7}")
+
+    with pytest.raises(FileFault, match=r":2: .*8 is the least"):
+        load_caps(Settings(followups=path), {})
+    path.write_text("rules: []\ncaps: {per_page: 8}")
+    assert load_caps(Settings(followups=path), {}) == Caps(per_page=8)
+
+
 @pytest.mark.parametrize(
     ("caps", "said"),
     [

@@ -1,6 +1,6 @@
 """One line to a platform event about the person whom the sinks' tests write to."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from messenger.events import (
@@ -17,12 +17,14 @@ from messenger.events import (
 )
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE
 
+# When Meta's webhooks come in: after the commands of `a_command` were decided.
+SOON = NOON + timedelta(seconds=1)
 _SAID: dict[str, Any] = {
     "event_id": "e",
     "page_id": PAGE,
     "psid": Psid("7001"),
     "event_at": NOON,
-    "received_at": NOON,
+    "received_at": SOON,
     "origin": Origin("messenger-webhooks", 0, 0),
 }
 
@@ -35,8 +37,8 @@ def a_take(*, new: AppId) -> ThreadControlTaken:
     return ThreadControlTaken(**_SAID, previous_owner_app_id=INBOX, new_owner_app_id=new)
 
 
-def a_policy(action: str) -> PolicyEnforced:
-    return PolicyEnforced(**{**_SAID, "psid": None}, action=action)
+def a_policy(action: str, received_at: datetime = SOON) -> PolicyEnforced:
+    return PolicyEnforced(**{**_SAID, "psid": None, "received_at": received_at}, action=action)
 
 
 OUR_APP = AppId("2262510160704936")
@@ -46,8 +48,8 @@ def an_echo(mid: str = "m_1", *, metadata: str | None = "c1", app_id: AppId | No
     return EchoReceived(**_SAID, mid=mid, app_id=app_id, metadata=metadata)
 
 
-def a_reply(at: datetime = NOON) -> MessageReceived:
-    return MessageReceived(**{**_SAID, "event_at": at}, mid="m_reply", text="hello")
+def a_reply(received_at: datetime = SOON) -> MessageReceived:
+    return MessageReceived(**{**_SAID, "received_at": received_at}, mid="m_reply", text="hello")
 
 
 def a_delivery(*mids: str, watermark: datetime = NOON) -> DeliveryReceived:

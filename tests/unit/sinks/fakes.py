@@ -14,7 +14,7 @@ from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
-from schemas.codec import outcome_codec
+from schemas.codec import command_codec, outcome_codec
 from sinks.ledger import Acked, Entry
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
@@ -191,6 +191,29 @@ class FakeGraph:
         return GraphResponse({"data": [{"messages": {"data": shown[:20]}}]}, None)
 
 
+@dataclass(slots=True)
+class FakeAhead:
+    """Sees all of `FakeKafka`; `recent` are the offsets that the broker stamped lately."""
+
+    kafka: FakeKafka
+    recent: dict[TopicPartition, int] = field(default_factory=dict)
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {one: len(self.kafka.topics[one]) for one in partitions}
+
+    async def received_since(
+        self,
+        partitions: Collection[TopicPartition],
+        moment: datetime,
+    ) -> Mapping[TopicPartition, int]:
+        return {one: offset for one, offset in self.recent.items() if one in partitions}
+
+    async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
+        records = self.kafka.topics[partition][span.start : span.stop]
+        commands = [command_codec().decode(one.value) for one in records if one.value and one.value[0] == 0]
+        return [one for one in commands if one.cancel_reason is not None]
+
+
 class FakeConsumer:
     """One member of a group, over `FakeKafka`. Each read moves the clock on by a tenth of a second."""
 
@@ -244,6 +267,9 @@ class FakeConsumer:
     def seek(self, one: TopicPartition, offset: int) -> None:
         assert one in self.assigned
         self.positions[one] = offset
+
+    async def position(self, one: TopicPartition) -> int:
+        return self.positions[one]
 
     def highwater(self, one: TopicPartition) -> int:
         return len(self.kafka.topics[one])

@@ -7,16 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from leads.records import Cancellation
-from leads.rules import EVERY_CANCELLATION
 from messenger.errors import GraphError, OutcomeUnknown
-from messenger.events import AppId, PlatformEvent, Psid
-from messenger.limits import LEADGEN_APP_ID
+from messenger.events import AppId, Psid
 from messenger.refusals import refusal
 from sinks.consume import SinkCrashed
-from tests.unit.sinks.events import a_handover, a_policy, a_reply, a_take, an_echo
+from tests.unit.sinks.events import a_handover, a_take
 from tests.unit.sinks.fakes import INBOX, NOON, a_command
-from tests.unit.sinks.worlds import EVENTS, OUR_APP, SendWorld, statuses
+from tests.unit.sinks.worlds import OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -180,76 +177,6 @@ async def test_a_parked_command_is_still_cancelled() -> None:
     assert world.graph.sent == []
 
 
-@pytest.mark.parametrize(
-    ("event", "reason"),
-    [
-        (a_reply(), "reply"),
-        (an_echo("m_x", metadata=None, app_id=INBOX), "human"),
-        (an_echo("m_x", metadata=None, app_id=None), "human"),
-        (a_take(new=INBOX), "control_lost"),
-    ],
-)
-@pytest.mark.parametrize("wished", [True, False])
-async def test_a_command_that_waits_is_cancelled_by_what_it_says(
-    event: PlatformEvent, reason: Cancellation, *, wished: bool
-) -> None:
-    world = SendWorld()
-    cancel_on = (reason,) if wished else tuple(one for one in EVERY_CANCELLATION if one != reason)
-    world.command(a_command(cancel_on=cancel_on, not_after=NOON + timedelta(seconds=40)))
-    world.graph.faults = [meta_says((10, 2018300))]
-
-    outcomes = await world.settle_all(meanwhile={50: lambda: world.event(event)})
-
-    assert (outcomes[-1].status, outcomes[-1].reason) == (
-        ("cancelled", reason) if wished else ("expired", "another app has the thread")
-    )
-    assert world.graph.sent == []
-
-
-@pytest.mark.parametrize(
-    "event",
-    [a_reply(NOON - timedelta(seconds=1)), an_echo("m_x", metadata=None), an_echo("m_x", app_id=LEADGEN_APP_ID)],
-    ids=["a reply from before the command", "our own echo", "the lead flow's echo"],
-)
-async def test_what_is_not_about_the_command_cancels_nothing(event: PlatformEvent) -> None:
-    world = SendWorld()
-    world.command(a_command("waits", cancel_on=EVERY_CANCELLATION, not_before=NOON + timedelta(seconds=10)))
-
-    await world.settle_all(meanwhile={20: lambda: world.event(event)})
-
-    assert world.graph.sent == ["waits"]
-
-
-async def test_a_reply_to_what_is_in_doubt_is_not_forgotten_by_a_crash() -> None:
-    world = SendWorld()
-    world.command(a_command(cancel_on=("reply",)))
-    world.graph.faults = [OutcomeUnknown("timed out")]
-    world.kafka.committed[EVENTS] = 0
-    with pytest.raises(SinkCrashed):
-        await world.settle_all(most_reads=60, meanwhile={30: lambda: world.event(a_reply())})
-
-    outcomes = await world.settle_all()
-
-    assert (outcomes[-1].status, outcomes[-1].reason) == ("cancelled", "reply")
-    assert world.graph.sent == []
-
-
-async def test_the_thread_that_comes_back_after_a_human_answered_brings_no_message_on_top() -> None:
-    world = SendWorld()
-    world.command(a_command(cancel_on=("human",)))
-    world.graph.faults = [meta_says((10, 2018300))]
-
-    outcomes = await world.settle_all(
-        meanwhile={
-            50: lambda: world.event(an_echo("m_x", metadata=None, app_id=INBOX)),
-            51: lambda: world.event(a_handover(new=OUR_APP)),
-        }
-    )
-
-    assert outcomes[-1].status == "cancelled"
-    assert world.graph.sent == []
-
-
 @pytest.mark.parametrize("row", OF_THE_PAGE)
 async def test_an_error_of_the_page_pauses_all_of_it_and_everything_is_sent_afterwards(row: Row) -> None:
     world = SendWorld()
@@ -282,18 +209,6 @@ async def test_a_blocked_page_is_tried_with_one_call_at_a_time_and_less_and_less
     assert parked_at[1] - parked_at[0] >= timedelta(minutes=1)
     assert parked_at[2] - parked_at[1] >= timedelta(minutes=2)
     assert len(world.graph.sent) == 20
-
-
-async def test_a_block_that_the_policy_webhook_tells_of_holds_the_page_until_the_unblock() -> None:
-    world = SendWorld()
-    world.command(a_command(not_before=NOON + timedelta(seconds=10)))
-
-    await world.settle_all(
-        meanwhile={20: lambda: world.event(a_policy("block")), 300: lambda: world.event(a_policy("unblock"))},
-    )
-
-    assert world.graph.delivered[0][0] >= NOON + timedelta(seconds=29)
-    assert world.kafka.effects.count("call") == 1
 
 
 async def test_another_page_goes_on_while_one_is_blocked() -> None:

@@ -5,6 +5,8 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leads.pages import Pages
 from leads.records import AfterSending, Button, FollowUpMessage
@@ -20,7 +22,7 @@ from messenger.events import Psid
 from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
 from sinks.limits import SendLimits
 from sinks.send import Input
-from tests.unit.sinks.fakes import INBOX, NOON, Crash, a_command
+from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, SendWorld, statuses
 
@@ -536,6 +538,38 @@ async def test_over_a_pages_cap_commands_wait_as_long_as_their_window_is_open() 
 
     assert len(world.graph.sent) == 3
     assert [one.status for one in outcomes].count("expired") == 2
+
+
+async def test_a_partition_sends_no_more_than_its_part_of_a_pages_cap_whoever_holds_it() -> None:
+    caps = Caps(per_page=10)
+    world = SendWorld(limits=SendLimits(caps=caps), partitions=4)
+    for number in range(8):
+        world.command(a_command(f"c{number}", psid=Psid(str(number)), not_after=NOON + timedelta(minutes=2)))
+    with pytest.raises(SinkCrashed):
+        await world.settle_all(most_reads=30)
+
+    await world.settle_all()
+
+    assert len(world.graph.sent) == caps.page_share(PAGE, 0, 4)
+
+
+@pytest.mark.parametrize("caps", [Caps(per_person=1), Caps(per_page=1)])
+async def test_a_call_without_a_result_counts_as_a_message(caps: Caps) -> None:
+    world = SendWorld(limits=SendLimits(caps=caps))
+    world.outcome(an_outcome("doubtful", "in_doubt", attempt=1))
+    world.command(a_command(not_after=NOON + timedelta(minutes=2)))
+
+    await world.settle_all()
+
+    assert world.graph.sent == []
+
+
+@given(st.integers(1, 10_000), st.integers(1, 64), st.text("0123456789", min_size=1, max_size=16))
+def test_the_parts_of_a_pages_cap_are_even_and_add_up_to_it(most: int, partitions: int, page_id: str) -> None:
+    parts = [Caps(per_page=most).page_share(page_id, one, partitions) or 0 for one in range(partitions)]
+
+    assert sum(parts) == most
+    assert max(parts) - min(parts) <= 1
 
 
 async def test_the_thread_is_given_away_with_the_message_itself() -> None:

@@ -18,7 +18,16 @@ from sinks.consume import Consume, Source
 from sinks.ledger import Ledger
 from sinks.limits import SendLimits
 from sinks.send import Input, SendSink, event_reader
-from tests.unit.sinks.fakes import PAGE, Clock, FakeConsumer, FakeGraph, FakeKafka, FakeOutcomeLog, FakeProducer
+from tests.unit.sinks.fakes import (
+    PAGE,
+    Clock,
+    FakeAhead,
+    FakeConsumer,
+    FakeGraph,
+    FakeKafka,
+    FakeOutcomeLog,
+    FakeProducer,
+)
 
 COMMANDS = TopicPartition("followup-commands", 0)
 EVENTS = TopicPartition("messenger-events", 0)
@@ -52,10 +61,12 @@ class SendWorld:
     partitions: int = 1
     graph: FakeGraph = field(init=False)
     log: FakeOutcomeLog = field(init=False)
+    ahead: FakeAhead = field(init=False)
 
     def __post_init__(self) -> None:
         self.graph = FakeGraph(self.kafka, self.clock)
         self.log = FakeOutcomeLog(self.kafka, self.clock)
+        self.ahead = FakeAhead(self.kafka)
 
     def command(self, command: SendFollowUp, partition: int = 0) -> None:
         key = person_key(command.page_id, command.psid).encode()
@@ -76,6 +87,7 @@ class SendWorld:
         clock = BrokerTime(self.clock)
         return SendSink(
             Ledger(self.log, outcome_codec(), clock),
+            self.ahead,
             self.graph,
             self.pages,
             commands=COMMANDS.topic,

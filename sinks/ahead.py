@@ -1,0 +1,60 @@
+"""What lies in Kafka beyond what a sink has read so far: how much, and which commands are cancelled there."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from leads.records import SendFollowUp
+from runtime.clock import to_millis
+from schemas.codec import Codec, NotDecodable
+
+
+class Ahead(Protocol):
+    """A look at partitions that moves nobody's place in them."""
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offsets after the last record of each, as of now."""
+
+    async def received_since(
+        self, partitions: Collection[TopicPartition], moment: datetime
+    ) -> Mapping[TopicPartition, int]:
+        """The first offset of each that the broker stamped no sooner than `moment`; left out where there is none."""
+
+    async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
+        """The commands with a `cancel_reason` at these offsets."""
+
+
+class KafkaAhead:
+    """Kafka as `Ahead`. `reader` belongs to no group and is assigned as needed."""
+
+    def __init__(self, reader: AIOKafkaConsumer, codec: Codec[SendFollowUp]) -> None:
+        self._reader, self._codec = reader, codec
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        ends: Mapping[TopicPartition, int] = await self._reader.end_offsets(partitions)
+        return ends
+
+    async def received_since(
+        self, partitions: Collection[TopicPartition], moment: datetime
+    ) -> Mapping[TopicPartition, int]:
+        found = await self._reader.offsets_for_times(dict.fromkeys(partitions, max(to_millis(moment), 0)))
+        return {one: first.offset for one, first in found.items() if first is not None}
+
+    async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
+        self._reader.assign([partition])
+        self._reader.seek(partition, span.start)
+        found: list[SendFollowUp] = []
+        while await self._reader.position(partition) < span.stop:
+            for records in (await self._reader.getmany(partition, timeout_ms=200)).values():
+                commands = (self._decoded(one.value) for one in records if one.offset < span.stop)
+                found += (one for one in commands if one is not None and one.cancel_reason is not None)
+        return found
+
+    def _decoded(self, value: bytes | None) -> SendFollowUp | None:
+        try:
+            return self._codec.decode(value)
+        except NotDecodable:
+            # Whoever reads the topic in its turn makes a dead letter of it.
+            return None

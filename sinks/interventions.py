@@ -1,0 +1,87 @@
+"""What came between us and people, for the commands that say themselves what cancels them, and for whole Pages."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from leads.pages import Pages
+from leads.records import Cancellation, SendFollowUp
+from messenger.events import (
+    AppId,
+    EchoReceived,
+    HandoverReceived,
+    MessageReceived,
+    PageId,
+    PlatformEvent,
+    PolicyEnforced,
+    PostbackReceived,
+    ReactionReceived,
+    ThreadControlTaken,
+    person_key,
+)
+from messenger.limits import LEADGEN_APP_ID
+
+PAGE_BLOCKED = "page_blocked"
+# A command may come this much later than what came between, counted from the time that it was decided at.
+REMEMBERED = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """What Meta last said about a Page, and when we received it."""
+
+    blocked: bool
+    received_at: datetime
+
+
+class Interventions:
+    """Takes platform events in, in any order, and says what they mean for a command.
+
+    Only times of receipt are compared: a command's `created_at` is one, and all are the broker's.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._newest: dict[tuple[str, Cancellation], datetime] = {}
+        self._policies: dict[PageId, _Policy] = {}
+
+    def note(self, event: PlatformEvent) -> bool:
+        """Take an event in; whether it may cancel anything."""
+        if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
+            self._policies[event.page_id] = _Policy(event.action == "block", event.received_at)
+            return True
+        reason = self._reason(event)
+        if reason is not None:
+            key = person_key(event.page_id, event.psid or ""), reason
+            self._newest[key] = max(event.received_at, self._newest.pop(key, event.received_at))
+            self._forget_before(event.received_at - REMEMBERED)
+        return reason is not None
+
+    def cancels(self, command: SendFollowUp) -> str | None:
+        """Why the command is cancelled by what was noted so far, None when it is not."""
+        policy = self._policies.get(command.page_id)
+        if policy is not None and (policy.blocked or command.created_at <= policy.received_at):
+            return PAGE_BLOCKED
+        person = person_key(command.page_id, command.psid)
+        for reason in command.cancel_on:
+            happened_at = self._newest.get((person, reason))
+            if happened_at is not None and command.created_at < happened_at:
+                return reason
+        return None
+
+    def _forget_before(self, moment: datetime) -> None:
+        while self._newest[oldest := next(iter(self._newest))] < moment:
+            del self._newest[oldest]
+
+    def _reason(self, event: PlatformEvent) -> Cancellation | None:
+        match event:
+            case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
+                return "reply"
+            case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self.is_ours(event, event.app_id):
+                return "human"
+            case HandoverReceived() | ThreadControlTaken() if not self.is_ours(event, event.new_owner_app_id):
+                return "control_lost"
+            case _:
+                return None
+
+    def is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
+        return self._pages.get(event.page_id).is_target(app_id)

@@ -1,0 +1,324 @@
+"""What cancels a command that waits, whatever is read first, and what a crash must not forget of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from leads.pages import Pages
+from leads.records import Button, Cancellation, FollowUpMessage, SendFollowUp
+from leads.rules import EVERY_CANCELLATION
+from messenger.errors import GraphError, OutcomeUnknown
+from messenger.events import PageId, PlatformEvent, Psid
+from messenger.limits import LEADGEN_APP_ID
+from messenger.refusals import refusal
+from sinks.consume import SinkCrashed
+from sinks.interventions import REMEMBERED, Interventions
+from sinks.limits import SendLimits
+from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
+from tests.unit.sinks.fakes import INBOX, NOON, a_command
+from tests.unit.sinks.worlds import EVENTS, OUR_APP, SendWorld, statuses
+
+pytestmark = pytest.mark.anyio
+
+SECOND = timedelta(seconds=1)
+
+
+def of_another_app() -> GraphError:
+    return refusal(400, {"code": 10, "error_subcode": 2018300}, None)
+
+
+def cancelled(command: SendFollowUp, reason: str = "human") -> SendFollowUp:
+    """What the join writes behind a command that it takes back."""
+    return a_command(command.command_id, psid=command.psid, message=FollowUpMessage(""), cancel_reason=reason)
+
+
+async def test_a_command_that_was_cancelled_while_the_sink_was_down_is_not_sent_however_much_lies_between() -> None:
+    world = SendWorld()
+    first = a_command("first")
+    world.command(first)
+    for number in range(4500):
+        world.command(a_command(f"old{number}", psid=Psid(f"8{number}"), not_after=NOON - SECOND))
+    world.command(cancelled(first))
+
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == []
+    assert ("first", "cancelled") in statuses(outcomes)
+
+
+async def test_a_cancellation_reaches_a_partition_that_is_full_of_commands_that_wait() -> None:
+    world = SendWorld(limits=SendLimits(held_per_partition=3))
+    waiting = [a_command(f"c{number}", psid=Psid(str(number)), not_before=NOON + 5 * SECOND) for number in range(12)]
+    for one in waiting:
+        world.command(one)
+    for one in (waiting[0], waiting[7]):
+        world.command(cancelled(one))
+
+    outcomes = await world.settle_all()
+
+    assert sorted(world.graph.sent) == sorted(one.command_id for one in waiting if one not in (waiting[0], waiting[7]))
+    assert [one.status for one in outcomes].count("cancelled") == 2
+
+
+async def test_a_command_that_comes_due_after_a_freeze_is_held_against_what_came_in_the_meantime() -> None:
+    world = SendWorld()
+    waits = a_command("waits", not_before=NOON + 5 * SECOND)
+    world.command(waits)
+
+    def thaw() -> None:
+        world.clock.advance(30 * SECOND)
+        # What was fetched before the freeze is handed out first; the cancellation comes with the next fetch.
+        world.command(cancelled(waits))
+
+    outcomes = await world.settle_all(meanwhile={20: thaw})
+
+    assert statuses(outcomes) == [("waits", "cancelled")]
+    assert world.graph.sent == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(("arrived", "ends"), [(True, "sent"), (False, "cancelled")])
+async def test_a_cancelled_command_in_doubt_is_settled_by_the_evidence_and_never_sent_again(
+    ends: str, *, arrived: bool, restart: bool
+) -> None:
+    world = SendWorld()
+    doubtful = a_command("doubtful")
+    world.command(doubtful)
+    (world.graph.faults_after if arrived else world.graph.faults).append(OutcomeUnknown("timed out"))
+    if restart:
+        with pytest.raises(SinkCrashed):
+            await world.settle_all(most_reads=60, meanwhile={30: lambda: world.command(cancelled(doubtful))})
+
+    outcomes = await world.settle_all(
+        meanwhile={} if restart else {30: lambda: world.command(cancelled(doubtful))},
+    )
+
+    assert outcomes[-1].status == ends
+    assert world.graph.sent == (["doubtful"] if arrived else [])
+
+
+async def test_a_cancellation_leaves_a_doubt_that_nothing_can_settle_as_it_is() -> None:
+    world = SendWorld()
+    template = a_command(
+        "t", message=FollowUpMessage("Still there?", buttons=(Button("postback", "Yes", payload="y"),))
+    )
+    world.command(template)
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+    await world.settle_all()
+    world.command(cancelled(template))
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "in_doubt"
+    assert world.graph.sent == ["t"]
+
+
+async def test_a_cancellation_of_what_was_never_issued_is_an_outcome_of_its_own() -> None:
+    world = SendWorld()
+    world.command(cancelled(a_command("planned only"), "reply"))
+
+    outcomes = await world.settle_all()
+
+    assert [(one.command_id, one.status, one.reason) for one in outcomes] == [("planned only", "cancelled", "reply")]
+
+
+async def test_a_command_is_sent_although_another_one_of_the_same_person_was_cancelled() -> None:
+    world = SendWorld()
+    for name in ("c1", "c2"):
+        world.command(a_command(name))
+    world.command(cancelled(a_command("c1")))
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["c2"]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (a_reply(), "reply"),
+        (an_echo("m_x", metadata=None, app_id=INBOX), "human"),
+        (an_echo("m_x", metadata=None, app_id=None), "human"),
+        (a_take(new=INBOX), "control_lost"),
+    ],
+)
+@pytest.mark.parametrize("wished", [True, False])
+async def test_a_command_that_waits_is_cancelled_by_what_it_says(
+    event: PlatformEvent, reason: Cancellation, *, wished: bool
+) -> None:
+    world = SendWorld()
+    cancel_on = (reason,) if wished else tuple(one for one in EVERY_CANCELLATION if one != reason)
+    world.command(a_command(cancel_on=cancel_on, not_after=NOON + timedelta(seconds=40)))
+    world.graph.faults = [of_another_app()]
+
+    outcomes = await world.settle_all(meanwhile={50: lambda: world.event(event)})
+
+    assert (outcomes[-1].status, outcomes[-1].reason) == (
+        ("cancelled", reason) if wished else ("expired", "another app has the thread")
+    )
+    assert world.graph.sent == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [a_reply(NOON - SECOND), a_reply(NOON), an_echo("m_x", metadata=None), an_echo("m_x", app_id=LEADGEN_APP_ID)],
+    ids=["a reply from before the command", "the reply that it was decided at", "our own echo", "the lead flow's echo"],
+)
+async def test_what_is_not_about_the_command_cancels_nothing(event: PlatformEvent) -> None:
+    world = SendWorld()
+    world.command(a_command("waits", cancel_on=EVERY_CANCELLATION, not_before=NOON + timedelta(seconds=10)))
+
+    await world.settle_all(meanwhile={20: lambda: world.event(event)})
+
+    assert world.graph.sent == ["waits"]
+
+
+async def test_a_reply_to_what_is_in_doubt_is_not_forgotten_by_a_crash() -> None:
+    world = SendWorld()
+    world.command(a_command(cancel_on=("reply",)))
+    world.graph.faults = [OutcomeUnknown("timed out")]
+    world.kafka.committed[EVENTS] = 0
+    with pytest.raises(SinkCrashed):
+        await world.settle_all(most_reads=60, meanwhile={30: lambda: world.event(a_reply())})
+
+    outcomes = await world.settle_all()
+
+    assert (outcomes[-1].status, outcomes[-1].reason) == ("cancelled", "reply")
+    assert world.graph.sent == []
+
+
+async def test_the_thread_that_comes_back_after_a_human_answered_brings_no_message_on_top() -> None:
+    world = SendWorld()
+    world.command(a_command(cancel_on=("human",)))
+    world.graph.faults = [of_another_app()]
+
+    outcomes = await world.settle_all(
+        meanwhile={
+            50: lambda: world.event(an_echo("m_x", metadata=None, app_id=INBOX)),
+            51: lambda: world.event(a_handover(new=OUR_APP)),
+        }
+    )
+
+    assert outcomes[-1].status == "cancelled"
+    assert world.graph.sent == []
+
+
+@pytest.mark.parametrize("event", [a_reply(), an_echo("m_x", app_id=INBOX), a_take(new=INBOX)])
+async def test_a_third_partys_command_is_cancelled_by_what_was_read_before_it(event: PlatformEvent) -> None:
+    world = SendWorld()
+    world.event(event)
+    world.command(a_command("last", psid=Psid("7002"), not_before=NOON + 20 * SECOND))
+    world.kafka.committed[EVENTS] = 0
+
+    outcomes = await world.settle_all(
+        meanwhile={50: lambda: world.command(a_command("late", cancel_on=EVERY_CANCELLATION))}
+    )
+
+    assert ("late", "cancelled") in statuses(outcomes)
+    assert world.graph.sent == ["last"]
+
+
+async def test_a_third_partys_command_is_cancelled_by_what_an_earlier_process_read() -> None:
+    world = SendWorld()
+    world.event(a_reply())
+    world.kafka.committed[EVENTS] = 1
+    world.ahead.recent = {EVENTS: 0}
+    world.command(a_command("late", cancel_on=EVERY_CANCELLATION))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("late", "cancelled")]
+
+
+async def test_a_third_partys_command_waits_until_the_events_are_read_to_their_end() -> None:
+    world = SendWorld()
+    world.kafka.committed[EVENTS] = 0
+    for number in range(5000):
+        world.event(an_echo(f"m_{number}", metadata=None))
+    world.event(a_reply())
+    world.command(a_command("c1", cancel_on=EVERY_CANCELLATION))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "cancelled")]
+
+
+def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:
+    interventions = Interventions(Pages())
+    waits = a_command("waits", cancel_on=("reply",))
+    interventions.note(a_reply())
+
+    interventions.note(replace(a_reply(SOON + REMEMBERED), psid=Psid("7002")))
+    reason_in_time = interventions.cancels(waits)
+    interventions.note(replace(a_reply(SOON + REMEMBERED + SECOND), psid=Psid("7002")))
+
+    assert reason_in_time == "reply"
+    assert interventions.cancels(waits) is None
+
+
+class TestBlockedPage:
+    """`messaging_policy_enforcement`: what waits when Meta blocks a Page is cancelled, and the rest goes on after."""
+
+    async def test_what_waits_is_cancelled(self) -> None:
+        world = SendWorld()
+        world.command(a_command("waits", not_before=NOON + 10 * SECOND))
+        world.command(a_command("of another", page_id=PageId("1"), psid=Psid("7002"), not_before=NOON + 10 * SECOND))
+        world.add_page("1")
+
+        outcomes = await world.settle_all(meanwhile={20: lambda: world.event(a_policy("block"))})
+
+        assert ("waits", "cancelled") in statuses(outcomes)
+        assert next(one.reason for one in outcomes if one.status == "cancelled") == "page_blocked"
+        assert world.graph.sent == ["of another"]
+
+    async def test_what_is_issued_while_it_is_blocked_is_cancelled_and_what_comes_after_is_sent(self) -> None:
+        world = SendWorld()
+        world.add_page("1")
+        world.command(a_command("last", page_id=PageId("1"), not_before=NOON + 20 * SECOND))
+
+        outcomes = await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(a_policy("block", NOON + 2 * SECOND)),
+                30: lambda: world.command(a_command("during", psid=Psid("7002"), created_at=NOON + 3 * SECOND)),
+                60: lambda: world.event(a_policy("unblock", NOON + 6 * SECOND)),
+                70: lambda: world.command(a_command("of before", psid=Psid("7003"), created_at=NOON + 5 * SECOND)),
+                80: lambda: world.command(a_command("after", psid=Psid("7004"), created_at=NOON + 7 * SECOND)),
+            },
+        )
+
+        said = {one.command_id: one.status for one in outcomes}
+        assert said == {"last": "sent", "during": "cancelled", "of before": "cancelled", "after": "sent"}
+
+    @pytest.mark.parametrize("actions", [("block",), ("block", "unblock"), ("unblock",)])
+    async def test_a_block_that_came_while_the_sink_was_down_cancels_too(self, actions: tuple[str, ...]) -> None:
+        world = SendWorld()
+        world.kafka.committed[EVENTS] = 0
+        for number, action in enumerate(actions):
+            world.event(a_policy(action, SOON + number * SECOND))
+        world.command(a_command("waited", not_before=NOON + SECOND))
+
+        outcomes = await world.settle_all()
+
+        assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "page_blocked")]
+
+    async def test_a_crash_before_the_cancellation_is_durable_does_not_forget_it(self) -> None:
+        world = SendWorld()
+        world.command(a_command("doubtful"))
+        world.graph.faults = [OutcomeUnknown("timed out")]
+        world.kafka.committed[EVENTS] = 0
+        with pytest.raises(SinkCrashed):
+            await world.settle_all(most_reads=60, meanwhile={30: lambda: world.event(a_policy("block"))})
+
+        outcomes = await world.settle_all()
+
+        assert (outcomes[-1].status, outcomes[-1].reason) == ("cancelled", "page_blocked")
+        assert world.graph.sent == []
+
+    async def test_a_warning_cancels_nothing(self) -> None:
+        world = SendWorld()
+        world.command(a_command("waits", not_before=NOON + 5 * SECOND))
+
+        await world.settle_all(meanwhile={20: lambda: world.event(a_policy("warning"))})
+
+        assert world.graph.sent == ["waits"]
