@@ -73,6 +73,11 @@ SETTINGS = {
         "after it, `sink warehouse` the third, `sink transcripts` the fourth",
         "`ingest`, `streams`, `sink`",
     ),
+    "public_url": Meaning(
+        "The https address under which the public port is reached from outside. Meta's data-deletion callback is "
+        "answered with the address of a status page below it; unset, it is answered 503, though the request is kept",
+        "`ingest`, `doctor`",
+    ),
     "spool_dir": Meaning(
         "Where webhooks wait while Kafka is away. It must be a disk that outlives the process",
         "`ingest`",

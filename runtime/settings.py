@@ -1,10 +1,12 @@
 """The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
 
 PREFIX = "LEADSTREAM_"
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -36,6 +38,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int = 8001
+    public_url: str | None = None
     spool_dir: Path | None = None
     spool_bytes: int = 1024**3
     state_dir: Path = Path(".leadstream")
@@ -76,12 +79,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     ):
         if name in given:
             values[name] = _whole_number(name, given[name], low, high)
-    if "app_id" in given and not (given["app_id"].isascii() and given["app_id"].isdigit()):
-        raise SettingError(f"{variable('app_id')} must be the number that the App Dashboard shows")
-    if "app_secrets" in given:
-        values["app_secrets"] = _secrets(given["app_secrets"])
-    if "retention" in given:
-        values["retention"] = _duration("retention", given["retention"])
+    for name, read in _READ.items():
+        if name in given:
+            values[name] = read(name, given[name])
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -98,8 +98,33 @@ def _duration(name: str, text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _secrets(text: str) -> tuple[str, ...]:
+def _https_address(name: str, text: str) -> str:
+    """Without the slash at its end, so that a path can follow."""
+    fault = SettingError(f"{variable(name)} must be an https address such as https://leads.example.com")
+    try:
+        parts = urlsplit(text)
+        known = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        raise fault from None
+    plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
+    if parts.scheme != "https" or not known or not plain:
+        raise fault
+    return text.rstrip("/")
+
+
+def _app_id(name: str, text: str) -> str:
+    if not text.isascii() or not text.isdigit():
+        raise SettingError(f"{variable(name)} must be the number that the App Dashboard shows")
+    return text
+
+
+def _secrets(name: str, text: str) -> tuple[str, ...]:
     secrets = tuple(part.strip() for part in text.split(","))
     if not all(secrets):
-        raise SettingError(f"{variable('app_secrets')} has an empty secret between its commas")
+        raise SettingError(f"{variable(name)} has an empty secret between its commas")
     return secrets
+
+
+_READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
+    {"app_id": _app_id, "app_secrets": _secrets, "retention": _duration, "public_url": _https_address}
+)

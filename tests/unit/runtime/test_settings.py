@@ -27,6 +27,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_HOST": "0.0.0.0",
         "LEADSTREAM_PORT": "80",
         "LEADSTREAM_ADMIN_PORT": "0",
+        "LEADSTREAM_PUBLIC_URL": "https://leads.example.com:8443/in/",
         "LEADSTREAM_SPOOL_DIR": "spool",
         "LEADSTREAM_SPOOL_BYTES": "1048576",
         "LEADSTREAM_STATE_DIR": "state",
@@ -53,6 +54,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         host="0.0.0.0",
         port=80,
         admin_port=0,
+        public_url="https://leads.example.com:8443/in",
         spool_dir=Path("spool"),
         spool_bytes=2**20,
         state_dir=Path("state"),
@@ -86,6 +88,47 @@ def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str,
         read_settings({f"LEADSTREAM_{name}": text})
 
     assert str(fault.value) == f"LEADSTREAM_{name} must be a whole number {bounds}"
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://leads.example.com", "https://leads.example.com"),
+        ("https://leads.example.com/", "https://leads.example.com"),
+        ("HTTPS://leads.example.com:8443/in//", "HTTPS://leads.example.com:8443/in"),
+        ("https://[2001:db8::1]/in", "https://[2001:db8::1]/in"),
+    ],
+)
+def test_a_public_url_is_kept_without_the_slash_at_its_end(url: str, kept: str) -> None:
+    assert read_settings({"LEADSTREAM_PUBLIC_URL": url}).public_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://leads.example.com",
+        "leads.example.com",
+        "https://",
+        "https:///path",
+        "https://:8443",
+        "https://leads.example.com:0",
+        "https://leads.example.com:99999",
+        "https://leads.example.com:port",
+        "https://[2001:db8::1",
+        "https://canary@leads.example.com",
+        "https://leads.example.com/?canary",
+        "https://leads.example.com/#canary",
+        "https://leads.example.com/a b",
+        "https://leäds.example.com",
+        "https://leads.example.com/\\n",
+        "javascript://leads.example.com",
+    ],
+)
+def test_a_public_url_that_meta_could_not_show_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_PUBLIC_URL": url})
+
+    assert str(fault.value) == "LEADSTREAM_PUBLIC_URL must be an https address such as https://leads.example.com"
 
 
 @pytest.mark.parametrize("app_id", ["my app", "-1", "1.5", "٨"])
