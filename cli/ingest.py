@@ -26,6 +26,7 @@ from runtime.admin import listen, serve_on
 from runtime.logs import configure_logging
 from runtime.settings import SettingError, Settings
 from schemas.registry_api import RegistryApi
+from schemas.topics import DELETION_REQUESTS
 
 _ADMIN_HOST = "127.0.0.1"
 
@@ -80,8 +81,12 @@ def _configure_logging(settings: Settings) -> None:
 async def _work(settings: Settings, worker: Worker) -> None:
     # What was made until now stays for good: looking through it again and again costs a tenth of a delivery.
     gc.freeze()
-    connect = partial(kafka.producer, settings.broker or "", client_id="leadstream-ingest")
-    await run_ingest(settings, worker, connect, _stopped_by_signals(), access_log=sys.stderr)
+    broker, client_id = settings.broker or "", "leadstream-ingest"
+    connect = partial(kafka.producer, broker, client_id=client_id)
+    requests = settings.topic(DELETION_REQUESTS.name)
+    # An idle worker asks Kafka once a second; what is new it gets at once.
+    follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
+    await run_ingest(settings, worker, connect, follow, _stopped_by_signals(), access_log=sys.stderr)
 
 
 def _run_worker(settings: Settings, worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""The public port: Meta's webhook and health, and one table from what went wrong to what is answered."""
+"""The public port: Meta's webhook, its data-deletion callback, health, and one table from fault to answer."""
 
 import logging
 from collections.abc import Mapping
@@ -14,10 +14,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
 from ingest.body import BodyCutShort, BodyTooLarge
+from ingest.data_deletion import (
+    DELETION_PATH,
+    FORM,
+    STATUS_PATH,
+    DataDeletion,
+    NoPublicUrl,
+    NoSignedRequest,
+    NotAForm,
+)
+from ingest.deletion_register import DeletionRegister, RegisterAway
 from ingest.keeper import Keeper
 from ingest.spool import SpoolFault, SpoolFull
 from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
-from messenger.errors import BadSignature, ChallengeRefused
+from messenger.errors import BadSignature, BadSignedRequest, ChallengeRefused
 from runtime.admin import health_routes
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -45,17 +55,30 @@ _ANSWERS: Mapping[type[Exception], _Answer] = MappingProxyType(
         EncodedBody: _Answer(415, "encoded", {"Connection": "close"}),
         SpoolFull: _Answer(503, "spool_full", _LATER),
         SpoolFault: _Answer(503, "not_kept", _LATER),
+        NotAForm: _Answer(415, "not_a_form", {"Accept-Post": FORM, "Connection": "close"}),
+        NoSignedRequest: _Answer(400, "no_signed_request"),
+        BadSignedRequest: _Answer(403, "bad_signed_request"),
+        RegisterAway: _Answer(503, "not_kept", _LATER),
+        NoPublicUrl: _Answer(503, "no_public_url", _LATER),
     }
 )
 _REFUSALS = tuple(_ANSWERS)
 
 
 def create_app(
-    settings: Settings, keeper: Keeper, metrics: Metrics, health: Health, access_log: AccessLog, *, instance: str
+    settings: Settings,
+    keeper: Keeper,
+    register: DeletionRegister,
+    metrics: Metrics,
+    health: Health,
+    access_log: AccessLog,
+    *,
+    instance: str,
 ) -> ASGIApp:
     """The public application. Raises `SettingError` without an app id, app secrets or a verify token.
 
-    A delivery is answered 200 only after `keeper` has it. `instance` begins the ids of its deliveries.
+    A delivery is answered 200 only after `keeper` has it, a data-deletion request only after `register` has it.
+    `instance` begins the ids of deliveries.
     """
     settings.require("app_id", "app_secrets", "verify_token")
     webhooks = Webhooks(
@@ -66,19 +89,28 @@ def create_app(
         verify_token=settings.verify_token or "",
         instance=instance,
     )
+    deletions = DataDeletion(register, metrics, secrets=settings.app_secrets, public_url=settings.public_url)
 
     async def refuse(request: Request, error: Exception) -> Response:
         answer = _ANSWERS[type(error)]
+        is_deletion = request.scope["path"] == DELETION_PATH
         if request.method == "POST":
-            metrics.webhooks_received.labels(answer.result).inc()
-        _log.warning("delivery.refused", extra={"result": answer.result, "reason": str(error)})
+            received = metrics.deletions_received if is_deletion else metrics.webhooks_received
+            received.labels(answer.result).inc()
+        event = "deletion_request.refused" if is_deletion else "delivery.refused"
+        _log.warning(event, extra={"result": answer.result, "reason": str(error)})
         return PlainTextResponse(answer.result, answer.status, answer.headers)
 
     everything_else = FastAPI(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        routes=[Route(WEBHOOK_PATH, webhooks.challenge, methods=["GET", "POST"]), *health_routes(health)],
+        routes=[
+            Route(WEBHOOK_PATH, webhooks.challenge, methods=["GET", "POST"]),
+            Route(DELETION_PATH, deletions.receive, methods=["POST"]),
+            Route(STATUS_PATH, deletions.show),
+            *health_routes(health),
+        ],
         exception_handlers={HTTPException: _refuse_plainly, **dict.fromkeys(_ANSWERS, refuse)},
     )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -82,12 +82,22 @@ class Publisher:
         Waits for a connection and for room, and gives nothing to the producer when it is cancelled while it waits.
         Raises `KafkaError`, as does the result: then Kafka does not have the delivery, or may not have it.
         """
+        return await self._send(self.topic, delivery.body, record_key(delivery.body), _headers(delivery))
+
+    async def put(self, topic: str, key: bytes, value: bytes) -> None:
+        """Have a record in another topic: it is durable once this returns. Waits as `send` does; raises `KafkaError`.
+
+        Cancelled after the producer has it, the record may still be written.
+        """
+        await asyncio.shield(await self._send(topic, value, key, []))
+
+    async def _send(
+        self, topic: str, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> "asyncio.Future[RecordMetadata]":
         await self._connected.wait()
         assert self._producer is not None
         try:
-            sent: asyncio.Future[RecordMetadata] = await self._producer.send(
-                self.topic, delivery.body, key=record_key(delivery.body), headers=_headers(delivery)
-            )
+            sent: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key=key, headers=headers)
         except MessageSizeTooLargeError:
             # It was held against the producer's own limit, and nothing was given to the producer.
             raise

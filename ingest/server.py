@@ -6,26 +6,32 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TextIO
 
-from aiokafka import AIOKafkaProducer
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.deletion_register import PART, DeletionRegister
 from ingest.keeper import PATIENCE, Keeper
 from ingest.protocol import BoundedHttp
 from ingest.publisher import Publisher
 from ingest.registry import registry_routes
 from ingest.spool import Spool
 from ingest.spool_file import move_spool
+from messenger.data_deletion import DeletionRequest
 from runtime.admin import create_admin_app, serve_on
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schemas.codec import Codec, deletion_codec
+from schemas.ids import registry_ids
 from schemas.registry_api import RegistryApi
-from schemas.topics import WEBHOOKS
+from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 
 _PROBE_EVERY = timedelta(seconds=2)
 _PROBE_WITHIN = timedelta(seconds=5)
@@ -63,24 +69,29 @@ async def run_ingest(
     settings: Settings,
     worker: Worker,
     connect: Callable[[], AIOKafkaProducer],
+    follow: Callable[[], AIOKafkaConsumer],
     stop: asyncio.Event,
     *,
     access_log: TextIO,
     patience: timedelta = PATIENCE,
     probe_every: timedelta = _PROBE_EVERY,
 ) -> None:
-    """Serve until `stop` is set, whether Kafka answers or not; `connect` makes producers that are not started.
+    """Serve until `stop` is set, whether Kafka answers or not.
+
+    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started.
 
     Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
     closed. Raises `SpoolUnusable`.
     """
-    metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused"}))
+    metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused", PART}))
     health.report("kafka", ready=False, seen="not asked yet")
     receipts = AccessLog(access_log)
     spool = Spool(worker.spool, settings.spool_bytes)
     publisher = Publisher(connect, settings.topic(WEBHOOKS.name))
     keeper = Keeper(publisher, spool, patience=patience)
-    app = create_app(settings, keeper, metrics, health, receipts, instance=token_hex(8))
+    topic = settings.topic(DELETION_REQUESTS.name)
+    register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
+    app = create_app(settings, keeper, register, metrics, health, receipts, instance=token_hex(8))
     # With a registry of the user's the built-in ids would be wrong ones.
     registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix))
     admin = create_admin_app(metrics, health, extra_routes=registry)
@@ -90,6 +101,7 @@ async def run_ingest(
     watches = (
         publisher.stay_connected(),
         keeper.drain(),
+        register.stay_informed(),
         _watch(publisher, health, probe_every),
         _tell(keeper, health),
     )
@@ -107,6 +119,14 @@ async def run_ingest(
     finally:
         receipts.write()
         await spool.close()
+
+
+async def _deletion_codec(settings: Settings) -> Codec[DeletionRequest]:
+    """Raises `NoSchemaId`."""
+    if settings.schema_registry_url is None:
+        return deletion_codec()
+    async with httpx.AsyncClient() as http:
+        return deletion_codec(await registry_ids(settings.schema_registry_url, http, settings.topic_prefix))
 
 
 def _ports(worker: Worker) -> dict[str, str | int]:

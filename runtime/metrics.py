@@ -27,6 +27,9 @@ class Metrics:
         self.spool_set_aside = self._gauge("spool_set_aside", "Webhooks in the spool that Kafka refuses")
         # Time from the last byte of a body to Kafka's ack, or to disk.
         self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")
+        # Data-deletion callbacks by result: accepted, bad_signed_request, no_signed_request, not_a_form, too_large,
+        # cut_short, not_kept, no_public_url. Somebody has to resolve each request that is accepted.
+        self.deletions_received = self._counter("deletions_received", "Data-deletion callbacks", "result")
         # Platform events by kind.
         self.events_parsed = self._counter("events_parsed", "Platform events", "kind")
         # What we leave out on purpose, by reason; a new reason after a Meta change deserves a look.

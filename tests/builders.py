@@ -1,5 +1,9 @@
 """One line to a valid event, lead or command: tests say only what they are about."""
 
+import base64
+import hashlib
+import hmac
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -209,3 +213,11 @@ def a_register(until: datetime = NOON, psid: Psid = PERSON, page_id: PageId = PA
     register.note(*salt_record(salt))
     register.note(*erasure_record(salt, page_id, psid, until))
     return register
+
+
+def a_signed_request(secret: str, user_id: str = "218471", *, at: datetime, **more: object) -> str:
+    """What Meta posts to have the data of an app-scoped id deleted."""
+    payload = {"algorithm": "HMAC-SHA256", "issued_at": int(at.timestamp()), "user_id": user_id, **more}
+    encoded = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=")
+    signature = base64.urlsafe_b64encode(hmac.digest(secret.encode(), encoded, hashlib.sha256)).rstrip(b"=")
+    return f"{signature.decode()}.{encoded.decode()}"

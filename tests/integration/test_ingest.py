@@ -25,9 +25,11 @@ from cli.main import main
 from cli.topics import wanted_topics
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.deletion_register import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
 from ingest.spool import Spool
+from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from runtime import kafka
 from runtime.clock import now, to_millis
@@ -36,7 +38,8 @@ from runtime.kafka_node import KafkaNode
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
-from schemas.topics import WEBHOOKS
+from schemas.codec import Codec, deletion_codec
+from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 from tests.conftest import free_port
 
 pytestmark = pytest.mark.integration
@@ -63,8 +66,10 @@ async def public_app(
     publisher = Publisher(partial(kafka.producer, broker, client_id="test-ingest"), settings.topic(WEBHOOKS.name))
     spool = Spool(home / "spool.sqlite", 2**20)
     keeper = Keeper(publisher, spool, patience=patience)
+    health = Health()
+    register = deletion_register(settings, publisher, health)
     tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(keeper.drain())]
-    app = create_app(settings, keeper, Metrics(), Health(), AccessLog(io.StringIO()), instance="0" * 16)
+    app = create_app(settings, keeper, register, Metrics(), health, AccessLog(io.StringIO()), instance="0" * 16)
     try:
         async with client_of(app) as client:
             yield client
@@ -73,6 +78,17 @@ async def public_app(
             task.cancel()
         await asyncio.wait(tasks)
         await spool.close()
+
+
+def deletion_register(settings: Settings, publisher: Publisher, health: Health) -> DeletionRegister:
+    """One that is never read: nobody here asks for a deletion."""
+
+    async def codec() -> Codec[DeletionRequest]:
+        return deletion_codec()
+
+    topic = settings.topic(DELETION_REQUESTS.name)
+    follow = partial(kafka.consumer, str(settings.broker), topic, group=None, client_id="test-ingest")
+    return DeletionRegister(publisher, topic, follow, codec, health)
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
@@ -158,6 +174,7 @@ async def ingest_command(
         LEADSTREAM_APP_SECRET=SECRET,
         LEADSTREAM_VERIFY_TOKEN="canary token",
         LEADSTREAM_STATE_DIR=str(home),
+        LEADSTREAM_PUBLIC_URL=settings.public_url or "",
     )
     with (home / "ingest.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(

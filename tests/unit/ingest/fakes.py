@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,15 +16,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.deletion_register import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
 from ingest.spool import Spool
+from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schemas.codec import Codec, deletion_codec
 
 TOPIC = "messenger-webhooks"
+DELETION_TOPIC = "data-deletion-requests"
 SECRET = "an app secret"
 SETTINGS = Settings(
     app_id="1", app_secrets=("a retired secret", SECRET), verify_token="a verify token", admin_port=0, port=0
@@ -168,6 +172,48 @@ class FakeProducer:
         return {0, 1} if topic in self.topics else None
 
 
+@dataclass(frozen=True)
+class Followed:
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+@dataclass
+class FakeFollower:
+    """A consumer of one partition: these keys and values, and later what is put into the queue."""
+
+    records: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    unreachable: Exception | None = None
+    later: "asyncio.Queue[tuple[bytes, bytes | None]]" = field(default_factory=asyncio.Queue)
+    read: int = 0
+
+    async def start(self) -> None:
+        if self.unreachable is not None:
+            raise self.unreachable
+
+    def assignment(self) -> set[int]:
+        return {0}
+
+    async def end_offsets(self, partitions: set[int]) -> dict[int, int]:
+        return dict.fromkeys(partitions, len(self.records))
+
+    async def position(self, _: int) -> int:
+        return self.read
+
+    async def getmany(self, **_: int) -> dict[int, list[Followed]]:
+        if self.read == len(self.records):
+            self.records.append(await self.later.get())
+        unread = list(enumerate(self.records))[self.read :]
+        self.read = len(self.records)
+        return {0: [Followed(DELETION_TOPIC, 0, offset, *record) for offset, record in unread]}
+
+    async def stop(self) -> None:
+        pass
+
+
 @dataclass
 class Ingest:
     """The public app with everything that it was given."""
@@ -175,7 +221,9 @@ class Ingest:
     producer: FakeProducer = field(default_factory=FakeProducer)
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    follower: FakeFollower = field(default_factory=FakeFollower)
     patience: timedelta = timedelta(seconds=5)
+    public_url: str | None = "https://leads.example.com/in"
     spool_limit: int = 2**20
     access_log: io.StringIO = field(default_factory=io.StringIO)
     effects: list[str] = field(default_factory=list)
@@ -183,9 +231,14 @@ class Ingest:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ASGIApp]:
         with TemporaryDirectory() as home:
-            async with keeping(self.producer, Path(home), limit=self.spool_limit, patience=self.patience) as keeper:
+            path, patience = Path(home), self.patience
+            async with (
+                keeping(self.producer, path, limit=self.spool_limit, patience=patience) as keeper,
+                registering(self.producer, self.follower, self.health, patience=patience) as register,
+            ):
                 access_log = AccessLog(self.access_log)
-                app = create_app(SETTINGS, keeper, self.metrics, self.health, access_log, instance="0" * 16)
+                settings = replace(SETTINGS, public_url=self.public_url)
+                app = create_app(settings, keeper, register, self.metrics, self.health, access_log, instance="0" * 16)
                 self.producer.effects.clear()
                 yield _noting(app, self.producer.effects)
                 access_log.write()
@@ -209,8 +262,8 @@ class Ingest:
             async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as client:
                 yield client
 
-    def counted(self, result: str) -> float:
-        return self.metrics.registry.get_sample_value("leadstream_webhooks_received_total", {"result": result}) or 0
+    def counted(self, result: str, of: str = "webhooks_received") -> float:
+        return self.metrics.registry.get_sample_value(f"leadstream_{of}_total", {"result": result}) or 0
 
 
 @asynccontextmanager
@@ -235,6 +288,33 @@ async def keeping(
             task.cancel()
         await asyncio.wait(tasks)
         await spool.close()
+
+
+@asynccontextmanager
+async def registering(
+    producer: FakeProducer, follower: FakeFollower, health: Health, *, patience: timedelta = timedelta(seconds=5)
+) -> AsyncIterator[DeletionRegister]:
+    """A register at work, with a producer of its own."""
+
+    async def codec() -> Codec[DeletionRequest]:
+        return deletion_codec()
+
+    publisher = Publisher(lambda: producer, TOPIC)
+    register = DeletionRegister(publisher, DELETION_TOPIC, lambda: follower, codec, health, patience=patience)
+    tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(register.stay_informed())]
+    await asyncio.sleep(0)
+    try:
+        yield register
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def settled() -> None:
+    """Let everything that can go on without anything from outside go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def signed(body: bytes, secret: str = SECRET) -> dict[str, str]:

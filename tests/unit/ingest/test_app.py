@@ -11,7 +11,7 @@ from ingest.app import create_app
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import SettingError
-from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeProducer, Ingest, keeping
+from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeFollower, FakeProducer, Ingest, keeping, registering
 
 
 @pytest.mark.anyio
@@ -48,6 +48,10 @@ async def test_health_is_served_beside_the_webhook() -> None:
 async def test_no_app_without_its_secrets(missing: dict[str, None], tmp_path: Path) -> None:
     settings = replace(SETTINGS, **missing)  # type: ignore[arg-type]
 
-    async with keeping(FakeProducer(), tmp_path) as keeper:
+    health = Health()
+    async with (
+        keeping(FakeProducer(), tmp_path) as keeper,
+        registering(FakeProducer(), FakeFollower(), health) as register,
+    ):
         with pytest.raises(SettingError):
-            create_app(settings, keeper, Metrics(), Health(), AccessLog(io.StringIO()), instance="")
+            create_app(settings, keeper, register, Metrics(), health, AccessLog(io.StringIO()), instance="")

@@ -17,7 +17,7 @@ from ingest.server import Worker, adopt_spools, run_ingest, spool_path
 from ingest.spool_file import SpoolFile
 from runtime.admin import listen
 from runtime.clock import from_millis
-from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeProducer, signed
+from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeFollower, FakeProducer, signed
 
 BODY = b"a delivery"
 
@@ -68,7 +68,13 @@ async def running(producer: FakeProducer, stop: asyncio.Event, log: Log, home: P
         worker = Worker(public, admin, home / "spool.sqlite")
         process = asyncio.create_task(
             run_ingest(
-                SETTINGS, worker, lambda: producer, stop, access_log=StringIO(), probe_every=timedelta(milliseconds=10)
+                SETTINGS,
+                worker,
+                lambda: producer,
+                FakeFollower,
+                stop,
+                access_log=StringIO(),
+                probe_every=timedelta(milliseconds=10),
             )
         )
         ports = vars(await log.until("ingest.started"))
