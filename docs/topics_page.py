@@ -52,13 +52,36 @@ Between stages delivery is at least once: a record can come twice and says so by
 
 ## Reading from anywhere
 
+When which lead changed since a moment, with any kcat; and the leads themselves, with one that lists Avro in `kcat -V`
+(Debian's does not):
+
 ```sh
+kcat -C -e -b 127.0.0.1:9092 -t leads -o s@1772323200000 -f '%T %p/%o %k\\n'
 kcat -C -e -b 127.0.0.1:9092 -t leads -s value=avro -r http://127.0.0.1:8001 -f '%k %s\\n'
 ```
 
-`examples/consume_leads.py` folds `leads` with aiokafka; `examples/consume_confluent.py` follows it from a moment on
-with Confluent's client and its Avro deserializer. `examples/query_delta.py` and `examples/query_polars.py` ask the
-warehouse. Tests run all of them.
+| Example | With |
+| --- | --- |
+| `examples/consume_leads.py` | aiokafka: `leads` folded to the newest revision of each |
+| `examples/follow_since.py` | aiokafka: a consumer group that begins at a moment and goes on where it stopped |
+| `examples/consume_confluent.py` | Confluent's client and Avro deserializer, from a moment on |
+| `examples/query_delta.py`, `examples/query_polars.py` | DuckDB and Polars on the warehouse's Delta tables |
+
+Tests run all of them. Spark reads the topic as a stream from a moment on; Avro begins after Confluent's five bytes:
+
+```python
+leads = (
+    spark.readStream.format("kafka")
+    .option("kafka.bootstrap.servers", "127.0.0.1:9092")
+    .option("subscribe", "leads")
+    .option("startingTimestamp", "1772323200000")
+    .option("startingOffsetsByTimestampStrategy", "latest")
+    .load()
+    .select(from_avro(expr("substring(value, 6)"), Path("schemas/lead.v1.avsc").read_text()).alias("lead"))
+)
+```
+
+No test runs Spark. A null value says that the lead was erased.
 
 ## When a schema changes
 

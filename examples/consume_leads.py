@@ -36,6 +36,10 @@ async def _read_to_the_end(consumer: AIOKafkaConsumer) -> Iterable[Lead]:
     while any([await consumer.position(partition) < end for partition, end in ends.items()]):
         for records in (await consumer.getmany(timeout_ms=500)).values():
             for record in records:
+                if record.value is None:
+                    # A tombstone says that the lead was erased.
+                    newest.pop(record.key.decode(), None)
+                    continue
                 lead = codec.decode(record.value)
                 # Delivery is at least once: a revision can come twice, and an older one after a newer.
                 if lead.lead_id not in newest or lead.revision > newest[lead.lead_id].revision:

@@ -1,18 +1,25 @@
 """The examples do what they say, on a real Kafka and a real warehouse."""
 
 import asyncio
-from datetime import timedelta
+import re
+import shlex
+import shutil
+import subprocess
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 
+from docs.generate import DOCS
 from examples.consume_confluent import leads_since
 from examples.consume_leads import newest_leads
+from examples.follow_since import follow
 from examples.query_delta import leads_by_ad
 from examples.query_polars import answer_counts
 from ingest.registry import registry_routes
+from leads.records import Lead
 from messenger.events import Ad, Answer
 from runtime.admin import serve
 from runtime.clock import now
@@ -55,6 +62,7 @@ def test_polars_reads_the_delta_tables(warehouse: Path) -> None:
 async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> None:
     topic = kafka_topics.topic("leads")
     await put(kafka_topics, topic, *(_record("l1", one) for one in (1, 2)), _record("l2", 1), _record("l1", 1))
+    await put(kafka_topics, topic, _record("l3", 1), (b"l3", None))
 
     found = await newest_leads(str(kafka_topics.broker), topic)
 
@@ -75,6 +83,71 @@ async def test_confluents_client_reads_from_a_moment_on_by_the_built_in_registry
     async with serve(app, "127.0.0.1", port):
         assert await asyncio.to_thread(read, now() - timedelta(minutes=5)) == [("l1", 1), ("l1", 2)]
         assert await asyncio.to_thread(read, now() + timedelta(minutes=5)) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_a_group_begins_at_a_moment_and_goes_on_where_it_stopped(kafka_topics: Settings) -> None:
+    topic = kafka_topics.topic("leads")
+    await put(kafka_topics, topic, _record("before", 1), _record("before", 2))
+    # Kafka tells moments apart by milliseconds.
+    await asyncio.sleep(0.05)
+    since = now()
+    await put(kafka_topics, topic, _record("l1", 1), (b"gone", None), _record("l2", 1))
+
+    first = await _followed(kafka_topics, since, 2)
+    await put(kafka_topics, topic, _record("l2", 2))
+    second = await _followed(kafka_topics, since - timedelta(hours=1), 1)
+
+    assert (sorted(first), second) == ([("l1", 1), ("l2", 1)], [("l2", 2)])
+
+
+async def _followed(settings: Settings, since: datetime, wanted: int) -> list[tuple[str, int]]:
+    """The first leads that the group is given, and all that come with them."""
+    stop = asyncio.Event()
+    found: list[tuple[str, int]] = []
+
+    async def take(lead: Lead) -> None:
+        found.append((lead.lead_id, lead.revision))
+        if len(found) >= wanted:
+            stop.set()
+
+    topic = settings.topic("leads")
+    await asyncio.wait_for(follow(str(settings.broker), topic, since, take, stop, topic), 60)
+    return found
+
+
+def _require_kcat(*, avro: bool) -> None:
+    if shutil.which("kcat") is None:
+        pytest.skip("kcat is not on PATH")
+    features = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=True).stdout
+    if avro and "Avro" not in features:
+        pytest.skip("this kcat was built without Avro")
+
+
+def _one_liners() -> list[str]:
+    return re.findall(r"^kcat .+$", (DOCS / "topics.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_docs_have_one_liners() -> None:
+    assert len(_one_liners()) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+@pytest.mark.parametrize("line", _one_liners(), ids=["places", "values"])
+async def test_kcat_reads_as_the_docs_say(kafka_topics: Settings, line: str) -> None:
+    _require_kcat(avro="avro" in line)
+    topic, port = kafka_topics.topic("leads"), free_port()
+    await put(kafka_topics, topic, _record("l1", 1), _record("l2", 1))
+    app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
+    here = {"127.0.0.1:9092": str(kafka_topics.broker), "http://127.0.0.1:8001": f"http://127.0.0.1:{port}"}
+    words = [{**here, "leads": topic}.get(word, word) for word in shlex.split(line)]
+
+    async with serve(app, "127.0.0.1", port):
+        done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True, timeout=60)
+
+    assert sorted(re.findall(r"\bl\d\b", done.stdout)) == ["l1", "l2"]
 
 
 def _record(name: str, revision: int) -> tuple[bytes, bytes]:
