@@ -28,8 +28,8 @@ from runtime.kafka_node import running_broker
 from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
-from sinks.delta import local_path
 from sinks.query import Answer, Asked, BadQuery, ask, asking
+from sinks.replacement import Replacement, replacement_of
 from sinks.status import Status, status_of
 from sinks.tables import TABLES, tables_by_topic
 from sinks.views import VIEWS
@@ -136,9 +136,10 @@ def status(*, as_json: bool) -> None:
 def rebuild(*, swap: bool) -> None:
     """Fill an empty warehouse from Kafka, up to where this one is, and compare the two.
 
-    For Delta Lake in a directory, with the sink stopped. Equal means that leads and followup_outcomes are, row by row;
-    of the other tables Kafka may have lost rows to compaction and retention, and the old ones stay in NAME.before.
-    Ends non-zero when the warehouses differ.
+    The new one lies beside the old: the directory NAME.rebuilt, or the schema NAME_rebuilt of the same PostgreSQL
+    database. The sink must be stopped. Equal means that leads and followup_outcomes are, row by row; of the other
+    tables Kafka may have lost rows to compaction and retention, and the old ones stay in NAME.before or NAME_before.
+    Readers of PostgreSQL go on during a swap. Ends non-zero when the warehouses differ.
 
     \b
     Example:
@@ -146,40 +147,39 @@ def rebuild(*, swap: bool) -> None:
       leadstream warehouse rebuild --swap
     """
     settings = current_settings()
-    old = local_path(settings.warehouse)
-    if old is None or settings.warehouse.startswith("postgres"):
-        raise click.ClickException("only a directory of Delta tables is rebuilt: let a sink fill a new database")
-    new, aside = (old.with_name(f"{old.name}.{ending}") for ending in ("rebuilt", "before"))
-    for place in (new, aside):
-        if place.exists():
-            raise click.ClickException(f"{place} is there already: look at it, then remove it")
-    differing = asyncio.run(_rebuild(settings, schema_ids(settings), old, new))
-    if differing:
-        raise click.ClickException(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {new}")
+    try:
+        place = replacement_of(settings.warehouse)
+        place.require_room()
+        differing = asyncio.run(_rebuild(settings, schema_ids(settings), place))
+        if differing:
+            raise click.ClickException(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {place.new}")
+        if swap:
+            place.swap()
+    except Unusable as fault:
+        raise click.ClickException(str(fault)) from None
     if swap:
-        warehouse_rebuild.swap(old, new, aside)
-        click.echo(f"{old} is the rebuilt warehouse; the old one is {aside}")
+        click.echo(f"Swapped. The old warehouse is {place.aside}")
     else:
-        click.echo(f"Equal. The rebuilt warehouse is {new}")
+        click.echo(f"Equal. The rebuilt warehouse is {place.new}")
 
 
-async def _rebuild(settings: Settings, ids: Ids, old: Path, new: Path) -> list[str]:
+async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str]:
     """The names of the tables that are not equal."""
     broker, partitions = broker_of(settings), _partitions(settings)
     try:
         if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
             raise click.ClickException("a warehouse sink is running: stop it first")
-        before = status_of(str(old), partitions)
+        before = status_of(settings.warehouse, partitions)
         if not before.offsets:
-            raise click.ClickException(f"{old} holds nothing of these topics")
+            raise click.ClickException("the warehouse holds nothing of these topics")
         with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
             task = shown.add_task("", total=None)
-            await warehouse_rebuild.fill(settings, broker, ids, new, before, lambda read: shown.advance(task, read))
+            await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
     except KafkaConnectionError:
         raise click.ClickException(
             "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
         ) from None
-    found = await asyncio.to_thread(warehouse_rebuild.compare, str(old), str(new))
+    found = await asyncio.to_thread(warehouse_rebuild.compare, place)
     for one in found:
         click.echo(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
     return [one.table for one in found if one.same is False]

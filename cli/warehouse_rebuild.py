@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,11 +14,10 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
 from sinks.consume import Received, Span, WholeSource
-from sinks.delta import DeltaWarehouse
-from sinks.query import ask
+from sinks.replacement import Replacement
 from sinks.rows import Rows, warehouse_sources
 from sinks.status import Status
-from sinks.tables import PROVENANCE, TABLES, Row, tables_by_topic
+from sinks.tables import TABLES, Row, tables_by_topic
 from sinks.warehouse import WarehouseSink
 
 
@@ -45,11 +43,11 @@ async def sink_is_running(broker: str, group: str) -> bool:
 
 
 async def fill(
-    settings: Settings, broker: str, ids: Ids, place: Path, old: Status, progress: Callable[[int], None]
+    settings: Settings, broker: str, ids: Ids, place: Replacement, old: Status, progress: Callable[[int], None]
 ) -> None:
-    """Write everything from Kafka's beginning up to the offsets of `old` into an empty directory. Raises `Unusable`."""
+    """Write everything from Kafka's beginning up to the offsets of `old` into the new warehouse. Raises `Unusable`."""
     tables = tables_by_topic(settings.topic)
-    warehouse = await asyncio.to_thread(DeltaWarehouse, str(place), tables, cluster_id=old.cluster_id or "")
+    warehouse = await asyncio.to_thread(place.open, tables, cluster_id=old.cluster_id or "")
     sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics())
     reader = kafka.consumer(broker, group=None, client_id="leadstream-rebuild")
     await reader.start()
@@ -64,6 +62,7 @@ async def fill(
         await sink.close()
     finally:
         await reader.stop()
+        warehouse.close()
 
 
 async def _read(
@@ -98,27 +97,12 @@ def _row(source: Rows, record: Any) -> tuple[int, Row | None]:
         return record.offset, None
 
 
-def compare(old: str, new: str) -> list[Comparison]:
+def compare(place: Replacement) -> list[Comparison]:
     """What both hold; equal is what an analyst sees, wherever in Kafka it came from."""
     found = []
     for table in TABLES:
-        names = [table.events] + ([table.current.name] if table.current is not None else [])
-        for name in names:
-            (rows, digest), (rebuilt, again) = (_digest(one, name) for one in (old, new))
-            same = digest == again if table.current is not None and name == table.current.name else None
-            found.append(Comparison(name, rows, rebuilt, same))
+        for name in [table.events] + ([table.current.name] if table.current is not None else []):
+            old, new = place.digests(name, table.schema.names)
+            same = old == new if table.current is not None and name == table.current.name else None
+            found.append(Comparison(name, old[0], new[0], same))
     return found
-
-
-def swap(old: Path, new: Path, aside: Path) -> None:
-    """Put the new warehouse where the old one was, and that aside."""
-    old.rename(aside)
-    new.rename(old)
-
-
-def _digest(warehouse: str, table: str) -> tuple[int, int | None]:
-    """How many rows there are, and a digest of them without their places in Kafka, in whatever order they lie."""
-    hidden = ", ".join(PROVENANCE)
-    query = f"select count(*), bit_xor(hash(one)) from (select * exclude ({hidden}) from {table}) one"
-    [(rows, digest)] = ask(warehouse, query).rows
-    return rows, digest

@@ -23,6 +23,7 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 ## Connect
 
 * `leadstream warehouse sql "select …"` answers from either, while the sink writes or not, and writes nothing.
+  A superuser's URL asks as `pg_read_all_data`: a guard against mistakes, not against the superuser.
   `leadstream warehouse export` makes files of a table or view, with masks for what is personal if asked.
 * A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its
   next start the sink lets that role read all tables and views but `dead_letter_records`.
@@ -32,7 +33,8 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 
 A warehouse belongs to one Kafka cluster. When topics are made anew, or Kafka has lost what the warehouse has not read,
 the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let it fill. `leadstream warehouse status`
-says how far it is behind, and `leadstream warehouse rebuild` fills a directory anew and compares.
+says how far it is behind. `leadstream warehouse rebuild` fills a second one from Kafka, a directory or a schema of the
+same database, compares, and with `--swap` puts it in the place of the old one.
 
 New nullable fields of a record become columns by themselves. A change that old readers cannot read goes to a new topic
 version and to new tables.

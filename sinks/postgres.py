@@ -22,21 +22,30 @@ _SCALARS = {
 }
 # Where a role of this name exists, it may read everything but the bytes of dead letters.
 READER = "leadstream_reader"
+_OFFSETS = "kafka_offsets"
 # Any number will do, as long as all workers take the same lock while they create tables.
 _MIGRATION_LOCK = 7_166_326_211
 
 
-class PostgresWarehouse:
-    """`tables` are the tables by topic name. They and the views are created, and new columns are added, in the first
-    schema of the search path."""
+def relations() -> list[str]:
+    """The names of everything that is created in the schema."""
+    currents = [table.current.name for table in TABLES if table.current is not None]
+    return [_OFFSETS, *(table.events for table in TABLES), *currents, *(view.name for view in VIEWS)]
 
-    def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str) -> None:
+
+class PostgresWarehouse:
+    """`tables` are the tables by topic name. They and the views are created, and new columns are added, in `schema`,
+    or in the first schema of the search path."""
+
+    def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str, schema: str | None = None) -> None:
         self._tables, self._cluster_id = tables, cluster_id
         self._next: dict[TopicPartition, int] = {}
         try:
             self._connection = psycopg.connect(url, autocommit=True)
         except psycopg.OperationalError as fault:
             raise Unusable(f"PostgreSQL does not let us in: {fault}") from None
+        if schema is not None:
+            self._connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             _migrate(self._connection)

@@ -1,7 +1,7 @@
 """SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,26 +55,33 @@ def asking(warehouse: str, query: str) -> Iterator[Asked]:
             cursor = run(query)
             columns = tuple(one[0] for one in cursor.description)
             yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
-    except (psycopg.Error, duckdb.Error) as fault:
+    except (psycopg.errors.SyntaxError, psycopg.errors.InvalidCursorDefinition) as fault:
+        raise BadQuery(f"only one SELECT can be asked: {fault.diag.message_primary}") from None
+    except psycopg.Error as fault:
+        raise BadQuery(fault.diag.message_primary or str(fault).strip()) from None
+    except duckdb.Error as fault:
         raise BadQuery(str(fault).strip()) from None
 
 
 @contextmanager
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
-    with psycopg.connect(url, options="-c default_transaction_read_only=on -c TimeZone=UTC") as connection:
+    options = "-c default_transaction_read_only=on -c TimeZone=UTC -c cursor_tuple_fraction=1"
+    # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
+    with closing(psycopg.connect(url, options=options)) as connection, connection.cursor("answer") as cursor:
+        if connection.info.parameter_status("is_superuser") == "on":
+            # No read-only transaction keeps a superuser's functions from the server's files.
+            connection.execute("set local role pg_read_all_data")
 
         def run(query: str) -> Any:
-            cursor = connection.execute(query.encode(), prepare=True)
-            if cursor.description is None:
-                raise BadQuery("only a SELECT gives an answer")
-            return cursor
+            return cursor.execute(query.encode())
 
         yield run
 
 
 @contextmanager
 def _files(root: str) -> Iterator[Callable[[str], Any]]:
-    with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
+    extensions = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    with duckdb.connect(":memory:", config={**extensions, "python_enable_replacements": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         files = [file for table in TABLES for file in _create_tables(connection, root, table)]
         for name, select in view_queries(DUCKDB).items():
@@ -83,13 +90,23 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
         connection.execute("set allowed_paths = $files", {"files": files})
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
+        connection.execute("begin transaction read only")
 
         def run(query: str) -> Any:
-            if [one.type for one in connection.extract_statements(query)] != [duckdb.StatementType.SELECT]:
+            if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
                 raise BadQuery("only one SELECT can be asked")
             return connection.execute(query)
 
         yield run
+
+
+def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
+    statements = connection.extract_statements(query)
+    try:
+        return [one.type for one in statements]
+    except ValueError:
+        # DuckDB has kinds that its Python library does not know.
+        return []
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, root: str, table: Table) -> list[str]:

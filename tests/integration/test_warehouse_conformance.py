@@ -11,7 +11,7 @@ import pytest
 from leads.records import FollowUpOutcome, Lead
 from messenger.events import Ad, Answer
 from sinks.consume import Fenced, Unusable
-from sinks.query import BadQuery, ask
+from sinks.query import ask
 from sinks.status import status_of
 from sinks.warehouse import Warehouse
 from tests.builders import NOON
@@ -233,26 +233,6 @@ def test_columns_are_the_records_fields_even_while_nothing_is_there(
 
     assert answer.columns == (*(one.name for one in fields(record)), "_topic", "_partition", "_offset")
     assert answer.rows == ()
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "delete from leads",
-        "create table mine as select 1",
-        "select 1; select 2",
-        "selec 1",
-        "select * from no_such_table",
-        "",
-    ],
-)
-def test_only_one_select_is_answered(target: Target, query: str) -> None:
-    _opened(target).write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
-
-    with pytest.raises(BadQuery):
-        target.ask(query)
-
-    assert target.ask("select count(*) from leads") == [(1,)]
 
 
 def test_a_reader_sees_whole_commits_while_a_writer_writes(target: Target) -> None:
