@@ -11,6 +11,7 @@ import httpx
 import psycopg
 from aiokafka.errors import KafkaError
 
+from cli.examine_requests import examine_requests
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
 from runtime.kafka_node import running_broker
@@ -35,7 +36,8 @@ async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Ver
     """Every verdict that can be given of what this deployment stands on."""
     kafka, registry = await _kafka(settings), await _registry(settings, http)
     ingest = await examine_ingest(settings, http)
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest]
+    requests = await examine_requests(settings, _broker(settings), http, [*kafka, registry])
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest, *requests]
 
 
 async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> list[str]:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from cli.deletion_requests import NotOpen, open_requests, read_register, resolve
+from cli.examine_requests import examine_requests
 from messenger.data_deletion import DeletionRequest
+from messenger.prerequisites import Verdict
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, deletion_codec
 from schemas.topics import DELETION_REQUESTS
@@ -64,3 +67,15 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
     assert [one.code for one in register.open] == ["A"]
     assert len(register.unreadable) == 1
     assert register.unreadable[0].startswith(f"{topic}/")
+
+
+async def test_the_doctor_reads_the_register_unless_what_it_rests_on_is_broken(kafka_topics: Settings) -> None:
+    broker, http = str(kafka_topics.broker), httpx.AsyncClient()
+    await ask(kafka_topics, [a_request("A")])
+    broken = Verdict("topics", "kafka", "broken", "missing")
+
+    found = await examine_requests(kafka_topics, broker, http, [])
+
+    assert [(one.check, one.standing) for one in found] == [("deletion requests", "broken"), ("public url", "broken")]
+    assert await examine_requests(kafka_topics, broker, http, [broken]) == []
+    assert await examine_requests(kafka_topics, None, http, []) == []
