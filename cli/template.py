@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -11,10 +10,18 @@ from messenger import limits
 from messenger.events import AppId
 from messenger.template import Finding, check_template, new_template
 
+# A template of ten elements with three buttons each, every text at its limit and escaped, is a tenth of it.
+_MAX_BYTES = 2**20
+
 
 @click.group()
 def command() -> None:
-    """Make or check the message template of a lead ad."""
+    """Make or check the message template of a lead ad.
+
+    \b
+    Example:
+      leadstream template check template.json
+    """
 
 
 @command.command()
@@ -45,7 +52,7 @@ def new(*, app: str | None, text: str, days: int, buttons: Sequence[str], questi
         --question "Are you interested in becoming a reseller?=Yes|No" > template.json
     """
     app_id = app or current_settings().app_id
-    if app_id is None or not (app_id.isascii() and app_id.isdigit()):
+    if app_id is None or not (app_id.isascii() and app_id.isdigit()) or app_id.startswith("0"):
         raise click.ClickException("an app id is wanted: --app or LEADSTREAM_APP_ID, a number")
     made = new_template(
         text,
@@ -62,9 +69,9 @@ def new(*, app: str | None, text: str, days: int, buttons: Sequence[str], questi
 
 
 @command.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def check(*, file: Path) -> None:
-    """Check a template against Meta's limits: each fault with its line and key.
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def check(*, file: str) -> None:
+    """Check a template against Meta's limits: each fault with its line and key. `-` reads standard input.
 
     Ends with 1 when Meta would refuse it or silently take something else for it. Warnings alone end with 0.
 
@@ -73,10 +80,7 @@ def check(*, file: Path) -> None:
       leadstream template check template.json
     """
     our_app = current_settings().app_id
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise click.ClickException(f"{file}: is not UTF-8 text") from None
+    text = _read(file)
     findings = check_template(text, our_app=None if our_app is None else AppId(our_app))
     for finding in findings:
         click.echo(_line(file, finding))
@@ -86,7 +90,22 @@ def check(*, file: Path) -> None:
     click.echo(f"{file} keeps Meta's limits")
 
 
-def _line(file: Path, finding: Finding) -> str:
+def _read(file: str) -> str:
+    try:
+        with click.open_file(file, "rb") as opened:
+            content: bytes = opened.read(_MAX_BYTES + 1)
+    except OSError as fault:
+        raise click.ClickException(f"{file}: {fault.strerror}") from None
+    if len(content) > _MAX_BYTES:
+        raise click.ClickException(f"{file}: more than 1 MiB, which is no message template")
+    try:
+        # The mark that Windows editors put before a text is none of the text.
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file}: is not UTF-8 text") from None
+
+
+def _line(file: str, finding: Finding) -> str:
     key = f" {finding.key}:" if finding.key else ""
     return f"{file}:{finding.line}: {finding.severity}:{key} {finding.what}"
 

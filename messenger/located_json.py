@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _DEPTH_MAX = 100
+# What Python reads and writes as numbers, and JSON does not know.
+_NO_JSON = ("NaN", "Infinity", "-Infinity")
 
 
 class BadJson(ValueError):
@@ -23,7 +25,8 @@ class BadJson(ValueError):
 class Located:
     """One value: an object as `dict[str, Located]`, a list as `list[Located]`, anything else as Python has it.
 
-    `key` is the way to it, as in `message.buttons[0].title`; empty for the whole.
+    `key` is the way to it, as in `message.buttons[0].title`; empty for the whole. What is no plain name stands in it as
+    JSON has it, so that it can be printed on one line.
     """
 
     value: Any
@@ -49,11 +52,11 @@ class _Token(NamedTuple):
 def read_json(text: str) -> Located:
     """The whole as a value. Raises `BadJson`, also when a key stands twice in one object."""
     try:
-        json.loads(text)
+        json.loads(text, parse_int=str, parse_float=str)
     except json.JSONDecodeError as fault:
-        raise BadJson(fault.lineno, fault.msg) from None
-    except (RecursionError, ValueError):
-        raise BadJson(1, "too deep, or a number too long to be read") from None
+        raise BadJson(fault.lineno, f"this is not JSON: {fault.msg}") from None
+    except RecursionError:
+        raise BadJson(1, f"deeper than {_DEPTH_MAX} levels") from None
     # What json has accepted needs no second grammar: the tokens only say where things stand.
     return _value(_tokens(text), "", 0)
 
@@ -74,7 +77,16 @@ def _value(tokens: Iterator[_Token], key: str, depth: int, token: _Token | None 
         return Located(_object(tokens, key, depth), line, key)
     if text == "[":
         return Located(_list(tokens, key, depth), line, key)
-    return Located(json.loads(text), line, key)
+    return Located(_scalar(text, line), line, key)
+
+
+def _scalar(text: str, line: int) -> Any:
+    if text in _NO_JSON:
+        raise BadJson(line, f"this is not JSON: {text}")
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise BadJson(line, "a number too long to be read") from None
 
 
 def _object(tokens: Iterator[_Token], key: str, depth: int) -> dict[str, Located]:
@@ -86,8 +98,13 @@ def _object(tokens: Iterator[_Token], key: str, depth: int) -> dict[str, Located
         if name in found:
             raise BadJson(token.line, f"{name!r} stands here twice")
         next(tokens)
-        found[name] = _value(tokens, f"{key}.{name}" if key else name, depth + 1)
+        found[name] = _value(tokens, _way(key, name), depth + 1)
     return found
+
+
+def _way(key: str, name: str) -> str:
+    step = name if name.isidentifier() and name.isascii() else json.dumps(name)
+    return f"{key}.{step}" if key else step
 
 
 def _list(tokens: Iterator[_Token], key: str, depth: int) -> list[Located]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from messenger import limits
 from messenger.events import AppId
@@ -16,6 +17,8 @@ _DAYS_ELSEWHERE = limits.THREAD_CONTROL_MAX_ELSEWHERE.days
 _ROUTING_KEYS = ("receiving_app_id", "receiving_app_control_expiration")
 _STEP_TYPES = ("INTRO", "QUESTION", "CONFIRMATION", "DISQUALIFY")
 _REPLY_TYPES = ("NONE", "PREFILL", "QUICK_REPLIES")
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/send-messages/quick-replies
+_CONTENT_TYPES = ("text", "user_phone_number", "user_email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +150,23 @@ def _button(button: Located) -> Findings:
 
 def _url(button: Located) -> Findings:
     url = button.fields.get("url", button)
-    if not isinstance(url.value, str) or not url.value.startswith(("https://", "http://")):
-        yield _fault(url, "a url that begins with https:// or http:// is wanted")
+    if not isinstance(url.value, str) or not _is_address(url.value):
+        yield _fault(url, "a url that begins with https:// or http:// and names a host is wanted")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname) and not any(one.isspace() for one in text)
 
 
 def _quick_reply(reply: Located) -> Findings:
-    if (kind := reply.fields.get("content_type")) is not None and kind.value != "text":
-        return
-    yield from _text(reply, "title", limits.QUICK_REPLY_TITLE_MAX)
-    yield from _text(reply, "payload", limits.QUICK_REPLY_PAYLOAD_MAX)
+    yield from _one_of(reply, "content_type", _CONTENT_TYPES)
+    if _says(reply, "content_type") in (None, "text"):
+        yield from _text(reply, "title", limits.QUICK_REPLY_TITLE_MAX)
+        yield from _text(reply, "payload", limits.QUICK_REPLY_PAYLOAD_MAX)
 
 
 def _routing(message: Located, our_app: AppId | None) -> Findings:
@@ -172,7 +183,7 @@ def _routing(message: Located, our_app: AppId | None) -> Findings:
 
 def _receiving_app(app: Located, our_app: AppId | None) -> Findings:
     app_id = as_id(app.value)
-    if app_id is None or not (app_id.isascii() and app_id.isdigit()):
+    if app_id is None or not (app_id.isascii() and app_id.isdigit()) or app_id.startswith("0"):
         yield _fault(app, "an app id is wanted, which is a number")
     elif app_id == limits.LEADGEN_APP_ID:
         yield _fault(app, "this is Meta's Leadgen app, which asks the questions: name the app that follows up")
@@ -196,7 +207,7 @@ def _control_days(days: Located) -> Findings:
 
 def _steps(steps: Located) -> Findings:
     # https://developers.facebook.com/documentation/ads-commerce/marketing-api/ad-creative/messaging-ads/click-to-messenger
-    ids = [as_id(step.fields["step_id"].value) for step in steps.items if "step_id" in step.fields]
+    ids = [as_id(_says(step, "step_id")) for step in steps.items]
     yield from _each(steps, "steps", None, lambda step: _step(step, ids))
     if steps.items and not any(_says(step, "step_type") == "QUESTION" for step in steps.items):
         yield _fault(steps, "no step of type QUESTION: the ad asks nothing")
@@ -205,13 +216,26 @@ def _steps(steps: Located) -> Findings:
 def _step(step: Located, ids: Sequence[str | None]) -> Findings:
     yield from _one_of(step, "step_type", _STEP_TYPES)
     yield from _text(step, "message", limits.TEXT_MAX_UTF16_UNITS)
-    if ids.count(as_id(_says(step, "step_id"))) > 1:
-        yield _fault(step.fields["step_id"], "another step has the same step_id")
+    yield from _step_id(step, ids)
+    for name in ("next_step_ids", "answers"):
+        if name in step.fields and not isinstance(_says(step, name), list):
+            yield _fault(step.fields[name], "a list is wanted")
     for onward in step.fields.get("next_step_ids", step).items:
-        if as_id(onward.value) not in ids:
+        if (onward_id := as_id(onward.value)) is None or onward_id not in ids:
             yield _fault(onward, "no step has this step_id")
     if _says(step, "step_type") == "QUESTION":
         yield from _question(step)
+
+
+def _step_id(step: Located, ids: Sequence[str | None]) -> Findings:
+    given = step.fields.get("step_id")
+    if given is None:
+        return
+    step_id = as_id(given.value)
+    if step_id is None:
+        yield _fault(given, "a text or a number is wanted")
+    elif ids.count(step_id) > 1:
+        yield _fault(given, "another step has the same step_id")
 
 
 def _question(step: Located) -> Findings:
@@ -224,7 +248,10 @@ def _question(step: Located) -> Findings:
     if len(answers) > limits.QUICK_REPLIES_MAX:
         yield _warning(step.fields["answers"], f"{len(answers)} answers; Meta shows {limits.QUICK_REPLIES_MAX} at once")
     for answer in answers:
-        if isinstance(answer.value, str) and _units(answer.value) > limits.QUICK_REPLY_TITLE_MAX:
+        # Meta's page shows texts here; what an object may hold it does not say.
+        if answer.value is None or (isinstance(answer.value, str) and not answer.value.strip()):
+            yield _fault(answer, "a text is wanted")
+        elif isinstance(answer.value, str) and _units(answer.value) > limits.QUICK_REPLY_TITLE_MAX:
             yield _warning(answer, f"an answer to tap has {limits.QUICK_REPLY_TITLE_MAX} characters at the most")
     asked = _says(step, "message")
     if isinstance(asked, str) and (": " in asked or "\n" in asked):

@@ -57,6 +57,36 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (1, f"Error: {path}: is not UTF-8 text\n")
 
 
+def test_the_mark_of_a_windows_editor_is_no_part_of_the_template(tmp_path: Path) -> None:
+    path = tmp_path / "template.json"
+    path.write_bytes(b"\xef\xbb\xbf" + SAMPLE.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert template("check", str(path)).exit_code == 0
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "template.json"
+    path.write_bytes(b" " * (2**20 + 1))
+
+    assert template("check", str(path)).output == f"Error: {path}: more than 1 MiB, which is no message template\n"
+
+
+def test_a_key_with_a_line_break_takes_no_second_line(tmp_path: Path) -> None:
+    path = tmp_path / "template.json"
+    path.write_text(SAMPLE.read_text().replace('"text"', r'"x\n\ud800": 1, "text"'))
+
+    lines = template("check", str(path)).output.splitlines()
+
+    assert len(lines) == 2
+    assert lines[0].startswith(rf'{path}:7: warning: message.attachment.payload."x\n\ud800": Meta documents no')
+
+
+def test_a_template_can_come_from_another_command() -> None:
+    result = CliRunner().invoke(main, ["template", "check", "-"], input=SAMPLE.read_text())
+
+    assert (result.exit_code, result.output) == (0, "- keeps Meta's limits\n")
+
+
 def test_a_new_template_hands_its_leads_to_the_app_and_passes(tmp_path: Path) -> None:
     made = template(
         "new", "--text", "Hi", "--days", "4", "--button", "Shop=https://example.com/?a=b", "--button", "More=MORE",
@@ -75,6 +105,9 @@ def test_a_new_template_hands_its_leads_to_the_app_and_passes(tmp_path: Path) ->
     [
         ([], 1, "--app or LEADSTREAM_APP_ID"),
         (["--app", "leads"], 1, "--app or LEADSTREAM_APP_ID"),
+        (["--app", "0"], 1, "--app or LEADSTREAM_APP_ID"),
+        (["--app", "7", "--button", "Shop=https://"], 1, "buttons[0].url"),
+        (["--app", "7", "--question", "Interested?=Yes||No"], 1, "step_list[0].answers[1]: a text is wanted"),
         (["--app", "7", "--days", "8"], 2, "8 is not in the range"),
         (["--app", "7", "--button", "Shop"], 2, "TITLE=URL or TITLE=PAYLOAD"),
         (["--app", "7", "--button", f"{'x' * 21}=MORE"], 1, "buttons[0].title: 21 characters"),

@@ -44,6 +44,12 @@ def test_each_value_knows_its_line_and_its_key() -> None:
     assert (whole.line, whole.key) == (1, "")
 
 
+def test_a_key_that_is_no_plain_name_stays_on_its_line() -> None:
+    (strange,) = read_json('{"a": {"x\\n\\ud800": 1}}').fields["a"].fields.values()
+
+    assert strange.key == r'a."x\n\ud800"'
+
+
 def test_what_is_no_object_and_no_list_has_no_parts() -> None:
     assert (read_json("5").fields, read_json('"text"').items) == ({}, [])
 
@@ -55,10 +61,13 @@ def test_what_is_no_object_and_no_list_has_no_parts() -> None:
         ('{"a": 1,\n\n}', 3, ""),
         ('{\n"a": 1,\n"a": 2}', 3, "'a' stands here twice"),
         ("[" * 102 + "]" * 102, 1, "deeper than 100 levels"),
-        ("[" * 100_000, 1, "too deep"),
-        ("9" * 5000, 1, "too deep, or a number too long"),
+        ("[" * 100_000, 1, "deeper than 100 levels"),
+        ("[1,\n" + "9" * 5000 + "]", 2, "a number too long to be read"),
+        ('{"a": 1,\n"b": NaN}', 2, "this is not JSON: NaN"),
+        ("[\n\n-Infinity]", 3, "this is not JSON: -Infinity"),
+        ("message:\n  text: Hi\n", 1, "this is not JSON"),
     ],
-    ids=["empty", "comma", "twice", "deep", "very deep", "long number"],
+    ids=["empty", "comma", "twice", "deep", "very deep", "long number", "nan", "infinity", "yaml"],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, line: int, said: str) -> None:
     with pytest.raises(BadJson) as fault:

@@ -70,7 +70,7 @@ def test_days_that_no_page_allows_mean_one_day_and_are_a_fault(days: Any) -> Non
     assert "Meta takes anything else for 1 day" in finding.what
 
 
-@pytest.mark.parametrize("app", ["", "my-app", None, 1.5, True, {}, "413038776280800", 413038776280800])
+@pytest.mark.parametrize("app", ["", "my-app", None, 0, "007", 1.5, True, {}, "413038776280800", 413038776280800])
 def test_a_receiving_app_that_cannot_be_one_is_a_fault(app: Any) -> None:
     (finding,) = check_template(with_value("message.receiving_app_id", app))
 
@@ -116,6 +116,10 @@ def test_routing_inside_a_button_is_found_as_well() -> None:
         ("buttons.0.title", " ", "buttons[0].title", "a text is wanted"),
         ("buttons.0.title", 5, "buttons[0].title", "a text is wanted"),
         ("buttons.0.url", "www.facebook.com", "buttons[0].url", "https://"),
+        ("buttons.0.url", "https://", "buttons[0].url", "names a host"),
+        ("buttons.0.url", "https://[", "buttons[0].url", "names a host"),
+        ("buttons.0.url", "https://a.test/a b", "buttons[0].url", "names a host"),
+        ("buttons.0.url", "javascript:alert(1)", "buttons[0].url", "https://"),
         ("buttons.0.url", None, "buttons[0].url", "https://"),
         ("buttons.0.type", "wish", "buttons[0].type", "'web_url' or 'postback'"),
         ("buttons.1.payload", "x" * 1001, "buttons[1].payload", "1001 characters; Meta takes 1000"),
@@ -149,8 +153,13 @@ def test_three_buttons_pass_and_four_do_not() -> None:
         ({"attachment": {"type": "image"}}, "an attachment of type 'template' with a payload is wanted"),
         ({"attachment": "template"}, "an attachment of type 'template' with a payload is wanted"),
         ({"attachment": {"type": "template", "payload": {}}}, "'button' or 'generic' is wanted"),
-        ({"text": "a", "quick_replies": [{"title": "x" * 21, "payload": "b"}]}, "21 characters; Meta takes 20"),
-        ({"text": "a", "quick_replies": [{"title": "b"}]}, "'payload' is missing"),
+        (
+            {"text": "a", "quick_replies": [{"content_type": "text", "title": "x" * 21, "payload": "b"}]},
+            "21 characters; Meta takes 20",
+        ),
+        ({"text": "a", "quick_replies": [{"content_type": "text", "title": "b"}]}, "'payload' is missing"),
+        ({"text": "a", "quick_replies": [{"title": "b", "payload": "c"}]}, "'content_type' is one of text, user_phone"),
+        ({"text": "a", "quick_replies": [{"content_type": "location"}]}, "'content_type' is one of text, user_phone"),
         ({"text": "a", "quick_replies": [{"title": "b", "payload": "c"}] * 14}, "14 quick replies; Meta takes 13"),
         ({"text": "a", "nonsense": 1}, "Meta documents no 'nonsense' here"),
     ],
@@ -203,6 +212,11 @@ def test_a_limit_of_the_generic_template_is_held(elements: Any, said: str) -> No
         ([a_question(answers=[str(number) for number in range(14)])], "14 answers; Meta shows 13 at once"),
         ([a_question(answers=["x" * 21])], "an answer to tap has 20 characters at the most"),
         ([a_question(step_id="1"), a_question(step_id=1)], "another step has the same step_id"),
+        ([a_question(step_id=[1]), a_question(step_id=[2]), a_question()], "a text or a number is wanted"),
+        ([a_question(step_id="1", next_step_ids="1")], "a list is wanted"),
+        ([a_question(next_step_ids=[None])], "no step has this step_id"),
+        ([a_question(reply_type="QUICK_REPLIES", answers={"Yes": 1})], "a list is wanted"),
+        ([a_question(reply_type="QUICK_REPLIES", answers=["Yes", " "])], "a text is wanted"),
         ([a_question(step_id="1", next_step_ids=["9"])], "no step has this step_id"),
         ([a_question(message="Size: large?")], "the summary does not show where this question ends"),
         ([a_question(message="Large\nor small?")], "the summary does not show where this question ends"),
