@@ -1,5 +1,8 @@
 """What runs in the thread of aiokafka's consumer: fetching, and watching what the broker answers."""
 
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
@@ -13,6 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
@@ -22,6 +26,9 @@ from streams.lease import Lease
 _MAX_BATCH = 1000
 # Faust's 1500 ms lets the long poll of idle partitions hold up a busy one on the same broker.
 _FETCH_MAX_WAIT_MS = 50
+# Whoever asks under this id is told where a log ends. A consumer is told the high watermark, and behind it lie records
+# that the leader has stamped and a follower does not have yet: DEBUGGING_REPLICA_ID of Kafka's ListOffsetsRequest.
+_DEBUGGING_CONSUMER = -2
 
 
 class Batch(NamedTuple):
@@ -48,6 +55,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
     def __post_init__(self) -> None:
         super().__post_init__()
         self.lease = Lease(self.app.conf.broker_session_timeout)
+        self._newest_seen: dict[TP, int] = {}
         self._log_ends: dict[TP, tuple[int, datetime]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -56,23 +64,37 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         ask = consumer._client.send
 
         async def ask_and_watch(node_id: int, request: Any, **options: Any) -> Any:
-            asked_at, asked_at_tick = now(), monotonic()
-            response = await ask(node_id, request, **options)
             if isinstance(request, FetchRequest):
-                self._note_log_ends(request, response, asked_at)
-            elif isinstance(request, HeartbeatRequest | SyncGroupRequest):
-                self._note_membership(response.error_code, asked_at_tick)
+                return await self._ask_and_look_for_ends(ask, node_id, request, **options)
+            asked_at = monotonic()
+            response = await ask(node_id, request, **options)
+            if isinstance(request, HeartbeatRequest | SyncGroupRequest):
+                self._note_membership(response.error_code, asked_at)
             return response
 
         consumer._client.send = ask_and_watch
         return consumer
 
-    def _note_log_ends(self, request: FetchRequest, response: Any, asked_at: datetime) -> None:
-        asked = {(topic, partition): offset for topic, wanted in request.topics for partition, offset, _ in wanted}
-        for topic, answers in response.topics:
-            for partition, error_code, highwater, *_ in answers:
-                if error_code == 0 and highwater == asked[topic, partition]:
-                    self._log_ends[TP(topic, partition)] = (highwater, asked_at)
+    async def _ask_and_look_for_ends(self, ask: Any, node_id: int, request: FetchRequest, **options: Any) -> Any:
+        """Fetch, and before it ask where the logs end of which nothing was left to read the last time.
+
+        A node answers in the order in which it is asked, so it is the leader still, or the fetch fails.
+        """
+        offsets = {TP(topic, one): offset for topic, wanted in request.topics for one, offset, _ in wanted}
+        at_end = [tp for tp, offset in offsets.items() if self._newest_seen.get(tp) == offset]
+        asked_at = now()
+        looking = ask(node_id, _where_logs_end(at_end), **options) if at_end else _nothing()
+        both: Any = await asyncio.gather(looking, ask(node_id, request, **options), return_exceptions=True)
+        ends, response = both
+        if isinstance(response, BaseException):
+            raise response
+        highwaters = {tp: highwater for tp, error_code, highwater, *_ in _answers(response) if error_code == 0}
+        self._newest_seen.update(highwaters)
+        if not isinstance(ends, BaseException):
+            for tp, error_code, _, end in _answers(ends):
+                if error_code == 0 and end == offsets[tp] and tp in highwaters:
+                    self._log_ends[tp] = (end, asked_at)
+        return response
 
     def _note_membership(self, error_code: int, asked_at: float) -> None:
         if error_code in (0, RebalanceInProgressError.errno):
@@ -108,3 +130,21 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             return {}
         states = {tp: subscription.assignment.state_value(tp) for tp in subscription.assignment.tps}
         return {TP(*tp): state.position for tp, state in states.items() if state.has_valid_position}
+
+
+def _where_logs_end(tps: list[TP]) -> OffsetRequest:
+    topics = defaultdict(list)
+    for tp in tps:
+        topics[tp.topic].append((tp.partition, OffsetResetStrategy.LATEST))
+    return OffsetRequest(_DEBUGGING_CONSUMER, 0, list(topics.items()))
+
+
+def _answers(response: Any) -> Iterator[tuple[Any, ...]]:
+    """What a response says of each partition, behind the partition itself."""
+    for topic, answers in response.topics if response else ():
+        for partition, *answer in answers:
+            yield TP(topic, partition), *answer
+
+
+async def _nothing() -> None:
+    pass

@@ -1,0 +1,37 @@
+"""Every stage replaced by its successor while webhooks come in: nothing lost, no lead twice, nobody texted twice."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from runtime.settings import Settings
+from tests.faults.live import a_campaign, doubled, live_on, told_sent
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+# docs/operating.md, Rolling upgrade: from the end of the data path to its beginning.
+_IN_ORDER = ("sink warehouse", "sink send", "sink transcripts", "streams", "ingest")
+_LEADS = 600
+
+
+@pytest.mark.parametrize("kafka_topics", [4], indirect=True)
+async def test_stages_are_replaced_one_by_one_under_load(kafka_topics: Settings, tmp_path: Path) -> None:
+    campaign = a_campaign(21, leads=_LEADS)
+    async with live_on(kafka_topics, tmp_path) as live:
+        posting = asyncio.create_task(live.post(campaign, per_second=25))
+        ended = []
+        while not posting.done():
+            ended += [await live.replace(stage) for stage in _IN_ORDER]
+            await asyncio.sleep(1)
+        await posting
+        observer = await live.settled(len(campaign.leads))
+        sends = await live.sends()
+
+        assert len(ended) >= len(_IN_ORDER)
+        assert set(ended) == {0}
+        assert await live.lost() == 0
+        assert len(observer.leads) == len(campaign.leads)
+        assert doubled(await live.leads()) == []
+        assert max(one["effects"] for one in sends.values()) == 1
+        assert told_sent(observer) == {name for name, one in sends.items() if one["effects"]}
