@@ -25,7 +25,7 @@ from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from runtime.topic_admin import PartitionMismatchError, TopicRefusedError
+from runtime.topic_admin import LayoutMismatchError, TopicRefusedError
 from schemas.ids import NoSchemaId
 
 ADMIN_PORT_OFFSET = 5
@@ -97,7 +97,7 @@ async def _examine(
             return verdicts, []
         try:
             mended = await mend_here(settings, other, verdicts) + await meta.mend(verdicts, pages, callback_url)
-        except (GraphError, NoSchemaId, PartitionMismatchError, TopicRefusedError) as fault:
+        except (GraphError, NoSchemaId, LayoutMismatchError, TopicRefusedError) as fault:
             raise click.ClickException(f"cannot be mended from here: {fault}") from None
         return [*await meta.verdicts(pages), *await verdicts_here(settings, other)], mended
 

@@ -43,7 +43,7 @@ async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Ver
 async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> list[str]:
     """Create and repair topics, and register schemas, where these verdicts found them wanting; says what was done.
 
-    Raises `PartitionMismatchError`, `TopicRefusedError`, `NoSchemaId`.
+    Raises `LayoutMismatchError`, `TopicRefusedError`, `NoSchemaId`.
     """
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
     done = []

@@ -13,7 +13,7 @@ from cli.topics import wanted_topics
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings, variable
-from runtime.topic_admin import PartitionMismatchError, TopicRefusedError, apply_topics
+from runtime.topic_admin import LayoutMismatchError, TopicRefusedError, apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
 
@@ -34,7 +34,7 @@ def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) 
         say(f"Kafka answers at {broker}")
         asyncio.run(apply_topics(broker, wanted_topics(settings)))
         yield broker
-    except (KafkaNodeError, PartitionMismatchError, TopicRefusedError) as fault:
+    except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
         raise click.ClickException(str(fault)) from None
     except KafkaConnectionError:
         raise click.ClickException(f"Kafka does not answer at {settings.broker}; see {variable('broker')}") from None

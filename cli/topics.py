@@ -15,7 +15,7 @@ from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
     ExistingTopic,
-    PartitionMismatchError,
+    LayoutMismatchError,
     TopicRefusedError,
     WantedTopic,
     apply_topics,
@@ -120,7 +120,7 @@ def _done(difference: Difference) -> str:
 def _ask(question: Coroutine[None, None, _Answer]) -> _Answer:
     try:
         return asyncio.run(question)
-    except (PartitionMismatchError, TopicRefusedError) as error:
+    except (LayoutMismatchError, TopicRefusedError) as error:
         raise click.ClickException(str(error)) from None
     except KafkaConnectionError:
         raise click.ClickException(

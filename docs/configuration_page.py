@@ -95,7 +95,9 @@ SETTINGS = {
     "partitions": Meaning(
         "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
     ),
-    "replication": Meaning("Copies of every partition; 3 on a cluster", "`topics apply`"),
+    "replication": Meaning(
+        "Copies of every partition; with 3 or more, a write is acknowledged when two brokers have it", "`topics apply`"
+    ),
     "retention": Meaning(
         "How long webhooks, dead letters and everything else that names a person may stay in Kafka: `30d`, `12h`. An "
         "erasure is complete when it has passed; a replay reaches as far back. Unset: webhooks and dead letters for "

@@ -15,16 +15,29 @@ _LOOKS = 300
 _UNKNOWN_TOPIC = 3
 # The `config_source` of https://kafka.apache.org/protocol#The_Messages_DescribeConfigs.
 _SET_ON_TOPIC = 1
+_COPIES = "min.insync.replicas"
+_LAYOUT = {
+    "partitions": "keep the count it has, for keys would move, or delete the topic and its records",
+    "replication": "keep the count it has, or add copies with Kafka's kafka-reassign-partitions.sh",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class WantedTopic:
-    """A topic as it should be; settings that `config` does not name are left as they are."""
+    """A topic as it should be; settings that `settings` does not name are left as they are."""
 
     name: str
     partitions: int
     replication: int
     config: Mapping[str, str]
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The configuration, and with three copies or more that an acknowledged record has two of them.
+
+        Kafka's own default takes a record as acknowledged by all when only its leader is left.
+        """
+        return {**self.config, **({_COPIES: "2"} if self.replication > 2 else {})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,7 @@ class ExistingTopic:
 
     name: str
     partitions: int
+    replication: int
     config: Mapping[str, str]
     overrides: Mapping[str, str]
 
@@ -52,11 +66,11 @@ class Difference:
         return f"{self.topic}: {self.what} {self.seen}, wanted {self.wanted}"
 
 
-class PartitionMismatchError(Exception):
-    """A topic has another number of partitions than wanted; keys would move, so it is never repaired in place."""
+class LayoutMismatchError(Exception):
+    """A topic has another number of partitions than wanted, or fewer copies; neither is repaired from here."""
 
     def __init__(self, difference: Difference) -> None:
-        super().__init__(f"{difference}: keep the count it has, or delete the topic and its records")
+        super().__init__(f"{difference}: {_LAYOUT[difference.what]}")
         self.difference = difference
 
 
@@ -73,15 +87,15 @@ async def compare_topics(broker: str, wanted: Collection[WantedTopic]) -> list[D
 async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
     """Create what is missing, repair settings that drifted, wait until that is in force, and return what was done.
 
-    Raises `PartitionMismatchError` before it changes anything, and `TopicRefusedError`.
+    Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
     """
     names = [topic.name for topic in wanted]
     async with _admin(broker) as admin:
         existing = await _existing(admin, names)
         found = _all_differences(wanted, existing)
         for difference in found:
-            if difference.what == "partitions":
-                raise PartitionMismatchError(difference)
+            if difference.what in _LAYOUT:
+                raise LayoutMismatchError(difference)
         differing = {difference.topic for difference in found}
         await _create(admin, [topic for topic in wanted if topic.name not in existing])
         await _repair(
@@ -154,26 +168,35 @@ def _differences(wanted: WantedTopic, existing: ExistingTopic | None) -> list[Di
     if existing is None:
         return [Difference(wanted.name, "topic", None, "present")]
     counts = [("partitions", str(existing.partitions), str(wanted.partitions))]
-    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in wanted.config.items()]
-    return [Difference(wanted.name, what, seen, want) for what, seen, want in counts + settings if seen != want]
+    copies = [("replication", str(existing.replication), str(wanted.replication))]
+    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in wanted.settings.items()]
+    every = counts + copies + settings
+    return [Difference(wanted.name, *one) for one in every if not _is_met(*one)]
+
+
+def _is_met(what: str, seen: str, wanted: str) -> bool:
+    """More copies than wanted are as good."""
+    at_least = what in ("replication", _COPIES) and seen.isdigit()
+    return int(seen) >= int(wanted) if at_least else seen == wanted
 
 
 async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, ExistingTopic]:
     described = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
     if not described:
         return {}
-    partitions = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    partitions = {topic["topic"]: topic["partitions"] for topic in described}
     (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions])
     topics = {}
     for _, _, _, name, entries in response.resources:
         config = {key: value for key, value, *_ in entries}
         overrides = {key: value for key, value, _, source, *_ in entries if source == _SET_ON_TOPIC}
-        topics[name] = ExistingTopic(name, partitions[name], config, overrides)
+        copies = min(len(one["replicas"]) for one in partitions[name])
+        topics[name] = ExistingTopic(name, len(partitions[name]), copies, config, overrides)
     return topics
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None:
-    new = [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in topics]
+    new = [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.settings)) for t in topics]
     if new:
         _refuse_errors((await admin.create_topics(new)).topic_errors)
 
@@ -181,12 +204,18 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None
 async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, ExistingTopic]]) -> None:
     # The request replaces all that was set on a topic, so what others set there goes with it.
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, wanted.name, {**existing.overrides, **wanted.config})
+        ConfigResource(ConfigResourceType.TOPIC, wanted.name, {**existing.overrides, **_repaired(wanted, existing)})
         for wanted, existing in drifted
     ]
     if resources:
         (response,) = await admin.alter_configs(resources)
         _refuse_errors((name, code, message) for code, message, _, name in response.resources)
+
+
+def _repaired(wanted: WantedTopic, existing: ExistingTopic) -> dict[str, str]:
+    """The wanted settings, or what is there where that is as good."""
+    seen = {key: existing.config.get(key, "unknown") for key in wanted.settings}
+    return {key: seen[key] if _is_met(key, seen[key], value) else value for key, value in wanted.settings.items()}
 
 
 def _refuse_errors(results: Iterable[tuple[str, int, str | None]]) -> None:

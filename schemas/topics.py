@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-FOREVER = {"retention.ms": "-1"}
+# Both, because a cluster may have a default for the one that is not set on the topic.
+FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 WEEK = {"retention.ms": str(7 * 24 * 3600 * 1000)}
 MONTH = {"retention.ms": str(30 * 24 * 3600 * 1000)}
 # Compaction takes nothing from the segment that is written to, so it has to end before what was erased is gone.

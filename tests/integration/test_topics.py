@@ -12,7 +12,7 @@ from cli.topics import wanted_topics
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
-    PartitionMismatchError,
+    LayoutMismatchError,
     TopicRefusedError,
     WantedTopic,
     apply_topics,
@@ -77,10 +77,39 @@ async def test_another_partition_count_is_refused_before_anything_changes(
     absent = WantedTopic(f"{kafka_topics.topic_prefix}absent", 1, 1, {})
     wanted = [absent, *wanted_topics(replace(kafka_topics, partitions=3))]
 
-    with pytest.raises(PartitionMismatchError, match="partitions 2, wanted 3"):
+    with pytest.raises(LayoutMismatchError, match="partitions 2, wanted 3"):
         await apply_topics(kafka_broker, wanted)
 
     assert absent.name not in await topic_names(kafka_broker)
+
+
+@pytest.mark.anyio
+async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
+    kafka_broker: str, kafka_topics: Settings
+) -> None:
+    """With one copy, a topic that wants two acknowledgements would take no record any more."""
+    wanted = wanted_topics(replace(kafka_topics, replication=3))
+
+    with pytest.raises(LayoutMismatchError, match="replication 1, wanted 3: keep the count it has, or add copies"):
+        await apply_topics(kafka_broker, wanted)
+
+    (webhooks,) = (await existing_topics(kafka_broker, [kafka_topics.topic(WEBHOOKS.name)])).values()
+    assert (webhooks.replication, webhooks.config["min.insync.replicas"]) == (1, "1")
+
+
+@pytest.mark.anyio
+async def test_more_acknowledgements_than_wanted_stay(kafka_broker: str, topic_prefix: str) -> None:
+    name = f"{topic_prefix}leads"
+    strict = {"min.insync.replicas": "2", "cleanup.policy": "delete"}
+    await apply_topics(kafka_broker, [WantedTopic(name, 1, 1, strict)])
+
+    await apply_topics(
+        kafka_broker, [WantedTopic(name, 1, 1, {"min.insync.replicas": "1", "cleanup.policy": "compact"})]
+    )
+
+    (repaired,) = (await existing_topics(kafka_broker, [name])).values()
+    assert repaired.overrides == {"min.insync.replicas": "2", "cleanup.policy": "compact"}
+    await delete_topics(kafka_broker, [name])
 
 
 @pytest.mark.anyio
