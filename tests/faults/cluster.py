@@ -84,8 +84,12 @@ class Cluster:
             await asyncio.sleep(0.2)
 
     async def _in_sync(self) -> bool:
+        return all([await self._sees_all_in_sync(node) for node in self._running])
+
+    async def _sees_all_in_sync(self, node: int) -> bool:
+        # Each is asked itself: of one that has just been killed the others know nothing for a while.
         try:
-            async with admin_of(self.broker) as admin:
+            async with admin_of(f"127.0.0.1:{self.ports[node - 1]}") as admin:
                 brokers = {one["node_id"] for one in (await admin.describe_cluster())["brokers"]}
                 topics = await admin.describe_topics()
         except KafkaError:

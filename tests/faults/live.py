@@ -26,6 +26,7 @@ from runtime.topic_reader import whole_topic
 from schemas.codec import lead_codec
 from schemas.topics import LEADS, WEBHOOKS
 from simulator.campaign import LONGEST_LAG, Campaign, plan_campaign
+from simulator.people import PAGES
 from simulator.poster import GraphControl, Poster, at_rate, post_deliveries, retry_delays
 from tests.faults.lab import eventually
 
@@ -104,6 +105,7 @@ class Live:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
             **{variable(name): str(getattr(self.settings, name)) for name in told},
+            variable("app_id"): str(PAGES[0].target_app),
             variable("app_secrets"): _SECRET,
             variable("verify_token"): "live-verify-token",
             "DEMO_PAGE_TOKEN": "live-page-token",
