@@ -10,14 +10,15 @@ from datetime import timedelta
 
 import click
 import httpx
+from rich.console import Console
 
 from cli.configuration import load_pages
 from cli.doctor_schedule import look_again_and_again
 from cli.environment import current_settings
 from cli.examine_here import mend_here, verdicts_here
 from cli.examine_meta import MetaExamination
+from cli.mending import Mending
 from leads.pages import Page
-from messenger.errors import GraphError
 from messenger.prerequisites import Verdict
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
@@ -25,8 +26,6 @@ from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from runtime.topic_admin import LayoutMismatchError, TopicRefusedError
-from schemas.ids import NoSchemaId
 
 ADMIN_PORT_OFFSET = 5
 
@@ -71,35 +70,48 @@ def command(
         raise click.ClickException(f"{settings.pages} has no Page {page_id}")
     if callback_url is not None and not fix:
         raise click.UsageError("--callback-url goes with --fix")
+    if callback_url is not None and not callback_url.startswith(("https://", "http://")):
+        raise click.BadParameter("https://… is wanted", param_hint="--callback-url")
     if every is not None:
         if fix or as_json:
             raise click.UsageError("--every goes without --fix and --json")
         _go_on(settings, pages, timedelta(minutes=every), admin_port)
         return
-    verdicts, mended = asyncio.run(_examine(settings, pages, fix=fix, callback_url=callback_url))
+    with Console(stderr=True).status("Looking at Meta, Kafka, the schema registry and the warehouse"):
+        verdicts, mending = asyncio.run(_examine(settings, pages, fix=fix, callback_url=callback_url))
+    is_ok = not mending.failed and all(verdict.standing != "broken" for verdict in verdicts)
     if as_json:
-        is_ok = all(verdict.standing != "broken" for verdict in verdicts)
-        whole = {"ok": is_ok, "mended": mended, "checks": [asdict(verdict) for verdict in verdicts]}
-        click.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+        told = {"ok": is_ok, "mended": mending.done, "not_mended": mending.failed}
+        click.echo(json.dumps({**told, "checks": [asdict(one) for one in verdicts]}, ensure_ascii=False, indent=2))
     else:
-        _print(verdicts, mended)
-    if any(verdict.standing == "broken" for verdict in verdicts):
+        _print(verdicts, mending)
+    if not is_ok:
         context.exit(1)
 
 
 async def _examine(
     settings: Settings, pages: Sequence[Page], *, fix: bool, callback_url: str | None
-) -> tuple[list[Verdict], list[str]]:
+) -> tuple[list[Verdict], Mending]:
     async with httpx.AsyncClient() as http, httpx.AsyncClient() as other:
         meta = MetaExamination(settings, http, now)
-        verdicts = [*await meta.verdicts(pages), *await verdicts_here(settings, other)]
+
+        async def look() -> list[Verdict]:
+            return [*_of_the_file(settings, pages), *await meta.verdicts(pages), *await verdicts_here(settings, other)]
+
+        verdicts = await look()
         if not fix:
-            return verdicts, []
-        try:
-            mended = await mend_here(settings, other, verdicts) + await meta.mend(verdicts, pages, callback_url)
-        except (GraphError, NoSchemaId, LayoutMismatchError, TopicRefusedError) as fault:
-            raise click.ClickException(f"cannot be mended from here: {fault}") from None
-        return [*await meta.verdicts(pages), *await verdicts_here(settings, other)], mended
+            return verdicts, Mending()
+        here, there = await mend_here(settings, other, verdicts), await meta.mend(verdicts, pages, callback_url)
+        return await look(), Mending([*here.done, *there.done], [*here.failed, *there.failed])
+
+
+def _of_the_file(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
+    """Without a Page there is no token to look at, and all that is left to see may well be as it should be."""
+    if pages:
+        return [Verdict("pages", "pages", "ok", f"{len(pages)} in {settings.pages}")]
+    seen = f"{settings.pages} names none" if settings.pages.exists() else f"there is no {settings.pages}"
+    breaks = "nothing is sent, no transcript is asked for, and no Page can be looked at"
+    return [Verdict("pages", "pages", "broken", seen, breaks, "write it like examples/pages.yaml")]
 
 
 def _go_on(settings: Settings, pages: Sequence[Page], every: timedelta, admin_port: int | None) -> None:
@@ -124,9 +136,11 @@ async def _look(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
     return (await _examine(settings, pages, fix=False, callback_url=None))[0]
 
 
-def _print(verdicts: Sequence[Verdict], mended: Sequence[str]) -> None:
-    for line in mended:
+def _print(verdicts: Sequence[Verdict], mending: Mending) -> None:
+    for line in mending.done:
         click.echo(f"mended   {line}")
+    for line in mending.failed:
+        click.echo(f"not mended {line}")
     for verdict in verdicts:
         click.echo(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}")
         if verdict.breaks:

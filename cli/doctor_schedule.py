@@ -22,7 +22,9 @@ async def look_again_and_again(
     """Look at once and then `every` so often, until `stop` is set. Ready means that nothing is broken."""
     broken: dict[str, Verdict] = {}
     while not stop.is_set():
-        verdicts = await look()
+        verdicts = await _unless_stopped(look(), stop)
+        if verdicts is None:
+            return
         # What could not be looked at this time must not go on being shown as it was the last time.
         health.parts.clear()
         for verdict in verdicts:
@@ -36,6 +38,18 @@ async def look_again_and_again(
                 await stop.wait()
         except TimeoutError:
             continue
+
+
+async def _unless_stopped(looking: Awaitable[Sequence[Verdict]], stop: asyncio.Event) -> Sequence[Verdict] | None:
+    """What a look gave; None when `stop` was set before, for one may take as long as Meta takes to answer."""
+    look, stopping = asyncio.ensure_future(looking), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((look, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if look.done():
+        return look.result()
+    look.cancel()
+    await asyncio.wait((look,))
+    return None
 
 
 def _tell(before: dict[str, Verdict], after: dict[str, Verdict], *, looked_at: Collection[str]) -> None:

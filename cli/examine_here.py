@@ -5,13 +5,15 @@ import json
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import psycopg
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from cli.examine_requests import examine_requests
+from cli.mending import Mending
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
 from runtime.kafka_node import running_broker
@@ -24,7 +26,9 @@ from schemas.topics import WEBHOOKS
 from sinks.delta import local_path
 
 _CONNECT_SECONDS = 5
-_PROMISE = ("retention.ms", "cleanup.policy")
+# A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.
+_KAFKA_SECONDS = 15
+_PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
 _SPOOL_PARTS = ("spool", "refused")
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
 _SERVERS = ("postgresql://", "postgres://")
@@ -40,20 +44,25 @@ async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Ver
     return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest, *requests]
 
 
-async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> list[str]:
-    """Create and repair topics, and register schemas, where these verdicts found them wanting; says what was done.
-
-    Raises `LayoutMismatchError`, `TopicRefusedError`, `NoSchemaId`.
-    """
+async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> Mending:
+    """Create and repair topics, and register schemas, where these verdicts found them wanting."""
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
-    done = []
+    mending = Mending()
     broker = _broker(settings)
     if broken & {"topics", "replay promise"} and broker is not None:
-        done += [f"topic {difference}: mended" for difference in await apply_topics(broker, wanted_topics(settings))]
+        await mending.attempt("the topics", _mend_topics(broker, settings))
     if "schemas" in broken and settings.schema_registry_url:
-        await registry_ids(settings.schema_registry_url, http, settings.topic_prefix)
-        done.append("registered our schemas")
-    return done
+        await mending.attempt("the schemas", _register(settings.schema_registry_url, settings.topic_prefix, http))
+    return mending
+
+
+async def _mend_topics(broker: str, settings: Settings) -> list[str]:
+    return [f"topic {difference}: mended" for difference in await apply_topics(broker, wanted_topics(settings))]
+
+
+async def _register(url: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
+    await registry_ids(url, http, prefix)
+    return ["registered our schemas"]
 
 
 def _broker(settings: Settings) -> str | None:
@@ -67,10 +76,13 @@ async def _kafka(settings: Settings) -> list[Verdict]:
         mend = "`leadstream kafka start`, or set LEADSTREAM_BROKER"
         return [Verdict("kafka", "kafka", "broken", "none is set, and none runs here", breaks, mend)]
     try:
-        differences = await compare_topics(broker, wanted_topics(settings))
-    except KafkaError:
+        async with asyncio.timeout(_KAFKA_SECONDS):
+            differences = await compare_topics(broker, wanted_topics(settings))
+    except (KafkaError, TimeoutError, ValueError) as fault:
+        is_silent = isinstance(fault, KafkaConnectionError | TimeoutError)
+        seen = f"{broker} does not answer" if is_silent else f"{broker} refuses: {type(fault).__name__}"
         mend = "`leadstream kafka status`, or look at LEADSTREAM_BROKER"
-        return [Verdict("kafka", "kafka", "broken", f"{broker} does not answer", breaks, mend)]
+        return [Verdict("kafka", "kafka", "broken", seen, breaks, mend)]
     return [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]
 
 
@@ -82,11 +94,14 @@ def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> l
     mend = _MEND_TOPICS
     if any(one.what == "partitions" for one in others):
         mend = "set LEADSTREAM_PARTITIONS to the number that they have: keys would move"
+    elif any(one.what == "replication" for one in others):
+        mend = "add copies with Kafka's kafka-reassign-partitions.sh, or set LEADSTREAM_REPLICATION to what they have"
     breaks = "the stages write and read what is not there or not as it should be"
     found = [_of_differences("topics", others, "as they should be", breaks, mend)]
     if not any(one.topic == webhooks and one.seen is None for one in others):
         breaks = "Kafka forgets webhooks, and no replay brings them back"
-        found.append(_of_differences("replay promise", promise, "webhooks are kept for ever", breaks, _MEND_TOPICS))
+        ok = "webhooks are kept " + ("as LEADSTREAM_RETENTION says" if settings.retention else "for ever")
+        found.append(_of_differences("replay promise", promise, ok, breaks, _MEND_TOPICS))
     return found
 
 
@@ -100,9 +115,11 @@ async def _registry(settings: Settings, http: httpx.AsyncClient) -> Verdict:
     root = settings.schema_registry_url
     if root is None:
         return Verdict("schemas", "registry", "ok", "the built-in registry")
+    root = root.rstrip("/")
     try:
-        missing = await _unregistered(root.rstrip("/"), settings.topic_prefix, http)
-        level = await _level(root.rstrip("/"), http)
+        missing = await _unregistered(root, settings.topic_prefix, http)
+        foreign = [] if missing else await _unreadable(root, settings.topic_prefix, http)
+        loose = await _loose(root, settings.topic_prefix, http)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as fault:
         seen, mend = f"no usable answer ({type(fault).__name__})", "look at LEADSTREAM_SCHEMA_REGISTRY_URL"
         return Verdict("registry", "registry", "broken", seen, "stages do not start: they get no schema ids", mend)
@@ -110,11 +127,15 @@ async def _registry(settings: Settings, http: httpx.AsyncClient) -> Verdict:
         breaks = "records of these subjects cannot be read by their id"
         mend = "`leadstream doctor --fix`"
         return Verdict("schemas", "registry", "broken", f"not registered: {', '.join(missing)}", breaks, mend)
-    if level not in _COMPATIBLE:
+    if foreign:
+        seen = f"the newest version of {', '.join(foreign)} does not go with ours"
+        breaks = "what is written by it cannot be read here, or ours cannot be read by others"
+        return Verdict("schemas", "registry", "broken", seen, breaks, "upgrade leadstream, or delete that version")
+    if loose:
         breaks = "a later schema can be registered that our readers cannot read"
-        mend = f"set the registry's compatibility to {COMPATIBILITY}"
-        return Verdict("schemas", "registry", "warning", f"compatibility {level}", breaks, mend)
-    return Verdict("schemas", "registry", "ok", f"all registered, compatibility {level}")
+        mend = f"`leadstream schemas register` sets {COMPATIBILITY}"
+        return Verdict("schemas", "registry", "warning", f"compatibility {', '.join(loose)}", breaks, mend)
+    return Verdict("schemas", "registry", "ok", "all registered, and compatible")
 
 
 async def _unregistered(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
@@ -133,10 +154,39 @@ async def _unregistered(root: str, prefix: str, http: httpx.AsyncClient) -> list
     return missing
 
 
-async def _level(root: str, http: httpx.AsyncClient) -> str:
-    answer = await http.get(f"{root}/config")
-    answer.raise_for_status()
-    return str(answer.json().get("compatibilityLevel", "unknown"))
+async def _unreadable(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
+    """The subjects whose newest version and our newest cannot read each other, where the registry can tell."""
+    # https://docs.confluent.io/platform/current/schema-registry/develop/api.html#compatibility
+    found = []
+    for subject, versions in subjects().items():
+        answer = await http.post(
+            f"{root}/compatibility/subjects/{quote(prefix + subject, safe='')}/versions/latest",
+            content=json.dumps({"schema": json.dumps(versions[-1].definition)}),
+            headers={"Content-Type": CONTENT_TYPE},
+        )
+        if answer.is_success and _object(answer).get("is_compatible") is False:
+            found.append(f"{prefix}{subject}")
+    return found
+
+
+async def _loose(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
+    """The compatibility levels in force that let anybody register what our readers cannot read, each once."""
+    general = await http.get(f"{root}/config")
+    general.raise_for_status()
+    levels = []
+    for subject in subjects():
+        answer = await http.get(f"{root}/config/{quote(prefix + subject, safe='')}")
+        own = _object(answer).get("compatibilityLevel") if answer.is_success else None
+        levels.append(str(own or _object(general).get("compatibilityLevel", "unknown")))
+    return sorted(set(levels) - _COMPATIBLE)
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    """Raises `ValueError` for what is no JSON object."""
+    body = answer.json()
+    if not isinstance(body, dict):
+        raise ValueError("not an object")
+    return body
 
 
 async def examine_ingest(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
@@ -181,15 +231,18 @@ def _warehouse(url: str) -> Verdict:
 def _server_fault(url: str) -> str | None:
     try:
         with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
-            connection.execute("select 1")
+            read_only = connection.execute("select current_setting('transaction_read_only')").fetchone()
     except psycopg.Error as fault:
         # Drivers quote the address with its password.
         return f"the server does not answer ({type(fault).__name__})"
-    return None
+    return "the server takes no writes" if read_only == ("on",) else None
 
 
 def _path_fault(path: Path) -> str | None:
-    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    try:
+        there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    except OSError as fault:
+        return f"{path}: {fault.strerror}"
     if not there.is_dir():
         return f"{there} is not a directory"
-    return None if os.access(there, os.W_OK) else f"{there} cannot be written to"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"

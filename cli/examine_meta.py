@@ -1,16 +1,18 @@
 """The prerequisites at Meta, fetched and judged, and those mended that can be mended from here."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
 
+from cli.mending import Mending
 from leads.pages import Page
 from messenger import prerequisites
 from messenger.client import GraphClient
-from messenger.errors import GraphError, NotSent, OutcomeUnknown, Throttled
+from messenger.errors import GraphError, PageBlocked, Permanent
 from messenger.events import AppId
 from messenger.graph import GraphRequest, GraphResponse
 from messenger.prerequisites import Verdict
@@ -34,6 +36,9 @@ from runtime.settings import Settings
 _CHALLENGE = "leadstream-doctor"
 _TIMEOUT = 10.0
 _PAGE_MENDED = frozenset({"app authorised", "page fields"})
+_PAGES_AT_ONCE = 4
+# No such application, a token or a proof that is not its own: the call has nothing else that could be refused so.
+_OF_THE_SECRET = frozenset({100, 101, 102, 104, 190})
 
 
 class MetaExamination:
@@ -52,10 +57,11 @@ class MetaExamination:
         """Every verdict that can be given; behind a broken prerequisite the ones that rest on it are left out."""
         try:
             answer = await self._ask_as_app(app_subscriptions_request(self._app_id))
-        except (NotSent, OutcomeUnknown, Throttled) as fault:
-            return [_no_answer(fault)]
-        except GraphError:
-            return [prerequisites.secret_verdict(is_accepted=False)]
+        except GraphError as fault:
+            is_refused = isinstance(fault, Permanent | PageBlocked) and fault.code in _OF_THE_SECRET
+            return [prerequisites.secret_verdict(is_accepted=False) if is_refused else _no_answer(str(fault))]
+        if not isinstance(answer.body.get("data"), list):
+            return [_no_answer("what answers is not the Graph API")]
         subscription = app_subscription(answer.body)
         found = [
             prerequisites.secret_verdict(is_accepted=True),
@@ -64,26 +70,35 @@ class MetaExamination:
         ]
         if subscription is not None:
             found.append(await self._callback(subscription))
-        for page in pages:
-            found += [verdict async for verdict in self._page(page)]
+        at_once = asyncio.Semaphore(_PAGES_AT_ONCE)
+
+        async def verdicts_of(page: Page) -> list[Verdict]:
+            async with at_once:
+                return [verdict async for verdict in self._page(page)]
+
+        for of_page in await asyncio.gather(*map(verdicts_of, pages)):
+            found += of_page
         return found
 
-    async def mend(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> list[str]:
-        """Subscribe anew what these verdicts found unsubscribed, with every field that was there before; says what was
-        done, which is nothing where Meta does not let us in. Raises `GraphError`."""
+    async def mend(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> Mending:
+        """Subscribe anew what these verdicts found unsubscribed, with every field that was there before; nothing where
+        Meta does not let us in."""
         broken = {(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"}
-        done: list[str] = []
+        mending = Mending()
         if broken & {("graph", "app"), ("app secret", "app")}:
-            return done
+            return mending
         if ("app fields", "app") in broken or callback_url is not None:
-            done += await self._subscribe_app(callback_url)
+            await mending.attempt("the app's subscription", self._subscribe_app(callback_url))
         for page in pages:
             if any(check in _PAGE_MENDED and place == page.page_id for check, place in broken):
-                body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
-                fields = _all_fields(page_subscription(body, self._app_id) or ())
-                await self._ask_as_page(page, subscribe_page_request(page.page_id, fields))
-                done.append(f"subscribed Page {page.page_id} to {', '.join(fields)}")
-        return done
+                await mending.attempt(f"the subscription of Page {page.page_id}", self._subscribe_page(page))
+        return mending
+
+    async def _subscribe_page(self, page: Page) -> list[str]:
+        body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
+        fields = _all_fields(page_subscription(body, self._app_id) or ())
+        await self._ask_as_page(page, subscribe_page_request(page.page_id, fields))
+        return [f"subscribed Page {page.page_id} to {', '.join(fields)}"]
 
     async def _subscribe_app(self, callback_url: str | None) -> list[str]:
         before = app_subscription((await self._ask_as_app(app_subscriptions_request(self._app_id))).body)
@@ -95,7 +110,7 @@ class MetaExamination:
         return [f"subscribed the app to {', '.join(fields)}"]
 
     async def _callback(self, subscription: AppSubscription) -> Verdict:
-        url = subscription.callback_url
+        url, shown = subscription.callback_url, _without_secrets(subscription.callback_url)
         query = {
             "hub.mode": "subscribe",
             "hub.challenge": _CHALLENGE,
@@ -104,11 +119,11 @@ class MetaExamination:
         try:
             answer = await self._http.get(url, params=query, timeout=_TIMEOUT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return prerequisites.callback_verdict(url, f"no answer ({type(error).__name__})")
+            return prerequisites.callback_verdict(shown, f"no answer ({type(error).__name__})")
         if answer.status_code != httpx.codes.OK:
-            return prerequisites.callback_verdict(url, f"answers {answer.status_code}")
+            return prerequisites.callback_verdict(shown, f"answers {answer.status_code}")
         return prerequisites.callback_verdict(
-            url, None if answer.text == _CHALLENGE else "answers something else than the challenge"
+            shown, None if answer.text == _CHALLENGE else "answers something else than the challenge"
         )
 
     async def _page(self, page: Page) -> AsyncIterator[Verdict]:
@@ -125,12 +140,14 @@ class MetaExamination:
                 yield verdict
             if any(verdict.standing == "broken" for verdict in found):
                 return
+            yield prerequisites.target_app_verdict(page.page_id, page.target_app, self._app_id)
             async for verdict in self._connection(page):
                 yield verdict
         except GraphError as fault:
-            yield Verdict(
-                "graph", page.page_id, "broken", str(fault), "this Page cannot be looked at", "look again later"
-            )
+            mend = "look again later"
+            if isinstance(fault, Permanent | PageBlocked):
+                mend = "give whoever the token is of a role on the Page that may manage it, and get a new token"
+            yield Verdict("graph", page.page_id, "broken", str(fault), "this Page cannot be looked at", mend)
 
     async def _connection(self, page: Page) -> AsyncIterator[Verdict]:
         body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
@@ -151,9 +168,11 @@ class MetaExamination:
         if response.url.host != urlsplit(self._settings.graph_url).hostname:
             return
         try:
-            self._graph_date = parsedate_to_datetime(response.headers.get("date", ""))
+            date = parsedate_to_datetime(response.headers.get("date", ""))
         except ValueError:
             self._graph_date = None
+        else:
+            self._graph_date = date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _all_fields(before: Iterable[str]) -> list[str]:
@@ -161,6 +180,13 @@ def _all_fields(before: Iterable[str]) -> list[str]:
     return [*WEBHOOK_FIELDS, *sorted(set(before) - set(WEBHOOK_FIELDS))]
 
 
-def _no_answer(fault: GraphError) -> Verdict:
+def _without_secrets(url: str) -> str:
+    """A URL without what may be a password or a token in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _no_answer(seen: str) -> Verdict:
     breaks = "nothing is sent, and nothing else at Meta can be looked at"
-    return Verdict("graph", "app", "broken", str(fault), breaks, "look at LEADSTREAM_GRAPH_URL and the way to it")
+    mend = "look at LEADSTREAM_GRAPH_URL, LEADSTREAM_GRAPH_VERSION and the way to it"
+    return Verdict("graph", "app", "broken", seen, breaks, mend)

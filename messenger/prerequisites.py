@@ -69,6 +69,20 @@ def app_verdict(page_id: PageId, *, is_connected: bool) -> Verdict:
     )
 
 
+def target_app_verdict(page_id: PageId, target_app: AppId | None, our_app: AppId) -> Verdict:
+    """Whether the app that pages.yaml expects the leads for is the one that we speak for; None expects ours."""
+    if target_app in (None, our_app):
+        return Verdict("target app", page_id, "ok", "ours")
+    return Verdict(
+        "target app",
+        page_id,
+        "broken",
+        f"pages.yaml names app {target_app}, and LEADSTREAM_APP_ID is {our_app}",
+        "handovers to our app are taken for another's, and sends into their threads are refused",
+        "set both to the app that the ad's message template connects",
+    )
+
+
 def token_verdicts(page_id: PageId, facts: TokenFacts, our_app: AppId, moment: datetime) -> Iterator[Verdict]:
     """A dead or foreign token alone; else its scopes and its two expiries."""
     fault = _token_fault(page_id, facts, our_app)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from cli.examine_here import examine_ingest, topic_verdicts, verdicts_here
 from cli.examine_meta import MetaExamination
 from cli.main import main
+from cli.mending import Mending
 from leads.pages import Page
 from messenger.errors import ChallengeRefused
 from messenger.events import AppId, PageId
@@ -91,7 +92,7 @@ async def test_where_all_is_as_it_should_be_nothing_is_named(meta: MetaExaminati
 
     assert {one.standing for one in verdicts} == {"ok"}
     assert [one.check for one in verdicts if one.place == PAGE] == [
-        "token", "scopes", "token expiry", "data access expiry", "app authorised", "page fields",
+        "token", "scopes", "token expiry", "data access expiry", "target app", "app authorised", "page fields",
         "conversation routing",
     ]  # fmt: skip
 
@@ -213,9 +214,9 @@ async def test_fix_subscribes_a_page_to_every_field_and_keeps_what_others_asked_
     verdicts = await meta.verdicts(PAGES[:1])
     assert broken(verdicts) == [(check, PAGE)]
 
-    done = await meta.mend(verdicts, PAGES, None)
+    mending = await meta.mend(verdicts, PAGES, None)
 
-    assert len(done) == 1
+    assert (len(mending.done), mending.failed) == (1, [])
     assert broken(await meta.verdicts(PAGES[:1])) == []
     assert set(WEBHOOK_FIELDS) <= set(setup.world.page_fields[PAGE])
     assert ("feed" in setup.world.page_fields[PAGE]) is (check == "page fields")
@@ -243,14 +244,13 @@ async def test_fix_needs_a_callback_url_where_there_was_none(setup: Setup, meta:
     without = await meta.mend(verdicts, [], None)
     with_url = await meta.mend(verdicts, [], CALLBACK)
 
-    assert without == []
-    assert len(with_url) == 1
+    assert (without, len(with_url.done)) == (Mending(), 1)
     assert broken(await meta.verdicts([])) == []
 
 
 @pytest.mark.anyio
 async def test_fix_changes_nothing_where_nothing_is_broken(setup: Setup, meta: MetaExamination) -> None:
-    assert await meta.mend(await meta.verdicts(PAGES), PAGES, None) == []
+    assert await meta.mend(await meta.verdicts(PAGES), PAGES, None) == Mending()
 
 
 @pytest.mark.anyio
@@ -260,7 +260,103 @@ async def test_fix_asks_nothing_of_a_meta_that_does_not_let_us_in(
 ) -> None:
     BREAKS[check](setup)
 
-    assert await meta.mend(await meta.verdicts(PAGES), PAGES, CALLBACK) == []
+    assert await meta.mend(await meta.verdicts(PAGES), PAGES, CALLBACK) == Mending()
+
+
+@pytest.mark.anyio
+async def test_what_meta_refuses_to_mend_keeps_nothing_else_from_being_mended(
+    setup: Setup, meta: MetaExamination
+) -> None:
+    setup.world.page_fields.update({PAGE: ("messages",), OTHER_PAGE: ("messages",)})
+    verdicts = await meta.verdicts(PAGES)
+    setup.configure(page_tokens={PAGE: "renewed", OTHER_PAGE: "0ther"})
+
+    mending = await meta.mend(verdicts, PAGES, None)
+
+    assert [one.partition(" to ")[0] for one in mending.done] == [f"subscribed Page {OTHER_PAGE}"]
+    assert [one.partition(": ")[0] for one in mending.failed] == [f"the subscription of Page {PAGE}"]
+
+
+class Strange(httpx.AsyncBaseTransport):
+    """Something that answers where the Graph should be."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self._answers = list(answers)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+def _error(status: int, code: int) -> httpx.Response:
+    return httpx.Response(status, json={"error": {"message": "told", "code": code}})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "check"),
+    [
+        (httpx.Response(200, text="<html>log in</html>"), "graph"),
+        (httpx.Response(200, json={"ok": True}), "graph"),
+        (httpx.Response(200, json=[]), "graph"),
+        (httpx.Response(502, text="bad gateway"), "graph"),
+        (httpx.Response(403, text="proxy says no"), "graph"),
+        (httpx.Response(302, headers={"location": "https://elsewhere.test"}), "graph"),
+        (_error(400, 2500), "graph"),
+        (_error(400, 4), "graph"),
+        (_error(500, 2), "graph"),
+        (_error(400, 190), "app secret"),
+        (_error(400, 101), "app secret"),
+        (_error(400, 100), "app secret"),
+    ],
+)
+async def test_what_answers_in_the_place_of_meta_is_told_from_a_wrong_secret(
+    answer: httpx.Response, check: str
+) -> None:
+    async with httpx.AsyncClient(transport=Strange(answer)) as http:
+        verdicts = await MetaExamination(SETTINGS, http, lambda: NOW).verdicts(PAGES)
+
+    assert broken(verdicts) == [(check, "app")]
+    assert len(verdicts) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("date", "standing"), [("Tue, 05 May 2026 12:00:00 -0000", "ok"), ("soon", "warning")])
+async def test_a_date_without_a_zone_is_utc(date: str, standing: str) -> None:
+    answer = httpx.Response(200, json={"data": []}, headers={"date": date})
+    async with httpx.AsyncClient(transport=Strange(answer)) as http:
+        verdicts = await MetaExamination(SETTINGS, http, lambda: NOW).verdicts([])
+
+    assert [one.standing for one in verdicts if one.check == "clock"] == [standing]
+
+
+@pytest.mark.anyio
+async def test_a_page_that_meta_does_not_let_us_manage_wants_a_role_and_one_that_is_away_patience(
+    setup: Setup, meta: MetaExamination
+) -> None:
+    async def mend(fault: Fault) -> str:
+        setup.world.faults.plan("subscribed_apps", rates={fault: 1.0})
+        return next(one.mend for one in await meta.verdicts(PAGES[:1]) if one.check == "graph")
+
+    refused, away = await mend(Fault("graph_error", code=200)), await mend(Fault("server_error"))
+
+    assert "a role on the Page" in refused
+    assert away == "look again later"
+
+
+@pytest.mark.anyio
+async def test_leads_that_pages_yaml_expects_for_another_app_are_named(meta: MetaExamination) -> None:
+    verdicts = await meta.verdicts([Page(PAGE, access_token="t0ken", target_app=AppId("5"))])
+
+    assert broken(verdicts) == [("target app", PAGE)]
+
+
+@pytest.mark.anyio
+async def test_a_callback_is_shown_without_what_may_be_secret(setup: Setup, meta: MetaExamination) -> None:
+    setup.subscribe_app(callback_url="https://user:canary@hooks.test/webhooks/messenger?key=canary")
+
+    (callback,) = [one for one in await meta.verdicts([]) if one.check == "callback"]
+
+    assert (callback.standing, callback.seen) == ("ok", f"{CALLBACK} answers the challenge")
 
 
 def test_topics_are_judged_apart_from_the_promise_of_a_replay() -> None:
@@ -282,10 +378,29 @@ def test_other_partitions_are_kept_and_the_setting_is_to_be_changed() -> None:
     assert "set LEADSTREAM_PARTITIONS" in topics.mend
 
 
-def _registry(*, status: int = 200, level: str = "FULL") -> httpx.AsyncClient:
+def test_fewer_copies_are_told_with_the_way_to_more() -> None:
+    (topics, _) = topic_verdicts(Settings(), [Difference("leads", "replication", "1", "3")])
+
+    assert topics.standing == "broken"
+    assert "kafka-reassign-partitions.sh" in topics.mend
+
+
+def test_a_size_after_which_kafka_forgets_breaks_the_promise_as_a_time_does() -> None:
+    found = topic_verdicts(Settings(), [Difference("messenger-webhooks", "retention.bytes", "1000", "-1")])
+
+    assert [one.check for one in found if one.standing == "broken"] == ["replay promise"]
+
+
+def _registry(
+    *, status: int = 200, level: Any = "FULL", of_subjects: str | None = None, goes_with_newest: bool = True
+) -> httpx.AsyncClient:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/config":
-            return httpx.Response(200, json={"compatibilityLevel": level})
+            return httpx.Response(200, json={"compatibilityLevel": level} if level else [])
+        if request.url.path.startswith("/config/"):
+            return httpx.Response(200, json={"compatibilityLevel": of_subjects}) if of_subjects else httpx.Response(404)
+        if request.url.path.startswith("/compatibility/"):
+            return httpx.Response(200, json={"is_compatible": goes_with_newest})
         return httpx.Response(status, json={"id": 1})
 
     return httpx.AsyncClient(transport=httpx.MockTransport(answer))
@@ -299,16 +414,37 @@ def _registry(*, status: int = 200, level: str = "FULL") -> httpx.AsyncClient:
         (200, "NONE", ("schemas", "warning")),
         (404, "FULL", ("schemas", "broken")),
         (500, "FULL", ("registry", "broken")),
+        (200, None, ("registry", "broken")),
     ],
 )
 async def test_a_registry_is_asked_for_our_schemas_and_never_told(
-    tmp_path: Path, status: int, level: str, expected: tuple[str, str]
+    tmp_path: Path, status: int, level: str | None, expected: tuple[str, str]
 ) -> None:
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
     verdicts = await verdicts_here(settings, _registry(status=status, level=level))
 
     assert [(one.check, one.standing) for one in verdicts if one.place == "registry"] == [expected]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("registry", "standing", "seen"),
+    [
+        (_registry(level="NONE", of_subjects="FULL_TRANSITIVE"), "ok", "all registered, and compatible"),
+        (_registry(level="FULL", of_subjects="NONE"), "warning", "compatibility NONE"),
+        (_registry(goes_with_newest=False), "broken", "does not go with ours"),
+    ],
+)
+async def test_what_others_may_register_and_have_registered_is_looked_at(
+    tmp_path: Path, registry: httpx.AsyncClient, standing: str, seen: str
+) -> None:
+    settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
+
+    (schemas,) = [one for one in await verdicts_here(settings, registry) if one.place == "registry"]
+
+    assert schemas.standing == standing
+    assert seen in schemas.seen
 
 
 @pytest.mark.anyio
@@ -379,6 +515,7 @@ async def test_the_spool_is_judged_by_what_ingest_says_of_it(said: object, expec
         ({"LEADSTREAM_APP_SECRET": ""}, [], 1, "LEADSTREAM_APP_SECRET is not set"),
         ({}, ["--page", "5"], 1, "has no Page 5"),
         ({}, ["--callback-url", CALLBACK], 2, "--callback-url goes with --fix"),
+        ({}, ["--fix", "--callback-url", "hooks.test"], 2, "https://… is wanted"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_is_asked(

@@ -75,3 +75,20 @@ async def test_what_a_greater_fault_hides_is_not_called_mended(caplog: pytest.Lo
     await play([verdict("scopes", "broken")], [verdict("graph", "broken")])
 
     assert [one.message for one in caplog.records] == ["prerequisite.broken", "prerequisite.broken"]
+
+
+async def test_a_stop_does_not_wait_for_a_look_that_takes_long() -> None:
+    stop, looking = asyncio.Event(), asyncio.Event()
+
+    async def look() -> list[Verdict]:
+        looking.set()
+        await asyncio.Event().wait()
+        return []
+
+    health = Health()
+    going_on = asyncio.create_task(look_again_and_again(look, timedelta(hours=1), stop, Metrics(), health))
+    await looking.wait()
+    stop.set()
+    await going_on
+
+    assert health.parts == {}
