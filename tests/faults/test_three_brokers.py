@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
 from cli.topics import wanted_topics
-from messenger.events import PlatformEvent, Progress
+from leads.person import JoinEvent
+from messenger.events import Progress
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.settings import Settings
@@ -138,14 +139,14 @@ async def _has_passed(settings: Settings, moment: datetime) -> bool:
     return any(dict(one.received_until)[0] > moment for one in said)
 
 
-async def _events(settings: Settings) -> list[PlatformEvent | Progress]:
+async def _events(settings: Settings) -> list[JoinEvent | Progress]:
     async with kafka.consumer(str(settings.broker), group=None, client_id="test") as consumer:
         runs = whole_topic(consumer, settings.topic(EVENTS.name), settings.partitions)
         events = [event_codec().decode(record.value) async for records in runs for record in records]
     return [event for event in events if event is not None]
 
 
-def _late(events: Sequence[PlatformEvent | Progress]) -> list[timedelta]:
+def _late(events: Sequence[JoinEvent | Progress]) -> list[timedelta]:
     """By how much each event was received before a time up to which everything was said to be in."""
     said: datetime | None = None
     late = []
