@@ -184,9 +184,11 @@ def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
 
 
 def _is_past_retention(one: Difference, extent: Extent) -> bool:
-    if one.live is None or extent.facts_from is None:
+    live, replayed = one.live, one.replayed
+    if live is None or extent.facts_from is None or live.first_seen_at >= extent.facts_from:
         return False
-    if one.replayed is None:
-        return one.live.transcript_at is not None and one.live.first_seen_at < extent.facts_from
-    lacks_the_transcript = (one.live.answers_source, one.replayed.answers_source) == ("transcript", "none")
-    return lacks_the_transcript and one.live.updated_at < extent.facts_from
+    if replayed is None:
+        return live.transcript_at is not None
+    # What only a transcript tells comes behind what the webhooks told, whichever of them came after it.
+    told = len(replayed.answers)
+    return len(live.answers) > told and live.answers[:told] == replayed.answers
