@@ -18,6 +18,7 @@ from cli.environment import current_settings
 from cli.lead_text import line
 from cli.replay_place import PlaceType
 from cli.schema_ids import schema_ids
+from cli.topics import require_topics
 from leads.records import Lead
 from runtime import kafka
 from runtime.settings import Settings
@@ -103,6 +104,7 @@ def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_
 
 
 async def _newest(settings: Settings, broker: str, ids: Ids) -> dict[str, Lead]:
+    await require_topics(settings, broker)
     codec, newest = lead_codec(ids), dict[str, Lead]()
     async with kafka.consumer(broker, group=None, client_id="leadstream-leads") as consumer:
         async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):

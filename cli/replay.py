@@ -20,6 +20,7 @@ from cli.environment import current_settings
 from cli.erasures import erasures_now
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
+from cli.topics import require_topics
 from leads.join import Policy
 from leads.person import STATE_TTL, LeadPromoted
 from messenger.events import PageId, Psid
@@ -283,6 +284,7 @@ def _run(work: Callable[[_Cluster], Coroutine[Any, Any, _Answer]]) -> _Answer:
     broker, ids = broker_of(settings), schema_ids(settings)
 
     async def with_clients() -> _Answer:
+        await require_topics(settings, broker)
         async with AsyncExitStack() as stack:
             return await work(_Cluster(settings, broker, ids, stack))
 

@@ -23,6 +23,7 @@ from cli.broker import broker_of
 from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
+from cli.topics import require_topics
 from leads.pages import Pages
 from messenger.client import CALL_TIMEOUT, GraphClient
 from runtime import kafka
@@ -84,6 +85,7 @@ class _Process:
         producer: Any,
         assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
     ) -> None:
+        await require_topics(self.settings, self.broker)
         group = f"{self.settings.topic_prefix}{self.client_id}"
         # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
         options = {"rebalance_timeout_ms": 60_000, "partition_assignment_strategy": (assignor,)}

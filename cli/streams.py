@@ -75,7 +75,7 @@ def _run_one(admin_port: int, dead_letters: int) -> None:
     broker, ids = broker_of(settings), schema_ids(settings)
     if not asyncio.run(answers(broker)):
         raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
-    require_topics(settings, broker)
+    asyncio.run(require_topics(settings, broker))
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
 
     def build(metrics: Metrics, health: Health) -> faust.App:

@@ -41,11 +41,18 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     ]
 
 
-def require_topics(settings: Settings, broker: str) -> None:
-    """A `ClickException` unless every topic is there with `settings.partitions`: other counts would stop the join."""
-    missing = [one.topic for one in _ask(compare_topics(broker, wanted_topics(settings))) if one.seen is None]
+async def require_topics(settings: Settings, broker: str) -> None:
+    """A `ClickException` unless every topic is there with `settings.partitions`.
+
+    With another count the join would wait for partitions that are not there, or records would be left unread.
+    """
+    found = await compare_topics(broker, wanted_topics(settings))
+    missing = [one.topic for one in found if one.seen is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
+    for one in found:
+        if one.what == "partitions":
+            raise click.ClickException(f"{one} by LEADSTREAM_PARTITIONS: set it to {one.seen}")
 
 
 @click.group("topics")

@@ -67,6 +67,7 @@ class _Sinks:
         mine = {
             "BROKER": str(self.settings.broker),
             "TOPIC_PREFIX": self.settings.topic_prefix,
+            "PARTITIONS": str(self.settings.partitions),
             "PAGES": str(pages),
             "GRAPH_URL": f"http://127.0.0.1:{self.graph_port}",
             "WAREHOUSE": str(self.home / "warehouse"),

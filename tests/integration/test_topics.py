@@ -1,6 +1,7 @@
 """Topics on a real Kafka: created as designed, repaired when they drift, never made by accident."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -167,3 +168,33 @@ def test_command_refuses_another_partition_count_in_one_line(kafka_topics: Setti
     assert result.output.startswith("Error: ")
     assert "partitions 2, wanted 8" in result.output
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["streams", "--admin-port=0"],
+        ["sink", "send", "--admin-port=0"],
+        ["sink", "warehouse", "--admin-port=0"],
+        ["sink", "transcripts", "--admin-port=0"],
+        ["replay", "plan", "--from=0"],
+        ["leads", "list"],
+    ],
+    ids=" ".join,
+)
+def test_whoever_reads_topics_refuses_another_partition_count(
+    kafka_topics: Settings, tmp_path: Path, arguments: list[str]
+) -> None:
+    environment = {
+        "LEADSTREAM_BROKER": kafka_topics.broker,
+        "LEADSTREAM_TOPIC_PREFIX": kafka_topics.topic_prefix,
+        "LEADSTREAM_STATE_DIR": str(tmp_path),
+        "LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse"),
+    }
+
+    result = CliRunner(env=environment).invoke(main, arguments)
+
+    assert result.exit_code == 1
+    said = "partitions 2, wanted 8 by LEADSTREAM_PARTITIONS: set it to 2"
+    assert result.output.splitlines()[-1].endswith(said)
+    assert result.output.splitlines()[-1].startswith("Error: ")
