@@ -8,7 +8,7 @@ that least progress is the join's clock.
 import heapq
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from leads.join import Output, Policy, Step, advance, elapse
 from leads.person import JoinEvent, Mark, Person
@@ -45,6 +45,7 @@ class Shard:
     ) -> None:
         self._people, self._policy_of = people, policy_of
         self._progress: dict[int, datetime] = {}
+        self._began_at: datetime | None = None
         self._raw_partitions = raw_partitions
         self._wake: list[tuple[datetime, str]] = []
         self._wakes_at: dict[str, datetime] = {}
@@ -55,6 +56,17 @@ class Shard:
     def clock(self) -> datetime | None:
         """Everything received before this is in; None until every raw partition has reported."""
         return min(self._progress.values()) if len(self._progress) == self._raw_partitions else None
+
+    @property
+    def lags(self) -> dict[int, timedelta]:
+        """How far each raw partition's progress lies behind the furthest one's; the greatest holds the clock back.
+
+        One that has not reported counts from the first report of any.
+        """
+        if self._began_at is None:
+            return {}
+        furthest = max(self._progress.values())
+        return {one: furthest - self._progress.get(one, self._began_at) for one in range(self._raw_partitions)}
 
     def fold(self, records: Iterable[tuple[int, JoinEvent | Progress | None]]) -> Fold:
         """Take records with their offsets; None is a kind that this version does not know."""
@@ -82,6 +94,7 @@ class Shard:
     def _pass_time(self, progress: Progress, done: Fold) -> None:
         for partition, time in progress.received_until:
             self._progress[partition] = max(time, self._progress.get(partition, time))
+            self._began_at = self._began_at or time
         clock = self.clock
         while clock is not None and self._wake and self._wake[0][0] <= clock:
             moment, key = heapq.heappop(self._wake)

@@ -52,6 +52,9 @@ class Metrics:
         self.warehouse_commit_seconds = self._histogram("warehouse_commit_seconds", "Time of one warehouse commit")
         # Records between our position and the end, by topic and partition; a steady rise means too few workers.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
+        # How far a partition of messenger-webhooks is split, behind the furthest one; all leads wait for the slowest.
+        # A steady rise of one alone: nobody splits it.
+        self.join_clock_lag_seconds = self._gauge("join_clock_lag_seconds", "Raw partition behind", "partition")
         # Records that streams took in at once, by topic; always at the top means that it is behind.
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 wants somebody.

@@ -46,7 +46,7 @@ def build_app(
     register = Register(broker, settings.topic(ERASURES.name))
     splitting = Splitting(app, settings, pages, register.erasures, limit, metrics, ids)
     joining = Joining(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, ids)
-    watch = Watch(app, store, metrics, health)
+    watch = Watch(app, store, metrics, health, joining.clock_lags)
     run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(splitting.split), watch)
     run_agent(app, "join", settings.topic(EVENTS.name), register.before(joining.join), watch)
 

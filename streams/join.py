@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Policy
@@ -74,6 +74,11 @@ class PartitionJoin:
     def clock(self) -> datetime | None:
         """Everything received before this has been joined."""
         return self._shard.clock
+
+    @property
+    def lags(self) -> dict[int, timedelta]:
+        """How far behind each raw partition is, which the clock waits for."""
+        return self._shard.lags
 
     def join(self, records: Sequence[Record]) -> Joined:
         done = Joined()

@@ -1,6 +1,7 @@
 """The `join` agent's work: outputs acked, then the state's changelog, then the events' offset."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import faust
 
@@ -56,6 +57,11 @@ class Joining:
         for key, value in done.changes:
             self._store.put(partition, key, value)
         self._count(done)
+
+    def clock_lags(self) -> dict[int, timedelta]:
+        """How far behind each raw partition is, for the partition of ours that waits the longest for it."""
+        every = [one.lags for one in self._joins.values()] if self._epoch == self._store.epoch else []
+        return {raw: max(lags[raw] for lags in every if lags) for raw in next(filter(None, every), {})}
 
     def _join_of(self, partition: int) -> PartitionJoin:
         if self._epoch != self._store.epoch:

@@ -1,8 +1,8 @@
 """Watches a worker at its work: health, lag and the size of its batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import faust
 from faust.types import Message
@@ -12,14 +12,27 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from streams.store import PartitionStore
 from streams.transport import end_of_log, is_settled
-from streams.vitals import Vitals
+from streams.vitals import PATIENCE, Vitals
+
+CLOCK = "clock"
 
 
 class Watch:
-    """Reports as the part `streams`: ready with its partitions and their state, crashed when it should be replaced."""
+    """Reports as the part `streams`: ready with its partitions and their state, crashed when it should be replaced.
 
-    def __init__(self, app: faust.App, store: PartitionStore, metrics: Metrics, health: Health) -> None:
+    The part `clock` tells which raw partition the join waits for; `clock_lags` says how far behind each is.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        store: PartitionStore,
+        metrics: Metrics,
+        health: Health,
+        clock_lags: Callable[[], Mapping[int, timedelta]],
+    ) -> None:
         self._app, self._store, self._metrics, self._health = app, store, metrics, health
+        self._clock_lags = clock_lags
         self._vitals = Vitals(now())
         health.report("streams", ready=False, seen="waits for its partitions")
 
@@ -39,6 +52,19 @@ class Watch:
         self._health.crashed = type(failure).__name__ if failure else self._vitals.complaint(at)
         if settled:
             self._report_lag()
+            self._report_clock()
+
+    def _report_clock(self) -> None:
+        lags = self._clock_lags()
+        self._metrics.join_clock_lag_seconds.clear()
+        for partition, lag in lags.items():
+            self._metrics.join_clock_lag_seconds.labels(partition).set(lag.total_seconds())
+        slowest = max(lags, key=lambda one: lags[one], default=None)
+        if slowest is None:
+            self._health.report(CLOCK, ready=False, seen="no raw partition has reported yet")
+        else:
+            behind = f"raw partition {slowest} is {lags[slowest].total_seconds():.0f} s behind"
+            self._health.report(CLOCK, ready=lags[slowest] <= PATIENCE, seen=behind)
 
     def _report_lag(self) -> None:
         ends = end_of_log(self._app)

@@ -16,6 +16,7 @@ from runtime.metrics import Metrics
 from streams.lease import MembershipLost
 from streams.producer import DeliveryFailed
 from streams.transport import StuckInRebalance
+from streams.watch import CLOCK
 
 _HOST = "127.0.0.1"
 _FAUST = ("faust", "mode")
@@ -40,7 +41,8 @@ async def _run(build: Callable[[Metrics, Health], faust.App], admin_port: int) -
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    metrics, health = Metrics(), Health()
+    # The raw partition that the clock waits for may be another worker's; this one does all that it can.
+    metrics, health = Metrics(), Health(spare=frozenset({CLOCK}))
     async with serve(create_admin_app(metrics, health), _HOST, admin_port):
         app = build(metrics, health)
         await _run_until(stop, app)

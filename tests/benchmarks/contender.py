@@ -53,7 +53,7 @@ async def ours(stage: str, settings: Settings) -> None:
     """The application of `leadstream streams`, with one of its agents."""
     app = create_app(settings.topic("leadstream"), str(settings.broker), partitions=settings.partitions)
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
-    watch = Watch(app, store, metrics, Health())
+    watch = Watch(app, store, metrics, Health(), dict)
     if stage == "split":
         splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, BUILT_IN)
         run_agent(app, stage, settings.topic(WEBHOOKS.name), splitting.split, watch)

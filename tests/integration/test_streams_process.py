@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiokafka import TopicPartition
 
@@ -90,6 +92,25 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - it is another process that makes it true
             await asyncio.sleep(0.2)
+
+
+async def test_readyz_shows_how_far_the_clock_of_the_join_is(streams: Streams) -> None:
+    port = free_ports()
+    await streams.start("cli", "streams", f"--admin-port={port}")
+
+    await eventually(lambda: clock_is_ready(port))
+
+    assert re.fullmatch(r"raw partition [01] is \d s behind", (await parts_of(port))["clock"]["seen"])
+
+
+async def clock_is_ready(port: int) -> bool:
+    return await is_ready(port) and bool((await parts_of(port))["clock"]["ready"])
+
+
+async def parts_of(port: int) -> dict[str, Any]:
+    async with httpx.AsyncClient() as http:
+        parts: dict[str, Any] = (await http.get(f"http://127.0.0.1:{port}/readyz")).json()["parts"]
+        return parts
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:

@@ -58,6 +58,24 @@ def test_progress_up_to_the_receipt_itself_is_not_enough() -> None:
     assert fold.outputs == []
 
 
+def test_the_raw_partition_that_holds_the_clock_back_is_known_by_its_lag() -> None:
+    shard = a_shard()
+
+    before = shard.lags
+    shard.fold([(0, progress(NOON, NOON)), (1, Progress(((0, NOON + MINUTE),)))])
+
+    assert (before, shard.lags) == ({}, {0: timedelta(0), 1: MINUTE})
+
+
+def test_a_raw_partition_that_never_reports_lags_since_the_first_report() -> None:
+    shard = a_shard()
+
+    shard.fold([(0, Progress(((0, NOON),))), (1, Progress(((0, NOON + MINUTE),)))])
+
+    assert shard.clock is None
+    assert shard.lags == {0: timedelta(0), 1: MINUTE}
+
+
 def test_record_that_was_folded_before_changes_nothing() -> None:
     people: dict[str, Person] = {}
     records: list[tuple[int, PlatformEvent | Progress]] = [(0, a_handover()), (1, progress(LATER, LATER))]

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from faust.types import TP
@@ -11,7 +12,7 @@ from faust.types import TP
 from runtime.clock import now
 from runtime.health import Health
 from runtime.metrics import Metrics
-from streams.watch import Watch
+from streams.watch import CLOCK, Watch
 
 EVENTS = TP("messenger-events", 3)
 MINUTE = timedelta(minutes=1)
@@ -37,14 +38,16 @@ class Worker:
 
     consumer: FakeConsumer = field(default_factory=lambda: FakeConsumer({EVENTS: None}))
     metrics: Metrics = field(default_factory=Metrics)
-    health: Health = field(default_factory=Health)
+    health: Health = field(default_factory=lambda: Health(spare=frozenset({CLOCK})))
+    clock_lags: dict[int, timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recovered = asyncio.Event()
         recovered.set()
         tables = SimpleNamespace(recovery=SimpleNamespace(completed=recovered))
         self.app = SimpleNamespace(consumer=self.consumer, tables=tables, rebalancing=False, should_stop=False)
-        self.watch = Watch(self.app, SimpleNamespace(parts={}), self.metrics, self.health)  # type: ignore[arg-type]
+        store: Any = SimpleNamespace(parts={})
+        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.clock_lags)
 
     def lag(self) -> float | None:
         labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
@@ -83,6 +86,34 @@ def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:
     worker.watch.look(now())
 
     assert worker.lag() is None
+
+
+def test_the_raw_partition_that_holds_the_clock_back_is_named() -> None:
+    """All leads wait for it, and no other sign of this worker shows it: it does its own work."""
+    worker = Worker(clock_lags={0: timedelta(0), 3: 4 * MINUTE})
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (False, "raw partition 3 is 240 s behind")
+    assert worker.health.ready
+    name, labels = "leadstream_join_clock_lag_seconds", {"partition": "3"}
+    assert worker.metrics.registry.get_sample_value(name, labels) == 240
+
+
+def test_a_clock_that_nothing_holds_back_is_ready() -> None:
+    worker = Worker(clock_lags={0: timedelta(0), 3: timedelta(seconds=1)})
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (True, "raw partition 3 is 1 s behind")
+
+
+def test_a_clock_without_any_report_is_not_ready() -> None:
+    worker = Worker()
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (False, "no raw partition has reported yet")
 
 
 def test_a_worker_without_its_partitions_is_not_ready() -> None:
