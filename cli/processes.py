@@ -41,6 +41,7 @@ class Processes:
     log_dir: Path
     environ: Mapping[str, str]
     say: Callable[[str], None]
+    patience: float = _READY_TIMEOUT
     _children: list[_Child] = field(default_factory=list)
 
     def __enter__(self) -> "Processes":
@@ -70,13 +71,21 @@ class Processes:
             )
 
     def await_ready(self) -> None:
-        """Wait until every child answers its ready URL with 200. Raises when one ends or takes a minute."""
-        deadline = time.monotonic() + _READY_TIMEOUT
+        """Wait until every child answers its ready URL with 200.
+
+        Raises when one ends, or says nothing new for a minute: reading a long log takes its time.
+        """
         for child in self._children:
-            while not _answers(child.ready_url):
+            said, deadline = b"", time.monotonic() + self.patience
+            while not (answer := _answer_of(child.ready_url)).ready:
                 self.check()
+                if answer.body != said:
+                    said, deadline = answer.body, time.monotonic() + self.patience
                 if time.monotonic() > deadline:
-                    raise click.ClickException(f"{child.name} is not ready after a minute; see {child.log}")
+                    minutes = f"{self.patience / 60:.0f} min" if self.patience >= 60 else f"{self.patience:.1f} s"
+                    raise click.ClickException(
+                        f"{child.name} is not ready and said nothing new for {minutes}; see {child.log}"
+                    )
                 time.sleep(_POLL)
             self.say(f"{child.name} is ready")
 
@@ -115,9 +124,17 @@ class Processes:
                 child.process.wait()
 
 
-def _answers(url: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    ready: bool
+    body: bytes = b""
+
+
+def _answer_of(url: str) -> _Answer:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
+            return _Answer(response.status == 200)
+    except urllib.error.HTTPError as refusal:
+        return _Answer(ready=False, body=refusal.read())
     except (urllib.error.URLError, OSError):
-        return False
+        return _Answer(ready=False)

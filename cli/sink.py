@@ -186,9 +186,13 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
     clock = BrokerTime(now)
+
+    def reads_ledger(done: int, records: int) -> None:
+        process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
+
     log = KafkaOutcomeLog(settings.topic(OUTCOMES.name), reader, producer)
     sink = SendSink(
-        Ledger(log, outcome_codec(process.ids), clock),
+        Ledger(log, outcome_codec(process.ids), clock, on_read=reads_ledger),
         KafkaAhead(reader, command_codec(process.ids)),
         await _graph(process, limits.call_timeout),
         pages,

@@ -39,7 +39,8 @@ class KafkaAhead:
     async def received_since(
         self, partitions: Collection[TopicPartition], moment: datetime
     ) -> Mapping[TopicPartition, int]:
-        found = await self._reader.offsets_for_times(dict.fromkeys(partitions, max(to_millis(moment), 0)))
+        wanted = dict.fromkeys(partitions, max(to_millis(moment), 0))
+        found = await self._reader.offsets_for_times(wanted) if wanted else {}
         return {one: first.offset for one, first in found.items() if first is not None}
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:

@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from leads.records import FollowUpOutcome, OutcomeStatus
+from leads.records import FollowUpOutcome, OutcomeStatus, SendFollowUp
 from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived
-from runtime.clock import from_millis
+from runtime.clock import from_millis, to_millis
 from schemas.codec import Codec, NotDecodable
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
@@ -23,11 +23,20 @@ logger = logging.getLogger(__name__)
 
 # The key of the record that says that a partition has a new holder. It has no value, so that no reader minds it.
 FENCE = b"fence"
+_TOLD_EVERY = 10_000
 
 _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
 # How far a message has come; of a command that is settled without one, nothing more can be said.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
 _END = 3
+
+# The messaging window is a day; a command that may be sent later than this is refused.
+LONGEST_WINDOW = timedelta(days=2)
+# A command that is unknown so long after its window is too old for an outcome: the one it had may be forgotten.
+_TOO_OLD = timedelta(days=3)
+# What was settled is forgotten after this. Its command was read before it was settled, and had then no more than the
+# longest window before it, so that it is too old by now, should it ever be read again.
+REMEMBERED = LONGEST_WINDOW + _TOO_OLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,9 @@ class Attempt:
 class OutcomeLog(Protocol):
     """The outcomes topic."""
 
+    async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
+        """The first offset of each that the broker stamped no sooner than `moment`."""
+
     def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         """The records of these offsets, by partition."""
 
@@ -73,22 +85,26 @@ class OutcomeLog(Protocol):
 
 @dataclass(slots=True)
 class _Book:
-    """What one partition says; `next` is the offset that our next record gets if nobody else writes."""
+    """What one partition says; `next` is the offset that our next record gets if nobody else writes.
 
-    next: int = 0
+    `settled` says how far each command came and, as `mids` does, when that was noted: the oldest first.
+    """
+
+    next: int | None = None
     open: dict[str, tuple[Attempt, FollowUpOutcome]] = field(default_factory=dict)
-    settled: dict[str, int] = field(default_factory=dict)
-    mids: set[str] = field(default_factory=set)
+    settled: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
     tally: Tally = field(default_factory=Tally)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def admits(self, outcome: FollowUpOutcome) -> bool:
         """Whether it says more than what is known: what was sent can only be delivered, and then read."""
-        known = self.settled.get(outcome.command_id, 0)
+        known, _ = self.settled.get(outcome.command_id, (0, None))
         return not known or _PROGRESS.get(outcome.status, 0) > known
 
-    def note(self, outcome: FollowUpOutcome, at: datetime) -> None:
+    def note(self, outcome: FollowUpOutcome, at: datetime, *, noted_at: datetime) -> None:
+        """Take in what was written at `noted_at` about something that began at `at`, if it is new here."""
         known = self.open.pop(outcome.command_id, None)
         if known is not None and known[0].number == outcome.attempt:
             at = known[0].at
@@ -98,11 +114,29 @@ class _Book:
         else:
             if outcome.status in _PROGRESS and outcome.command_id not in self.settled:
                 self.tally.note(outcome.page_id, outcome.psid, at)
-            self.settled[outcome.command_id] = _PROGRESS.get(outcome.status, _END)
+            self.settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
         if outcome.status in _PROGRESS:
             self.receipts.note(outcome, at)
         if outcome.mid is not None:
-            self.mids.add(outcome.mid)
+            self.mids[outcome.mid] = noted_at
+        self._forget_before(noted_at - REMEMBERED)
+
+    def settle(self, command_id: str, progress: int, noted_at: datetime) -> None:
+        # Put in again, so that the oldest stay first.
+        self.settled.pop(command_id, None)
+        self.settled[command_id] = progress, noted_at
+
+    def _forget_before(self, moment: datetime) -> None:
+        while self.settled and self.settled[oldest := next(iter(self.settled))][1] < moment:
+            del self.settled[oldest]
+        while self.mids and self.mids[oldest := next(iter(self.mids))] < moment:
+            del self.mids[oldest]
+        while self.open and self._is_doubt_of_before(oldest := next(iter(self.open)), moment):
+            del self.open[oldest]
+
+    def _is_doubt_of_before(self, command_id: str, moment: datetime) -> bool:
+        attempt, outcome = self.open[command_id]
+        return outcome.status == "in_doubt" and attempt.at < moment
 
 
 class Ledger:
@@ -111,19 +145,36 @@ class Ledger:
     Nobody but the holder of a partition appends to it, so that offsets tell when another process does. Who takes a
     partition over writes a fence into it first: of two that both believe to hold it, the former learns so from its next
     `attempting`, before it sends. Every method raises `Fenced` from then on, until `open` has read what the other one
-    wrote. The broker's stamps set `clock`.
+    wrote. The broker's stamps set `clock`. Outcomes are remembered as long as `REMEMBERED`; `on_read` is told, as the
+    ledger is opened, how many of how many records are read.
     """
 
-    def __init__(self, log: OutcomeLog, codec: Codec[FollowUpOutcome], clock: BrokerTime) -> None:
-        self._log, self._codec, self._clock = log, codec, clock
+    def __init__(
+        self,
+        log: OutcomeLog,
+        codec: Codec[FollowUpOutcome],
+        clock: BrokerTime,
+        on_read: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> None:
+        self._log, self._codec, self._clock, self._on_read = log, codec, clock, on_read
         self._books: dict[int, _Book] = {}
 
     async def open(self, partitions: Collection[int]) -> None:
-        """Hold these partitions and read them to their end, from where we left off in those that we hold already."""
+        """Hold these partitions and read what is to be remembered, from where we left off in those that we hold."""
         self._books = {partition: self._books.get(partition, _Book()) for partition in partitions}
         fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
-        async for entry in self._log.read({one: range(book.next, fences[one]) for one, book in self._books.items()}):
+        new = [partition for partition, book in self._books.items() if book.next is None]
+        starts = await self._log.first_since(new, self._clock() - REMEMBERED)
+        spans = {
+            one: range(starts.get(one, fence) if (known := self._books[one].next) is None else known, fence)
+            for one, fence in fences.items()
+        }
+        read, records = 0, sum(map(len, spans.values()))
+        async for entry in self._log.read(spans):
             self._note(entry)
+            read += 1
+            if not read % _TOLD_EVERY:
+                self._on_read(read, records)
         for partition, book in self._books.items():
             book.next = fences[partition] + 1
 
@@ -135,6 +186,11 @@ class Ledger:
 
     def is_settled(self, partition: int, command_id: str) -> bool:
         return command_id in self._book(partition).settled
+
+    def is_too_old(self, partition: int, command: SendFollowUp) -> bool:
+        """Whether nothing is known of a command whose window closed so long ago that its outcome may be forgotten."""
+        is_known = self.is_settled(partition, command.command_id) or self.attempt(partition, command.command_id)
+        return not is_known and command.not_after < self._clock() - _TOO_OLD
 
     def attempt(self, partition: int, command_id: str) -> Attempt | None:
         """The last attempt, while nothing more is known of it."""
@@ -194,11 +250,12 @@ class Ledger:
         async with book.turn:
             if not book.admits(outcome):
                 return False
+            assert book.next is not None, "a book that is open was read"
             expected, asked_at = book.next, self._clock.own()
             acked = await self._log.append(partition, outcome.command_id.encode(), self._codec.encode(outcome))
             book.next += 1
             # At once, so that whoever appends next knows it; nothing is committed before the ack.
-            book.note(outcome, outcome.occurred_at)
+            book.note(outcome, outcome.occurred_at, noted_at=self._clock())
         ack = await acked
         self._clock.hear(ack.stamp, asked_at)
         if ack.offset != expected:
@@ -216,14 +273,14 @@ class Ledger:
         book = self._books[entry.partition]
         try:
             if entry.value is not None:
-                book.note(self._codec.decode(entry.value), entry.stamp)
+                book.note(self._codec.decode(entry.value), entry.stamp, noted_at=entry.stamp)
                 return
         except NotDecodable as fault:
             where = {"partition": entry.partition, "offset": entry.offset, "reason": str(fault)}
             logger.warning("ledger.unreadable_entry", extra=where)
         # Whatever it said, something was done about this command: never do it again.
         if entry.key is not None and entry.key != FENCE:
-            book.settled[entry.key.decode(errors="replace")] = _END
+            book.settle(entry.key.decode(errors="replace"), _END, entry.stamp)
 
 
 class KafkaOutcomeLog:
@@ -231,6 +288,11 @@ class KafkaOutcomeLog:
 
     def __init__(self, topic: str, reader: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
         self._topic, self._reader, self._producer = topic, reader, producer
+
+    async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
+        wanted = {TopicPartition(self._topic, one): max(to_millis(moment), 0) for one in partitions}
+        found = await self._reader.offsets_for_times(wanted) if wanted else {}
+        return {one.partition: first.offset for one, first in found.items() if first is not None}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         ends = {TopicPartition(self._topic, one): span.stop for one, span in spans.items() if span}

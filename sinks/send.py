@@ -28,7 +28,7 @@ from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced, Received, Span, Unusable
 from sinks.courier import Courier, Graph
 from sinks.interventions import REMEMBERED, Interventions
-from sinks.ledger import Ledger
+from sinks.ledger import LONGEST_WINDOW, Ledger
 from sinks.limits import SendLimits
 
 # How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
@@ -125,8 +125,12 @@ class SendSink:
             self._foretold.pop(command.command_id, None)
         if self._ledger.is_settled(partition, command.command_id) or self._is_cancelled(partition, command):
             return
+        if self._ledger.is_too_old(partition, command):
+            self._metrics.items_ignored.labels("command_too_old").inc()
+            return
         reason = command.cancel_reason or self._foretold.get(command.command_id)
-        ready_at = command.not_before if reason is None else self._clock()
+        is_refused = command.not_after > self._clock() + LONGEST_WINDOW
+        ready_at = self._clock() if reason is not None or is_refused else command.not_before
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
     def _is_cancelled(self, partition: int, command: SendFollowUp) -> bool:

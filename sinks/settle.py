@@ -8,7 +8,7 @@ from leads.pages import Page
 from leads.records import OutcomeStatus, SendFollowUp
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX
-from sinks.ledger import Attempt
+from sinks.ledger import LONGEST_WINDOW, Attempt
 
 WAITS_FOR_THREAD = "another app has the thread"
 WAITS_FOR_PAGE = "the Page is blocked"
@@ -75,15 +75,25 @@ def next_step(
     if attempt is not None and attempt.parked is None and number > refuted:
         ready_at = attempt.at + quarantine
         return LookUp(attempt) if now >= ready_at else Wait(ready_at)
-    if cancel_reason is not None:
-        return Settle("cancelled", cancel_reason)
-    if now > command.not_after:
-        return Settle("expired", (attempt and attempt.parked) or "not sent before not_after")
+    ending = _ending(command, attempt, now, cancel_reason)
+    if ending is not None:
+        return ending
     if now < command.not_before:
         return Wait(command.not_before)
     if attempt is not None and attempt.parked == WAITS_FOR_THREAD and not recalled:
         return AskOwner()
     return Send(max(number, refuted) + 1)
+
+
+def _ending(command: SendFollowUp, attempt: Attempt | None, now: datetime, cancel_reason: str | None) -> Settle | None:
+    """Why the command is not sent at all, if so."""
+    if cancel_reason is not None:
+        return Settle("cancelled", cancel_reason)
+    if now > command.not_after:
+        return Settle("expired", (attempt and attempt.parked) or "not sent before not_after")
+    if command.not_after > now + LONGEST_WINDOW:
+        return Settle("rejected", "its window is longer than any of Meta's")
+    return None
 
 
 def may_send(response: GraphResponse, page: Page) -> bool:

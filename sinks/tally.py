@@ -1,6 +1,6 @@
 """How many messages went out in the last day, by person and by Page."""
 
-from collections import defaultdict, deque
+from collections import Counter, deque
 from datetime import datetime, timedelta
 
 from messenger.events import PageId, Psid, person_key
@@ -9,26 +9,29 @@ DAY = timedelta(days=1)
 
 
 class Tally:
-    """Times of messages, noted roughly in their order; what is older than a day is forgotten when it is asked for."""
+    """Times of messages, noted roughly in their order; what is older than a day is forgotten."""
 
     def __init__(self) -> None:
-        self._times: dict[str, deque[datetime]] = defaultdict(deque)
+        self._times: deque[tuple[datetime, PageId, Psid]] = deque()
+        self._counts: Counter[str] = Counter()
 
     def note(self, page_id: PageId, psid: Psid, at: datetime) -> None:
-        for key in (page_id, person_key(page_id, psid)):
-            self._times[key].append(at)
+        self._times.append((at, page_id, psid))
+        self._counts.update((page_id, person_key(page_id, psid)))
+        self._forget_until(at - DAY)
 
     def of_person(self, page_id: PageId, psid: Psid, now: datetime) -> int:
-        return self._since(person_key(page_id, psid), now - DAY)
+        self._forget_until(now - DAY)
+        return self._counts[person_key(page_id, psid)]
 
     def of_page(self, page_id: PageId, now: datetime) -> int:
-        return self._since(page_id, now - DAY)
+        self._forget_until(now - DAY)
+        return self._counts[page_id]
 
-    def _since(self, key: str, moment: datetime) -> int:
-        times = self._times.get(key)
-        while times and times[0] <= moment:
-            times.popleft()
-        if not times:
-            self._times.pop(key, None)
-            return 0
-        return len(times)
+    def _forget_until(self, moment: datetime) -> None:
+        while self._times and self._times[0][0] <= moment:
+            _, page_id, psid = self._times.popleft()
+            for key in (page_id, person_key(page_id, psid)):
+                self._counts[key] -= 1
+                if not self._counts[key]:
+                    del self._counts[key]

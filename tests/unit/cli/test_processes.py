@@ -2,8 +2,11 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import click
@@ -44,6 +47,48 @@ def test_child_that_ends_is_started_again_with_growing_pauses(processes: Process
 
     assert "broken ended with status 2" in said[0]
     assert "again in 1 s" in said[0]
+
+
+@contextmanager
+def readiness(*answers: tuple[int, bytes]) -> Iterator[str]:
+    """A URL that gives these answers in turn, and the last one from then on."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/readyz"
+        server.shutdown()
+
+
+def test_a_child_that_says_something_new_is_waited_for(processes: Processes, said: list[str]) -> None:
+    processes.patience = 0.25
+    reading = [(503, b"reads the ledger: %d of 12" % number) for number in range(12)]
+    with readiness(*reading, (200, b"")) as url:
+        processes.start("graph", "simulate", "graph", "--port", "0", ready_url=url)
+
+        processes.await_ready()
+
+    assert said == ["graph is ready"]
+
+
+def test_a_child_that_says_nothing_new_is_given_up(processes: Processes) -> None:
+    processes.patience = 0.25
+    with readiness((503, b"waits for partitions")) as url:
+        processes.start("graph", "simulate", "graph", "--port", "0", ready_url=url)
+
+        with pytest.raises(click.ClickException, match=r"said nothing new for 0\.2 s"):
+            processes.await_ready()
 
 
 def test_children_are_stopped_on_leaving(tmp_path: Path) -> None:

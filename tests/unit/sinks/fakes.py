@@ -92,6 +92,14 @@ class FakeOutcomeLog:
         self.stamps: dict[tuple[int, int], datetime] = {}
         self.ack_takes: list[timedelta] = []
 
+    async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
+        held = {one: len(self.kafka.topics[TopicPartition(self.topic, one)]) for one in partitions}
+        found = {
+            one: next((at for at in range(end) if self.stamps.get((one, at), NOON) >= moment), None)
+            for one, end in held.items()
+        }
+        return {one: offset for one, offset in found.items() if offset is not None}
+
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         for partition, span in spans.items():
             for offset in span:

@@ -9,7 +9,7 @@ from leads.records import FollowUpOutcome
 from schemas.codec import outcome_codec
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced
-from sinks.ledger import Attempt, Ledger
+from sinks.ledger import REMEMBERED, Attempt, Ledger
 from tests.unit.sinks.fakes import NOON, Clock, FakeKafka, FakeOutcomeLog
 from tests.unit.sinks.outcomes import an_outcome
 
@@ -204,3 +204,51 @@ async def test_many_outcomes_may_be_under_way_at_once() -> None:
             group.start_soon(ledger.append, 0, outcome)
 
     assert all(ledger.is_settled(0, outcome.command_id) for outcome in outcomes)
+
+
+async def test_outcomes_are_forgotten_in_the_end_so_that_memory_is_bounded() -> None:
+    clock = Clock()
+    log = FakeOutcomeLog(FakeKafka(), clock)
+    ledger = Ledger(log, outcome_codec(), BrokerTime(clock))
+    await ledger.open([0])
+    await ledger.append(0, an_outcome("old", "sent", mid="m_old"))
+    await ledger.append(0, an_outcome("doubt", "in_doubt", attempt=1))
+
+    clock.advance(REMEMBERED)
+    await ledger.append(0, an_outcome("middle", "sent", occurred_at=clock()))
+    known_until_then = ledger.is_settled(0, "old") and ledger.knows_message(0, "m_old")
+    clock.advance(timedelta(seconds=1))
+    await ledger.append(0, an_outcome("new", "sent", occurred_at=clock()))
+
+    assert known_until_then
+    assert not ledger.is_settled(0, "old")
+    assert not ledger.knows_message(0, "m_old")
+    assert ledger.attempt(0, "doubt") is None
+    assert ledger.is_settled(0, "middle")
+
+
+async def test_a_ledger_is_read_from_where_it_is_remembered() -> None:
+    clock = Clock(NOON + REMEMBERED + timedelta(seconds=1))
+    kafka = FakeKafka()
+    log = FakeOutcomeLog(kafka, clock)
+    for name in ("old", "new"):
+        kafka.put("followup-outcomes", 0, name.encode(), outcome_codec().encode(an_outcome(name, "sent")))
+    log.stamps = {(0, 0): NOON, (0, 1): NOON + timedelta(hours=1)}
+    ledger = Ledger(log, outcome_codec(), BrokerTime(clock))
+
+    await ledger.open([0])
+
+    assert (ledger.is_settled(0, "old"), ledger.is_settled(0, "new")) == (False, True)
+    await ledger.append(0, an_outcome("newest", "sent", occurred_at=clock()))
+
+
+async def test_reading_a_long_ledger_is_told() -> None:
+    kafka = FakeKafka()
+    value = outcome_codec().encode(an_outcome("c", "sent"))
+    for number in range(25_000):
+        kafka.put("followup-outcomes", 0, b"%d" % number, value)
+    told: list[tuple[int, int]] = []
+
+    await Ledger(FakeOutcomeLog(kafka), outcome_codec(), BrokerTime(Clock()), lambda *one: told.append(one)).open([0])
+
+    assert told == [(10_000, 25_000), (20_000, 25_000)]

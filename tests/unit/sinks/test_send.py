@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leads.pages import Pages
@@ -17,9 +17,11 @@ from messenger.errors import (
     NotSent,
     OutcomeUnknown,
     Throttled,
+    WindowClosed,
 )
 from messenger.events import Psid
 from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
+from sinks.ledger import LONGEST_WINDOW
 from sinks.limits import SendLimits
 from sinks.send import Input
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
@@ -94,6 +96,57 @@ async def test_an_expired_command_is_never_sent() -> None:
 
     assert statuses(outcomes) == [("c1", "expired")]
     assert world.graph.sent == []
+
+
+async def test_a_command_whose_window_is_longer_than_metas_is_refused_at_once() -> None:
+    world = SendWorld()
+    later = NOON + timedelta(days=1)
+    world.command(a_command(not_before=later, not_after=NOON + LONGEST_WINDOW + timedelta(seconds=1)))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "rejected")]
+    assert world.graph.sent == []
+
+
+@given(
+    window=st.floats(0, 2),
+    forgotten_after=st.floats(0, 12),
+    status=st.sampled_from(["sent", "rejected", "cancelled", "in_doubt"]),
+)
+@settings(max_examples=50, deadline=None)
+async def test_a_command_that_is_read_again_is_never_sent_again_however_much_is_forgotten(
+    window: float, forgotten_after: float, status: str
+) -> None:
+    """The group's offsets are lost some days after the command was settled, and all is read again."""
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(days=window)))
+    if status == "rejected":
+        world.graph.faults = [WindowClosed("closed", code=10, subcode=2018278)]
+    elif status == "cancelled":
+        world.command(a_command(cancel_reason="reply"))
+    elif status == "in_doubt":
+        world.graph.faults_after, world.graph.look_up_faults = [OutcomeUnknown("?")], [NotPermitted("no", code=10)]
+    before = (await world.settle_all())[-1]
+    sent = list(world.graph.sent)
+    world.clock.advance(timedelta(days=forgotten_after))
+    world.kafka.committed.clear()
+
+    after = (await world.settle_all())[-1]
+
+    assert world.graph.sent == sent
+    # A doubt may still be settled by what the conversation shows.
+    assert after == before or (before.status, after.status) == ("in_doubt", "sent")
+
+
+async def test_a_command_of_long_ago_of_which_nothing_is_known_is_ignored_and_counted() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON - timedelta(days=4)))
+
+    outcomes = await world.settle_all()
+
+    assert outcomes == []
+    assert world.metrics.items_ignored.labels("command_too_old")._value.get() == 1
 
 
 async def test_a_command_waits_for_its_time_and_is_not_committed_past() -> None:
