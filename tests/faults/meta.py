@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from aiokafka import AIOKafkaProducer
 
 from leads.records import SendFollowUp
-from messenger.events import AppId, HandoverReceived, Origin, PlatformEvent, person_key
+from messenger.events import AppId, EchoReceived, HandoverReceived, Origin, PlatformEvent, person_key
 from messenger.limits import PAGE_INBOX_APP_ID
 from messenger.webhook import parse_delivery
 from runtime import kafka
@@ -84,6 +84,22 @@ class Meta:
                     new_owner_app_id=OUR_APP,
                 )
             )
+
+    async def human_answers(self, command: SendFollowUp) -> None:
+        """Somebody in the Page Inbox writes to the person; the webhook tells of it."""
+        at = now()
+        await self.tell(
+            EchoReceived(
+                event_id=f"echo:{command.psid}",
+                page_id=command.page_id,
+                psid=command.psid,
+                event_at=at,
+                received_at=at,
+                origin=Origin("messenger-webhooks", 0, 0),
+                mid=f"m_human_{command.psid}",
+                app_id=AppId(PAGE_INBOX_APP_ID),
+            )
+        )
 
     async def post(self, body: bytes) -> None:
         """Bring a webhook into the events topic, as ingest and the splitter would; echoes are unreliable."""

@@ -94,6 +94,14 @@ def planned(start: datetime, rng: random.Random) -> Iterator[SendFollowUp]:
         yield a_command(f"c{number}", page_id=page_of(person % PAGES), psid=Psid(f"7{person:06}"), **window)
 
 
+def with_cancellations(commands: list[SendFollowUp]) -> Iterator[SendFollowUp]:
+    """The commands, each hundredth with the record that takes it back right behind it."""
+    for number, one in enumerate(commands):
+        yield one
+        if number % 100 == 13:
+            yield replace(one, cancel_reason="reply")
+
+
 def of_inbox(commands: list[SendFollowUp]) -> set[str]:
     return {one.psid for one in commands if int(one.psid[1:]) % 40 in (3, 5)}
 
@@ -105,11 +113,8 @@ def handed_back(commands: list[SendFollowUp]) -> list[SendFollowUp]:
 async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None:
     codec, topic = command_codec(), settings.topic(COMMANDS.name)
     async with connected(kafka.producer(str(settings.broker), client_id="test")) as producer:
-        for number, one in enumerate(commands):
-            key = person_key(one.page_id, one.psid).encode()
-            await producer.send(topic, codec.encode(one), key=key)
-            if number % 100 == 13:
-                await producer.send(topic, codec.encode(replace(one, cancel_reason="reply")), key=key)
+        for one in commands:
+            await producer.send(topic, codec.encode(one), key=person_key(one.page_id, one.psid).encode())
         await producer.flush()
 
 
@@ -135,7 +140,7 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
     deaths = 0
     async with fake_meta(kafka_topics, seed=1) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
         meta.open_threads(commands, of_inbox(commands))
-        await put_commands(kafka_topics, commands)
+        await put_commands(kafka_topics, list(with_cancellations(commands)))
         for failpoint in FAILPOINTS:
             worker = await fleet.start(failpoint=f"{failpoint}:{4 if 'fence' in failpoint else 20}")
             deaths += await asyncio.wait_for(worker.wait(), 60) == -signal.SIGKILL
@@ -162,6 +167,62 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
     assert not verdict.statuses.keys() & {"attempting", "parked"}
     assert verdict.doubts_without_evidence == 0
     assert verdict.said_sent_but_were_not == verdict.sent_but_not_said == 0
+
+
+WAITING = 3000
+LIVELY = 3
+
+
+@pytest.mark.parametrize("down", ["killed", "frozen"])
+@pytest.mark.parametrize("kafka_topics", [6], indirect=True)
+async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_after_it(
+    kafka_topics: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], down: str
+) -> None:
+    """All wait for their time; meanwhile the sink goes, humans answer, the join and an automation take back."""
+    due = now() + timedelta(seconds=25)
+    window = {"created_at": due - timedelta(hours=1), "not_before": due, "not_after": due + timedelta(hours=1)}
+    commands = [
+        a_command(
+            f"w{number}",
+            page_id=page_of(number % PAGES),
+            psid=Psid(f"8{number:06}"),
+            cancel_on=("human",) if number % 2 else (),
+            **window,
+        )
+        for number in range(WAITING)
+    ]
+    answered = [one for number, one in enumerate(commands) if number % LIVELY == 0]
+    async with fake_meta(kafka_topics, seed=2) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
+        meta.world.faults.plan("messages", rates={})
+        meta.open_threads(commands, set())
+        await put_commands(kafka_topics, commands)
+        first = await fleet.start()
+        await eventually(lambda: is_ready_to_send(kafka_topics), within=60)
+        first.send_signal(signal.SIGKILL if down == "killed" else signal.SIGSTOP)
+        await asyncio.sleep(max((due - now()).total_seconds() + 2, 0))
+        for one in answered:
+            await meta.human_answers(one)
+        # The join takes back what it planned; an automation's commands say themselves what cancels them.
+        await put_commands(kafka_topics, [replace(one, cancel_reason="human") for one in answered if not one.cancel_on])
+        if down == "frozen":
+            first.send_signal(signal.SIGCONT)
+        else:
+            await fleet.start()
+        await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
+        statuses = Counter(one.status for one in (await final_outcomes(kafka_topics)).values())
+        texted = {one.psid for one in meta.world.sends.messages}
+    on_top = len(texted & {one.psid for one in answered})
+    with capsys.disabled():
+        print(f"\n{down}: {len(answered)} answered by a human, {on_top} texted after it; {statuses}")  # noqa: T201
+
+    assert on_top == 0
+    assert statuses == {"cancelled": len(answered), "sent": WAITING - len(answered)}
+
+
+async def is_ready_to_send(settings: Settings) -> bool:
+    """Whether a sink has taken every partition: a fence lies in each."""
+    records = await records_of(settings, settings.topic(OUTCOMES.name))
+    return len({one.partition for one in records}) == settings.partitions
 
 
 @dataclass(frozen=True, slots=True)
