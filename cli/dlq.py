@@ -1,27 +1,36 @@
 """`leadstream dlq …`: dead letters by reason, topic and time, and their way back once the cause is mended."""
 
 import asyncio
+import getpass
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from rich.console import Console
-from rich.progress import track
 
 from cli.broker import broker_of
+from cli.dead_letter_moves import close, remembered, send_back
 from cli.environment import current_settings
-from runtime import kafka
 from runtime.clock import now
-from runtime.redrive import Group, Known, Letter, Standing, Wanted, grouped, newest_offsets, read_letter, sent_back
+from runtime.redrive import (
+    SETTLED,
+    Discard,
+    Group,
+    Known,
+    Letter,
+    Standing,
+    Wanted,
+    grouped,
+    newest_offsets,
+    read_letter,
+)
 from runtime.settings import Settings
-from runtime.topic_admin import existing_topics
 from runtime.topic_snapshot import records_now
-from schemas.topics import REDRIVES, TOPICS, Topic
+from schemas.topics import TOPICS, Topic
 
 _CLIENT = "leadstream-dlq"
 _MASK = "[masked; see --show-pii]"
@@ -37,9 +46,10 @@ _Command = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The letters that were asked for, oldest first, each with whether it may go."""
+    """The letters that were asked for, oldest first, each with whether it may go, and what is known of discards."""
 
     letters: tuple[tuple[Letter, Standing], ...]
+    discards: Mapping[str, Discard]
 
     def of(self, standing: Standing) -> list[Letter]:
         return [letter for letter, its in self.letters if its == standing]
@@ -71,22 +81,26 @@ def _filters(wanted: _Command) -> _Command:
 
 @click.group()
 def command() -> None:
-    """Look at dead letters, and send them back once the cause is mended."""
+    """Look at dead letters, send them back once the cause is mended, or close for good what nothing mends."""
 
 
 @command.command("list")
 @_filters
 @click.option("--each", is_flag=True, help="One line for each letter, with its id.")
-def list_letters(*, topic: str | None, reason: str, since: datetime | None, until: datetime | None, each: bool) -> None:
-    """List dead letters by the topic, the stage and the reason.
+@click.option("--all", "every", is_flag=True, help="Those too about which nothing is left to do.")
+def list_letters(
+    *, topic: str | None, reason: str, since: datetime | None, until: datetime | None, each: bool, every: bool
+) -> None:
+    """List the dead letters that want somebody, by the topic, the stage and the reason; the last line counts all.
 
     \b
     A letter is
       open        it may be redriven
-      redriven    it has gone back
       stopped     it was refused again each time; nothing sends it back but --most-redrives
-      superseded  its key has a newer record in a compacted topic
       foreign     its headers do not say where it comes from
+      redriven    it has gone back
+      discarded   it was closed for good; `show` says by whom and why
+      superseded  its key has a newer record in a compacted topic
 
     \b
     Example:
@@ -94,12 +108,13 @@ def list_letters(*, topic: str | None, reason: str, since: datetime | None, unti
       leadstream dlq list --reason not_json --each
     """
     found = _ask(_find(current_settings(), topic, Wanted(reason, since, until)))
+    listed = [(letter, standing) for letter, standing in found.letters if every or standing not in SETTLED]
     if each:
-        for letter, standing in found.letters:
+        for letter, standing in listed:
             click.echo(f"{_shown(letter.refused_at)}  {letter.id}  {standing}  {_why(letter)}")
     else:
-        standings = {letter.id: standing for letter, standing in found.letters}
-        for group in grouped(letter for letter, _ in found.letters):
+        standings = {letter.id: standing for letter, standing in listed}
+        for group in grouped(letter for letter, _ in listed):
             _print_group(group, standings)
     click.echo(f"{len(found.letters)} dead letters: {found.count()}")
 
@@ -124,7 +139,7 @@ def show(*, letter_id: str, show_pii: bool) -> None:
     for name, said in (
         ("refused", f"{_shown(letter.refused_at)} by {letter.stage}: {letter.fault}: {letter.reason}"),
         ("origin", f"{letter.origin_topic}/{origin}"),
-        ("standing", f"{standing}, redriven {letter.redrives} times before"),
+        ("standing", f"{standing}, redriven {letter.redrives} times before{_said(found.discards.get(letter.id))}"),
         ("headers", ", ".join(name for name, _ in letter.headers) or "none"),
         ("key", _text(letter.key) if show_pii else _MASK),
         ("size", size),
@@ -167,19 +182,84 @@ def redrive(
       leadstream dlq redrive --topic messenger-webhooks --reason not_json --limit 1 --yes
     """
     settings, wanted = current_settings(), Wanted(reason, since, until, frozenset(ids))
-    found = _ask(_find(settings, topic, wanted, most_redrives))
-    missing = set(ids) - {letter.id for letter, _ in found.letters}
-    if missing:
-        raise click.ClickException(f"there is no dead letter {min(missing)}: see `leadstream dlq list --each`")
+    found = _asked_for(settings, ids, wanted, topic, most_redrives)
     going = found.of("open")[:limit]
-    click.echo(f"{len(found.letters)} dead letters: {found.count()}")
     if yes:
-        _ask(_send_back(settings, going))
+        _ask(send_back(settings, going))
         click.echo(f"{len(going)} sent back")
         return
     for group in grouped(going):
         click.echo(f"would send {len(group.letters)} to {group.first.origin_topic}: {_why(group.first)}")
     click.echo("Nothing was sent: --yes sends them")
+
+
+@command.command("discard")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@_filters
+@click.option("--because", metavar="TEXT", help="Why nothing is lost by it; keep what people wrote out of it.")
+@click.option("--by", metavar="NAME", help="Who answers for it.  [default: the user of this machine]")
+@click.option("--undo", is_flag=True, help="Open again what was discarded.")
+@click.option("--yes", is_flag=True, help="Do it; without it nothing is done.")
+def discard(
+    *,
+    ids: tuple[str, ...],
+    topic: str | None,
+    reason: str,
+    since: datetime | None,
+    until: datetime | None,
+    because: str | None,
+    by: str | None,
+    undo: bool,
+    yes: bool,
+) -> None:
+    """Close dead letters for good that nothing mends: bytes that no release will ever read.
+
+    Their bytes stay where they are; `list` shows them no longer, `redrive` leaves them alone, and
+    `dead-letter-redrives` keeps who discarded them, when and why.
+
+    \b
+    Example:
+      leadstream dlq discard --reason no_value --because "a producer's test" --yes
+      leadstream dlq discard messenger-webhooks-dlq/3/41 --because "no webhook" --yes
+    """
+    why = (because or "").strip()
+    if undo == bool(why):
+        raise click.UsageError("give either --because with a reason or --undo")
+    settings = current_settings()
+    found = _asked_for(settings, ids, Wanted(reason, since, until, frozenset(ids)), topic)
+    closing = [one for one, its in found.letters if (its == "discarded" if undo else its not in SETTLED)]
+    if not yes:
+        what = "open again" if undo else "discard"
+        for group in grouped(closing):
+            click.echo(f"would {what} {len(group.letters)} of {group.first.origin_topic}: {_why(group.first)}")
+        click.echo("Nothing was done: --yes does it")
+        return
+    said = None if undo else Discard(now().isoformat(), by or _user(), why)
+    _ask(close(settings, closing, said))
+    click.echo(f"{len(closing)} {'opened again' if undo else 'discarded'}")
+
+
+def _asked_for(
+    settings: Settings, ids: Sequence[str], wanted: Wanted, topic: str | None, most_redrives: int = _MOST_REDRIVES
+) -> _Found:
+    """The letters, counted on the terminal; a `ClickException` when one of `ids` is none."""
+    found = _ask(_find(settings, topic, wanted, most_redrives))
+    missing = set(ids) - {letter.id for letter, _ in found.letters}
+    if missing:
+        raise click.ClickException(f"there is no dead letter {min(missing)}: see `leadstream dlq list --each`")
+    click.echo(f"{len(found.letters)} dead letters: {found.count()}")
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def _said(discarded: Discard | None) -> str:
+    return "" if discarded is None else f"; by {discarded.by} at {discarded.at}: {discarded.because}"
 
 
 def _print_group(group: Group, standings: dict[str, Standing]) -> None:
@@ -210,14 +290,10 @@ async def _find(settings: Settings, topic: str | None, wanted: Wanted, most_redr
         async for record in records_now(broker, origins, client_id=_CLIENT)
         if wanted.takes(letter := read_letter(record, origins[record.topic]))
     ]
-    known = Known(await _gone(broker, settings), await _newest(broker, settings, chosen, letters), most_redrives)
+    gone, discards = await remembered(broker, settings)
+    known = Known(gone, await _newest(broker, settings, chosen, letters), most_redrives, discards)
     letters.sort(key=lambda letter: (letter.refused_at, letter.id))
-    return _Found(tuple((letter, known.standing(letter)) for letter in letters))
-
-
-async def _gone(broker: str, settings: Settings) -> set[str]:
-    topic = settings.topic(REDRIVES.name)
-    return {record.key.decode() async for record in records_now(broker, [topic], client_id=_CLIENT)}
+    return _Found(tuple((letter, known.standing(letter)) for letter in letters), discards)
 
 
 async def _newest(
@@ -226,25 +302,6 @@ async def _newest(
     compacted = {settings.topic(one.name) for one in chosen if one.cleanup == "compact"}
     asked = compacted & {letter.origin_topic for letter in letters}
     return newest_offsets([record async for record in records_now(broker, asked, client_id=_CLIENT)])
-
-
-async def _send_back(settings: Settings, letters: list[Letter]) -> None:
-    """Send each letter, then remember that it went: a crash in between sends it twice, and loses none."""
-    broker, redrives = broker_of(settings), settings.topic(REDRIVES.name)
-    if not await existing_topics(broker, [redrives]):
-        raise click.ClickException(f"the topic {redrives} is missing: run `leadstream topics apply`")
-    producer = kafka.producer(broker, client_id=_CLIENT)
-    await producer.start()
-    try:
-        for letter in track(letters, "sending back", console=Console(stderr=True), transient=True, disable=not letters):
-            key, value, headers = sent_back(letter)
-            assert letter.origin is not None, "an open letter has an origin"
-            await producer.send_and_wait(
-                letter.origin_topic, value, key=key, headers=headers, partition=letter.origin[0]
-            )
-            await producer.send_and_wait(redrives, now().isoformat().encode(), key=letter.id.encode())
-    finally:
-        await producer.stop()
 
 
 def _ask(question: Coroutine[Any, Any, _Result]) -> _Result:

@@ -1,4 +1,4 @@
-"""Dead letters on their way back: what each says of itself, whether it may go, and the record that goes."""
+"""Dead letters and what becomes of them: whether one may go back, the record that goes, and who discarded one."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,16 @@ from runtime.dead_letter import PREFIX, Headers, Refused
 
 COUNT = "redrive-count"
 
-# open: may go. redriven: has gone. stopped: refused again too often. superseded: its key has a newer record in a
-# compacted topic, which this one would replace. foreign: its headers do not say where it comes from.
-Standing = Literal["open", "redriven", "stopped", "superseded", "foreign"]
+# open: may go. redriven: has gone. discarded: an operator closed it for good. stopped: refused again too often.
+# superseded: its key has a newer record in a compacted topic, which this one would replace. foreign: its headers do not
+# say where it comes from.
+Standing = Literal["open", "redriven", "discarded", "stopped", "superseded", "foreign"]
+
+
+# Nothing is left to do about these.
+SETTLED: frozenset[Standing] = frozenset({"redriven", "discarded", "superseded"})
+
+_BY, _BECAUSE = "discarded-by", "discarded-because"
 
 
 class Kept(Refused, Protocol):
@@ -97,17 +104,40 @@ def _number(text: str | None) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """That an operator closed a letter which nothing mends; `at` is a time as text."""
+
+    at: str
+    by: str
+    because: str
+
+    @property
+    def headers(self) -> Headers:
+        """What tells the record of a discard from that of a redrive."""
+        return [(_BY, self.by.encode()), (_BECAUSE, self.because.encode())]
+
+
+def read_discard(value: bytes, headers: Sequence[tuple[str, bytes]]) -> Discard | None:
+    """The discard in a record of the redrives topic, None where it is the record of a redrive."""
+    said = {name: text.decode(errors="replace") for name, text in headers}
+    return Discard(value.decode(errors="replace"), said.get(_BY, ""), said[_BECAUSE]) if _BECAUSE in said else None
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What decides whether a letter may go: ids that have gone, the newest offset of each key of the compacted topics
-    (by topic and key), and how often one letter may go."""
+    (by topic and key), how often one letter may go, and the ids that were discarded."""
 
     gone: Collection[str]
     newest: Mapping[tuple[str, bytes | None], int]
     most_redrives: int
+    discarded: Collection[str] = ()
 
     def standing(self, letter: Letter) -> Standing:
         if letter.id in self.gone:
             return "redriven"
+        if letter.id in self.discarded:
+            return "discarded"
         if letter.origin is None:
             return "foreign"
         if self.newest.get((letter.origin_topic, letter.key), -1) > letter.origin[1]:

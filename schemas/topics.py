@@ -140,9 +140,9 @@ REDRIVES = Topic(
     "dead-letter-redrives",
     key="topic/partition/offset of a dead letter",
     schema=None,
-    producer="dlq redrive",
+    producer="dlq redrive, dlq discard",
     consumers="dlq",
-    description="Which dead letters were sent back; the value is when, as text.",
+    description="Which dead letters were sent back or discarded; the value is when, headers say by whom and why.",
     cleanup="compact",
     personal=False,
 )

@@ -1,4 +1,4 @@
-"""A campaign with poison in it: what is refused is a dead letter, the rest goes on, what is mended goes through."""
+"""A campaign with poison in it: what is refused is a dead letter, what is mended goes through, the rest is closed."""
 
 import asyncio
 import json
@@ -27,11 +27,11 @@ from messenger.limits import ITEM_MAX
 from messenger.webhook import delivery_key
 from runtime import kafka
 from runtime.ports import free_ports
-from runtime.redrive import Letter, read_letter
+from runtime.redrive import Letter, read_discard, read_letter
 from runtime.settings import Settings, variable
 from schemas.codec import Ids, SchemaIds, event_codec, lead_codec
-from schemas.registry import released
-from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
+from schemas.registry import newest, released
+from schemas.topics import EVENTS, LEADS, REDRIVES, WEBHOOKS, Topic
 from simulator import payloads
 from simulator.payloads import Conversation
 from tests.builders import PAGE, TARGET_APP, a_handover
@@ -48,6 +48,17 @@ OVERSIZE_TEXT = random.Random(8).randbytes(1_500_000).hex()
 ELSEWHERE: Ids = {one.schema: SchemaIds(1000 + one.id, {1000 + one.id: one.definition}) for one in released()}
 EITHER: Ids = {
     one.schema: SchemaIds(one.id, dict.fromkeys((one.id, 1000 + one.id), one.definition)) for one in released()
+}
+
+
+FOREIGN = f"schema id {1000 + newest('event').id}"
+# What an operator finds out about each kind, in the words of the refusal.
+UNMENDABLE = {
+    "not_json": "no webhook: a stranger's bytes",
+    "no_value": "nulls have nothing to read in them",
+    "larger than": "a text of three million letters, and no lead in it",
+    "EOFError": "cut short: its rest is nowhere",
+    "no Confluent": "a null, in messenger-events",
 }
 
 
@@ -117,6 +128,11 @@ class _Place:
         names = [(self.settings.topic(one.dead_letters), self.settings.topic(one.name)) for one in (WEBHOOKS, EVENTS)]
         return [read_letter(one, name) for topic, name in names for one in await records_of(self.settings, topic)]
 
+    async def reasons_of_discards(self) -> list[str]:
+        records = await records_of(self.settings, self.settings.topic(REDRIVES.name))
+        discards = [read_discard(one.value, one.headers) for one in records]
+        return [one.because for one in discards if one is not None]
+
     async def until(self, processes: Processes, enough: Callable[[set[Psid], list[Letter]], bool]) -> list[Letter]:
         async with asyncio.timeout(60):
             while not enough(await self.leads(), letters := await self.letters()):
@@ -180,21 +196,30 @@ def test_poison_ends_in_the_dead_letters_and_a_redrive_after_the_mend_leaves_non
         "delivery: not_json": 2,
         "no_value": 2,
         f"item 0: larger than {ITEM_MAX} bytes": 2,
-        "schema id 1001 is not a released event": 4,
+        f"{FOREIGN} is not a released event": 4,
         "no Confluent wire format: shorter than its prefix": 1,
     }
     assert sorted(letter.value or b"" for letter in letters) == sorted(value or b"" for _, value in poison + of_events)
 
     with registry() as url, place.streams(schema_registry_url=url) as processes:
-        assert place.dlq("redrive", "--reason", "schema id 1001", "--yes")[-1] == "4 sent back"
+        assert place.dlq("redrive", "--reason", FOREIGN, "--yes")[-1] == "4 sent back"
         asyncio.run(place.until(processes, lambda leads, letters: len(leads) == GOOD + 3 and len(letters) == 12))
         asyncio.run(place.until_read(processes))
 
         assert asyncio.run(place.leads()) == {*good, *numbered_elsewhere}
-        assert place.dlq("list", "--reason", "schema id 1001")[-1] == "4 dead letters: 4 redriven"
+        assert place.dlq("list", "--reason", FOREIGN)[-1] == "4 dead letters: 4 redriven"
 
-        # Nothing mends the others: they come back each time, until the redrive leaves them where they are.
+        # No release will read the others: they come back each time, until the redrive leaves them where they are.
         for going in (8, 8, 7, 0):
             assert place.dlq("redrive", "--yes")[-1] == f"{going} sent back"
             asyncio.run(place.until_read(processes))
     assert place.dlq("list")[-1] == "35 dead letters: 27 redriven, 8 stopped"
+
+    for reason, why in UNMENDABLE.items():
+        place.dlq("discard", "--reason", reason, "--because", why, "--yes")
+    assert place.dlq("list") == ["35 dead letters: 8 discarded, 27 redriven"]
+    assert place.dlq("redrive", "--yes")[-1] == "0 sent back"
+    assert sorted(asyncio.run(place.reasons_of_discards())) == sorted(
+        [UNMENDABLE["not_json"]] * 2 + [UNMENDABLE["no_value"]] * 2 + [UNMENDABLE["larger than"]] * 2
+        + [UNMENDABLE["EOFError"]] + [UNMENDABLE["no Confluent"]]
+    )  # fmt: skip

@@ -133,3 +133,42 @@ def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Set
     assert result.exit_code == 1
     assert "leadstream topics apply" in result.output
     assert len(_records(kafka_topics, WEBHOOKS.name)) == 1
+
+
+def test_what_is_discarded_is_closed_for_good_and_accounted_for(dlq: Dlq, kafka_topics: Settings) -> None:
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    _refused(kafka_topics, LEADS, stage="warehouse", reason="schema id 99")
+
+    told = dlq("discard", "--reason", "not_json", "--because", "no webhook").output
+    done = dlq("discard", "--reason", "not_json", "--because", "no webhook, ä", "--by", "ops", "--yes").output
+
+    assert told.splitlines()[-1] == "Nothing was done: --yes does it"
+    assert "would discard 2 of" in told
+    assert done.splitlines()[-1] == "2 discarded"
+    assert dlq("list").output.endswith("3 dead letters: 2 discarded, 1 open\n")
+    assert "not_json" not in dlq("list").output
+    assert dlq("list", "--topic", WEBHOOKS.name).output == "2 dead letters: 2 discarded\n"
+    each = dlq("list", "--topic", WEBHOOKS.name, "--all", "--each").output.splitlines()
+    assert "; by ops at " in (shown := dlq("show", each[0].split()[1]).output)
+    assert ": no webhook, ä\n" in shown
+    assert dlq("redrive", "--topic", WEBHOOKS.name, "--yes").output.splitlines()[-1] == "0 sent back"
+
+
+def test_a_discard_can_be_undone(dlq: Dlq, kafka_topics: Settings) -> None:
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    letter_id = dlq("list", "--each").output.split()[1]
+    dlq("discard", "--because", "a mistake", "--yes")
+
+    assert "would open again 1 of" in dlq("discard", letter_id, "--undo").output
+    assert dlq("discard", letter_id, "--undo", "--yes").output.splitlines()[-1] == "1 opened again"
+    assert dlq("list").output.endswith("2 dead letters: 1 discarded, 1 open\n")
+    assert dlq("redrive", "--yes").output.splitlines()[-1] == "1 sent back"
+    assert dlq("discard", "--because", "no more", "--yes").output.splitlines()[-1] == "0 discarded"
+
+
+@pytest.mark.parametrize("arguments", [["--yes"], ["--because", "a", "--undo"], ["--because", " "]])
+def test_a_discard_needs_a_reason(dlq: Dlq, kafka_topics: Settings, arguments: list[str]) -> None:
+    _refused(kafka_topics, WEBHOOKS, reason="delivery: not_json")
+
+    assert dlq("discard", *arguments).exit_code == 2
+    assert dlq("list").output.endswith("1 dead letters: 1 open\n")

@@ -7,7 +7,17 @@ import pytest
 
 from runtime.clock import to_millis
 from runtime.dead_letter import Headers, dead_letter
-from runtime.redrive import Known, Letter, Wanted, grouped, newest_offsets, read_letter, sent_back
+from runtime.redrive import (
+    Discard,
+    Known,
+    Letter,
+    Wanted,
+    grouped,
+    newest_offsets,
+    read_discard,
+    read_letter,
+    sent_back,
+)
 
 NOON = datetime(2026, 5, 5, 12, tzinfo=UTC)
 NOTHING_KNOWN = Known(gone=(), newest={}, most_redrives=3)
@@ -69,6 +79,20 @@ def test_a_letter_that_has_gone_does_not_go_twice() -> None:
 
     assert known.standing(_letter(offset=7)) == "redriven"
     assert known.standing(_letter(offset=8)) == "open"
+
+
+def test_a_letter_that_was_discarded_does_not_go() -> None:
+    known = Known(gone=(), newest={}, most_redrives=3, discarded={"orders-dlq/0/7"})
+
+    assert known.standing(_letter(offset=7)) == "discarded"
+    assert known.standing(_letter(offset=8)) == "open"
+
+
+def test_a_discard_keeps_who_and_why_and_a_redrive_is_none() -> None:
+    discard = Discard("2026-05-05T12:00:00+00:00", "ops", "a producer's test, ä")
+
+    assert read_discard(discard.at.encode(), discard.headers) == discard
+    assert read_discard(discard.at.encode(), []) is None
 
 
 def test_an_old_record_never_replaces_a_newer_one_of_its_key() -> None:
