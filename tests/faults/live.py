@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -35,6 +36,20 @@ _SPAN = timedelta(minutes=30)
 _SECRET = "live-app-secret"
 _RETRIES = 40
 _PATIENCE = 300.0
+_QUIET = 8.0
+
+
+@dataclass(slots=True)
+class _Quiet:
+    """Whether a count has stood still for long enough: a lead that has closed is still changed by what comes late."""
+
+    _count: int = -1
+    _since: float = 0.0
+
+    def holds(self, count: int) -> bool:
+        if count != self._count:
+            self._count, self._since = count, monotonic()
+        return monotonic() > self._since + _QUIET
 
 
 @dataclass(slots=True)
@@ -124,11 +139,14 @@ class Live:
         self.posted.update(one.delivery.body for one in journal)
 
     async def settled(self, leads: int) -> Observer:
-        """Wait until there are so many leads, each closed, and each command has come to its end."""
-        observer = Observer()
+        """Wait until there are so many leads, each closed, each command has ended, and nothing new comes."""
+        observer, quiet = Observer(), _Quiet()
         watching = asyncio.create_task(observer.watch(str(self.settings.broker), self.settings))
         try:
-            await eventually(lambda: len(observer.leads) >= leads and observer.is_settled, within=_PATIENCE)
+            await eventually(
+                lambda: quiet.holds(observer.records.total()) and len(observer.leads) >= leads and observer.is_settled,
+                within=_PATIENCE,
+            )
         finally:
             watching.cancel()
             await asyncio.wait([watching])

@@ -1,0 +1,107 @@
+"""docs/operating.md, Three brokers: a deployment moves from its one node to a cluster, and nobody is texted again."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from cli.observer import Observer
+from cli.topics import wanted_topics
+from runtime import kafka
+from runtime.settings import Settings
+from runtime.topic_admin import apply_topics, compare_topics
+from runtime.topic_reader import whole_topic
+from schemas.topics import DELETION_REQUESTS, ERASURES, OUTCOMES, WEBHOOKS
+from tests.faults.cluster import admin_of, three_brokers
+from tests.faults.live import a_campaign, live_on, told_sent
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+# What the page says cannot be made anew.
+_CARRIED = (WEBHOOKS, OUTCOMES, ERASURES, DELETION_REQUESTS)
+_LEADS = 100
+# The page: brokers learn of it some seconds later.
+_IN_FORCE_AFTER = 5.0
+
+
+@pytest.mark.parametrize("kafka_topics", [4], indirect=True)
+async def test_a_deployment_moves_to_a_cluster_as_the_page_says(kafka_topics: Settings, tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    (tmp_path / "cluster").mkdir()
+    campaign = a_campaign(23, leads=_LEADS)
+    async with AsyncExitStack() as stack:
+        before.mkdir()
+        async with live_on(kafka_topics, before) as live:
+            await live.post(campaign, per_second=30)
+            was = await live.settled(len(campaign.leads))
+            sent = {name for name, one in (await live.sends()).items() if one["effects"]}
+        cluster = await stack.enter_async_context(three_brokers(tmp_path / "cluster"))
+        there = Settings(broker=cluster.broker, topic_prefix=kafka_topics.topic_prefix, partitions=4, replication=3)
+        await apply_topics(cluster.broker, wanted_topics(there))
+        await _copy(kafka_topics, there)
+        await apply_topics(cluster.broker, wanted_topics(there))
+        after.mkdir()
+        async with live_on(there, after) as live:
+            now = await live.settled(len(campaign.leads))
+            again = await live.sends()
+
+        assert await compare_topics(cluster.broker, wanted_topics(there)) == []
+
+    assert told_sent(was) == sent
+    assert _changed(_told(was), _told(now)) == []
+    assert again == {}
+
+
+_FIELDS = ("psid", "outcome", "ad", "summary_text", "first_seen_at", "handover_at", "closed", "close_reason")
+
+
+def _told(observer: Observer) -> Mapping[tuple[str, str], object]:
+    """What each lead says; answers from a transcript are asked for anew."""
+    return {(name, field): getattr(one, field) for name, one in observer.leads.items() for field in _FIELDS}
+
+
+def _changed(was: Mapping[tuple[str, str], object], now: Mapping[tuple[str, str], object]) -> list[tuple[object, ...]]:
+    return [(*key, was.get(key), now.get(key)) for key in was.keys() | now.keys() if was.get(key) != now.get(key)]
+
+
+async def _copy(old: Settings, new: Settings) -> None:
+    """Record by record into the same partitions, with keys, headers and timestamps."""
+    await _keep_timestamps(new)
+    async with (
+        kafka.consumer(str(old.broker), group=None, client_id="copy") as consumer,
+        AIOKafkaProducer(bootstrap_servers=new.broker, acks="all", enable_idempotence=True) as producer,
+    ):
+        for topic in _CARRIED:
+            async for records in whole_topic(consumer, old.topic(topic.name), old.partitions):
+                await asyncio.gather(*[await _sent(producer, new.topic(topic.name), one) for one in records])
+
+
+async def _sent(producer: AIOKafkaProducer, topic: str, one: ConsumerRecord) -> Awaitable[object]:
+    sent: Awaitable[object] = await producer.send(
+        topic,
+        one.value,
+        key=one.key,
+        partition=one.partition,
+        timestamp_ms=one.timestamp,
+        headers=list(one.headers),
+    )
+    return sent
+
+
+async def _keep_timestamps(settings: Settings) -> None:
+    changes = {"message.timestamp.type": "CreateTime"}
+    stamped = [one for one in wanted_topics(settings) if "message.timestamp.type" in one.config]
+    carried = {settings.topic(topic.name) for topic in _CARRIED}
+    async with admin_of(str(settings.broker)) as admin:
+        await admin.alter_configs(
+            [
+                ConfigResource(ConfigResourceType.TOPIC, one.name, {**one.settings, **changes})
+                for one in stamped
+                if one.name in carried
+            ]
+        )
+    await asyncio.sleep(_IN_FORCE_AFTER)
