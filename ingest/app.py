@@ -105,6 +105,8 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # It would send a client where the Host of its request says.
+        redirect_slashes=False,
         routes=[
             Route(WEBHOOK_PATH, webhooks.challenge, methods=["GET", "POST"]),
             Route(DELETION_PATH, deletions.receive, methods=["POST"]),

@@ -1,4 +1,4 @@
-"""HTTP connections that have a deadline and a limit to their number; uvicorn's have neither."""
+"""HTTP connections that have a deadline, and limits to their number and their headers; uvicorn's have none."""
 
 import asyncio
 from typing import Any
@@ -9,6 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 RECEIVE_WITHIN = 5.0
 # Under the 1024 open files that a process may have where nobody has raised it.
 MAX_CONNECTIONS = 900
+# Request line and headers; Meta's are under 1 KiB, and proxies add some.
+MAX_HEAD = 64 * 1024
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 20\r\n"
@@ -16,12 +18,17 @@ _TOO_MANY = (
 )
 
 
+class _RefusedHead(Exception):
+    """uvicorn answers 400 to whatever a callback of its parser raises, and closes the connection."""
+
+
 class BoundedHttp(HttpToolsProtocol):
     """Closes a connection on which a request, headers and body, takes longer than `receive_within` seconds to arrive.
 
     A connection that says nothing, that drips, or that does not read its answers is closed as well; one that is kept
     alive may be idle as long as uvicorn allows, which is 5 seconds too. Beyond `max_connections` a new one is
-    answered 503.
+    answered 503. A head of more than `MAX_HEAD` bytes is answered 400, and so is an upgrade to another protocol, behind
+    which the parser reads no body. Trailers are no headers, and are left out.
     """
 
     receive_within = RECEIVE_WITHIN
@@ -31,6 +38,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._began = False
         self._receiving = False
+        self._in_head = False
+        self._heads = 0
+        self._head_bytes = 0
+        self._arrived = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -44,7 +55,16 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        before = self._heads if self._in_head else None
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        # A header that has not ended is not shown to us yet.
+        if before == self._heads and self._in_head:
+            self._arrived += len(data)
+            if self._arrived > MAX_HEAD:
+                self.send_400_response("The headers are too large.")
+                return
         if self._receiving or not self._began or self.cycle.response_complete:
             self._set_deadline()
         else:
@@ -55,8 +75,25 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        self._began = self._receiving = True
+        self._began = self._receiving = self._in_head = True
+        self._heads += 1
+        self._head_bytes = self._arrived = 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            self._count(len(name) + len(value))
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self.parser.should_upgrade():
+            raise _RefusedHead
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._receiving = False
@@ -69,6 +106,11 @@ class BoundedHttp(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._lift_deadline()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD:
+            raise _RefusedHead
 
     def _set_deadline(self) -> None:
         """The deadline is of the whole request: what arrives does not move it."""
