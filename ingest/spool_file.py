@@ -122,6 +122,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript(_SETUP)
         # The exclusive lock is taken by the first write and then kept.
         connection.executescript("begin immediate; commit")
+        # A file that is damaged is found out here, and not by the first delivery.
+        connection.execute("select count(*), sum(length(body)) from deliveries").fetchone()
         _sync_directory(path.parent)
     except BaseException:
         connection.close()

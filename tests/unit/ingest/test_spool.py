@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.publisher import Delivery
@@ -74,6 +74,62 @@ def test_a_file_that_is_no_spool_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SpoolUnusable, match="not a database"):
         SpoolFile(tmp_path / "spool.sqlite")
+
+
+def committed_one_by_one(path: Path, count: int) -> tuple[SpoolFile, list[bytes]]:
+    """A spool that is still open, as a crash leaves it, and its bodies."""
+    file, bodies = SpoolFile(path), [b"%d " % number * 300 for number in range(count)]
+    for body in bodies:
+        file.write([a_delivery(body)], [])
+    return file, bodies
+
+
+@given(cut=st.floats(0, 1), noise=st.binary(max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_a_log_that_is_torn_at_any_byte_loses_nothing_before_it(
+    cut: float, noise: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SQLite's write-ahead log is all that a crash can tear; what is behind the tear was never answered 200."""
+    home = tmp_path_factory.mktemp("torn")
+    file, bodies = committed_one_by_one(home / "whole", 6)
+    database, log = (home / "whole").read_bytes(), (home / "whole-wal").read_bytes()
+    file.close()
+    kept = round(len(log) * cut)
+    (home / "torn").write_bytes(database)
+    (home / "torn-wal").write_bytes(log[:kept] + noise)
+
+    torn = SpoolFile(home / "torn")
+
+    found = [one.delivery.body for one in torn.read(0)]
+    assert found == bodies[: len(found)]
+    assert len(found) == 6 or kept < len(log)
+    torn.write([a_delivery(b"after")], [])
+    assert [one.delivery.body for one in torn.read(0)] == [*found, b"after"]
+    torn.close()
+
+
+@given(at=st.integers(0, 30_000), noise=st.binary(min_size=1, max_size=5000))
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_file_is_refused_or_read_and_nothing_else(
+    at: int, noise: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "spool"
+    file, _ = committed_one_by_one(path, 40)
+    file.close()
+    whole = path.read_bytes()
+    at %= len(whole)
+    path.write_bytes(whole[:at] + noise + whole[at + len(noise) :])
+
+    try:
+        spool = SpoolFile(path)
+    except SpoolUnusable:
+        return
+    try:
+        spool.read(0)
+    except sqlite3.Error:
+        pass
+    finally:
+        spool.close()
 
 
 def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
