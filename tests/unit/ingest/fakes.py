@@ -230,6 +230,13 @@ class Ingest:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ASGIApp]:
+        """The app, which notes its answers among the producer's effects."""
+        async with self.application() as app:
+            self.producer.effects.clear()
+            yield _noting(app, self.producer.effects)
+
+    @asynccontextmanager
+    async def application(self) -> AsyncIterator[ASGIApp]:
         with TemporaryDirectory() as home:
             path, patience = Path(home), self.patience
             async with (
@@ -239,8 +246,7 @@ class Ingest:
                 access_log = AccessLog(self.access_log)
                 settings = replace(SETTINGS, public_url=self.public_url)
                 app = create_app(settings, keeper, register, self.metrics, self.health, access_log, instance="0" * 16)
-                self.producer.effects.clear()
-                yield _noting(app, self.producer.effects)
+                yield app
                 access_log.write()
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
