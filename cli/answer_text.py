@@ -11,7 +11,8 @@ from schemas.registry import newest
 from sinks.tables import TABLES
 
 # What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _BYTES_OF_PEOPLE = frozenset({"key", "value"})
 
 

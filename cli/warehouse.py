@@ -5,10 +5,10 @@ import csv
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 from aiokafka import TopicPartition
@@ -87,15 +87,38 @@ def export(name: str, file: Path, *, mask_pii: bool) -> None:
     part = file.with_name(f"{file.name}.part")
     try:
         with asking(current_settings().warehouse, f"select * from {name}") as asked:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w", encoding="utf-8", newline="") as out:
-                write(out, _masked(asked) if mask_pii else asked)
+            rows = _write_part(part, write, _masked(asked) if mask_pii else asked)
         part.rename(file)
     except BadQuery as fault:
         raise click.ClickException(str(fault)) from None
     except OSError as fault:
         raise click.ClickException(f"{file} cannot be written: {fault.strerror}") from None
-    click.echo(f"{file}: {file.stat().st_size} bytes")
+    finally:
+        part.unlink(missing_ok=True)
+    click.echo(f"{file}: {rows} rows, {file.stat().st_size} bytes")
+
+
+def _write_part(part: Path, write: Callable[[IO[str], Asked], None], asked: Asked) -> int:
+    """Write the answer to a file that only we can read, showing progress; gives the number of rows."""
+    written = 0
+    # A link that somebody put there must not be followed.
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with (
+        open(descriptor, "w", encoding="utf-8", newline="") as out,
+        Progress(TextColumn("rows written"), MofNCompleteColumn(), console=Console(stderr=True)) as shown,
+    ):
+        task = shown.add_task("", total=None)
+
+        def counted() -> Iterator[list[tuple[Any, ...]]]:
+            nonlocal written
+            for rows in asked.batches:
+                yield rows
+                written += len(rows)
+                shown.update(task, completed=written)
+
+        write(out, Asked(asked.columns, counted()))
+    return written
 
 
 @command.command("status")

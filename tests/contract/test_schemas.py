@@ -192,6 +192,21 @@ def test_a_new_schema_must_say_which_of_its_fields_are_personal() -> None:
     assert {one.schema for one in released()} == set(PERSONAL)
 
 
+@pytest.mark.parametrize("file", sorted(SCHEMAS.glob("*.avsc")), ids=lambda file: str(file.stem))
+def test_every_field_says_what_it_means(file: Path) -> None:
+    assert [name for name, field in _all_fields(json.loads(file.read_text())) if not field.get("doc")] == []
+
+
+def _all_fields(record: Definition, path: str = "") -> Iterator[tuple[str, Definition]]:
+    for field in record["fields"]:
+        name = f"{path}{field['name']}"
+        yield name, field
+        for one in field["type"] if isinstance(field["type"], list) else [field["type"]]:
+            inner = one.get("items", one) if isinstance(one, dict) else one
+            if isinstance(inner, dict) and "fields" in inner:
+                yield from _all_fields(inner, f"{name}.")
+
+
 @pytest.mark.parametrize("schema", PERSONAL)
 def test_every_release_reads_every_other(schema: str) -> None:
     assert _conflicts([one.definition for one in released() if one.schema == schema]) == []

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def test_whole_numbers_stay_numbers_whatever_the_engine_sums_them_in(tmp_path: P
     assert json.loads(result.output) == [{"n": 3, "half": 1.5}]
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@now", "\t=1", "\r=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@now", "\t=1", "\r=1", "\n=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20now"]
+)
 def test_text_that_a_spreadsheet_would_run_is_only_text_in_csv(tmp_path: Path, text: str) -> None:
     result = _sql(tmp_path, f"select '{text}' as said, -1 as n", "--format", "csv")
 
@@ -98,6 +101,39 @@ def test_a_table_is_exported_as_csv(tmp_path: Path) -> None:
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert {one["question"]: one["answer"] for one in rows} == {"City?": "'=cmd()", "When?": "9:30"}
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
+    _fill(tmp_path)
+
+    result = _run(tmp_path, "export", "leads", str(tmp_path / "leads.jsonl"))
+
+    assert "1 rows" in result.stdout
+    assert "rows written" in result.stderr
+
+
+def test_an_export_that_does_not_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        result = _run(tmp_path, "export", "leads", str(tmp_path / "leads.csv"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    assert (result.exit_code, "leads.csv cannot be written: File too large" in result.output) == (1, True)
+    assert not list(tmp_path.glob("leads.csv*"))
+
+
+def test_an_export_follows_no_link_that_somebody_put_there(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "leads.csv.part").symlink_to(elsewhere)
+
+    result = _run(tmp_path, "export", "leads", str(tmp_path / "leads.csv"))
+
+    assert result.exit_code == 0, result.output
+    assert not elsewhere.exists()
 
 
 def test_what_is_personal_is_masked_where_that_is_asked_for(tmp_path: Path) -> None:
