@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 from aiokafka import TopicPartition
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from sinks.consume import Fenced, Unusable
@@ -69,8 +69,20 @@ class _Stored:
                 f"the warehouse was filled from Kafka cluster {cluster_of(self.delta)}, but this is {cluster_id}:"
                 " offsets do not carry over. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
             )
+        self._add_columns()
         self._synced = self.delta.version() - 1
         self.sync()
+
+    def _add_columns(self) -> None:
+        """Those of a newer release, before anything is written: a merge that widens a table loses its description."""
+        there = {field.name for field in self.delta.schema().fields}
+        missing = [field for field in Schema.from_arrow(self.schema).fields if field.name not in there]
+        if missing:
+            try:
+                self.delta.alter.add_columns(missing)
+            except CommitFailedError:
+                # Another worker of this release was first.
+                self.delta.update_incremental()
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:
         self.delta.update_incremental()
@@ -215,7 +227,17 @@ def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, 
             """,
             params={"files": files},
         )
-        return newest.to_arrow_table().cast(events.schema)
+        return _conformed(newest.to_arrow_table(), events.schema)
+
+
+def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with every column of the schema, in its type, and then what another release has written besides."""
+    missing = [field for field in schema if field.name not in rows.column_names]
+    for field in missing:
+        rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    besides = [field for field in rows.schema if field.name not in schema.names]
+    wanted = pa.schema([*schema, *besides])
+    return rows.select(wanted.names).cast(wanted)
 
 
 def _merge(current: _Stored, newest: pa.Table, of: Current, properties: CommitProperties) -> None:

@@ -1,6 +1,6 @@
 """The warehouse as PostgreSQL tables: one transaction copies, upserts and moves offsets, comparing before it sets."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -48,7 +48,7 @@ class PostgresWarehouse:
             self._connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-            _migrate(self._connection)
+            _migrate(self._connection, dict.fromkeys(tables.values()))
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         held = set(assigned)
@@ -156,13 +156,13 @@ def _without_nul(value: Any) -> Any:
     return _scalar(value)
 
 
-def _migrate(connection: Connection[Any]) -> None:
+def _migrate(connection: Connection[Any], tables: Iterable[Table]) -> None:
     connection.execute(
         "create table if not exists kafka_offsets (cluster_id text not null, topic text not null,"
         " partition bigint not null, next_offset bigint not null, written_at timestamptz not null default now(),"
         " primary key (topic, partition))"
     )
-    for table in TABLES:
+    for table in tables:
         _migrate_table(connection, table.events, table.schema, PROVENANCE)
         if table.current is not None:
             _migrate_table(connection, table.current.name, table.schema, (table.current.key,))
