@@ -85,6 +85,7 @@ def running_pipeline(broker: str, home: Path, prefix: str) -> Iterator[Pipeline]
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
         **{variable(name): str(getattr(settings, name)) for name in told},
+        variable("app_id"): "2262510160704936",
         variable("app_secrets"): SECRET,
         variable("verify_token"): "test-verify-token",
     }
