@@ -1,11 +1,13 @@
 """What to do about a command next, and what a conversation says of an attempt without a result."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import get_args
 
 from leads.pages import Page
-from leads.records import OutcomeStatus, SendFollowUp
+from leads.records import AfterSending, OutcomeStatus, SendFollowUp
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from sinks.ledger import LONGEST_WINDOW, Attempt
@@ -93,6 +95,8 @@ def _ending(command: SendFollowUp, attempt: Attempt | None, now: datetime, cance
         return Settle("expired", (attempt and attempt.parked) or "not sent before not_after")
     if command.not_after > now + LONGEST_WINDOW:
         return Settle("rejected", "its window is longer than any of Meta's")
+    if command.then not in (None, *get_args(AfterSending)):
+        return Settle("rejected", "nobody knows what it would do with the thread")
     return None
 
 
@@ -121,7 +125,7 @@ def message_in(
         for one in messages
         if one.created_at >= since
         and one.sender_id != command.psid
-        and (one.text or "").strip() == command.message.text.strip()
+        and _as_shown(one.text or "") == _as_shown(command.message.text)
         and not is_known(one.mid)
     ]
     if ours:
@@ -133,3 +137,12 @@ def message_in(
     if len(messages) >= CONVERSATION_DETAILS_MAX and messages[-1].created_at >= since:
         raise Unclear("the conversation has moved on")
     return None
+
+
+def _as_shown(text: str) -> str:
+    """What stays the same of a text that may come back with other spaces, line ends or composed characters.
+
+    A message that is overlooked would be sent again, so that a doubtful likeness counts.
+    """
+    composed = unicodedata.normalize("NFKC", text)
+    return " ".join("".join(one if one.isprintable() else " " for one in composed).split())

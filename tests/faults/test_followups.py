@@ -143,7 +143,7 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
         await put_commands(kafka_topics, list(with_cancellations(commands)))
         for failpoint in FAILPOINTS:
             worker = await fleet.start(failpoint=f"{failpoint}:{4 if 'fence' in failpoint else 20}")
-            deaths += await asyncio.wait_for(worker.wait(), 60) == -signal.SIGKILL
+            deaths += await asyncio.wait_for(worker.wait(), PATIENCE) == -signal.SIGKILL
         await meta.hand_back(handed_back(commands))
         first = await fleet.start()
         second, third = await fleet.start(ahead=HOUR), await fleet.start(ahead=-HOUR)
@@ -155,7 +155,7 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
         await asyncio.sleep(4)
         for leaver in (first, third):
             leaver.terminate()
-            assert await asyncio.wait_for(leaver.wait(), 60) == 0
+            assert await asyncio.wait_for(leaver.wait(), PATIENCE) == 0
         await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
         verdict = judge(commands, await final_outcomes(kafka_topics), meta)
     with capsys.disabled():

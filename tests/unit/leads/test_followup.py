@@ -223,3 +223,15 @@ def test_answers_never_make_a_message_longer_than_meta_takes(buttons: tuple[Butt
 
     assert len(text.encode("utf-16-le")) // 2 in (longest - 1, longest)
     assert text.endswith("…")
+
+
+@pytest.mark.parametrize(
+    "answer", ["{answers[Why?]}", "{ad.ad_title|x}", "}{", "\x00\x1b[2J", "{0.__class__}", "%s", "👩‍👩‍👧" * 900]
+)
+def test_an_answer_is_filled_in_as_it_is_and_never_read_as_a_template(answer: str) -> None:
+    lead = a_lead(answers=(Answer("Why?", answer),))
+
+    text = rendered(FollowUpMessage("You said {answers[Why?]}"), lead).text
+
+    assert text == f"You said {answer}" or (text.endswith("…") and len(text.encode("utf-16-le")) // 2 <= 1999)
+    text.encode()

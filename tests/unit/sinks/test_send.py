@@ -634,6 +634,16 @@ async def test_the_thread_is_given_away_with_the_message_itself() -> None:
     assert world.graph.bodies[0]["thread_control"] == {"control_type": "pass", "app_id": INBOX}
 
 
+async def test_a_third_partys_command_that_asks_for_something_unknown_is_refused_and_stops_nobody() -> None:
+    world = SendWorld()
+    world.command(a_command("odd", then="take"))
+    world.command(a_command("next"))
+
+    outcomes = await world.settle_all()
+
+    assert {one.command_id: one.status for one in outcomes} == {"odd": "rejected", "next": "sent"}
+
+
 @pytest.mark.parametrize("then", [None, "pass_to_inbox", "release"])
 async def test_no_command_can_be_sent_with_a_tag(then: AfterSending | None) -> None:
     world = SendWorld()

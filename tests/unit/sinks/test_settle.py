@@ -49,6 +49,13 @@ def test_the_persons_words_other_texts_and_earlier_messages_are_not_ours(
     assert _message_in(_shown(("m_1", sender, text, after))) is None
 
 
+@pytest.mark.parametrize("shown", ["Olá,\n  José", "Olá,\r\nJosé\n", "Ola\u0301, Jose\u0301", "Olá,\x00 José"])
+def test_a_text_that_meta_shows_a_little_differently_is_found(shown: str) -> None:
+    command = a_command(message=FollowUpMessage("Olá,\nJosé"))
+
+    assert _message_in(_shown(("m_1", PAGE, shown, timedelta(seconds=3))), command) == "m_1"
+
+
 def test_a_message_of_another_command_is_not_ours() -> None:
     response = _shown(("m_2", PAGE, "Thanks!", timedelta(seconds=3)), ("m_1", PAGE, "Thanks!", timedelta(seconds=1)))
 
