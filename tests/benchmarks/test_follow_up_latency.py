@@ -56,6 +56,7 @@ def _everything(broker: str, home: Path) -> Iterator[Pipeline]:
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
         **{variable(name): str(getattr(settings, name)) for name in _TOLD},
+        variable("app_id"): "2262510160704936",
         variable("app_secrets"): SECRET,
         variable("verify_token"): "test-verify-token",
     }
