@@ -13,11 +13,12 @@ from runtime.clock import now
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
-from sinks.consume import Received, Span, WholeSource
+from sinks.consume import Received, Span
+from sinks.forget import Kept
 from sinks.replacement import Replacement
 from sinks.rows import Rows, warehouse_sources
 from sinks.status import Status
-from sinks.tables import TABLES, Row, tables_by_topic
+from sinks.tables import TABLES, tables_by_topic
 from sinks.warehouse import WarehouseSink
 
 
@@ -87,12 +88,10 @@ async def _read(
         await sink.tick()
 
 
-def _row(source: Rows, record: Any) -> tuple[int, Row | None]:
-    """The offset and the row of a record; what the sink refused or passed over makes none."""
+def _row(source: Rows, record: Any) -> tuple[int, Kept]:
+    """The offset of a record and what is kept of it; what the sink refused makes nothing."""
     try:
-        if isinstance(source, WholeSource):
-            return record.offset, source.read(record)
-        return record.offset, None if record.value is None else source.decode(record.value)
+        return record.offset, source.read(record)
     except NotDecodable:
         return record.offset, None
 

@@ -59,6 +59,15 @@ class Source(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class RecordSource(Generic[T]):
+    """How to read a topic whose tombstones, keys or times count too: `read` is given Kafka's record, and raises
+    `NotDecodable`."""
+
+    read: Callable[[Any], T]
+    dead_letters: str
+
+
+@dataclass(frozen=True, slots=True)
 class WholeSource(Generic[T]):
     """How to read a topic of which every record counts, whatever its value: `read` is given Kafka's record."""
 
@@ -94,7 +103,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self,
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
-        sources: Mapping[str, Source[T] | WholeSource[T]],
+        sources: Mapping[str, Source[T] | RecordSource[T] | WholeSource[T]],
         stage: Stage[T],
         *,
         name: str,
@@ -202,10 +211,12 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         source = self._sources[record.topic]
         if isinstance(source, WholeSource):
             return Received(partition, record.offset, source.read(record))
-        if record.value is None:
-            self._metrics.items_ignored.labels("tombstone").inc()
-            return None
         try:
+            if isinstance(source, RecordSource):
+                return Received(partition, record.offset, source.read(record))
+            if record.value is None:
+                self._metrics.items_ignored.labels("tombstone").inc()
+                return None
             return Received(partition, record.offset, source.decode(record.value))
         except NotDecodable as fault:
             await self._refuse(source.dead_letters, record, fault)

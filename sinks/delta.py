@@ -12,7 +12,9 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError
 
 from sinks.consume import Fenced, Unusable
+from sinks.delta_forget import LOG_RETENTION, keys_predicate, predicates
 from sinks.delta_log import set_torn_tail_aside, sync_commits
+from sinks.forget import Removal
 from sinks.tables import Current, Row, Table
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ SINK = "leadstream-warehouse"
 _CLUSTER = "filled from Kafka cluster "
 _FOLD_EVERY = 20
 _COMPACT_EVERY = 50
-_FOLD_ATTEMPTS = 5
+_ATTEMPTS = 5
 # A reader goes on with the files that it found when it began; after a day it has surely ended.
 _KEPT_HOURS = 24
 
@@ -58,18 +60,22 @@ class _Stored:
         self._path, self._cluster_id = local_path(uri), cluster_id
         self.schema = schema
         self.next: dict[TopicPartition, int] = {}
+        self._held: Collection[TopicPartition] = ()
         if self._path is not None:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             torn = set_torn_tail_aside(self._path)
             if torn:
                 logger.warning("warehouse.torn_tail_set_aside", extra={"table": self._path.name, "commits": torn})
-        self.delta = DeltaTable.create(uri, schema, mode="ignore", description=_CLUSTER + cluster_id)
+        self.delta = DeltaTable.create(
+            uri, schema, mode="ignore", description=_CLUSTER + cluster_id, configuration=LOG_RETENTION
+        )
         if cluster_of(self.delta) != cluster_id:
             raise Unusable(
                 f"the warehouse was filled from Kafka cluster {cluster_of(self.delta)}, but this is {cluster_id}:"
                 " offsets do not carry over. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
             )
         self._add_columns()
+        self._shorten_the_log()
         self._synced = self.delta.version() - 1
         self.sync()
 
@@ -84,9 +90,21 @@ class _Stored:
                 # Another worker of this release was first.
                 self.delta.update_incremental()
 
+    def _shorten_the_log(self) -> None:
+        if LOG_RETENTION.items() - self.delta.metadata().configuration.items():
+            try:
+                self.delta.alter.set_table_properties(dict(LOG_RETENTION))
+            except CommitFailedError:
+                self.delta.update_incremental()
+
     def hold(self, partitions: Collection[TopicPartition]) -> None:
+        self._held = partitions
+        self.look()
+
+    def look(self) -> None:
+        """Take in what has been committed since, by whomever."""
         self.delta.update_incremental()
-        stored = {one: self.delta.transaction_version(application(self._cluster_id, one)) for one in partitions}
+        stored = {one: self.delta.transaction_version(application(self._cluster_id, one)) for one in self._held}
         self.next = {one: version for one, version in stored.items() if version is not None}
 
     def ends(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
@@ -96,6 +114,24 @@ class _Stored:
     def commit(self, ends: Mapping[TopicPartition, int]) -> CommitProperties:
         transactions = [Transaction(application(self._cluster_id, one), end) for one, end in ends.items()]
         return CommitProperties(app_transactions=transactions)
+
+    def delete(self, predicate: str) -> None:
+        """Raises `Fenced` when somebody else has written for our partitions."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.delta.delete(predicate)
+                break
+            except CommitFailedError as fault:
+                self._hold_still(fault, last=attempt == _ATTEMPTS - 1)
+        # A commit that meets no conflict takes in whatever others have committed meanwhile.
+        self._hold_still(None, last=False)
+        self.sync()
+
+    def _hold_still(self, fault: CommitFailedError | None, *, last: bool) -> None:
+        expected = dict(self.next)
+        self.look()
+        if self.next != expected or last:
+            raise Fenced from fault
 
     def sync(self) -> None:
         version = self.delta.version()
@@ -156,6 +192,20 @@ class DeltaWarehouse:
             if kept.unfolded >= _FOLD_EVERY:
                 _fold(kept)
 
+    def forget(self, removals: Sequence[Removal]) -> None:
+        for kept in self._kept.values():
+            for predicate in predicates(removals, kept.table, kept.events.delta):
+                kept.events.delete(predicate)
+            keys = keys_predicate(removals, kept.table)
+            if keys is not None and kept.current is not None:
+                kept.current.delete(keys)
+
+    def tidy(self) -> None:
+        for kept in self._kept.values():
+            for stored in filter(None, (kept.events, kept.current)):
+                _vacuum(stored)
+                stored.sync()
+
     def fold(self) -> None:
         for kept in self._kept.values():
             if kept.unfolded:
@@ -191,15 +241,15 @@ def _fold(kept: _Kept) -> None:
 def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
     upto = current.ends(events.next)
     newest = _newest_events(events, of, {one: current.next.get(one, 0) for one in upto})
-    for attempt in range(_FOLD_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         try:
             _merge(current, newest, of, current.commit(upto))
             break
         except CommitFailedError as fault:
             # Workers that hold other partitions merge into the same files: theirs first, then ours.
             expected = dict(current.next)
-            current.hold(upto)
-            if current.next != expected or attempt == _FOLD_ATTEMPTS - 1:
+            current.look()
+            if current.next != expected or attempt == _ATTEMPTS - 1:
                 raise Fenced from fault
     current.sync()
     current.next.update(upto)
@@ -260,9 +310,16 @@ def _compact(stored: _Stored) -> None:
     """Join small files; on a conflict with another worker, which then does the same, leave it for the next time."""
     try:
         stored.delta.optimize.compact()
+    except CommitFailedError:
+        stored.delta.update_incremental()
+    _vacuum(stored)
+    stored.sync()
+
+
+def _vacuum(stored: _Stored) -> None:
+    try:
         stored.delta.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
         stored.delta.create_checkpoint()
         stored.delta.cleanup_metadata()
     except CommitFailedError:
         stored.delta.update_incremental()
-    stored.sync()

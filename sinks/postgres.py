@@ -10,7 +10,8 @@ from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
 from sinks.consume import Fenced, Unusable
-from sinks.tables import DEAD_LETTER_TABLE, PROVENANCE, TABLES, Current, Row, Table
+from sinks.forget import KeyForgotten, PersonForgotten, Removal
+from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, PROVENANCE, TABLES, Current, Row, Table
 from sinks.views import POSTGRES, VIEWS, view_queries
 
 _SCALARS = {
@@ -75,6 +76,18 @@ class PostgresWarehouse:
                 _keep(self._connection, self._tables[topic], fresh)
         self._next.update(ends)
 
+    def forget(self, removals: Sequence[Removal]) -> None:
+        with self._connection.transaction():
+            for one in removals:
+                match one:
+                    case KeyForgotten():
+                        _forget_key(self._connection, one)
+                    case PersonForgotten():
+                        _forget_person(self._connection, one)
+
+    def tidy(self) -> None:
+        """Nothing to do: PostgreSQL vacuums by itself."""
+
     def fold(self) -> None:
         """Nothing to do: `write` upserts the current tables."""
 
@@ -102,6 +115,32 @@ class PostgresWarehouse:
 
 def _partition(row: Row) -> TopicPartition:
     return TopicPartition(row["_topic"], row["_partition"])
+
+
+def _forget_key(connection: Connection[Any], one: KeyForgotten) -> None:
+    current = one.table.current
+    assert current is not None, "only compacted topics have tombstones"
+    for table in (one.table.events, current.name):
+        connection.execute(
+            sql.SQL("delete from {} where {} = %s").format(sql.Identifier(table), sql.Identifier(current.key)),
+            (one.key,),
+        )
+
+
+def _forget_person(connection: Connection[Any], one: PersonForgotten) -> None:
+    connection.execute(
+        sql.SQL("delete from {} where page_id = %s and psid = %s and received_at <= %s").format(
+            sql.Identifier(MESSAGE_TABLE.events)
+        ),
+        (one.page_id, one.psid, one.until),
+    )
+    connection.execute(
+        sql.SQL(
+            "delete from {} where refused_at <= %(until)s"
+            " and (position(%(psid)s in key) > 0 or position(%(psid)s in value) > 0)"
+        ).format(sql.Identifier(DEAD_LETTER_TABLE.events)),
+        {"psid": one.psid.encode(), "until": one.until},
+    )
 
 
 def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> None:

@@ -8,11 +8,14 @@ from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX
 from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
 from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
-from sinks.consume import Source, WholeSource
-from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_FIELDS, Row
+from sinks.consume import RecordSource, WholeSource
+from sinks.forget import Kept, KeyForgotten, PersonForgotten
+from sinks.ledger import FENCE
+from sinks.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_FIELDS, OUTCOME_TABLE, Row, Table
 
-Rows = Source[Row | None] | WholeSource[Row | None]
+Rows = RecordSource[Kept] | WholeSource[Kept]
 
+_ERASED = "person_erased"
 _BY_THE_PERSON = frozenset({"message", "postback"})
 _DIGITS_OF_A_LONG = 19
 
@@ -22,16 +25,31 @@ def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mappin
 
     dead_letters: Rows = WholeSource(dead_letter_row)
 
-    def source(topic: Topic, decode: Callable[[bytes | None], Row | None]) -> Rows:
-        return Source(decode, name(topic.dead_letters))
+    def source(topic: Topic, read: Callable[[Any], Kept]) -> Rows:
+        return RecordSource(read, name(topic.dead_letters))
 
     sources = {
-        LEADS: source(LEADS, lead_codec(ids).decode_plain),
-        OUTCOMES: source(OUTCOMES, outcome_codec(ids).decode_plain),
-        EVENTS: source(EVENTS, partial(user_message, event_codec(ids))),
+        LEADS: source(LEADS, partial(newest_or_forgotten, LEAD_TABLE, lead_codec(ids))),
+        OUTCOMES: source(OUTCOMES, partial(newest_or_forgotten, OUTCOME_TABLE, outcome_codec(ids))),
+        EVENTS: source(EVENTS, partial(message_or_forgotten, event_codec(ids))),
         **dict.fromkeys(DEAD_LETTER_TABLE.topics, dead_letters),
     }
     return {name(topic.name): one for topic, one in sources.items()}
+
+
+def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:
+    """A record of a compacted topic, or that its key is to be forgotten; a fence is neither. Raises `NotDecodable`."""
+    if record.value is not None:
+        return codec.decode_plain(record.value)
+    return None if record.key in (None, FENCE) else KeyForgotten(table, record.key.decode(errors="replace"))
+
+
+def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
+    """As `user_message`, or that a person is to be forgotten. Raises `NotDecodable`."""
+    if record.value is None or codec.decode_first(record.value) != _ERASED:
+        return None if record.value is None else user_message(codec, record.value)
+    plain = codec.decode_plain(record.value)
+    return PersonForgotten(plain["page_id"], plain["psid"], from_millis(record.timestamp))
 
 
 def user_message(codec: Codec[Any], value: bytes | None) -> Row | None:

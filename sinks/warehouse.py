@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 
 from runtime.metrics import Metrics
 from sinks.consume import Received, Span, Unusable
+from sinks.forget import Kept, PersonForgotten, Removal
 from sinks.tables import Row, Table
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,12 @@ class Warehouse(Protocol):
         are left out. Raises `Fenced` when the stored offsets are not those that we opened or wrote last.
         """
 
+    def forget(self, removals: Sequence[Removal]) -> None:
+        """Delete these rows, durably, from what was written. May raise `Fenced`; a second time does nothing."""
+
+    def tidy(self) -> None:
+        """Take off the disk what was deleted or replaced a day ago. May raise `Fenced`."""
+
     def fold(self) -> None:
         """Bring what is derived from the rows up to date; called when idle and at the end. May raise `Fenced`."""
 
@@ -41,6 +48,7 @@ class Warehouse(Protocol):
 class _Buffer:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     first: dict[TopicPartition, int] = field(default_factory=dict)
+    removals: list[Removal] = field(default_factory=list)
     since: datetime | None = None
 
     def __len__(self) -> int:
@@ -51,7 +59,8 @@ class WarehouseSink:
     """A stage that writes when `flush_rows` are there or the oldest of them is `flush_after` old.
 
     `tables` are the tables by topic name. A record that is None makes no row. Offsets that only such records moved are
-    written every `mark_after`, so that Kafka's retention does not overtake them.
+    written every `mark_after`, so that Kafka's retention does not overtake them. A record that is a `Removal` takes
+    rows away, before the offsets move past it.
     """
 
     def __init__(
@@ -65,10 +74,13 @@ class WarehouseSink:
         flush_after: timedelta = timedelta(seconds=1),
         idle_after: timedelta = timedelta(seconds=3),
         mark_after: timedelta = timedelta(hours=1),
+        tidy_after: timedelta = timedelta(hours=24),
     ) -> None:
         self._warehouse, self._tables, self._now, self._metrics = warehouse, tables, now, metrics
         self._flush_rows, self._flush_after = flush_rows, flush_after
-        self._idle_after, self._mark_after = idle_after, mark_after
+        self._idle_after, self._mark_after, self._tidy_after = idle_after, mark_after, tidy_after
+        self._tidied_at: datetime | None = None
+        self._gone: list[PersonForgotten] = []
         self._buffer = _Buffer()
         self._positions: dict[TopicPartition, int] = {}
         self._marked_at = now()
@@ -83,16 +95,33 @@ class WarehouseSink:
             _check_reachable(partition, offset, spans[partition])
         return {partition: stored.get(partition, span.first) for partition, span in spans.items()}
 
-    async def take(self, batch: Sequence[Received[Row | None]], positions: Offsets) -> None:
+    async def take(self, batch: Sequence[Received[Kept]], positions: Offsets) -> None:
         buffer = self._buffer
         for one in batch:
-            if one.record is None:
+            if one.record is None or self._is_gone(one):
+                continue
+            buffer.first.setdefault(one.partition, one.offset)
+            buffer.since = buffer.since or self._now()
+            if isinstance(one.record, Removal):
+                self._remove(one.record)
                 continue
             where = {"_topic": one.partition.topic, "_partition": one.partition.partition, "_offset": one.offset}
             buffer.rows.setdefault(one.partition.topic, []).append({**one.record, **where})
-            buffer.first.setdefault(one.partition, one.offset)
-            buffer.since = buffer.since or self._now()
         self._positions.update(positions)
+
+    def _is_gone(self, one: Received[Kept]) -> bool:
+        """Whether it is a row of somebody erased that another partition brings only now."""
+        row, table = one.record, self._tables[one.partition.topic]
+        if row is None or isinstance(row, Removal):
+            return False
+        return any(person.takes(table, row) for person in self._gone)
+
+    def _remove(self, removal: Removal) -> None:
+        if isinstance(removal, PersonForgotten):
+            self._gone.append(removal)
+        self._buffer.removals.append(removal)
+        for topic, rows in self._buffer.rows.items():
+            rows[:] = [row for row in rows if not removal.takes(self._tables[topic], row)]
 
     async def tick(self) -> None:
         now = self._now()
@@ -104,6 +133,9 @@ class WarehouseSink:
         elif self._written_at is not None and now - self._written_at >= self._idle_after:
             self._written_at = None
             await asyncio.to_thread(self._warehouse.fold)
+        elif self._tidied_at is None or now - self._tidied_at >= self._tidy_after:
+            self._tidied_at = now
+            await asyncio.to_thread(self._warehouse.tidy)
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
         return self._buffer.first
@@ -117,7 +149,10 @@ class WarehouseSink:
         await asyncio.to_thread(self._warehouse.fold)
 
     async def _flush(self) -> None:
-        rows = self._buffer.rows
+        rows, removals = self._buffer.rows, self._buffer.removals
+        if removals:
+            # Before the offsets move: a kill in between reads the removals again.
+            await asyncio.to_thread(self._warehouse.forget, removals)
         if rows:
             written = {self._tables[topic].events for topic in rows}
             offsets = {one: at for one, at in self._positions.items() if self._tables[one.topic].events in written}

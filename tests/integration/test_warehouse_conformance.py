@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -9,19 +10,25 @@ import pyarrow as pa
 import pytest
 
 from leads.records import FollowUpOutcome, Lead
-from messenger.events import Ad, Answer
+from messenger.events import Ad, Answer, Psid
 from sinks.consume import Fenced, Unusable
+from sinks.forget import KeyForgotten, PersonForgotten
 from sinks.query import ask
 from sinks.status import status_of
+from sinks.tables import LEAD_TABLE
 from sinks.warehouse import Warehouse
-from tests.builders import NOON
+from tests.builders import MINUTE, NOON, PAGE, PERSON
 from tests.integration.warehouses import (
     CLUSTER,
     Target,
+    dead_letter,
     lead_row,
     leads,
+    message_row,
+    messages,
     outcome_row,
     outcomes,
+    refused,
 )
 
 
@@ -246,3 +253,54 @@ def test_a_reader_sees_whole_commits_while_a_writer_writes(target: Target) -> No
         assert target.ask("select revision from leads") == [(2 * number + 2,)]
         if number % 3 == 0:
             writer.fold()
+
+
+def test_a_forgotten_lead_leaves_every_table_and_nobody_else_does(target: Target) -> None:
+    writer = target.open()
+    writer.open({leads(0)})
+    writer.write({"leads": [lead_row(0, 0), lead_row(0, 1, "l2"), lead_row(0, 2, revision=2)]}, {leads(0): 3})
+    writer.fold()
+
+    for _ in range(2):
+        writer.forget([KeyForgotten(LEAD_TABLE, "l1"), KeyForgotten(LEAD_TABLE, "it's none")])
+    writer.write({"leads": [lead_row(0, 4, "l3")]}, {leads(0): 5})
+    writer.fold()
+
+    assert target.ask("select lead_id, _offset from lead_events order by _offset") == [("l2", 1), ("l3", 4)]
+    assert target.ask("select lead_id from leads order by lead_id") == [("l2",), ("l3",)]
+    assert target.open().open({leads(0)}) == {leads(0): 5}
+
+
+def test_an_erased_persons_messages_and_dead_letters_go_up_to_the_erasure(target: Target) -> None:
+    writer, other = target.open(), Psid("7002")
+    writer.open({messages(0), refused(0)})
+    said = [message_row(0), message_row(1, at=NOON + MINUTE, mid="m_2"), {**message_row(2, mid="m_3"), "psid": other}]
+    body = b'{"a": "%s", "b": "%s"}'
+    letters = [
+        dead_letter(0, body % (PERSON.encode(), b"\xff")),
+        dead_letter(1, body % (other.encode(), b"")),
+        {**dead_letter(2, PERSON.encode()), "refused_at": NOON + timedelta(days=9999)},
+    ]
+    writer.write({"messenger-events": said, "messenger-webhooks-dlq": letters}, {messages(0): 3, refused(0): 3})
+
+    writer.forget([PersonForgotten(PAGE, PERSON, NOON)])
+
+    assert target.ask("select _offset from user_messages order by 1") == [(1,), (2,)]
+    assert target.ask("select _offset from dead_letter_records order by 1") == [(1,), (2,)]
+
+
+def test_a_stale_writer_that_forgets_is_fenced_at_its_next_write(target: Target) -> None:
+    stale = target.open()
+    stale.open({leads(0)})
+    fresh = target.open()
+    fresh.open({leads(0)})
+    fresh.write({"leads": [lead_row(0, 0), lead_row(0, 1, "l2")]}, {leads(0): 2})
+
+    def forget_and_write() -> None:
+        stale.forget([KeyForgotten(LEAD_TABLE, "l1")])
+        stale.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+    with pytest.raises(Fenced):
+        forget_and_write()
+
+    assert target.ask("select lead_id from lead_events where lead_id = 'l2'") == [("l2",)]

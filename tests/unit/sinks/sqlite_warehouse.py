@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from aiokafka import TopicPartition
 
 from sinks.consume import Fenced
+from sinks.forget import Removal
 from sinks.tables import Row
 
 _TABLES = """
@@ -44,6 +45,10 @@ class SqliteWarehouse:
             raise
         self.connection.execute("commit")
         self._next.update(ends)
+
+    def forget(self, removals: Sequence[Removal]) -> None: ...
+
+    def tidy(self) -> None: ...
 
     def fold(self) -> None: ...
 

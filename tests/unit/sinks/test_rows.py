@@ -3,12 +3,15 @@
 import pytest
 
 from messenger.events import Progress
+from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX, dead_letter
 from schemas.codec import NotDecodable, event_codec
-from sinks.consume import Source, WholeSource
-from sinks.rows import dead_letter_row, user_message, warehouse_sources
-from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, PROVENANCE, tables_by_topic
-from tests.builders import NOON, PAGE, PERSON, a_handover, a_message
+from sinks.consume import RecordSource, WholeSource
+from sinks.forget import KeyForgotten, PersonForgotten
+from sinks.ledger import FENCE
+from sinks.rows import dead_letter_row, message_or_forgotten, user_message, warehouse_sources
+from sinks.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_TABLE, OUTCOME_TABLE, PROVENANCE, tables_by_topic
+from tests.builders import NOON, PAGE, PERSON, a_handover, a_message, an_erasure
 from tests.unit.sinks.records import a_record
 
 
@@ -22,7 +25,7 @@ def test_every_topic_of_a_table_is_read_and_no_other() -> None:
 def test_what_the_sink_cannot_read_goes_to_the_dead_letters_of_this_cluster() -> None:
     source = warehouse_sources(lambda topic: f"eu-{topic}")["eu-leads"]
 
-    assert isinstance(source, Source)
+    assert isinstance(source, RecordSource)
     assert source.dead_letters == "eu-leads-dlq"
 
 
@@ -87,3 +90,17 @@ def test_a_dead_letter_of_another_program_is_kept_as_well(offset: bytes | None) 
     row = dead_letter_row(a_record("leads-dlq", key=None, value=None, headers=headers))
 
     assert (row["offset"], row["reason"], row["value"]) == (None, None, None)
+
+
+def test_a_tombstone_takes_its_key_away_and_a_fence_takes_nothing() -> None:
+    leads, outcomes = (warehouse_sources(str)[name] for name in ("leads", "followup-outcomes"))
+
+    assert leads.read(a_record("leads", 0, 1, b"l1", None)) == KeyForgotten(LEAD_TABLE, "l1")
+    assert outcomes.read(a_record("followup-outcomes", 0, 1, b"c1", None)) == KeyForgotten(OUTCOME_TABLE, "c1")
+    assert outcomes.read(a_record("followup-outcomes", 0, 1, FENCE, None)) is None
+
+
+def test_an_erasure_reaches_up_to_when_the_broker_appended_it() -> None:
+    codec, record = event_codec(), a_record("messenger-events", 0, 1, b"k", event_codec().encode(an_erasure()))
+
+    assert message_or_forgotten(codec, record) == PersonForgotten(PAGE, PERSON, from_millis(record.timestamp))

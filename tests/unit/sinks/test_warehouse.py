@@ -9,8 +9,10 @@ from aiokafka import TopicPartition
 
 from runtime.metrics import Metrics
 from sinks.consume import Received, Span, Unusable
-from sinks.tables import LEAD_TABLE, Row
+from sinks.forget import Kept, KeyForgotten, PersonForgotten, Removal
+from sinks.tables import DEAD_LETTER_TABLE, LEAD_TABLE, Row
 from sinks.warehouse import WarehouseSink
+from tests.builders import NOON, SECOND
 from tests.unit.sinks.fakes import Clock
 
 pytestmark = pytest.mark.anyio
@@ -23,14 +25,22 @@ class _Warehouse:
 
     def __init__(self, stored: dict[TopicPartition, int] | None = None) -> None:
         self.stored = stored or {}
-        self.written: list[tuple[list[int], dict[TopicPartition, int]]] = []
-        self.folds = 0
+        self.written: list[tuple[list[int], dict[TopicPartition, int]] | list[Removal]] = []
+        self.letters: list[int] = []
+        self.folds = self.tidied = 0
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         return {one: offset for one, offset in self.stored.items() if one in assigned}
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
         self.written.append(([row["_offset"] for row in rows.get("leads", ())], dict(offsets)))
+        self.letters += [row["_offset"] for row in rows.get("x-dlq", ())]
+
+    def forget(self, removals: Sequence[Removal]) -> None:
+        self.written.append(list(removals))
+
+    def tidy(self) -> None:
+        self.tidied += 1
 
     def fold(self) -> None:
         self.folds += 1
@@ -42,11 +52,11 @@ def _sink(warehouse: _Warehouse, clock: Clock, **given: Any) -> WarehouseSink:
     return WarehouseSink(warehouse, {"leads": LEAD_TABLE}, now=clock, metrics=Metrics(), **given)
 
 
-def _nothing(*offsets: int) -> list[Received[Row | None]]:
+def _nothing(*offsets: int) -> list[Received[Kept]]:
     return [Received(ZERO, offset, None) for offset in offsets]
 
 
-def _batch(*offsets: int) -> list[Received[Row | None]]:
+def _batch(*offsets: int) -> list[Received[Kept]]:
     return [Received(ZERO, offset, {"lead_id": "l1"}) for offset in offsets]
 
 
@@ -165,3 +175,61 @@ async def test_offsets_that_no_row_moved_are_written_now_and_then_and_at_the_end
     await sink.close()
 
     assert warehouse.written == [([], {ZERO: 5}), ([], {ZERO: 6})]
+
+
+GONE = KeyForgotten(LEAD_TABLE, "l1")
+
+
+async def test_what_is_forgotten_leaves_the_tables_before_the_offsets_pass_it() -> None:
+    warehouse = _Warehouse()
+    sink = _sink(warehouse, Clock())
+    await sink.open({ZERO: Span(0, 9, None)})
+    other: Received[Kept] = Received(ZERO, 4, {"lead_id": "l2"})
+
+    await sink.take([*_batch(3), other, Received(ZERO, 5, GONE)], {ZERO: 6})
+
+    assert sink.unfinished() == {ZERO: 3}
+    await sink.close()
+    assert warehouse.written == [[GONE], ([4], {ZERO: 6})]
+    assert sink.unfinished() == {}
+
+
+async def test_what_is_forgotten_alone_is_written_too() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, flush_after=timedelta(seconds=1))
+    await sink.open({ZERO: Span(0, 9, None)})
+    await sink.take([Received(ZERO, 5, GONE)], {ZERO: 6})
+
+    clock.advance(timedelta(seconds=1))
+    await sink.tick()
+
+    assert warehouse.written == [[GONE]]
+    assert sink.unfinished() == {}
+
+
+async def test_a_dead_letter_of_somebody_erased_makes_no_row_whenever_it_is_read() -> None:
+    warehouse, letters = _Warehouse(), TopicPartition("x-dlq", 0)
+    tables = {"leads": LEAD_TABLE, "x-dlq": DEAD_LETTER_TABLE}
+    sink = WarehouseSink(warehouse, tables, now=Clock(), metrics=Metrics())
+    await sink.open({ZERO: Span(0, 9, None), letters: Span(0, 9, None)})
+    gone = PersonForgotten("1", "7001", NOON)
+    early, late = ({"key": b"1:7001", "value": None, "refused_at": NOON + one * SECOND} for one in (0, 1))
+
+    await sink.take([Received(ZERO, 5, gone), Received(letters, 1, early), Received(letters, 2, late)], {letters: 3})
+    await sink.close()
+
+    assert warehouse.written == [[gone], ([], {letters: 3})]
+    assert warehouse.letters == [2]
+
+
+async def test_the_disk_is_tidied_at_the_start_and_then_once_a_day() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock)
+    await sink.open({ZERO: Span(0, 9, None)})
+
+    for _ in range(5):
+        clock.advance(timedelta(hours=12))
+        for _ in range(3):
+            await sink.tick()
+
+    assert warehouse.tidied == 3

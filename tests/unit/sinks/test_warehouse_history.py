@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from runtime.metrics import Metrics
 from sinks.consume import Fenced, Received, Span
-from sinks.tables import LEAD_TABLE, Row
+from sinks.forget import Kept
+from sinks.tables import LEAD_TABLE
 from sinks.warehouse import WarehouseSink
 from tests.unit.sinks.fakes import Clock
 from tests.unit.sinks.sqlite_warehouse import SqliteWarehouse
@@ -66,7 +67,7 @@ class _Worker:
         starts = await self._sink.open({ZERO: Span(0, len(self._log), None)})
         self._at = starts[ZERO]
 
-    def _row(self, at: int) -> Row | None:
+    def _row(self, at: int) -> Kept:
         record = self._log[at]
         return None if record is None else {"lead_id": record[0], "revision": record[1]}
 
