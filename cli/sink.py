@@ -24,6 +24,7 @@ from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
 from cli.topics import require_topics
+from leads.erasures import Erasures
 from leads.pages import Pages
 from messenger.client import CALL_TIMEOUT, GraphClient
 from runtime import kafka
@@ -33,6 +34,7 @@ from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.topic_follower import NotFollowed, TopicFollower
 from runtime.yaml_file import FileFault
 from schemas.codec import (
     Ids,
@@ -41,10 +43,10 @@ from schemas.codec import (
     outcome_codec,
     transcript_request_codec,
 )
-from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
-from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable, WholeSource
+from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
 from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
@@ -78,9 +80,21 @@ class _Process:
         await client.start()
         return client
 
+    async def register(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
+        """The erasure register, whole, and what brings it up to date."""
+        erasures = Erasures()
+        topic = self.settings.topic(ERASURES.name)
+        follower = TopicFollower(self.broker, topic, erasures.note, client_id=f"{self.client_id}-erasures")
+        self.stack.push_async_callback(follower.stop)
+        try:
+            await follower.start()
+        except NotFollowed as fault:
+            raise Unusable(str(fault)) from None
+        return erasures, follower.catch_up
+
     async def consume(
         self,
-        sources: Mapping[str, Source[Any] | WholeSource[Any]],
+        sources: Mapping[str, Source[Any] | RecordSource[Any] | WholeSource[Any]],
         stage: Stage[Any],
         producer: Any,
         assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
@@ -186,6 +200,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
     clock = BrokerTime(now)
+    erasures, catch_up = await process.register()
 
     def reads_ledger(done: int, records: int) -> None:
         process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
@@ -202,6 +217,8 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         metrics=process.metrics,
         limits=limits,
         partitions=settings.partitions,
+        erasures=erasures,
+        catch_up=catch_up,
     )
     sources = {
         settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode),
@@ -214,6 +231,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
 async def _transcripts(process: _Process) -> None:
     settings, pages = process.settings, _pages(process.settings)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
+    erasures, catch_up = await process.register()
     sink = TranscriptSink(
         await _graph(process, CALL_TIMEOUT),
         producer,
@@ -224,6 +242,8 @@ async def _transcripts(process: _Process) -> None:
         fraction=random.random,
         metrics=process.metrics,
         partitions=settings.partitions,
+        erasures=erasures,
+        catch_up=catch_up,
     )
     source = _source(settings, TRANSCRIPTS, transcript_request_codec(process.ids).decode)
     await process.consume({settings.topic(TRANSCRIPTS.name): source}, sink, producer)

@@ -44,7 +44,7 @@ class Metrics:
         self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
         # Send API calls by result: ok, or the error code.
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
-        # Transcript requests by what the conversation gave: answers, no_answers, refused (see graph_calls).
+        # Transcript requests by what the conversation gave: answers, no_answers, erased, refused (see graph_calls).
         self.transcripts_fetched = self._counter("transcripts_fetched", "Transcript requests settled", "result")
         # Rows in the warehouse by table.
         self.warehouse_rows = self._counter("warehouse_rows", "Rows committed to the warehouse", "table")

@@ -157,6 +157,18 @@ class Agenda:
         """The people of a Page for whom a command waits."""
         return [person for person in self._lanes if person.startswith(person_key(page_id, ""))]
 
+    def erase(self, person: str, until: datetime, reason: str, *, offset: int, now: datetime) -> None:
+        """The event at `offset` ends all commands of the person up to a time, whatever they wait for."""
+        lane = self._lanes.get(person)
+        if lane is None:
+            return
+        for one in lane.all():
+            if one.command.created_at <= until:
+                one.cancel_reason, one.cancelled_by, one.ready_at = reason, offset, min(one.ready_at, now)
+                self._cancelled.add(one)
+        heapq.heapify(lane.waiting)
+        self._wake(lane)
+
     def finish(self, pending: Pending) -> None:
         self._cancelled.discard(pending)
         self._offsets[pending.partition].finish(pending.offset)

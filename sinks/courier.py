@@ -32,6 +32,7 @@ from sinks.limits import SendLimits
 from sinks.pace import Blocks, Pace, pause_after
 from sinks.quota import Quota
 from sinks.settle import (
+    ERASED,
     WAITS_FOR_PAGE,
     WAITS_FOR_THREAD,
     WAITS_FOR_TOKEN,
@@ -145,6 +146,8 @@ class Courier:
         partition, command = pending.partition, pending.command
         if self._ledger.is_settled(partition, command.command_id):
             return None
+        if pending.cancel_reason == ERASED:
+            return Settle("cancelled", ERASED)
         return next_step(
             command,
             self._ledger.attempt(partition, command.command_id),
@@ -313,6 +316,10 @@ class Courier:
 
     async def _record(self, pending: Pending, result: _Result) -> None:
         command = pending.command
+        if pending.cancel_reason == ERASED:
+            await self._ledger.forget(pending.partition, command.command_id)
+            self._metrics.followup_outcomes.labels("cancelled").inc()
+            return
         outcome = FollowUpOutcome(
             command_id=command.command_id,
             lead_id=command.lead_id,

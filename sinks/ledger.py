@@ -138,6 +138,18 @@ class _Book:
         attempt, outcome = self.open[command_id]
         return outcome.status == "in_doubt" and attempt.at < moment
 
+    def forget(self, command_id: str, noted_at: datetime) -> None:
+        """Keep nothing of it but that it is never to be done again."""
+        self.open.pop(command_id, None)
+        self.settle(command_id, _END, noted_at)
+        self.receipts.forget(command_id)
+
+    def forget_person(self, page_id: PageId, psid: Psid) -> None:
+        for command_id, (_, outcome) in list(self.open.items()):
+            if (outcome.page_id, outcome.psid) == (page_id, psid):
+                del self.open[command_id]
+        self.receipts.forget_person(page_id, psid)
+
 
 class Ledger:
     """The outcomes of the commands of some partitions; an outcome lies in the partition of its command.
@@ -256,12 +268,32 @@ class Ledger:
             book.next += 1
             # At once, so that whoever appends next knows it; nothing is committed before the ack.
             book.note(outcome, outcome.occurred_at, noted_at=self._clock())
+        await self._expect(partition, expected, acked, asked_at)
+        return True
+
+    async def forget(self, partition: int, command_id: str) -> None:
+        """Settle a command of somebody erased: a record without a value takes the place of all its outcomes.
+
+        Returns and raises as `append` does.
+        """
+        book = self._book(partition)
+        async with book.turn:
+            expected, asked_at = book.next, self._clock.own()
+            acked = await self._log.append(partition, command_id.encode(), None)
+            book.next += 1
+            book.forget(command_id, self._clock())
+        await self._expect(partition, expected, acked, asked_at)
+
+    def forget_person(self, partition: int, page_id: PageId, psid: Psid) -> None:
+        """From now on no webhook confirms a message to this person."""
+        self._book(partition).forget_person(page_id, psid)
+
+    async def _expect(self, partition: int, offset: int, acked: Awaitable[Acked], asked_at: datetime) -> None:
         ack = await acked
         self._clock.hear(ack.stamp, asked_at)
-        if ack.offset != expected:
+        if ack.offset != offset:
             self._books.pop(partition, None)
             raise Fenced
-        return True
 
     def _book(self, partition: int) -> _Book:
         book = self._books.get(partition)
@@ -278,9 +310,9 @@ class Ledger:
         except NotDecodable as fault:
             where = {"partition": entry.partition, "offset": entry.offset, "reason": str(fault)}
             logger.warning("ledger.unreadable_entry", extra=where)
-        # Whatever it said, something was done about this command: never do it again.
+        # Whatever it said, something was done about this command, or its person is erased: never do it again.
         if entry.key is not None and entry.key != FENCE:
-            book.settle(entry.key.decode(errors="replace"), _END, entry.stamp)
+            book.forget(entry.key.decode(errors="replace"), entry.stamp)
 
 
 class KafkaOutcomeLog:

@@ -35,6 +35,15 @@ class Receipts:
             self._of_person[outcome.page_id, outcome.psid].append(outcome.command_id)
         self._drop_older_than(at - _AWAITED)
 
+    def forget(self, command_id: str) -> None:
+        """Confirm the message of this command no more."""
+        self._drop(command_id)
+
+    def forget_person(self, page_id: PageId, psid: Psid) -> None:
+        """Confirm nothing that was sent to this person."""
+        for command_id in list(self._of_person.get((page_id, psid), ())):
+            self._drop(command_id)
+
     def confirmed_by(self, event: DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The outcomes that a delivery or read webhook makes of what was sent to the person.
 

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from aiokafka import TopicPartition
 
+from leads.erasures import NOBODY, Erasures
 from leads.pages import Pages
 from leads.person import JoinEvent, LeadPromoted
 from leads.records import SendFollowUp
@@ -13,6 +14,7 @@ from messenger.events import (
     DeliveryReceived,
     EchoReceived,
     HandoverReceived,
+    PersonErased,
     PlatformEvent,
     PolicyEnforced,
     Progress,
@@ -30,6 +32,7 @@ from sinks.courier import Courier, Graph
 from sinks.interventions import REMEMBERED, Interventions
 from sinks.ledger import LONGEST_WINDOW, Ledger
 from sinks.limits import SendLimits
+from sinks.settle import ERASED
 
 # How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
@@ -45,7 +48,7 @@ class SendSink:
     person are carried out one after the other; nobody waits for another person. Nothing is sent before everything is
     read that lay in Kafka shortly before, because it may cancel the command. `partitions` is how many the topics have:
     a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions are.
-    `fraction` gives numbers from 0 to 1.
+    `fraction` gives numbers from 0 to 1. `erasures` is the register; `catch_up` brings it up to date.
     """
 
     def __init__(
@@ -61,7 +64,10 @@ class SendSink:
         metrics: Metrics,
         limits: SendLimits,
         partitions: int,
+        erasures: Erasures = NOBODY,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._erasures, self._catch_up = erasures, catch_up
         self._ledger, self._ahead, self._pages, self._clock, self._metrics = ledger, ahead, pages, clock, metrics
         self._commands, self._all_partitions = commands, partitions
         self._limits = limits
@@ -108,6 +114,8 @@ class SendSink:
         return min(span.end if start is None else start, recent.get(one, span.end))
 
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
+        if self._catch_up is not None:
+            await self._catch_up()
         of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
         for one in batch:
             if isinstance(one.record, SendFollowUp):
@@ -123,12 +131,15 @@ class SendSink:
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:
             self._foretold.pop(command.command_id, None)
-        if self._ledger.is_settled(partition, command.command_id) or self._is_cancelled(partition, command):
+        if self._ledger.is_settled(partition, command.command_id):
+            return
+        erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
+        if not erased and self._is_cancelled(partition, command):
             return
         if self._ledger.is_too_old(partition, command):
             self._metrics.items_ignored.labels("command_too_old").inc()
             return
-        reason = command.cancel_reason or self._foretold.get(command.command_id)
+        reason = ERASED if erased else command.cancel_reason or self._foretold.get(command.command_id)
         is_refused = command.not_after > self._clock() + LONGEST_WINDOW
         ready_at = self._clock() if reason is not None or is_refused else command.not_before
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
@@ -142,8 +153,18 @@ class SendSink:
 
     async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
         for one in events:
+            if isinstance(one.record, PersonErased):
+                self._erase(one.partition.partition, one.offset, one.record)
+                continue
             await self._hear(one.partition.partition, one.record)
             self._cancel_by(one)
+
+    def _erase(self, partition: int, offset: int, event: PersonErased) -> None:
+        """End what was asked for up to the erasure; the register may know of a later one."""
+        assert event.psid is not None, "only people are erased"
+        until = max(event.received_at, self._erasures.until(event.page_id, event.psid) or event.received_at)
+        self._ledger.forget_person(partition, event.page_id, event.psid)
+        self._agenda.erase(person_key(event.page_id, event.psid), until, ERASED, offset=offset, now=self._clock())
 
     async def _hear(self, partition: int, event: PlatformEvent) -> None:
         """What a webhook tells of our messages, of the thread, or of the Page."""

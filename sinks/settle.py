@@ -14,6 +14,8 @@ from sinks.ledger import LONGEST_WINDOW, Attempt
 
 WAITS_FOR_THREAD = "another app has the thread"
 WAITS_FOR_PAGE = "the Page is blocked"
+# The reason of a command that is settled by a record without a value, for its person is erased.
+ERASED = "erased"
 WAITS_FOR_TOKEN = "no access token for this page"
 
 # Our clock and Meta's may differ, and Meta shows whole seconds.

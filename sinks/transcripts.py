@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from aiokafka import TopicPartition
 
+from leads.erasures import NOBODY, Erasures
 from leads.pages import Page, Pages
 from leads.person import JoinEvent
 from leads.records import FetchTranscript
@@ -58,7 +59,8 @@ class TranscriptSink:
 
     The fact is durable before the request's offset may be committed. No Page waits for another Page. `partitions` is
     how many the topic has: a worker takes the share of a Page's rate that its partitions are of them. `fraction` gives
-    numbers from 0 to 1.
+    numbers from 0 to 1. Of somebody erased nothing is asked and no fact is written: `erasures` is the register, and
+    `catch_up` brings it up to date.
     """
 
     def __init__(
@@ -73,7 +75,10 @@ class TranscriptSink:
         fraction: Callable[[], float],
         metrics: Metrics,
         partitions: int,
+        erasures: Erasures = NOBODY,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._erasures, self._catch_up = erasures, catch_up
         self._graph, self._pages = graph, pages
         self._producer, self._topic, self._codec = producer, topic, codec
         self._now, self._fraction, self._metrics = now, fraction, metrics
@@ -127,6 +132,9 @@ class TranscriptSink:
 
     async def _answer(self, line: _Line, page: Page) -> None:
         request = line.requests[0].record
+        if await self._is_erased(request):
+            self._finish(line, "erased")
+            return
         if not page.access_token:
             await self._settle(line, (), "refused")
             return
@@ -186,9 +194,21 @@ class TranscriptSink:
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
         one = line.requests[0]
+        if await self._is_erased(one.record):
+            self._finish(line, "erased")
+            return
         fact = self._fact(one, answers)
         key = person_key(fact.page_id, one.record.psid).encode()
         await self._producer.send_and_wait(self._topic, self._codec.encode(fact), key=key)
+        self._finish(line, result)
+
+    async def _is_erased(self, request: FetchTranscript) -> bool:
+        if self._catch_up is not None:
+            await self._catch_up()
+        return self._erasures.cover(request.page_id, request.psid, request.requested_at)
+
+    def _finish(self, line: _Line, result: str) -> None:
+        one = line.requests[0]
         self._metrics.transcripts_fetched.labels(result).inc()
         line.requests.popleft()
         line.failures = 0

@@ -10,6 +10,7 @@ from messenger.events import (
     HandoverReceived,
     MessageReceived,
     Origin,
+    PersonErased,
     PolicyEnforced,
     Psid,
     ReadReceived,
@@ -58,3 +59,7 @@ def a_delivery(*mids: str, watermark: datetime = NOON) -> DeliveryReceived:
 
 def a_read(watermark: datetime = NOON) -> ReadReceived:
     return ReadReceived(**_SAID, watermark=watermark)
+
+
+def an_erasure(at: datetime = NOON) -> PersonErased:
+    return PersonErased(**{**_SAID, "event_at": at, "received_at": at})

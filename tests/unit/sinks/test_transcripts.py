@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from leads.erasures import NOBODY, Erasures
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript, LeadId
 from messenger.errors import GraphError, InvalidRequest, NotSent, OutcomeUnknown, PageBlocked, Throttled
@@ -19,6 +20,7 @@ from runtime.metrics import Metrics
 from schemas.codec import event_codec, transcript_request_codec
 from sinks.consume import Consume, SinkCrashed, Source
 from sinks.transcripts import TranscriptSink
+from tests.builders import a_register
 from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash, FakeConsumer, FakeKafka, FakeProducer
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +85,7 @@ class TranscriptWorld:
     kafka: FakeKafka = field(default_factory=FakeKafka)
     clock: Clock = field(default_factory=Clock)
     metrics: Metrics = field(default_factory=Metrics)
+    erasures: Erasures = NOBODY
     graph: Conversations = field(init=False)
     pages: Pages = field(
         default_factory=lambda: Pages([Page(one, access_token="page-token") for one in (PAGE, OTHER_PAGE)])
@@ -131,6 +134,7 @@ class TranscriptWorld:
             fraction=lambda: 1.0,
             metrics=self.metrics,
             partitions=1,
+            erasures=self.erasures,
         )
         source = Source(transcript_request_codec().decode, "transcript-requests-dlq")
         return Consume(
@@ -305,3 +309,15 @@ async def test_undecodable_requests_go_to_the_dead_letters() -> None:
 
     assert len(facts) == 1
     assert [one.value for one in world.kafka.topics[TopicPartition("transcript-requests-dlq", 0)]] == [b"junk"]
+
+
+async def test_of_somebody_erased_nothing_is_asked_and_no_fact_is_written() -> None:
+    world = TranscriptWorld(erasures=a_register(NOON, Psid("7001"), PAGE))
+    world.request("7001")
+    world.request("7002")
+
+    facts = await world.settle_all()
+
+    assert [fact.psid for fact in facts] == ["7002"]
+    assert world.counted("erased") == 1
+    assert len(world.graph.of("conversations")) == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from leads.erasures import NOBODY, Erasures
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import AppId, PageId, PlatformEvent, person_key
@@ -59,6 +60,7 @@ class SendWorld:
     limits: SendLimits = field(default_factory=SendLimits)
     metrics: Metrics = field(default_factory=Metrics)
     partitions: int = 1
+    erasures: Erasures = NOBODY
     graph: FakeGraph = field(init=False)
     log: FakeOutcomeLog = field(init=False)
     ahead: FakeAhead = field(init=False)
@@ -96,6 +98,7 @@ class SendWorld:
             metrics=self.metrics,
             limits=self.limits,
             partitions=self.partitions,
+            erasures=self.erasures,
         )
 
     async def settle_all(
