@@ -24,6 +24,7 @@ _COMMANDS = {
     "thread": "See who has the thread with a person, or change it.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
     "doctor": "Look at every prerequisite, at Meta and here, and mend what can be mended.",
+    "erase": "Forget a person everywhere, and prove it.",
     "dlq": "List, show, send back or discard dead letters.",
     "template": "Make or check the message template of a lead ad.",
     "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
