@@ -15,6 +15,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from cli.broker import broker_of
 from cli.dead_letter_moves import close, remembered, send_back
 from cli.environment import current_settings
+from cli.erasures import erasures_now
+from messenger.events import PageId, Psid
 from runtime.clock import now
 from runtime.redrive import (
     SETTLED,
@@ -29,6 +31,7 @@ from runtime.redrive import (
     read_letter,
 )
 from runtime.settings import Settings
+from runtime.topic_follower import NotFollowed
 from runtime.topic_snapshot import records_now
 from schemas.topics import TOPICS, Topic
 
@@ -97,6 +100,7 @@ def list_letters(
     A letter is
       open        it may be redriven
       stopped     it was refused again each time; nothing sends it back but --most-redrives
+      erased      its person was erased since
       foreign     its headers do not say where it comes from
       redriven    it has gone back
       discarded   it was closed for good; `show` says by whom and why
@@ -291,7 +295,8 @@ async def _find(settings: Settings, topic: str | None, wanted: Wanted, most_redr
         if wanted.takes(letter := read_letter(record, origins[record.topic]))
     ]
     gone, discards = await remembered(broker, settings)
-    known = Known(gone, await _newest(broker, settings, chosen, letters), most_redrives, discards)
+    newest, erased = await _newest(broker, settings, chosen, letters), await _erased(broker, settings, letters)
+    known = Known(gone, newest, most_redrives, discards, erased)
     letters.sort(key=lambda letter: (letter.refused_at, letter.id))
     return _Found(tuple((letter, known.standing(letter)) for letter in letters), discards)
 
@@ -304,6 +309,16 @@ async def _newest(
     return newest_offsets([record async for record in records_now(broker, asked, client_id=_CLIENT)])
 
 
+async def _erased(broker: str, settings: Settings, letters: list[Letter]) -> set[str]:
+    """The letters under the key of somebody who was erased since they were refused."""
+    known, found = await erasures_now(settings, broker), set()
+    for letter in letters:
+        page_id, _, psid = (letter.key or b"").decode(errors="replace").partition(":")
+        if psid and known.cover(PageId(page_id), Psid(psid), letter.refused_at):
+            found.add(letter.id)
+    return found
+
+
 def _ask(question: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         return asyncio.run(question)
@@ -313,3 +328,5 @@ def _ask(question: Coroutine[Any, Any, _Result]) -> _Result:
         ) from None
     except KafkaError as fault:
         raise click.ClickException(f"Kafka refused: {type(fault).__name__}") from None
+    except NotFollowed as fault:
+        raise click.ClickException(str(fault)) from None

@@ -20,6 +20,7 @@ from cli.broker import broker_of
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasure import Erasure, NotPassed, Person
+from cli.erasures import erasures_now
 from cli.schema_ids import schema_ids
 from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
@@ -115,7 +116,7 @@ def command(
         show.found(found)
         context.exit(1 if found else 0)
     ids, found = schema_ids(settings), _ask(_search(settings, [psid]))
-    known = _ask(_is_known(settings, ids, person))
+    known = _ask(_is_known(settings, person))
     if not found and not known:
         raise click.ClickException("nobody with this id was found on this Page: nothing to erase")
     if dry_run:
@@ -141,10 +142,9 @@ async def _search(settings: Settings, texts: Sequence[str]) -> list[Trace]:
     return found + await asyncio.to_thread(in_server, settings, wanted)
 
 
-async def _is_known(settings: Settings, ids: Ids, person: Person) -> bool:
-    """Whether the person was erased before: the register knows no name, but the same id gives the same entry."""
-    async with Erasure.on(settings, broker_of(settings), ids, 1) as erasure:
-        return (await erasure.register()).until(person.page_id, person.psid) is not None
+async def _is_known(settings: Settings, person: Person) -> bool:
+    """Whether the person was erased before."""
+    return (await erasures_now(settings, broker_of(settings))).until(person.page_id, person.psid) is not None
 
 
 async def _erase(

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.erasures import erasures_now
-from leads.erasures import Erasures, erasure_record, salt_record
+from leads.erasures import erasure_record, salt_record
 from messenger.events import Origin, PageId, PersonErased, Psid, person_key
 from runtime import kafka
-from runtime.clock import from_millis, now
+from runtime.clock import from_millis
 from runtime.settings import Settings
 from runtime.topic_snapshot import records_now
 from schemas.codec import Codec, Ids, NotDecodable, event_codec, lead_codec, outcome_codec
@@ -79,11 +79,9 @@ class Erasure:
         """
         known = await erasures_now(self.settings, self.broker)
         salt = known.salt or secrets.token_bytes(_SALT_BYTES)
-        if known.salt is None:
-            await self._register(*salt_record(salt))
-        origin = await self._register(*erasure_record(salt, person.page_id, person.psid, now()))
+        began = from_millis((await self._register(*salt_record(salt))).timestamp)
+        origin = await self._register(*erasure_record(salt, person.page_id, person.psid, began))
         await asyncio.sleep(_HEARD_BY_ALL.total_seconds())
-        began, changelog = now(), {}
         async with kafka.consumer(self.broker, group=None, client_id=_CLIENT) as consumer:
             everywhere = [self._changelog(one) for one in range(self.settings.partitions)]
             changelog = await consumer.end_offsets(everywhere)
@@ -166,9 +164,6 @@ class Erasure:
             ack = await self.producer.send_and_wait(one.topic, None, key=key, partition=one.partition)
             ends[one] = max(ack.offset + 1, ends.get(one, 0))
         return ends
-
-    async def register(self) -> Erasures:
-        return await erasures_now(self.settings, self.broker)
 
 
 def _is_past(value: bytes | None, codec: Any, fact: Fact) -> bool:

@@ -12,6 +12,7 @@ import httpx
 import psycopg
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from cli.erasures import erasures_now
 from cli.examine_requests import examine_requests
 from cli.mending import Mending
 from cli.topics import wanted_topics
@@ -19,6 +20,7 @@ from messenger.prerequisites import Verdict
 from runtime.kafka_node import running_broker
 from runtime.settings import Settings
 from runtime.topic_admin import Difference, apply_topics, compare_topics
+from runtime.topic_follower import NotFollowed
 from schemas.ids import registry_ids
 from schemas.registry import subjects
 from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
@@ -83,7 +85,25 @@ async def _kafka(settings: Settings) -> list[Verdict]:
         seen = f"{broker} does not answer" if is_silent else f"{broker} refuses: {type(fault).__name__}"
         mend = "`leadstream kafka status`, or look at LEADSTREAM_BROKER"
         return [Verdict("kafka", "kafka", "broken", seen, breaks, mend)]
-    return [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]
+    found = [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]
+    return [*found, *await _erasures(settings, broker)]
+
+
+async def _erasures(settings: Settings, broker: str) -> list[Verdict]:
+    try:
+        async with asyncio.timeout(_KAFKA_SECONDS):
+            return erasure_verdicts(settings, len(await erasures_now(settings, broker)))
+    except (NotFollowed, KafkaError, TimeoutError):
+        return []  # what is missing or silent has a verdict of its own
+
+
+def erasure_verdicts(settings: Settings, erased: int) -> list[Verdict]:
+    """What stands in the way of erasures: nothing, or that webhooks are kept for ever."""
+    if not erased or settings.retention is not None:
+        return []
+    breaks = "what these people wrote stays in webhooks and dead letters for ever"
+    mend = "set LEADSTREAM_RETENTION, then `leadstream topics apply`"
+    return [Verdict("open erasures", "kafka", "warning", f"{erased} erased, and no retention is set", breaks, mend)]
 
 
 def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> list[Verdict]:

@@ -96,7 +96,8 @@ async def _newest(settings: Settings, broker: str, ids: Ids, lead_id: str) -> Le
     async with kafka.consumer(broker, group=None, client_id="leadstream-followups") as consumer:
         async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
             for record in records:
-                if record.key == lead_id.encode() and record.value is not None:
-                    lead = codec.decode(record.value)
-                    newest = lead if newest is None or lead.revision >= newest.revision else newest
+                if record.key == lead_id.encode():
+                    lead = None if record.value is None else codec.decode(record.value)
+                    older = lead is not None and newest is not None and lead.revision < newest.revision
+                    newest = newest if older else lead
     return newest

@@ -108,7 +108,11 @@ async def _newest(settings: Settings, broker: str, ids: Ids) -> dict[str, Lead]:
     codec, newest = lead_codec(ids), dict[str, Lead]()
     async with kafka.consumer(broker, group=None, client_id="leadstream-leads") as consumer:
         async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
-            for lead in (codec.decode(record.value) for record in records if record.value is not None):
+            for record in records:
+                if record.value is None:
+                    newest.pop(record.key.decode(errors="replace"), None)
+                    continue
+                lead = codec.decode(record.value)
                 if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
                     newest[lead.lead_id] = lead
     return newest

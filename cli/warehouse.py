@@ -28,6 +28,7 @@ from runtime.kafka_node import running_broker
 from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
+from sinks.delta_vacuum import vacuum_now
 from sinks.query import Answer, Asked, BadQuery, ask, asking
 from sinks.replacement import Replacement, replacement_of
 from sinks.status import Status, status_of
@@ -154,6 +155,28 @@ def status(*, as_json: bool) -> None:
         click.echo(f"{topic}: {behind} offsets behind")
 
 
+@command.command("vacuum")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def vacuum(*, yes: bool) -> None:
+    """Take what was deleted off the disk at once, with the log entries that tell of it.
+
+    For Delta Lake, with the sink stopped: it does so by itself a day later, for readers that began before find their
+    files gone. PostgreSQL vacuums by itself.
+
+    \b
+    Example:
+      leadstream warehouse vacuum
+    """
+    settings = current_settings()
+    if settings.warehouse.startswith(("postgresql://", "postgres://")):
+        raise click.ClickException("PostgreSQL vacuums by itself: there is nothing to take off here")
+    _require_no_sink(settings)
+    if not yes:
+        click.confirm("Queries that began before will fail, and no former version can be read. Go on?", abort=True)
+    tables = vacuum_now(settings.warehouse)
+    click.echo(f"{tables} tables: nothing of what was deleted is left")
+
+
 @command.command("rebuild")
 @click.option("--swap", is_flag=True, help="Put the new warehouse in the place of the old one when they are equal.")
 def rebuild(*, swap: bool) -> None:
@@ -186,12 +209,26 @@ def rebuild(*, swap: bool) -> None:
         click.echo(f"Equal. The rebuilt warehouse is {place.new}")
 
 
+def _require_no_sink(settings: Settings) -> None:
+    broker = broker_of(settings)
+    try:
+        asyncio.run(_stopped(settings, broker))
+    except KafkaConnectionError:
+        raise click.ClickException(
+            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+        ) from None
+
+
+async def _stopped(settings: Settings, broker: str) -> None:
+    if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
+        raise click.ClickException("a warehouse sink is running: stop it first")
+
+
 async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str]:
     """The names of the tables that are not equal."""
     broker, partitions = broker_of(settings), _partitions(settings)
     try:
-        if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
-            raise click.ClickException("a warehouse sink is running: stop it first")
+        await _stopped(settings, broker)
         before = status_of(settings.warehouse, partitions)
         if not before.offsets:
             raise click.ClickException("the warehouse holds nothing of these topics")

@@ -11,13 +11,13 @@ from runtime.dead_letter import PREFIX, Headers, Refused
 COUNT = "redrive-count"
 
 # open: may go. redriven: has gone. discarded: an operator closed it for good. stopped: refused again too often.
-# superseded: its key has a newer record in a compacted topic, which this one would replace. foreign: its headers do not
-# say where it comes from.
-Standing = Literal["open", "redriven", "discarded", "stopped", "superseded", "foreign"]
+# superseded: its key has a newer record in a compacted topic, which this one would replace. erased: its person was
+# erased since. foreign: its headers do not say where it comes from.
+Standing = Literal["open", "redriven", "discarded", "stopped", "superseded", "erased", "foreign"]
 
 
 # Nothing is left to do about these.
-SETTLED: frozenset[Standing] = frozenset({"redriven", "discarded", "superseded"})
+SETTLED: frozenset[Standing] = frozenset({"redriven", "discarded", "superseded", "erased"})
 
 _BY, _BECAUSE = "discarded-by", "discarded-because"
 
@@ -126,18 +126,21 @@ def read_discard(value: bytes, headers: Sequence[tuple[str, bytes]]) -> Discard 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What decides whether a letter may go: ids that have gone, the newest offset of each key of the compacted topics
-    (by topic and key), how often one letter may go, and the ids that were discarded."""
+    (by topic and key), how often one letter may go, the ids that were discarded, and those whose person was erased."""
 
     gone: Collection[str]
     newest: Mapping[tuple[str, bytes | None], int]
     most_redrives: int
     discarded: Collection[str] = ()
+    erased: Collection[str] = ()
 
     def standing(self, letter: Letter) -> Standing:
         if letter.id in self.gone:
             return "redriven"
         if letter.id in self.discarded:
             return "discarded"
+        if letter.id in self.erased:
+            return "erased"
         if letter.origin is None:
             return "foreign"
         if self.newest.get((letter.origin_topic, letter.key), -1) > letter.origin[1]:

@@ -155,6 +155,8 @@ ERASURES = Topic(
     description="Who was erased, without an id. The value is the time, in milliseconds since 1970, up to which "
     "everything of that person is dead (decision 0006).",
     cleanup="compact",
+    # An erasure goes by the broker's time, whatever the clock of whoever enters it says.
+    config=(("message.timestamp.type", "LogAppendTime"),),
     personal=False,
 )
 DELETION_REQUESTS = Topic(

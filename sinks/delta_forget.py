@@ -1,4 +1,4 @@
-"""Rows that leave Delta tables for good: deleted, then taken off the disk with the log entries that tell of them."""
+"""What to delete from Delta tables for good, and how long their logs may tell of it."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,6 @@ from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, Row, Table
 
 # Log entries hold the least and the greatest value of each column of a file, PSIDs and answers among them.
 LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 1 days"}
-_NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 0 seconds"}
 
 _MESSAGES = "page_id = $page_id and psid = $psid and received_at <= $until"
 # DuckDB looks for no bytes in bytes; what is found here is looked at again.
@@ -61,12 +60,3 @@ def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> lis
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def take_off_the_disk(delta: DeltaTable) -> None:
-    """Remove every file that no row of now is in, and the log before now. Nobody else may write or read meanwhile."""
-    delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
-    delta.alter.set_table_properties(dict(_NO_LOG_RETENTION))
-    delta.create_checkpoint()
-    delta.cleanup_metadata()
-    delta.alter.set_table_properties(dict(LOG_RETENTION))

@@ -133,7 +133,7 @@ class Recording:
         return [event for event in events if isinstance(event, TranscriptFetched)]
 
     async def count(self, topic: str) -> int:
-        return len(await self._raw(topic))
+        return len(await self.raw(topic))
 
     async def until_the_warehouse_has(self, revisions: dict[str, int]) -> None:
         """Wait until `leads` of the warehouse has exactly these revisions by lead."""
@@ -151,16 +151,17 @@ class Recording:
         newest = newest_of(await self.leads())
         if len(newest) < leads or not all(lead.closed for lead in newest.values()):
             return False
-        asked = {key for key, _ in await self._raw(TRANSCRIPTS.name)}
+        asked = {key for key, _ in await self.raw(TRANSCRIPTS.name)}
         facts = await self.transcripts()
         told = {f"{fact.page_id}:{fact.psid}".encode() for fact in facts}
         known = {lead.lead_id for lead in newest.values() if lead.answers_source == "transcript"}
         return asked <= told and {fact.lead_id for fact in facts if fact.answers} <= known | _with_better(newest)
 
     async def _read(self, topic: str, codec: Codec[Any]) -> list[Any]:
-        return [codec.decode(value) for _, value in await self._raw(topic)]
+        return [codec.decode(value) for _, value in await self.raw(topic) if value is not None]
 
-    async def _raw(self, topic: str) -> list[tuple[bytes, bytes]]:
+    async def raw(self, topic: str) -> list[tuple[bytes, bytes | None]]:
+        """Every key and value of a topic; a tombstone has no value."""
         async with kafka.consumer(str(self.settings.broker), group=None, client_id="test") as consumer:
             runs = whole_topic(consumer, self.settings.topic(topic), self.settings.partitions)
             return [(record.key, record.value) async for records in runs for record in records]

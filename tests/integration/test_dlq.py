@@ -8,11 +8,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
+from leads.erasures import erasure_record, salt_record
+from messenger.events import PageId, Psid
 from runtime import kafka
+from runtime.clock import now
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings, variable
 from runtime.topic_admin import delete_topics
-from schemas.topics import LEADS, REDRIVES, WEBHOOKS, Topic
+from schemas.topics import ERASURES, LEADS, REDRIVES, WEBHOOKS, Topic
 from tests.integration.topics import connected, put, records_of
 
 pytestmark = pytest.mark.integration
@@ -122,6 +125,17 @@ def test_an_old_revision_is_not_put_over_a_newer_one(dlq: Dlq, kafka_topics: Set
 
     assert result.output.splitlines() == ["1 dead letters: 1 superseded", "0 sent back"]
     assert len(_records(kafka_topics, LEADS.name)) == 2
+
+
+def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: Settings) -> None:
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    salt = b"s" * 32
+    erasure = erasure_record(salt, PageId("542"), Psid("710000"), now())
+    asyncio.run(put(kafka_topics, kafka_topics.topic(ERASURES.name), salt_record(salt), erasure))
+
+    result = dlq("redrive", "--yes")
+
+    assert result.output.splitlines() == ["2 dead letters: 1 erased, 1 open", "1 sent back"]
 
 
 def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Settings) -> None:

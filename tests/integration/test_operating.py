@@ -19,6 +19,8 @@ COMMANDS = [one for one in operating_commands() if one.words[0] not in SERVE and
 FAULTS = {
     "doctor": "graph",
     "dlq show": "there is no dead letter",
+    "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "nobody with this id was found",
+    "erase --page 542998526103632 --psid 5794982867201265 --yes": "nobody with this id was found",
     "kafka status": "Kafka does not run here",
 }
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from cli.examine_here import examine_ingest, topic_verdicts, verdicts_here
+from cli.examine_here import erasure_verdicts, examine_ingest, topic_verdicts, verdicts_here
 from cli.examine_meta import MetaExamination
 from cli.main import main
 from cli.mending import Mending
@@ -370,6 +370,14 @@ def test_topics_are_judged_apart_from_the_promise_of_a_replay() -> None:
     assert standings(short) == {"topics": "ok", "replay promise": "broken"}
     assert standings(missing) == {"topics": "broken", "replay promise": "ok"}
     assert standings(Difference("messenger-webhooks", "topic", None, "present")) == {"topics": "broken"}
+
+
+def test_erasures_that_no_retention_completes_are_named() -> None:
+    [verdict] = erasure_verdicts(Settings(), 2)
+
+    assert (verdict.standing, verdict.seen) == ("warning", "2 erased, and no retention is set")
+    assert erasure_verdicts(Settings(retention=timedelta(days=90)), 2) == []
+    assert erasure_verdicts(Settings(), 0) == []
 
 
 def test_other_partitions_are_kept_and_the_setting_is_to_be_changed() -> None:
