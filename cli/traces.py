@@ -23,6 +23,9 @@ from sinks.tables import TABLES
 _REPLAY = "-replay-"
 _CLIENT = "leadstream-traces"
 _KAFKA_DATA = ("kafka", "data")
+_NAMED = [
+    (name, table) for table in TABLES for name in (table.events, table.current.name if table.current else None) if name
+]
 _LEAVES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
@@ -135,28 +138,32 @@ def in_server(settings: Settings, wanted: Sequence[bytes]) -> list[Trace]:
     """Tables of a PostgreSQL warehouse; [] for any other. Raises `psycopg.Error`."""
     if not _is_server(settings.warehouse):
         return []
+    blobs = {name: [field.name for field in table.schema if pa.types.is_binary(field.type)] for name, table in _NAMED}
     found = []
     with psycopg.connect(settings.warehouse, options="-c default_transaction_read_only=on") as connection:
-        for table in TABLES:
-            blobs = [field.name for field in table.schema if pa.types.is_binary(field.type)]
-            for name in filter(None, (table.events, table.current.name if table.current is not None else None)):
-                count = _count_rows(connection, name, blobs, wanted)
-                if count:
-                    found.append(Trace("table", name, count))
+        # In every schema, for `warehouse rebuild` leaves the old one beside the new.
+        there = connection.execute(
+            "select table_schema, table_name from information_schema.tables"
+            " where table_type = 'BASE TABLE' and table_name = any(%s) order by 1, 2",
+            (list(blobs),),
+        ).fetchall()
+        for schema, name in there:
+            count = _count_rows(connection, sql.Identifier(schema, name), blobs[name], wanted)
+            if count:
+                found.append(Trace("table", f"{schema}.{name}", count))
     return found
 
 
-def _count_rows(connection: psycopg.Connection[Any], name: str, blobs: Sequence[str], wanted: Sequence[bytes]) -> int:
-    [(known,)] = connection.execute("select to_regclass(%s) is not null", (name,)).fetchall()
-    if not known:
-        return 0
+def _count_rows(
+    connection: psycopg.Connection[Any], table: sql.Identifier, blobs: Sequence[str], wanted: Sequence[bytes]
+) -> int:
     tests = [sql.SQL("position({} in held::text) > 0").format(one.decode()) for one in wanted]
     tests += [
         sql.SQL("position({} in held.{}) > 0").format(sql.Literal(one), sql.Identifier(blob))
         for one in wanted
         for blob in blobs
     ]
-    query = sql.SQL("select count(*) from {} held where {}").format(sql.Identifier(name), sql.SQL(" or ").join(tests))
+    query = sql.SQL("select count(*) from {} held where {}").format(table, sql.SQL(" or ").join(tests))
     [(count,)] = connection.execute(query).fetchall()
     return int(count)
 
