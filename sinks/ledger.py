@@ -278,6 +278,7 @@ class Ledger:
         """
         book = self._book(partition)
         async with book.turn:
+            assert book.next is not None, "a book that is open was read"
             expected, asked_at = book.next, self._clock.own()
             acked = await self._log.append(partition, command_id.encode(), None)
             book.next += 1
