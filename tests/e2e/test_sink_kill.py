@@ -146,13 +146,15 @@ async def test_a_killed_send_sink_leaves_every_person_with_one_message(sinks: _S
 
 async def test_a_killed_warehouse_sink_leaves_every_record_once(sinks: _Sinks) -> None:
     settings = sinks.settings
-    filling = asyncio.create_task(_fill(settings))
+    filling = asyncio.create_task(_fill(settings, range(1, 91, 10)))
 
     first = sinks.start("sink", "warehouse", "--admin-port", "0")
     await _until(lambda: _asked(sinks, "select count(*) from lead_events")[0][0] >= 400, "some rows are there")
     sinks.kill(first)
     second = sinks.start("sink", "warehouse", "--admin-port", "0")
     await filling
+    # However slow the kill was, there is something left for the second to write before it is told to stop.
+    await _fill(settings, range(91, 101, 10))
     await _until(lambda: _asked(sinks, "select min(revision) from leads") == [(100,)], "all leads are there")
     status = sinks.stop(second)
 
@@ -162,10 +164,10 @@ async def test_a_killed_warehouse_sink_leaves_every_record_once(sinks: _Sinks) -
     assert status == 0
 
 
-async def _fill(settings: Settings) -> None:
-    """Twenty leads of a hundred revisions, over some seconds, so that there is a middle to be killed in."""
+async def _fill(settings: Settings, firsts: range) -> None:
+    """Ten revisions from each of `firsts` on, of twenty leads, over some seconds: there is a middle to be killed in."""
     codec = lead_codec()
-    for first in range(1, 101, 10):
+    for first in firsts:
         leads = [
             a_lead(lead_id=f"l{one}", revision=revision) for revision in range(first, first + 10) for one in range(20)
         ]
