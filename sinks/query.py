@@ -65,9 +65,11 @@ def asking(warehouse: str, query: str) -> Iterator[Asked]:
 
 @contextmanager
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
-    options = "-c default_transaction_read_only=on -c TimeZone=UTC -c cursor_tuple_fraction=1"
+    options = "-c default_transaction_read_only=on -c cursor_tuple_fraction=1"
     # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
     with closing(psycopg.connect(url, options=options)) as connection, connection.cursor("answer") as cursor:
+        # Not among the options, which PGTZ overrules.
+        connection.execute("set time zone 'UTC'")
         if connection.info.parameter_status("is_superuser") == "on":
             # No read-only transaction keeps a superuser's functions from the server's files.
             connection.execute("set local role pg_read_all_data")
