@@ -3,7 +3,7 @@
 from uuid import UUID, uuid5
 
 from leads.records import LeadId
-from messenger.events import PageId, Psid
+from messenger.events import LeadOutcome, PageId, Psid
 
 # For ever: another namespace would give every lead of the past another id.
 _NAMESPACE = UUID("6f0f7b0e-4a52-5f5e-9a5c-2f6f1f1d9c11")
@@ -12,6 +12,11 @@ _NAMESPACE = UUID("6f0f7b0e-4a52-5f5e-9a5c-2f6f1f1d9c11")
 def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
     """The id of the lead that this signal opened."""
     return LeadId(str(uuid5(_NAMESPACE, f"lead:{page_id}:{psid}:{opening_event_id}")))
+
+
+def recovery_event_id(outcome: LeadOutcome, answer_mid: str) -> str:
+    """The `event_id` of the fact that recovers a flow; a dropped flow that was finished later is another."""
+    return f"recovered:{outcome}:{answer_mid}"
 
 
 def command_id(lead: LeadId, rule: str, step: int) -> str:

@@ -1,7 +1,7 @@
 """Graph API calls as values, and what Meta's answers mean; `client.py` carries them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -13,13 +13,14 @@ from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID
 from messenger.refusals import refusal
 from messenger.values import as_id, as_object, as_text
 
-_CREATED_TIME = "%Y-%m-%dT%H:%M:%S+0000"
+_META_TIME = "%Y-%m-%dT%H:%M:%S+0000"
 # Goes with the message, so that the thread changes hands exactly if the message is sent:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
 _THREAD_CONTROL: Mapping[str, Mapping[str, str]] = {
     "pass_to_inbox": {"control_type": "pass", "app_id": PAGE_INBOX_APP_ID},
     "release": {"control_type": "release"},
 }
+_INBOX_PAGE = 25  # Meta's own, with all that each conversation brings
 _COUNT_MAX = 10**6  # more than any percentage or wait that Meta can mean, and less than overflows a timedelta
 
 
@@ -60,6 +61,19 @@ class ConversationMessage:
     sender_id: str
     text: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation of a Page's inbox with the newest of its messages, newest first.
+
+    `has_older` when Meta shows no details of still older ones.
+    """
+
+    psid: Psid
+    updated_at: datetime
+    messages: tuple[ConversationMessage, ...]
+    has_older: bool
 
 
 def send_request(
@@ -109,6 +123,17 @@ def conversation_request(page_id: PageId, psid: Psid) -> GraphRequest:
     )
 
 
+def inbox_request(page_id: PageId, after: str | None = None) -> GraphRequest:
+    """A page of the Page's conversations, the last changed first; `after` is what `next_cursor` said of the one before.
+
+    Meta cannot be asked for a time, and leaves out what lay in the requests folder for 30 days.
+    """
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
+    newest = f"messages.limit({CONVERSATION_DETAILS_MAX}){{id,from,message,created_time}}"
+    query = {"platform": "messenger", "fields": f"participants,updated_time,{newest}", "limit": str(_INBOX_PAGE)}
+    return GraphRequest("GET", f"{_segment(page_id)}/conversations", query | ({"after": after} if after else {}))
+
+
 def thread_owner_request(page_id: PageId, psid: Psid) -> GraphRequest:
     """Ask which app has thread control; `thread_owner` reads the answer."""
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
@@ -122,9 +147,14 @@ def lead_forms_request(page_id: PageId, after: str | None = None) -> GraphReques
     return GraphRequest("GET", f"{_segment(page_id)}/messenger_lead_forms", query)
 
 
+def lead_form_steps(body: Mapping[str, Any]) -> tuple[list[Any], ...]:
+    """The steps of each template in the answer to a `lead_forms_request`."""
+    return tuple(_items(as_object(form).get("step_list")) for form in _rows(body))
+
+
 def lead_form_questions(body: Mapping[str, Any]) -> tuple[str, ...]:
     """The questions, as people read them, in the answer to a `lead_forms_request`."""
-    steps = (as_object(step) for form in _rows(body) for step in _items(as_object(form).get("step_list")))
+    steps = (as_object(step) for steps in lead_form_steps(body) for step in steps)
     asked = (as_text(step.get("message")) for step in steps if step.get("step_type") == "QUESTION")
     return tuple(question for question in asked if question)
 
@@ -149,6 +179,28 @@ def conversation_messages(body: Mapping[str, Any]) -> tuple[ConversationMessage,
     return tuple(message for message in read if message is not None)
 
 
+def inbox_conversations(body: Mapping[str, Any], page_ids: Collection[PageId]) -> tuple[Conversation, ...]:
+    """The conversations in the answer to an `inbox_request`, in its order; `page_ids` are the Page's own.
+
+    One without a time, or with nobody but the Page in it, is left out.
+    """
+    read = (_conversation(as_object(row), page_ids) for row in _rows(body))
+    return tuple(one for one in read if one is not None)
+
+
+def _conversation(row: Mapping[str, Any], page_ids: Collection[PageId]) -> Conversation | None:
+    ids = (as_id(as_object(one).get("id")) for one in _rows(as_object(row.get("participants"))))
+    psid = next((one for one in ids if one is not None and one not in page_ids), None)
+    updated_at = _moment(row.get("updated_time"))
+    if psid is None or updated_at is None:
+        return None
+    held = as_object(row.get("messages"))
+    rows = _rows(held)
+    messages = tuple(one for one in map(_conversation_message, map(as_object, rows)) if one is not None)
+    has_older = next_cursor(held) is not None or len(messages) < len(rows)
+    return Conversation(Psid(psid), updated_at, messages, has_older)
+
+
 def _rows(holder: Mapping[str, Any]) -> list[Any]:
     return _items(holder.get("data"))
 
@@ -159,13 +211,17 @@ def _items(value: object) -> list[Any]:
 
 def _conversation_message(row: Mapping[str, Any]) -> ConversationMessage | None:
     mid, sender_id = as_id(row.get("id")), as_id(as_object(row.get("from")).get("id"))
-    try:
-        created_at = datetime.strptime(as_text(row.get("created_time")) or "", _CREATED_TIME).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    if mid is None or sender_id is None:
+    created_at = _moment(row.get("created_time"))
+    if mid is None or sender_id is None or created_at is None:
         return None
     return ConversationMessage(mid, sender_id, as_text(row.get("message")) or None, created_at)
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        return datetime.strptime(as_text(value) or "", _META_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def thread_owner(body: Mapping[str, Any]) -> AppId | None:

@@ -25,9 +25,9 @@ def parse_transcript(
         for one in reversed(messages)
         if one.text is not None and ended_at - MESSAGING_WINDOW <= one.created_at <= ended_at + _STAMP_STEP
     ]
-    known = {_normal(question) for question in questions}
+    known = {normal_question(question) for question in questions}
     asked = {text for by_person, text in flow if not by_person}
-    to_known = {text for text in asked if _normal(text) in known}
+    to_known = {text for text in asked if normal_question(text) in known}
     return _pairs(flow, to_known or asked)
 
 
@@ -43,5 +43,6 @@ def _pairs(flow: Iterable[tuple[bool, str]], questions: set[str]) -> tuple[Answe
     return tuple(Answer(question, "\n".join(texts)) for question, texts in said.items())
 
 
-def _normal(question: str) -> str:
+def normal_question(question: str) -> str:
+    """A question with what may differ between two tellings of it, case and spaces, made equal."""
     return " ".join(question.split()).casefold()

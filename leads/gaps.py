@@ -1,0 +1,151 @@
+"""Conversations against leads: which lead flows Meta shows and we have no lead of, or one without answers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from leads.identity import recovery_event_id
+from leads.pairing import DROP_MARGIN, FLOW_SPREAD, flow_ended_at
+from leads.records import Lead, LeadId
+from messenger.events import Fact, LeadRecovered, Origin, PageId, Psid, TranscriptFetched
+from messenger.graph import Conversation
+from messenger.lead_flow import LeadFlow, LeadForm, lead_flows
+from messenger.limits import MESSAGING_WINDOW
+
+# Meta's stamps of a flow's end and of its last message: whole seconds against milliseconds, and two of Meta's clocks.
+_STAMP_SLACK = timedelta(minutes=1)
+# Nothing that Kafka can give to a record.
+_ITSELF = -1
+
+Standing = Literal["held", "missing", "unanswered", "cannot_tell"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The lead flows that are looked at: those whose last answer was given from `since` up to, not including, `until`.
+
+    `now` is when the conversations are read: a flow that nobody has answered for less than an hour may still go on.
+    """
+
+    since: datetime
+    until: datetime
+    now: datetime
+
+    def holds(self, moment: datetime) -> bool:
+        return self.since <= moment < self.until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """How we stand with one lead flow, or, where `flow` is None, with a conversation that hides whether there was one.
+
+    `lead_id` is that of the lead we hold. `last_user_message_at` and `last_page_message_at` are of the conversation:
+    when the person last wrote, and when the Page last did after the flow.
+    """
+
+    standing: Standing
+    page_id: PageId
+    psid: Psid
+    at: datetime
+    flow: LeadFlow | None = None
+    lead_id: LeadId | None = None
+    last_user_message_at: datetime | None = None
+    last_page_message_at: datetime | None = None
+
+    @property
+    def day(self) -> date:
+        """The day in UTC that it counts for."""
+        return self.at.date()
+
+
+def findings(
+    conversation: Conversation, page_id: PageId, forms: Sequence[LeadForm], leads: Sequence[Lead], span: Span
+) -> Iterator[Finding]:
+    """How we stand with each lead flow of one person, whose `leads` on the Page these are; the oldest first.
+
+    `cannot_tell` is a flow, or a conversation without a lead, whose beginning is older than what Meta shows.
+    """
+    psid, messages = conversation.psid, conversation.messages
+    flows = lead_flows(messages, psid, forms, has_older=conversation.has_older)
+    held = dict(_leads_by_flow(flows, leads))
+    for number, flow in enumerate(flows):
+        if not span.holds(flow.answered_at) or _may_go_on(flow, span.now):
+            continue
+        lead = held.get(number)
+        yield Finding(
+            standing=_standing(flow, lead),
+            page_id=page_id,
+            psid=psid,
+            at=flow.answered_at,
+            flow=flow,
+            lead_id=lead.lead_id if lead else None,
+            last_user_message_at=max(one.created_at for one in messages if one.sender_id == psid),
+            last_page_message_at=max(
+                (one.created_at for one in messages if one.sender_id != psid and one.created_at > flow.ended_at),
+                default=None,
+            ),
+        )
+    # What Meta hides was said before this.
+    hidden_until = min((one.created_at for one in messages), default=conversation.updated_at)
+    knows_one = flows or any(span.holds(flow_ended_at(one)) for one in leads)
+    if conversation.has_older and not knows_one and hidden_until >= span.since:
+        yield Finding(standing="cannot_tell", page_id=page_id, psid=psid, at=min(hidden_until, span.until))
+
+
+def fact_of(finding: Finding, events_topic: str, provenance: str, now: datetime) -> Fact | None:
+    """What to tell the join of a finding, None where it needs to know nothing.
+
+    The same finding has the same event id. The time of receipt will be that of the record, decision 0005.
+    """
+    flow, itself = finding.flow, Origin(events_topic, 0, _ITSELF)
+    if flow is None or finding.standing not in ("missing", "unanswered"):
+        return None
+    if finding.lead_id is not None:
+        return TranscriptFetched(
+            event_id=f"transcript:{finding.lead_id}",
+            page_id=finding.page_id,
+            psid=finding.psid,
+            event_at=flow.answered_at,
+            received_at=now,
+            origin=itself,
+            lead_id=finding.lead_id,
+            answers=flow.answers,
+            provenance=provenance,
+        )
+    return LeadRecovered(
+        event_id=recovery_event_id(flow.outcome, flow.answer_mid),
+        page_id=finding.page_id,
+        psid=finding.psid,
+        event_at=flow.answered_at,
+        received_at=now,
+        origin=itself,
+        outcome=flow.outcome,
+        answers=flow.answers,
+        last_user_message_at=finding.last_user_message_at or flow.answered_at,
+        last_page_message_at=finding.last_page_message_at,
+        provenance=provenance,
+    )
+
+
+def _standing(flow: LeadFlow, lead: Lead | None) -> Standing:
+    if flow.is_cut and (lead is None or not lead.answers):
+        return "cannot_tell"
+    if lead is None:
+        return "missing"
+    return "held" if lead.answers else "unanswered"
+
+
+def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> Iterator[tuple[int, Lead]]:
+    """A lead belongs to the last flow that had ended by its time. Of several the newest with answers comes last."""
+    for lead in sorted(leads, key=lambda one: (bool(one.answers), flow_ended_at(one))):
+        # How long Meta waits before it gives a dropped flow up is documented nowhere.
+        longest = FLOW_SPREAD if lead.outcome == "complete" else MESSAGING_WINDOW
+        lags = [flow_ended_at(lead) - flow.answered_at for flow in flows]
+        fitting = [number for number, lag in enumerate(lags) if -_STAMP_SLACK <= lag <= longest]
+        if fitting:
+            yield fitting[-1], lead
+
+
+def _may_go_on(flow: LeadFlow, now: datetime) -> bool:
+    return flow.outcome == "incomplete" and flow.ended_at + DROP_MARGIN > now
