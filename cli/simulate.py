@@ -20,7 +20,7 @@ from runtime.settings import SettingError, Settings, read_settings
 from runtime.yaml_file import FileFault
 from simulator.campaign import LONGEST_LAG, PlannedDelivery, plan_campaign
 from simulator.demo import product_page_pair
-from simulator.people import PAGES
+from simulator.people import LEAD_FORMS, PAGES
 from simulator.poster import (
     RETRIES,
     GraphControl,
@@ -36,6 +36,8 @@ from simulator.poster import (
     retry_delays,
 )
 from simulator.server import serve_graph
+from simulator.story import Mix
+from simulator.threads import ThreadNews
 from simulator.world import GraphConfig
 
 _SPAN = timedelta(minutes=30)
@@ -114,6 +116,9 @@ def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool
 @click.option("--rate", type=click.FloatRange(0.1), help="Webhooks a second.  [default: 20]")
 @click.option("--full-speed", is_flag=True, help="As fast as they are taken.")
 @click.option("--real-time", is_flag=True, help="With Meta's own lags: more than an hour.")
+@click.option(
+    "--withheld", type=click.FloatRange(0, 1), default=0.0, help="The share of leads of which no webhook comes."
+)
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
 @_RETRIES
 def campaign(
@@ -125,13 +130,14 @@ def campaign(
     rate: float | None,
     full_speed: bool,
     real_time: bool,
+    withheld: float,
     concurrency: int,
     retries: int,
 ) -> None:
     """Post the webhooks of a lead-ad campaign, signed with LEADSTREAM_APP_SECRET.
 
     Times are of today. Batches, duplicates, reordering, missing signals, take-overs, noise and one unreadable body
-    are among them. Ends non-zero when a webhook was not taken.
+    are among them. Ends non-zero when a webhook was not taken. What is withheld only the fake Graph knows of.
 
     \b
     Example:
@@ -141,10 +147,14 @@ def campaign(
     pace = _pace(rate, full_speed=full_speed, real_time=real_time)
     secret, seed = _secret(), _seed(seed)
     start = clock.now() if real_time else clock.now() - _SPAN - LONGEST_LAG
-    planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN)
+    if withheld and graph_url is None:
+        raise click.UsageError("--withheld goes with --graph-url")
+    planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN, mix=Mix(withheld=withheld, chats=withheld))
     click.echo(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
+    if withheld:
+        click.echo(f"{len(planned.withheld)} more leads of which no webhook comes")
     target = _Target(url, secret, retries, graph_url)
-    _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency)))
+    _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency, planned.unseen)))
 
 
 @command.command("product-page")
@@ -167,7 +177,7 @@ def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) ->
         app_secret=settings.app_secrets[0] if settings.app_secrets else None,
         require_proof=require_proof,
         page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
-        lead_questions=tuple(question.text for page in PAGES for question in page.questions),
+        lead_forms=LEAD_FORMS,
         report_delivery=receipts,
         report_read=receipts,
     )
@@ -206,17 +216,24 @@ def _seed(given: int | None) -> int:
 
 
 async def _post(
-    deliveries: Sequence[PlannedDelivery], target: _Target, pace: Pace, concurrency: int
+    deliveries: Sequence[PlannedDelivery],
+    target: _Target,
+    pace: Pace,
+    concurrency: int,
+    unseen: Sequence[ThreadNews] = (),
 ) -> tuple[Posting, ...]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with httpx.AsyncClient() as http:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("webhooks", total=len(deliveries))
+            graph = None if target.graph_url is None else GraphControl(http, target.graph_url)
             try:
+                if graph is not None:
+                    await graph.tell(unseen)
                 return await post_deliveries(
                     deliveries,
                     Poster(http, target.url, target.secret, delays=retry_delays(target.retries)),
-                    graph=None if target.graph_url is None else GraphControl(http, target.graph_url),
+                    graph=graph,
                     pace=pace,
                     concurrency=concurrency,
                     on_posted=lambda _posting: progress.advance(task),

@@ -76,9 +76,13 @@ def me(world: World, call: Call) -> Json:
 
 
 def lead_forms(world: World, call: Call) -> Json:
-    """The templates of the Page's lead ads: the true wording of the questions."""
+    """The template of the Page's lead ads: the true wording of what they say."""
+    form = world.config.lead_forms.get(PageId(call.node))
+    if form is None:
+        return {"data": []}
+    said = [*((question, "QUESTION") for question in form.questions), (form.confirmation, "CONFIRMATION")]
     steps: list[Json] = [
-        {"step_id": str(number), "message": question, "step_type": "QUESTION", "reply_type": "NONE"}
-        for number, question in enumerate(world.config.lead_questions, start=1)
+        {"step_id": str(number), "message": text, "step_type": kind, "reply_type": "NONE"}
+        for number, (text, kind) in enumerate(said, start=1)
     ]
     return {"data": [{"id": f"form_{call.node}", "template_name": "demo", "step_list": steps}]}

@@ -37,11 +37,17 @@ class PlannedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """`expected` has every person who met the ad, by person key, also those who must not become a lead."""
+    """`expected` has every person, by person key, also those who must not become a lead.
+
+    No webhook comes of the leads that are `withheld`; `unseen` is what Meta's conversations show of them, and of people
+    who met no ad.
+    """
 
     start: datetime
     deliveries: tuple[PlannedDelivery, ...]
     expected: Mapping[str, tuple[ExpectedLead, ...]]
+    withheld: tuple[ExpectedLead, ...] = ()
+    unseen: tuple[ThreadNews, ...] = ()
 
     @property
     def leads(self) -> tuple[ExpectedLead, ...]:
@@ -57,7 +63,7 @@ def plan_campaign(
     span: timedelta = timedelta(minutes=30),
     mix: Mix | None = None,
 ) -> Campaign:
-    """A campaign of exactly `leads` leads whose flows end within `span` after `start`.
+    """A campaign of exactly `leads` leads, withheld ones among them, whose flows end within `span` after `start`.
 
     The same arguments give the same bytes. Two to three deliveries go out for each lead.
     """
@@ -71,7 +77,13 @@ def plan_campaign(
     signals.sort(key=lambda signal: signal.sent_at)
     deliveries = [_delivery(batch, start) for batch in _batches(rng, signals, mix)]
     deliveries.insert(len(deliveries) // 2, _unreadable(deliveries))
-    return Campaign(start, tuple(deliveries), {story.person: story.leads for story in stories})
+    return Campaign(
+        start,
+        tuple(deliveries),
+        {story.person: story.leads for story in stories},
+        tuple(lead for story in stories for lead in story.withheld),
+        tuple(news for story in stories for news in story.unseen),
+    )
 
 
 def _stories(
@@ -81,8 +93,10 @@ def _stories(
     while missing > 0:
         teller = Storyteller(rng, rng.choice(pages), mix)
         story = teller.tell(_moment(rng, start, span), most_leads=missing)
-        missing -= len(story.leads)
+        missing -= len(story.leads) + len(story.withheld)
         yield story
+        if mix.chats and rng.random() < mix.chats:
+            yield Storyteller(rng, rng.choice(pages), mix).chat(_moment(rng, start, span))
 
 
 def _moment(rng: random.Random, start: datetime, span: timedelta) -> datetime:

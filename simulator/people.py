@@ -2,6 +2,7 @@
 
 import base64
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NewType
 
@@ -18,6 +19,14 @@ class Question:
     answers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FormTexts:
+    """What the lead ads of a Page ask, and what they say in the end."""
+
+    questions: tuple[str, ...]
+    confirmation: str = "Thank you! We have what we need."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignPage:
     """A Page that runs lead ads. `entry_id` is what Meta writes as `entry.id`, `hop_app_id` as a summary's app."""
@@ -28,6 +37,10 @@ class CampaignPage:
     hop_app_id: AppId
     ads: tuple[Ad, ...]
     questions: tuple[Question, ...]
+
+    @property
+    def form(self) -> FormTexts:
+        return FormTexts(tuple(question.text for question in self.questions))
 
 
 _CITY = Question(
@@ -69,6 +82,8 @@ PAGES: tuple[CampaignPage, ...] = (
         questions=(Question("Are you interested in a demo?", _YES_OR_NO), _SIZE, _EMAIL),
     ),
 )
+
+LEAD_FORMS: Mapping[PageId, FormTexts] = {page.page_id: page.form for page in PAGES}
 
 
 def invented_psid(rng: random.Random) -> Psid:

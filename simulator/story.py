@@ -18,6 +18,13 @@ FollowUp = Literal["due", "cancelled"]
 SignalName = Literal["handover", "referral", "summary"]
 
 _OTHER_APP = AppId("900100200300400")
+# Who speaks (the person or not) and what; a human may ask what the ad asks last, and the longest hides its beginning.
+CHATS: tuple[tuple[tuple[bool, str], ...], ...] = (
+    ((True, "When do you open?"), (False, "At nine. Anything else?"), (True, "No, thanks")),
+    ((True, "Please call me"), (False, "{question}"), (True, "{answer}"), (False, "Thank you!")),
+    ((False, "Hi, Ana here. How can I help?"),),
+    ((True, "Hello?"), (False, "Hello!")) * 12,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +61,13 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Story:
+    """`withheld` are leads of which no webhook comes, `unseen` is what Meta knows of threads that no webhook tells."""
+
     person: str
     signals: tuple[Signal, ...]
     leads: tuple[ExpectedLead, ...]
+    withheld: tuple[ExpectedLead, ...] = ()
+    unseen: tuple[ThreadNews, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +89,8 @@ class Mix:
     duplicate: float = 0.1
     batched: float = 0.03
     malformed: float = 0.01
+    withheld: float = 0.0
+    chats: float = 0.0
 
 
 class Storyteller:
@@ -101,10 +114,36 @@ class Storyteller:
         signals, lead = self._lead(ended_at, self._rng.choice(self._page.ads), may_be_late=True)
         afterwards = self._afterwards(min(signal.sent_at for signal in signals))
         follow_up: FollowUp = "cancelled" if afterwards else "due"
-        return self._story([*signals, *afterwards], [replace(lead, follow_up=follow_up)])
+        return self._story(afterwards, [], (signals, replace(lead, follow_up=follow_up)))
 
-    def _story(self, signals: Sequence[Signal], leads: Sequence[ExpectedLead]) -> Story:
-        return Story(self._key, tuple(signals), tuple(leads))
+    def chat(self, at: datetime) -> Story:
+        """The story of a person who met no ad: what the Page and they said to each other, up to a time."""
+        said = self._rng.choice(CHATS)
+        asked = self._page.questions[-1]
+        lines = tuple(
+            Line(
+                invented_mid(self._rng),
+                from_person=by_person,
+                text=text.format(question=asked.text, answer=asked.answers[0]),
+                at=at - timedelta(seconds=30 * ago),
+            )
+            for ago, (by_person, text) in reversed(list(enumerate(reversed(said))))
+        )
+        return Story(self._key, (), (), unseen=(self._news(PAGE_INBOX_APP_ID, at, *lines),))
+
+    def _story(
+        self, signals: Sequence[Signal], leads: Sequence[ExpectedLead], *flows: tuple[Sequence[Signal], ExpectedLead]
+    ) -> Story:
+        """All of it, save the webhooks of those `flows` that are withheld."""
+        told, known, withheld, unseen = list[Signal](), list(leads), list[ExpectedLead](), list[ThreadNews]()
+        for of_flow, lead in flows:
+            if self._mix.withheld and self._chance(self._mix.withheld):
+                withheld.append(lead)
+                unseen += [news for signal in of_flow for news in signal.news]
+            else:
+                told += of_flow
+                known.append(lead)
+        return Story(self._key, (*told, *signals), tuple(known), tuple(withheld), tuple(unseen))
 
     @property
     def _key(self) -> str:
@@ -120,9 +159,9 @@ class Storyteller:
     def _two_leads(self, ended_at: datetime) -> Story:
         """Two ads minutes apart. All signals of the first arrive before the second flow ends."""
         first_ad, second_ad = self._rng.sample(self._page.ads, 2)
-        first, one = self._lead(ended_at, first_ad, may_be_late=False)
-        second, other = self._lead(self._later(ended_at, 360, 840), second_ad, may_be_late=False)
-        return self._story([*first, *second], [one, other])
+        first = self._lead(ended_at, first_ad, may_be_late=False)
+        second = self._lead(self._later(ended_at, 360, 840), second_ad, may_be_late=False)
+        return self._story([], [], first, second)
 
     def _lead(self, ended_at: datetime, ad: Ad, *, may_be_late: bool) -> tuple[list[Signal], ExpectedLead]:
         outcome: LeadOutcome = "complete" if self._chance(self._mix.complete) else "incomplete"
@@ -224,7 +263,10 @@ class Storyteller:
             asked_at = said_at - timedelta(seconds=8)
             lines.append(Line(invented_mid(self._rng), from_person=True, text=pair.answer, at=said_at))
             lines.append(Line(invented_mid(self._rng), from_person=False, text=pair.question, at=asked_at))
-        return self._news(owner, last, *reversed(lines))
+        # The flow asks on at once, or says its last words.
+        said = self._page.form.confirmation if outcome == "complete" else self._page.questions[len(answers)].text
+        onward = Line(f"{lines[0].mid}_", from_person=False, text=said, at=last + timedelta(milliseconds=500))
+        return self._news(owner, last, *reversed(lines), onward)
 
     def _news(self, owner: AppId | None, last_user_message_at: datetime | None, *lines: Line) -> ThreadNews:
         return ThreadNews(

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from messenger.events import AppId, PageId, Psid
 from simulator.faults import Faults
 from simulator.payloads import Json
+from simulator.people import FormTexts
 from simulator.refusals import GraphError, invalid
 from simulator.threads import Threads
 
@@ -34,7 +35,7 @@ class GraphConfig:
     scopes: tuple[str, ...] = ("pages_messaging", "pages_manage_metadata", "pages_read_engagement")
     token_expires_at: datetime | None = None
     data_access_expires_at: datetime | None = None
-    lead_questions: tuple[str, ...] = ()
+    lead_forms: Mapping[PageId, FormTexts] = field(default_factory=dict)
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
     sends_per_second: int = 300
     conversations_per_second: int = 2

@@ -21,6 +21,7 @@ from runtime.settings import Settings
 from schemas.codec import event_codec, transcript_request_codec
 from simulator.faults import Fault
 from simulator.graph import create_graph
+from simulator.people import FormTexts
 from simulator.threads import Line, ThreadNews
 from simulator.world import GraphConfig, World
 from sinks.consume import Consume, Source
@@ -114,7 +115,7 @@ class _Cluster:
 @pytest.fixture
 def cluster(kafka_topics: Settings) -> _Cluster:
     questions = tuple(one.question for one in ANSWERS)
-    config = GraphConfig(app_id=AppId("1"), lead_questions=questions, page_tokens={PAGE: "page-token"})
+    config = GraphConfig(app_id=AppId("1"), lead_forms={PAGE: FormTexts(questions)}, page_tokens={PAGE: "page-token"})
     return _Cluster(kafka_topics, World(config, random.Random(1), lambda _: None))
 
 

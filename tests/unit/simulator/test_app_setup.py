@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulator.people import FormTexts
 from tests.unit.simulator.conftest import OUR_APP, PAGE, Meta, code_of
 
 pytestmark = pytest.mark.anyio
@@ -71,11 +72,12 @@ async def test_feature_status_tells_of_conversation_routing(meta: Meta) -> None:
 
 
 async def test_lead_forms_list_the_questions(meta: Meta) -> None:
-    meta.configure(lead_questions=("Interested?", "Where?"))
+    meta.configure(lead_forms={PAGE: FormTexts(("Interested?", "Where?"), "Thanks!")})
 
     [form] = (await meta.get(f"/v25.0/{PAGE}/messenger_lead_forms")).json()["data"]
 
-    assert [step["message"] for step in form["step_list"]] == ["Interested?", "Where?"]
+    assert [step["message"] for step in form["step_list"]] == ["Interested?", "Where?", "Thanks!"]
+    assert [step["step_type"] for step in form["step_list"]] == ["QUESTION", "QUESTION", "CONFIRMATION"]
 
 
 @pytest.mark.parametrize("path", ["/", "/v25.0", "/v25.0/me/accounts", "/a/b/c"])

@@ -141,6 +141,29 @@ def test_incomplete_leads_have_no_summary_and_fewer_answers() -> None:
     assert not any("SummaryReceived" in delivery.verdicts for delivery in campaign.deliveries)
 
 
+def test_what_is_withheld_is_in_the_conversations_and_in_no_webhook() -> None:
+    campaign = plan_campaign(1, leads=40, start=_START, mix=_mix(withheld=0.3, second_lead=0.2))
+
+    events = _events(campaign)
+    assert len(campaign.leads) + len(campaign.withheld) == 40
+    assert len(campaign.withheld) > 5
+    for lead in campaign.withheld:
+        said = {line.text for news in campaign.unseen if news.psid == lead.psid for line in news.lines}
+        assert {pair.answer for pair in lead.transcript} < said
+        person = person_key(lead.page_id, lead.psid)
+        assert len(events.get(person, ())) == 3 * len(campaign.expected[person])
+
+
+def test_chats_are_conversations_of_people_who_met_no_ad() -> None:
+    campaign = plan_campaign(1, leads=20, start=_START, mix=_mix(chats=1.0))
+
+    told = {person for delivery in campaign.deliveries for person in delivery.people}
+    assert len(campaign.unseen) == 20
+    people = {person_key(news.page_id, news.psid) for news in campaign.unseen}
+    assert not people & told
+    assert not any(campaign.expected[person] for person in people)
+
+
 def test_reordered_handover_comes_last() -> None:
     campaign = plan_campaign(1, leads=20, start=_START, mix=_mix(reordered=1.0))
 
