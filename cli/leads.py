@@ -16,16 +16,14 @@ from rich.text import Text
 from cli.broker import broker_of
 from cli.environment import current_settings
 from cli.lead_text import line
-from cli.replay_place import PlaceType
+from cli.leads_now import leads_now
+from cli.replay_place import TimeType
 from cli.schema_ids import schema_ids
-from cli.topics import require_topics
 from leads.records import Lead
 from runtime import kafka
 from runtime.settings import Settings
-from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.topics import LEADS
-from streams.replay_plan import Place
 
 _Answer = TypeVar("_Answer")
 
@@ -44,16 +42,10 @@ class _Filter:
         )
 
 
-def _a_time(_ctx: click.Context, _param: click.Parameter, place: Place | None) -> datetime | None:
-    if place is None or isinstance(place, datetime):
-        return place
-    raise click.BadParameter("a time is wanted here, such as 2026-03-02T12:00")
-
-
 def _filters(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--show-pii", is_flag=True, help="Show PSIDs and answers."),
-        click.option("--since", type=PlaceType(), callback=_a_time, help="Changed at or after this time, in UTC."),
+        click.option("--since", type=TimeType(), help="Changed at or after this time, in UTC."),
         click.option("--outcome", type=click.Choice(["complete", "incomplete"])),
         click.option("--page", help="Of this Page only."),
     ):
@@ -78,7 +70,7 @@ def list_leads(*, page: str | None, outcome: str | None, since: datetime | None,
     """
     settings = current_settings()
     wanted = _Filter(page, outcome, since)
-    newest = _ask(_newest(settings, broker_of(settings), schema_ids(settings)))
+    newest = _ask(leads_now(settings, broker_of(settings), schema_ids(settings)))
     leads = sorted(filter(wanted.passes, newest.values()), key=lambda lead: lead.updated_at, reverse=True)
     _console().print(_table(leads[:limit], show_pii=show_pii))
     click.echo(f"{len(leads)} leads" + (f", the last {limit} shown" if len(leads) > limit else ""))
@@ -101,21 +93,6 @@ def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_
             click.echo("  ".join(line(lead, show_pii=show_pii).values()))
 
     _ask(_follow(settings, broker_of(settings), schema_ids(settings), show, from_the_start=since is not None))
-
-
-async def _newest(settings: Settings, broker: str, ids: Ids) -> dict[str, Lead]:
-    await require_topics(settings, broker)
-    codec, newest = lead_codec(ids), dict[str, Lead]()
-    async with kafka.consumer(broker, group=None, client_id="leadstream-leads") as consumer:
-        async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
-            for record in records:
-                if record.value is None:
-                    newest.pop(record.key.decode(errors="replace"), None)
-                    continue
-                lead = codec.decode(record.value)
-                if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
-                    newest[lead.lead_id] = lead
-    return newest
 
 
 async def _follow(

@@ -21,6 +21,7 @@ _COMMANDS = {
     "warehouse": "Query the warehouse, export from it, see how it is.",
     "leads": "List the leads.",
     "followups": "Check the follow-up rules, or try them on a lead.",
+    "backfill": "Find the leads that Meta's conversations show and we lack, and restore them.",
     "thread": "See who has the thread with a person, or change it.",
     "replay": "Join the past again beside the present, compare, and carry the differences over.",
     "doctor": "Look at every prerequisite, at Meta and here, and mend what can be mended.",

@@ -1,4 +1,4 @@
-"""Places of the raw topic, durations and names, as they are written on the command line of `leadstream replay`."""
+"""Places of the raw topic, times, durations and names, as they are written on the command line."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -29,6 +29,18 @@ class PlaceType(click.ParamType):
             self.fail(f"{value!r} is no offset (0, 3:1200) and no time (2026-03-02T12:00)", param, ctx)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class TimeType(PlaceType):
+    """A time in UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        place = value if isinstance(value, datetime) else super().convert(value, param, ctx)
+        if not isinstance(place, datetime):
+            self.fail("a time is wanted here, such as 2026-03-02T12:00", param, ctx)
+        return place
 
 
 class DurationType(click.ParamType):

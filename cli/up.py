@@ -7,8 +7,8 @@ from types import FrameType
 
 import click
 
+from cli import backfill, doctor
 from cli.configuration import load_pages, load_rules
-from cli.doctor import ADMIN_PORT_OFFSET
 from cli.environment import current_settings
 from cli.processes import Processes
 from cli.stack import keep_kafka, running_kafka, running_stages
@@ -18,6 +18,7 @@ from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
 _LOOK_EVERY_MINUTES = 15
+_COMPARE_EVERY_HOURS = 24
 
 
 @click.command()
@@ -26,7 +27,8 @@ def command() -> None:
 
     Needs LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the
     rest. With LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again, and
-    `leadstream doctor` looks every 15 minutes. Logs go to .leadstream/logs.
+    `leadstream doctor` looks every 15 minutes. Where every Page has a token, `leadstream backfill` compares Meta's
+    conversations with the leads once a day. Logs go to .leadstream/logs.
 
     \b
     Example:
@@ -44,6 +46,8 @@ def command() -> None:
             running_stages(settings, os.environ, broker, click.echo) as processes,
         ):
             _start_doctor(processes, settings)
+            if list(pages) and all(page.access_token for page in pages):
+                _start_gap_detector(processes, settings)
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:
@@ -56,8 +60,13 @@ def command() -> None:
 
 def _start_doctor(processes: Processes, settings: Settings) -> None:
     """Nobody waits for it: what it finds broken is often only mended once everything runs."""
-    alive = f"http://127.0.0.1:{settings.admin_port + ADMIN_PORT_OFFSET}/healthz"
+    alive = f"http://127.0.0.1:{settings.admin_port + doctor.ADMIN_PORT_OFFSET}/healthz"
     processes.start("doctor", "doctor", "--every", str(_LOOK_EVERY_MINUTES), ready_url=alive)
+
+
+def _start_gap_detector(processes: Processes, settings: Settings) -> None:
+    alive = f"http://127.0.0.1:{settings.admin_port + backfill.ADMIN_PORT_OFFSET}/healthz"
+    processes.start("backfill", "backfill", "--every", str(_COMPARE_EVERY_HOURS), ready_url=alive)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -13,8 +13,8 @@ _INTRODUCTION = """\
 
 Made by `make docs` from `runtime/metrics.py`; do not edit.
 
-Each process serves its own under `/metrics` on its admin port, in Prometheus' text format. No label holds an id, a
-token or a text that people wrote.
+Each process serves its own under `/metrics` on its admin port, in Prometheus' text format. No label holds a
+person's id, a token or a text that people wrote.
 """
 _DEFINITION = re.compile(r"self\.\w+ = self\._(?P<kind>counter|gauge|histogram)(?P<arguments>\(.*\))")
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": ""}

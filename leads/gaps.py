@@ -68,7 +68,7 @@ def findings(
     """
     psid, messages = conversation.psid, conversation.messages
     flows = lead_flows(messages, psid, forms, has_older=conversation.has_older)
-    held = dict(_leads_by_flow(flows, leads))
+    held = _leads_by_flow(flows, leads)
     for number, flow in enumerate(flows):
         if not span.holds(flow.answered_at) or _may_go_on(flow, span.now):
             continue
@@ -136,15 +136,24 @@ def _standing(flow: LeadFlow, lead: Lead | None) -> Standing:
     return "held" if lead.answers else "unanswered"
 
 
-def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> Iterator[tuple[int, Lead]]:
-    """A lead belongs to the last flow that had ended by its time. Of several the newest with answers comes last."""
-    for lead in sorted(leads, key=lambda one: (bool(one.answers), flow_ended_at(one))):
+def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> dict[int, Lead]:
+    """The lead of each flow that has one, by the number of the flow.
+
+    A lead belongs to the last flow that had ended by its time, and rather to one of its outcome: Meta can call a flow
+    dropped that has every answer, because it disqualifies by them.
+    """
+    found: dict[int, Lead] = {}
+    for lead in sorted(leads, key=lambda one: (one.outcome, flow_ended_at(one))):
         # How long Meta waits before it gives a dropped flow up is documented nowhere.
         longest = FLOW_SPREAD if lead.outcome == "complete" else MESSAGING_WINDOW
-        lags = [flow_ended_at(lead) - flow.answered_at for flow in flows]
-        fitting = [number for number, lag in enumerate(lags) if -_STAMP_SLACK <= lag <= longest]
+        fitting = [
+            (flow.outcome == lead.outcome, number)
+            for number, flow in enumerate(flows)
+            if number not in found and -_STAMP_SLACK <= flow_ended_at(lead) - flow.answered_at <= longest
+        ]
         if fitting:
-            yield fitting[-1], lead
+            found[max(fitting)[1]] = lead
+    return found
 
 
 def _may_go_on(flow: LeadFlow, now: datetime) -> bool:

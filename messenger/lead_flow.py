@@ -80,9 +80,9 @@ def lead_flows(
 
     `has_older` when Meta shows no details of still older messages.
 
-    An answer counts when the flow went on from it, or when it answers a form's last question, and then its first
-    message alone: what a person writes later is said to somebody else. A flow is complete when the Page confirmed it or
-    its last question is answered, and the Page did not disqualify the person.
+    An answer counts when the flow went on from it. A flow is complete when the Page said the form's confirmation; where
+    a form has none, when its last question is answered, which what a person writes after they dropped it looks like.
+    Of the answer to a last question only the first message counts: what follows is said to somebody else.
     """
     flows: list[_Flow] = []
     for message in reversed(messages):
@@ -190,7 +190,8 @@ class _Flow:
         return any(self._question() in form.last for form in self.forms)
 
     def _has_come_to_its_end(self) -> bool:
-        return self._is_last() and bool(self.heard)
+        unconfirmed = any(self._question() in form.last and not form.confirmations for form in self.forms)
+        return unconfirmed and bool(self.heard)
 
     def _answer(self) -> list[ConversationMessage]:
         return self.heard[:1] if self._is_last() else self.heard

@@ -1,4 +1,4 @@
-"""Every metric in one table. Labels never hold an id, a token or text that people wrote."""
+"""Every metric in one table. Labels never hold a person's id, a token or text that people wrote."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -59,6 +59,9 @@ class Metrics:
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 wants somebody.
         self.prerequisites_broken = self._gauge("prerequisites_broken", "Broken prerequisites")
+        # The share of the leads in Meta's conversations that we have, by Page and day in UTC, as `leadstream backfill
+        # --every` sees it; below 1 webhooks were lost: see docs/operating.md.
+        self.lead_completeness = self._gauge("lead_completeness", "Share of Meta's leads that we have", "page", "day")
         # Receipt of a webhook to the revision it made.
         self.lead_latency_seconds = self._histogram("lead_latency_seconds", "Receipt to lead revision")
 

@@ -18,6 +18,7 @@ FollowUp = Literal["due", "cancelled"]
 SignalName = Literal["handover", "referral", "summary"]
 
 _OTHER_APP = AppId("900100200300400")
+_LONGEST_FLOW = 100.0  # in seconds, from the first question to the last answer
 # Who speaks (the person or not) and what; a human may ask what the ad asks last, and the longest hides its beginning.
 CHATS: tuple[tuple[tuple[bool, str], ...], ...] = (
     ((True, "When do you open?"), (False, "At nine. Anything else?"), (True, "No, thanks")),
@@ -120,14 +121,10 @@ class Storyteller:
         """The story of a person who met no ad: what the Page and they said to each other, up to a time."""
         said = self._rng.choice(CHATS)
         asked = self._page.questions[-1]
-        lines = tuple(
-            Line(
-                invented_mid(self._rng),
-                from_person=by_person,
-                text=text.format(question=asked.text, answer=asked.answers[0]),
-                at=at - timedelta(seconds=30 * ago),
-            )
-            for ago, (by_person, text) in reversed(list(enumerate(reversed(said))))
+        texts = [text.format(question=asked.text, answer=asked.answers[0]) for _, text in said]
+        lines = (
+            Line(invented_mid(self._rng), by_person, text, at - timedelta(seconds=30 * (len(said) - number)))
+            for number, ((by_person, _), text) in enumerate(zip(said, texts, strict=True), start=1)
         )
         return Story(self._key, (), (), unseen=(self._news(PAGE_INBOX_APP_ID, at, *lines),))
 
@@ -160,10 +157,12 @@ class Storyteller:
         """Two ads minutes apart. All signals of the first arrive before the second flow ends."""
         first_ad, second_ad = self._rng.sample(self._page.ads, 2)
         first = self._lead(ended_at, first_ad, may_be_late=False)
-        second = self._lead(self._later(ended_at, 360, 840), second_ad, may_be_late=False)
+        second = self._lead(self._later(ended_at, 360, 840), second_ad, may_be_late=False, begun_after=ended_at)
         return self._story([], [], first, second)
 
-    def _lead(self, ended_at: datetime, ad: Ad, *, may_be_late: bool) -> tuple[list[Signal], ExpectedLead]:
+    def _lead(
+        self, ended_at: datetime, ad: Ad, *, may_be_late: bool, begun_after: datetime | None = None
+    ) -> tuple[list[Signal], ExpectedLead]:
         outcome: LeadOutcome = "complete" if self._chance(self._mix.complete) else "incomplete"
         answers = invented_answers(self._rng, self._page)
         if outcome == "incomplete":
@@ -171,7 +170,15 @@ class Storyteller:
         names = self._names(outcome)
         times = self._sending_times(ended_at, names, may_be_late=may_be_late)
         entries = {name: self._entry(name, outcome, ad, answers, ended_at, times[name]) for name in names}
-        news = self._flow(answers, ended_at, outcome, owner=self._page.target_app if "handover" in names else None)
+        # Meta documents no time after which it gives a flow up.
+        most_quiet = 3300.0 if begun_after is None else (ended_at - begun_after).total_seconds() - _LONGEST_FLOW
+        least_quiet = min(300.0, most_quiet / 2)
+        last = (
+            ended_at - timedelta(seconds=1)
+            if outcome == "complete"
+            else self._later(ended_at, -most_quiet, -least_quiet)
+        )
+        news = self._flow(answers, last, outcome, owner=self._page.target_app if "handover" in names else None)
         first = min(names, key=lambda name: times[name])
         signals = [
             Signal(
@@ -253,10 +260,9 @@ class Storyteller:
                 )
 
     def _flow(
-        self, answers: Sequence[Answer], ended_at: datetime, outcome: LeadOutcome, *, owner: AppId | None
+        self, answers: Sequence[Answer], last: datetime, outcome: LeadOutcome, *, owner: AppId | None
     ) -> ThreadNews:
-        """The conversation of the flow, which only the Conversations API shows."""
-        last = ended_at - timedelta(seconds=1) if outcome == "complete" else self._later(ended_at, -3300, -300)
+        """The conversation of the flow up to the last answer, which only the Conversations API shows."""
         lines: list[Line] = []
         for before_last, pair in enumerate(reversed(answers)):
             said_at = last - timedelta(seconds=20 * before_last)

@@ -8,11 +8,13 @@ import random
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -39,14 +41,26 @@ _BETWEEN_LOOKS = 1.0
 
 @dataclass(slots=True)
 class CountedGraph:
-    """The simulator's Graph API; `calls` counts what comes over HTTP, to any endpoint."""
+    """The simulator's Graph API; `calls` counts what comes over HTTP, to any endpoint, `asked_at` when a Page's
+    conversations were asked for."""
 
     world: World
     calls: int = 0
+    asked_at: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.calls += scope["type"] == "http"
+        if scope["type"] == "http" and scope["path"].endswith("/conversations"):
+            self.asked_at[scope["path"]].append(monotonic())
         await create_graph(self.world, now)(scope, receive, send)
+
+    def most_conversation_calls_in_a_second(self) -> int:
+        """The most of any Page in any second, whenever it began."""
+        return max(
+            sum(begin <= moment < begin + 1 for moment in moments)
+            for moments in self.asked_at.values()
+            for begin in moments
+        )
 
 
 @dataclass(slots=True)
@@ -90,7 +104,7 @@ class Recording:
                 process.kill()
             process.wait()
 
-    async def run(self, *arguments: str, status: int = 0) -> str:
+    async def run(self, *arguments: str, status: int = 0, with_errors: bool = True) -> str:
         """What a `leadstream` command prints; it must end with this status."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -99,11 +113,11 @@ class Recording:
             *arguments,
             env=self.environ,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
         )
-        printed = (await process.communicate())[0].decode()
-        assert process.returncode == status, printed
-        return printed
+        printed, errors = await process.communicate()
+        assert process.returncode == status, f"{printed!r} {errors!r}"
+        return printed.decode()
 
     @property
     def environ(self) -> dict[str, str]:
@@ -142,6 +156,15 @@ class Recording:
     async def _has_in_the_warehouse(self, revisions: dict[str, int]) -> bool:
         printed = await self.run("warehouse", "sql", "select lead_id, revision from leads", "--format", "csv")
         return {row["lead_id"]: int(row["revision"]) for row in csv.DictReader(io.StringIO(printed))} == revisions
+
+    async def until_closed(self, leads: int) -> None:
+        """Wait until there are so many leads and all are closed."""
+
+        async def are_closed() -> bool:
+            newest = newest_of(await self.leads())
+            return len(newest) >= leads and all(lead.closed for lead in newest.values())
+
+        await _eventually(are_closed)
 
     async def until_live_is_done(self, campaign: Campaign) -> None:
         """Wait until every lead of the campaign is closed and every transcript that was asked for is in."""

@@ -17,6 +17,7 @@ SERVE = {"up", "ingest", "streams", "sink"}
 COMMANDS = [one for one in operating_commands() if one.words[0] not in SERVE and "--every" not in one.words]
 # An empty deployment without a Meta has this to find fault with; everything else ends well.
 FAULTS = {
+    "backfill": "NotSent",
     "doctor": "graph",
     "dlq show": "there is no dead letter",
     "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "nobody with this id was found",

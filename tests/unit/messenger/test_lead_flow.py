@@ -22,15 +22,16 @@ def a_step(kind: str, text: str, **more: object) -> dict[str, object]:
     return {"step_type": kind, "message": text, **more}
 
 
-def a_form(*questions: str) -> LeadForm:
+def a_form(*questions: str, confirms: bool = False) -> LeadForm:
     steps = [a_step("QUESTION", one, step_id=str(number)) for number, one in enumerate(questions)]
-    ends = [a_step("CONFIRMATION", THANKS, step_id="c"), a_step("DISQUALIFY", SORRY, step_id="d")]
+    ends = [a_step("CONFIRMATION", THANKS, step_id="c")] * confirms + [a_step("DISQUALIFY", SORRY, step_id="d")]
     form = lead_form([a_step("INTRO", "Hello!", step_id="i"), *steps, *ends])
     assert form is not None
     return form
 
 
 FORM = a_form(RESELLER.question, CITY.question, EMAIL.question)
+CONFIRMING = a_form(RESELLER.question, CITY.question, EMAIL.question, confirms=True)
 ASKED: list[Said] = [("page", one.question) for one in (RESELLER, CITY, EMAIL)]
 ANSWERED: list[Said] = [("person", one.answer) for one in (RESELLER, CITY, EMAIL)]
 FLOW: list[Said] = [one for pair in zip(ASKED, ANSWERED, strict=True) for one in pair]
@@ -105,11 +106,17 @@ def test_what_the_person_writes_before_the_next_question_is_one_answer() -> None
 
 @pytest.mark.parametrize(("text", "outcome"), [(THANKS, "complete"), (SORRY, "incomplete")])
 def test_the_last_words_of_the_flow_say_how_it_ended(text: str, outcome: str) -> None:
-    (early,) = flows(*FLOW[:4], ("page", text))
-    (late,) = flows(*FLOW, ("page", text))
+    (early,) = flows(*FLOW[:4], ("page", text), forms=[CONFIRMING])
+    (late,) = flows(*FLOW, ("page", text), forms=[CONFIRMING])
 
     assert (early.outcome, early.answers) == (outcome, (RESELLER, CITY))
     assert (late.outcome, late.answers, late.ended_at) == (outcome, (RESELLER, CITY, EMAIL), NOON)
+
+
+def test_where_the_flow_would_have_confirmed_it_what_the_person_writes_last_is_no_answer() -> None:
+    (flow,) = flows(*FLOW[:5], ("person", "Is this still open?"), ("page", "Hi, Ana here."), forms=[CONFIRMING])
+
+    assert (flow.outcome, flow.answers) == ("incomplete", (RESELLER, CITY))
 
 
 def test_a_question_that_is_asked_again_has_its_last_answer() -> None:
