@@ -135,7 +135,8 @@ def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: S
 
     result = dlq("redrive", "--yes")
 
-    assert result.output.splitlines() == ["2 dead letters: 1 erased, 1 open", "1 sent back"]
+    said = result.output.splitlines()
+    assert (said[0], said[-1]) == ("2 dead letters: 1 erased, 1 open", "1 sent back")
 
 
 def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Settings) -> None:
