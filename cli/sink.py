@@ -52,7 +52,7 @@ from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
 from sinks.postgres import PostgresWarehouse
 from sinks.rows import warehouse_sources
-from sinks.send import SendSink, event_reader
+from sinks.send import SendSink, command_reader, event_reader
 from sinks.tables import Table, tables_by_topic
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
@@ -221,7 +221,9 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         catch_up=catch_up,
     )
     sources = {
-        settings.topic(COMMANDS.name): _source(settings, COMMANDS, command_codec(process.ids).decode),
+        settings.topic(COMMANDS.name): RecordSource(
+            command_reader(command_codec(process.ids), settings.partitions), settings.topic(COMMANDS.dead_letters)
+        ),
         settings.topic(EVENTS.name): _source(settings, EVENTS, event_reader(event_codec(process.ids))),
     }
     # By range, a worker gets the same partitions of both topics, and with them the same people.

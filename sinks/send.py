@@ -3,8 +3,10 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 
 from leads.erasures import NOBODY, Erasures
 from leads.pages import Pages
@@ -286,5 +288,22 @@ def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes |
         except NotDecodable:
             return None
         return None if isinstance(event, LeadPromoted) else event
+
+    return read
+
+
+def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any], SendFollowUp]:
+    """Decodes a command where its person's events are read; anywhere else nothing could cancel it, and a copy of it in
+    another partition, with a ledger of its own, would be sent too."""
+    of_key, everywhere = DefaultPartitioner(), list(range(partitions))
+
+    def read(record: Any) -> SendFollowUp:
+        command = codec.decode(record.value)
+        key = person_key(command.page_id, command.psid).encode()
+        if record.key != key:
+            raise NotDecodable("the key of a command is page:psid of its own person")
+        if record.partition != of_key(key, everywhere, everywhere):
+            raise NotDecodable("in another partition than its key's: produce with the partitioner murmur2")
+        return command
 
     return read

@@ -33,10 +33,10 @@ from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
 from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
-from sinks.consume import Consume, Source, WholeSource
+from sinks.consume import Consume, RecordSource, Source, WholeSource
 from sinks.ledger import Acked, KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
-from sinks.send import Input, SendSink, event_reader
+from sinks.send import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected
 
 OUR_APP = AppId("2262510160704936")
@@ -145,8 +145,8 @@ async def work(job: SendJob) -> None:
             limits=LIMITS,
             partitions=job.partitions,
         )
-        sources: dict[str, Source[Input] | WholeSource[Input]] = {
-            commands: Source(command_codec().decode, f"{commands}-dlq"),
+        sources: dict[str, Source[Input] | RecordSource[Input] | WholeSource[Input]] = {
+            commands: RecordSource(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
             events: Source(event_reader(event_codec()), f"{events}-dlq"),
         }
         await Consume(consumer, producer, sources, sink, name="send", metrics=metrics, health=Health()).run(stop)

@@ -22,10 +22,10 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.ahead import KafkaAhead
 from sinks.broker_time import BrokerTime
-from sinks.consume import Consume, Source, WholeSource
+from sinks.consume import Consume, RecordSource, Source, WholeSource
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
-from sinks.send import Input, SendSink, event_reader
+from sinks.send import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command
 
@@ -124,8 +124,10 @@ class _Cluster:
                 limits=self.limits,
                 partitions=self.settings.partitions,
             )
-            sources: dict[str, Source[Input] | WholeSource[Input]] = {
-                self.commands: Source(command_codec().decode, f"{self.commands}-dlq"),
+            sources: dict[str, Source[Input] | RecordSource[Input] | WholeSource[Input]] = {
+                self.commands: RecordSource(
+                    command_reader(command_codec(), self.settings.partitions), f"{self.commands}-dlq"
+                ),
                 self.events: Source(event_reader(event_codec()), f"{self.events}-dlq"),
             }
             await Consume(consumer, producer, sources, sink, name="send", metrics=Metrics(), health=Health()).run(stop)
@@ -191,6 +193,37 @@ async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafk
     [letter] = await records_of(kafka_topics, f"{cluster.commands}-dlq")
     assert letter.value == b"\x00\x00\x00\x00\x63junk"
     assert dict(letter.headers)["__connect.errors.topic"] == cluster.commands.encode()
+
+
+async def test_commands_that_lie_apart_from_their_person_go_to_the_dead_letters(kafka_topics: Settings) -> None:
+    """Another partitioner or key puts a command where nothing that its person does is heard."""
+    cluster = _Cluster(kafka_topics)
+    command, good = cluster.command("c1", "1"), cluster.command("c2", "1")
+    await cluster.put(good)
+    [placed] = await records_of(kafka_topics, cluster.commands)
+    async with connected(kafka.producer(str(kafka_topics.broker), client_id="automation")) as producer:
+        value = command_codec().encode(command)
+        await producer.send_and_wait(cluster.commands, value, key=placed.key, partition=1 - placed.partition)
+        await producer.send_and_wait(cluster.commands, value, key=b"c1", partition=placed.partition)
+
+    async with cluster.sink():
+        await cluster.until_settled(1)
+        letters = await _letters(cluster, 2)
+
+    assert {dict(one.headers)["__connect.errors.exception.message"] for one in letters} == {
+        b"in another partition than its key's: produce with the partitioner murmur2",
+        b"the key of a command is page:psid of its own person",
+    }
+    assert cluster.graph.sent == ["c2"]
+
+
+async def _letters(cluster: _Cluster, count: int) -> list[Any]:
+    for _ in range(300):
+        letters = await records_of(cluster.settings, f"{cluster.commands}-dlq")
+        if len(letters) >= count:
+            return letters
+        await asyncio.sleep(0.1)
+    raise AssertionError("the dead letters did not come")
 
 
 async def test_commands_that_an_automation_writes_in_transactions_are_sent(kafka_topics: Settings) -> None:
