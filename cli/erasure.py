@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from cli.erasures import erasures_now
+from cli.warehouse_rebuild import members_of
 from leads.erasures import erasure_record, salt_record
 from messenger.events import Origin, PageId, PersonErased, Psid, person_key
 from runtime import kafka
@@ -129,14 +130,12 @@ class Erasure:
         try:
             for name in names:
                 group = f"{self.settings.topic_prefix}{_GROUPS[name]}"
-                while not await _has_passed(admin, group, ends):
-                    members = await _members(admin, group)
-                    if not members:
-                        absent += [name] if await admin.list_consumer_group_offsets(group) else []
-                        break
+                while await members_of(admin, group) and not await _has_passed(admin, group, ends):
                     if monotonic() > deadline:
-                        raise NotPassed(f"`leadstream {name}` has not passed the erasure: it is behind")
+                        raise NotPassed(f"`leadstream {name}` has not passed the erasure: it is behind.")
                     await asyncio.sleep(_BETWEEN_LOOKS)
+                if not await _has_passed(admin, group, ends) and await admin.list_consumer_group_offsets(group):
+                    absent.append(name)
         finally:
             await admin.close()
         return absent
@@ -176,8 +175,3 @@ def _is_past(value: bytes | None, codec: Any, fact: Fact) -> bool:
 async def _has_passed(admin: AIOKafkaAdminClient, group: str, ends: Mapping[TopicPartition, int]) -> bool:
     committed = await admin.list_consumer_group_offsets(group, partitions=list(ends))
     return all(one in committed and committed[one].offset >= end for one, end in ends.items())
-
-
-async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
-    [answer] = await admin.describe_consumer_groups([group])
-    return sum(len(members) for _, _, _, _, _, members, *_ in answer.groups)

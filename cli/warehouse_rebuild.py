@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from runtime import kafka
 from runtime.clock import now
@@ -20,6 +21,8 @@ from sinks.rows import Rows, warehouse_sources
 from sinks.status import Status
 from sinks.tables import TABLES, tables_by_topic
 from sinks.warehouse import WarehouseSink
+
+_LOOKS, _BETWEEN_LOOKS = 60, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,23 @@ async def sink_is_running(broker: str, group: str) -> bool:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     try:
         await admin.start()
-        [answer] = await admin.describe_consumer_groups([group])
-        return any(bool(members) for _, _, _, _, _, members, *_ in answer.groups)
+        return bool(await members_of(admin, group))
     finally:
         await admin.close()
+
+
+async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
+    """How many members a consumer group has. Raises `KafkaError`."""
+    for looks_left in reversed(range(_LOOKS)):
+        try:
+            [answer] = await admin.describe_consumer_groups([group])
+            return sum(len(members) for _, _, _, _, _, members, *_ in answer.groups)
+        except GroupCoordinatorNotAvailableError:
+            # A new broker makes its coordinator when it is first asked for.
+            if not looks_left:
+                raise
+            await asyncio.sleep(_BETWEEN_LOOKS)
+    return 0
 
 
 async def fill(
