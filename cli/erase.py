@@ -21,6 +21,7 @@ from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasure import Erasure, NotPassed, Person
 from cli.erasures import erasures_now
+from cli.request_list import Asked, answer_alone, request_options, settle
 from cli.schema_ids import schema_ids
 from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
@@ -55,8 +56,9 @@ def _digits(_ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 
 @click.command()
-@click.option("--page", callback=_digits, required=True, help="The Page that the id belongs to.")
-@click.option("--psid", callback=_digits, required=True, help="The person's Page-scoped id; - reads it from stdin.")
+@click.option("--page", callback=_digits, help="The Page that the id belongs to.")
+@click.option("--psid", callback=_digits, help="The person's Page-scoped id; - reads it from stdin.")
+@request_options
 @click.option("--dry-run", is_flag=True, help="Say where the person is found, and change nothing.")
 @click.option("--verify", is_flag=True, help="Search everything, and end with 0 when nothing is found, else with 1.")
 @click.option(
@@ -78,8 +80,9 @@ def _digits(_ctx: click.Context, param: click.Parameter, value: str | None) -> s
 def command(
     context: click.Context,
     *,
-    page: str,
-    psid: str,
+    page: str | None,
+    psid: str | None,
+    asked: Asked,
     dry_run: bool,
     verify: bool,
     also: Any,
@@ -98,24 +101,31 @@ def command(
 
     A PSID on the command line stays in the shell's history: --psid - reads it from stdin.
 
+    Requests that came through Meta's data-deletion callback know an app-scoped id and no PSID: --requests lists those
+    that are open, --request resolves one along with its erasure, --resolve without.
+
     \b
     Example:
       leadstream erase --page 542998526103632 --psid 5794982867201265 --dry-run
       leadstream erase --page 542998526103632 --psid - --yes < psid.txt
       leadstream erase --page 542998526103632 --psid - --verify < psid.txt
+      leadstream erase --requests
+      leadstream erase --page 542998526103632 --psid - --request DE4G4KSVN3W7QXJZ2HTM6PBA --yes < psid.txt
+      leadstream erase --resolve DE4G4KSVN3W7QXJZ2HTM6PBA --note-nothing-held
     """
     settings = current_settings()
-    aliases = load_pages(settings, os.environ).aliases
-    person = Person(aliases.get(PageId(page), PageId(page)), Psid(psid))
+    if answer_alone(settings, asked, as_json=as_json):
+        return
+    person = _person(settings, page, psid)
     if also is not None and not verify:
         raise click.UsageError("--also is for --verify")
     show = _Report(as_json=as_json)
     if verify:
-        texts = [line.rstrip("\r\n") for line in also or ()]
-        found = _ask(_search(settings, [psid, *filter(None, texts)]))
+        found = _ask(_search(settings, [person.psid, *_texts(also)]))
         show.found(found)
+        settle(settings, asked, is_gone=not found and _ask(_is_known(settings, person)))
         context.exit(1 if found else 0)
-    ids, found = schema_ids(settings), _ask(_search(settings, [psid]))
+    ids, found = schema_ids(settings), _ask(_search(settings, [person.psid]))
     known = _ask(_is_known(settings, person))
     if not found and not known:
         raise click.ClickException("nobody with this id was found on this Page: nothing to erase")
@@ -127,10 +137,28 @@ def command(
     if not yes:
         click.confirm("Erase this person? Nothing brings them back.", abort=True)
     at, absent = _ask(_erase(settings, ids, person, found, patience))
-    remaining = _ask(_remaining(settings, psid, at))
+    remaining = _ask(_remaining(settings, person.psid, at))
     show.erased(at, absent, remaining)
-    if remaining:
-        context.exit(_REMAINS_FOR_EVER if any(one.until is None for one in remaining) else _REMAINS)
+    settle(settings, asked, is_gone=not remaining and not absent)
+    context.exit(_status(remaining))
+
+
+def _status(remaining: Sequence[_Remaining]) -> int:
+    if not remaining:
+        return 0
+    return _REMAINS_FOR_EVER if any(one.until is None for one in remaining) else _REMAINS
+
+
+def _person(settings: Settings, page: str | None, psid: str | None) -> Person:
+    if page is None or psid is None:
+        raise click.UsageError("give --page and --psid, or --requests, or --resolve")
+    aliases = load_pages(settings, os.environ).aliases
+    return Person(aliases.get(PageId(page), PageId(page)), Psid(psid))
+
+
+def _texts(also: Any) -> list[str]:
+    """The lines of a file, if there is one, that have anything in them."""
+    return [text for line in also or () if (text := line.rstrip("\r\n"))]
 
 
 async def _search(settings: Settings, texts: Sequence[str]) -> list[Trace]:

@@ -25,6 +25,7 @@ SUBJECTS = (
     "page that stopped",
     "replay",
     "erasure",
+    "data-deletion request",
     "rolling upgrade",
     "three brokers",
 )

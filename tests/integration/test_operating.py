@@ -22,6 +22,8 @@ FAULTS = {
     "dlq show": "there is no dead letter",
     "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "nobody with this id was found",
     "erase --page 542998526103632 --psid 5794982867201265 --yes": "nobody with this id was found",
+    "erase --page 542998526103632 --psid 5794982867201265 --request": "there is no open request",
+    "erase --resolve": "there is no request",
     "kafka status": "Kafka does not run here",
 }
 
