@@ -220,7 +220,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         erasures=erasures,
         catch_up=catch_up,
     )
-    sources = {
+    sources: dict[str, Source[Any] | RecordSource[Any] | WholeSource[Any]] = {
         settings.topic(COMMANDS.name): RecordSource(
             command_reader(command_codec(process.ids), settings.partitions), settings.topic(COMMANDS.dead_letters)
         ),
