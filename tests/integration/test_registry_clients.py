@@ -182,8 +182,12 @@ def test_registering_twice_changes_nothing_and_tells_the_ids(another: str) -> No
 
     assert (first.returncode, first.stdout, first.stderr) == (second.returncode, second.stdout, second.stderr)
     with SchemaRegistryClient({"url": another}) as client:
-        ids = {versions[-1].schema: client.get_latest_version(name).schema_id for name, versions in SUBJECTS.items()}
-    assert sorted(first.stdout.splitlines()) == sorted(f"{schema}: {one}" for schema, one in ids.items())
+        ids = {
+            versions[-1].schema: [client.get_version(name, one.version).schema_id for one in versions]
+            for name, versions in SUBJECTS.items()
+        }
+    told = (f"{schema}: {', '.join(map(str, of_versions))}" for schema, of_versions in ids.items())
+    assert sorted(first.stdout.splitlines()) == sorted(told)
 
 
 def test_what_cannot_be_registered_is_told_in_one_line(built_in: str) -> None:
