@@ -73,12 +73,13 @@ def run_sql(query: str, form: str) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--mask-pii", is_flag=True, help="Put a mask for PSIDs, answers, texts and bytes.")
 def export(name: str, file: Path, *, mask_pii: bool) -> None:
-    """Write a table or a view to FILE, which must not be there yet: .csv, or .jsonl with a row a line.
+    """Write a table or a view to FILE, which must not be there yet: .csv, .parquet, or .jsonl with a row a line.
 
     \b
     Example:
       leadstream warehouse export lead_answers answers.csv --mask-pii
       leadstream warehouse export leads leads.jsonl
+      leadstream warehouse export leads leads.parquet
     """
     write = {".csv": _write_csv, ".jsonl": _write_lines}.get(file.suffix)
     if write is None:

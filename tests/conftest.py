@@ -15,6 +15,9 @@ from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
 
+# Its assertions are shown as those of a test are.
+pytest.register_assert_rewrite("tests.warehouse_conformance")
+
 # A busy machine is not a slow rule: no test here is about time.
 hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.load_profile("leadstream")

@@ -18,7 +18,8 @@ from deltalake.exceptions import DeltaError
 
 from sinks.query import ask
 from tests.faults.warehouse_worker import PARTITIONS, log, open_warehouse
-from tests.integration.warehouses import lead_row, leads, new_database, postgres_server
+from tests.integration.warehouses import new_database, postgres_server
+from tests.warehouse_rows import lead_row, leads
 
 pytestmark = pytest.mark.faults
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from sinks.tables import LEAD_TABLE
-from tests.integration.warehouses import Target, lead_row, leads
+from tests.integration.warehouses import Target
+from tests.warehouse_rows import lead_row, leads
 
 
 def _events(tmp_path: Path) -> Path:

@@ -29,7 +29,8 @@ from schemas.registry_api import RegistryApi
 from tests.builders import a_lead
 from tests.conftest import free_port
 from tests.integration.topics import put
-from tests.integration.warehouses import Target, lead_row, leads
+from tests.integration.warehouses import Target
+from tests.warehouse_rows import lead_row, leads
 
 SUMMER = Ad("120", "Summer", None, None)
 MENLO = Answer("City?", "Menlo Park")

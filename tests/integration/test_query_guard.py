@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from sinks.query import BadQuery
-from tests.integration.warehouses import Target, lead_row, leads, new_database
+from tests.integration.warehouses import Target, new_database
+from tests.warehouse_rows import lead_row, leads
 
 # {secret} is a file of this machine, {out} one that must not come to be.
 _EVERYWHERE = [

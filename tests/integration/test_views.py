@@ -12,17 +12,8 @@ from messenger.events import Ad, Answer
 from sinks.postgres import READER
 from sinks.views import VIEWS
 from tests.builders import MINUTE, NOON, SECOND
-from tests.integration.warehouses import (
-    Target,
-    dead_letter,
-    lead_row,
-    leads,
-    message_row,
-    messages,
-    outcome_row,
-    outcomes,
-    refused,
-)
+from tests.integration.warehouses import Target
+from tests.warehouse_rows import dead_letter, lead_row, leads, message_row, messages, outcome_row, outcomes, refused
 
 README = Path(__file__).parents[2] / "README.md"
 SUMMER = Ad("120", "Summer", None, None)

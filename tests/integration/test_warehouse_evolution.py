@@ -12,7 +12,8 @@ from sinks.postgres import PostgresWarehouse
 from sinks.query import BadQuery, ask
 from sinks.tables import LEAD_TABLE, Table
 from sinks.warehouse import Warehouse
-from tests.integration.warehouses import CLUSTER, TABLES, Target, lead_row, leads
+from tests.integration.warehouses import TABLES, Target
+from tests.warehouse_rows import CLUSTER, lead_row, leads
 
 _WIDER = replace(LEAD_TABLE, fields=lambda: [*LEAD_TABLE.fields(), pa.field("score", pa.int64())])
 _NEWER: Mapping[str, Table] = {**TABLES, "leads": _WIDER}

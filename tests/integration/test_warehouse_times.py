@@ -10,7 +10,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from tests.integration.warehouses import Target, lead_row, leads
+from tests.integration.warehouses import Target
+from tests.warehouse_rows import lead_row, leads
 
 SEEN = datetime(2026, 11, 1, 2, 30, 15, 250_000, UTC)
 # Early enough that it is still the day before in America.

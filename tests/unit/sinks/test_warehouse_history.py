@@ -19,6 +19,7 @@ from tests.unit.sinks.fakes import Clock
 from tests.unit.sinks.sqlite_warehouse import SqliteWarehouse
 
 ZERO = TopicPartition("leads", 0)
+_TABLES = {"leads": LEAD_TABLE}
 
 Log = Sequence[tuple[str, int] | None]
 _RECORDS = st.none() | st.tuples(st.sampled_from("abcd"), st.integers(1, 5))
@@ -36,8 +37,8 @@ class _Worker:
 
     async def start(self) -> None:
         self.stop()
-        self._warehouse = SqliteWarehouse(self._path)
-        self._sink = WarehouseSink(self._warehouse, {"leads": LEAD_TABLE}, now=self._clock, metrics=Metrics())
+        self._warehouse = SqliteWarehouse(self._path, _TABLES)
+        self._sink = WarehouseSink(self._warehouse, _TABLES, now=self._clock, metrics=Metrics())
         await self._open()
 
     def stop(self) -> None:
@@ -78,9 +79,9 @@ def test_every_record_is_kept_once_and_every_lead_is_the_newest(log: Log, steps:
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "warehouse.sqlite")
         asyncio.run(_played(path, log, steps))
-        kept = SqliteWarehouse(path)
-        events = kept.connection.execute("select at, lead_id, revision from lead_events order by at").fetchall()
-        leads = dict(kept.connection.execute("select lead_id, revision from leads").fetchall())
+        kept = SqliteWarehouse(path, _TABLES)
+        events = list(kept.answer("select _offset, lead_id, revision from lead_events order by _offset").rows)
+        leads = dict(kept.answer("select lead_id, revision from leads").rows)
         offsets = kept.open([ZERO])
         kept.close()
 
