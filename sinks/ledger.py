@@ -32,7 +32,7 @@ _END = 3
 
 # The messaging window is a day; a command that may be sent later than this is refused.
 LONGEST_WINDOW = timedelta(days=2)
-# A command that is unknown so long after its window is too old for an outcome: the one it had may be forgotten.
+# A command that is unknown so long after it was made and its window closed had an outcome that may be forgotten.
 _TOO_OLD = timedelta(days=3)
 # What was settled is forgotten after this. Its command was read before it was settled, and had then no more than the
 # longest window before it, so that it is too old by now, should it ever be read again.
@@ -200,9 +200,9 @@ class Ledger:
         return command_id in self._book(partition).settled
 
     def is_too_old(self, partition: int, command: SendFollowUp) -> bool:
-        """Whether nothing is known of a command whose window closed so long ago that its outcome may be forgotten."""
+        """Whether nothing is known of a command so old, and closed so long, that its outcome may be forgotten."""
         is_known = self.is_settled(partition, command.command_id) or self.attempt(partition, command.command_id)
-        return not is_known and command.not_after < self._clock() - _TOO_OLD
+        return not is_known and max(command.created_at, command.not_after) < self._clock() - _TOO_OLD
 
     def attempt(self, partition: int, command_id: str) -> Attempt | None:
         """The last attempt, while nothing more is known of it."""

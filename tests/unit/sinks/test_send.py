@@ -141,12 +141,23 @@ async def test_a_command_that_is_read_again_is_never_sent_again_however_much_is_
 
 async def test_a_command_of_long_ago_of_which_nothing_is_known_is_ignored_and_counted() -> None:
     world = SendWorld()
-    world.command(a_command(not_after=NOON - timedelta(days=4)))
+    long_ago = NOON - timedelta(days=4)
+    world.command(a_command(created_at=long_ago, not_before=long_ago, not_after=long_ago))
 
     outcomes = await world.settle_all()
 
     assert outcomes == []
     assert world.metrics.items_ignored.labels("command_too_old")._value.get() == 1
+
+
+async def test_a_command_of_today_ends_as_expired_however_long_its_window_is_closed() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON - timedelta(days=1500)))
+
+    outcomes = await world.settle_all()
+
+    assert [one.status for one in outcomes] == ["expired"]
+    assert world.graph.sent == []
 
 
 async def test_a_command_waits_for_its_time_and_is_not_committed_past() -> None:
