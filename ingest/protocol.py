@@ -1,6 +1,9 @@
 """HTTP connections that have a deadline, and limits to their number and their headers; uvicorn's have none."""
 
 import asyncio
+import re
+from collections import deque
+from itertools import chain
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +14,10 @@ RECEIVE_WITHIN = 5.0
 MAX_CONNECTIONS = 900
 # Request line and headers; Meta's are under 1 KiB, and proxies add some.
 MAX_HEAD = 64 * 1024
+
+# https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2, a port behind it
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:]+\])(?::\d*)?")
+_NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 20\r\n"
@@ -27,8 +34,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     A connection that says nothing, that drips, or that does not read its answers is closed as well; one that is kept
     alive may be idle as long as uvicorn allows, which is 5 seconds too. Beyond `max_connections` a new one is
-    answered 503. A head of more than `MAX_HEAD` bytes is answered 400, and so is an upgrade to another protocol, behind
-    which the parser reads no body. Trailers are no headers, and are left out.
+    answered 503. Answered 400 are a head of more than `MAX_HEAD` bytes, an upgrade to another protocol, behind which
+    the parser reads no body, a Transfer-Encoding that is more than chunks, and a Host that is missing, doubled or none.
+    Trailers are no headers, and are left out. A client that has closed its side after a request is still answered.
     """
 
     receive_within = RECEIVE_WITHIN
@@ -39,8 +47,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._began = False
         self._receiving = False
         self._in_head = False
+        self._is_long = False
         self._heads = 0
-        self._head_bytes = 0
         self._arrived = 0
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -56,6 +64,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         before = self._heads if self._in_head else None
+        self._is_long = before is not None or len(data) > MAX_HEAD
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -74,26 +83,35 @@ class BoundedHttp(HttpToolsProtocol):
         self._lift_deadline()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open for answers that are still owed."""
+        if self._receiving or not self._began or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def on_message_begin(self) -> None:
         self._began = self._receiving = self._in_head = True
         self._heads += 1
-        self._head_bytes = self._arrived = 0
+        self._arrived = 0
         super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        fields = dict(self.headers)
+        # Nearly every head is as simple as this, and looked at no further.
+        if (
+            self._is_long
+            or len(fields) < len(self.headers)
+            or b"transfer-encoding" in fields
+            or not _HOST.fullmatch(fields.get(b"host", b" "))
+        ):
+            self._check_head()
         if self.parser.should_upgrade():
             raise _RefusedHead
         super().on_headers_complete()
+        # Trailers would go behind the headers that the application has.
+        self.headers = _NOWHERE  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         self._receiving = False
@@ -107,9 +125,19 @@ class BoundedHttp(HttpToolsProtocol):
         super().resume_writing()
         self._lift_deadline()
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > MAX_HEAD:
+    def _check_head(self) -> None:
+        # https://www.rfc-editor.org/rfc/rfc9112#section-3.2 and #section-6.1
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        is_old = self.parser.get_http_version() == "1.0"
+        if (
+            len(self.url) + sum(map(len, chain.from_iterable(self.headers))) > MAX_HEAD
+            or len(hosts) > 1
+            or not (hosts or is_old)
+            or not all(map(_HOST.fullmatch, hosts))
+            or codings not in ([], [b"chunked"])
+            or (codings and is_old)
+        ):
             raise _RefusedHead
 
     def _set_deadline(self) -> None:

@@ -82,6 +82,14 @@ async def say(port: int, said: bytes) -> bytes:
         pytest.param(a_request(b"Transfer-Encoding: chunked, identity\r\n" + SIGNED, CHUNKS), id="chunks not last"),
         pytest.param(a_request(b"Transfer-Encoding:\r\n chunked\r\n" + SIGNED, CHUNKS), id="a folded coding"),
         pytest.param(a_request(LENGTH + SIGNED + b"X-A: b\r\n c\r\n"), id="a folded header"),
+        pytest.param(a_request(b"Transfer-Encoding: gzip, chunked\r\n" + SIGNED, CHUNKS), id="two codings"),
+        pytest.param(a_request(CHUNKED * 2 + SIGNED, CHUNKS), id="chunks twice"),
+        pytest.param(a_request(CHUNKED + SIGNED, CHUNKS, version=b"1.0"), id="chunks in HTTP/1.0"),
+        pytest.param(a_request().replace(b"Host: x\r\n", b""), id="no host"),
+        pytest.param(a_request(b"Host: x\r\n" + LENGTH + SIGNED), id="the same host twice"),
+        pytest.param(a_request(b"HOST: y\r\n" + LENGTH + SIGNED, version=b"1.0"), id="two hosts in HTTP/1.0"),
+        pytest.param(a_request().replace(b"Host: x", b"Host: x, y"), id="a list of hosts"),
+        pytest.param(a_request().replace(b"Host: x", b"Host: http://x/"), id="a host that is a URL"),
         pytest.param(a_request(CHUNKED + SIGNED, b"f" * 18 + b"\r\nabc"), id="a chunk beyond all bounds"),
         pytest.param(a_request(CHUNKED + SIGNED, CHUNKS.replace(b"\r\n", b"\n")), id="chunks with bare line feeds"),
         pytest.param(a_request().replace(b"\r\n", b"\n"), id="bare line feeds"),
@@ -115,6 +123,9 @@ async def test_what_two_servers_could_read_in_two_ways_is_read_in_none(said: byt
         pytest.param(a_request(target=b"http://elsewhere" + WEBHOOK_PATH.encode()), id="an absolute target"),
         pytest.param(a_request(LENGTH + SIGNED + b"X-Hub-Signature: sha1=" + b"0" * 40 + b"\r\n"), id="sha1 beside it"),
         pytest.param(b"\r\n" + a_request(), id="an empty line before it"),
+        pytest.param(a_request(b"Transfer-Encoding: Chunked\r\n" + SIGNED, CHUNKS), id="a coding in upper case"),
+        pytest.param(a_request().replace(b"Host: x", b"Host: [::1]:8000"), id="a host that is an address"),
+        pytest.param(a_request().replace(b"Host: x", b"Host:"), id="a host without a name"),
     ],
 )
 async def test_what_has_one_meaning_is_kept_once_and_the_next_request_is_read(said: bytes) -> None:
@@ -140,6 +151,42 @@ async def test_a_signature_in_a_trailer_is_none() -> None:
 )
 async def test_a_signature_has_one_form(signature: bytes) -> None:
     assert await answers_to(a_request(LENGTH + b"X-Hub-Signature-256: " + signature + b"\r\n")) == ([403, 200], [])
+
+
+async def test_http_1_0_needs_no_host() -> None:
+    said = a_request(version=b"1.0").replace(b"Host: x\r\n", b"")
+
+    assert await answers_to(said) == ([200], [BODY])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_client_that_has_said_all_still_gets_its_answers(count: int) -> None:
+    producer = FakeProducer(release=asyncio.Event())
+    async with front_door(producer) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(a_request() * count)
+        writer.write_eof()
+        await producer.asked.wait()
+        assert producer.release is not None
+        producer.release.set()
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+        writer.close()
+
+    assert len(re.findall(rb"HTTP/1\.1 200 ", answer)) == count
+    assert [one.value for one in producer.records] == [BODY] * count
+
+
+async def test_a_client_that_leaves_within_its_body_gets_none() -> None:
+    producer = FakeProducer()
+    async with front_door(producer, BoundedHttp) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(a_request()[:-1])
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+
+    assert producer.records == []
 
 
 async def test_http_1_0_gets_its_answer_and_no_further_one() -> None:
