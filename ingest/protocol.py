@@ -17,6 +17,7 @@ MAX_HEAD = 64 * 1024
 
 # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2, a port behind it
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:]+\])(?::\d*)?")
+_NO_HOST = b" "
 _NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 _TOO_MANY = (
@@ -48,6 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._receiving = False
         self._in_head = False
         self._is_long = False
+        self._known_host = _NO_HOST
         self._heads = 0
         self._arrived = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -102,16 +104,18 @@ class BoundedHttp(HttpToolsProtocol):
         # Nearly every head is as simple as this, and looked at no further.
         if (
             self._is_long
+            or fields.get(b"host") != self._known_host
             or len(fields) < len(self.headers)
             or b"transfer-encoding" in fields
-            or not _HOST.fullmatch(fields.get(b"host", b" "))
         ):
             self._check_head()
-        if self.parser.should_upgrade():
-            raise _RefusedHead
         super().on_headers_complete()
         # Trailers would go behind the headers that the application has.
         self.headers = _NOWHERE  # type: ignore[assignment]
+
+    def _should_upgrade(self) -> bool:
+        # uvicorn asks where the parser has found an upgrade.
+        raise _RefusedHead
 
     def on_message_complete(self) -> None:
         self._receiving = False
@@ -139,6 +143,8 @@ class BoundedHttp(HttpToolsProtocol):
             or (codings and is_old)
         ):
             raise _RefusedHead
+        if hosts:
+            self._known_host = hosts[0]
 
     def _set_deadline(self) -> None:
         """The deadline is of the whole request: what arrives does not move it."""

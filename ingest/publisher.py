@@ -27,6 +27,7 @@ from aiokafka.structs import RecordMetadata
 
 from ingest.key import record_key
 from runtime.clock import to_millis
+from runtime.kafka import stop_within
 
 # What Kafka says of a batch that it will not take later either. aiokafka knows no INVALID_RECORD, and says unknown.
 # https://kafka.apache.org/protocol#protocol_error_codes
@@ -160,10 +161,7 @@ class Publisher:
         """Flush the producer, and give up on what it still holds: nobody will answer for that any more."""
         self._connected.clear()
         self._producer = None
-        try:
-            async with asyncio.timeout(_FLUSH_WITHIN.total_seconds()):
-                await producer.stop()
-        except TimeoutError:
+        if not await stop_within(producer, _FLUSH_WITHIN.total_seconds()):
             _log.warning("producer.flush_abandoned", extra={"unsettled": len(self._unsettled)})
         for sent in self._unsettled:
             if not sent.done():

@@ -1,8 +1,11 @@
 """aiokafka producers and consumers with the settings that our guarantees rest on."""
 
+import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+_CANCEL_AGAIN_AFTER = 0.1
 
 
 def producer(broker: str, *, client_id: str, linger_ms: int = 2) -> AIOKafkaProducer:
@@ -21,6 +24,35 @@ def producer(broker: str, *, client_id: str, linger_ms: int = 2) -> AIOKafkaProd
         request_timeout_ms=30_000,
         compression_type="lz4",
     )
+
+
+async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:
+    """Flush the producer and end it; False if it still held something when the time was up.
+
+    `AIOKafkaProducer.stop`, once cancelled, leaves its sender running, which would send what it has whenever Kafka is
+    back. What is on its way when the time is up may still be written.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await producer.flush()
+            await producer.stop()
+    except TimeoutError:
+        await _abandon(producer)
+        return False
+    return True
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    # aiokafka has no public way to leave without a flush.
+    producer._closed = True
+    sender = producer._sender.sender_task
+    if sender is not None:
+        sender.cancel()
+    await producer.client.close()
+    # Cancelled once, the sender waits for its requests; these may wait for metadata of which nobody asks any more.
+    while sender is not None and not sender.done():
+        await asyncio.wait([sender], timeout=_CANCEL_AGAIN_AFTER)
+        sender.cancel()
 
 
 def consumer(broker: str, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:

@@ -156,6 +156,9 @@ class FakeProducer:
             self.effects.append("acked")
             self.acked.append(record)
 
+    async def flush(self) -> None:
+        pass
+
     async def stop(self) -> None:
         self.effects.append("flushed")
 
