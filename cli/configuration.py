@@ -6,6 +6,7 @@ from datetime import time, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo, available_timezones
 
+from leads.message import is_blank, longest_text, utf16_units
 from leads.pages import JOIN_WAIT, Page, Pages
 from leads.records import AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
@@ -17,6 +18,7 @@ from leads.rules import (
     Rule,
     RuleStep,
     WaitFor,
+    with_defaults,
 )
 from messenger import limits
 from messenger.events import AppId, LeadOutcome, PageId
@@ -188,21 +190,23 @@ def _message(value: Value) -> FollowUpMessage:
         raise given["buttons"].fault("a message has quick_replies or buttons, not both")
     _limit(given["quick_replies"] if replies else value, "quick replies", len(replies), limits.QUICK_REPLIES_MAX)
     _limit(given["buttons"] if buttons else value, "buttons", len(buttons), limits.BUTTONS_MAX)
-    longest = limits.BUTTON_TEMPLATE_TEXT_MAX if buttons else limits.TEXT_MAX_UTF16_UNITS
-    if set("{}") & set(PLACEHOLDER.sub("", given["text"].text())):
+    message = FollowUpMessage(given["text"].text(), replies, buttons)
+    if set("{}") & set(PLACEHOLDER.sub("", message.text)):
         raise given["text"].fault(
             "placeholders are {answers[a question]}, {ad.ad_title}, {page_id}, each with |default"
         )
-    _limit(given["text"], "characters", _utf16_units(given["text"].text()), longest)
-    return FollowUpMessage(given["text"].text(), replies, buttons)
+    if is_blank(with_defaults(message.text)):
+        raise given["text"].fault("the text is empty where its placeholders are unknown; {…|default} says what then")
+    _limit(given["text"], "characters", utf16_units(message.text), longest_text(message))
+    return message
 
 
 def _quick_reply(value: Value) -> QuickReply:
     given = value.section("title", "payload")
     title = _required(value, given, "title", limits.QUICK_REPLY_TITLE_MAX)
-    payload = given["payload"].text() if "payload" in given else title
-    _limit(value, "characters of payload", len(payload), limits.QUICK_REPLY_PAYLOAD_MAX)
-    return QuickReply(title, payload)
+    if "payload" not in given:
+        return QuickReply(title, title)
+    return QuickReply(title, _required(value, given, "payload", limits.QUICK_REPLY_PAYLOAD_MAX))
 
 
 def _button(value: Value) -> Button:
@@ -211,22 +215,24 @@ def _button(value: Value) -> Button:
     if ("url" in given) == ("payload" in given):
         raise value.fault("a button has either a url or a payload")
     if "url" in given:
-        return Button("web_url", title, url=given["url"].text())
+        return Button("web_url", title, url=_given_text(given["url"]))
     return Button("postback", title, payload=_required(value, given, "payload", limits.POSTBACK_PAYLOAD_MAX))
 
 
 def _required(value: Value, given: dict[str, Value], key: str, longest: int) -> str:
     if key not in given:
         raise value.fault(f"{key!r} is missing")
-    text = given[key].text()
-    _limit(given[key], "characters", len(text), longest)
+    text = _given_text(given[key])
+    _limit(given[key], "characters", utf16_units(text), longest)
     return text
+
+
+def _given_text(value: Value) -> str:
+    if is_blank(value.text()):
+        raise value.fault("a text is wanted here, and this one is empty")
+    return value.text()
 
 
 def _limit(value: Value, what: str, count: int, most: int) -> None:
     if count > most:
         raise value.fault(f"{count} {what}; Meta takes {most} at the most")
-
-
-def _utf16_units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2

@@ -6,11 +6,11 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from leads.identity import command_id
+from leads.message import longest_text
 from leads.pairing import flow_ended_at
 from leads.person import Issued, LeadState, Person, Scheduled
 from leads.records import Cancellation, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, render
-from messenger.limits import BUTTON_TEMPLATE_TEXT_MAX, TEXT_MAX_UTF16_UNITS
 
 Rules = tuple[Rule, ...]
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
@@ -166,8 +166,7 @@ def not_after(lead: Lead) -> datetime:
 
 def rendered(message: FollowUpMessage, lead: Lead) -> FollowUpMessage:
     """The message as this lead's person reads it; answers that make it too long for Meta are cut off at its end."""
-    longest = BUTTON_TEMPLATE_TEXT_MAX if message.buttons else TEXT_MAX_UTF16_UNITS
-    return replace(message, text=_fitted(render(message.text, lead), longest))
+    return replace(message, text=_fitted(render(message.text, lead), longest_text(message)))
 
 
 def _fitted(text: str, longest: int) -> str:

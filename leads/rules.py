@@ -1,14 +1,16 @@
 """Follow-up rules: which leads they match, what they wait for, what they send, what cancels them."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, time, timedelta
 from typing import Literal
+from unicodedata import category
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
+from leads.message import is_blank
 from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
-from messenger.events import LeadOutcome
+from messenger.events import Ad, LeadOutcome
 
 WaitFor = Literal["answers", "handover"]
 EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost")
@@ -48,7 +50,8 @@ class QuietHours:
         if not (now >= self.start or now < self.end if over_midnight else self.start <= now < self.end):
             return moment
         day = local.date() + timedelta(days=1 if over_midnight and now >= self.start else 0)
-        return datetime.combine(day, self.end, zone).astimezone(UTC)
+        # When the clocks go back an hour comes twice; out of its second pass, the end in the first one is past.
+        return datetime.combine(day, self.end.replace(fold=local.fold), zone).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,28 @@ class Caps:
 
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.
-PLACEHOLDER = re.compile(r"\{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>ad\.\w+|page_id))(?:\|(?P<default>[^}]*))?\}")
+_NAMES = "|".join(("page_id", *(rf"ad\.{one.name}" for one in fields(Ad))))
+PLACEHOLDER = re.compile(rf"\{{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}")
 
 
 def render(text: str, lead: Lead) -> str:
-    """The text with its placeholders filled from the lead; an unknown value without a default becomes empty."""
-    return PLACEHOLDER.sub(lambda found: _value(found, lead) or found["default"] or "", text)
+    """The text with its placeholders filled from the lead.
+
+    An unknown or blank value gives way to its default, or to nothing. Control characters of a value are left out, as
+    nobody can say what Meta makes of them.
+    """
+    return PLACEHOLDER.sub(lambda found: _shown(_value(found, lead)) or found["default"] or "", text)
+
+
+def with_defaults(text: str) -> str:
+    """The text as it is where nothing is known of a lead."""
+    return PLACEHOLDER.sub(lambda found: found["default"] or "", text)
+
+
+def _shown(value: str | None) -> str | None:
+    if value is None or is_blank(value):
+        return None
+    return "".join(one for one in value if one in "\n\t" or category(one) != "Cc")
 
 
 def _value(found: re.Match[str], lead: Lead) -> str | None:

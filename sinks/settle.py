@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import get_args
 
+from leads.message import utf16_units, why_unsendable
 from leads.pages import Page
 from leads.records import AfterSending, OutcomeStatus, SendFollowUp
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
-from messenger.limits import CONVERSATION_DETAILS_MAX
+from messenger.limits import CONVERSATION_DETAILS_MAX, METADATA_MAX
 from sinks.ledger import LONGEST_WINDOW, Attempt
 
 WAITS_FOR_THREAD = "another app has the thread"
@@ -99,7 +100,10 @@ def _ending(command: SendFollowUp, attempt: Attempt | None, now: datetime, cance
         return Settle("rejected", "its window is longer than any of Meta's")
     if command.then not in (None, *get_args(AfterSending)):
         return Settle("rejected", "nobody knows what it would do with the thread")
-    return None
+    if utf16_units(command.command_id) > METADATA_MAX:
+        return Settle("rejected", f"its command_id is longer than {METADATA_MAX} characters")
+    fault = why_unsendable(command.message)
+    return Settle("rejected", fault) if fault is not None else None
 
 
 def may_send(response: GraphResponse, page: Page) -> bool:
@@ -142,9 +146,9 @@ def message_in(
 
 
 def _as_shown(text: str) -> str:
-    """What stays the same of a text that may come back with other spaces, line ends or composed characters.
+    """What stays the same of a text that may come back with other spaces, or without its control characters.
 
     A message that is overlooked would be sent again, so that a doubtful likeness counts.
     """
     composed = unicodedata.normalize("NFKC", text)
-    return " ".join("".join(one if one.isprintable() else " " for one in composed).split())
+    return "".join(one for one in composed if one.isprintable() and not one.isspace())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.followup import rendered
+from leads.followup import not_after, rendered
 from leads.join import Output, Policy, advance, elapse
 from leads.pages import Page
 from leads.person import Person
@@ -203,6 +203,45 @@ def test_quiet_hours_at_midday() -> None:
     assert lunch.over_at(NOON - HOUR, ZoneInfo("UTC")) == NOON - HOUR
 
 
+@pytest.mark.parametrize(
+    ("moment", "over"),
+    [
+        ("2026-03-29T00:59", "2026-03-29T01:30"),
+        ("2026-03-29T01:30", "2026-03-29T01:30"),
+        ("2026-10-25T00:10", "2026-10-25T00:30"),
+        ("2026-10-25T00:40", "2026-10-25T00:40"),
+        ("2026-10-25T01:10", "2026-10-25T01:30"),
+        ("2026-10-25T01:30", "2026-10-25T01:30"),
+    ],
+    ids=[
+        "the end does not exist, so that it is as long after",
+        "after the end that does not exist",
+        "the end that comes twice, first pass",
+        "between the two quiet half hours",
+        "second pass",
+        "after the second pass",
+    ],
+)
+def test_an_end_in_the_hour_in_which_the_clocks_change(moment: str, over: str) -> None:
+    begins, ends = (datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (moment, over))
+
+    assert QuietHours(time(21), time(2, 30)).over_at(begins, BERLIN) == ends
+
+
+@given(
+    st.sampled_from([datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)]),
+    st.integers(0, 24 * 60),
+    st.times(),
+    st.times(),
+)
+def test_quiet_hours_never_bring_a_message_forward_when_the_clocks_change(
+    day: datetime, minutes: int, start: time, end: time
+) -> None:
+    moment = day + timedelta(minutes=minutes)
+
+    assert moment <= QuietHours(start, end).over_at(moment, BERLIN) <= moment + timedelta(hours=25)
+
+
 @given(st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)), st.times(), st.times())  # noqa: DTZ001 - hypothesis adds the zone
 def test_the_end_of_quiet_hours_is_never_quiet_nor_in_the_past(moment: datetime, start: time, end: time) -> None:
     quiet = QuietHours(start.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
@@ -226,7 +265,7 @@ def test_answers_never_make_a_message_longer_than_meta_takes(buttons: tuple[Butt
 
 
 @pytest.mark.parametrize(
-    "answer", ["{answers[Why?]}", "{ad.ad_title|x}", "}{", "\x00\x1b[2J", "{0.__class__}", "%s", "👩‍👩‍👧" * 900]
+    "answer", ["{answers[Why?]}", "{ad.ad_title|x}", "}{", "a\n\tb", "{0.__class__}", "%s", "👩‍👩‍👧" * 900]
 )
 def test_an_answer_is_filled_in_as_it_is_and_never_read_as_a_template(answer: str) -> None:
     lead = a_lead(answers=(Answer("Why?", answer),))
@@ -235,3 +274,24 @@ def test_an_answer_is_filled_in_as_it_is_and_never_read_as_a_template(answer: st
 
     assert text == f"You said {answer}" or (text.endswith("…") and len(text.encode("utf-16-le")) // 2 <= 1999)
     text.encode()
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "\n", "\u200b", "\x00\x07"])
+def test_an_answer_that_says_nothing_gives_way_to_the_default(answer: str) -> None:
+    lead = a_lead(answers=(Answer("Why?", answer),))
+
+    assert rendered(FollowUpMessage("{answers[Why?]|Hello}"), lead).text == "Hello"
+
+
+def test_control_characters_of_an_answer_are_left_out() -> None:
+    lead = a_lead(answers=(Answer("Why?", "a\x00b\x1b[2J\r\nc"),))
+
+    assert rendered(FollowUpMessage("{answers[Why?]}!"), lead).text == "ab[2J\nc!"
+
+
+@pytest.mark.parametrize(("control", "until"), [(None, 24), (1, 1), (30, 24)])
+def test_a_window_is_narrowed_by_thread_control_where_we_know_it(control: int | None, until: int) -> None:
+    expires_at = None if control is None else NOON + control * HOUR
+    lead = a_lead(messaging_window_closes_at=NOON + 24 * HOUR, thread_control_expires_at=expires_at)
+
+    assert not_after(lead) == NOON + until * HOUR
