@@ -264,7 +264,8 @@ class Courier:
         if mid is not None:
             return await self._settle(pending, _Result("sent", number, mid, reason="found in the conversation"))
         pending.refuted, pending.failures = number, 0
-        return self._clock()
+        # Code 2 also comes for people who blocked the Page, as often as they are tried.
+        return self._clock() + pause_after(number, self._fraction, _ASK_AGAIN_MAX)
 
     def _look_up_again_at(self, pending: Pending, fault: GraphError) -> datetime | None:
         match fault:

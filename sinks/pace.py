@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 _FIRST_PAUSE = timedelta(seconds=1)
-_LONGEST_PAUSE = timedelta(minutes=2)
+LONGEST_PAUSE = timedelta(minutes=2)
 _LONGEST_BLOCK = timedelta(minutes=15)
 
 
@@ -72,8 +72,8 @@ class Blocks:
         return until
 
 
-def pause_after(failures: int, fraction: Callable[[], float]) -> timedelta:
+def pause_after(failures: int, fraction: Callable[[], float], longest: timedelta = LONGEST_PAUSE) -> timedelta:
     """How long to wait after so many failures in a row: exponential, with full jitter from `fraction` (0 to 1)."""
     # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    ceiling = min(_LONGEST_PAUSE, _FIRST_PAUSE * (1 << min(failures - 1, 16)))
+    ceiling = min(longest, _FIRST_PAUSE * (1 << min(failures - 1, 16)))
     return ceiling * fraction()

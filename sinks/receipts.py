@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from leads.records import FollowUpOutcome
 from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived
 
-# Who has not read a message in a week will hardly do so; without an end the list would grow for ever.
-_AWAITED = timedelta(days=7)
+# As long as the ledger is remembered across restarts; without an end the list would grow for ever.
+_AWAITED = timedelta(days=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,6 +290,17 @@ class TestBlockedPage:
         said = {one.command_id: one.status for one in outcomes}
         assert said == {"last": "sent", "during": "cancelled", "of before": "cancelled", "after": "sent"}
 
+    async def test_what_is_issued_while_it_is_blocked_is_not_sent_after_a_pause(self) -> None:
+        world = SendWorld()
+        world.kafka.committed[EVENTS] = 0
+        world.event(a_policy("block", NOON + 2 * SECOND))
+        world.command(a_command("during", created_at=NOON + 3 * SECOND))
+
+        outcomes = await world.settle_all()
+
+        assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "page_blocked")]
+        assert world.graph.sent == []
+
     @pytest.mark.parametrize("actions", [("block",), ("block", "unblock"), ("unblock",)])
     async def test_a_block_that_came_while_the_sink_was_down_cancels_too(self, actions: tuple[str, ...]) -> None:
         world = SendWorld()

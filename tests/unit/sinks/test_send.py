@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -571,7 +572,7 @@ async def test_a_person_gets_no_more_messages_in_a_day_than_the_cap() -> None:
     world = SendWorld(limits=SendLimits(caps=Caps(per_person=2)))
     world.outcome(an_outcome("before", "sent", mid="m_0"))
     for name in ("c1", "c2"):
-        world.command(a_command(name))
+        world.command(a_command(name, rule=f"rule of {name}"))
     world.command(a_command("other", psid=Psid("7002")))
 
     outcomes = await world.settle_all()
@@ -667,3 +668,81 @@ async def test_no_command_can_be_sent_with_a_tag(then: AfterSending | None) -> N
     assert body["messaging_type"] == "RESPONSE"
     assert body.keys() <= {"recipient", "messaging_type", "message", "thread_control"}
     assert body["message"].keys() <= {"text", "attachment", "quick_replies", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"message": FollowUpMessage(" \n")}, "the text is empty"),
+        ({"message": FollowUpMessage("a" * 2000)}, "the text is longer than 1999 characters"),
+        ({"name": "c" * 1000}, "its command_id is longer than 999 characters"),
+    ],
+)
+async def test_a_third_partys_command_that_meta_would_refuse_is_settled_without_a_call(
+    values: dict[str, Any], reason: str
+) -> None:
+    world = SendWorld()
+    world.command(a_command(**values))
+
+    (outcome,) = await world.settle_all()
+
+    assert (outcome.status, outcome.reason) == ("rejected", reason)
+    assert "call" not in world.kafka.effects
+
+
+async def test_the_thread_is_given_away_once_with_a_message_whose_answer_was_lost() -> None:
+    world = SendWorld()
+    world.command(a_command(then="release"))
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+
+    outcomes = await world.settle_all()
+
+    assert [one["thread_control"] for one in world.graph.bodies] == [{"control_type": "release"}]
+    assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
+
+
+async def test_a_message_that_meta_refuses_for_what_becomes_of_the_thread_is_rejected_whole() -> None:
+    world = SendWorld()
+    world.command(a_command(then="pass_to_inbox"))
+    world.graph.faults = [NotPermitted("no", code=27)]
+
+    outcomes = await world.settle_all()
+
+    assert [(one.status, one.error_code) for one in outcomes] == [("attempting", None), ("rejected", 27)]
+    assert world.graph.sent == []
+
+
+async def test_what_is_never_found_is_tried_less_and_less_often() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.graph.faults = [OutcomeUnknown("code 2") for _ in range(6)]
+
+    outcomes = await world.settle_all()
+
+    begun = [one.occurred_at for one in outcomes if one.status == "attempting"]
+    pauses = [later - earlier for earlier, later in pairwise(begun)]
+    assert world.graph.sent == ["c1"]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= world.limits.quarantine + timedelta(seconds=32)
+
+
+async def test_a_settled_command_that_is_read_again_is_not_waited_for() -> None:
+    world = SendWorld()
+    world.outcome(an_outcome("c1", "cancelled"))
+    world.command(a_command(not_before=NOON + timedelta(hours=10)))
+
+    await world.settle_all()
+
+    assert world.clock() < NOON + timedelta(minutes=1)
+    assert world.kafka.effects == ["commit"]
+
+
+async def test_a_window_that_closes_while_the_attempt_becomes_durable_stops_the_call() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(seconds=5)))
+    world.log.ack_takes = [timedelta(seconds=6)]
+
+    outcomes = await world.settle_all()
+
+    assert [one.status for one in outcomes] == ["attempting", "expired"]
+    assert world.graph.sent == []
