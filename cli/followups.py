@@ -2,23 +2,29 @@
 
 import asyncio
 import os
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 import click
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
 from cli.broker import broker_of
 from cli.configuration import load_caps, load_pages, load_rules
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
+from leads.identity import command_id
 from leads.preview import Preview, preview
-from leads.records import Lead
+from leads.records import FollowUpOutcome, Lead, OutcomeStatus
 from leads.rules import Rule
 from runtime import kafka
+from runtime.clock import now
 from runtime.settings import Settings, variable
 from runtime.topic_reader import whole_topic
-from schemas.codec import Ids, lead_codec
-from schemas.topics import LEADS
+from schemas.codec import Ids, NotDecodable, lead_codec, outcome_codec
+from schemas.topics import LEADS, OUTCOMES
+
+_SENT: frozenset[OutcomeStatus] = frozenset({"sent", "delivered", "read"})
 
 
 @click.group()
@@ -51,25 +57,35 @@ def check() -> None:
 def try_rules(*, lead_id: str, show_pii: bool) -> None:
     """Show what the rules would send to the person of a lead, when, until when, and why not.
 
-    The rules see the newest revision of the lead as if it were its first.
+    The rules see the newest revision of the lead as if it were its first. What became of a step already is said too,
+    and how much of the person's cap is used. Who has the thread now only Meta knows: see `leadstream thread owner`.
 
     \b
     Example:
       leadstream followups try --lead 8d6c0c1e-0000-5000-8000-000000000001
     """
     settings = current_settings()
-    rules = _rules(settings)
+    rules, caps = _rules(settings), load_caps(settings, os.environ)
     zones = load_pages(settings, os.environ)
     try:
-        lead = asyncio.run(_newest(settings, broker_of(settings), schema_ids(settings), lead_id))
+        lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id))
     except KafkaConnectionError:
         raise click.ClickException(
             "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
         ) from None
+    except NotDecodable as fault:
+        raise click.ClickException(f"a record cannot be read: {fault}") from None
     if lead is None:
         raise click.ClickException(f"no lead {lead_id} in {settings.topic(LEADS.name)}: see `leadstream leads list`")
     for one in preview(lead, rules, zones.get(lead.page_id).time_zone):
-        click.echo(_said(one, show_pii=show_pii))
+        click.echo(_said(one, outcomes.get(command_id(lead.lead_id, one.rule, one.step)), show_pii=show_pii))
+    if caps.per_person is not None:
+        click.echo(f"cap: the person got {_sent_lately(outcomes)} of {caps.per_person} messages in the last day")
+    if caps.per_page is not None:
+        click.echo(
+            f"cap: the people of the Page get {caps.per_page} messages a day; what is used of it is not read here"
+        )
+    click.echo("who has the thread now is not asked here: see `leadstream thread owner`")
 
 
 def _rules(settings: Settings) -> tuple[Rule, ...]:
@@ -78,8 +94,11 @@ def _rules(settings: Settings) -> tuple[Rule, ...]:
     return load_rules(settings, os.environ)
 
 
-def _said(one: Preview, *, show_pii: bool) -> str:
+def _said(one: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool) -> str:
     name = f"{one.rule}, step {one.step}"
+    if outcome is not None:
+        reason = f", {outcome.reason}" if outcome.reason else ""
+        return f"{name}: {outcome.status} already at {_time(outcome.occurred_at)}{reason}"
     if one.send_at is None:
         return f"{name}: not sent, {one.why_not}"
     when = f"at {_time(one.send_at)}, until {_time(one.until)}"
@@ -91,13 +110,41 @@ def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-async def _newest(settings: Settings, broker: str, ids: Ids, lead_id: str) -> Lead | None:
-    codec, newest = lead_codec(ids), None
+def _sent_lately(outcomes: Mapping[str, FollowUpOutcome]) -> int:
+    since = now() - timedelta(days=1)
+    return sum(one.status in _SENT and one.occurred_at > since for one in outcomes.values())
+
+
+async def _known(
+    settings: Settings, broker: str, ids: Ids, lead_id: str
+) -> tuple[Lead | None, Mapping[str, FollowUpOutcome]]:
+    """The newest revision of the lead, and the newest outcome of each command to its person, by command id."""
     async with kafka.consumer(broker, group=None, client_id="leadstream-followups") as consumer:
-        async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
-            for record in records:
-                if record.key == lead_id.encode():
-                    lead = None if record.value is None else codec.decode(record.value)
-                    older = lead is not None and newest is not None and lead.revision < newest.revision
-                    newest = newest if older else lead
+        lead = await _newest(consumer, settings, ids, lead_id)
+        return lead, {} if lead is None else await _outcomes(consumer, settings, ids, lead)
+
+
+async def _newest(consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead_id: str) -> Lead | None:
+    codec, newest = lead_codec(ids), None
+    async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
+        for record in records:
+            if record.key == lead_id.encode():
+                lead = None if record.value is None else codec.decode(record.value)
+                older = lead is not None and newest is not None and lead.revision < newest.revision
+                newest = newest if older else lead
     return newest
+
+
+async def _outcomes(
+    consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead: Lead
+) -> Mapping[str, FollowUpOutcome]:
+    codec, found = outcome_codec(ids), dict[str, FollowUpOutcome]()
+    async for records in whole_topic(consumer, settings.topic(OUTCOMES.name), settings.partitions):
+        for record in records:
+            if record.value is None:
+                found.pop((record.key or b"").decode(errors="replace"), None)
+                continue
+            outcome = codec.decode(record.value)
+            if (outcome.page_id, outcome.psid) == (lead.page_id, lead.psid):
+                found[outcome.command_id] = outcome
+    return found

@@ -10,10 +10,12 @@ from click.testing import CliRunner
 
 from cli.main import main
 from examples.follow_up_automation import run
-from leads.records import Lead, LeadId, SendFollowUp
+from leads.identity import command_id
+from leads.records import FollowUpOutcome, Lead, LeadId, SendFollowUp
+from messenger.events import Psid
 from runtime.clock import now
 from runtime.settings import Settings
-from schemas.codec import command_codec, lead_codec
+from schemas.codec import command_codec, lead_codec, outcome_codec
 from tests.builders import RESELLER, a_lead
 from tests.integration.topics import put, records_of
 
@@ -75,8 +77,9 @@ async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
     await _put(kafka_topics, LEAD)
     rules = tmp_path / "followups.yaml"
     rules.write_text(
-        "rules:\n"
+        "caps: {per_person: 3, per_page: 100}\nrules:\n"
         f"  - {{name: thanks, send: {{text: 'So: {{answers[{RESELLER.question}]}}'}}}}\n"
+        "  - {name: done, send: {text: Once}}\n"
         "  - {name: again, when: {outcome: incomplete}, send: {text: Hello}}\n"
     )
     environ = {
@@ -90,10 +93,34 @@ async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
     def say(*arguments: str) -> str:
         return CliRunner(env=environ).invoke(main, ["followups", "try", "--lead", *arguments]).output
 
+    done = FollowUpOutcome(
+        command_id=command_id(LEAD.lead_id, "done", 1),
+        lead_id=LEAD.lead_id,
+        page_id=LEAD.page_id,
+        psid=LEAD.psid,
+        rule="done",
+        step=1,
+        status="sent",
+        occurred_at=now(),
+    )
+    of_another = replace(done, command_id="another", psid=Psid("7002"))
+    codec = outcome_codec()
+    await put(
+        kafka_topics,
+        kafka_topics.topic("followup-outcomes"),
+        *(
+            (one.command_id.encode(), codec.encode(one))
+            for one in (replace(done, status="attempting"), done, of_another)
+        ),
+    )
     masked, shown = [await asyncio.to_thread(say, LEAD.lead_id, *more) for more in ((), ("--show-pii",))]
 
     assert masked.startswith("thanks, step 1: sent at 2026-03-02 12:00:00 UTC, until ")
     assert f"{{answers[{RESELLER.question}]}}" in masked
     assert "again, step 1: not sent, the lead is complete\n" in masked
+    assert "done, step 1: sent already at " in masked
+    assert "cap: the person got 1 of 3 messages in the last day\n" in masked
+    assert "the people of the Page get 100 messages a day" in masked
+    assert "see `leadstream thread owner`" in masked
     assert f"So: {RESELLER.answer}" in shown
     assert "Error: no lead nobody" in await asyncio.to_thread(say, "nobody")
