@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from types import TracebackType
 
 import click
 import uvloop
@@ -23,7 +24,7 @@ from ingest.spool_file import SpoolUnusable
 from ingest.workers import WorkerEnded, create_supervisor_app, supervise
 from runtime import kafka
 from runtime.admin import listen, serve_on
-from runtime.logs import configure_logging
+from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings
 from schemas.registry_api import RegistryApi
 from schemas.topics import DELETION_REQUESTS
@@ -92,7 +93,16 @@ async def _work(settings: Settings, worker: Worker) -> None:
 def _run_worker(settings: Settings, worker: Worker) -> None:
     """The main function of a worker's process, which inherits nothing of ours but the sockets."""
     _configure_logging(settings)
-    uvloop.run(_work(settings, worker))
+    with ExitStack() as stack:
+        # multiprocessing asks no excepthook, and would print what the exception says.
+        stack.push(_end_at_crash)
+        uvloop.run(_work(settings, worker))
+
+
+def _end_at_crash(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    if kind is not None and error is not None:
+        tell_crash(kind, error, trace)
+        raise SystemExit(1)
 
 
 async def _supervise(settings: Settings, admin: socket.socket, workers: Sequence[Worker]) -> None:

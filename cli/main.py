@@ -1,10 +1,12 @@
 """`leadstream …`: one module a command, imported only when it is called."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
+from runtime.logs import tell_crash
 from runtime.settings import SettingError
 from runtime.yaml_file import FileFault
 
@@ -44,6 +46,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a wrong setting or file becomes one line and a status."""
+        sys.excepthook = tell_crash
         try:
             return super().invoke(ctx)
         except (SettingError, FileFault) as fault:

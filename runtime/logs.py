@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -22,6 +23,8 @@ _BEARER = re.compile(r"(?i)\b(bearer\s+)[^\s\"',]+")
 # Meta's access tokens; https://developers.facebook.com/documentation/facebook-login/guides/access-tokens
 _META_TOKEN = re.compile(r"\bEAA[0-9A-Za-z_-]{8,}")
 _PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+_log = logging.getLogger(__name__)
 
 
 class Redaction:
@@ -58,12 +61,7 @@ class JsonLines(logging.Formatter):
         self._redaction = redaction
 
     def formatException(self, ei: Any) -> str:
-        """The places and kinds of an exception and its causes, without their words: these may quote a person's."""
-        told, error = [], ei[1]
-        while error is not None:
-            told.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__)
-            error = error.__cause__ or error.__context__
-        return "\n".join(told)
+        return told(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
@@ -71,14 +69,37 @@ class JsonLines(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = record.stack_info
+        event = record.getMessage()
+        if record.name == "asyncio" and record.exc_info:
+            # It goes on with what tasks and callbacks hold, which may be what a person wrote.
+            event = event.partition("\n")[0].partition("(")[0]
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": self._redaction.text(record.getMessage()),
+            "event": self._redaction.text(event),
             **{name: self._redaction.value(value) for name, value in fields.items()},
         }
         return json.dumps(line, ensure_ascii=False)
+
+
+def told(error: BaseException | None) -> str:
+    """The places and kinds of an exception, its causes and members, without their words: these may quote a person's."""
+    parts = []
+    while error is not None:
+        parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__)
+        if isinstance(error, BaseExceptionGroup):
+            parts += map(told, error.exceptions)
+        error = error.__cause__ or error.__context__
+    return "\n".join(parts)
+
+
+def tell_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `sys.excepthook`: what ends the process, in the log if there is one, and in no way with its words."""
+    if logging.getLogger().handlers:
+        _log.critical("process.crashed", exc_info=(kind, error, trace))
+    else:
+        sys.stderr.write(f"{told(error)}\n")
 
 
 def configure_logging(level: str, *, secrets: Iterable[str]) -> None:

@@ -43,6 +43,15 @@ def test_positions_are_never_given_twice(tmp_path: Path) -> None:
     assert SpoolFile(tmp_path / "spool.sqlite").write([a_delivery()], []) > first
 
 
+def test_a_clock_that_goes_back_changes_no_order(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool.sqlite")
+    times = [from_millis(millis) for millis in (3000, 1000, 2000)]
+    file.write([Delivery("d", time, "sha256=0", b"") for time in times], [])
+
+    assert [one.delivery.received_at for one in file.read(0)] == times
+    file.close()
+
+
 def test_a_drained_spool_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     file = SpoolFile(tmp_path / "spool.sqlite")
     positions = file.write([a_delivery(b"canary " * 1000)], [])

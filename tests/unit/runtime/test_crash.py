@@ -1,0 +1,99 @@
+"""What ends a process is told by its place and kind: its words may be a secret's or a person's."""
+
+import logging
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli import ingest
+from ingest.server import Worker
+from runtime.settings import Settings
+
+CRASH = """
+import asyncio, sys
+from runtime.logs import configure_logging, tell_crash
+sys.excepthook = tell_crash
+
+async def fall():
+    raise ValueError("canary of a person")
+
+async def main():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fall())
+"""
+LOGGING = 'configure_logging("info", secrets=["canary"])\n'
+FORGOTTEN = """
+async def forget():
+    task = asyncio.create_task(fall())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(int, "canary of a callback")
+    await asyncio.sleep(0)
+"""
+
+
+def said_by(program: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("before", ["", LOGGING], ids=["a command", "a stage that logs"])
+def test_a_crash_names_its_place_and_kind_and_says_no_word(before: str) -> None:
+    status, said = said_by(f"{CRASH}{before}asyncio.run(main())")
+
+    assert status == 1
+    assert "in fall" in said
+    assert "ValueError" in said
+    assert "canary" not in said
+
+
+def test_what_nobody_awaits_says_no_word_either() -> None:
+    status, said = said_by(f"{CRASH}{LOGGING}{FORGOTTEN}asyncio.run(forget())")
+
+    assert status == 0
+    assert "Task exception was never retrieved" in said
+    assert "Exception in callback int" in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize("command", ["ingest", "doctor"])
+def test_a_command_that_crashes_says_no_word(command: str) -> None:
+    environment = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary1", "LEADSTREAM_VERIFY_TOKEN": "canary2"}
+    status, said = said_by(
+        f"""
+import os
+os.environ.update({environment})
+import cli.{command} as command
+from cli.main import main
+
+def fall(*_):
+    raise RuntimeError("canary of a person, canary1, canary2")
+
+command.broker_of = command.load_pages = fall
+main(["{command}"])
+"""
+    )
+
+    assert status == 1
+    assert said.endswith("RuntimeError\n") or '"event": "process.crashed"' in said
+    assert "canary" not in said
+
+
+@pytest.mark.parametrize("error", [RuntimeError("canary"), ExceptionGroup("canary", [ValueError("canary")])])
+def test_a_worker_that_crashes_says_no_word(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fall(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ingest, "_work", fall)
+    monkeypatch.setattr(ingest, "_configure_logging", lambda _: None)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with socket.socket() as one, pytest.raises(SystemExit):
+        ingest._run_worker(Settings(), Worker(one, one, Path("unused")))
+
+    said = capsys.readouterr().err
+    assert type(error).__name__ in said
+    assert "canary" not in said
