@@ -1,6 +1,7 @@
 """What the send sink does with each command, in virtual time."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,7 @@ from messenger.errors import (
 )
 from messenger.events import Psid
 from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
-from sinks.ledger import LONGEST_WINDOW
+from sinks.ledger import LONGEST_WINDOW, Acked
 from sinks.limits import SendLimits
 from sinks.send import Input
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
@@ -746,3 +747,21 @@ async def test_a_window_that_closes_while_the_attempt_becomes_durable_stops_the_
 
     assert [one.status for one in outcomes] == ["attempting", "expired"]
     assert world.graph.sent == []
+
+
+async def test_calls_that_begin_together_keep_to_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = SendWorld(limits=SendLimits(caps=Caps(per_page=1), sends_per_second=1000))
+    append = world.log.append
+
+    async def slowly(partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return await append(partition, key, value)
+
+    monkeypatch.setattr(world.log, "append", slowly)
+    for number in range(3):
+        world.command(a_command(f"c{number}", psid=Psid(str(number)), not_after=NOON + timedelta(minutes=1)))
+
+    await world.settle_all()
+
+    assert len(world.graph.sent) == 1
