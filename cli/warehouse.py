@@ -1,14 +1,14 @@
 """`leadstream warehouse …`: questions to the warehouse, while the sink writes to it or not."""
 
 import asyncio
-import csv
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO
 
 import click
 from aiokafka import TopicPartition
@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import warehouse_rebuild
-from cli.answer_text import csv_cell, json_text, masked, personal_columns, plain_text
+from cli.answer_files import with_masks, write_csv, write_lines, write_parquet
+from cli.answer_text import json_text, plain_text
 from cli.broker import broker_of
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
@@ -40,6 +41,7 @@ _NAMES = sorted(
     + [table.current.name for table in TABLES if table.current is not None]
     + [view.name for view in VIEWS]
 )
+_Write = Callable[[TextIO, Asked], None]
 
 
 @click.group()
@@ -81,26 +83,35 @@ def export(name: str, file: Path, *, mask_pii: bool) -> None:
       leadstream warehouse export leads leads.jsonl
       leadstream warehouse export leads leads.parquet
     """
-    write = {".csv": _write_csv, ".jsonl": _write_lines}.get(file.suffix)
+    write = _writer(file.suffix, name, mask_pii=mask_pii)
     if write is None:
-        raise click.ClickException(f"{file.name} ends neither in .csv nor in .jsonl")
+        raise click.ClickException(f"{file.name} ends neither in .csv nor in .jsonl nor in .parquet")
     if file.exists():
         raise click.ClickException(f"{file} is there already")
     part = file.with_name(f"{file.name}.part")
     try:
         with asking(current_settings().warehouse, f"select * from {name}") as asked:
-            rows = _write_part(part, write, _masked(asked) if mask_pii else asked)
+            rows = _write_part(part, write, with_masks(asked) if mask_pii else asked)
         part.rename(file)
     except BadQuery as fault:
         raise click.ClickException(str(fault)) from None
     except OSError as fault:
-        raise click.ClickException(f"{file} cannot be written: {fault.strerror}") from None
+        raise click.ClickException(f"{file} cannot be written: {fault.strerror or fault}") from None
     finally:
         part.unlink(missing_ok=True)
     click.echo(f"{file}: {rows} rows, {file.stat().st_size} bytes")
 
 
-def _write_part(part: Path, write: Callable[[IO[str], Asked], None], asked: Asked) -> int:
+def _writer(suffix: str, name: str, *, mask_pii: bool) -> _Write | None:
+    writers: dict[str, _Write] = {
+        ".csv": write_csv,
+        ".jsonl": write_lines,
+        ".parquet": partial(write_parquet, name=name, masks=mask_pii),
+    }
+    return writers.get(suffix)
+
+
+def _write_part(part: Path, write: _Write, asked: Asked) -> int:
     """Write the answer to a file that only we can read, showing progress; gives the number of rows."""
     written = 0
     # A link that somebody put there must not be followed.
@@ -282,27 +293,6 @@ def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
     return dict(summed)
 
 
-def _masked(asked: Asked) -> Asked:
-    hidden = personal_columns(asked.columns)
-    masks = [masked if one in hidden else (lambda value: value) for one in asked.columns]
-    return Asked(
-        asked.columns,
-        ([tuple(mask(one) for mask, one in zip(masks, row, strict=True)) for row in rows] for rows in asked.batches),
-    )
-
-
-def _write_csv(out: IO[str], asked: Asked) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(asked.columns)
-    for rows in asked.batches:
-        writer.writerows([csv_cell(value) for value in row] for row in rows)
-
-
-def _write_lines(out: IO[str], asked: Asked) -> None:
-    for rows in asked.batches:
-        out.writelines(json_text(dict(zip(asked.columns, row, strict=True))) + "\n" for row in rows)
-
-
 def _print_table(answer: Answer) -> None:
     table = Table(*answer.columns)
     for row in answer.rows:
@@ -312,7 +302,7 @@ def _print_table(answer: Answer) -> None:
 
 
 def _print_csv(answer: Answer) -> None:
-    _write_csv(sys.stdout, Asked(answer.columns, iter([list(answer.rows)])))
+    write_csv(sys.stdout, Asked(answer.columns, iter([list(answer.rows)])))
 
 
 def _print_json(answer: Answer) -> None:

@@ -24,7 +24,8 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 
 * `leadstream warehouse sql "select …"` answers from either, while the sink writes or not, and writes nothing.
   A superuser's URL asks as `pg_read_all_data`: a guard against mistakes, not against the superuser.
-  `leadstream warehouse export` makes files of a table or view, with masks for what is personal if asked.
+  `leadstream warehouse export` makes a file of a table or view, as its name ends: `.csv`, `.jsonl`, or `.parquet`
+  with the types below (views too), and with masks for what is personal if asked.
 * A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its
   next start the sink lets that role read all tables and views but `dead_letter_records`.
 * Spark, Trino, Databricks, DuckDB and Polars read the Delta tables where they lie. There the views are not; what a
@@ -36,8 +37,9 @@ the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let 
 says how far it is behind. `leadstream warehouse rebuild` fills a second one from Kafka, a directory or a schema of the
 same database, compares, and with `--swap` puts it in the place of the old one.
 
-New nullable fields of a record become columns by themselves. A change that old readers cannot read goes to a new topic
-version and to new tables.
+New nullable fields of a record become columns by themselves, at the end of a table. PostgreSQL then refuses a statement
+`select * from leads` that a client had prepared before (`cached plan must not change result type`): name the columns,
+ask a view, or connect again. A change that old readers cannot read goes to a new topic version and to new tables.
 """
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import duckdb
@@ -63,6 +64,13 @@ def asking(warehouse: str, query: str) -> Iterator[Asked]:
         raise BadQuery(str(fault).strip()) from None
 
 
+def types_of(name: str) -> dict[str, pa.DataType]:
+    """The columns of a table or a view with their types, which are the same in every warehouse."""
+    with TemporaryDirectory() as empty, _connected(empty) as connection:
+        schema = connection.table(name).to_arrow_table().schema
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
 @contextmanager
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
     options = "-c default_transaction_read_only=on -c cursor_tuple_fraction=1"
@@ -82,6 +90,18 @@ def _server(url: str) -> Iterator[Callable[[str], Any]]:
 
 @contextmanager
 def _files(root: str) -> Iterator[Callable[[str], Any]]:
+    with _connected(root) as connection:
+
+        def run(query: str) -> Any:
+            if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
+                raise BadQuery("only one SELECT can be asked")
+            return connection.execute(query)
+
+        yield run
+
+
+@contextmanager
+def _connected(root: str) -> Iterator[duckdb.DuckDBPyConnection]:
     extensions = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     with duckdb.connect(":memory:", config={**extensions, "python_enable_replacements": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -93,13 +113,7 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         connection.execute("begin transaction read only")
-
-        def run(query: str) -> Any:
-            if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
-                raise BadQuery("only one SELECT can be asked")
-            return connection.execute(query)
-
-        yield run
+        yield connection
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:

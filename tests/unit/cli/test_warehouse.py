@@ -4,21 +4,26 @@ import csv
 import io
 import json
 import resource
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from click.testing import CliRunner, Result
+from pyarrow import parquet
 
 from cli.main import main
-from messenger.events import Answer
+from messenger.events import Ad, Answer
 from schemas.codec import lead_codec
 from sinks.delta import DeltaWarehouse
 from sinks.tables import tables_by_topic
-from tests.builders import a_lead
+from sinks.views import VIEWS
+from tests.builders import PERSON, a_lead
 
 PARTITION = TopicPartition("leads", 0)
+_NAMES = ["lead_events", "leads", "followup_outcomes", "user_messages", "dead_letter_records", *(v.name for v in VIEWS)]
+_FILES: dict[str, list[str]] = {"plain.parquet": [], "hidden.parquet": ["--mask-pii"]}
 
 
 def _sql(tmp_path: Path, query: str, *options: str) -> Result:
@@ -112,17 +117,48 @@ def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
     assert "rows written" in result.stderr
 
 
-def test_an_export_that_does_not_end_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", _NAMES)
+def test_every_table_and_view_is_exported_as_parquet_with_its_types(tmp_path: Path, name: str) -> None:
+    _fill(tmp_path, answers=(Answer("City?", "=cmd()"),), ad=Ad("120", "Summer", None, None))
+
+    results = [_run(tmp_path, "export", name, str(tmp_path / one), *masks) for one, masks in _FILES.items()]
+
+    assert [one.exit_code for one in results] == [0, 0], results[0].output
+    plain, hidden = (parquet.read_table(tmp_path / one) for one in _FILES)
+    assert plain.to_pylist() == _read_json(_sql(tmp_path, f"select * from {name}", "--format", "json"), plain.schema)
+    assert plain.column_names == hidden.column_names
+    assert PERSON not in str(hidden.to_pylist())
+    assert "=cmd()" not in str(hidden.to_pylist())
+    assert not {"null", "large_string"} & {str(one) for one in plain.schema.types}
+
+
+def _read_json(result: Result, schema: Any) -> list[dict[str, Any]]:
+    """What the other way to ask says, in the types of a file."""
+    rows = json.loads(result.output)
+    timed = {one.name for one in schema if str(one.type).startswith(("timestamp", "date"))}
+    read = {True: datetime.fromisoformat, False: date.fromisoformat}
+    return [
+        {
+            name: read["T" in value](value) if name in timed and value is not None else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_an_export_that_does_not_end_leaves_nothing_behind(tmp_path: Path, suffix: str) -> None:
     _fill(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        result = _run(tmp_path, "export", "leads", str(tmp_path / "leads.csv"))
+        result = _run(tmp_path, "export", "leads", str(tmp_path / f"leads.{suffix}"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    assert (result.exit_code, "leads.csv cannot be written: File too large" in result.output) == (1, True)
-    assert not list(tmp_path.glob("leads.csv*"))
+    assert (result.exit_code, f"leads.{suffix} cannot be written: " in result.output) == (1, True)
+    assert "File too large" in result.output
+    assert not list(tmp_path.glob("leads.*"))
 
 
 def test_an_export_follows_no_link_that_somebody_put_there(tmp_path: Path) -> None:
@@ -160,7 +196,7 @@ def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "saying"),
     [
-        ("leads.xlsx", "ends neither in .csv nor in .jsonl"),
+        ("leads.xlsx", "ends neither in .csv nor in .jsonl nor in .parquet"),
         ("there.csv", "is there already"),
         ("no/l.csv", "cannot be"),
     ],
