@@ -69,6 +69,11 @@ class _Stored:
         self.delta = DeltaTable.create(
             uri, schema, mode="ignore", description=_CLUSTER + cluster_id, configuration=LOG_RETENTION
         )
+        if not (self.delta.metadata().description or "").startswith(_CLUSTER):
+            raise Unusable(
+                f"{uri} does not say from which Kafka cluster it was filled: not ours, or without its description,"
+                " and offsets mean nothing without. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+            )
         if cluster_of(self.delta) != cluster_id:
             raise Unusable(
                 f"the warehouse was filled from Kafka cluster {cluster_of(self.delta)}, but this is {cluster_id}:"

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from sinks.consume import Unusable
 from sinks.tables import LEAD_TABLE
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import lead_row, leads
@@ -119,3 +121,10 @@ def test_every_commit_moves_the_offset_in_the_same_file_as_the_rows(tmp_path: Pa
     assert [one["txn"] for one in actions if "txn" in one] == [
         {"appId": "leadstream-warehouse/cluster-one/leads/0", "version": 1}
     ]
+
+
+def test_a_table_that_does_not_say_its_cluster_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    write_deltalake(_events(tmp_path), LEAD_TABLE.schema.empty_table())
+
+    with pytest.raises(Unusable, match=r"lead_events does not say .* Point LEADSTREAM_WAREHOUSE at a new place"):
+        Target(str(tmp_path)).open()

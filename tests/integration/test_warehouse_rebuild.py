@@ -12,8 +12,11 @@ from deltalake import DeltaTable
 
 from cli.main import main
 from runtime.settings import Settings
+from schemas.codec import event_codec
 from sinks.query import ask
+from tests.builders import an_erasure
 from tests.integration.sink_runs import Cluster
+from tests.integration.topics import put
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -53,6 +56,23 @@ async def test_a_rebuilt_warehouse_equals_the_old_one_and_takes_its_place(cluste
     async with cluster.sink():
         await cluster.until("select count(*), min(revision) from leads", [(10, 4)])
     assert cluster.ask("select count(*), count(distinct (_topic, _partition, _offset)) from lead_events") == [(40, 40)]
+
+
+async def test_a_rebuild_brings_nobody_back_who_was_erased(cluster: Cluster) -> None:
+    await _filled(cluster)
+    await put(cluster.settings, cluster.leads, (b"l1", None))
+    await put(cluster.settings, cluster.events, (b"page:psid", event_codec().encode(an_erasure())))
+    async with cluster.sink():
+        await cluster.until("select count(*) from leads", [(9,)])
+        await cluster.until("select count(*) from user_messages", [(0,)])
+
+    result = await _rebuild(cluster, "--swap")
+
+    assert result.exit_code == 0, result.output
+    assert "leads: 9 rows, 9 rebuilt, equal" in result.output
+    assert "lead_events: 27 rows, 27 rebuilt" in result.output
+    assert "user_messages: 0 rows, 0 rebuilt" in result.output
+    assert cluster.ask("select count(*) from leads where lead_id = 'l1'") == [(0,)]
 
 
 async def test_without_a_swap_both_stay(cluster: Cluster) -> None:
