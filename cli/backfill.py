@@ -12,13 +12,12 @@ from typing import Any
 
 import click
 import httpx
-from aiokafka.errors import KafkaConnectionError
 
 from cli.backfill_position import Position
 from cli.backfill_report import Report
 from cli.backfill_run import Backfill, Here, Question
 from cli.backfill_schedule import check_again_and_again, checked_since
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasures import erasures_now
@@ -197,11 +196,8 @@ def _ask(question: Awaitable[Any]) -> Any:
         return await question
 
     try:
-        return asyncio.run(answer())
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
+        with kafka_answers():
+            return asyncio.run(answer())
     except (NotDecodable, NotFollowed) as fault:
         raise click.ClickException(f"the leads cannot be compared: {fault}") from None
     except OSError as fault:

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.dead_letter_moves import close, remembered, send_back
 from cli.environment import current_settings
 from cli.erasures import erasures_now
@@ -321,12 +320,7 @@ async def _erased(broker: str, settings: Settings, letters: list[Letter]) -> set
 
 def _ask(question: Coroutine[Any, Any, _Result]) -> _Result:
     try:
-        return asyncio.run(question)
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
-    except KafkaError as fault:
-        raise click.ClickException(f"Kafka refused: {type(fault).__name__}") from None
+        with kafka_answers():
+            return asyncio.run(question)
     except NotFollowed as fault:
         raise click.ClickException(str(fault)) from None

@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 
 import click
 import psycopg
-from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasure import Erasure, NotPassed, Person
@@ -283,14 +282,9 @@ def _progress(what: str) -> Iterator[Callable[[int], None]]:
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
     try:
-        return asyncio.run(question)
+        with kafka_answers():
+            return asyncio.run(question)
     except (NotPassed, NotFollowed) as fault:
         raise click.ClickException(f"{fault} Run the command again: it goes on where it was.") from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
-    except KafkaError as fault:
-        raise click.ClickException(f"Kafka refused: {type(fault).__name__}") from None
     except psycopg.Error as fault:
         raise click.ClickException(f"the warehouse's server does not answer ({type(fault).__name__})") from None

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 
 import click
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaConnectionError
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages, load_rules
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
@@ -68,11 +67,8 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
     rules, caps = _rules(settings), load_caps(settings, os.environ)
     zones = load_pages(settings, os.environ)
     try:
-        lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id))
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
+        with kafka_answers():
+            lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id))
     except NotDecodable as fault:
         raise click.ClickException(f"a record cannot be read: {fault}") from None
     if lead is None:

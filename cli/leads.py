@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from cli.lead_text import line
 from cli.leads_now import leads_now
@@ -123,10 +122,7 @@ def _console() -> Console:
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
     try:
-        return asyncio.run(question)
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
+        with kafka_answers():
+            return asyncio.run(question)
     except NotDecodable as fault:
         raise click.ClickException(f"the leads cannot be read: {fault}") from None

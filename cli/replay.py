@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 import click
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
 
 from cli import replay_report
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
 from cli.erasures import erasures_now
@@ -289,10 +288,7 @@ def _run(work: Callable[[_Cluster], Coroutine[Any, Any, _Answer]]) -> _Answer:
             return await work(_Cluster(settings, broker, ids, stack))
 
     try:
-        return uvloop.run(with_clients())
+        with kafka_answers():
+            return uvloop.run(with_clients())
     except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable, NotFollowed) as fault:
         raise click.ClickException(str(fault)) from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None

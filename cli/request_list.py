@@ -8,9 +8,8 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.deletion_requests import ANSWER_WITHIN, NotOpen, Register, read_register, resolve
 from cli.schema_ids import schema_ids
 from messenger.data_deletion import DeletionRequest, Resolution
@@ -116,11 +115,5 @@ def _resolve(settings: Settings, code: str, resolution: Resolution) -> None:
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
-    try:
+    with kafka_answers():
         return asyncio.run(question)
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
-    except KafkaError as fault:
-        raise click.ClickException(f"Kafka refused: {type(fault).__name__}") from None

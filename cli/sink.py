@@ -17,9 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaConnectionError
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
@@ -182,15 +181,12 @@ def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_P
             await work(_Process(settings, broker, ids, name, metrics, health, stop, stack))
 
     try:
-        uvloop.run(serve_work())
+        with kafka_answers():
+            uvloop.run(serve_work())
     except (FileFault, Unusable) as fault:
         raise click.ClickException(str(fault)) from None
     except SinkCrashed as fault:
         raise click.ClickException(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
     except OSError as fault:
         raise click.ClickException(f"cannot start: {fault}") from None
 

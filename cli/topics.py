@@ -5,11 +5,10 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
 from rich.table import Table
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from runtime.settings import Settings
 from runtime.topic_admin import (
@@ -126,10 +125,7 @@ def _done(difference: Difference) -> str:
 
 def _ask(question: Coroutine[None, None, _Answer]) -> _Answer:
     try:
-        return asyncio.run(question)
+        with kafka_answers():
+            return asyncio.run(question)
     except (LayoutMismatchError, TopicRefusedError) as error:
         raise click.ClickException(str(error)) from None
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None

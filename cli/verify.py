@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import TextIO
 
 import click
-from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
 from rich.progress import Progress
 
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from ingest.receipts import Audit, NoReceipt, read_promises
 from runtime import kafka
@@ -33,11 +32,10 @@ def command(receipts: TextIO) -> None:
     settings = current_settings()
     try:
         audit = Audit.of(read_promises(receipts))
-        asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
+        with kafka_answers():
+            asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
     except NoReceipt as error:
         raise click.ClickException(f"{receipts.name}: {error}") from None
-    except KafkaConnectionError:
-        raise click.ClickException("Kafka does not answer: see LEADSTREAM_BROKER") from None
     for line in _findings(audit):
         click.echo(line)
     click.echo(f"{audit.kept} in Kafka byte for byte, {len(audit.open)} missing, {len(audit.different)} different")

@@ -21,7 +21,7 @@ from rich.text import Text
 from cli import warehouse_rebuild
 from cli.answer_files import with_masks, write_csv, write_lines, write_parquet
 from cli.answer_text import json_text, plain_text
-from cli.broker import broker_of
+from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
 from runtime import kafka
@@ -223,12 +223,8 @@ def rebuild(*, swap: bool) -> None:
 
 def _require_no_sink(settings: Settings) -> None:
     broker = broker_of(settings)
-    try:
+    with kafka_answers():
         asyncio.run(_stopped(settings, broker))
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
 
 
 async def _stopped(settings: Settings, broker: str) -> None:
@@ -239,7 +235,7 @@ async def _stopped(settings: Settings, broker: str) -> None:
 async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str]:
     """The names of the tables that are not equal."""
     broker, partitions = broker_of(settings), _partitions(settings)
-    try:
+    with kafka_answers():
         await _stopped(settings, broker)
         before = status_of(settings.warehouse, partitions)
         if not before.offsets:
@@ -247,10 +243,6 @@ async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str
         with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
             task = shown.add_task("", total=None)
             await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
-    except KafkaConnectionError:
-        raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
-        ) from None
     found = await asyncio.to_thread(warehouse_rebuild.compare, place)
     for one in found:
         click.echo(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
