@@ -20,8 +20,8 @@ from cli.erasures import erasures_now
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
 from cli.topics import require_topics
-from leads.join import Policy
 from leads.person import STATE_TTL, LeadPromoted
+from leads.policy import Policy
 from messenger.events import PageId, Psid
 from runtime import kafka
 from runtime.clock import now

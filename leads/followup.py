@@ -1,27 +1,26 @@
 """The planner: which follow-ups a lead sets going, when they are due, what cancels them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from leads.identity import command_id
 from leads.message import longest_text
 from leads.pairing import flow_ended_at
 from leads.person import Issued, LeadState, Person, Scheduled
-from leads.records import Cancellation, FollowUpMessage, Lead, SendFollowUp
+from leads.policy import Policy, Rules
+from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, render
 
-Rules = tuple[Rule, ...]
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
 
-def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: ZoneInfo) -> Planned:
+def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
     """Set going what this revision of a lead asks for; what is due at once comes back as commands.
 
     A rule whose cancellation came after the lead's flow ended, and before its time to act, is cancelled at once.
     """
-    acting = [rule for rule in rules if rule.name not in state.planned and rule.acts_on(state.lead)]
+    acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
     if not acting:
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
@@ -31,7 +30,7 @@ def plan(person: Person, state: LeadState, rules: Rules, at: datetime, zone: Zon
         if reason is not None:
             commands.append(_cancelled(state.lead, rule.name, 1, not_after(state.lead), reason, at))
             continue
-        person, issued = _go_on(person, state.lead, rule, 1, at, zone)
+        person, issued = _go_on(person, state.lead, rule, 1, at, policy)
         commands += issued
     return person, tuple(commands)
 
@@ -43,37 +42,41 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *acting))))
 
 
-def _came_between(person: Person, lead: Lead, rule: Rule) -> Cancellation | None:
+def _came_between(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
     ended_at = flow_ended_at(lead)
     happened = (one.reason for one in person.interventions if one.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
 
 
-def due(person: Person, scheduled: Scheduled, rules: Rules, zone: ZoneInfo) -> Planned:
+def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     """Issue a scheduled follow-up. The command carries its due time, not the moment of firing."""
     person = replace(person, scheduled=tuple(one for one in person.scheduled if one != scheduled))
     state = person.lead(scheduled.lead_id)
-    rule = next((one for one in rules if one.name == scheduled.rule), None)
+    rule = next((one for one in policy.rules if one.name == scheduled.rule), None)
     if state is None or rule is None or scheduled.step > len(rule.steps) or not rule.concerns(state.lead):
         return person, ()
     lead = _with_windows_of(person, state.lead)
-    command = _command(lead, rule, scheduled.step, scheduled.due_at)
-    person, more = _go_on(_with_issued(person, command, rule), lead, rule, scheduled.step + 1, scheduled.due_at, zone)
-    return person, (command, *more)
+    return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
 
 
-def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime, zone: ZoneInfo) -> Planned:
+def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime, policy: Policy) -> Planned:
     """Issue the steps from `number` on that are due at once, and schedule the one after them."""
-    commands: list[SendFollowUp] = []
-    while number <= len(rule.steps):
-        due_at = rule.due_at(number, since, zone)
-        if due_at > since:
-            later = Scheduled(lead.lead_id, rule.name, due_at, number)
-            return replace(person, scheduled=(*person.scheduled, later)), tuple(commands)
-        commands.append(_command(lead, rule, number, since))
-        person = _with_issued(person, commands[-1], rule)
-        number += 1
-    return person, tuple(commands)
+    if number > len(rule.steps):
+        return person, ()
+    due_at = rule.due_at(number, since, policy.page.time_zone)
+    if due_at > since:
+        later = Scheduled(lead.lead_id, rule.name, due_at, number)
+        return replace(person, scheduled=(*person.scheduled, later)), ()
+    return _issue(person, lead, rule, number, since, policy)
+
+
+def _issue(person: Person, lead: Lead, rule: Rule, number: int, at: datetime, policy: Policy) -> Planned:
+    """Issue a step and go on after it. While Meta blocks the Page the rule ends here instead."""
+    if policy.is_blocked:
+        return person, (_cancelled(lead, rule.name, number, not_after(lead), PAGE_BLOCKED, at),)
+    command = _command(lead, rule, number, at)
+    person, more = _go_on(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)
+    return person, (command, *more)
 
 
 def _with_issued(person: Person, command: SendFollowUp, rule: Rule) -> Person:
@@ -94,25 +97,39 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
     second record with the same id and the same key, so that every reader gets it after the command.
     """
     person = person.with_intervention(reason, happened_at)
+    ended = [state for state in person.leads if happened_at >= flow_ended_at(state.lead)]
+    return _cancel(person, ended, reason, rules, at)
+
+
+def block(person: Person, rules: Rules, at: datetime) -> Planned:
+    """Cancel the same, of every lead and whatever a rule says, because Meta blocks the Page."""
+    return _cancel(person, person.leads, PAGE_BLOCKED, rules, at)
+
+
+def _cancel(person: Person, states: Iterable[LeadState], reason: CancelReason, rules: Rules, at: datetime) -> Planned:
     commands: list[SendFollowUp] = []
-    for state in person.leads:
-        if happened_at >= flow_ended_at(state.lead):
-            person, cancelled = _cancel_issued(person, state.lead, reason, at)
-            person, ended = _cancel_pending(person, state, reason, rules, at)
-            commands += (*cancelled, *ended)
+    for state in states:
+        person, cancelled = _cancel_issued(person, state.lead, reason, at)
+        person, ended = _cancel_pending(person, state, reason, rules, at)
+        commands += (*cancelled, *ended)
     return person, tuple(commands)
 
 
-def _cancel_issued(person: Person, lead: Lead, reason: Cancellation, at: datetime) -> Planned:
-    recalled = [one for one in person.issued if one.lead_id == lead.lead_id and reason in one.cancel_on]
+def _is_meant(reason: CancelReason, cancel_on: Collection[Cancellation]) -> bool:
+    return reason == PAGE_BLOCKED or reason in cancel_on
+
+
+def _cancel_issued(person: Person, lead: Lead, reason: CancelReason, at: datetime) -> Planned:
+    recalled = [one for one in person.issued if one.lead_id == lead.lead_id and _is_meant(reason, one.cancel_on)]
     commands = tuple(_cancelled(lead, one.rule, one.step, one.not_after, reason, at) for one in recalled)
     return replace(person, issued=tuple(one for one in person.issued if one not in recalled)), commands
 
 
-def _cancel_pending(person: Person, state: LeadState, reason: Cancellation, rules: Rules, at: datetime) -> Planned:
+def _cancel_pending(person: Person, state: LeadState, reason: CancelReason, rules: Rules, at: datetime) -> Planned:
     lead = state.lead
     scheduled = {one.rule: one.step for one in person.scheduled if one.lead_id == lead.lead_id}
-    names = {one.name for one in rules if reason in one.cancel_on and _is_pending(one, state, scheduled.keys())}
+    meant = [one for one in rules if _is_meant(reason, one.cancel_on)]
+    names = {one.name for one in meant if _is_pending(one, state, scheduled.keys())}
     person = replace(
         person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
         scheduled=tuple(one for one in person.scheduled if one.lead_id != lead.lead_id or one.rule not in names),
@@ -142,7 +159,7 @@ def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
     )
 
 
-def _cancelled(lead: Lead, rule: str, number: int, until: datetime, reason: Cancellation, at: datetime) -> SendFollowUp:
+def _cancelled(lead: Lead, rule: str, number: int, until: datetime, reason: CancelReason, at: datetime) -> SendFollowUp:
     """The record that cancels a command; it has nothing to send."""
     return SendFollowUp(
         command_id=command_id(lead.lead_id, rule, number),

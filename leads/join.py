@@ -10,10 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from leads import followup
-from leads.followup import Rules
-from leads.pages import Page
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
 from leads.person import SEEN_EVENTS, STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person, Scheduled
+from leads.policy import Policy
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, SendFollowUp
 from leads.window import control_expires_at
 from messenger.events import (
@@ -46,14 +45,6 @@ class Step:
     ignored: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator decided for the person's Page."""
-
-    page: Page
-    rules: Rules
-
-
 def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:
     """Fold one event in; it must not have been received before any that was folded in already."""
     elapsed = elapse(person, event.received_at, policy)
@@ -68,6 +59,13 @@ def elapse(person: Person, until: datetime, policy: Policy) -> Step:
         step = _fire(person, moment, policy)
         person, outputs = step.person, outputs + step.outputs
     return Step(_without_the_old(person, until), outputs)
+
+
+def block(person: Person, at: datetime, policy: Policy) -> Step:
+    """Meta blocked the person's Page: what is planned and what waits to be sent is cancelled, for good."""
+    elapsed = elapse(person, at, policy)
+    person, commands = followup.block(elapsed.person, policy.rules, at)
+    return Step(person, elapsed.outputs + commands)
 
 
 def _without_the_old(person: Person, until: datetime) -> Person:
@@ -94,7 +92,7 @@ def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
     scheduled: Scheduled = min(
         (one for one in person.scheduled if one.due_at == moment), key=lambda one: (one.lead_id, one.rule)
     )
-    person, commands = followup.due(person, scheduled, policy.rules, policy.page.time_zone)
+    person, commands = followup.due(person, scheduled, policy)
     return Step(person, commands)
 
 
@@ -245,9 +243,7 @@ def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
     outputs: tuple[Output, ...] = (lead,)
     if closes and lead.outcome == "complete" and not lead.answers:
         outputs += (_transcript_of(lead),)
-    person, commands = followup.plan(
-        person.with_lead(state), state, policy.rules, lead.updated_at, policy.page.time_zone
-    )
+    person, commands = followup.plan(person.with_lead(state), state, policy, lead.updated_at)
     return Step(person, outputs + commands)
 
 

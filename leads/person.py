@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from leads.records import Cancellation, Lead, LeadId
+from leads.records import Cancellation, CancelReason, Lead, LeadId
 from messenger.events import Answer, AppId, Event, PageId, PlatformEvent, Psid
 
 STATE_TTL = timedelta(days=30)
+# Stands for the PSID in the state of a Page itself.
+THE_PAGE = Psid("")
 MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
 
@@ -62,9 +64,9 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Intervention:
-    """The newest time at which something came between us and the person: what a rule's `cancel_on` names."""
+    """The newest time at which something came between us and the person: what a rule's `cancel_on` names, or Meta."""
 
-    reason: Cancellation
+    reason: CancelReason
     happened_at: datetime
 
 
@@ -85,6 +87,9 @@ class Person:
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
     a record that the splitter wrote twice counts once. `waiting` are events whose turn has not come: another raw
     partition may still bring something received before them.
+
+    What Meta says of a Page concerns all of its people. It has its turn in the state of the Page itself, whose `psid`
+    is `THE_PAGE` and whose one intervention is Meta's block, as long as that lasts.
     """
 
     page_id: PageId
@@ -103,7 +108,7 @@ class Person:
     interventions: tuple[Intervention, ...] = ()
     touched_at: datetime
 
-    def with_intervention(self, reason: Cancellation, happened_at: datetime) -> "Person":
+    def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""
         known = next((one for one in self.interventions if one.reason == reason), None)
         if known is not None and known.happened_at >= happened_at:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from leads.followup import Rules, not_after, rendered
+from leads.followup import not_after, rendered
+from leads.policy import Rules
 from leads.records import FollowUpMessage, Lead
 from leads.rules import Rule
 

@@ -6,7 +6,7 @@ Times are UTC with millisecond precision.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NewType
+from typing import Final, Literal, NewType
 
 from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 
@@ -14,6 +14,9 @@ LeadId = NewType("LeadId", str)
 
 AnswersSource = Literal["referral", "summary", "transcript", "none"]
 Cancellation = Literal["reply", "human", "control_lost"]
+# Meta lets nothing be sent for the Page, whatever a rule says.
+PAGE_BLOCKED: Final = "page_blocked"
+CancelReason = Cancellation | Literal["page_blocked"]
 AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait", "recovered"]
 OutcomeStatus = Literal[

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from leads.join import Output, Policy, Step, advance, elapse
-from leads.person import JoinEvent, Mark, Person
-from messenger.events import PageId, PersonErased, Progress, person_key
+from leads.join import Output, Step, advance, block, elapse
+from leads.person import THE_PAGE, JoinEvent, Mark, Person
+from leads.policy import Policy
+from leads.records import PAGE_BLOCKED
+from messenger.events import PageId, PersonErased, PolicyEnforced, Progress, person_key
 
 People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
 _STALE_WAKES = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_OF_A_PAGE = person_key(PageId(""), THE_PAGE)
 
 
 @dataclass(slots=True)
@@ -49,8 +52,12 @@ class Shard:
         self._raw_partitions = raw_partitions
         self._wake: list[tuple[datetime, str]] = []
         self._wakes_at: dict[str, datetime] = {}
+        self._pages: dict[str, Person] = {}
         for key, moment in wakes or ((key, one.wake_at) for key, one in people.items()):
-            self._wake_later(key, moment)
+            if key.endswith(_OF_A_PAGE):
+                self._pages[key] = people[key]
+            else:
+                self._wake_later(key, moment)
 
     @property
     def clock(self) -> datetime | None:
@@ -74,16 +81,18 @@ class Shard:
         for offset, event in records:
             if isinstance(event, Progress):
                 self._pass_time(event, done)
-            elif event is None or event.psid is None:
-                done.ignored.append("unknown_kind" if event is None else "of_a_page")
+            elif event is None:
+                done.ignored.append("unknown_kind")
+            elif event.psid is None and not _is_of_a_block(event):
+                done.ignored.append("of_a_page")
             else:
                 self._take_in(offset, event, done)
         return done
 
     def _take_in(self, offset: int, event: JoinEvent, done: Fold) -> None:
-        assert event.psid is not None, "the caller keeps Page events out"
-        key = person_key(event.page_id, event.psid)
-        person = self._people.get(key) or Person(page_id=event.page_id, psid=event.psid, touched_at=event.received_at)
+        psid = event.psid or THE_PAGE
+        key = person_key(event.page_id, psid)
+        person = self._people.get(key) or Person(page_id=event.page_id, psid=psid, touched_at=event.received_at)
         if offset <= person.mark:
             return
         if _is_folded(person, event):
@@ -96,14 +105,41 @@ class Shard:
             self._progress[partition] = max(time, self._progress.get(partition, time))
             self._began_at = self._began_at or time
         clock = self.clock
-        while clock is not None and self._wake and self._wake[0][0] <= clock:
+        if clock is None:
+            return
+        of_pages = [one for page in self._pages.values() for one in page.waiting if one.received_at < clock]
+        for event in sorted(of_pages, key=_order):
+            self._wake_people(event.received_at, done)
+            self._block_or_unblock(event, done)
+        self._wake_people(clock, done)
+
+    def _wake_people(self, clock: datetime, done: Fold) -> None:
+        while self._wake and self._wake[0][0] <= clock:
             moment, key = heapq.heappop(self._wake)
             if self._wakes_at.get(key) == moment:
                 del self._wakes_at[key]
                 self._advance(key, self._people[key], clock, done)
 
+    def _block_or_unblock(self, event: JoinEvent, done: Fold) -> None:
+        """Let a Page's event have its turn: it comes before what its people did in the same millisecond."""
+        key = person_key(event.page_id, THE_PAGE)
+        page, policy = _folded(self._pages[key], event), self._policy_at(event.page_id)
+        if not (isinstance(event, PolicyEnforced) and event.action == "block"):
+            self._keep(key, replace(page, interventions=()), done)
+            return
+        self._keep(key, page.with_intervention(PAGE_BLOCKED, event.received_at), done)
+        for one in [one for one in self._wakes_at if one.startswith(key)]:
+            person = self._people[one]
+            if person.issued or not person.is_idle:
+                self._keep(one, self._collect(block(person, event.received_at, policy), done), done)
+
+    def _policy_at(self, page_id: PageId) -> Policy:
+        """The policy by now, in the order of receipt."""
+        policy, page = self._policy_of(page_id), self._pages.get(person_key(page_id, THE_PAGE))
+        return replace(policy, is_blocked=True) if page is not None and page.interventions else policy
+
     def _advance(self, key: str, person: Person, clock: datetime, done: Fold) -> None:
-        policy = self._policy_of(person.page_id)
+        policy = self._policy_at(person.page_id)
         event: JoinEvent | None = None
         for event in sorted((one for one in person.waiting if one.received_at < clock), key=_order):
             person = self._collect(advance(_folded(person, event), event, policy), done)
@@ -124,7 +160,10 @@ class Shard:
     def _keep(self, key: str, person: Person, done: Fold) -> None:
         self._people[key] = person
         done.changed.add(key)
-        self._wake_later(key, person.wake_at)
+        if person.psid == THE_PAGE:
+            self._pages[key] = person
+        else:
+            self._wake_later(key, person.wake_at)
 
     def _wake_later(self, key: str, moment: datetime) -> None:
         if moment < self._wakes_at.get(key, _NEVER):
@@ -133,6 +172,10 @@ class Shard:
             if len(self._wake) > 2 * len(self._wakes_at) + _STALE_WAKES:
                 self._wake = [(one, person) for person, one in self._wakes_at.items()]
                 heapq.heapify(self._wake)
+
+
+def _is_of_a_block(event: JoinEvent) -> bool:
+    return isinstance(event, PolicyEnforced) and event.action in ("block", "unblock")
 
 
 def _order(event: JoinEvent) -> tuple[datetime, str, int, int, int]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from leads.erasures import NOBODY, Erasures
-from leads.join import Output, Policy
+from leads.join import Output
 from leads.person import JoinEvent, LeadPromoted
+from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
 from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key

@@ -6,8 +6,8 @@ from datetime import timedelta
 import faust
 
 from leads.erasures import Erasures
-from leads.join import Policy
 from leads.pages import Pages
+from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Rule
 from messenger.events import PageId

@@ -10,8 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from leads.erasures import NOBODY, Erasures
-from leads.join import Output, Policy
+from leads.join import Output
 from leads.person import JoinEvent, Person
+from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.shard import Shard
 from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid, person_key
@@ -98,7 +99,8 @@ class Rejoin:
         return self._people.values()
 
     def _is_wanted(self, event: PlatformEvent) -> bool:
-        return self._page_id in (None, event.page_id) and self._psid in (None, event.psid)
+        # What Meta says of a Page concerns its people too.
+        return self._page_id in (None, event.page_id) and (event.psid is None or self._psid in (None, event.psid))
 
 
 async def replay(

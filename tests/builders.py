@@ -23,6 +23,7 @@ from messenger.events import (
     Origin,
     PageId,
     PersonErased,
+    PolicyEnforced,
     Psid,
     SummaryReceived,
     ThreadControlTaken,
@@ -176,6 +177,18 @@ def a_take(at: datetime = NOON, *, by: AppId = INBOX) -> ThreadControlTaken:
         origin=an_origin(),
         previous_owner_app_id=TARGET_APP,
         new_owner_app_id=by,
+    )
+
+
+def a_policy(action: str, at: datetime = NOON, *, origin: Origin | None = None) -> PolicyEnforced:
+    return PolicyEnforced(
+        event_id=f"policy:{at.timestamp():.3f}:{action}",
+        page_id=PAGE,
+        psid=None,
+        event_at=at,
+        received_at=at,
+        origin=origin or an_origin(),
+        action=action,
     )
 
 

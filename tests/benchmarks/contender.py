@@ -19,9 +19,10 @@ import faust
 import uvloop
 
 from leads.erasures import NOBODY
-from leads.join import Policy, advance
+from leads.join import advance
 from leads.pages import Pages
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import Lead
 from messenger.events import PageId, PlatformEvent, Progress
 from runtime import kafka

@@ -9,8 +9,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from leads.join import Policy
 from leads.pages import Page
+from leads.policy import Policy
 from leads.records import Lead
 from messenger.events import PageId, Psid, person_key
 from runtime import kafka

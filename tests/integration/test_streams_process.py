@@ -9,7 +9,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from runtime.clock import now
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
-from schemas.codec import event_codec, lead_codec
-from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
+from schemas.codec import command_codec, event_codec, lead_codec
+from schemas.topics import COMMANDS, EVENTS, LEADS, WEBHOOKS, Topic
+from tests.builders import PAGE
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.topics import connected, put, records_of
 
@@ -234,10 +235,42 @@ async def test_what_concerns_a_page_is_told_to_every_partition_of_its_people(str
         events = [(one.partition, event_codec().decode(one.value)) for one in await streams.records(EVENTS.name)]
         return sorted(partition for partition, event in events if isinstance(event, PolicyEnforced))
 
-    await eventually(lambda: _is_true(told_to))
+    await eventually(lambda: _are(told_to, streams.settings.partitions))
 
     assert await told_to() == list(range(streams.settings.partitions))
 
 
-async def _is_true(found: Callable[[], Awaitable[list[int]]]) -> bool:
-    return len(await found()) > 1
+async def test_a_block_cancels_what_is_planned_for_people_of_the_page_whose_worker_has_died_since(
+    streams: Streams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "followups.yaml"
+    rules.write_text("rules: [{name: later, wait_for: answers, after: 1h, send: {text: Hello}}]")
+    monkeypatch.setenv(variable("followups"), str(rules))
+    people = [Psid(f"710000000000000{number}") for number in range(8)]
+    await streams.put_webhooks(*(body for psid in people for body in signals_of(psid, now()).values()))
+    process = await streams.start("cli", "streams", "--admin-port", str(free_ports()))
+    await eventually(lambda: _are(lambda: _answered(streams), len(people)))
+    process.kill()
+
+    for action in ("block", "unblock"):
+        item = {"recipient": {"id": PAGE}, "timestamp": 1, "policy_enforcement": {"action": action}}
+        await streams.put_webhooks(
+            json.dumps({"object": "page", "entry": [{"id": PAGE, "messaging": [item]}]}).encode()
+        )
+    await streams.start("cli", "streams", "--admin-port", str(free_ports()))
+    await eventually(lambda: _are(lambda: streams.records(COMMANDS.name), len(people)))
+
+    commands = [command_codec().decode(one.value) for one in await streams.records(COMMANDS.name)]
+    assert sorted((one.psid, one.rule, one.cancel_reason) for one in commands) == [
+        (psid, "later", "page_blocked") for psid in people
+    ]
+    assert len({one.partition for one in await streams.records(COMMANDS.name)}) == streams.settings.partitions
+
+
+async def _answered(streams: Streams) -> list[str]:
+    leads = [lead_codec().decode(one.value) for one in await streams.records(LEADS.name)]
+    return list({one.psid for one in leads if one.answers})
+
+
+async def _are(found: Callable[[], Awaitable[Sequence[object]]], count: int) -> bool:
+    return len(await found()) >= count

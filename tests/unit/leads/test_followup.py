@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.followup import not_after, rendered
-from leads.join import Output, Policy, advance, elapse
+from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import Button, FollowUpMessage, SendFollowUp
 from leads.rules import QuietHours, Rule, RuleStep
 from messenger.events import Answer, PlatformEvent

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from leads.gaps import Finding, Span, fact_of, findings
-from leads.join import Policy, advance
+from leads.join import advance
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import Lead
 from messenger.events import LeadRecovered, TranscriptFetched
 from messenger.graph import Conversation, ConversationMessage

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from leads.join import Output, Policy, advance, elapse
+from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import AnswerCondition, Rule, RuleStep
 from messenger.events import AppId, PlatformEvent, TranscriptFetched

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from leads.join import Output, Policy, advance, elapse
+from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import FetchTranscript, Lead
 from messenger.events import TranscriptFetched
 from tests.builders import NOON, PAGE, PERSON, TARGET_APP

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from leads.join import Output, Policy, Step, advance, elapse
+from leads.join import Output, Step, advance, elapse
 from leads.pages import Page
 from leads.person import STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person
+from leads.policy import Policy
 from leads.records import FollowUpMessage, Lead, LeadId, SendFollowUp
 from leads.rules import Rule, RuleStep
 from messenger.events import Answer, HandoverReceived, LeadReferralReceived

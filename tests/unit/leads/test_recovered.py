@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from leads.join import Output, Policy, advance
+from leads.join import Output, advance
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import FollowUpMessage, Lead, SendFollowUp, WebhookOrigin
 from leads.rules import Rule, RuleStep
 from messenger.events import PlatformEvent

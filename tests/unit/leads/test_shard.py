@@ -9,9 +9,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.join import Output, Policy
+from leads.join import Output
 from leads.pages import Page
 from leads.person import STATE_TTL, Person
+from leads.policy import Policy
 from leads.records import Lead
 from leads.shard import Shard
 from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid

@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from leads.join import Output, Policy
+from leads.join import Output
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, RuleStep
 from leads.shard import Shard
@@ -26,6 +27,7 @@ from tests.builders import (
     TARGET_APP,
     a_handover,
     a_message,
+    a_policy,
     a_recovery,
     a_referral,
     a_summary,
@@ -70,6 +72,10 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
     def somebody_comes_between(self, psid: Psid, what: Callable[[datetime], PlatformEvent], number: int) -> None:
         event = what(self.now)
         self.signals.append(replace(event, psid=psid, event_id=f"{event.event_id}:{number}"))
+
+    @rule(action=st.sampled_from(["block", "unblock", "warning"]))
+    def meta_speaks_of_the_page(self, action: str) -> None:
+        self.signals.append(a_policy(action, self.now))
 
     @rule(seconds=st.sampled_from([0, 0.001, 1, 60, 600, 1800]))
     def time_passes(self, seconds: float) -> None:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from leads.join import Policy, advance, elapse
+from leads.join import advance, elapse
 from leads.pages import Page
 from leads.person import Person
+from leads.policy import Policy
 from leads.records import Lead
 from messenger.errors import UnreadableDelivery
 from messenger.events import PageId, PlatformEvent, person_key

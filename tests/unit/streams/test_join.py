@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from leads.join import Policy
 from leads.pages import Page
+from leads.policy import Policy
 from messenger.events import Progress
 from runtime.clock import to_millis
 from runtime.settings import Settings

@@ -9,13 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leads.diff import fingerprint
-from leads.join import Output, Policy
+from leads.join import Output
 from leads.pages import Page
-from leads.records import FetchTranscript, Lead
-from messenger.events import LeadRecovered, Origin, PageId, Progress, TranscriptFetched
+from leads.policy import Policy
+from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
+from leads.rules import Rule, RuleStep
+from messenger.events import LeadRecovered, Origin, PageId, Progress, Psid, TranscriptFetched
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
-from schemas.codec import event_codec, lead_codec
+from schemas.codec import command_codec, event_codec, lead_codec
+from simulator import payloads
 from simulator.campaign import plan_campaign
 from simulator.people import PAGES
 from streams.join import PartitionJoin, as_received
@@ -41,21 +44,41 @@ class ARecord:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
 
 
+_RULES = (
+    Rule(name="thanks", steps=(RuleStep(FollowUpMessage("Thanks!")),)),
+    Rule(name="reminder", steps=(RuleStep(FollowUpMessage("We are here."), timedelta(minutes=40)),)),
+)
+
+
 def policy_of(page_id: PageId) -> Policy:
-    return Policy(_PAGES[page_id], ())
+    return Policy(_PAGES[page_id], _RULES)
 
 
 @cache
 def the_raw_topic() -> tuple[ARecord, ...]:
+    """A campaign, during which Meta blocks each Page for half an hour."""
     campaign = plan_campaign(3, leads=40, start=START)
-    return tuple(ARecord(one.body, to_millis(START + one.at), offset) for offset, one in enumerate(campaign.deliveries))
+    received = [(START + one.at, one.body) for one in campaign.deliveries]
+    for minutes, action in ((60, "block"), (90, "unblock")):
+        at = START + timedelta(minutes=minutes)
+        entries = [
+            payloads.policy_enforcement(one.page_id, one.entry_id, action=action, reason="spam", at=at, sent_at=at)
+            for one in PAGES
+        ]
+        received.append((at, payloads.body(entries)))
+    received.sort(key=lambda one: one[0])
+    return tuple(ARecord(body, to_millis(at), offset) for offset, (at, body) in enumerate(received))
 
 
 def rejoined(
-    sizes: Sequence[int], facts: Sequence[TranscriptFetched] = (), page_id: PageId | None = None
+    sizes: Sequence[int],
+    facts: Sequence[TranscriptFetched] = (),
+    page_id: PageId | None = None,
+    psid: Psid | None = None,
 ) -> list[Output]:
     """What the replay makes of the raw topic, read in runs of these sizes and a last one."""
-    rejoin, outputs, rest = Rejoin(policy_of, {}, page_id=page_id), list[Output](), the_raw_topic()
+    rejoin, outputs = Rejoin(policy_of, {}, page_id=page_id, psid=psid), list[Output]()
+    rest = the_raw_topic()
     for size in (*sizes, len(rest)):
         run, rest = rest[:size], rest[size:]
         if run:
@@ -70,15 +93,24 @@ def leads_of(outputs: Sequence[Output]) -> list[Lead]:
     return [one for one in outputs if isinstance(one, Lead)]
 
 
+def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
+    commands = [one for one in outputs if isinstance(one, SendFollowUp)]
+    return sorted(commands, key=lambda one: (one.created_at, one.command_id, one.cancel_reason or ""))
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(1, 60), max_size=8))
-def test_runs_of_any_size_give_the_revisions_of_the_live_join(sizes: list[int]) -> None:
+def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[int]) -> None:
     events = [ARecord(_CODEC.encode(one), 0, number) for number, one in enumerate(split(the_raw_topic(), {}).events)]
     over = ARecord(_CODEC.encode(Progress(((0, END),))), to_millis(END + CLOCK_SKEW), len(events))
     live = PartitionJoin({}, policy_of, Settings(partitions=1)).join([*events, over])
 
-    replayed = leads_of(rejoined(sizes))
+    outputs = rejoined(sizes)
 
+    replayed, commands = leads_of(outputs), commands_of(outputs)
+    issued = [command_codec().decode(one.value) for one in live.outputs if one.topic == "followup-commands"]
+    assert commands == commands_of(issued)
+    assert {"page_blocked", None} < {one.cancel_reason for one in commands}
     expected = [lead_codec().decode(one.value) for one in live.outputs if one.topic == "leads"]
     assert fingerprint(replayed) == fingerprint(expected)
     assert len(replayed) == len(expected)
@@ -107,6 +139,13 @@ def test_a_replay_of_one_page_has_its_leads_and_no_other() -> None:
 
     assert one_page
     assert fingerprint(one_page) == fingerprint([one for one in everything if one.page_id == PAGES[1].page_id])
+
+
+def test_a_replay_of_one_person_knows_of_the_blocks_of_their_page() -> None:
+    everything = commands_of(rejoined([]))
+    psid = next(one.psid for one in everything if one.cancel_reason == "page_blocked")
+
+    assert commands_of(rejoined([], psid=psid)) == [one for one in everything if one.psid == psid]
 
 
 def test_a_transcript_is_received_when_the_broker_appends_it() -> None:
