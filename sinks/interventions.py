@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from leads.pages import Pages
-from leads.records import Cancellation, SendFollowUp
+from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, SendFollowUp
 from messenger.events import (
     AppId,
     EchoReceived,
@@ -20,7 +20,6 @@ from messenger.events import (
 )
 from messenger.limits import LEADGEN_APP_ID
 
-PAGE_BLOCKED = "page_blocked"
 # A command may come this much later than what came between, counted from the time that it was decided at.
 REMEMBERED = timedelta(minutes=15)
 
@@ -56,10 +55,15 @@ class Interventions:
             self._forget_before(event.received_at - REMEMBERED)
         return reason is not None
 
-    def cancels(self, command: SendFollowUp) -> str | None:
-        """Why the command is cancelled by what was noted so far, None when it is not."""
+    def is_blocked(self, page_id: PageId) -> bool:
+        """Whether Meta blocks the Page, as far as was noted."""
+        policy = self._policies.get(page_id)
+        return policy is not None and policy.blocked
+
+    def cancels(self, command: SendFollowUp) -> CancelReason | None:
+        """Why the command is cancelled by what came after it and was noted so far, None when it is not."""
         policy = self._policies.get(command.page_id)
-        if policy is not None and (policy.blocked or command.created_at <= policy.received_at):
+        if policy is not None and command.created_at <= policy.received_at:
             return PAGE_BLOCKED
         person = person_key(command.page_id, command.psid)
         for reason in command.cancel_on:

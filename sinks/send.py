@@ -11,7 +11,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from leads.erasures import NOBODY, Erasures
 from leads.pages import Pages
 from leads.person import JoinEvent, LeadPromoted
-from leads.records import SendFollowUp
+from leads.records import PAGE_BLOCKED, SendFollowUp
 from messenger.events import (
     DeliveryReceived,
     EchoReceived,
@@ -236,13 +236,17 @@ class SendSink:
 
     async def _is_read_up(self, pending: Pending) -> bool:
         """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
-        command, partition = pending.command, pending.partition
-        topics = [self._partitions[partition], *([self._events[partition]] if command.cancel_on else [])]
-        now = self._clock.own()
-        if pending.horizon is None or not pending.horizon.is_of(now, self._limits.call_timeout):
-            pending.horizon = Horizon(now, await self._ahead.ends(topics))
-        if any(self._read_to[one] < end for one, end in pending.horizon.ends.items()):
+        command, events = pending.command, self._events[pending.partition]
+        now, blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
+        by_events = blocked or bool(command.cancel_on)
+        known = pending.horizon
+        if known is None or not known.is_of(now, self._limits.call_timeout) or (by_events and events not in known.ends):
+            topics = [self._partitions[pending.partition], *([events] if by_events else [])]
+            known = pending.horizon = Horizon(now, await self._ahead.ends(topics))
+        if any(self._read_to[one] < end for one, end in known.ends.items()):
             return False
+        if blocked and self._interventions.is_blocked(command.page_id):
+            pending.cancel_reason = pending.cancel_reason or PAGE_BLOCKED
         pending.cancel_reason = pending.cancel_reason or self._interventions.cancels(command)
         return True
 

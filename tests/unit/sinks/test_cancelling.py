@@ -290,6 +290,19 @@ class TestBlockedPage:
         said = {one.command_id: one.status for one in outcomes}
         assert said == {"last": "sent", "during": "cancelled", "of before": "cancelled", "after": "sent"}
 
+    async def test_what_was_issued_after_the_unblock_is_sent_although_the_block_is_heard_of_only_then(self) -> None:
+        world = SendWorld()
+        world.command(a_command("after", created_at=NOON - SECOND, not_before=NOON + 10 * SECOND))
+
+        outcomes = await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(a_policy("block", NOON - 3 * SECOND)),
+                21: lambda: world.event(a_policy("unblock", NOON - 2 * SECOND)),
+            }
+        )
+
+        assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
+
     async def test_what_is_issued_while_it_is_blocked_is_not_sent_after_a_pause(self) -> None:
         world = SendWorld()
         world.kafka.committed[EVENTS] = 0
