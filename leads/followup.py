@@ -11,6 +11,7 @@ from leads.person import Issued, LeadState, Person, Scheduled
 from leads.policy import Policy, Rules
 from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, render
+from leads.window import closes_at
 
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
@@ -194,4 +195,11 @@ def _fitted(text: str, longest: int) -> str:
 
 
 def _with_windows_of(person: Person, lead: Lead) -> Lead:
-    return replace(lead, thread_control_expires_at=person.thread_control_expires_at)
+    """The lead with its windows as they are by now: what the person wrote since opened the messaging window anew."""
+    wrote_at = person.last_user_message_at
+    closed_at = lead.messaging_window_closes_at
+    return replace(
+        lead,
+        messaging_window_closes_at=closed_at if wrote_at is None else max(closed_at, closes_at(wrote_at)),
+        thread_control_expires_at=person.thread_control_expires_at,
+    )

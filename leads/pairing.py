@@ -8,6 +8,7 @@ from leads.identity import lead_id
 from leads.pages import Page
 from leads.person import LeadState, Person
 from leads.records import AnswersSource, CloseReason, Lead, WebhookOrigin
+from leads.window import closes_at
 from messenger.events import (
     Answer,
     HandoverReceived,
@@ -16,7 +17,7 @@ from messenger.events import (
     LeadReferralReceived,
     SummaryReceived,
 )
-from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
+from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
 from messenger.summary import parse_summary
 
 Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecovered
@@ -121,7 +122,7 @@ def revise(
             answers_source=source,
             target_app_id=lead.target_app_id or page.target_app,
             last_user_message_at=person.last_user_message_at,
-            messaging_window_closes_at=_last_message_at(lead, person) + MESSAGING_WINDOW,
+            messaging_window_closes_at=closes_at(_last_message_at(lead, person)),
             thread_control_expires_at=person.thread_control_expires_at,
             closed=lead.closed or closes,
             close_reason=closing if closes else lead.close_reason,

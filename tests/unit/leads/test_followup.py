@@ -138,6 +138,17 @@ def test_a_command_whose_echo_came_is_sent_and_no_longer_cancelled() -> None:
     assert _commands(advance(person, a_message(NOON + HOUR), policy).outputs) == []
 
 
+def test_a_reply_that_cancels_nothing_opens_the_window_of_the_steps_after_it_anew() -> None:
+    late = Rule(name="late", cancel_on=frozenset({"human"}), steps=(RuleStep(FollowUpMessage("one"), 30 * HOUR),))
+    policy = _policy(late)
+    person, _ = _begun(policy)
+    person = advance(person, a_message(NOON + 20 * HOUR), policy).person
+
+    (command,) = _commands(elapse(person, NOON + 31 * HOUR, policy).outputs)
+
+    assert (command.not_before, command.not_after) == (NOON + 30 * HOUR, NOON + 44 * HOUR)
+
+
 def test_a_rule_that_was_taken_out_of_the_file_still_cancels_what_it_issued() -> None:
     person, _ = _begun(_policy(ONCE))
 
