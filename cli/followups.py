@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import accumulate
 
 import click
 from aiokafka import AIOKafkaConsumer
@@ -16,6 +17,7 @@ from leads.identity import command_id
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, Lead, OutcomeStatus
 from leads.rules import Rule
+from messenger.limits import MESSAGING_WINDOW
 from runtime import kafka
 from runtime.clock import now
 from runtime.settings import Settings, variable
@@ -23,6 +25,7 @@ from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec, outcome_codec
 from schemas.topics import LEADS, OUTCOMES
 
+_HOUR = timedelta(hours=1)
 _SENT: frozenset[OutcomeStatus] = frozenset({"sent", "delivered", "read"})
 
 
@@ -35,6 +38,8 @@ def command() -> None:
 def check() -> None:
     """Check the rules of LEADSTREAM_FOLLOWUPS; the first fault is named with file, line and key.
 
+    A step that comes when the messaging window has closed is no fault, but is told.
+
     \b
     Example:
       leadstream followups check
@@ -45,6 +50,10 @@ def check() -> None:
     load_pages(settings, os.environ)
     for rule in rules:
         click.echo(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
+        for number, wait in enumerate(accumulate(step.after for step in rule.steps), start=1):
+            if wait >= MESSAGING_WINDOW:
+                sent = "it is never sent" if "reply" in rule.cancel_on else "it is sent only if the person writes again"
+                click.echo(f"  step {number}, {wait / _HOUR:g} hours later, is past the 24-hour window: {sent}")
     click.echo(f"{settings.followups}: {len(rules)} rules, no faults")
 
 

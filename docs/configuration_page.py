@@ -129,7 +129,11 @@ RULE_KEYS = {
         "act on the first revision that matches",
     ),
     "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required, unless there are `steps`"),
-    "after": ("How long to wait before it", "at once"),
+    "after": (
+        "How long to wait before it. A step more than 24 hours after the last word of the person is never sent; "
+        "`followups check` tells of it",
+        "at once",
+    ),
     "steps": ("Several messages instead: a list of `send` with `after`, which counts from the step before", "one"),
     "quiet_hours": (
         "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: what falls due then waits for "

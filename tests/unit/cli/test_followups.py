@@ -34,6 +34,24 @@ def test_good_rules_are_listed(run: CliRunner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cancel_on", "told"),
+    [("reply", "it is never sent"), ("human", "it is sent only if the person writes again")],
+)
+def test_a_step_past_the_messaging_window_is_told(run: CliRunner, tmp_path: Path, cancel_on: str, told: str) -> None:
+    steps = "[{after: 20h, send: {text: one}}, {after: 4h, send: {text: two}}]"
+    rules = f"rules: [{{name: late, cancel_on: [{cancel_on}], steps: {steps}}}]"
+    (tmp_path / "followups.yaml").write_text(rules)
+
+    result = run.invoke(main, ["followups", "check"])
+
+    assert result.exit_code == 0
+    assert result.output.splitlines()[:-1] == [
+        "late: 2 steps",
+        f"  step 2, 24 hours later, is past the 24-hour window: {told}",
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("rules:\n  - {name: a, sned: {text: b}}", 2, "unknown key 'sned'"),
