@@ -168,6 +168,15 @@ def test_versions_count_from_one_without_gaps() -> None:
         assert versions == list(range(1, len(versions) + 1)), schema
 
 
+def test_a_later_version_has_its_new_fields_behind_those_of_the_one_before() -> None:
+    """A reader without schema ids, such as Spark, takes every record for one of the first version."""
+    for one in released():
+        fields = [field["name"] for field in one.definition["fields"]]
+        last = [field["name"] for field in newest(one.schema).definition["fields"]]
+
+        assert last[: len(fields)] == fields, one.schema
+
+
 def test_records_and_schemas_have_the_same_fields() -> None:
     found = {
         definition["name"]: {field["name"] for field in definition["fields"]}
