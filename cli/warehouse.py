@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -159,7 +160,8 @@ def status(*, as_json: bool) -> None:
         return
     shown = Table("Table", "Rows", "Bytes", "Files", "Written (UTC)")
     for one in found.tables:
-        shown.add_row(one.name, *map(plain_text, (one.rows, one.bytes, one.files, one.written_at)))
+        written_at = "" if one.written_at is None else f"{one.written_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        shown.add_row(one.name, *map(plain_text, (one.rows, one.bytes, one.files)), written_at)
     Console().print(shown)
     if lag is None:
         click.echo("Kafka does not answer: the lag is unknown")

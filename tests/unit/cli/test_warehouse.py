@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import resource
 from datetime import date, datetime
 from pathlib import Path
@@ -229,3 +230,14 @@ def test_the_status_of_a_warehouse_that_is_not_there_yet_is_empty(tmp_path: Path
 
     assert result.exit_code == 0
     assert "Kafka does not answer: the lag is unknown" in result.output
+
+
+def test_the_status_of_a_warehouse_is_whole_on_a_narrow_terminal_and_without_kafka(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    environ = {"LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse"), "LEADSTREAM_BROKER": "127.0.0.1:1", "COLUMNS": "80"}
+
+    result = CliRunner().invoke(main, ["warehouse", "status"], env=environ)
+
+    assert result.exit_code == 0, result.output
+    assert re.search(r"lead_events +│ 1 +│ \d+ +│ 1 +│ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d │", result.output), result.output
+    assert result.output.splitlines()[-1] == "Kafka does not answer: the lag is unknown"
