@@ -14,7 +14,7 @@ from fastavro.schema import SchemaParseException, parse_schema
 from cli.environment import current_settings
 from runtime.settings import Settings, variable
 from schemas.codec import SchemaIds
-from schemas.compatibility import breaks
+from schemas.compatibility import breaks, retypes
 from schemas.ids import NoSchemaId, registry_ids, require_compatibility
 from schemas.registry import Released, released
 from schemas.registry_api import COMPATIBILITY
@@ -32,8 +32,8 @@ def command() -> None:
 def check(files: tuple[Path, ...]) -> None:
     """Check that all released versions read each other, and FILES (such as lead.v3.avsc) with them.
 
-    Ends non-zero and names the field when a version breaks another. What has to break is a new topic version:
-    docs/topics.md says how.
+    Ends non-zero and names the field when a version breaks another, or keeps its readers and not the warehouse's
+    columns, as text that becomes bytes does. What has to break is a new topic version: docs/topics.md says how.
 
     \b
     Example:
@@ -46,7 +46,8 @@ def check(files: tuple[Path, ...]) -> None:
         f"{one.schema}.v{newer.version} and v{one.version}: {fault}"
         for one, newer in combinations(everything, 2)
         if one.schema == newer.schema
-        for fault in breaks(one.definition, newer.definition)
+        for find in (breaks, retypes)
+        for fault in find(one.definition, newer.definition)
     ]
     if faults:
         raise click.ClickException("\n".join(faults))

@@ -4,47 +4,83 @@ https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-e
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 Definition = Mapping[str, Any]
 _Names = tuple[Mapping[str, Definition], Mapping[str, Definition]]
 
 
+class _Difference(NamedTuple):
+    """What differs at a path; `readable` when Avro reads either side with the other all the same."""
+
+    said: str
+    readable: bool = False
+
+
 def breaks(older: Definition, newer: Definition) -> list[str]:
-    """What keeps readers of one version from the records of the other, each with the path of its field.
-
-    A type that only one side could read by promotion is a break too: the warehouse's columns keep their types.
-    """
-    return list(_record_breaks(older, newer, "", (_named(older), _named(newer))))
+    """What keeps readers of one version from the records of the other, each with the path of its field."""
+    return [one.said for one in _differences(older, newer) if not one.readable]
 
 
-def _record_breaks(older: Definition, newer: Definition, path: str, names: _Names) -> Iterator[str]:
+def retypes(older: Definition, newer: Definition) -> list[str]:
+    """The types that change although Avro's readers do not mind, as text to bytes: a warehouse's column would."""
+    return [one.said for one in _differences(older, newer) if one.readable]
+
+
+def _differences(older: Definition, newer: Definition) -> Iterator[_Difference]:
+    return _of_records(older, newer, "", (_named(older), _named(newer)))
+
+
+def _of_records(older: Definition, newer: Definition, path: str, names: _Names) -> Iterator[_Difference]:
     if older["name"] != newer["name"]:
-        yield f"{path.rstrip('.') or 'the record'}: was {older['name']} and is {newer['name']}"
+        yield _Difference(f"{path.rstrip('.') or 'the record'}: was {older['name']} and is {newer['name']}")
         return
     before, after = ({field["name"]: field for field in one["fields"]} for one in (older, newer))
     for name in before | after:
         old, new = before.get(name), after.get(name)
         if old is not None and new is not None:
-            yield from _type_breaks(old["type"], new["type"], f"{path}{name}", names)
+            yield from _of_types(old["type"], new["type"], f"{path}{name}", names)
         elif old is not None and "default" not in old:
-            yield f"{path}{name}: is gone and had no default, so that old readers need it"
+            yield _Difference(f"{path}{name}: is gone and had no default, so that old readers need it")
         elif new is not None and "default" not in new:
-            yield f"{path}{name}: is new and has no default, so that old records lack it"
+            yield _Difference(f"{path}{name}: is new and has no default, so that old records lack it")
 
 
-def _type_breaks(older: Any, newer: Any, path: str, names: _Names) -> Iterator[str]:
+def _of_types(older: Any, newer: Any, path: str, names: _Names) -> Iterator[_Difference]:
     older, newer = (_resolved(one, named) for one, named in zip((older, newer), names, strict=True))
+    if _read_as(older) != _read_as(newer):
+        yield _Difference(f"{path}: was {_kind(older)} and is {_kind(newer)}")
+    elif isinstance(older, list) and isinstance(newer, list):
+        for old, new in zip(sorted(older, key=_read_as), sorted(newer, key=_read_as), strict=True):
+            yield from _of_types(old, new, path, names)
+    elif _kind(older) != _kind(newer):
+        yield _Difference(f"{path}: was {_kind(older)} and is {_kind(newer)}", readable=True)
+    else:
+        yield from _inside(older, newer, path, names)
+
+
+def _inside(older: Any, newer: Any, path: str, names: _Names) -> Iterator[_Difference]:
+    """Between two types of one kind."""
     match older, newer:
         case {"type": "record"}, {"type": "record"}:
-            yield from _record_breaks(older, newer, f"{path}.", names)
+            yield from _of_records(older, newer, f"{path}.", names)
         case {"type": "array"}, {"type": "array"}:
-            yield from _type_breaks(older["items"], newer["items"], f"{path}[]", names)
-        case list(), list() if [_kind(one) for one in older] == [_kind(one) for one in newer]:
-            for old, new in zip(older, newer, strict=True):
-                yield from _type_breaks(old, new, path, names)
-        case _ if _kind(older) != _kind(newer):
-            yield f"{path}: was {_kind(older)} and is {_kind(newer)}"
+            yield from _of_types(older["items"], newer["items"], f"{path}[]", names)
+        case {"type": "map"}, {"type": "map"}:
+            yield from _of_types(older["values"], newer["values"], f"{path}[]", names)
+        case {"type": "enum"}, {"type": "enum"}:
+            yield from _of_enums(older, newer, path)
+        case {"type": "fixed"}, {"type": "fixed"} if older["size"] != newer["size"]:
+            yield _Difference(f"{path}: was {older['size']} bytes and is {newer['size']}")
+
+
+def _of_enums(older: Definition, newer: Definition, path: str) -> Iterator[_Difference]:
+    gone = sorted(set(older["symbols"]) - set(newer["symbols"]))
+    added = sorted(set(newer["symbols"]) - set(older["symbols"]))
+    if gone and "default" not in newer:
+        yield _Difference(f"{path}: has lost {', '.join(gone)} and has no default to read them as")
+    if added and "default" not in older:
+        yield _Difference(f"{path}: has gained {', '.join(added)}, which old readers have no default for")
 
 
 def _resolved(avro: Any, named: Mapping[str, Definition]) -> Any:
@@ -61,8 +97,24 @@ def _kind(avro: Any) -> str:
             return str(avro)
 
 
+def _read_as(avro: Any) -> str:
+    """The same for types that Avro reads as each other: text as bytes, in any order of a union, of any logical type.
+
+    https://avro.apache.org/docs/1.11.1/specification/#schema-resolution
+    """
+    match avro:
+        case list():
+            return " or ".join(sorted(map(_read_as, avro)))
+        case {"name": str(kind)} | {"type": str(kind)}:
+            return _read_as(kind)
+        case "string":
+            return "bytes"
+        case _:
+            return str(avro)
+
+
 def _named(definition: Any) -> dict[str, Definition]:
-    """The records inside a definition by their names."""
+    """The records, enums and fixed types inside a definition by their names."""
     found: dict[str, Definition] = {}
     waiting = [definition]
     while waiting:
@@ -70,7 +122,7 @@ def _named(definition: Any) -> dict[str, Definition]:
         if isinstance(one, list):
             waiting += one
         elif isinstance(one, dict):
-            if one.get("type") == "record":
+            if one.get("type") in ("record", "enum", "fixed"):
                 found[one["name"]] = one
-            waiting += [one.get("fields"), one.get("items"), one.get("type")]
+            waiting += [one.get("fields"), one.get("items"), one.get("values"), one.get("type")]
     return found

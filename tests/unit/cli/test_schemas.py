@@ -48,6 +48,16 @@ def test_a_candidate_that_breaks_is_refused_and_the_field_is_named(tmp_path: Pat
     assert "lead.v9 and v1: score: is new and has no default, so that old records lack it\n" in result.output
 
 
+def test_a_candidate_that_readers_follow_and_columns_do_not_is_refused(tmp_path: Path) -> None:
+    fields = [one for one in LEAD["fields"] if one["name"] != "page_id"]
+    file = _written(tmp_path, "lead.v9.avsc", {**LEAD, "fields": [*fields, {"name": "page_id", "type": "bytes"}]})
+
+    result = _run("check", file)
+
+    assert result.exit_code == 1
+    assert "lead.v9 and v1: page_id: was string and is bytes\n" in result.output
+
+
 @pytest.mark.parametrize(
     ("name", "content", "saying"),
     [
