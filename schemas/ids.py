@@ -12,6 +12,8 @@ from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
 # Not allowed, no such method (a read-only proxy), or the subject is in read-only mode.
 _FORBIDDEN = frozenset({401, 403, 405, 422})
 
+_REASON_CHARACTERS = 500
+
 
 class NoSchemaId(Exception):
     """The registry gave no id for a schema; the message names the subject and the answer, never the URL."""
@@ -55,8 +57,20 @@ async def _id_of(one: Released, address: str, subject: str, http: httpx.AsyncCli
     except (ValueError, KeyError, TypeError):
         schema_id = None
     if not isinstance(schema_id, int):
-        raise NoSchemaId(f"the schema registry answered {answer.status_code} for version {one.version} of {subject}")
+        said = f"the schema registry answered {answer.status_code} for version {one.version} of {subject}"
+        raise NoSchemaId(said + _reason(answer))
     return schema_id
+
+
+def _reason(answer: httpx.Response) -> str:
+    """Why the registry refuses a schema, as one line that a terminal can show; other errors may tell an address."""
+    if answer.status_code != httpx.codes.CONFLICT:
+        return ""
+    try:
+        message = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f": {''.join(one if one.isprintable() else ' ' for one in message)[:_REASON_CHARACTERS]}"
 
 
 async def _post(address: str, one: Released, subject: str, http: httpx.AsyncClient) -> httpx.Response:

@@ -102,7 +102,8 @@ async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
     [
         pytest.param(Registry(forbids=403, knows=[]).answer, id="looked up and not there"),
         pytest.param(lambda _: httpx.Response(500, text="canary"), id="server error"),
-        pytest.param(lambda _: httpx.Response(409, json={"message": "canary"}), id="incompatible"),
+        pytest.param(lambda _: httpx.Response(500, json={"message": "canary"}), id="server error with a message"),
+        pytest.param(lambda _: httpx.Response(409, text="canary"), id="incompatible without a message"),
         pytest.param(lambda _: httpx.Response(200, text="canary"), id="not a registry"),
         pytest.param(lambda _: httpx.Response(200, json=["canary"]), id="a list"),
         pytest.param(lambda _: httpx.Response(200, json={"id": "canary"}), id="no number"),
@@ -115,6 +116,19 @@ async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
         await ids_from(answer)
 
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_why_a_schema_is_incompatible_is_told_in_one_short_line() -> None:
+    message = f"Old readers\nneed \x1b[31mrevision {'x' * 1000}"
+
+    with pytest.raises(NoSchemaId) as caught:
+        await ids_from(lambda _: httpx.Response(409, json={"error_code": 409, "message": message}))
+
+    said = str(caught.value)
+    assert "answered 409 for version 1 of eu-messenger-events-value: Old readers need  [31mrevision xxx" in said
+    assert said.isprintable()
+    assert len(said) < 600
 
 
 @pytest.mark.anyio
