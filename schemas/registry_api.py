@@ -79,14 +79,16 @@ class RegistryApi:
         return {"mode": "READONLY"}
 
     def mode_of(self, subject: str) -> dict[str, str]:
-        self._versions_of(subject)
+        if subject not in self._subjects:
+            raise RegistryRefusal(40409, f"Subject '{subject}' does not have subject-level mode configured")
         return self.mode()
 
     def config(self) -> dict[str, str]:
         return {"compatibilityLevel": COMPATIBILITY}
 
     def config_of(self, subject: str) -> dict[str, str]:
-        self._versions_of(subject)
+        if subject not in self._subjects:
+            raise RegistryRefusal(40408, f"Subject '{subject}' does not have subject-level compatibility configured")
         return self.config()
 
     def look_up(self, subject: str, request: bytes) -> dict[str, Any]:
