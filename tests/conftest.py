@@ -23,6 +23,7 @@ hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.load_profile("leadstream")
 
 _GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
+GIVEN_REGISTRY = os.environ.get("LEADSTREAM_TEST_REGISTRY")
 # What the shell says is for its own leadstream; a test says what it means.
 for _name in [name for name in os.environ if name.startswith("LEADSTREAM_")]:
     del os.environ[_name]

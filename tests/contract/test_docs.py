@@ -86,7 +86,13 @@ def test_every_command_is_named_where_people_read(command: str) -> None:
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_variable_in_the_docs_is_a_setting(page: Path) -> None:
-    assert set(re.findall(r"LEADSTREAM_\w*\w", page.read_text(encoding="utf-8"))) <= VARIABLES
+    tests_read = _variables(ROOT / "tests" / "conftest.py") if page.name == "CONTRIBUTING.md" else set()
+
+    assert _variables(page) <= VARIABLES | tests_read
+
+
+def _variables(page: Path) -> set[str]:
+    return set(re.findall(r"LEADSTREAM_\w*\w", page.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,28 +1,40 @@
-"""A schema registry of another make: franz-go's, which is made for tests and knows nothing of ours."""
+"""A schema registry of another make: Apicurio's, which checks compatibility by itself and knows nothing of ours."""
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).with_name("srfake")
+SOURCE = Path(__file__).with_name("apicurio")
+_LISTENING = re.compile(r"Listening on: (http://\S+)")
+_START_SECONDS = 120.0
 
 
 @contextmanager
-def franz_go(binary: Path) -> Iterator[str]:
-    """The URL of an empty registry of another make, built of the version that `go.sum` pins."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("a registry of another make is built with Go, and there is no go on PATH")
-    subprocess.run([go, "build", "-mod=readonly", "-o", str(binary), "."], cwd=SOURCE, check=True)
-    with subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as serving:
-        assert serving.stdout is not None
-        yield serving.stdout.readline().strip()
+def apicurio(folder: Path) -> Iterator[str]:
+    """The URL of an empty registry, built in `folder` of the jars that `lib.sha256` locks."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        pytest.skip("a registry of another make is built with Maven, and there is no mvn on PATH")
+    shutil.copy(SOURCE / "pom.xml", folder)
+    subprocess.run([maven, "-B", "-q", "package"], cwd=folder, check=True)
+    assert _hashes(folder / "target" / "lib") == (SOURCE / "lib.sha256").read_text().splitlines()
+    log = folder / "registry.log"
+    command = ["java", "-Xmx256m", "-jar", "target/apicurio-1-runner.jar"]
+    environment = {**os.environ, "QUARKUS_HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0"}
+    with log.open("wb") as said, subprocess.Popen(command, cwd=folder, env=environment, stdout=said) as serving:
+        try:
+            yield f"{_url(serving, log)}/apis/ccompat/v7"
+        finally:
+            serving.terminate()
 
 
 def register(url: str, prefix: str) -> subprocess.CompletedProcess[str]:
@@ -30,3 +42,17 @@ def register(url: str, prefix: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LEADSTREAM_SCHEMA_REGISTRY_URL": url, "LEADSTREAM_TOPIC_PREFIX": prefix}
     command = [sys.executable, "-m", "cli", "schemas", "register"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _hashes(folder: Path) -> list[str]:
+    """As `sha256sum *` prints them."""
+    return [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}" for jar in sorted(folder.iterdir())]
+
+
+def _url(serving: subprocess.Popen[bytes], log: Path) -> str:
+    until = time.monotonic() + _START_SECONDS
+    while serving.poll() is None and time.monotonic() < until:
+        if found := _LISTENING.search(log.read_text()):
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(f"Apicurio did not start: {log.read_text()[-2000:]}")

@@ -1,5 +1,0 @@
-module leadstream/srfake
-
-go 1.24.0
-
-require github.com/twmb/franz-go/pkg/sr v1.8.0
