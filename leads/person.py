@@ -89,7 +89,7 @@ class Person:
     partition may still bring something received before them.
 
     What Meta says of a Page concerns all of its people. It has its turn in the state of the Page itself, whose `psid`
-    is `THE_PAGE` and whose one intervention is Meta's block, as long as that lasts.
+    is `THE_PAGE` and whose one intervention is Meta's block, as long as that lasts; `routed_at` is when Meta said so.
     """
 
     page_id: PageId

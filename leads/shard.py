@@ -20,7 +20,8 @@ People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
 _STALE_WAKES = 1000
 _NEVER = datetime.max.replace(tzinfo=UTC)
-_OF_A_PAGE = person_key(PageId(""), THE_PAGE)
+# How the key of a Page's own state ends.
+OF_A_PAGE = person_key(PageId(""), THE_PAGE)
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Shard:
         self._wakes_at: dict[str, datetime] = {}
         self._pages: dict[str, Person] = {}
         for key, moment in wakes or ((key, one.wake_at) for key, one in people.items()):
-            if key.endswith(_OF_A_PAGE):
+            if key.endswith(OF_A_PAGE):
                 self._pages[key] = people[key]
             else:
                 self._wake_later(key, moment)
@@ -124,7 +125,15 @@ class Shard:
         """Let a Page's event have its turn: it comes before what its people did in the same millisecond."""
         key = person_key(event.page_id, THE_PAGE)
         page, policy = _folded(self._pages[key], event), self._policy_at(event.page_id)
-        if not (isinstance(event, PolicyEnforced) and event.action == "block"):
+        blocks = isinstance(event, PolicyEnforced) and event.action == "block"
+        said_at = min(event.event_at, event.received_at)
+        stale = _why_stale(page, said_at, is_new=blocks != policy.is_blocked)
+        if stale is not None:
+            done.ignored.append(stale)
+            self._keep(key, page, done)
+            return
+        page = replace(page, routed_at=said_at)
+        if not blocks:
             self._keep(key, replace(page, interventions=()), done)
             return
         self._keep(key, page.with_intervention(PAGE_BLOCKED, event.received_at), done)
@@ -176,6 +185,15 @@ class Shard:
 
 def _is_of_a_block(event: JoinEvent) -> bool:
     return isinstance(event, PolicyEnforced) and event.action in ("block", "unblock")
+
+
+def _why_stale(page: Person, said_at: datetime, *, is_new: bool) -> str | None:
+    """Meta delivers again what it got no answer to, be it hours later; what it stamped last says how the Page is."""
+    if page.routed_at is None or said_at > page.routed_at:
+        return None
+    if said_at < page.routed_at:
+        return "overtaken"
+    return None if is_new else "duplicate"
 
 
 def _order(event: JoinEvent) -> tuple[datetime, str, int, int, int]:

@@ -22,6 +22,7 @@ from tests.builders import (
     a_message,
     a_policy,
     a_summary,
+    an_origin,
 )
 
 HOUR = timedelta(hours=1)
@@ -200,6 +201,59 @@ def test_a_block_that_a_splitter_wrote_again_after_the_unblock_blocks_nothing() 
 
     assert said(fold) == [("at-once", 1, None, timedelta(0))]
     assert fold.ignored == ["written_twice"]
+
+
+def again(event: PlatformEvent, received_at: datetime) -> PlatformEvent:
+    """What Meta delivers a second time; the first delivery may be lost."""
+    return replace(event, received_at=received_at, origin=an_origin())
+
+
+def test_a_block_that_meta_delivers_again_after_the_unblock_blocks_nothing() -> None:
+    join, block = Join(AT_ONCE), a_policy("block", NOON - 3 * SECOND)
+
+    fold = join.read(
+        block,
+        a_policy("unblock", NOON - 2 * SECOND),
+        again(block, NOON - SECOND),
+        a_handover(),
+        Progress(((0, NOON + SECOND),)),
+    )
+
+    assert said(fold) == [("at-once", 1, None, timedelta(0))]
+    assert fold.ignored == ["overtaken"]
+
+
+def test_a_block_that_meta_delivers_again_while_it_lasts_cancels_nothing_that_was_planned_since() -> None:
+    join, block = Join(LATER), a_policy("block", NOON - SECOND)
+
+    fold = join.read(
+        block,
+        a_handover(),
+        again(block, NOON + SECOND),
+        a_policy("unblock", NOON + HOUR),
+        Progress(((0, NOON + 9 * HOUR),)),
+    )
+
+    assert said(fold) == [("later", 1, None, 2 * HOUR)]
+    assert fold.ignored == ["duplicate"]
+
+
+def test_an_unblock_that_meta_delivers_late_does_not_end_a_newer_block() -> None:
+    join, unblock = Join(AT_ONCE), a_policy("unblock", NOON - 3 * SECOND)
+
+    commands = join.at(NOON + HOUR, a_policy("block", NOON - 2 * SECOND), again(unblock, NOON - SECOND), a_handover())
+
+    assert commands == [("at-once", 1, "page_blocked", timedelta(0))]
+
+
+def test_a_stamp_of_the_future_counts_as_that_of_the_receipt() -> None:
+    join, block = Join(AT_ONCE), a_policy("block", NOON - 2 * SECOND)
+
+    commands = join.at(
+        NOON + HOUR, replace(block, event_at=NOON + 9 * HOUR), a_policy("unblock", NOON - SECOND), a_handover()
+    )
+
+    assert commands == [("at-once", 1, None, timedelta(0))]
 
 
 def test_a_block_is_read_again_after_a_crash_without_doing_more() -> None:
