@@ -103,8 +103,12 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
 
 
 def block(person: Person, rules: Rules, at: datetime) -> Planned:
-    """Cancel the same, of every lead and whatever a rule says, because Meta blocks the Page."""
-    return _cancel(person, person.leads, PAGE_BLOCKED, rules, at)
+    """Cancel the same, of every lead and whatever a rule says, because Meta blocks the Page.
+
+    A worker that died may block again what has come further since: what a lead set going after the block stays.
+    """
+    until_then = [state for state in person.leads if state.lead.updated_at <= at]
+    return _cancel(person, until_then, PAGE_BLOCKED, rules, at)
 
 
 def _cancel(person: Person, states: Iterable[LeadState], reason: CancelReason, rules: Rules, at: datetime) -> Planned:

@@ -10,7 +10,7 @@ from leads.join import Output
 from leads.person import JoinEvent, LeadPromoted
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
-from leads.shard import Shard
+from leads.shard import OF_A_PAGE, Shard
 from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
@@ -98,7 +98,7 @@ class PartitionJoin:
         fold = self._shard.fold(events)
         done.published = fold.outputs
         done.outputs = [self._outlet.outgoing(one) for one in fold.outputs]
-        done.changes = self._people.take_changes()
+        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
         done.ignored.update(fold.ignored)
         return done
 
@@ -120,6 +120,11 @@ def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent
         latest = appended_at - CLOCK_SKEW
         return Progress(tuple((partition, min(time, latest)) for partition, time in event.received_until))
     return event
+
+
+def _is_of_a_page(change: tuple[bytes, bytes | None]) -> bool:
+    """A Page's block is done with when all of its people are: who dies before that has it before them again."""
+    return change[0].endswith(OF_A_PAGE.encode())
 
 
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:

@@ -1,17 +1,21 @@
 """The join's adapter: decoded records in, encoded outputs and state out, nothing changed before it is durable."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+
+import pytest
 
 from leads.pages import Page
 from leads.policy import Policy
-from messenger.events import Progress
+from leads.records import FollowUpMessage, SendFollowUp
+from leads.rules import Rule, RuleStep
+from messenger.events import Progress, Psid
 from runtime.clock import to_millis
 from runtime.settings import Settings
-from schemas.codec import event_codec, lead_codec
-from streams.join import PartitionJoin
+from schemas.codec import command_codec, event_codec, lead_codec
+from streams.join import Joined, PartitionJoin
 from streams.progress import CLOCK_SKEW
-from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover, a_register, an_erasure
+from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover, a_policy, a_register, an_erasure
 
 SETTINGS = Settings(partitions=1, topic_prefix="t-")
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
@@ -96,3 +100,34 @@ def test_what_is_read_again_of_an_erased_person_gives_nothing() -> None:
 
     assert [one for one in done.outputs if one.topic == "t-leads"] == []
     assert done.ignored["erased"] == 1
+
+
+def commands_of(done: Joined) -> list[SendFollowUp]:
+    return [command_codec().decode(one.value) for one in done.outputs if one.topic == "t-followup-commands"]
+
+
+@pytest.mark.parametrize("durable", range(6))
+def test_a_worker_that_dies_while_its_changelog_is_written_cancels_by_a_block_what_it_would_have(durable: int) -> None:
+    steps = (RuleStep(FollowUpMessage("one")), RuleStep(FollowUpMessage("two"), timedelta(hours=2)))
+    rules = (Rule(name="course", steps=steps), Rule(name="later", steps=steps[1:]))
+    policy = replace(POLICY, rules=rules)
+    records = records_of(
+        a_policy("block", NOON + MINUTE),
+        replace(a_handover(), psid=Psid("1")),
+        replace(a_handover(), psid=Psid("2")),
+        replace(a_handover(NOON + 2 * MINUTE), psid=Psid("3")),
+        a_policy("unblock", NOON + 3 * MINUTE),
+        replace(a_handover(NOON + 4 * MINUTE), psid=Psid("4")),
+        Progress(((0, NOON + 30 * MINUTE),)),
+        Progress(((0, NOON + timedelta(hours=9)),)),
+    )
+    undisturbed = PartitionJoin({}, lambda _: policy, SETTINGS)
+    first = undisturbed.join(records[:-1])
+    assert len(first.changes) == 5
+    kept = {key: value for key, value in first.changes[:durable] if value is not None}
+
+    restarted = PartitionJoin(kept, lambda _: policy, SETTINGS)
+    again = commands_of(restarted.join(records[:-1]))
+
+    assert [one for one in again if one not in commands_of(first)] == []
+    assert commands_of(restarted.join(records[-1:])) == commands_of(undisturbed.join(records[-1:]))
