@@ -153,9 +153,10 @@ class Agenda:
                 self._cancelled.add(one)
                 self._cancel(person, one.__eq__, reason, now)
 
-    def people_of(self, page_id: str) -> list[str]:
-        """The people of a Page for whom a command waits."""
-        return [person for person in self._lanes if person.startswith(person_key(page_id, ""))]
+    def people_of(self, page_id: str, partition: int) -> list[str]:
+        """The people of a Page for whom a command of this partition waits."""
+        of_page = [(person, lane) for person, lane in self._lanes.items() if person.startswith(person_key(page_id, ""))]
+        return [person for person, lane in of_page if any(one.partition == partition for one in lane.all())]
 
     def erase(self, person: str, until: datetime, reason: str, *, offset: int, now: datetime) -> None:
         """The event at `offset` ends all commands of the person up to a time, whatever they wait for."""

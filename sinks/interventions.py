@@ -26,9 +26,10 @@ REMEMBERED = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """What Meta last said about a Page, and when we received it."""
+    """What Meta last said about a Page, when it did, and when we first received it."""
 
     blocked: bool
+    said_at: datetime
     received_at: datetime
 
 
@@ -46,7 +47,7 @@ class Interventions:
     def note(self, event: PlatformEvent) -> bool:
         """Take an event in; whether it may cancel anything."""
         if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
-            self._policies[event.page_id] = _Policy(event.action == "block", event.received_at)
+            self._note_policy(event)
             return True
         reason = self._reason(event)
         if reason is not None:
@@ -54,6 +55,16 @@ class Interventions:
             self._newest[key] = max(event.received_at, self._newest.pop(key, event.received_at))
             self._forget_before(event.received_at - REMEMBERED)
         return reason is not None
+
+    def _note_policy(self, event: PolicyEnforced) -> None:
+        """Take in what is newer than what is known: each partition has a copy, and Meta delivers again."""
+        blocks, said_at = event.action == "block", min(event.event_at, event.received_at)
+        known = self._policies.get(event.page_id)
+        if known is not None and (said_at < known.said_at or (said_at == known.said_at and blocks == known.blocked)):
+            return
+        if not blocks or event.received_at - said_at <= REMEMBERED:
+            # The end of an older block may be forgotten.
+            self._policies[event.page_id] = _Policy(blocks, said_at, event.received_at)
 
     def is_blocked(self, page_id: PageId) -> bool:
         """Whether Meta blocks the Page, as far as was noted."""

@@ -158,8 +158,8 @@ class SendSink:
             if isinstance(one.record, PersonErased):
                 self._erase(one.partition.partition, one.offset, one.record)
                 continue
-            await self._hear(one.partition.partition, one.record)
             self._cancel_by(one)
+            await self._hear(one.partition.partition, one.record)
 
     def _erase(self, partition: int, offset: int, event: PersonErased) -> None:
         """End what was asked for up to the erasure; the register may know of a later one."""
@@ -180,10 +180,11 @@ class SendSink:
                 event, event.new_owner_app_id
             ):
                 self._recall(event)
-            case PolicyEnforced(action="block"):
-                self._courier.block(event.page_id)
-            case PolicyEnforced(action="unblock"):
-                self._courier.unblock(event.page_id)
+            case PolicyEnforced(action="block" | "unblock"):
+                if self._interventions.is_blocked(event.page_id):
+                    self._courier.block(event.page_id)
+                else:
+                    self._courier.unblock(event.page_id)
             case _:
                 pass
 
@@ -191,7 +192,8 @@ class SendSink:
         event = one.record
         if not self._interventions.note(event):
             return
-        people = self._agenda.people_of(event.page_id) if event.psid is None else [_person_of(event)]
+        page = event.psid is None
+        people = self._agenda.people_of(event.page_id, one.partition.partition) if page else [_person_of(event)]
         for person in people:
             self._agenda.cancel_by(person, self._interventions.cancels, offset=one.offset, now=self._clock())
 

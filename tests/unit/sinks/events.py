@@ -39,7 +39,8 @@ def a_take(*, new: AppId) -> ThreadControlTaken:
 
 
 def a_policy(action: str, received_at: datetime = SOON) -> PolicyEnforced:
-    return PolicyEnforced(**{**_SAID, "psid": None, "received_at": received_at}, action=action)
+    facts = {**_SAID, "psid": None, "event_at": received_at, "received_at": received_at}
+    return PolicyEnforced(**facts, action=action)
 
 
 OUR_APP = AppId("2262510160704936")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from aiokafka import TopicPartition
 
 from leads.pages import Pages
 from leads.records import Button, Cancellation, FollowUpMessage, SendFollowUp
@@ -12,12 +13,12 @@ from messenger.errors import GraphError, OutcomeUnknown
 from messenger.events import PageId, PlatformEvent, Psid
 from messenger.limits import LEADGEN_APP_ID
 from messenger.refusals import refusal
-from sinks.consume import SinkCrashed
+from sinks.consume import Received, SinkCrashed, Span
 from sinks.interventions import REMEMBERED, Interventions
 from sinks.limits import SendLimits
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, a_command
-from tests.unit.sinks.worlds import EVENTS, OUR_APP, SendWorld, statuses
+from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -338,6 +339,65 @@ class TestBlockedPage:
 
         assert (outcomes[-1].status, outcomes[-1].reason) == ("cancelled", "page_blocked")
         assert world.graph.sent == []
+
+    @pytest.mark.parametrize("late", [timedelta(0), 9 * SECOND], ids=["from another partition", "from Meta"])
+    async def test_a_block_that_comes_again_after_the_unblock_blocks_nothing(self, late: timedelta) -> None:
+        block = a_policy("block", NOON - 3 * SECOND)
+        world = SendWorld()
+        world.command(a_command("after", created_at=NOON - SECOND, not_before=NOON + 10 * SECOND))
+
+        outcomes = await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(block),
+                21: lambda: world.event(a_policy("unblock", NOON - 2 * SECOND)),
+                22: lambda: world.event(replace(block, received_at=block.received_at + late)),
+            }
+        )
+
+        assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
+
+    async def test_an_unblock_that_meta_delivers_again_does_not_cancel_what_was_issued_since(self) -> None:
+        unblock = a_policy("unblock", NOON - 2 * SECOND)
+        world = SendWorld()
+        world.command(a_command("after", created_at=NOON - SECOND, not_before=NOON + 10 * SECOND))
+
+        outcomes = await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(unblock),
+                21: lambda: world.event(replace(unblock, received_at=NOON + SECOND)),
+            }
+        )
+
+        assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
+
+    @pytest.mark.parametrize(
+        ("late", "ends"),
+        [(timedelta(0), "cancelled"), (REMEMBERED, "cancelled"), (REMEMBERED + SECOND, "sent")],
+    )
+    async def test_a_block_that_comes_so_late_that_its_end_may_be_forgotten_is_learned_of_from_meta(
+        self, late: timedelta, ends: str
+    ) -> None:
+        world = SendWorld()
+        world.command(a_command("during", created_at=NOON + 5 * SECOND, not_before=NOON + 10 * SECOND))
+
+        outcomes = await world.settle_all(
+            meanwhile={20: lambda: world.event(replace(a_policy("block", SOON), event_at=SOON - late))}
+        )
+
+        assert outcomes[-1].status == ends
+
+    async def test_the_copy_that_another_partition_has_of_a_block_moves_no_offset_of_this_one(self) -> None:
+        world = SendWorld(partitions=2)
+        there = TopicPartition(EVENTS.topic, 1)
+        held = (COMMANDS, EVENTS, TopicPartition(COMMANDS.topic, 1), there)
+        sink = world.sink()
+        await sink.open({one: Span(0, 0, 0) for one in held})
+
+        await sink.take([Received(COMMANDS, 0, a_command()), Received(there, 900, a_policy("block"))], {})
+        by_the_copy = sink.unfinished()
+        await sink.take([Received(EVENTS, 7, a_policy("block"))], {})
+
+        assert (by_the_copy, sink.unfinished()) == ({COMMANDS: 0}, {COMMANDS: 0, EVENTS: 7})
 
     async def test_a_warning_cancels_nothing(self) -> None:
         world = SendWorld()
