@@ -111,7 +111,7 @@ class Courier:
         step = self._next_step(pending)
         if not isinstance(step, Send | LookUp | AskOwner):
             return now
-        turn = self._blocks.turn(page_id, now)
+        turn = self._blocks.turn(page_id, pending.command.command_id, now)
         pace = self._sends if isinstance(step, Send) else self._look_ups
         if turn > now or (pending.paced and not pace.is_held(page_id, now)):
             return turn

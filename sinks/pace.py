@@ -35,7 +35,7 @@ class Pace:
 class _Block:
     until: datetime
     pause: timedelta
-    tried: bool = False
+    tried_by: str | None = None
 
 
 class Blocks:
@@ -50,7 +50,7 @@ class Blocks:
         block = self._blocks.get(page_id)
         if block is None:
             self._blocks[page_id] = _Block(now + self._first_pause, self._first_pause)
-        elif block.tried:
+        elif block.tried_by is not None:
             pause = min(2 * block.pause, _LONGEST_BLOCK)
             self._blocks[page_id] = _Block(now + pause, pause)
 
@@ -62,13 +62,15 @@ class Blocks:
         block = self._blocks.get(page_id)
         return max(now, block.until) if block is not None else now
 
-    def turn(self, page_id: str, now: datetime) -> datetime:
-        """When the next call for this Page may be made; while it is blocked, that turn is then taken."""
+    def turn(self, page_id: str, command_id: str, now: datetime) -> datetime:
+        """When the command's call for this Page may be made; while it is blocked, that turn is then the command's."""
         until = self.until(page_id, now)
         block = self._blocks.get(page_id)
-        if block is not None and until == now:
+        if block is None or block.tried_by == command_id:
+            return now
+        if until == now:
             # The others wait for what becomes of this call.
-            block.until, block.tried = now + self._call_timeout, True
+            block.until, block.tried_by = now + self._call_timeout, command_id
         return until
 
 

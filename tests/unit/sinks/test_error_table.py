@@ -211,6 +211,20 @@ async def test_a_blocked_page_is_tried_with_one_call_at_a_time_and_less_and_less
     assert len(world.graph.sent) == 20
 
 
+async def test_a_page_is_tried_again_however_much_is_written_that_must_be_read_before() -> None:
+    world = SendWorld()
+    world.command(a_command("waits"))
+    world.graph.faults = [meta_says((190, None))]
+
+    def another() -> None:
+        world.clock.advance(timedelta(milliseconds=7))
+        world.command(a_command("past", psid=Psid("7002"), not_after=NOON - timedelta(seconds=1)))
+
+    await world.settle_all(meanwhile=dict.fromkeys(range(2, 1000), another))
+
+    assert [at < NOON + timedelta(seconds=70) for at, *_ in world.graph.delivered] == [True]
+
+
 async def test_another_page_goes_on_while_one_is_blocked() -> None:
     world = SendWorld()
     world.command(a_command("blocked", not_after=NOON + timedelta(seconds=30)))
