@@ -4,22 +4,20 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 import psycopg
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasure import Erasure, NotPassed, Person
 from cli.erasures import erasures_now
+from cli.progress import counted
 from cli.request_list import Asked, answer_alone, request_options, settle
 from cli.schema_ids import schema_ids
 from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
@@ -162,9 +160,9 @@ def _texts(also: Any) -> list[str]:
 
 async def _search(settings: Settings, texts: Sequence[str]) -> list[Trace]:
     wanted, broker = needles(texts), broker_of(settings)
-    with _progress("records read") as on_read:
+    with counted("records read") as on_read:
         found = await in_topics(settings, broker, wanted, on_read)
-    with _progress("files read") as on_read:
+    with counted("files read") as on_read:
         found += await asyncio.to_thread(in_files, settings, wanted, on_read)
     return found + await asyncio.to_thread(in_server, settings, wanted)
 
@@ -185,7 +183,7 @@ async def _erase(
         await erasure.until_the_join_has_passed(person, fact, since)
         _say("Waiting for the sinks")
         absent = await erasure.until_sinks_have_passed({fact.place: fact.offset + 1}, _SINKS)
-        with _progress("records read") as on_read:
+        with counted("records read") as on_read:
             ends = await erasure.bury(person, fact.at, on_read)
         await _drop_replays(settings, broker, found)
         absent += await erasure.until_sinks_have_passed(ends, _SINKS[1:]) if ends else []
@@ -270,14 +268,6 @@ def _print_json(value: Any) -> None:
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn(what), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda count: shown.advance(task, count)
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from itertools import accumulate
 
@@ -12,7 +12,9 @@ from aiokafka import AIOKafkaConsumer
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages, load_rules
 from cli.environment import current_settings
+from cli.progress import counted
 from cli.schema_ids import schema_ids
+from cli.topics import require_topics
 from leads.identity import command_id
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, Lead, OutcomeStatus
@@ -76,8 +78,8 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
     rules, caps = _rules(settings), load_caps(settings, os.environ)
     zones = load_pages(settings, os.environ)
     try:
-        with kafka_answers():
-            lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id))
+        with kafka_answers(), counted("records read") as on_read:
+            lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id, on_read))
     except NotDecodable as fault:
         raise click.ClickException(f"a record cannot be read: {fault}") from None
     if lead is None:
@@ -121,17 +123,21 @@ def _sent_lately(outcomes: Mapping[str, FollowUpOutcome]) -> int:
 
 
 async def _known(
-    settings: Settings, broker: str, ids: Ids, lead_id: str
+    settings: Settings, broker: str, ids: Ids, lead_id: str, on_read: Callable[[int], None]
 ) -> tuple[Lead | None, Mapping[str, FollowUpOutcome]]:
     """The newest revision of the lead, and the newest outcome of each command to its person, by command id."""
+    await require_topics(settings, broker)
     async with kafka.consumer(broker, group=None, client_id="leadstream-followups") as consumer:
-        lead = await _newest(consumer, settings, ids, lead_id)
-        return lead, {} if lead is None else await _outcomes(consumer, settings, ids, lead)
+        lead = await _newest(consumer, settings, ids, lead_id, on_read)
+        return lead, {} if lead is None else await _outcomes(consumer, settings, ids, lead, on_read)
 
 
-async def _newest(consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead_id: str) -> Lead | None:
+async def _newest(
+    consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead_id: str, on_read: Callable[[int], None]
+) -> Lead | None:
     codec, newest = lead_codec(ids), None
     async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
+        on_read(len(records))
         for record in records:
             if record.key == lead_id.encode():
                 lead = None if record.value is None else codec.decode(record.value)
@@ -141,10 +147,11 @@ async def _newest(consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead
 
 
 async def _outcomes(
-    consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead: Lead
+    consumer: AIOKafkaConsumer, settings: Settings, ids: Ids, lead: Lead, on_read: Callable[[int], None]
 ) -> Mapping[str, FollowUpOutcome]:
     codec, found = outcome_codec(ids), dict[str, FollowUpOutcome]()
     async for records in whole_topic(consumer, settings.topic(OUTCOMES.name), settings.partitions):
+        on_read(len(records))
         for record in records:
             if record.value is None:
                 found.pop((record.key or b"").decode(errors="replace"), None)

@@ -75,20 +75,14 @@ async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
     kafka_topics: Settings, tmp_path: Path
 ) -> None:
     await _put(kafka_topics, LEAD)
-    rules = tmp_path / "followups.yaml"
-    rules.write_text(
+    environ = _environ(
+        kafka_topics,
+        tmp_path,
         "caps: {per_person: 3, per_page: 100}\nrules:\n"
         f"  - {{name: thanks, send: {{text: 'So: {{answers[{RESELLER.question}]}}'}}}}\n"
         "  - {name: done, send: {text: Once}}\n"
-        "  - {name: again, when: {outcome: incomplete}, send: {text: Hello}}\n"
+        "  - {name: again, when: {outcome: incomplete}, send: {text: Hello}}\n",
     )
-    environ = {
-        "LEADSTREAM_BROKER": str(kafka_topics.broker),
-        "LEADSTREAM_TOPIC_PREFIX": kafka_topics.topic_prefix,
-        "LEADSTREAM_PARTITIONS": str(kafka_topics.partitions),
-        "LEADSTREAM_FOLLOWUPS": str(rules),
-        "LEADSTREAM_PAGES": str(tmp_path / "pages.yaml"),
-    }
 
     def say(*arguments: str) -> str:
         return CliRunner(env=environ).invoke(main, ["followups", "try", "--lead", *arguments]).output
@@ -124,3 +118,35 @@ async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
     assert "see `leadstream thread owner`" in masked
     assert f"So: {RESELLER.answer}" in shown
     assert "Error: no lead nobody" in await asyncio.to_thread(say, "nobody")
+
+
+async def test_followups_try_counts_what_it_reads_on_a_terminal(kafka_topics: Settings, tmp_path: Path) -> None:
+    await _put(kafka_topics, LEAD)
+    environ = _environ(kafka_topics, tmp_path, "rules:\n  - {name: thanks, send: {text: Thanks}}\n")
+    on_a_terminal = CliRunner(env={**environ, "FORCE_COLOR": "1"})
+
+    result = await asyncio.to_thread(on_a_terminal.invoke, main, ["followups", "try", "--lead", LEAD.lead_id])
+
+    assert result.stdout.startswith("thanks, step 1: sent at ")
+    assert "records read" in result.stderr
+
+
+async def test_followups_try_names_topics_that_are_missing(kafka_topics: Settings, tmp_path: Path) -> None:
+    environ = _environ(kafka_topics, tmp_path, "rules:\n  - {name: thanks, send: {text: Thanks}}\n")
+    elsewhere = CliRunner(env={**environ, "LEADSTREAM_TOPIC_PREFIX": "nothing-here-"})
+
+    result = await asyncio.to_thread(elsewhere.invoke, main, ["followups", "try", "--lead", LEAD.lead_id])
+
+    assert result.exit_code == 1
+    assert "no such topic; run `leadstream topics apply`" in result.stderr
+
+
+def _environ(settings: Settings, home: Path, rules: str) -> dict[str, str]:
+    (home / "followups.yaml").write_text(rules)
+    return {
+        "LEADSTREAM_BROKER": str(settings.broker),
+        "LEADSTREAM_TOPIC_PREFIX": settings.topic_prefix,
+        "LEADSTREAM_PARTITIONS": str(settings.partitions),
+        "LEADSTREAM_FOLLOWUPS": str(home / "followups.yaml"),
+        "LEADSTREAM_PAGES": str(home / "pages.yaml"),
+    }
