@@ -31,7 +31,10 @@ def apicurio(folder: Path) -> Iterator[str]:
     log = folder / "registry.log"
     command = ["java", "-Xmx256m", "-jar", "target/apicurio-1-runner.jar"]
     environment = {**os.environ, "QUARKUS_HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0"}
-    with log.open("wb") as said, subprocess.Popen(command, cwd=folder, env=environment, stdout=said) as serving:
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said) as serving,
+    ):
         try:
             yield f"{_url(serving, log)}/apis/ccompat/v7"
         finally:

@@ -203,7 +203,7 @@ def test_what_is_not_there_is_refused_alike(
 
 
 def test_what_else_is_not_there_is_refused_alike(whole_client: SchemaRegistryClient) -> None:
-    """Apicurio answers 404 too, of other codes: for a latest version 40402, for a schema and a level 40401."""
+    """Of Apicurio the codes are 40402 and 40401, and 40401 for a level, as of Karapace."""
     assert refusal(lambda: whole_client.get_latest_version("nobody-value")) == (404, 40401)
     assert refusal(lambda: whole_client.lookup_schema(LEADS, avro(OTHER))) == (404, 40403)
     assert refusal(lambda: whole_client.get_compatibility("nobody-value")) == (404, 40408)
