@@ -38,7 +38,7 @@ def check(files: tuple[Path, ...]) -> None:
     \b
     Example:
       leadstream schemas check
-      leadstream schemas check lead.v2.avsc
+      leadstream schemas check lead.v3.avsc
     """
     candidates = [_candidate(file) for file in files]
     everything = [*released(), *candidates]
@@ -86,7 +86,7 @@ async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:
 def _candidate(file: Path) -> Released:
     named = _CANDIDATE.fullmatch(file.stem)
     if named is None or file.suffix != ".avsc":
-        raise click.ClickException(f"{file.name} is not named as a version of a schema: lead.v2.avsc")
+        raise click.ClickException(f"{file.name} is not named as a version of a schema: lead.v3.avsc")
     if all(one.schema != named["schema"] for one in released()):
         raise click.ClickException(f"{file.name}: there is no schema {named['schema']}")
     return Released(0, named["schema"], int(named["version"]), _parsed(file))

@@ -87,7 +87,7 @@ those of later versions stand behind them. A null value says that the lead was e
 ## When a schema changes
 
 New fields come with a default, only fields with a default may go, and types stay: every version reads every other,
-which `leadstream schemas check lead.v2.avsc` shows before a release, and `leadstream schemas register` has a registry
+which `leadstream schemas check lead.v3.avsc` shows before a release, and `leadstream schemas register` has a registry
 hold to. A reader never has to be updated for it, and the warehouse gets the new columns by itself.
 
 A change that breaks readers makes a new topic: `leads-v2` with a schema of its own beside `leads`. Write both from one
