@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from leads.pages import Page
+from leads.pages import JOIN_WAIT, Page
 from leads.person import JoinEvent, Person
 from leads.policy import Policy
 from leads.records import Cancellation, FollowUpMessage, SendFollowUp
@@ -133,6 +133,14 @@ def test_a_deadline_of_the_same_millisecond_fires_before_the_block() -> None:
     commands = join.at(NOON + 3 * HOUR, a_handover(), a_policy("block", NOON + 2 * HOUR))
 
     assert commands == [("later", 1, None, 2 * HOUR), ("later", 1, "page_blocked", 2 * HOUR)]
+
+
+def test_a_block_cancels_what_is_planned_for_a_lead_that_closes_in_the_same_millisecond() -> None:
+    join = Join(LATER)
+
+    commands = join.at(NOON + HOUR, a_handover(), a_policy("block", NOON + JOIN_WAIT))
+
+    assert commands == [("later", 1, "page_blocked", JOIN_WAIT)]
 
 
 def test_the_rules_act_again_after_the_unblock() -> None:

@@ -104,6 +104,18 @@ def test_a_command_that_was_issued_is_cancelled_once() -> None:
     assert _commands(again.outputs + another.outputs) == []
 
 
+def test_what_comes_in_the_millisecond_in_which_the_lead_ended_cancels() -> None:
+    policy, reply = _policy(ONCE, replace(ONCE, name="answered", wait_for="answers")), a_message(NOON)
+    person, _ = _begun(policy)
+    before = advance(Person(page_id=PAGE, psid=PERSON, touched_at=NOON), reply, policy).person
+
+    after_it = advance(person, reply, policy)
+    before_it = advance(before, a_handover(NOON), policy)
+
+    assert [one.cancel_reason for one in _commands(after_it.outputs)] == ["reply", "reply"]
+    assert [one.cancel_reason for one in _commands(before_it.outputs)] == ["reply"]
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -155,6 +167,14 @@ def test_a_rule_that_was_taken_out_of_the_file_still_cancels_what_it_issued() ->
     cancelled = _commands(advance(person, a_message(NOON + HOUR), _policy()).outputs)
 
     assert [(one.rule, one.cancel_reason) for one in cancelled] == [("once", "reply")]
+
+
+def test_a_step_that_was_taken_out_of_its_rule_is_not_issued() -> None:
+    person, _ = _begun(_policy(COURSE))
+
+    shorter = _policy(replace(COURSE, steps=COURSE.steps[:1]))
+
+    assert _commands(elapse(person, NOON + 9 * HOUR, shorter).outputs) == []
 
 
 def test_issued_commands_are_forgotten_after_their_window() -> None:
