@@ -1,5 +1,7 @@
 """What cancels a command that waits, whatever is read first, and what a crash must not forget of it."""
 
+import asyncio
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,9 +17,10 @@ from messenger.limits import LEADGEN_APP_ID
 from messenger.refusals import refusal
 from sinks.consume import Received, SinkCrashed, Span
 from sinks.interventions import REMEMBERED, Interventions
+from sinks.ledger import Acked
 from sinks.limits import SendLimits
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
-from tests.unit.sinks.fakes import INBOX, NOON, a_command
+from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
@@ -60,6 +63,44 @@ async def test_a_cancellation_reaches_a_partition_that_is_full_of_commands_that_
 
     assert sorted(world.graph.sent) == sorted(one.command_id for one in waiting if one not in (waiting[0], waiting[7]))
     assert [one.status for one in outcomes].count("cancelled") == 2
+
+
+async def test_what_is_read_ahead_cancels_what_is_held_and_what_is_still_to_be_read() -> None:
+    world = SendWorld(limits=SendLimits(held_per_partition=1))
+    held = a_command("held", psid=Psid("7003"), not_before=NOON + 4 * SECOND)
+    world.command(a_command("waits", not_before=NOON + 5 * SECOND))
+    world.command(held)
+    for number in range(4500):
+        if number == 2500:
+            world.command(a_command("taken back", psid=Psid("7002")))
+        world.command(a_command(f"old{number}", psid=Psid(f"8{number}"), not_after=NOON - SECOND))
+    world.command(cancelled(a_command("taken back", psid=Psid("7002"))))
+    world.command(cancelled(held))
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["waits"]
+
+
+class SlowLog(FakeOutcomeLog):
+    """Makes an attempt durable only after the sink has read on."""
+
+    async def _ack(self, status: str, partition: int, offset: int) -> Acked:
+        for _ in range(100 if status == "attempting" else 0):
+            await asyncio.sleep(0)
+        return await FakeOutcomeLog._ack(self, status, partition, offset)
+
+
+async def test_what_is_cancelled_while_its_attempt_becomes_durable_is_not_sent() -> None:
+    world = SendWorld()
+    world.log = SlowLog(world.kafka, world.clock)
+    waits = a_command("waits", not_before=NOON + 5 * SECOND)
+    world.command(waits)
+
+    outcomes = await world.settle_all(meanwhile={51: lambda: world.command(cancelled(waits))})
+
+    assert statuses(outcomes) == [("waits", "attempting"), ("waits", "cancelled")]
+    assert world.graph.sent == []
 
 
 async def test_a_command_that_comes_due_after_a_freeze_is_held_against_what_came_in_the_meantime() -> None:
@@ -258,6 +299,19 @@ def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:
     assert interventions.cancels(waits) is None
 
 
+# A blocked Page is tried at once, as if the sink were so far behind that the pause is over.
+NO_PAUSE = SendLimits(page_pause=timedelta(0))
+
+
+class SlowAhead(FakeAhead):
+    """Answers only after the sink has read on."""
+
+    async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return await FakeAhead.ends(self, partitions)
+
+
 class TestBlockedPage:
     """`messaging_policy_enforcement`: what waits when Meta blocks a Page is cancelled, and the rest goes on after."""
 
@@ -303,6 +357,45 @@ class TestBlockedPage:
         )
 
         assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
+
+    @pytest.mark.parametrize("looked_at_before", [False, True])
+    async def test_what_was_issued_after_an_unblock_that_lies_far_behind_the_block_is_sent(
+        self, *, looked_at_before: bool
+    ) -> None:
+        world = SendWorld(limits=NO_PAUSE)
+        world.kafka.committed[EVENTS] = 0
+        after = a_command("after", created_at=NOON - SECOND)
+
+        def long_block() -> None:
+            world.event(a_policy("block", NOON - 3 * SECOND))
+            for number in range(2500):
+                world.event(an_echo(f"m_{number}", metadata=None))
+            world.event(a_policy("unblock", NOON - 2 * SECOND))
+            # Something that must be read first, so that the command is looked at twice.
+            world.command(a_command("past", psid=Psid("7002"), not_after=NOON - SECOND))
+
+        world.command(after)
+        if not looked_at_before:
+            long_block()
+        await world.settle_all(meanwhile={2: long_block} if looked_at_before else {})
+
+        assert world.graph.sent == ["after"]
+
+    async def test_what_was_issued_after_the_unblock_is_sent_although_that_is_heard_of_while_kafka_is_asked(
+        self,
+    ) -> None:
+        world = SendWorld(limits=NO_PAUSE)
+        world.ahead = SlowAhead(world.kafka)
+        world.command(a_command("after", created_at=NOON - SECOND, not_before=NOON + 5 * SECOND))
+
+        await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(a_policy("block", NOON - 3 * SECOND)),
+                51: lambda: world.event(a_policy("unblock", NOON - 2 * SECOND)),
+            }
+        )
+
+        assert world.graph.sent == ["after"]
 
     async def test_what_is_issued_while_it_is_blocked_is_not_sent_after_a_pause(self) -> None:
         world = SendWorld()

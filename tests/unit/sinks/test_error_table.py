@@ -225,6 +225,19 @@ async def test_a_page_is_tried_again_however_much_is_written_that_must_be_read_b
     assert [at < NOON + timedelta(seconds=70) for at, *_ in world.graph.delivered] == [True]
 
 
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_doubt_waits_for_the_evidence_until_its_page_is_free(*, arrived: bool) -> None:
+    world = SendWorld()
+    world.command(a_command())
+    (world.graph.faults_after if arrived else world.graph.faults).append(OutcomeUnknown("timed out"))
+    world.graph.look_up_faults = [meta_says((190, None))]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "sent"
+    assert world.graph.sent == ["c1"]
+
+
 async def test_another_page_goes_on_while_one_is_blocked() -> None:
     world = SendWorld()
     world.command(a_command("blocked", not_after=NOON + timedelta(seconds=30)))
