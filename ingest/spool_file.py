@@ -51,6 +51,9 @@ class SpoolFile:
             raise SpoolUnusable(f"the spool {path} {'is in use by another process' if taken else error}") from error
         except OSError as error:
             raise SpoolUnusable(f"the spool {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            # SQLite's own message, where it quotes what is damaged.
+            raise SpoolUnusable(f"the spool {path}: its tables cannot be read") from error
 
     def write(self, arrived: Sequence[Delivery], drained: Iterable[int]) -> list[int]:
         """Append what arrived and remove what has been drained, as one commit; returns the new positions."""

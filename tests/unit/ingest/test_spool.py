@@ -141,6 +141,16 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(
         spool.close()
 
 
+def test_a_file_whose_tables_are_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    file, _ = committed_one_by_one(path, 1)
+    file.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CR\x80ATE TABLE"))
+
+    with pytest.raises(SpoolUnusable, match="its tables cannot be read"):
+        SpoolFile(path)
+
+
 def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
     for name in ("one", "two"):
         file = SpoolFile(tmp_path / name)
