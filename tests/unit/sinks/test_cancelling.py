@@ -449,6 +449,19 @@ class TestBlockedPage:
 
         assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
 
+    async def test_a_stamp_of_the_future_counts_as_that_of_the_receipt(self) -> None:
+        world = SendWorld()
+        world.command(a_command("after", created_at=NOON - SECOND, not_before=NOON + 10 * SECOND))
+
+        await world.settle_all(
+            meanwhile={
+                20: lambda: world.event(replace(a_policy("block", NOON - 3 * SECOND), event_at=NOON + 60 * SECOND)),
+                21: lambda: world.event(a_policy("unblock", NOON - 2 * SECOND)),
+            }
+        )
+
+        assert world.graph.sent == ["after"]
+
     async def test_an_unblock_that_meta_delivers_again_does_not_cancel_what_was_issued_since(self) -> None:
         unblock = a_policy("unblock", NOON - 2 * SECOND)
         world = SendWorld()

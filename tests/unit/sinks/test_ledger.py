@@ -68,6 +68,20 @@ async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
     assert not ledger.is_settled(0, "c1")
 
 
+async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refused_does_not_count() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+    for status in ("attempting", "sent", "delivered", "read"):
+        await ledger.append(0, an_outcome("c1", status, attempt=1))
+    await ledger.append(0, an_outcome("c2", "parked", attempt=1, reason="another app has the thread"))
+    await ledger.append(0, an_outcome("c3", "attempting", attempt=1))
+
+    counted = an_outcome("c1", "sent")
+
+    assert ledger.sent_to(0, counted.page_id, counted.psid) == 1
+    assert ledger.may_have_sent(0, counted.page_id).keys() == {"c3"}
+
+
 @pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
 async def test_a_message_that_was_sent_is_never_unsaid(later: str) -> None:
     kafka = FakeKafka()
