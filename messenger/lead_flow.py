@@ -109,15 +109,14 @@ def _begun(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cu
 @dataclass(slots=True)
 class _Flow:
     """A flow while it is read. `forms` are those that ask all that was asked, `asked` is the question that waits for
-    its answer, `heard` what the person wrote since."""
+    its answer, `heard` what the person wrote since; `answers` are by question, each with the message that ends it."""
 
     forms: tuple[LeadForm, ...]
     asked: ConversationMessage | None
     ended_at: datetime
     is_cut: bool
     heard: list[ConversationMessage] = field(default_factory=list)
-    answers: dict[str, Answer] = field(default_factory=dict)
-    answered: ConversationMessage | None = None
+    answers: dict[str, tuple[Answer, ConversationMessage]] = field(default_factory=dict)
     outcome: LeadOutcome | None = None
     interrupted: bool = False
 
@@ -150,14 +149,15 @@ class _Flow:
             if self._has_come_to_its_end():
                 self._keep_answer(self._answer())
                 self.outcome = "complete"
-        if self.answered is None:
+        if not self.answers:
             return None
+        *_, (_, answered) = self.answers.values()
         return LeadFlow(
             outcome=self.outcome,
-            answers=tuple(self.answers.values()),
-            answered_at=self.answered.created_at,
-            answer_mid=self.answered.mid,
-            ended_at=max(self.ended_at, self.answered.created_at),
+            answers=tuple(answer for answer, _ in self.answers.values()),
+            answered_at=answered.created_at,
+            answer_mid=answered.mid,
+            ended_at=max(self.ended_at, answered.created_at),
             is_cut=self.is_cut,
         )
 
@@ -199,5 +199,4 @@ class _Flow:
     def _keep_answer(self, said: Sequence[ConversationMessage]) -> None:
         if said and self.asked is not None:
             text = "\n".join((one.text or "").strip() for one in said)
-            self.answers[self._question()] = Answer((self.asked.text or "").strip(), text)
-            self.answered = said[-1]
+            self.answers[self._question()] = Answer((self.asked.text or "").strip(), text), said[-1]

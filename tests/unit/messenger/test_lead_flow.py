@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messenger.events import Answer
@@ -125,6 +125,17 @@ def test_a_question_that_is_asked_again_has_its_last_answer() -> None:
     assert flow.answers == (RESELLER, Answer(CITY.question, "Lyon"), EMAIL)
 
 
+def test_a_question_that_is_asked_again_and_left_open_has_no_answer() -> None:
+    (flow,) = flows(*FLOW[:4], ("page", CITY.question))
+
+    assert (flow.outcome, flow.answers) == ("incomplete", (RESELLER,))
+    assert flow.answered_at == NOON - 3 * SECOND
+
+
+def test_a_flow_whose_only_answer_is_asked_for_again_is_none() -> None:
+    assert flows(*FLOW[2:4], ("page", RESELLER.question), ("page", CITY.question), has_older=True) == ()
+
+
 def test_case_and_spaces_of_a_question_do_not_matter() -> None:
     (flow,) = flows(("page", RESELLER.question.upper() + " "), *FLOW[1:])
 
@@ -198,6 +209,7 @@ WORDS = st.sampled_from([RESELLER.question, CITY.question, EMAIL.question, THANK
 
 
 @given(st.lists(st.tuples(st.sampled_from(["page", "person"]), WORDS), max_size=20), st.booleans())
+@settings(max_examples=500)
 def test_every_answer_was_said_by_the_person_after_the_page_had_asked(said: list[Said], has_older: bool) -> None:
     found = flows(*said, has_older=has_older)
 
