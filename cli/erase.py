@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.erasure import Erasure, NotPassed, Person
 from cli.erasures import erasures_now
+from cli.meta_id import META_ID
 from cli.progress import counted
 from cli.request_list import Asked, answer_alone, request_options, settle
 from cli.schema_ids import schema_ids
@@ -43,18 +43,9 @@ class _Remaining:
     until: datetime | None
 
 
-def _digits(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value == "-":
-        value = sys.stdin.readline().strip()
-    if value is not None and not (value.isascii() and value.isdigit()):
-        # The value itself is about a person.
-        raise click.BadParameter("an id is digits only", param=param)
-    return value
-
-
 @click.command()
-@click.option("--page", callback=_digits, help="The Page that the id belongs to.")
-@click.option("--psid", callback=_digits, help="The person's Page-scoped id; - reads it from stdin.")
+@click.option("--page", type=META_ID, help="The Page that the id belongs to.")
+@click.option("--psid", type=META_ID, help="The person's Page-scoped id; - reads it from stdin.")
 @request_options
 @click.option("--dry-run", is_flag=True, help="Say where the person is found, and change nothing.")
 @click.option("--verify", is_flag=True, help="Search everything, and end with 0 when nothing is found, else with 1.")

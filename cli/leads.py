@@ -16,6 +16,7 @@ from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from cli.lead_text import line
 from cli.leads_now import leads_now
+from cli.meta_id import META_ID
 from cli.replay_place import TimeType
 from cli.schema_ids import schema_ids
 from leads.records import Lead
@@ -46,7 +47,7 @@ def _filters(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--show-pii", is_flag=True, help="Show PSIDs and answers."),
         click.option("--since", type=TimeType(), help="Changed at or after this time, in UTC."),
         click.option("--outcome", type=click.Choice(["complete", "incomplete"])),
-        click.option("--page", help="Of this Page only."),
+        click.option("--page", type=META_ID, help="Of this Page only."),
     ):
         command = option(command)
     return command

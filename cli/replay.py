@@ -17,6 +17,7 @@ from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
 from cli.erasures import erasures_now
+from cli.meta_id import META_ID
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
 from cli.topics import require_topics
@@ -73,8 +74,8 @@ class _Cluster:
 
 def _what(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--psid", help="Of this person only."),
-        click.option("--page", help="Of this Page only."),
+        click.option("--psid", type=META_ID, help="Of this person only; - reads the id from stdin."),
+        click.option("--page", type=META_ID, help="Of this Page only."),
         click.option(
             "--warm-up",
             type=DurationType(),

@@ -10,6 +10,7 @@ import httpx
 
 from cli.configuration import load_pages
 from cli.environment import current_settings
+from cli.meta_id import META_ID
 from messenger.client import GraphClient
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
@@ -22,8 +23,8 @@ _SUCCESS = (True, "true")  # Meta's samples have both
 
 def _of_a_person(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--psid", required=True, help="The person's Page-scoped id."),
-        click.option("--page", required=True, help="The page id, as in LEADSTREAM_PAGES."),
+        click.option("--psid", required=True, type=META_ID, help="The person's Page-scoped id; - reads it from stdin."),
+        click.option("--page", required=True, type=META_ID, help="The page id, as in LEADSTREAM_PAGES."),
     ):
         command = option(command)
     return command

@@ -99,6 +99,23 @@ async def test_what_meta_refuses_is_one_line_without_ids_or_token(desk: Desk) ->
     assert (result.exit_code, result.output) == (1, "Error: NotPermitted: Graph API: HTTP 400, code 27, subcode None\n")
 
 
+@pytest.mark.parametrize("psid", ["", "Ana", "7100 1", "\uff11\uff12"])
+async def test_what_is_no_id_is_refused_and_not_repeated(desk: Desk, psid: str) -> None:
+    result = await desk.say("release", psid=psid)
+
+    assert result.exit_code == 2
+    assert "an id is digits only" in result.output
+    assert not psid or psid not in result.output
+    assert desk.thread.owner == APP
+
+
+async def test_an_id_can_come_from_stdin(desk: Desk) -> None:
+    words = ["thread", "owner", "--page", PAGE, "--psid", "-"]
+    result = await asyncio.to_thread(CliRunner(env=desk.environ).invoke, main, words, input=f"{PSID}\n")
+
+    assert result.output == f"{APP}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "page", "said"),
     [
