@@ -25,7 +25,7 @@ from schemas.ids import registry_ids
 from schemas.registry import subjects
 from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
 from schemas.topics import WEBHOOKS
-from sinks.delta import local_path
+from sinks.delta_tables import local_path
 
 _CONNECT_SECONDS = 5
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.

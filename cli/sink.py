@@ -50,6 +50,7 @@ from sinks.delta import DeltaWarehouse
 from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
 from sinks.postgres import PostgresWarehouse
+from sinks.postgres_connection import is_server
 from sinks.rows import warehouse_sources
 from sinks.send import SendSink, command_reader, event_reader
 from sinks.tables import Table, tables_by_topic
@@ -286,6 +287,6 @@ def _source(settings: Settings, topic: Topic, decode: Callable[[bytes | None], A
 
 
 def _open_warehouse(url: str, tables: Mapping[str, Table], cluster_id: str) -> Warehouse:
-    if url.startswith(("postgresql://", "postgres://")):
+    if is_server(url):
         return PostgresWarehouse(url, tables, cluster_id=cluster_id)
     return DeltaWarehouse(url, tables, cluster_id=cluster_id)

@@ -17,7 +17,7 @@ from runtime.settings import Settings
 from runtime.topic_admin import topic_names
 from runtime.topic_snapshot import records_now
 from schemas.topics import TOPICS
-from sinks.delta import local_path
+from sinks.delta_tables import local_path
 from sinks.tables import TABLES
 
 _REPLAY = "-replay-"

@@ -31,17 +31,14 @@ from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
 from sinks.delta_vacuum import vacuum_now
+from sinks.postgres_connection import is_server
 from sinks.query import Answer, Asked, BadQuery, ask, asking
 from sinks.replacement import Replacement, replacement_of
 from sinks.status import Status, status_of
-from sinks.tables import TABLES, tables_by_topic
+from sinks.tables import NAMES, tables_by_topic
 from sinks.views import VIEWS
 
-_NAMES = sorted(
-    [table.events for table in TABLES]
-    + [table.current.name for table in TABLES if table.current is not None]
-    + [view.name for view in VIEWS]
-)
+_NAMES = sorted([*NAMES, *(view.name for view in VIEWS)])
 _Write = Callable[[TextIO, Asked], None]
 
 
@@ -182,12 +179,15 @@ def vacuum(*, yes: bool) -> None:
       leadstream warehouse vacuum
     """
     settings = current_settings()
-    if settings.warehouse.startswith(("postgresql://", "postgres://")):
+    if is_server(settings.warehouse):
         raise click.ClickException("PostgreSQL vacuums by itself: there is nothing to take off here")
     _require_no_sink(settings)
     if not yes:
         click.confirm("Queries that began before will fail, and no former version can be read. Go on?", abort=True)
-    tables = vacuum_now(settings.warehouse)
+    try:
+        tables = vacuum_now(settings.warehouse)
+    except Unusable as fault:
+        raise click.ClickException(str(fault)) from None
     click.echo(f"{tables} tables: nothing of what was deleted is left")
 
 
@@ -215,7 +215,7 @@ def rebuild(*, swap: bool) -> None:
             raise click.ClickException(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {place.new}")
         if swap:
             place.swap()
-    except Unusable as fault:
+    except (Unusable, BadQuery) as fault:
         raise click.ClickException(str(fault)) from None
     if swap:
         click.echo(f"Swapped. The old warehouse is {place.aside}")

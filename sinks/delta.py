@@ -3,17 +3,17 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 from aiokafka import TopicPartition
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from sinks.consume import Fenced, Unusable
 from sinks.delta_forget import LOG_RETENTION, keys_predicate, predicates
 from sinks.delta_log import set_torn_tail_aside, sync_commits
+from sinks.delta_tables import files_of, first_line, local_path, require_name, table_uri
 from sinks.forget import Removal
 from sinks.tables import Current, Row, Table
 
@@ -41,18 +41,6 @@ def cluster_of(table: DeltaTable) -> str:
     return str(table.metadata().description).removeprefix(_CLUSTER)
 
 
-def local_path(uri: str) -> Path | None:
-    """The directory of a warehouse on this machine, None for object storage."""
-    if uri.startswith("file://"):
-        return Path(uri.removeprefix("file://"))
-    return None if "://" in uri else Path(uri)
-
-
-def table_uri(root: str, name: str) -> str:
-    path = local_path(root)
-    return str(path / name) if path is not None else f"{root.rstrip('/')}/{name}"
-
-
 class _Stored:
     """One Delta table, with the next offset that it has of each partition that we hold."""
 
@@ -62,13 +50,18 @@ class _Stored:
         self.next: dict[TopicPartition, int] = {}
         self._held: Collection[TopicPartition] = ()
         if self._path is not None:
+            require_name(self._path)
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             torn = set_torn_tail_aside(self._path)
             if torn:
                 logger.warning("warehouse.torn_tail_set_aside", extra={"table": self._path.name, "commits": torn})
-        self.delta = DeltaTable.create(
-            uri, schema, mode="ignore", description=_CLUSTER + cluster_id, configuration=LOG_RETENTION
-        )
+        try:
+            self.delta = DeltaTable.create(
+                uri, schema, mode="ignore", description=_CLUSTER + cluster_id, configuration=LOG_RETENTION
+            )
+            files_of(self.delta)
+        except (DeltaError, OSError) as fault:
+            raise Unusable(f"{uri} cannot be opened: {first_line(fault)}") from None
         if not (self.delta.metadata().description or "").startswith(_CLUSTER):
             raise Unusable(
                 f"{uri} does not say from which Kafka cluster it was filled: not ours, or without its description,"
@@ -266,7 +259,7 @@ def _partition(row: Row) -> TopicPartition:
 
 def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, int]) -> pa.Table:
     """The newest event of each key among those at or after the given offsets."""
-    files = events.delta.file_uris()
+    files = files_of(events.delta)
     if not files:
         return events.schema.empty_table()
     with duckdb.connect(":memory:") as connection:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 from deltalake import DeltaTable
 
+from sinks.delta_tables import files_of
 from sinks.forget import KeyForgotten, PersonForgotten, Removal
 from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, Row, Table
 
@@ -46,7 +47,7 @@ def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
 
 
 def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> list[Row]:
-    files = delta.file_uris()
+    files = files_of(delta)
     if not files:
         return []
     given = {"files": files, "page_id": person.page_id, "psid": person.psid, "until": person.until}

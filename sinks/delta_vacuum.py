@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
-from sinks.delta import table_uri
+from sinks.consume import Unusable
 from sinks.delta_forget import LOG_RETENTION
-from sinks.tables import TABLES
+from sinks.delta_tables import first_line, stored_tables
+from sinks.tables import NAMES
 
 _NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 0 seconds"}
 
@@ -14,14 +16,20 @@ _NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "in
 def vacuum_now(root: str) -> int:
     """Remove every file that no row of now is in, and the log before now; gives how many tables there are.
 
-    Nobody else may write or read meanwhile.
+    Nobody else may write or read meanwhile. Raises `Unusable`.
     """
-    names = [name for table in TABLES for name in (table.events, table.current.name if table.current else None) if name]
-    tables = [DeltaTable(uri) for name in names if DeltaTable.is_deltatable(uri := table_uri(root, name))]
-    for delta in tables:
-        delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
-        delta.alter.set_table_properties(dict(_NO_LOG_RETENTION))
-        delta.create_checkpoint()
-        delta.cleanup_metadata()
-        delta.alter.set_table_properties(dict(LOG_RETENTION))
+    tables = stored_tables(root, NAMES).values()
+    try:
+        for delta in tables:
+            _vacuum(delta)
+    except (DeltaError, OSError) as fault:
+        raise Unusable(f"{root} cannot be written to: {first_line(fault)}") from None
     return len(tables)
+
+
+def _vacuum(delta: DeltaTable) -> None:
+    delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    delta.alter.set_table_properties(dict(_NO_LOG_RETENTION))
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    delta.alter.set_table_properties(dict(LOG_RETENTION))

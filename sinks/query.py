@@ -1,9 +1,8 @@
 """SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import duckdb
@@ -12,11 +11,16 @@ import pyarrow as pa
 from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
-from sinks.delta import application, cluster_of, local_path, table_uri
-from sinks.tables import TABLES, Table
+from sinks.consume import Unusable
+from sinks.delta import application, cluster_of
+from sinks.delta_tables import files_of, local_path, stored_tables
+from sinks.postgres_connection import connected, is_server, told
+from sinks.tables import NAMES, TABLES, Table
 from sinks.views import DUCKDB, view_queries
 
 _AT_ONCE = 10_000
+# In this order: events that are read later hold all that the current tables were made from.
+_CURRENT_FIRST = tuple(reversed(NAMES))
 
 
 class BadQuery(ValueError):
@@ -45,28 +49,30 @@ def ask(warehouse: str, query: str) -> Answer:
 @contextmanager
 def asking(warehouse: str, query: str) -> Iterator[Asked]:
     """As `ask`, with the rows in batches: for results that are too many to hold."""
-    if warehouse.startswith(("postgresql://", "postgres://")):
-        connected = _server(warehouse)
+    if is_server(warehouse):
+        source = _server(warehouse)
     elif local_path(warehouse) is None:
         raise BadQuery("the warehouse is on object storage: query it with an engine that reads Delta tables there")
     else:
-        connected = _files(warehouse)
+        source = _files(warehouse)
     try:
-        with connected as run:
+        with source as run:
             cursor = run(query)
             columns = tuple(one[0] for one in cursor.description)
             yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidCursorDefinition) as fault:
         raise BadQuery(f"only one SELECT can be asked: {fault.diag.message_primary}") from None
     except psycopg.Error as fault:
-        raise BadQuery(fault.diag.message_primary or str(fault).strip()) from None
+        raise BadQuery(told(fault)) from None
     except duckdb.Error as fault:
         raise BadQuery(str(fault).strip()) from None
+    except Unusable as fault:
+        raise BadQuery(str(fault)) from None
 
 
 def types_of(name: str) -> dict[str, pa.DataType]:
     """The columns of a table or a view with their types, which are the same in every warehouse."""
-    with TemporaryDirectory() as empty, _connected(empty) as connection:
+    with _connected({}) as connection:
         schema = connection.table(name).to_arrow_table().schema
     return dict(zip(schema.names, schema.types, strict=True))
 
@@ -75,7 +81,7 @@ def types_of(name: str) -> dict[str, pa.DataType]:
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
     options = "-c default_transaction_read_only=on -c cursor_tuple_fraction=1"
     # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
-    with closing(psycopg.connect(url, options=options)) as connection, connection.cursor("answer") as cursor:
+    with closing(connected(url, options=options)) as connection, connection.cursor("answer") as cursor:
         # Not among the options, which PGTZ overrules.
         connection.execute("set time zone 'UTC'")
         if connection.info.parameter_status("is_superuser") == "on":
@@ -90,7 +96,7 @@ def _server(url: str) -> Iterator[Callable[[str], Any]]:
 
 @contextmanager
 def _files(root: str) -> Iterator[Callable[[str], Any]]:
-    with _connected(root) as connection:
+    with _connected(stored_tables(root, _CURRENT_FIRST)) as connection:
 
         def run(query: str) -> Any:
             if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
@@ -101,11 +107,11 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
 
 
 @contextmanager
-def _connected(root: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connected(stored: Mapping[str, DeltaTable]) -> Iterator[duckdb.DuckDBPyConnection]:
     extensions = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     with duckdb.connect(":memory:", config={**extensions, "python_enable_replacements": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
-        files = [file for table in TABLES for file in _create_tables(connection, root, table)]
+        files = [file for table in TABLES for file in _create_tables(connection, stored, table)]
         for name, select in view_queries(DUCKDB).items():
             connection.execute(f"create view {name} as {select}")
         # Views go on reading these files, and nothing else on this machine can be read or written.
@@ -125,15 +131,13 @@ def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
         return []
 
 
-def _create_tables(connection: duckdb.DuckDBPyConnection, root: str, table: Table) -> list[str]:
+def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, DeltaTable], table: Table) -> list[str]:
     if table.current is None:
-        return _create_table(connection, table.events, _table_at(table_uri(root, table.events)), table.schema)
-    # In this order: events that are read later hold all that the current table was made from.
+        return _create_table(connection, table.events, stored.get(table.events), table.schema)
     name, folded, upto = table.current.name, f"_folded_{table.current.name}", f"_upto_{table.current.name}"
-    current = _table_at(table_uri(root, name))
-    events = _table_at(table_uri(root, table.events))
+    current = stored.get(name)
     files = _create_table(connection, folded, current, table.schema)
-    files += _create_table(connection, table.events, events, table.schema)
+    files += _create_table(connection, table.events, stored.get(table.events), table.schema)
     connection.execute(f"create table {upto} (topic varchar, part bigint, upto bigint)")
     if current is not None:
         _note_folded(connection, table.events, upto, current)
@@ -154,10 +158,6 @@ def _create_tables(connection: duckdb.DuckDBPyConnection, root: str, table: Tabl
     return files
 
 
-def _table_at(uri: str) -> DeltaTable | None:
-    return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
-
-
 def _create_table(
     connection: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable | None, schema: pa.Schema
 ) -> list[str]:
@@ -165,7 +165,7 @@ def _create_table(
     connection.register("_no_rows", schema.empty_table())
     connection.execute(f"create table _empty_{name} as from _no_rows")
     connection.unregister("_no_rows")
-    files: list[str] = delta.file_uris() if delta is not None else []
+    files = files_of(delta) if delta is not None else []
     rows = f"from _empty_{name}"
     if files:
         listed = ", ".join("'" + one.replace("'", "''") + "'" for one in files)

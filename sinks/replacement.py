@@ -8,8 +8,10 @@ import psycopg
 from psycopg import Connection, sql
 
 from sinks.consume import Unusable
-from sinks.delta import DeltaWarehouse, local_path
+from sinks.delta import DeltaWarehouse
+from sinks.delta_tables import local_path
 from sinks.postgres import PostgresWarehouse, relations
+from sinks.postgres_connection import connected, is_server
 from sinks.query import ask
 from sinks.tables import PROVENANCE, Table
 from sinks.warehouse import Warehouse
@@ -45,7 +47,7 @@ class Replacement(Protocol):
 
 def replacement_of(warehouse: str) -> Replacement:
     """Raises `Unusable` where no warehouse can be rebuilt."""
-    if warehouse.startswith(("postgresql://", "postgres://")):
+    if is_server(warehouse):
         return PostgresReplacement(warehouse)
     path = local_path(warehouse)
     if path is None:
@@ -95,25 +97,25 @@ class PostgresReplacement:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        with self._connected() as connection:
+        with connected(self._url) as connection:
             [(schema,)] = connection.execute("select current_schema()").fetchall()
         self._old, self.new, self.aside = schema, f"{schema}_{_REBUILT}", f"{schema}_{_BEFORE}"
 
     def require_room(self) -> None:
-        with self._connected() as connection:
+        with connected(self._url) as connection:
             for name in (self.new, self.aside):
                 if connection.execute("select from pg_namespace where nspname = %s", (name,)).fetchone() is not None:
                     raise Unusable(f"schema {name} is there already: look at it, then drop it")
 
     def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
-        with self._connected() as connection:
+        with connected(self._url) as connection:
             connection.execute(sql.SQL("create schema {}").format(sql.Identifier(self.new)))
         return PostgresWarehouse(self._url, tables, cluster_id=cluster_id, schema=self.new)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
         compared = sql.SQL(", ").join(map(sql.Identifier, _without_places(columns)))
         query = sql.SQL("select count(*), bit_xor(hash_record_extended(one, 0)) from (select {} from {}) one")
-        with self._connected() as connection:
+        with connected(self._url) as connection:
             [old], [new] = (
                 connection.execute(query.format(compared, sql.Identifier(schema, name))).fetchall()
                 for schema in (self._old, self.new)
@@ -122,7 +124,7 @@ class PostgresReplacement:
 
     def swap(self) -> None:
         names = relations()
-        with self._connected() as connection:
+        with connected(self._url) as connection:
             try:
                 self._require_nothing_built_on(connection, names)
                 connection.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
@@ -135,12 +137,6 @@ class PostgresReplacement:
                 raise Unusable(
                     f"somebody holds the old tables for longer than {_LOCK_TIMEOUT}: swap when long queries have ended"
                 ) from None
-
-    def _connected(self) -> Any:
-        try:
-            return psycopg.connect(self._url)
-        except psycopg.OperationalError as fault:
-            raise Unusable(f"PostgreSQL does not let us in: {fault}") from None
 
     def _move(self, connection: Connection[Any], names: Sequence[str], start: str, end: str) -> None:
         kinds = connection.execute(

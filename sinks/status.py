@@ -12,8 +12,10 @@ from psycopg import sql
 
 from runtime.clock import from_millis
 from sinks.consume import Unusable
-from sinks.delta import application, cluster_of, table_uri
-from sinks.tables import TABLES
+from sinks.delta import application, cluster_of
+from sinks.delta_tables import stored_tables
+from sinks.postgres_connection import connected, is_server, told
+from sinks.tables import NAMES, TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +40,13 @@ class Status:
 
 def status_of(warehouse: str, partitions: Collection[TopicPartition]) -> Status:
     """The status of a warehouse as of its last commit, with the offsets of these partitions. Raises `Unusable`."""
-    if warehouse.startswith(("postgresql://", "postgres://")):
+    if is_server(warehouse):
         return _server_status(warehouse, partitions)
     return _delta_status(warehouse, partitions)
 
 
-def _names() -> list[str]:
-    return [
-        name
-        for table in TABLES
-        for name in (table.events, table.current.name if table.current is not None else None)
-        if name is not None
-    ]
-
-
 def _delta_status(root: str, partitions: Collection[TopicPartition]) -> Status:
-    found = {name: table_uri(root, name) for name in _names()}
-    tables = {name: DeltaTable(uri) for name, uri in found.items() if DeltaTable.is_deltatable(uri)}
+    tables = stored_tables(root, NAMES)
     events = [tables[table.events] for table in TABLES if table.events in tables]
     stored = [
         (one, table.transaction_version(application(cluster_of(table), one))) for one in partitions for table in events
@@ -66,19 +58,25 @@ def _delta_status(root: str, partitions: Collection[TopicPartition]) -> Status:
 
 def _delta_table(name: str, table: DeltaTable) -> TableStatus:
     files = pa.table(table.get_add_actions(flatten=True))
-    [last] = table.history(1)
+    # Another program's commit need not say when it was made, nor its files how many rows they hold.
+    last = next(iter(table.history(1)), {"timestamp": None})["timestamp"]
     return TableStatus(
         name,
-        rows=sum(files["num_records"].to_pylist()),
+        rows=_rows(table, files),
         bytes=sum(files["size_bytes"].to_pylist()),
         files=files.num_rows,
-        written_at=from_millis(last["timestamp"]) if table.version() else None,
+        written_at=from_millis(last) if table.version() and last is not None else None,
     )
+
+
+def _rows(table: DeltaTable, files: pa.Table) -> int:
+    told: list[int | None] = files["num_records"].to_pylist()
+    return table.to_pyarrow_dataset().count_rows() if None in told else sum(one for one in told if one is not None)
 
 
 def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
     try:
-        with psycopg.connect(url, options="-c default_transaction_read_only=on") as connection:
+        with connected(url, options="-c default_transaction_read_only=on") as connection:
             stored = {
                 TopicPartition(topic, partition): (cluster_id, offset, written_at)
                 for cluster_id, topic, partition, offset, written_at in connection.execute(
@@ -86,11 +84,9 @@ def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
                 )
             }
             last = max((written_at for _, _, written_at in stored.values()), default=None)
-            tables = tuple(_server_table(connection, name, last) for name in _names())
-    except psycopg.errors.UndefinedTable:
-        return Status((), None, {})
+            tables = tuple(_server_table(connection, name, last) for name in NAMES)
     except psycopg.Error as fault:
-        raise Unusable(f"PostgreSQL does not tell: {fault}") from None
+        raise Unusable(f"PostgreSQL does not tell: {told(fault)}") from None
     offsets = {one: stored[one][1] for one in partitions if one in stored}
     return Status(tables, next((cluster_id for cluster_id, _, _ in stored.values()), None), offsets)
 

@@ -51,6 +51,11 @@ class Table:
     fields: Callable[[], list[pa.Field]]
     current: Current | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its events, and of its current table where it has one."""
+        return (self.events,) if self.current is None else (self.events, self.current.name)
+
     @cached_property
     def schema(self) -> pa.Schema:
         where_from = [
@@ -134,3 +139,4 @@ DEAD_LETTER_TABLE = Table(
     _dead_letter_fields,
 )
 TABLES = (LEAD_TABLE, OUTCOME_TABLE, MESSAGE_TABLE, DEAD_LETTER_TABLE)
+NAMES = tuple(name for table in TABLES for name in table.names)

@@ -1,16 +1,22 @@
 """What is particular to Delta Lake: torn tails, small files, readers in between."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from sinks.consume import Unusable
+from sinks.forget import PersonForgotten
+from sinks.query import BadQuery
+from sinks.status import status_of
 from sinks.tables import LEAD_TABLE
+from tests.builders import NOON, PAGE, PERSON
 from tests.integration.warehouses import Target
-from tests.warehouse_rows import lead_row, leads
+from tests.warehouse_rows import lead_row, leads, message_row, messages
 
 
 def _events(tmp_path: Path) -> Path:
@@ -121,6 +127,80 @@ def test_every_commit_moves_the_offset_in_the_same_file_as_the_rows(tmp_path: Pa
     assert [one["txn"] for one in actions if "txn" in one] == [
         {"appId": "leadstream-warehouse/cluster-one/leads/0", "version": 1}
     ]
+
+
+@pytest.mark.parametrize("name", ["two words", "\u00fcber", "it's", 'a "b"', "a#b?c", "{a}", "100%", "*"])
+def test_a_path_may_have_any_name_that_people_give(tmp_path: Path, name: str) -> None:
+    target = Target(str(tmp_path / name))
+    writer = target.open()
+    writer.open([leads(0), messages(0)])
+    writer.write(
+        {"leads": [lead_row(0, 0, "l1"), lead_row(0, 1, "l2")], "messenger-events": [message_row(0)]},
+        {leads(0): 2, messages(0): 1},
+    )
+    writer.fold()
+    writer.forget([PersonForgotten(PAGE, PERSON, NOON + timedelta(days=1))])
+    writer.write({"leads": [lead_row(0, 2, "l1", revision=2)]}, {leads(0): 3})
+
+    assert target.ask("select lead_id, revision from leads order by 1") == [("l1", 2), ("l2", 1)]
+    assert target.ask("select count(*) from user_messages") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["a[b]", "a\\b", "a%20b"])
+def test_a_path_that_delta_rs_misreads_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Unusable, match="its path has a bracket, a backslash, or a % before two digits"):
+        Target(str(tmp_path / name)).open()
+    with pytest.raises(BadQuery, match="cannot hold Delta tables"):
+        Target(str(tmp_path / name)).ask("select 1")
+
+
+def _commit(table: Path, *actions: dict[str, Any]) -> None:
+    """As another program commits."""
+    commits = sorted((table / "_delta_log").glob("*.json"))
+    new = table / "_delta_log" / f"{int(commits[-1].stem) + 1:020}.json"
+    new.write_text("\n".join(map(json.dumps, actions)))
+
+
+_DELETING: dict[str, Any] = {
+    "protocol": {
+        "minReaderVersion": 3,
+        "minWriterVersion": 7,
+        "readerFeatures": ["deletionVectors"],
+        "writerFeatures": ["deletionVectors"],
+    }
+}
+
+
+def test_a_table_whose_files_hold_deleted_rows_is_neither_read_nor_written(tmp_path: Path) -> None:
+    target = Target(str(tmp_path / "warehouse"))
+    target.open()
+    _commit(tmp_path / "warehouse" / "lead_events", _DELETING)
+
+    with pytest.raises(Unusable, match="deletion vectors"):
+        target.open()
+    with pytest.raises(BadQuery, match="deletion vectors"):
+        target.ask("select 1")
+
+
+def test_rows_that_another_program_rewrote_without_a_word_are_counted(tmp_path: Path) -> None:
+    target = Target(str(tmp_path / "warehouse"))
+    writer = target.open()
+    writer.open([leads(0)])
+    writer.write({"leads": [lead_row(0, 0, "l1"), lead_row(0, 1, "l2")]}, {leads(0): 2})
+    table = tmp_path / "warehouse" / "lead_events"
+    [file] = table.glob("*.parquet")
+    again = file.rename(table / "rewritten.parquet")
+    added = {"path": again.name, "partitionValues": {}, "size": again.stat().st_size, "modificationTime": 1}
+    _commit(
+        table,
+        {"remove": {"path": file.name, "deletionTimestamp": 1, "dataChange": False}},
+        {"add": {**added, "dataChange": False}},
+    )
+
+    [events] = [one for one in status_of(target.url, [leads(0)]).tables if one.name == "lead_events"]
+
+    assert (events.rows, events.files, events.written_at) == (2, 1, None)
+    assert target.ask("select count(*) from lead_events") == [(2,)]
 
 
 def test_a_table_that_does_not_say_its_cluster_is_refused_with_the_way_out(tmp_path: Path) -> None:

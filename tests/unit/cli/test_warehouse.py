@@ -28,6 +28,7 @@ _FILES: dict[str, list[str]] = {"plain.parquet": [], "hidden.parquet": ["--mask-
 
 
 def _sql(tmp_path: Path, query: str, *options: str) -> Result:
+    DeltaWarehouse(str(tmp_path / "warehouse"), tables_by_topic(str), cluster_id="one")
     return _run(tmp_path, "sql", query, *options)
 
 
@@ -187,6 +188,7 @@ def test_what_is_personal_is_masked_where_that_is_asked_for(tmp_path: Path) -> N
 
 
 def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
+    _fill(tmp_path)
     file = tmp_path / "dead.csv"
 
     _run(tmp_path, "export", "dead_letters", str(file))
@@ -203,6 +205,7 @@ def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path: Path, file: str, saying: str) -> None:
+    _fill(tmp_path)
     (tmp_path / "there.csv").write_text("mine")
 
     result = _run(tmp_path, "export", "leads", str(tmp_path / file))
@@ -225,11 +228,40 @@ def test_the_status_says_what_is_there_even_without_kafka(tmp_path: Path) -> Non
     assert (said["cluster_id"], said["offsets"], said["lag"]) == ("one", {"leads": 1}, None)
 
 
-def test_the_status_of_a_warehouse_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
-    result = _run(tmp_path, "status")
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("arguments", [("sql", "select 1"), ("export", "leads", "leads.csv"), ("status",)])
+def test_a_place_without_a_warehouse_is_not_an_empty_warehouse(
+    tmp_path: Path, arguments: tuple[str, ...], *, is_there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if is_there:
+        (tmp_path / "warehouse").mkdir()
 
-    assert result.exit_code == 0
-    assert "Kafka does not answer: the lag is unknown" in result.output
+    result = _run(tmp_path, *arguments)
+
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith(f"Error: there is no warehouse at {tmp_path / 'warehouse'}")
+    assert list(tmp_path.glob("leads*")) == []
+
+
+@pytest.mark.parametrize("arguments", [("sql", "select 1"), ("export", "leads", "leads.csv"), ("status",)])
+@pytest.mark.parametrize("broken", ["log", "file"])
+def test_a_warehouse_that_cannot_be_read_is_told_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if broken == "file":
+        (tmp_path / "warehouse").write_text("")
+    else:
+        _fill(tmp_path)
+        for commit in (tmp_path / "warehouse" / "leads" / "_delta_log").glob("*.json"):
+            commit.write_text("{garbage")
+
+    result = _run(tmp_path, *arguments)
+
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith(f"Error: the warehouse at {tmp_path / 'warehouse'} cannot be read")
+    assert list(tmp_path.glob("leads*")) == []
 
 
 def test_the_status_of_a_warehouse_is_whole_on_a_narrow_terminal_and_without_kafka(tmp_path: Path) -> None:
