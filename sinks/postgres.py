@@ -1,6 +1,7 @@
 """The warehouse as PostgreSQL tables: one transaction copies, upserts and moves offsets, comparing before it sets."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from sinks.consume import Fenced, Unusable
 from sinks.forget import KeyForgotten, PersonForgotten, Removal
+from sinks.postgres_connection import connected, told
 from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, PROVENANCE, TABLES, Current, Row, Table
 from sinks.views import POSTGRES, VIEWS, view_queries
 
@@ -21,6 +23,12 @@ _SCALARS = {
     pa.timestamp("us", tz="UTC"): "timestamptz",
     pa.binary(): "bytea",
 }
+_OF_THE_SERVER = (
+    psycopg.OperationalError,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+)
 # Where a role of this name exists, it may read everything but the bytes of dead letters.
 READER = "leadstream_reader"
 _OFFSETS = "kafka_offsets"
@@ -41,22 +49,24 @@ class PostgresWarehouse:
     def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str, schema: str | None = None) -> None:
         self._tables, self._cluster_id = tables, cluster_id
         self._next: dict[TopicPartition, int] = {}
-        try:
-            self._connection = psycopg.connect(url, autocommit=True)
-        except psycopg.OperationalError as fault:
-            raise Unusable(f"PostgreSQL does not let us in: {fault}") from None
-        if schema is not None:
-            self._connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
-        with self._connection.transaction():
-            self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-            _migrate(self._connection, dict.fromkeys(tables.values()))
+        self._connection = connected(url, autocommit=True)
+        with ExitStack() as on_fault:
+            on_fault.callback(self._connection.close)
+            if schema is not None:
+                self._connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
+            with self._transaction():
+                self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                _migrate(self._connection, tables)
+            on_fault.pop_all()
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         held = set(assigned)
         self._next = {}
-        for cluster, topic, partition, offset in self._connection.execute(
-            "select cluster_id, topic, partition, next_offset from kafka_offsets"
-        ).fetchall():
+        with self._transaction():
+            stored = self._connection.execute(
+                "select cluster_id, topic, partition, next_offset from kafka_offsets"
+            ).fetchall()
+        for cluster, topic, partition, offset in stored:
             if TopicPartition(topic, partition) not in held:
                 continue
             if cluster != self._cluster_id:
@@ -69,7 +79,7 @@ class PostgresWarehouse:
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
         ends = {one: max(offset, self._next.get(one, 0)) for one, offset in offsets.items()}
-        with self._connection.transaction():
+        with self._transaction():
             self._move_offsets(ends)
             for topic, of_topic in rows.items():
                 fresh = [row for row in of_topic if row["_offset"] >= self._next.get(_partition(row), 0)]
@@ -77,7 +87,7 @@ class PostgresWarehouse:
         self._next.update(ends)
 
     def forget(self, removals: Sequence[Removal]) -> None:
-        with self._connection.transaction():
+        with self._transaction():
             for one in removals:
                 match one:
                     case KeyForgotten():
@@ -93,6 +103,15 @@ class PostgresWarehouse:
 
     def close(self) -> None:
         self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Raises `Unusable` for what an operator has to repair."""
+        try:
+            with self._connection.transaction():
+                yield
+        except _OF_THE_SERVER as fault:
+            raise Unusable(f"PostgreSQL does not take what we write: {told(fault)}") from None
 
     def _move_offsets(self, ends: Mapping[TopicPartition, int]) -> None:
         for one, end in ends.items():
@@ -123,7 +142,7 @@ def _forget_key(connection: Connection[Any], one: KeyForgotten) -> None:
     for table in (one.table.events, current.name):
         connection.execute(
             sql.SQL("delete from {} where {} = %s").format(sql.Identifier(table), sql.Identifier(current.key)),
-            (one.key,),
+            (_scalar(one.key),),
         )
 
 
@@ -132,7 +151,7 @@ def _forget_person(connection: Connection[Any], one: PersonForgotten) -> None:
         sql.SQL("delete from {} where page_id = %s and psid = %s and received_at <= %s").format(
             sql.Identifier(MESSAGE_TABLE.events)
         ),
-        (one.page_id, one.psid, one.until),
+        (_scalar(one.page_id), _scalar(one.psid), one.until),
     )
     connection.execute(
         sql.SQL(
@@ -195,13 +214,15 @@ def _without_nul(value: Any) -> Any:
     return _scalar(value)
 
 
-def _migrate(connection: Connection[Any], tables: Iterable[Table]) -> None:
+def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
     connection.execute(
         "create table if not exists kafka_offsets (cluster_id text not null, topic text not null,"
         " partition bigint not null, next_offset bigint not null, written_at timestamptz not null default now(),"
         " primary key (topic, partition))"
     )
-    for table in tables:
+    filled = {topic for (topic,) in connection.execute("select distinct topic from kafka_offsets").fetchall()}
+    for table in dict.fromkeys(tables.values()):
+        _require_all(connection, table, [one for one in tables if tables[one] is table and one in filled])
         _migrate_table(connection, table.events, table.schema, PROVENANCE)
         if table.current is not None:
             _migrate_table(connection, table.current.name, table.schema, (table.current.key,))
@@ -209,6 +230,16 @@ def _migrate(connection: Connection[Any], tables: Iterable[Table]) -> None:
         connection.execute(f"create or replace view {name} as {select}".encode())
     if connection.execute("select from pg_roles where rolname = %s", (READER,)).fetchone() is not None:
         _let_read(connection)
+
+
+def _require_all(connection: Connection[Any], table: Table, filled: Collection[str]) -> None:
+    """A table that somebody dropped would stay empty up to the offsets that are stored of its topics."""
+    for name in table.names if filled else ():
+        if connection.execute("select to_regclass(%s)", (name,)).fetchone() == (None,):
+            raise Unusable(
+                f"table {name} is not there, but kafka_offsets has {', '.join(sorted(filled))} as written: restore it,"
+                " or point LEADSTREAM_WAREHOUSE at a new database and let it fill."
+            )
 
 
 def _let_read(connection: Connection[Any]) -> None:
@@ -236,7 +267,7 @@ def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, ke
         "select column_name from information_schema.columns where table_schema = current_schema() and table_name = %s",
         (name,),
     ).fetchall()
-    for column in columns.keys() - {one for (one,) in there}:
+    for column in [one for one in columns if (one,) not in there]:
         connection.execute(
             sql.SQL("alter table {} add column {} {}").format(
                 sql.Identifier(name), sql.Identifier(column), sql.SQL(columns[column])
