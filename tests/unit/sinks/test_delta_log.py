@@ -60,6 +60,21 @@ def test_a_commit_that_names_a_torn_file_is_set_aside(table: Path, kept: int) ->
     assert _offset(table) == 2
 
 
+def test_a_commit_that_cannot_be_read_now_is_not_taken_for_a_torn_one(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted((table / "_delta_log").iterdir())
+
+    def denied(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+
+    with pytest.raises(PermissionError):
+        set_torn_tail_aside(table)
+    assert sorted((table / "_delta_log").iterdir()) == before
+
+
 def test_several_torn_commits_are_set_aside_up_to_the_last_whole_one(table: Path) -> None:
     _commit(table, 3).write_bytes(b"")
     _file_of(table, 2).unlink()
