@@ -1,9 +1,11 @@
 """Rows of the warehouse as text: JSON for programs, CSV that a spreadsheet can open without harm, cells for people."""
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from cli.lead_text import MASK
@@ -13,13 +15,14 @@ from sinks.tables import TABLES
 # What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
 # The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _BYTES_OF_PEOPLE = frozenset({"key", "value"})
 
 
 def csv_cell(value: Any) -> str:
     """The cell of a CSV file; text that a spreadsheet would run has an apostrophe in front."""
     text = plain_text(value)
-    if isinstance(value, str) and text.startswith(_FORMULA):
+    if isinstance(value, str | bytes) and text.startswith(_FORMULA):
         text = f"'{text}"
     # The csv module leaves a lone carriage return unquoted, and readers would see a new row there.
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -34,7 +37,16 @@ def plain_text(value: Any) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent)
+    """Strict JSON: a number that JSON does not have is its name."""
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def cell_text(value: Any) -> str:
+    """`plain_text` with what a terminal would obey made visible."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), plain_text(value))
 
 
 def personal_columns(columns: Iterable[str]) -> frozenset[str]:
@@ -48,6 +60,18 @@ def masked(value: Any) -> Any:
     if isinstance(value, list):
         return [MASK] * len(value)
     return None if value is None else MASK
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not isfinite(value):
+            return str(value)
+        case dict():
+            return {name: _finite(one) for name, one in value.items()}
+        case list():
+            return [_finite(one) for one in value]
+        case _:
+            return value
 
 
 def _marked(schema: str) -> Iterable[str]:

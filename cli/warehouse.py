@@ -15,13 +15,14 @@ import click
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from cli import warehouse_rebuild
 from cli.answer_files import with_masks, write_csv, write_lines, write_parquet
-from cli.answer_text import json_text, plain_text
+from cli.answer_text import cell_text, json_text, plain_text
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
@@ -39,6 +40,8 @@ from sinks.tables import NAMES, tables_by_topic
 from sinks.views import VIEWS
 
 _NAMES = sorted([*NAMES, *(view.name for view in VIEWS)])
+# Wider than any table.
+_UNCUT = 1_000_000_000
 _Write = Callable[[TextIO, Asked], None]
 
 
@@ -288,10 +291,18 @@ def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
 
 
 def _print_table(answer: Answer) -> None:
-    table = Table(*answer.columns)
+    table = Table()
+    for column in answer.columns:
+        table.add_column(Text(cell_text(column)))
     for row in answer.rows:
-        table.add_row(*(Text(plain_text(value)) for value in row))
-    Console().print(table)
+        table.add_row(*(Text(cell_text(value)) for value in row))
+    console = Console()
+    if not console.is_terminal:
+        # A pipe or a file has no width at which to cut.
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(max_width=_UNCUT), table).maximum
+        )
+    console.print(table)
     click.echo(f"{len(answer.rows)} rows")
 
 
@@ -300,4 +311,7 @@ def _print_csv(answer: Answer) -> None:
 
 
 def _print_json(answer: Answer) -> None:
+    twice = sorted({one for one in answer.columns if answer.columns.count(one) > 1})
+    if twice:
+        raise click.ClickException(f"{', '.join(twice)}: several columns of one name; give each its own with `as`")
     click.echo(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))

@@ -98,6 +98,48 @@ def test_text_that_a_spreadsheet_would_run_is_only_text_in_csv(tmp_path: Path, t
     assert row["n"] == "-1"
 
 
+def test_bytes_that_a_spreadsheet_would_run_are_only_text_in_csv(tmp_path: Path) -> None:
+    result = _sql(tmp_path, "select '=1+1'::blob as said", "--format", "csv")
+
+    assert result.output == "said\n'=1+1\n"
+
+
+def test_a_number_that_json_does_not_have_is_its_name(tmp_path: Path) -> None:
+    result = _sql(
+        tmp_path, "select 'nan'::double as n, [{'i': '-inf'::double}] as l, 0.5::double as h", "--format", "json"
+    )
+
+    assert json.loads(result.output, parse_constant=pytest.fail) == [{"n": "nan", "l": [{"i": "-inf"}], "h": 0.5}]
+
+
+def test_json_does_not_drop_a_column_whose_name_another_has(tmp_path: Path) -> None:
+    result = _sql(tmp_path, "select 1 as n, 2 as n", "--format", "json")
+
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: n: several columns of one name; give each its own with `as`\n",
+    )
+
+
+def test_a_table_shows_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    result = _sql(tmp_path, """select chr(27) || '[31mred' as "[/x]", chr(155) || 'b' as c""")
+
+    assert result.exit_code == 0, result.output
+    assert "[/x]" in result.output
+    assert r"\x1b[31mred" in result.output
+    assert r"\x9bb" in result.output
+    assert "\x1b" not in result.output
+
+
+def test_a_table_in_a_pipe_is_not_cut(tmp_path: Path) -> None:
+    _fill(tmp_path)
+
+    result = _sql(tmp_path, "select * from leads")
+
+    assert PERSON in result.output
+    assert "messaging_window_closes_at" in result.output
+
+
 def test_a_table_is_exported_as_csv(tmp_path: Path) -> None:
     _fill(tmp_path, answers=(Answer("City?", "=cmd()"), Answer("When?", "9:30")))
     file = tmp_path / "answers.csv"
