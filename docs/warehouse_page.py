@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 from docs.markdown import table
 from sinks.postgres import READER
-from sinks.query import ask
+from sinks.query import types_of
 from sinks.tables import TABLES, Table
 from sinks.views import VIEWS, View
-
-_NOWHERE = "no-warehouse"
 
 _INTRODUCTION = f"""\
 # The warehouse
@@ -37,6 +35,13 @@ the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let 
 says how far it is behind. `leadstream warehouse rebuild` fills a second one from Kafka, a directory or a schema of the
 same database, compares, and with `--swap` puts it in the place of the old one.
 
+A warehouse that is filled later has what Kafka still has. Compaction leaves the newest step of each follow-up, so
+that there `followed_up_at` can be as late as `read_at`; messages are kept for 30 days, so that older replies are
+missing.
+
+Files are read as they are: a table to which another program gave deletion vectors or column mapping is refused. The
+path of a Delta warehouse may hold anything but brackets, backslashes, and a % before two digits.
+
 New nullable fields of a record become columns by themselves, at the end of a table. PostgreSQL then refuses a statement
 `select * from leads` that a client had prepared before (`cached plan must not change result type`): name the columns,
 ask a view, or connect again. A change that old readers cannot read goes to a new topic version and to new tables.
@@ -57,5 +62,5 @@ def _table(one: Table) -> Iterator[str]:
 
 
 def _view(one: View) -> Iterator[str]:
-    columns = ask(_NOWHERE, f"select * from {one.name}").columns
+    columns = types_of(one.name)
     yield f"### `{one.name}`\n\n{one.means}\n\n{', '.join(f'`{column}`' for column in columns)}\n"
