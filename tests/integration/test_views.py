@@ -72,6 +72,23 @@ def test_a_journey_is_one_row_a_lead_with_its_first_moments(target: Target) -> N
     ]
 
 
+def test_a_follow_up_is_known_by_any_step_after_it_and_a_message_of_its_moment_is_no_reply(target: Target) -> None:
+    writer = target.open()
+    writer.open([leads(0), outcomes(0), messages(0)])
+    writer.write(
+        {
+            "leads": [lead_row(0, 0, "l1", psid="701")],
+            "followup-outcomes": [outcome_row(0, 0, "c1", "delivered", occurred_at=NOON + SECOND, lead_id="l1")],
+            "messenger-events": [_message_of("701", 0, at=NOON + SECOND)],
+        },
+        {leads(0): 1, outcomes(0): 1, messages(0): 1},
+    )
+
+    found = target.ask("select followed_up_at, read_at, replied_at from lead_journeys")
+
+    assert found == [(NOON + SECOND, None, None)]
+
+
 def test_the_funnel_counts_by_page_ad_and_day(target: Target) -> None:
     _filled(target)
 
