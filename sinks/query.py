@@ -1,6 +1,7 @@
 """SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -101,7 +102,14 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
         def run(query: str) -> Any:
             if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
                 raise BadQuery("only one SELECT can be asked")
-            return connection.execute(query)
+            # DuckDB looks for Ctrl-C in the main thread only, and not always there.
+            with ThreadPoolExecutor(1) as thread:
+                asked = thread.submit(connection.execute, query)
+                try:
+                    return asked.result()
+                except KeyboardInterrupt:
+                    connection.interrupt()
+                    raise
 
         yield run
 

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 import resource
+import subprocess
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -315,3 +318,19 @@ def test_the_status_of_a_warehouse_is_whole_on_a_narrow_terminal_and_without_kaf
     assert result.exit_code == 0, result.output
     assert re.search(r"lead_events +│ 1 +│ \d+ +│ 1 +│ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d │", result.output), result.output
     assert result.output.splitlines()[-1] == "Kafka does not answer: the lag is unknown"
+
+
+def test_ctrl_c_ends_a_query_that_takes_for_ever(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    query = "select sum(a.range * b.range) from range(10000000) a, range(1000000) b"
+    program = (
+        "import os, signal, sys, threading; from cli.main import main;"
+        "threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start(); main(['warehouse', 'sql', sys.argv[1]])"
+    )
+    environ = {**os.environ, "LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, query], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (1, "\nAborted!\n")
