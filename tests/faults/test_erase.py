@@ -187,7 +187,8 @@ async def _newest(recording: ErasingRecording) -> dict[str, bytes]:
     newest: dict[str, bytes] = {}
     for key, value in await recording.raw(LEADS.name):
         if value is None:
-            del newest[key.decode()]
+            # Compaction may have left the tombstone alone.
+            newest.pop(key.decode(), None)
         else:
             newest[key.decode()] = value
     return newest
