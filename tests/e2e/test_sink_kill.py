@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from deltalake import DeltaTable
 
 from leads.records import SendFollowUp
 from messenger.events import Psid, person_key
@@ -149,6 +150,7 @@ async def test_a_killed_warehouse_sink_leaves_every_record_once(sinks: _Sinks) -
     filling = asyncio.create_task(_fill(settings, range(1, 91, 10)))
 
     first = sinks.start("sink", "warehouse", "--admin-port", "0")
+    await _until(lambda: DeltaTable.is_deltatable(str(sinks.home / "warehouse" / "leads")), "there is a warehouse")
     await _until(lambda: _asked(sinks, "select count(*) from lead_events")[0][0] >= 400, "some rows are there")
     sinks.kill(first)
     second = sinks.start("sink", "warehouse", "--admin-port", "0")

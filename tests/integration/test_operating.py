@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from cli.main import main
 from docs.generate import DOCS
 from runtime.settings import Settings, variable
+from sinks.delta import DeltaWarehouse
+from sinks.tables import tables_by_topic
 from tests.contract.operating_commands import Command, operating_commands
 
 pytestmark = pytest.mark.integration
@@ -35,6 +37,7 @@ def place(kafka_topics: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "examples").symlink_to(DOCS.parent / "examples")
     (tmp_path / ".leadstream" / "logs").mkdir(parents=True)
     (tmp_path / ".leadstream" / "logs" / "ingest.log").touch()
+    DeltaWarehouse(".leadstream/warehouse", tables_by_topic(str), cluster_id="one").open([])
     (tmp_path / "pages.yaml").write_text('pages: {"542998526103632": {access_token: t0ken}}')
     told = {name: str(getattr(kafka_topics, name)) for name in ("broker", "topic_prefix", "partitions")}
     told |= {"app_id": "1", "app_secrets": "s3cret", "verify_token": "v3rify", "graph_url": "http://127.0.0.1:1"}
