@@ -48,7 +48,7 @@ def stored_tables(root: str, names: Iterable[str]) -> dict[str, DeltaTable]:
     except (DeltaError, OSError) as fault:
         raise Unusable(f"the warehouse at {root} cannot be read: {first_line(fault)}") from None
     if not found:
-        raise Unusable(f"there is no warehouse at {root}: start `leadstream sink warehouse`, or correct its address")
+        raise _none_at(root)
     return found
 
 
@@ -64,11 +64,13 @@ def require_directory(root: str) -> None:
     try:
         next(path.iterdir(), None)
     except FileNotFoundError:
-        raise Unusable(
-            f"there is no warehouse at {root}: start `leadstream sink warehouse`, or correct its address"
-        ) from None
+        raise _none_at(root) from None
     except OSError as fault:
         raise Unusable(f"the warehouse at {root} cannot be read: {fault.strerror}") from None
+
+
+def _none_at(root: str) -> Unusable:
+    return Unusable(f"there is no warehouse at {root}: start `leadstream sink warehouse`, or correct its address")
 
 
 def require_name(path: Path) -> None:
