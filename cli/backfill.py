@@ -30,6 +30,7 @@ from messenger.lead_flow import LeadForm, lead_form
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
@@ -156,7 +157,7 @@ def _form(path: Path) -> LeadForm:
 
 async def _look(
     settings: Settings,
-    broker: str,
+    broker: Cluster,
     ids: Ids,
     pages: Sequence[Page],
     question: Question,

@@ -11,6 +11,7 @@ from rich.progress import track
 from cli.broker import broker_of
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.redrive import Discard, Letter, read_discard, sent_back
 from runtime.settings import Settings
 from runtime.topic_admin import existing_topics
@@ -59,7 +60,7 @@ def _tracked(letters: list[Letter], what: str) -> Iterable[Letter]:
     return track(letters, what, console=Console(stderr=True), transient=True, disable=not letters)
 
 
-async def remembered(broker: str, settings: Settings) -> tuple[set[str], dict[str, Discard]]:
+async def remembered(broker: Cluster, settings: Settings) -> tuple[set[str], dict[str, Discard]]:
     """The ids of letters that went back, and those that were discarded and not opened again."""
     gone: set[str] = set()
     discards: dict[str, Discard] = {}

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from messenger.data_deletion import DeletionRequest, Resolution
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_snapshot import records_now
 from schemas.codec import Ids, NotDecodable, deletion_codec
@@ -35,7 +36,7 @@ class Register:
         return sorted(still, key=lambda one: (one.requested_at, one.code))
 
 
-async def read_register(broker: str, settings: Settings, ids: Ids) -> Register:
+async def read_register(broker: Cluster, settings: Settings, ids: Ids) -> Register:
     """The register as it is now. Raises `KafkaError`."""
     codec = deletion_codec(ids)
     found: dict[str, DeletionRequest] = {}
@@ -52,13 +53,13 @@ async def read_register(broker: str, settings: Settings, ids: Ids) -> Register:
     return Register(found, unreadable)
 
 
-async def open_requests(broker: str, settings: Settings, ids: Ids) -> list[DeletionRequest]:
+async def open_requests(broker: Cluster, settings: Settings, ids: Ids) -> list[DeletionRequest]:
     """The requests that nobody has resolved, the oldest first. Raises `KafkaError`."""
     return (await read_register(broker, settings, ids)).open
 
 
 async def resolve(
-    broker: str, settings: Settings, ids: Ids, code: str, at: datetime, resolution: Resolution
+    broker: Cluster, settings: Settings, ids: Ids, code: str, at: datetime, resolution: Resolution
 ) -> DeletionRequest:
     """Write down that the request is resolved, which also drops the person's id; returns what is kept of it.
 

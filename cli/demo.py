@@ -21,6 +21,7 @@ from cli.processes import Processes
 from cli.report import Report, count_endings
 from cli.stack import STAGES, running_kafka, running_stages
 from runtime.clock import now, to_millis
+from runtime.cluster import SECURITY_SETTINGS, Cluster
 from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
@@ -61,7 +62,7 @@ def command(*, leads: int) -> None:
     with ExitStack() as stack:
         settings = _settings(base)
         broker = stack.enter_context(running_kafka(settings, console.print, port=free_ports(1)))
-        settings = replace(settings, broker=broker)
+        settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(settings, graph_port)
         graph = stack.enter_context(Processes(home / "logs", environ, console.print))
@@ -91,7 +92,7 @@ class _Run:
     def __init__(
         self,
         settings: Settings,
-        broker: str,
+        broker: Cluster,
         campaign: Campaign,
         report: Report,
         processes: Iterable[Processes],
@@ -180,6 +181,7 @@ def _environ(settings: Settings, graph_port: int) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
         **{variable(name): str(getattr(settings, name)) for name in told},
+        **{variable(name): str(value) for name in SECURITY_SETTINGS if (value := getattr(settings, name)) is not None},
         variable("app_secrets"): _SECRET,
         variable("graph_url"): f"http://127.0.0.1:{graph_port}",
         "DEMO_PAGE_TOKEN": "demo-page-token",

@@ -17,6 +17,7 @@ from cli.environment import current_settings
 from cli.erasures import erasures_now
 from messenger.events import PageId, Psid
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.redrive import (
     SETTLED,
     Discard,
@@ -301,14 +302,14 @@ async def _find(settings: Settings, topic: str | None, wanted: Wanted, most_redr
 
 
 async def _newest(
-    broker: str, settings: Settings, chosen: list[Topic], letters: list[Letter]
+    broker: Cluster, settings: Settings, chosen: list[Topic], letters: list[Letter]
 ) -> dict[tuple[str, bytes | None], int]:
     compacted = {settings.topic(one.name) for one in chosen if one.cleanup == "compact"}
     asked = compacted & {letter.origin_topic for letter in letters}
     return newest_offsets([record async for record in records_now(broker, asked, client_id=_CLIENT)])
 
 
-async def _erased(broker: str, settings: Settings, letters: list[Letter]) -> set[str]:
+async def _erased(broker: Cluster, settings: Settings, letters: list[Letter]) -> set[str]:
     """The letters under the key of somebody who was erased since they were refused."""
     known, found = await erasures_now(settings, broker), set()
     for letter in letters:

@@ -22,6 +22,7 @@ from cli.request_list import Asked, answer_alone, request_options, settle
 from cli.schema_ids import schema_ids
 from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics
 from runtime.topic_follower import NotFollowed
@@ -181,7 +182,7 @@ async def _erase(
     return fact.at, sorted(set(absent))
 
 
-async def _drop_replays(settings: Settings, broker: str, found: Sequence[Trace]) -> None:
+async def _drop_replays(settings: Settings, broker: Cluster, found: Sequence[Trace]) -> None:
     names = {name for one in found if one.kind == "topic" and (name := replay_of(settings, one.place)) is not None}
     for name in sorted(names):
         topics = [topic.name for topic in Shadow(settings, name).topics]

@@ -18,6 +18,7 @@ from leads.erasures import erasure_record, salt_record
 from messenger.events import Origin, PageId, PersonErased, Psid, person_key
 from runtime import kafka
 from runtime.clock import from_millis
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_snapshot import records_now
 from schemas.codec import Codec, Ids, NotDecodable, event_codec, lead_codec, outcome_codec
@@ -61,14 +62,14 @@ class Erasure:
     """One run, with the clients that it needs."""
 
     settings: Settings
-    broker: str
+    broker: Cluster
     ids: Ids
     producer: AIOKafkaProducer
     patience: float
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, settings: Settings, broker: str, ids: Ids, patience: float) -> "AsyncIterator[Erasure]":
+    async def on(cls, settings: Settings, broker: Cluster, ids: Ids, patience: float) -> "AsyncIterator[Erasure]":
         async with kafka.producer(broker, client_id=_CLIENT) as producer:
             yield cls(settings, broker, ids, producer, patience)
 
@@ -125,7 +126,7 @@ class Erasure:
         Raises `NotPassed`.
         """
         absent, deadline = [], monotonic() + self.patience
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker, client_id=_CLIENT)
+        admin = AIOKafkaAdminClient(**self.broker.options, client_id=_CLIENT)
         await admin.start()
         try:
             for name in names:

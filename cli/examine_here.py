@@ -12,13 +12,14 @@ import httpx
 import psycopg
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from cli.broker import known_broker
 from cli.erasures import erasures_now
 from cli.examine_requests import examine_requests
 from cli.mending import Mending
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
-from runtime.kafka_node import running_broker
-from runtime.settings import Settings
+from runtime.cluster import Cluster
+from runtime.settings import SettingError, Settings
 from runtime.topic_admin import Difference, apply_topics, compare_topics
 from runtime.topic_follower import NotFollowed
 from schemas.ids import registry_ids
@@ -31,6 +32,7 @@ _CONNECT_SECONDS = 5
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.
 _KAFKA_SECONDS = 15
 _PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
+_NO_KAFKA = "webhooks wait in the spool or are refused, and nothing else works"
 _SPOOL_PARTS = ("spool", "refused")
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
 _SERVERS = ("postgresql://", "postgres://")
@@ -40,9 +42,13 @@ _COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD
 
 async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
     """Every verdict that can be given of what this deployment stands on."""
-    kafka, registry = await _kafka(settings), await _registry(settings, http)
-    ingest = await examine_ingest(settings, http)
-    requests = await examine_requests(settings, _broker(settings), http, [*kafka, registry])
+    try:
+        broker = known_broker(settings)
+        kafka = await _kafka(settings, broker)
+    except SettingError as fault:
+        broker, kafka = None, [Verdict("kafka", "kafka", "broken", str(fault), _NO_KAFKA, "see docs/configuration.md")]
+    registry, ingest = await _registry(settings, http), await examine_ingest(settings, http)
+    requests = await examine_requests(settings, broker, http, [*kafka, registry])
     return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest, *requests]
 
 
@@ -50,15 +56,14 @@ async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Colle
     """Create and repair topics, and register schemas, where these verdicts found them wanting."""
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
     mending = Mending()
-    broker = _broker(settings)
-    if broken & {"topics", "replay promise"} and broker is not None:
+    if broken & {"topics", "replay promise"} and (broker := known_broker(settings)) is not None:
         await mending.attempt("the topics", _mend_topics(broker, settings))
     if "schemas" in broken and settings.schema_registry_url:
         await mending.attempt("the schemas", _register(settings.schema_registry_url, settings.topic_prefix, http))
     return mending
 
 
-async def _mend_topics(broker: str, settings: Settings) -> list[str]:
+async def _mend_topics(broker: Cluster, settings: Settings) -> list[str]:
     return [f"topic {difference}: mended" for difference in await apply_topics(broker, wanted_topics(settings))]
 
 
@@ -67,16 +72,10 @@ async def _register(url: str, prefix: str, http: httpx.AsyncClient) -> list[str]
     return ["registered our schemas"]
 
 
-def _broker(settings: Settings) -> str | None:
-    return settings.broker or running_broker(settings.state_dir)
-
-
-async def _kafka(settings: Settings) -> list[Verdict]:
-    broker = _broker(settings)
-    breaks = "webhooks wait in the spool or are refused, and nothing else works"
+async def _kafka(settings: Settings, broker: Cluster | None) -> list[Verdict]:
     if broker is None:
         mend = "`leadstream kafka start`, or set LEADSTREAM_BROKER"
-        return [Verdict("kafka", "kafka", "broken", "none is set, and none runs here", breaks, mend)]
+        return [Verdict("kafka", "kafka", "broken", "none is set, and none runs here", _NO_KAFKA, mend)]
     try:
         async with asyncio.timeout(_KAFKA_SECONDS):
             differences = await compare_topics(broker, wanted_topics(settings))
@@ -84,12 +83,12 @@ async def _kafka(settings: Settings) -> list[Verdict]:
         is_silent = isinstance(fault, KafkaConnectionError | TimeoutError)
         seen = f"{broker} does not answer" if is_silent else f"{broker} refuses: {type(fault).__name__}"
         mend = "`leadstream kafka status`, or look at LEADSTREAM_BROKER"
-        return [Verdict("kafka", "kafka", "broken", seen, breaks, mend)]
+        return [Verdict("kafka", "kafka", "broken", seen, _NO_KAFKA, mend)]
     found = [Verdict("kafka", "kafka", "ok", f"{broker} answers"), *topic_verdicts(settings, differences)]
     return [*found, *await _erasures(settings, broker)]
 
 
-async def _erasures(settings: Settings, broker: str) -> list[Verdict]:
+async def _erasures(settings: Settings, broker: Cluster) -> list[Verdict]:
     try:
         async with asyncio.timeout(_KAFKA_SECONDS):
             return erasure_verdicts(settings, len(await erasures_now(settings, broker)))

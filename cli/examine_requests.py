@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from cli.deletion_requests import ANSWER_WITHIN, Register, read_register
 from messenger.prerequisites import Verdict
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.settings import Settings, variable
 from schemas.codec import BUILT_IN
 from schemas.ids import NoSchemaId, registry_ids
@@ -19,7 +20,7 @@ _MEND = "`leadstream erase --requests` lists them"
 
 
 async def examine_requests(
-    settings: Settings, broker: str | None, http: httpx.AsyncClient, found: Collection[Verdict]
+    settings: Settings, broker: Cluster | None, http: httpx.AsyncClient, found: Collection[Verdict]
 ) -> list[Verdict]:
     """Verdicts over the register; none where what it rests on is `found` broken, so that the cause is named."""
     rests_on = {"kafka", "topics", "registry", "schemas"}

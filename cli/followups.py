@@ -22,6 +22,7 @@ from leads.rules import Rule
 from messenger.limits import MESSAGING_WINDOW
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.settings import Settings, variable
 from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec, outcome_codec
@@ -123,7 +124,7 @@ def _sent_lately(outcomes: Mapping[str, FollowUpOutcome]) -> int:
 
 
 async def _known(
-    settings: Settings, broker: str, ids: Ids, lead_id: str, on_read: Callable[[int], None]
+    settings: Settings, broker: Cluster, ids: Ids, lead_id: str, on_read: Callable[[int], None]
 ) -> tuple[Lead | None, Mapping[str, FollowUpOutcome]]:
     """The newest revision of the lead, and the newest outcome of each command to its person, by command id."""
     await require_topics(settings, broker)

@@ -24,6 +24,7 @@ from ingest.spool_file import SpoolUnusable
 from ingest.workers import WorkerEnded, create_supervisor_app, supervise
 from runtime import kafka
 from runtime.admin import listen, serve_on
+from runtime.cluster import cluster_of
 from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings
 from schemas.registry_api import RegistryApi
@@ -56,7 +57,7 @@ def command(*, workers: int, **given: str | int | None) -> None:
     try:
         settings.require("app_id", "app_secrets", "verify_token")
         _configure_logging(settings)
-        settings = replace(settings, broker=broker_of(settings))
+        settings = replace(settings, broker=broker_of(settings).servers)
         with ExitStack() as stack:
             public = stack.enter_context(listen(settings.host, settings.port))
             admin = stack.enter_context(listen(_ADMIN_HOST, settings.admin_port))
@@ -82,7 +83,7 @@ def _configure_logging(settings: Settings) -> None:
 async def _work(settings: Settings, worker: Worker) -> None:
     # What was made until now stays for good: looking through it again and again costs a tenth of a delivery.
     gc.freeze()
-    broker, client_id = settings.broker or "", "leadstream-ingest"
+    broker, client_id = cluster_of(settings), "leadstream-ingest"
     connect = partial(kafka.producer, broker, client_id=client_id)
     requests = settings.topic(DELETION_REQUESTS.name)
     # An idle worker asks Kafka once a second; what is new it gets at once.

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from cli.broker import broker_of
 from cli.environment import current_settings
+from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import DEFAULT_PORT, KafkaNode, answers
 from runtime.settings import variable
@@ -44,9 +46,9 @@ def start(port: int, state_dir: Path | None) -> None:
     Example:
       leadstream kafka start --port 19092
     """
-    given = current_settings().broker
-    if given:
-        _check(given)
+    settings = current_settings()
+    if settings.broker:
+        _check(broker_of(settings))
         return
     node = _node(state_dir, port)
     with Console(stderr=True).status("") as progress:
@@ -94,7 +96,7 @@ def _node(state_dir: Path | None, port: int = DEFAULT_PORT) -> KafkaNode:
     return KafkaNode(state_dir or current_settings().state_dir, port)
 
 
-def _check(broker: str) -> None:
+def _check(broker: Cluster) -> None:
     if not asyncio.run(answers(broker)):
         raise click.ClickException(f"the Kafka of {variable('broker')}, {broker}, does not answer")
     click.echo(f"{variable('broker')} is set, so nothing is started here; {broker} answers")

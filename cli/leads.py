@@ -21,6 +21,7 @@ from cli.replay_place import TimeType
 from cli.schema_ids import schema_ids
 from leads.records import Lead
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.topics import LEADS
@@ -96,7 +97,7 @@ def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_
 
 
 async def _follow(
-    settings: Settings, broker: str, ids: Ids, show: Callable[[Lead], None], *, from_the_start: bool
+    settings: Settings, broker: Cluster, ids: Ids, show: Callable[[Lead], None], *, from_the_start: bool
 ) -> None:
     codec, topic = lead_codec(ids), settings.topic(LEADS.name)
     start = "earliest" if from_the_start else "latest"

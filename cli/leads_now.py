@@ -3,13 +3,14 @@
 from cli.topics import require_topics
 from leads.records import Lead
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, lead_codec
 from schemas.topics import LEADS
 
 
-async def leads_now(settings: Settings, broker: str, ids: Ids) -> dict[str, Lead]:
+async def leads_now(settings: Settings, broker: Cluster, ids: Ids) -> dict[str, Lead]:
     """The newest revision of each lead by id; one that was erased is not there. Raises `NotDecodable`, `KafkaError`."""
     await require_topics(settings, broker)
     codec, newest = lead_codec(ids), dict[str, Lead]()

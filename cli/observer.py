@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from leads.records import FollowUpOutcome, Lead, SendFollowUp
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
 from schemas.topics import COMMANDS, LEADS, OUTCOMES
@@ -32,7 +33,7 @@ class Observer:
     def outcome_of(self, lead: Lead) -> FollowUpOutcome | None:
         return next((one for one in self.outcomes.values() if one.lead_id == lead.lead_id), None)
 
-    async def watch(self, broker: str, settings: Settings) -> None:
+    async def watch(self, broker: Cluster, settings: Settings) -> None:
         """Read from the beginning until cancelled."""
         topics = {settings.topic(topic.name): topic.name for topic in (LEADS, COMMANDS, OUTCOMES)}
         consumer = kafka.consumer(broker, *topics, group=None, client_id="leadstream-demo")

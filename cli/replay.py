@@ -26,6 +26,7 @@ from leads.policy import Policy
 from messenger.events import PageId, Psid
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, existing_topics
 from runtime.topic_follower import NotFollowed
@@ -56,7 +57,7 @@ class _Cluster:
     """Clients of one command; what is opened closes with the stack."""
 
     settings: Settings
-    broker: str
+    broker: Cluster
     ids: Ids
     stack: AsyncExitStack
 

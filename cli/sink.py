@@ -29,6 +29,7 @@ from messenger.client import CALL_TIMEOUT, GraphClient
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
@@ -63,7 +64,7 @@ class _Process:
     """What both sinks stand on; `opened` starts a client now and stops it at the end."""
 
     settings: Settings
-    broker: str
+    broker: Cluster
     ids: Ids
     name: str
     metrics: Metrics
@@ -273,8 +274,8 @@ async def _warehouse(process: _Process) -> None:
     await process.consume(warehouse_sources(settings.topic, process.ids), sink, producer)
 
 
-async def _cluster_id(broker: str) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+async def _cluster_id(broker: Cluster) -> str:
+    admin = AIOKafkaAdminClient(**broker.options)
     try:
         await admin.start()
         return str((await admin.describe_cluster())["cluster_id"])

@@ -10,9 +10,10 @@ from aiokafka.errors import KafkaConnectionError
 
 from cli.processes import Processes
 from cli.topics import wanted_topics
+from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
-from runtime.settings import Settings, variable
+from runtime.settings import SettingError, Settings, variable
 from runtime.topic_admin import LayoutMismatchError, TopicRefusedError, apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
@@ -25,16 +26,16 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 
 
 @contextmanager
-def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> Iterator[str]:
-    """The address of a Kafka that has every topic. A node that this starts is stopped in the end."""
+def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> Iterator[Cluster]:
+    """A Kafka that has every topic. A node that this starts is stopped in the end."""
     node = KafkaNode(settings.state_dir, port)
     started = settings.broker is None and node.status() is None
     try:
-        broker = settings.broker or node.start(say, os.environ)
+        broker = cluster_of(settings) if settings.broker else local_cluster(settings, node.start(say, os.environ))
         say(f"Kafka answers at {broker}")
         asyncio.run(apply_topics(broker, wanted_topics(settings)))
         yield broker
-    except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
+    except (KafkaNodeError, LayoutMismatchError, SettingError, TopicRefusedError) as fault:
         raise click.ClickException(str(fault)) from None
     except KafkaConnectionError:
         raise click.ClickException(f"Kafka does not answer at {settings.broker}; see {variable('broker')}") from None
@@ -53,10 +54,10 @@ def keep_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> 
 
 @contextmanager
 def running_stages(
-    settings: Settings, environ: Mapping[str, str], broker: str, say: Callable[[str], None]
+    settings: Settings, environ: Mapping[str, str], broker: Cluster, say: Callable[[str], None]
 ) -> Iterator[Processes]:
     """Ingest, streams and sinks, all ready; stopped in the end, ingest last so that nothing is refused in between."""
-    with Processes(settings.state_dir / "logs", {**environ, variable("broker"): broker}, say) as processes:
+    with Processes(settings.state_dir / "logs", {**environ, variable("broker"): broker.servers}, say) as processes:
         processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
         for stage in STAGES:
             processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
@@ -40,7 +41,7 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     ]
 
 
-async def require_topics(settings: Settings, broker: str) -> None:
+async def require_topics(settings: Settings, broker: Cluster) -> None:
     """A `ClickException` unless every topic is there with `settings.partitions`.
 
     With another count the join would wait for partitions that are not there, or records would be left unread.
@@ -112,7 +113,7 @@ def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str]:
     return (str(topic.partitions), cleanup, f"≤ {count}" if cleanup == "compact" and count else str(count))
 
 
-async def _look(broker: str, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:
+async def _look(broker: Cluster, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:
     existing = await existing_topics(broker, names)
     return existing, await record_counts(broker, existing.values())
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import topic_names
 from runtime.topic_snapshot import records_now
@@ -47,7 +48,7 @@ def needles(texts: Collection[str]) -> tuple[bytes, ...]:
     return tuple(sorted(found))
 
 
-async def our_topics(settings: Settings, broker: str) -> list[str]:
+async def our_topics(settings: Settings, broker: Cluster) -> list[str]:
     """Every topic of ours on the cluster, those of replays included."""
     known = {settings.topic(topic.name) for topic in TOPICS}
     replayed = (f"{settings.topic(topic.name)}{_REPLAY}" for topic in TOPICS)
@@ -65,7 +66,7 @@ def replay_of(settings: Settings, topic: str) -> str | None:
 
 
 async def in_topics(
-    settings: Settings, broker: str, wanted: Sequence[bytes], on_read: Callable[[int], None]
+    settings: Settings, broker: Cluster, wanted: Sequence[bytes], on_read: Callable[[int], None]
 ) -> list[Trace]:
     """Topics in which a key, a value or a header holds something wanted, by all that a reader can still read."""
     found: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from ingest.receipts import Audit, NoReceipt, read_promises
 from runtime import kafka
+from runtime.cluster import Cluster
 from schemas.topics import WEBHOOKS
 
 _SHOWN = 20
@@ -53,7 +54,7 @@ def _findings(audit: Audit) -> Iterator[str]:
         yield f"… and {len(findings) - _SHOWN} more"
 
 
-async def _read_topic(broker: str, topic: str, audit: Audit) -> None:
+async def _read_topic(broker: Cluster, topic: str, audit: Audit) -> None:
     """Show every record of the topic, as it is now, to the audit."""
     consumer = kafka.consumer(broker, topic, group=None, client_id="leadstream-verify")
     await consumer.start()

@@ -23,11 +23,11 @@ from rich.text import Text
 from cli import warehouse_rebuild
 from cli.answer_files import with_masks, write_csv, write_lines, write_parquet
 from cli.answer_text import cell_text, json_text, plain_text
-from cli.broker import broker_of, kafka_answers
+from cli.broker import broker_of, kafka_answers, known_broker
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
 from runtime import kafka
-from runtime.kafka_node import running_broker
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
@@ -232,7 +232,7 @@ def _require_no_sink(settings: Settings) -> None:
         asyncio.run(_stopped(settings, broker))
 
 
-async def _stopped(settings: Settings, broker: str) -> None:
+async def _stopped(settings: Settings, broker: Cluster) -> None:
     if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
         raise click.ClickException("a warehouse sink is running: stop it first")
 
@@ -264,7 +264,7 @@ def _partitions(settings: Settings) -> list[TopicPartition]:
 
 async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[TopicPartition, int] | None:
     """The end of each partition that there is, None where no Kafka answers."""
-    broker = settings.broker or running_broker(settings.state_dir)
+    broker = known_broker(settings)
     if broker is None:
         return None
     reader = kafka.consumer(broker, group=None, client_id="leadstream-status")

@@ -11,6 +11,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
@@ -35,9 +36,9 @@ class Comparison:
     same: bool | None
 
 
-async def sink_is_running(broker: str, group: str) -> bool:
+async def sink_is_running(broker: Cluster, group: str) -> bool:
     """Whether a warehouse sink is a member of its group."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    admin = AIOKafkaAdminClient(**broker.options)
     try:
         await admin.start()
         return bool(await members_of(admin, group))
@@ -60,7 +61,7 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
 
 
 async def fill(
-    settings: Settings, broker: str, ids: Ids, place: Replacement, old: Status, progress: Callable[[int], None]
+    settings: Settings, broker: Cluster, ids: Ids, place: Replacement, old: Status, progress: Callable[[int], None]
 ) -> None:
     """Write everything from Kafka's beginning up to the offsets of `old` into the new warehouse. Raises `Unusable`."""
     tables = tables_by_topic(settings.topic)

@@ -25,12 +25,36 @@ class Meaning(NamedTuple):
     default: str | None = None
 
 
+_KAFKA_CLIENTS = "whatever reads `LEADSTREAM_BROKER`"
+
 SETTINGS = {
     "broker": Meaning(
         "Address of the Kafka to use, `host:port` and more with commas. Unset: the local node of `leadstream kafka`",
         "all but `simulate` and `warehouse`",
         "the local node",
     ),
+    "kafka_security_protocol": Meaning(
+        "The way to that Kafka: `PLAINTEXT`, `SSL` (TLS), `SASL_PLAINTEXT` or `SASL_SSL`. With TLS its certificate and "
+        "host name are verified",
+        _KAFKA_CLIENTS,
+    ),
+    "kafka_sasl_mechanism": Meaning(
+        "`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`; with a protocol of `SASL_…`", _KAFKA_CLIENTS
+    ),
+    "kafka_sasl_username": Meaning("The user, or an API key; not with `OAUTHBEARER`", _KAFKA_CLIENTS),
+    "kafka_sasl_password": Meaning("The password, or the secret of the API key", _KAFKA_CLIENTS),
+    "kafka_oauth_token_command": Meaning(
+        "For `OAUTHBEARER`: a command, run without a shell, that prints a token within 30 seconds. A JWT is used until "
+        "30 seconds before it expires",
+        _KAFKA_CLIENTS,
+    ),
+    "kafka_ca_file": Meaning(
+        "Certificates, in PEM form, of the authorities that may vouch for that Kafka", _KAFKA_CLIENTS, "the system's"
+    ),
+    "kafka_cert_file": Meaning(
+        "For mutual TLS: our certificate, and what leads from it to its authority, in PEM form", _KAFKA_CLIENTS
+    ),
+    "kafka_key_file": Meaning("The key of that certificate, in PEM form and without a passphrase", _KAFKA_CLIENTS),
     "schema_registry_url": Meaning(
         "A schema registry with Confluent's API: our schemas are registered there at the start, and records carry its "
         "ids. Unset: the ids that leadstream is released with, served by ingest on its admin port",

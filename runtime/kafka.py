@@ -5,17 +5,19 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from runtime.cluster import Cluster
+
 _CANCEL_AGAIN_AFTER = 0.1
 
 
-def producer(broker: str, *, client_id: str, linger_ms: int = 5) -> AIOKafkaProducer:
+def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafkaProducer:
     """An idempotent producer that waits for all in-sync replicas.
 
     It never gives a send up while Kafka is away: whoever cannot wait puts a timeout around the await. A batch waits as
     long for company as with Kafka's own producer since 4.0.
     """
     return AIOKafkaProducer(
-        bootstrap_servers=broker,
+        **broker.options,
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
@@ -56,11 +58,11 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         sender.cancel()
 
 
-def consumer(broker: str, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:
+def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:
     """A consumer that commits only when told to, and starts at the beginning of what it has not read."""
     return AIOKafkaConsumer(
         *topics,
-        bootstrap_servers=broker,
+        **broker.options,
         group_id=group,
         client_id=client_id,
         enable_auto_commit=False,

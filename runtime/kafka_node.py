@@ -20,6 +20,7 @@ from string import Template
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.ports import free_ports
 
@@ -168,7 +169,7 @@ class KafkaNode:
 
     def _wait_until_ready(self, status: Status) -> None:
         deadline = time.monotonic() + _READY_WITHIN
-        while not (_listens(self.port) and asyncio.run(answers(status.broker))):
+        while not (_listens(self.port) and asyncio.run(answers(Cluster(status.broker)))):
             if _reaped(status.pid):
                 raise KafkaNodeError(f"Kafka ended while it started: {_reason(self.log.read_text())} (log: {self.log})")
             if time.monotonic() > deadline:
@@ -204,9 +205,9 @@ def running_broker(state_dir: Path) -> str | None:
     return running.broker if running else None
 
 
-async def answers(broker: str) -> bool:
+async def answers(broker: Cluster) -> bool:
     """Whether a Kafka serves metadata there and has a node that takes records."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker, request_timeout_ms=2_000)
+    admin = AIOKafkaAdminClient(**broker.options, request_timeout_ms=2_000)
     try:
         await admin.start()
         return bool((await admin.describe_cluster())["brokers"])

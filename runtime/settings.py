@@ -1,7 +1,8 @@
 """The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
 
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,9 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 PREFIX = "LEADSTREAM_"
+_PATHS = ("pages", "followups", "spool_dir", "state_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -26,6 +30,14 @@ class Settings:
     """
 
     broker: str | None = None
+    kafka_security_protocol: str = "PLAINTEXT"
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = field(default=None, repr=False)
+    kafka_oauth_token_command: str | None = field(default=None, repr=False)
+    kafka_ca_file: Path | None = None
+    kafka_cert_file: Path | None = None
+    kafka_key_file: Path | None = None
     schema_registry_url: str | None = None
     app_id: str | None = None
     app_secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -67,7 +79,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from `LEADSTREAM_…` variables; an empty variable counts as unset."""
     given = {name: environ[variable(name)] for name in Settings.__dataclass_fields__ if environ.get(variable(name))}
     values: dict[str, object] = {**given}
-    for name in ("pages", "followups", "spool_dir", "state_dir"):
+    for name in _PATHS:
         if name in given:
             values[name] = Path(given[name])
     for name, low, high in (
@@ -125,6 +137,33 @@ def _secrets(name: str, text: str) -> tuple[str, ...]:
     return secrets
 
 
+def _one_of(known: Collection[str]) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text not in known:
+            raise SettingError(f"{variable(name)} must be one of {', '.join(known)}")
+        return text
+
+    return read
+
+
+def _command_line(name: str, text: str) -> str:
+    try:
+        parts = shlex.split(text)
+    except ValueError:
+        parts = []
+    if not parts:
+        raise SettingError(f"{variable(name)} must be a command with its arguments, quoted as for a shell")
+    return text
+
+
 _READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
-    {"app_id": _app_id, "app_secrets": _secrets, "retention": _duration, "public_url": _https_address}
+    {
+        "app_id": _app_id,
+        "app_secrets": _secrets,
+        "retention": _duration,
+        "public_url": _https_address,
+        "kafka_security_protocol": _one_of(_PROTOCOLS),
+        "kafka_sasl_mechanism": _one_of(_MECHANISMS),
+        "kafka_oauth_token_command": _command_line,
+    }
 )

@@ -10,6 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from runtime.cluster import Cluster
+
 _BETWEEN_LOOKS = 0.1
 _LOOKS = 300
 _UNKNOWN_TOPIC = 3
@@ -78,13 +80,13 @@ class TopicRefusedError(Exception):
     """The cluster refused to create, alter or delete a topic; the message has its reason."""
 
 
-async def compare_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
+async def compare_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
     """Every difference between the wanted topics and the cluster, in the order of `wanted`."""
     async with _admin(broker) as admin:
         return _all_differences(wanted, await _existing(admin, [topic.name for topic in wanted]))
 
 
-async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Difference]:
+async def apply_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
     """Create what is missing, repair settings that drifted, wait until that is in force, and return what was done.
 
     Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
@@ -111,19 +113,19 @@ async def apply_topics(broker: str, wanted: Collection[WantedTopic]) -> list[Dif
     )
 
 
-async def existing_topics(broker: str, names: Iterable[str]) -> dict[str, ExistingTopic]:
+async def existing_topics(broker: Cluster, names: Iterable[str]) -> dict[str, ExistingTopic]:
     """Those of the named topics that exist, by name."""
     async with _admin(broker) as admin:
         return await _existing(admin, list(names))
 
 
-async def topic_names(broker: str) -> list[str]:
+async def topic_names(broker: Cluster) -> list[str]:
     """The names of all topics of the cluster, sorted."""
     async with _admin(broker) as admin:
         return sorted(await admin.list_topics())
 
 
-async def delete_topics(broker: str, names: Collection[str]) -> None:
+async def delete_topics(broker: Cluster, names: Collection[str]) -> None:
     """Delete the named topics with all their records; one that does not exist is no error."""
     async with _admin(broker) as admin:
         response = await admin.delete_topics(list(names))
@@ -132,12 +134,12 @@ async def delete_topics(broker: str, names: Collection[str]) -> None:
             raise TopicRefusedError(f"{name}: {for_code(code).description}")
 
 
-async def record_counts(broker: str, topics: Iterable[ExistingTopic]) -> dict[str, int]:
+async def record_counts(broker: Cluster, topics: Iterable[ExistingTopic]) -> dict[str, int]:
     """How many offsets each topic holds: its records, or more where it is compacted or transactional."""
     partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     if not partitions:
         return {}
-    consumer = AIOKafkaConsumer(bootstrap_servers=broker)
+    consumer = AIOKafkaConsumer(**broker.options)
     await consumer.start()
     try:
         first = await consumer.beginning_offsets(partitions)
@@ -151,8 +153,8 @@ async def record_counts(broker: str, topics: Iterable[ExistingTopic]) -> dict[st
 
 
 @asynccontextmanager
-async def _admin(broker: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+async def _admin(broker: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**broker.options)
     try:
         await admin.start()
         yield admin

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.topic_admin import existing_topics
 
 _READ = {"timeout_ms": 200, "max_records": 5000}
@@ -22,7 +23,7 @@ class TopicFollower:
     """
 
     def __init__(
-        self, broker: str, topic: str, note: Callable[[bytes | None, bytes | None], None], *, client_id: str
+        self, broker: Cluster, topic: str, note: Callable[[bytes | None, bytes | None], None], *, client_id: str
     ) -> None:
         self._broker, self._topic, self._note, self._client_id = broker, topic, note, client_id
         self._consumer: AIOKafkaConsumer | None = None

@@ -6,10 +6,11 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.topic_admin import existing_topics
 
 
-async def records_now(broker: str, topics: Collection[str], *, client_id: str) -> AsyncIterator[Any]:
+async def records_now(broker: Cluster, topics: Collection[str], *, client_id: str) -> AsyncIterator[Any]:
     """Every record of the topics up to the ends that they have at the call, each partition in its order.
 
     A topic that does not exist has no records.

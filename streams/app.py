@@ -10,6 +10,7 @@ import faust
 from leads.pages import Pages
 from leads.rules import Rule
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -30,7 +31,7 @@ _LOOK = timedelta(milliseconds=500)
 
 def build_app(
     settings: Settings,
-    broker: str,
+    broker: Cluster,
     pages: Pages,
     rules: Sequence[Rule],
     metrics: Metrics,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import faust
 
 from leads.erasures import Erasures
+from runtime.cluster import Cluster
 from runtime.topic_follower import TopicFollower
 from streams.split import Record
 
@@ -17,7 +18,7 @@ _LOOK_SECONDS = 0.25
 class Register:
     """`erasures` is what the register says, a fraction of a second after it says so."""
 
-    def __init__(self, broker: str, topic: str) -> None:
+    def __init__(self, broker: Cluster, topic: str) -> None:
         self.erasures = Erasures()
         self._follower = TopicFollower(broker, topic, self.erasures.note, client_id="leadstream-erasures")
         self._known = asyncio.Event()

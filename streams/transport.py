@@ -15,12 +15,15 @@ from typing import Any
 import faust
 import faust.streams
 from aiokafka.errors import ConsumerStoppedError
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from faust.types.auth import CredentialsT
 from mode import Service
 from yarl import URL
 
+from runtime.cluster import Cluster
 from streams.consumer_thread import Batch, ConsumerThread, Fetched
 from streams.delivery_order import DeliveryOrder
 from streams.lease import Lease
@@ -230,14 +233,14 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
 def create_app(
     app_id: str,
-    broker: str,
+    broker: Cluster,
     *,
     partitions: int,
     commit_interval: float = 0.5,
     session_timeout: float = 12.0,
     delivery_timeout: float = 30.0,
 ) -> faust.App:
-    """A Faust app on this transport; times are in seconds, `broker` is `host:port`, or several with commas.
+    """A Faust app on this transport; times are in seconds, `broker` the Kafka with all that it takes.
 
     Raises `WrongVersion` unless the exact libraries are installed that the transport was written and tested against.
     """
@@ -245,7 +248,8 @@ def create_app(
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:{Transport.__name__}"
     return _App(
         app_id,
-        broker=[URL(f"{SCHEME}://{address.strip()}") for address in broker.split(",")],
+        broker=[URL(f"{SCHEME}://{address.strip()}") for address in broker.servers.split(",")],
+        broker_credentials=_credentials(broker),
         store="memory://",
         autodiscover=False,
         web_enabled=False,
@@ -266,6 +270,17 @@ def create_app(
         producer_request_timeout=delivery_timeout,
         worker_redirect_stdouts=False,
     )
+
+
+def _credentials(broker: Cluster) -> CredentialsT | None:
+    """What Faust gives to aiokafka, for the way in that `broker` says."""
+    if broker.tokens is not None:
+        return OAuthCredentials(oauth_cb=broker.tokens, ssl_context=broker.tls)
+    if broker.mechanism is not None:
+        return SASLCredentials(
+            username=broker.username, password=broker.password, mechanism=broker.mechanism, ssl_context=broker.tls
+        )
+    return SSLCredentials(broker.tls) if broker.tls is not None else None
 
 
 class _App(faust.App):  # type: ignore[misc]

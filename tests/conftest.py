@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from cli.topics import wanted_topics
+from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
@@ -65,7 +66,7 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Settings of a cluster with every topic, of 2 partitions or as many as the indirect parameter says."""
     settings = Settings(broker=kafka_broker, topic_prefix=topic_prefix, partitions=getattr(request, "param", 2))
-    asyncio.run(apply_topics(kafka_broker, wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(kafka_broker), wanted_topics(settings)))
     yield settings
     asyncio.run(_delete_topics_of(kafka_broker, topic_prefix))
 
@@ -75,4 +76,6 @@ def free_port() -> int:
 
 
 async def _delete_topics_of(broker: str, prefix: str) -> None:
-    await delete_topics(broker, [name for name in await topic_names(broker) if name.startswith(prefix)])
+    await delete_topics(
+        Cluster(broker), [name for name in await topic_names(Cluster(broker)) if name.startswith(prefix)]
+    )

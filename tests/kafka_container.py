@@ -10,6 +10,7 @@ from docker.errors import DockerException  # type: ignore[import-untyped]
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
+from runtime.cluster import Cluster
 from runtime.kafka_jars import kafka_version
 from runtime.kafka_node import answers
 
@@ -33,7 +34,7 @@ def run(port: int) -> Iterator[str]:
     container = DockerContainer(_IMAGE, env=_settings(broker)).with_bind_ports(9092, port)
     with container:
         deadline = time.monotonic() + 60
-        while not asyncio.run(answers(broker)):
+        while not asyncio.run(answers(Cluster(broker))):
             assert time.monotonic() < deadline, "the container's Kafka does not answer"
             time.sleep(0.1)
         yield broker

@@ -26,6 +26,7 @@ from leads.policy import Policy
 from leads.records import Lead
 from messenger.events import PageId, PlatformEvent, Progress
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -52,7 +53,7 @@ def policy_of(page_id: PageId) -> Policy:
 
 async def ours(stage: str, settings: Settings) -> None:
     """The application of `leadstream streams`, with one of its agents."""
-    app = create_app(settings.topic("leadstream"), str(settings.broker), partitions=settings.partitions)
+    app = create_app(settings.topic("leadstream"), cluster_of(settings), partitions=settings.partitions)
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
     watch = Watch(app, store, metrics, Health(), dict)
     if stage == "split":
@@ -94,8 +95,8 @@ async def plain(stage: str, settings: Settings) -> None:
     work = _split_all(settings) if stage == "split" else _join_all(settings)
     source = settings.topic(WEBHOOKS.name if stage == "split" else EVENTS.name)
     group = settings.topic("plain")
-    consumer = kafka.consumer(str(settings.broker), source, group=group, client_id=group)
-    producer = kafka.producer(str(settings.broker), client_id=group, linger_ms=5)
+    consumer = kafka.consumer(cluster_of(settings), source, group=group, client_id=group)
+    producer = kafka.producer(cluster_of(settings), client_id=group, linger_ms=5)
     await consumer.start()
     await producer.start()
     loop = asyncio.get_running_loop()

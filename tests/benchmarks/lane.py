@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cli.topics import wanted_topics
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics, delete_topics
 from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
@@ -34,17 +35,17 @@ async def lane(settings: Settings, *, timed: Topic) -> AsyncIterator[None]:
     # Stock Faust names its changelog after its own app.
     ours = next(one for one in wanted if one.name == settings.topic(JOIN_STATE.name))
     stock = replace(ours, name=settings.topic("stock-join-changelog"))
-    await apply_topics(str(settings.broker), [*wanted, stock])
+    await apply_topics(cluster_of(settings), [*wanted, stock])
     try:
         yield
     finally:
-        await delete_topics(str(settings.broker), [*names, stock.name])
+        await delete_topics(cluster_of(settings), [*names, stock.name])
 
 
 async def fill(settings: Settings, topic: Topic, records: Iterable[Record]) -> None:
     """Records without a key are progress: every partition gets them."""
     name = settings.topic(topic.name)
-    async with connected(kafka.producer(str(settings.broker), client_id="load", linger_ms=20)) as producer:
+    async with connected(kafka.producer(cluster_of(settings), client_id="load", linger_ms=20)) as producer:
         for key, value in records:
             for partition in [None] if key is not None else range(settings.partitions):
                 await producer.send(name, value, key=key, partition=partition)

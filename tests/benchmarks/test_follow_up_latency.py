@@ -17,6 +17,7 @@ from cli.stack import admin_url
 from cli.topics import wanted_topics
 from messenger.events import Psid
 from runtime.clock import now, to_millis
+from runtime.cluster import Cluster
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
@@ -52,7 +53,7 @@ def _everything(broker: str, home: Path) -> Iterator[Pipeline]:
     )
     settings.pages.write_text(PAGES_YAML)
     settings.followups.write_text(_RULES)
-    asyncio.run(apply_topics(broker, wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(broker), wanted_topics(settings)))
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
         **{variable(name): str(getattr(settings, name)) for name in _TOLD},

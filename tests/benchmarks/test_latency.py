@@ -10,6 +10,7 @@ import pytest
 
 from messenger.events import Psid
 from runtime import kafka
+from runtime.cluster import cluster_of
 from schemas.codec import lead_codec
 from schemas.topics import LEADS
 from tests.benchmarks.conftest import Note
@@ -26,7 +27,7 @@ async def test_post_to_lead(pipeline: Pipeline, note: Note) -> None:
     arrived: dict[str, asyncio.Future[float]] = {}
     took: list[float] = []
     consumer = kafka.consumer(
-        str(pipeline.settings.broker), pipeline.settings.topic(LEADS.name), group=None, client_id="bench"
+        cluster_of(pipeline.settings), pipeline.settings.topic(LEADS.name), group=None, client_id="bench"
     )
     await consumer.start()
     await consumer.seek_to_end()

@@ -6,6 +6,7 @@ import pytest
 
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import outcome_codec
 from schemas.topics import OUTCOMES
@@ -21,7 +22,7 @@ _COUNT = 400_000
 
 
 async def test_reading_the_ledger(kafka_topics: Settings, note: Note) -> None:
-    broker, topic, codec = str(kafka_topics.broker), kafka_topics.topic(OUTCOMES.name), outcome_codec()
+    broker, topic, codec = cluster_of(kafka_topics), kafka_topics.topic(OUTCOMES.name), outcome_codec()
     async with (
         connected(kafka.producer(broker, client_id="bench", linger_ms=20)) as producer,
         connected(kafka.consumer(broker, group=None, client_id="bench")) as reader,

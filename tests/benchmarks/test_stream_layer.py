@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import event_codec
 from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
@@ -100,7 +101,7 @@ async def _outputs(settings: Settings, topic: Topic) -> Sequence[Any]:
 
 
 async def _until_written(settings: Settings, topic: Topic, wanted: int, process: asyncio.subprocess.Process) -> None:
-    consumer = kafka.consumer(str(settings.broker), settings.topic(topic.name), group=None, client_id="bench")
+    consumer = kafka.consumer(cluster_of(settings), settings.topic(topic.name), group=None, client_id="bench")
     written = 0
     async with asyncio.timeout(300), connected(consumer):
         while written < wanted:

@@ -11,6 +11,7 @@ import pytest
 from leads.person import Person
 from leads.shard import Shard
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import event_codec
 from schemas.state import person_codec
@@ -68,7 +69,7 @@ def _resident_bytes(pid: int) -> int:
 async def _first_record(topic: str, settings: Settings) -> None:
     async with (
         asyncio.timeout(120),
-        connected(kafka.consumer(str(settings.broker), topic, group=None, client_id="bench")) as consumer,
+        connected(kafka.consumer(cluster_of(settings), topic, group=None, client_id="bench")) as consumer,
     ):
         await consumer.getone()
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from messenger.signature import verify_signature
 from runtime import kafka
+from runtime.cluster import Cluster
 from tests.benchmarks.http_load import ANSWER
 
 SECRET = "a benchmark secret"
@@ -37,7 +38,7 @@ async def produce(broker: str, topic: str, count: int) -> float:
     """Records, acknowledged as ingest has them acknowledged, per second of CPU time; many are under way at once."""
     body, key = bytes(800), b"542998526103632:5000000000000001"
     headers = [("received-at", b"1770000000000"), ("x-hub-signature-256", bytes(71)), ("delivery-id", bytes(32))]
-    async with kafka.producer(broker, client_id="yardstick") as producer:
+    async with kafka.producer(Cluster(broker), client_id="yardstick") as producer:
         await producer.send_and_wait(topic, body, key=key, headers=headers)
         began = process_time()
         for _ in range(0, count, _AT_ONCE):

@@ -14,6 +14,7 @@ from cli.stack import admin_url
 from cli.topics import wanted_topics
 from leads.records import Lead
 from runtime import kafka
+from runtime.cluster import Cluster, cluster_of
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
@@ -50,7 +51,7 @@ class Pipeline:
 
     async def records_until(self, topic: Topic, codec: Codec[Any], enough: Callable[[list[Any]], bool]) -> list[Any]:
         consumer = kafka.consumer(
-            str(self.settings.broker), self.settings.topic(topic.name), group=None, client_id="test"
+            cluster_of(self.settings), self.settings.topic(topic.name), group=None, client_id="test"
         )
         found: list[Any] = []
         await consumer.start()
@@ -80,7 +81,7 @@ def running_pipeline(broker: str, home: Path, prefix: str) -> Iterator[Pipeline]
         port=free_ports(),
         admin_port=free_ports(2),
     )
-    asyncio.run(apply_topics(broker, wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(broker), wanted_topics(settings)))
     told = ("broker", "topic_prefix", "partitions", "state_dir", "pages", "port", "admin_port")
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},

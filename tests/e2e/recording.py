@@ -24,6 +24,7 @@ from messenger.events import TranscriptFetched
 from runtime import kafka
 from runtime.admin import serve
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
 from runtime.topic_reader import whole_topic
 from schemas.codec import Codec, event_codec, lead_codec
@@ -130,7 +131,7 @@ class Recording:
         """Put webhooks into the raw topic as ingest would, and what Meta knows by then into the Graph API."""
         topic, loop = self.settings.topic(WEBHOOKS.name), asyncio.get_running_loop()
         began = loop.time()
-        async with kafka.producer(str(self.settings.broker), client_id="test") as producer:
+        async with kafka.producer(cluster_of(self.settings), client_id="test") as producer:
             for number, delivery in enumerate(deliveries):
                 if per_second is not None:
                     await asyncio.sleep(max(0.0, began + number / per_second - loop.time()))
@@ -185,7 +186,7 @@ class Recording:
 
     async def raw(self, topic: str) -> list[tuple[bytes, bytes | None]]:
         """Every key and value of a topic; a tombstone has no value."""
-        async with kafka.consumer(str(self.settings.broker), group=None, client_id="test") as consumer:
+        async with kafka.consumer(cluster_of(self.settings), group=None, client_id="test") as consumer:
             runs = whole_topic(consumer, self.settings.topic(topic), self.settings.partitions)
             return [(record.key, record.value) async for records in runs for record in records]
 

@@ -26,6 +26,7 @@ from messenger.events import AppId, PageId, Psid, person_key
 from messenger.limits import ITEM_MAX
 from messenger.webhook import delivery_key
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.ports import free_ports
 from runtime.redrive import Letter, read_discard, read_letter
 from runtime.settings import Settings, variable
@@ -147,7 +148,7 @@ class _Place:
         group = self.settings.topic("leadstream")
         async with (
             asyncio.timeout(60),
-            connected(kafka.consumer(str(self.settings.broker), group=group, client_id="test")) as reader,
+            connected(kafka.consumer(cluster_of(self.settings), group=group, client_id="test")) as reader,
         ):
             ends = await reader.end_offsets(partitions)
             while any([(await reader.committed(one) or 0) < end for one, end in ends.items()]):

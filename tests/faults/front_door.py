@@ -16,6 +16,7 @@ from messenger.signature import sign
 from messenger.webhook import parse_delivery
 from runtime import kafka
 from runtime.clock import from_millis
+from runtime.cluster import Cluster
 from runtime.ports import free_ports
 from schemas.topics import WEBHOOKS
 
@@ -209,7 +210,7 @@ async def compare(broker: str, journal: Journal) -> Comparison:
 
 
 async def _values(broker: str) -> list[bytes]:
-    consumer = kafka.consumer(broker, WEBHOOKS.name, group=None, client_id="test-reader")
+    consumer = kafka.consumer(Cluster(broker), WEBHOOKS.name, group=None, client_id="test-reader")
     await consumer.start()
     try:
         ends = await consumer.end_offsets(consumer.assignment())

@@ -21,6 +21,7 @@ from cli.observer import Observer
 from leads.records import Lead
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_reader import whole_topic
@@ -141,7 +142,7 @@ class Live:
     async def settled(self, leads: int) -> Observer:
         """Wait until there are so many leads, each closed, each command has ended, and nothing new comes."""
         observer, quiet = Observer(), _Quiet()
-        watching = asyncio.create_task(observer.watch(str(self.settings.broker), self.settings))
+        watching = asyncio.create_task(observer.watch(cluster_of(self.settings), self.settings))
         try:
             await eventually(
                 lambda: quiet.holds(observer.records.total()) and len(observer.leads) >= leads and observer.is_settled,
@@ -167,7 +168,7 @@ class Live:
         return dict(counted["by_metadata"])
 
     async def _values(self, topic: str) -> list[bytes]:
-        async with kafka.consumer(str(self.settings.broker), group=None, client_id="test") as consumer:
+        async with kafka.consumer(cluster_of(self.settings), group=None, client_id="test") as consumer:
             runs = whole_topic(consumer, self.settings.topic(topic), self.settings.partitions)
             return [record.value async for records in runs for record in records]
 

@@ -16,6 +16,7 @@ from messenger.webhook import parse_delivery
 from runtime import kafka
 from runtime.admin import serve
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import event_codec
 from schemas.topics import EVENTS
@@ -132,7 +133,7 @@ async def fake_meta(settings: Settings, *, seed: int) -> AsyncIterator[Meta]:
     world = World(GraphConfig(app_id=OUR_APP, conversations_per_second=100), rng, bodies.put_nowait)
     world.faults.plan("messages", rates=FAULT_MIX)
     async with (
-        connected(kafka.producer(str(settings.broker), client_id="meta")) as producer,
+        connected(kafka.producer(cluster_of(settings), client_id="meta")) as producer,
         serve(create_graph(world, now), "127.0.0.1", 0, grace=timedelta(seconds=1)) as port,
     ):
         meta = Meta(port, world, settings, producer, rng)

@@ -26,6 +26,7 @@ from messenger.events import AppId, PageId
 from messenger.graph import GraphRequest, GraphResponse
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -128,8 +129,12 @@ async def work(job: SendJob) -> None:
         return now() + timedelta(seconds=job.ahead)
 
     async with AsyncExitStack() as stack:
-        producer = await stack.enter_async_context(connected(kafka.producer(job.broker, client_id="send", linger_ms=0)))
-        reader = await stack.enter_async_context(connected(kafka.consumer(job.broker, group=None, client_id="ledger")))
+        producer = await stack.enter_async_context(
+            connected(kafka.producer(Cluster(job.broker), client_id="send", linger_ms=0))
+        )
+        reader = await stack.enter_async_context(
+            connected(kafka.consumer(Cluster(job.broker), group=None, client_id="ledger"))
+        )
         consumer = await stack.enter_async_context(connected(_consumer(job, failpoint)))
         http = await stack.enter_async_context(httpx.AsyncClient())
         clock = BrokerTime(wrong_clock)
@@ -154,7 +159,7 @@ async def work(job: SendJob) -> None:
 
 def _consumer(job: SendJob, failpoint: Failpoint) -> Any:
     consumer = kafka.consumer(
-        job.broker,
+        Cluster(job.broker),
         group=f"{job.prefix}send",
         client_id="send",
         rebalance_timeout_ms=60_000,

@@ -15,6 +15,7 @@ import pytest
 from cli.topics import wanted_topics
 from runtime import kafka
 from runtime.clock import now, to_millis
+from runtime.cluster import Cluster, cluster_of
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
@@ -97,7 +98,7 @@ async def recording(kafka_node: QuickKafka, tmp_path: Path) -> AsyncIterator[Era
     home = tmp_path / "home"
     home.mkdir()
     settings = Settings(broker=broker, partitions=2)
-    await apply_topics(broker, wanted_topics(settings))
+    await apply_topics(Cluster(broker), wanted_topics(settings))
     async with AsyncExitStack() as stack:
         made = await Recording.on(settings, home, stack, join_wait=_JOIN_WAIT)
         (home / "followups.yaml").write_text(FOLLOWUPS)
@@ -153,7 +154,7 @@ def _canaries(home: Path) -> str:
 
 
 async def _post(recording: Recording, bodies: list[bytes]) -> None:
-    async with kafka.producer(str(recording.settings.broker), client_id="test") as producer:
+    async with kafka.producer(cluster_of(recording.settings), client_id="test") as producer:
         for body in bodies:
             key = PAGE.page_id if b"7999000000000001" in body else f"{PAGE.page_id}:{PSID}"
             await producer.send_and_wait(recording.settings.topic(WEBHOOKS.name), body, key=key.encode())

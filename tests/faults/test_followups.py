@@ -18,6 +18,7 @@ from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import Psid, person_key
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import command_codec, outcome_codec
 from schemas.topics import COMMANDS, OUTCOMES
@@ -112,7 +113,7 @@ def handed_back(commands: list[SendFollowUp]) -> list[SendFollowUp]:
 
 async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None:
     codec, topic = command_codec(), settings.topic(COMMANDS.name)
-    async with connected(kafka.producer(str(settings.broker), client_id="test")) as producer:
+    async with connected(kafka.producer(cluster_of(settings), client_id="test")) as producer:
         for one in commands:
             await producer.send(topic, codec.encode(one), key=person_key(one.page_id, one.psid).encode())
         await producer.flush()
@@ -120,7 +121,7 @@ async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None
 
 async def all_is_committed(settings: Settings) -> bool:
     group = f"{settings.topic_prefix}send"
-    async with connected(kafka.consumer(str(settings.broker), group=group, client_id="test")) as consumer:
+    async with connected(kafka.consumer(cluster_of(settings), group=group, client_id="test")) as consumer:
         partitions = [TopicPartition(settings.topic(COMMANDS.name), one) for one in range(settings.partitions)]
         ends = await consumer.end_offsets(partitions)
         return all([await consumer.committed(one) == end for one, end in ends.items()])

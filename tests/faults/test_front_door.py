@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.topics import wanted_topics
+from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
@@ -28,7 +29,7 @@ PEAK_MEGABYTES = 300
 async def node(tmp_path: Path) -> AsyncIterator[KafkaNode]:
     node = KafkaNode(tmp_path, free_ports())
     broker = await start(node)
-    await apply_topics(broker, wanted_topics(Settings(broker=broker)))
+    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker)))
     yield node
     await asyncio.to_thread(node.stop)
 

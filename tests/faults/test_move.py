@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from cli.observer import Observer
 from cli.topics import wanted_topics
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, compare_topics
 from runtime.topic_reader import whole_topic
@@ -41,15 +42,15 @@ async def test_a_deployment_moves_to_a_cluster_as_the_page_says(kafka_topics: Se
             sent = {name for name, one in (await live.sends()).items() if one["effects"]}
         cluster = await stack.enter_async_context(three_brokers(tmp_path / "cluster"))
         there = Settings(broker=cluster.broker, topic_prefix=kafka_topics.topic_prefix, partitions=4, replication=3)
-        await apply_topics(cluster.broker, wanted_topics(there))
+        await apply_topics(cluster_of(there), wanted_topics(there))
         await _copy(kafka_topics, there)
-        await apply_topics(cluster.broker, wanted_topics(there))
+        await apply_topics(cluster_of(there), wanted_topics(there))
         after.mkdir()
         async with live_on(there, after) as live:
             now = await live.settled(len(campaign.leads))
             again = await live.sends()
 
-        assert await compare_topics(cluster.broker, wanted_topics(there)) == []
+        assert await compare_topics(cluster_of(there), wanted_topics(there)) == []
 
     assert told_sent(was) == sent
     assert _changed(_told(was), _told(now)) == []
@@ -72,7 +73,7 @@ async def _copy(old: Settings, new: Settings) -> None:
     """Record by record into the same partitions, with keys, headers and timestamps."""
     await _keep_timestamps(new)
     async with (
-        kafka.consumer(str(old.broker), group=None, client_id="copy") as consumer,
+        kafka.consumer(cluster_of(old), group=None, client_id="copy") as consumer,
         AIOKafkaProducer(bootstrap_servers=new.broker, acks="all", enable_idempotence=True) as producer,
     ):
         for topic in _CARRIED:

@@ -15,6 +15,7 @@ from leads.person import JoinEvent
 from messenger.events import Progress
 from runtime import kafka
 from runtime.clock import from_millis
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, compare_topics
 from runtime.topic_reader import whole_topic
@@ -70,7 +71,7 @@ async def test_progress_never_passes_a_record_that_a_slow_follower_keeps_from_co
 async def test_two_brokers_die_one_after_the_other_under_load(cluster: Cluster, tmp_path: Path) -> None:
     settings = Settings(broker=cluster.broker, partitions=4, replication=3)
     campaign = a_campaign(22, leads=_LEADS)
-    await apply_topics(cluster.broker, wanted_topics(settings))
+    await apply_topics(cluster_of(settings), wanted_topics(settings))
     async with live_on(settings, tmp_path) as live:
         supervising = asyncio.create_task(live.restart_ended())
         posting = asyncio.create_task(live.post(campaign, per_second=20))
@@ -95,9 +96,9 @@ async def test_two_brokers_die_one_after_the_other_under_load(cluster: Cluster, 
 
 async def test_an_acknowledged_webhook_has_two_copies_or_is_refused(cluster: Cluster) -> None:
     settings = Settings(broker=cluster.broker, partitions=1, replication=3)
-    await apply_topics(cluster.broker, wanted_topics(settings))
+    await apply_topics(cluster_of(settings), wanted_topics(settings))
     await cluster.ready()
-    async with kafka.producer(cluster.broker, client_id="test") as producer:
+    async with kafka.producer(cluster_of(settings), client_id="test") as producer:
         await producer.send_and_wait(WEBHOOKS.name, b"with three copies")
         cluster.kill(1)
         await cluster.ready()
@@ -110,7 +111,7 @@ async def test_an_acknowledged_webhook_has_two_copies_or_is_refused(cluster: Clu
 
         cluster.start(1)
         await cluster.ready()
-        assert await compare_topics(cluster.broker, wanted_topics(settings)) == []
+        assert await compare_topics(cluster_of(settings), wanted_topics(settings)) == []
 
 
 async def _create_topics(cluster: Cluster, settings: Settings) -> None:
@@ -140,7 +141,7 @@ async def _has_passed(settings: Settings, moment: datetime) -> bool:
 
 
 async def _events(settings: Settings) -> list[JoinEvent | Progress]:
-    async with kafka.consumer(str(settings.broker), group=None, client_id="test") as consumer:
+    async with kafka.consumer(cluster_of(settings), group=None, client_id="test") as consumer:
         runs = whole_topic(consumer, settings.topic(EVENTS.name), settings.partitions)
         events = [event_codec().decode(record.value) async for records in runs for record in records]
     return [event for event in events if event is not None]

@@ -17,6 +17,7 @@ import uvloop
 from aiokafka import ConsumerRecord
 from aiokafka.protocol.produce import ProduceRequest
 
+from runtime.cluster import Cluster
 from streams.producer import Outgoing
 from streams.store import PartitionStore, join_store
 from streams.transport import batch_topic, create_app, producer_of
@@ -83,7 +84,7 @@ def build(job: Job) -> faust.App:
         return _stock_app(job)
     app = create_app(
         job.app_id,
-        job.broker,
+        Cluster(job.broker),
         partitions=job.partitions,
         session_timeout=job.session_timeout,
         delivery_timeout=job.delivery_timeout,

@@ -7,6 +7,7 @@ import faust
 
 from leads.pages import Page, Pages
 from messenger.events import PageId
+from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import read_settings
@@ -32,7 +33,7 @@ def main() -> None:
     settings = read_settings(os.environ)
 
     def build(metrics: Metrics, health: Health) -> faust.App:
-        return build_app(settings, str(settings.broker), _BUGS[sys.argv[1]](), (), metrics, health)
+        return build_app(settings, cluster_of(settings), _BUGS[sys.argv[1]](), (), metrics, health)
 
     run_worker(build, admin_port=0)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -84,7 +85,7 @@ class Cluster:
         await put(self.settings, self.events, *((b"page:psid", message) for _ in range(messages)))
 
     async def _run(self, group: str, warehouse: Warehouse, stop: asyncio.Event) -> None:
-        broker = str(self.settings.broker)
+        broker = cluster_of(self.settings)
         tables = tables_by_topic(self.settings.topic)
         sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics(), flush_after=timedelta(milliseconds=200))
         async with AsyncExitStack() as stack:

@@ -11,6 +11,7 @@ from cli.topics import wanted_topics
 from ingest.publisher import Delivery, Publisher
 from runtime import kafka
 from runtime.clock import from_millis
+from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
@@ -26,9 +27,9 @@ async def test_what_an_abandoned_producer_held_does_not_come_when_kafka_is_back(
     settings = Settings(broker=broker, partitions=1)
     topic = settings.topic(WEBHOOKS.name)
     try:
-        await apply_topics(broker, wanted_topics(settings))
+        await apply_topics(Cluster(broker), wanted_topics(settings))
         before = asyncio.all_tasks()
-        publisher = Publisher(partial(kafka.producer, broker, client_id="test-ingest"), topic)
+        publisher = Publisher(partial(kafka.producer, Cluster(broker), client_id="test-ingest"), topic)
         staying = asyncio.create_task(publisher.stay_connected())
         await (await publisher.send(a_delivery(b"acknowledged")))
         await asyncio.to_thread(node.stop)
@@ -51,9 +52,9 @@ def a_delivery(body: bytes) -> Delivery:
 
 async def everything(broker: str, topic: str) -> list[bytes]:
     """What is in the topic up to a last record that is written now."""
-    async with kafka.producer(broker, client_id="test") as producer:
+    async with kafka.producer(Cluster(broker), client_id="test") as producer:
         await producer.send_and_wait(topic, b"after")
-    consumer = kafka.consumer(broker, topic, group=None, client_id="test")
+    consumer = kafka.consumer(Cluster(broker), topic, group=None, client_id="test")
     await consumer.start()
     found: list[bytes] = []
     try:

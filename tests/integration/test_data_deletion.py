@@ -12,6 +12,7 @@ import pytest
 from cli.deletion_requests import open_requests, resolve
 from cli.topics import wanted_topics
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
@@ -59,7 +60,7 @@ async def until_all_say(port: int, code: str, said: str) -> None:
 
 
 async def test_every_worker_shows_a_request_until_after_it_is_resolved(kafka_topics: Settings, tmp_path: Path) -> None:
-    broker, form = str(kafka_topics.broker), a_form()
+    broker, form = cluster_of(kafka_topics), a_form()
     async with serving(kafka_topics, tmp_path, "--workers", "2") as (port, admin_port):
         answers = [await alone(port, "POST", PATH, form) for _ in range(10)]
         unknown = await alone(port, "GET", f"{PATH}/UNKNOWN")
@@ -107,12 +108,12 @@ async def test_while_kafka_is_away_nothing_is_promised_and_once_it_is_there_the_
             away = await alone(port, "POST", PATH, form)
             page = await alone(port, "GET", f"{PATH}/ANY")
             await asyncio.to_thread(node.start, print)
-            await apply_topics(str(settings.broker), wanted_topics(settings))
+            await apply_topics(cluster_of(settings), wanted_topics(settings))
             async with asyncio.timeout(60):
                 while (answer := await alone(port, "POST", PATH, form)).status_code != 200:
                     assert answer.status_code == 503
                     await asyncio.sleep(0.5)
-        requests = await open_requests(str(settings.broker), settings, BUILT_IN)
+        requests = await open_requests(cluster_of(settings), settings, BUILT_IN)
     finally:
         await asyncio.to_thread(node.stop)
 

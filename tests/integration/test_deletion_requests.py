@@ -10,6 +10,7 @@ from cli.deletion_requests import NotOpen, open_requests, read_register, resolve
 from cli.examine_requests import examine_requests
 from messenger.data_deletion import DeletionRequest
 from messenger.prerequisites import Verdict
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, deletion_codec
 from schemas.topics import DELETION_REQUESTS
@@ -32,7 +33,7 @@ async def ask(settings: Settings, requests: Sequence[DeletionRequest]) -> None:
 
 
 async def test_requests_are_open_until_resolved_the_oldest_first(kafka_topics: Settings) -> None:
-    broker = str(kafka_topics.broker)
+    broker = cluster_of(kafka_topics)
     later, sooner, other = a_request("B", days=2), a_request("C"), a_request("A", days=1)
     await ask(kafka_topics, [later, sooner, other, sooner])
 
@@ -46,7 +47,7 @@ async def test_requests_are_open_until_resolved_the_oldest_first(kafka_topics: S
 
 
 async def test_what_is_not_open_cannot_be_resolved(kafka_topics: Settings) -> None:
-    broker = str(kafka_topics.broker)
+    broker = cluster_of(kafka_topics)
     await ask(kafka_topics, [a_request("A"), a_request("A").resolve(DONE_AT, "nothing_held")])
 
     with pytest.raises(NotOpen, match="there is no request X"):
@@ -62,7 +63,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
     await put(kafka_topics, topic, (b"X", b"\0\0\0\0\x63?"), (b"Y", None))
     await ask(kafka_topics, [a_request("A")])
 
-    register = await read_register(str(kafka_topics.broker), kafka_topics, BUILT_IN)
+    register = await read_register(cluster_of(kafka_topics), kafka_topics, BUILT_IN)
 
     assert [one.code for one in register.open] == ["A"]
     assert len(register.unreadable) == 1
@@ -70,7 +71,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
 
 
 async def test_the_doctor_reads_the_register_unless_what_it_rests_on_is_broken(kafka_topics: Settings) -> None:
-    broker, http = str(kafka_topics.broker), httpx.AsyncClient()
+    broker, http = cluster_of(kafka_topics), httpx.AsyncClient()
     await ask(kafka_topics, [a_request("A")])
     broken = Verdict("topics", "kafka", "broken", "missing")
 

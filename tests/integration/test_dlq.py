@@ -12,6 +12,7 @@ from leads.erasures import erasure_record, salt_record
 from messenger.events import PageId, Psid
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings, variable
 from runtime.topic_admin import delete_topics
@@ -34,7 +35,7 @@ async def _refuse(settings: Settings, topic: Topic, *, count: int = 1, stage: st
     """Write records to the topic, and the dead letter of each."""
     name = settings.topic(topic.name)
     await put(settings, name, *((b"542:71000%d" % number, BODY) for number in range(count)))
-    async with connected(kafka.producer(str(settings.broker), client_id="test")) as producer:
+    async with connected(kafka.producer(cluster_of(settings), client_id="test")) as producer:
         for record in (await records_of(settings, name))[-count:]:
             key, value, headers = dead_letter(record, stage=stage, reason=reason, fault="UnreadableDelivery")
             await producer.send_and_wait(settings.topic(topic.dead_letters), value, key=key, headers=headers)
@@ -141,7 +142,7 @@ def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: S
 
 def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Settings) -> None:
     _refused(kafka_topics, WEBHOOKS, reason="delivery: not_json")
-    asyncio.run(delete_topics(str(kafka_topics.broker), [kafka_topics.topic(REDRIVES.name)]))
+    asyncio.run(delete_topics(cluster_of(kafka_topics), [kafka_topics.topic(REDRIVES.name)]))
 
     result = dlq("redrive", "--yes")
 

@@ -33,6 +33,7 @@ from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from runtime import kafka
 from runtime.clock import now, to_millis
+from runtime.cluster import Cluster, cluster_of
 from runtime.health import Health
 from runtime.kafka_node import KafkaNode
 from runtime.metrics import Metrics
@@ -63,7 +64,9 @@ def signed(body: bytes) -> dict[str, str]:
 async def public_app(
     settings: Settings, broker: str, home: Path, *, patience: timedelta
 ) -> AsyncIterator[httpx.AsyncClient]:
-    publisher = Publisher(partial(kafka.producer, broker, client_id="test-ingest"), settings.topic(WEBHOOKS.name))
+    publisher = Publisher(
+        partial(kafka.producer, Cluster(broker), client_id="test-ingest"), settings.topic(WEBHOOKS.name)
+    )
     spool = Spool(home / "spool.sqlite", 2**20)
     keeper = Keeper(publisher, spool, patience=patience)
     health = Health()
@@ -87,7 +90,7 @@ def deletion_register(settings: Settings, publisher: Publisher, health: Health) 
         return deletion_codec()
 
     topic = settings.topic(DELETION_REQUESTS.name)
-    follow = partial(kafka.consumer, str(settings.broker), topic, group=None, client_id="test-ingest")
+    follow = partial(kafka.consumer, cluster_of(settings), topic, group=None, client_id="test-ingest")
     return DeletionRegister(publisher, topic, follow, codec, health)
 
 
@@ -96,7 +99,7 @@ def client_of(app: ASGIApp) -> httpx.AsyncClient:
 
 
 async def records_of(broker: str, topic: str, count: int) -> list[Any]:
-    consumer = kafka.consumer(broker, topic, group=None, client_id="test-reader")
+    consumer = kafka.consumer(Cluster(broker), topic, group=None, client_id="test-reader")
     await consumer.start()
     try:
         async with asyncio.timeout(30):
@@ -141,7 +144,7 @@ async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_
     topic = settings.topic(WEBHOOKS.name)
     bodies = [a_body("1", text) for text in ("before", "meanwhile", "and again", "after")]
     try:
-        await apply_topics(broker, wanted_topics(settings))
+        await apply_topics(Cluster(broker), wanted_topics(settings))
         async with public_app(settings, broker, tmp_path, patience=timedelta(seconds=1)) as ingest:
             answers = [await ingest.post(WEBHOOK_PATH, content=bodies[0], headers=signed(bodies[0]))]
             await asyncio.to_thread(node.stop)
@@ -292,7 +295,7 @@ async def until_all_set_aside(admin: httpx.AsyncClient) -> dict[str, Any]:
 async def let_topic_take(settings: Settings, most: int) -> None:
     [webhooks] = [one for one in wanted_topics(settings) if one.name == settings.topic(WEBHOOKS.name)]
     limited = replace(webhooks, config={**webhooks.config, "max.message.bytes": str(most)})
-    await apply_topics(settings.broker or "", [limited])
+    await apply_topics(cluster_of(settings), [limited])
 
 
 @pytest.mark.anyio
@@ -376,6 +379,6 @@ def test_verify_finds_what_is_missing_and_what_has_other_bytes(
 
 
 async def produce(broker: str, topic: str, bodies: Mapping[str, bytes]) -> None:
-    async with kafka.producer(broker, client_id="test") as producer:
+    async with kafka.producer(Cluster(broker), client_id="test") as producer:
         for delivery_id, body in bodies.items():
             await producer.send_and_wait(topic, body, headers=[("delivery-id", delivery_id.encode())])

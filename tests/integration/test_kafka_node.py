@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from click.testing import CliRunner
 
 from cli.main import main
+from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode, answers, running_broker
 from runtime.ports import free_ports
 from runtime.topic_admin import WantedTopic, apply_topics
@@ -22,7 +23,7 @@ async def test_acknowledged_records_survive_a_stop_and_a_kill(tmp_path: Path) ->
     node = KafkaNode(tmp_path, free_ports())
     try:
         broker = await start(node)
-        await apply_topics(broker, [WantedTopic("kept", 1, 1, {})])
+        await apply_topics(Cluster(broker), [WantedTopic("kept", 1, 1, {})])
         await write(broker, b"before the stop")
         assert node.stop()
         await start(node)
@@ -73,7 +74,7 @@ def test_start_with_a_broker_set_only_asks_whether_it_answers(kafka_broker: str,
 
 @pytest.mark.anyio
 async def test_nobody_answers_at_a_free_port() -> None:
-    assert not await answers(f"127.0.0.1:{free_ports()}")
+    assert not await answers(Cluster(f"127.0.0.1:{free_ports()}"))
 
 
 async def start(node: KafkaNode) -> str:

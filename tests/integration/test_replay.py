@@ -15,6 +15,7 @@ from leads.records import Lead
 from messenger.events import PageId, Psid, person_key
 from runtime import kafka
 from runtime.clock import from_millis, now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.codec import lead_codec
@@ -54,13 +55,13 @@ async def a_moment(settings: Settings) -> datetime:
 
 async def plan_of(settings: Settings, begin: Place, until: Place | None = None, **more: object) -> Plan:
     wanted = Wanted(begin=begin, until=until, **{"warm_up": timedelta(days=30), **more})  # type: ignore[arg-type]
-    async with connected(kafka.consumer(str(settings.broker), group=None, client_id="test")) as consumer:
+    async with connected(kafka.consumer(cluster_of(settings), group=None, client_id="test")) as consumer:
         return await make_plan(consumer, settings, wanted, now() + timedelta(seconds=1))
 
 
 async def replayed(settings: Settings, plan: Plan, name: str) -> tuple[list[Lead], Tally]:
     """The revisions that a replay writes."""
-    broker, shadow = str(settings.broker), Shadow(settings, name)
+    broker, shadow = cluster_of(settings), Shadow(settings, name)
     await apply_topics(broker, shadow.topics)
     rejoin = Rejoin(policy_of, {}, page_id=plan.wanted.page_id, psid=plan.wanted.psid)
     async with (
@@ -161,7 +162,7 @@ async def test_a_replay_that_would_end_before_it_begins_is_refused(kafka_topics:
 async def test_only_a_finished_replay_can_be_compared(kafka_topics: Settings) -> None:
     await send(kafka_topics, "handover")
     plan, shadow = await plan_of(kafka_topics, Offset(0)), Shadow(kafka_topics, "half")
-    broker = str(kafka_topics.broker)
+    broker = cluster_of(kafka_topics)
     await apply_topics(broker, shadow.topics)
     async with (
         connected(kafka.consumer(broker, group=None, client_id="test")) as consumer,

@@ -16,6 +16,7 @@ from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import Psid, person_key
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -96,7 +97,7 @@ class _Cluster:
             await (writer.abort_transaction() if aborts else writer.commit_transaction())
 
     async def _run(self, group: str, stop: asyncio.Event) -> None:
-        broker = str(self.settings.broker)
+        broker = cluster_of(self.settings)
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="send", linger_ms=0)))
             reader = await stack.enter_async_context(connected(kafka.consumer(broker, group=None, client_id="ledger")))
@@ -201,7 +202,7 @@ async def test_commands_that_lie_apart_from_their_person_go_to_the_dead_letters(
     command, good = cluster.command("c1", "1"), cluster.command("c2", "1")
     await cluster.put(good)
     [placed] = await records_of(kafka_topics, cluster.commands)
-    async with connected(kafka.producer(str(kafka_topics.broker), client_id="automation")) as producer:
+    async with connected(kafka.producer(cluster_of(kafka_topics), client_id="automation")) as producer:
         value = command_codec().encode(command)
         await producer.send_and_wait(cluster.commands, value, key=placed.key, partition=1 - placed.partition)
         await producer.send_and_wait(cluster.commands, value, key=b"c1", partition=placed.partition)

@@ -22,6 +22,7 @@ from cli.topics import wanted_topics
 from messenger.events import PolicyEnforced, Psid
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
@@ -70,7 +71,7 @@ class Streams:
             TopicPartition(self.settings.topic(topic.name), number) for number in range(self.settings.partitions)
         ]
         group = self.settings.topic("leadstream")
-        async with connected(kafka.consumer(str(self.settings.broker), group=group, client_id="test")) as consumer:
+        async with connected(kafka.consumer(cluster_of(self.settings), group=group, client_id="test")) as consumer:
             ends = await consumer.end_offsets(partitions)
             return sum([ends[one] - (await consumer.committed(one) or 0) for one in partitions])
 
@@ -177,12 +178,12 @@ async def test_an_event_that_kafka_refuses_ends_the_process_with_offsets_unmoved
     name = streams.settings.topic(EVENTS.name)
     (events,) = [one for one in wanted_topics(streams.settings) if one.name == name]
     too_small = replace(events, config={**events.config, "max.message.bytes": "100"})
-    await apply_topics(str(streams.settings.broker), [too_small])
+    await apply_topics(cluster_of(streams.settings), [too_small])
     await streams.put_webhooks(signals_of(PERSON, now())["handover"])
 
     status = await ended(await streams.start("cli", "streams", "--admin-port=0"))
     said, uncommitted = streams.output(), await streams.uncommitted(WEBHOOKS)
-    await apply_topics(str(streams.settings.broker), [events])
+    await apply_topics(cluster_of(streams.settings), [events])
     await streams.start("cli", "streams", "--admin-port=0")
     await eventually(lambda: has_lead(streams))
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from cli.topics import wanted_topics
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.integration
 async def test_apply_creates_each_topic_with_the_settings_of_the_table(
     kafka_broker: str, kafka_topics: Settings
 ) -> None:
-    existing = await existing_topics(kafka_broker, [kafka_topics.topic(topic.name) for topic in TOPICS])
+    existing = await existing_topics(Cluster(kafka_broker), [kafka_topics.topic(topic.name) for topic in TOPICS])
 
     for topic in TOPICS:
         created = existing[kafka_topics.topic(topic.name)]
@@ -53,22 +54,24 @@ async def test_webhooks_carry_the_brokers_time(kafka_broker: str, kafka_topics: 
 
 @pytest.mark.anyio
 async def test_second_apply_changes_nothing(kafka_broker: str, kafka_topics: Settings) -> None:
-    assert await apply_topics(kafka_broker, wanted_topics(kafka_topics)) == []
+    assert await apply_topics(Cluster(kafka_broker), wanted_topics(kafka_topics)) == []
 
 
 @pytest.mark.anyio
 async def test_drift_is_reported_and_repaired_and_other_overrides_stay(kafka_broker: str, topic_prefix: str) -> None:
     name = f"{topic_prefix}leads"
-    await apply_topics(kafka_broker, [WantedTopic(name, 1, 1, {"cleanup.policy": "delete", "segment.ms": "60000"})])
+    await apply_topics(
+        Cluster(kafka_broker), [WantedTopic(name, 1, 1, {"cleanup.policy": "delete", "segment.ms": "60000"})]
+    )
     wanted = [WantedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
     drift = [Difference(name, "cleanup.policy", "delete", "compact")]
 
-    assert await compare_topics(kafka_broker, wanted) == drift
-    assert await apply_topics(kafka_broker, wanted) == drift
-    repaired = (await existing_topics(kafka_broker, [name]))[name]
+    assert await compare_topics(Cluster(kafka_broker), wanted) == drift
+    assert await apply_topics(Cluster(kafka_broker), wanted) == drift
+    repaired = (await existing_topics(Cluster(kafka_broker), [name]))[name]
     assert repaired.overrides == {"cleanup.policy": "compact", "segment.ms": "60000"}
 
-    await delete_topics(kafka_broker, [name])
+    await delete_topics(Cluster(kafka_broker), [name])
 
 
 @pytest.mark.anyio
@@ -79,9 +82,9 @@ async def test_another_partition_count_is_refused_before_anything_changes(
     wanted = [absent, *wanted_topics(replace(kafka_topics, partitions=3))]
 
     with pytest.raises(LayoutMismatchError, match="partitions 2, wanted 3"):
-        await apply_topics(kafka_broker, wanted)
+        await apply_topics(Cluster(kafka_broker), wanted)
 
-    assert absent.name not in await topic_names(kafka_broker)
+    assert absent.name not in await topic_names(Cluster(kafka_broker))
 
 
 @pytest.mark.anyio
@@ -92,9 +95,9 @@ async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
     wanted = wanted_topics(replace(kafka_topics, replication=3))
 
     with pytest.raises(LayoutMismatchError, match="replication 1, wanted 3: keep the count it has, or add copies"):
-        await apply_topics(kafka_broker, wanted)
+        await apply_topics(Cluster(kafka_broker), wanted)
 
-    (webhooks,) = (await existing_topics(kafka_broker, [kafka_topics.topic(WEBHOOKS.name)])).values()
+    (webhooks,) = (await existing_topics(Cluster(kafka_broker), [kafka_topics.topic(WEBHOOKS.name)])).values()
     assert (webhooks.replication, webhooks.config["min.insync.replicas"]) == (1, "1")
 
 
@@ -102,21 +105,23 @@ async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
 async def test_more_acknowledgements_than_wanted_stay(kafka_broker: str, topic_prefix: str) -> None:
     name = f"{topic_prefix}leads"
     strict = {"min.insync.replicas": "2", "cleanup.policy": "delete"}
-    await apply_topics(kafka_broker, [WantedTopic(name, 1, 1, strict)])
+    await apply_topics(Cluster(kafka_broker), [WantedTopic(name, 1, 1, strict)])
 
     await apply_topics(
-        kafka_broker, [WantedTopic(name, 1, 1, {"min.insync.replicas": "1", "cleanup.policy": "compact"})]
+        Cluster(kafka_broker), [WantedTopic(name, 1, 1, {"min.insync.replicas": "1", "cleanup.policy": "compact"})]
     )
 
-    (repaired,) = (await existing_topics(kafka_broker, [name])).values()
+    (repaired,) = (await existing_topics(Cluster(kafka_broker), [name])).values()
     assert repaired.overrides == {"min.insync.replicas": "2", "cleanup.policy": "compact"}
-    await delete_topics(kafka_broker, [name])
+    await delete_topics(Cluster(kafka_broker), [name])
 
 
 @pytest.mark.anyio
 async def test_a_setting_that_kafka_does_not_know_is_refused(kafka_broker: str, topic_prefix: str) -> None:
     with pytest.raises(TopicRefusedError, match=r"cleanup\.policy"):
-        await apply_topics(kafka_broker, [WantedTopic(f"{topic_prefix}odd", 1, 1, {"cleanup.policy": "shred"})])
+        await apply_topics(
+            Cluster(kafka_broker), [WantedTopic(f"{topic_prefix}odd", 1, 1, {"cleanup.policy": "shred"})]
+        )
 
 
 @pytest.mark.anyio
@@ -128,7 +133,7 @@ async def test_no_topic_is_made_by_writing_to_it(kafka_broker: str, topic_prefix
         with pytest.raises(KafkaError):
             await producer.send_and_wait(name, b"lost")
 
-    assert name not in await topic_names(kafka_broker)
+    assert name not in await topic_names(Cluster(kafka_broker))
 
 
 @pytest.mark.anyio
@@ -138,9 +143,9 @@ async def test_records_are_counted_over_all_partitions(kafka_broker: str, kafka_
         for partition in (0, 1, 1):
             await producer.send_and_wait(name, b"{}", partition=partition)
 
-    existing = await existing_topics(kafka_broker, [name])
+    existing = await existing_topics(Cluster(kafka_broker), [name])
 
-    assert await record_counts(kafka_broker, existing.values()) == {name: 3}
+    assert await record_counts(Cluster(kafka_broker), existing.values()) == {name: 3}
 
 
 def test_commands_check_then_create_then_list_the_topics(kafka_broker: str, topic_prefix: str) -> None:

@@ -15,6 +15,7 @@ from messenger.client import GraphClient
 from messenger.events import Answer, AppId, PageId, Psid, TranscriptFetched, person_key
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -88,7 +89,7 @@ class _Cluster:
             await task
 
     async def _run(self, stop: asyncio.Event) -> None:
-        broker, group = str(self.settings.broker), f"{self.settings.topic_prefix}transcripts"
+        broker, group = cluster_of(self.settings), f"{self.settings.topic_prefix}transcripts"
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="t", linger_ms=0)))
             consumer = await stack.enter_async_context(connected(kafka.consumer(broker, group=group, client_id="t")))

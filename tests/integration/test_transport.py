@@ -13,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from runtime.clock import from_millis
+from runtime.cluster import Cluster
 from streams.producer import DeliveryFailed
 from streams.store import PartitionStore, join_store
 from streams.transport import (
@@ -40,7 +41,7 @@ async def lab(kafka_broker: str, topic_prefix: str, tmp_path: Path) -> AsyncIter
 
 
 def app_of(lab: Lab, handle: Handle) -> tuple[faust.App, PartitionStore]:
-    app = create_app(lab.job.app_id, lab.job.broker, partitions=lab.job.partitions, session_timeout=6)
+    app = create_app(lab.job.app_id, Cluster(lab.job.broker), partitions=lab.job.partitions, session_timeout=6)
     store = join_store(app, lab.job.partitions)
 
     @app.agent(batch_topic(app, lab.job.source))  # type: ignore[untyped-decorator]

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from runtime import kafka
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 
 
@@ -22,7 +23,7 @@ async def connected(client: Any) -> AsyncIterator[Any]:
 
 async def records_of(settings: Settings, topic: str) -> list[Any]:
     """All records of a topic, each partition in its order."""
-    async with connected(kafka.consumer(str(settings.broker), group=None, client_id="test")) as reader:
+    async with connected(kafka.consumer(cluster_of(settings), group=None, client_id="test")) as reader:
         partitions = [TopicPartition(topic, one) for one in range(settings.partitions)]
         reader.assign(partitions)
         ends = await reader.end_offsets(partitions)
@@ -35,7 +36,7 @@ async def records_of(settings: Settings, topic: str) -> list[Any]:
 
 async def put(settings: Settings, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:
     """Write keys and values, and wait until they are durable."""
-    async with connected(kafka.producer(str(settings.broker), client_id="test")) as producer:
+    async with connected(kafka.producer(cluster_of(settings), client_id="test")) as producer:
         for key, value in records:
             await producer.send(topic, value, key=key)
         await producer.flush()

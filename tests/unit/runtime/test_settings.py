@@ -15,6 +15,14 @@ def test_nothing_given_means_the_defaults() -> None:
 def test_every_setting_is_read_from_its_variable() -> None:
     given = {
         "LEADSTREAM_BROKER": "kafka:9092",
+        "LEADSTREAM_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "LEADSTREAM_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "LEADSTREAM_KAFKA_SASL_USERNAME": "streams",
+        "LEADSTREAM_KAFKA_SASL_PASSWORD": "a password",
+        "LEADSTREAM_KAFKA_OAUTH_TOKEN_COMMAND": "get-token --audience 'my kafka'",
+        "LEADSTREAM_KAFKA_CA_FILE": "ca.pem",
+        "LEADSTREAM_KAFKA_CERT_FILE": "cert.pem",
+        "LEADSTREAM_KAFKA_KEY_FILE": "key.pem",
         "LEADSTREAM_SCHEMA_REGISTRY_URL": "http://registry:8080",
         "LEADSTREAM_APP_ID": "2262510160704936",
         "LEADSTREAM_APP_SECRET": "new, old",
@@ -42,6 +50,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert given.keys() == {variable(name) for name in Settings.__dataclass_fields__}
     assert settings == Settings(
         broker="kafka:9092",
+        kafka_security_protocol="SASL_SSL",
+        kafka_sasl_mechanism="SCRAM-SHA-512",
+        kafka_sasl_username="streams",
+        kafka_sasl_password="a password",
+        kafka_oauth_token_command="get-token --audience 'my kafka'",
+        kafka_ca_file=Path("ca.pem"),
+        kafka_cert_file=Path("cert.pem"),
+        kafka_key_file=Path("key.pem"),
         schema_registry_url="http://registry:8080",
         app_id="2262510160704936",
         app_secrets=("new", "old"),
@@ -149,7 +165,9 @@ def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None
 
 
 def test_secrets_are_not_shown() -> None:
-    settings = Settings(app_secrets=("canary-secret",), verify_token="canary-token")
+    settings = Settings(
+        app_secrets=("canary-secret",), verify_token="canary-token", kafka_sasl_password="canary-password"
+    )
 
     assert "canary" not in repr(settings)
 
