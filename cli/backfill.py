@@ -61,7 +61,9 @@ ADMIN_PORT_OFFSET = 6
     "--every", type=click.IntRange(1), metavar="HOURS", help="Go on looking at the last days; writes nothing."
 )
 @click.option(
-    "--admin-port", type=click.IntRange(0, 65535), help="With --every: on loopback.  [default: ADMIN_PORT + 6]"
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="With --every: port of health and metrics.  [default: ADMIN_PORT + 6]",
 )
 @click.pass_context
 def command(
@@ -123,7 +125,7 @@ def _go_on(
 
     async def go_on() -> None:
         health = Health()
-        async with serve(create_admin_app(metrics, health), "127.0.0.1", port):
+        async with serve(create_admin_app(metrics, health), settings.admin_host, port):
             checking = asyncio.create_task(check_again_and_again(check, pages, every, metrics, health))
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, checking.cancel)

@@ -23,7 +23,7 @@ from leads.rules import (
 from messenger import limits
 from messenger.events import AppId, LeadOutcome, PageId
 from runtime.settings import Settings
-from runtime.yaml_file import Value, read_yaml
+from runtime.yaml_file import FileMissing, Value, read_yaml
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
@@ -33,9 +33,10 @@ _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "a
 def load_pages(settings: Settings, environ: Mapping[str, str]) -> Pages:
     """The Pages of `settings.pages`; without the file, every Page has the defaults and no token."""
     default_target_app = AppId(settings.app_id) if settings.app_id else None
-    if not settings.pages.exists():
+    try:
+        pages = read_yaml(settings.pages, environ).required("pages").section()
+    except FileMissing:
         return Pages(default_target_app=default_target_app)
-    pages = read_yaml(settings.pages, environ).required("pages").section()
     return Pages(
         (_page(PageId(page_id), value, default_target_app) for page_id, value in pages.items()),
         default_target_app=default_target_app,
@@ -67,10 +68,12 @@ def _time_zone(value: Value) -> ZoneInfo:
 
 def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ...]:
     """The follow-up rules of `settings.followups`; without the file there are none."""
-    if not settings.followups.exists():
+    try:
+        values = read_yaml(settings.followups, environ).required("rules", "caps").items()
+    except FileMissing:
         return ()
     rules: dict[str, Rule] = {}
-    for value in read_yaml(settings.followups, environ).required("rules", "caps").items():
+    for value in values:
         rule = _rule(value)
         if rule.name in rules:
             raise value.fault(f"a rule named {rule.name!r} stands above")
@@ -80,9 +83,10 @@ def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ..
 
 def load_caps(settings: Settings, environ: Mapping[str, str]) -> Caps:
     """How many messages there may be in a day, by `caps` of `settings.followups`."""
-    if not settings.followups.exists():
+    try:
+        given = read_yaml(settings.followups, environ).section("rules", "caps")
+    except FileMissing:
         return Caps()
-    given = read_yaml(settings.followups, environ).section("rules", "caps")
     values = given["caps"].section("per_person", "per_page") if "caps" in given else {}
     caps = Caps(**{name: _whole_number(value) for name, value in values.items()})
     if caps.per_page is not None and caps.per_page < settings.partitions:

@@ -61,7 +61,7 @@ def command(*, leads: int) -> None:
     began = monotonic()
     with ExitStack() as stack:
         settings = _settings(base)
-        broker = stack.enter_context(running_kafka(settings, console.print, port=free_ports(1)))
+        broker = stack.enter_context(running_kafka(settings, console.print))
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(settings, graph_port)
@@ -165,8 +165,10 @@ def _settings(base: Settings) -> Settings:
         warehouse=str(base.state_dir / "demo" / "warehouse"),
         topic_prefix=prefix,
         schema_registry_url=None,
+        kafka_port=free_ports(1),
         host="127.0.0.1",
         port=public,
+        admin_host="127.0.0.1",
         admin_port=free_ports(1 + len(STAGES)),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]

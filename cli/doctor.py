@@ -36,7 +36,11 @@ ADMIN_PORT_OFFSET = 5
 @click.option("--callback-url", metavar="URL", help="With --fix: where Meta shall post.  [default: as it is]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for monitoring.")
 @click.option("--every", type=click.IntRange(1), metavar="MINUTES", help="Go on looking, and serve what is seen.")
-@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 5]")
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="With --every: port of health and metrics.  [default: ADMIN_PORT + 5]",
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -123,7 +127,7 @@ def _go_on(settings: Settings, pages: Sequence[Page], every: timedelta, admin_po
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         metrics, health = Metrics(), Health()
-        async with serve(create_admin_app(metrics, health), "127.0.0.1", port):
+        async with serve(create_admin_app(metrics, health), settings.admin_host, port):
             await look_again_and_again(lambda: _look(settings, pages), every, stop, metrics, health)
 
     try:

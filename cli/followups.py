@@ -97,9 +97,10 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
 
 
 def _rules(settings: Settings) -> tuple[Rule, ...]:
+    rules = load_rules(settings, os.environ)
     if not settings.followups.exists():
         raise click.ClickException(f"there is no {settings.followups}: see {variable('followups')}")
-    return load_rules(settings, os.environ)
+    return rules
 
 
 def _said(one: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool) -> str:

@@ -30,7 +30,8 @@ from runtime.settings import SettingError, Settings
 from schemas.registry_api import RegistryApi
 from schemas.topics import DELETION_REQUESTS
 
-_ADMIN_HOST = "127.0.0.1"
+# Of the workers, whom the process that starts them asks.
+_LOOPBACK = "127.0.0.1"
 
 
 @click.command("ingest")
@@ -39,7 +40,7 @@ _ADMIN_HOST = "127.0.0.1"
 @click.option(
     "--admin-port",
     type=click.IntRange(0, 65535),
-    help="Port on loopback for health, metrics and schemas.  [default: LEADSTREAM_ADMIN_PORT, else 8001]",
+    help="Port of health, metrics and schemas.  [default: LEADSTREAM_ADMIN_PORT, else 8001]",
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes on the port.")
 def command(*, workers: int, **given: str | int | None) -> None:
@@ -60,12 +61,12 @@ def command(*, workers: int, **given: str | int | None) -> None:
         settings = replace(settings, broker=broker_of(settings).servers)
         with ExitStack() as stack:
             public = stack.enter_context(listen(settings.host, settings.port))
-            admin = stack.enter_context(listen(_ADMIN_HOST, settings.admin_port))
+            admin = stack.enter_context(listen(settings.admin_host, settings.admin_port))
             adopt_spools(settings, workers)
             if workers == 1:
                 uvloop.run(_work(settings, Worker(public, admin, spool_path(settings, 0))))
             else:
-                admins = [stack.enter_context(listen(_ADMIN_HOST, 0)) for _ in range(workers)]
+                admins = [stack.enter_context(listen(_LOOPBACK, 0)) for _ in range(workers)]
                 own = [Worker(public, one, spool_path(settings, number)) for number, one in enumerate(admins)]
                 uvloop.run(_supervise(settings, admin, own))
     except (SettingError, SpoolUnusable, WorkerEnded) as error:

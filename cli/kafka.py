@@ -11,7 +11,7 @@ from cli.broker import broker_of
 from cli.environment import current_settings
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
-from runtime.kafka_node import DEFAULT_PORT, KafkaNode, answers
+from runtime.kafka_node import KafkaNode, answers
 from runtime.settings import variable
 
 _state_dir = click.option(
@@ -33,10 +33,12 @@ def command() -> None:
 
 @command.command()
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Port on loopback."
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port on loopback.  [default: LEADSTREAM_KAFKA_PORT, else 9092]",
 )
 @_state_dir
-def start(port: int, state_dir: Path | None) -> None:
+def start(port: int | None, state_dir: Path | None) -> None:
     """Start the node unless it runs, and wait until it answers.
 
     The first start fetches Apache Kafka with Maven into ~/.cache. The node goes on after this command and keeps its
@@ -92,8 +94,9 @@ def status(context: click.Context, state_dir: Path | None) -> None:
     click.echo(f"Kafka runs at {running.broker}, process {running.pid}")
 
 
-def _node(state_dir: Path | None, port: int = DEFAULT_PORT) -> KafkaNode:
-    return KafkaNode(state_dir or current_settings().state_dir, port)
+def _node(state_dir: Path | None, port: int | None = None) -> KafkaNode:
+    settings = current_settings()
+    return KafkaNode(state_dir or settings.state_dir, port or settings.kafka_port)
 
 
 def _check(broker: Cluster) -> None:

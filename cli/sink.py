@@ -115,7 +115,9 @@ def command() -> None:
 
 
 @command.command("send")
-@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 2]")
+@click.option(
+    "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 2]"
+)
 @click.option(
     "--quarantine",
     type=click.FloatRange(min=0.002),
@@ -140,7 +142,9 @@ def send(admin_port: int | None, quarantine: float) -> None:
 
 
 @command.command("warehouse")
-@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 3]")
+@click.option(
+    "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 3]"
+)
 def warehouse(admin_port: int | None) -> None:
     """Keep leads, follow-up outcomes, replies and dead letters in the warehouse, LEADSTREAM_WAREHOUSE.
 
@@ -155,7 +159,9 @@ def warehouse(admin_port: int | None) -> None:
 
 
 @command.command("transcripts")
-@click.option("--admin-port", type=click.IntRange(0, 65535), help="Port on loopback.  [default: ADMIN_PORT + 4]")
+@click.option(
+    "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 4]"
+)
 def transcripts(admin_port: int | None) -> None:
     """Read the answers of complete leads that closed without any from the Conversations API.
 
@@ -179,7 +185,7 @@ def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_P
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         metrics, health = Metrics(), Health()
-        async with serve(create_admin_app(metrics, health), "127.0.0.1", port), AsyncExitStack() as stack:
+        async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
             await work(_Process(settings, broker, ids, name, metrics, health, stop, stack))
 
     try:

@@ -22,13 +22,13 @@ STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "trans
 def admin_url(settings: Settings, stage: str, path: str) -> str:
     """An address on a stage's admin port: ingest has `settings.admin_port`, the others the ports that follow."""
     names = ["ingest", *(name for *_, name in STAGES)]
-    return f"http://127.0.0.1:{settings.admin_port + names.index(stage)}{path}"
+    return settings.admin_url(settings.admin_port + names.index(stage)) + path
 
 
 @contextmanager
-def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> Iterator[Cluster]:
+def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     """A Kafka that has every topic. A node that this starts is stopped in the end."""
-    node = KafkaNode(settings.state_dir, port)
+    node = KafkaNode(settings.state_dir, settings.kafka_port)
     started = settings.broker is None and node.status() is None
     try:
         broker = cluster_of(settings) if settings.broker else local_cluster(settings, node.start(say, os.environ))
@@ -44,9 +44,9 @@ def running_kafka(settings: Settings, say: Callable[[str], None], *, port: int) 
             node.stop()
 
 
-def keep_kafka(settings: Settings, say: Callable[[str], None], *, port: int) -> None:
+def keep_kafka(settings: Settings, say: Callable[[str], None]) -> None:
     """Start the local node again if it has ended; nothing where the operator named another Kafka."""
-    node = KafkaNode(settings.state_dir, port)
+    node = KafkaNode(settings.state_dir, settings.kafka_port)
     if settings.broker is None and node.status() is None:
         say(f"Kafka has ended, see {node.log}; it is started again")
         node.start(say, os.environ)

@@ -18,6 +18,7 @@ from runtime.health import Health
 from runtime.kafka_node import answers
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
+from runtime.settings import Settings
 from streams.app import build_app
 from streams.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
@@ -54,14 +55,14 @@ def command(workers: int, admin_port: int | None, dead_letters: int) -> None:
     if workers == 1:
         _run_one(port, dead_letters)
     else:
-        _run_several(workers, port, dead_letters)
+        _run_several(settings, workers, port, dead_letters)
 
 
-def _run_several(workers: int, first_port: int, dead_letters: int) -> None:
+def _run_several(settings: Settings, workers: int, first_port: int, dead_letters: int) -> None:
     ports = [first_port + _PORTS_APART * number if first_port else 0 for number in range(workers)]
     if ports[-1] > 65535:
         raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
-    click.echo(f"{workers} workers; health and metrics at {', '.join(f'127.0.0.1:{port}' for port in ports)}", err=True)
+    click.echo(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}", err=True)
     start = [sys.executable, "-m", "cli", "streams", f"--dead-letters={dead_letters}"]
     try:
         asyncio.run(run_workers([[*start, f"--admin-port={port}"] for port in ports]))
@@ -82,7 +83,7 @@ def _run_one(admin_port: int, dead_letters: int) -> None:
         return build_app(settings, broker, pages, rules, metrics, health, ids, dead_letters_a_minute=dead_letters)
 
     try:
-        run_worker(build, admin_port=admin_port)
+        run_worker(build, settings.admin_host, admin_port)
     except WorkerCrashed as fault:
         raise click.ClickException(f"streams stopped: {fault}; its offsets have not moved") from None
     except WrongVersion as fault:

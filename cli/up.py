@@ -13,7 +13,6 @@ from cli.environment import current_settings
 from cli.processes import Processes
 from cli.stack import keep_kafka, running_kafka, running_stages
 from messenger.signature import sign
-from runtime.kafka_node import DEFAULT_PORT
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
@@ -42,7 +41,7 @@ def command() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with (
-            running_kafka(settings, click.echo, port=DEFAULT_PORT) as broker,
+            running_kafka(settings, click.echo) as broker,
             running_stages(settings, os.environ, broker, click.echo) as processes,
         ):
             _start_doctor(processes, settings)
@@ -51,7 +50,7 @@ def command() -> None:
             click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             click.echo(_welcome(settings))
             while True:
-                keep_kafka(settings, click.echo, port=DEFAULT_PORT)
+                keep_kafka(settings, click.echo)
                 processes.restart_ended()
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
@@ -60,12 +59,12 @@ def command() -> None:
 
 def _start_doctor(processes: Processes, settings: Settings) -> None:
     """Nobody waits for it: what it finds broken is often only mended once everything runs."""
-    alive = f"http://127.0.0.1:{settings.admin_port + doctor.ADMIN_PORT_OFFSET}/healthz"
+    alive = f"{settings.admin_url(settings.admin_port + doctor.ADMIN_PORT_OFFSET)}/healthz"
     processes.start("doctor", "doctor", "--every", str(_LOOK_EVERY_MINUTES), ready_url=alive)
 
 
 def _start_gap_detector(processes: Processes, settings: Settings) -> None:
-    alive = f"http://127.0.0.1:{settings.admin_port + backfill.ADMIN_PORT_OFFSET}/healthz"
+    alive = f"{settings.admin_url(settings.admin_port + backfill.ADMIN_PORT_OFFSET)}/healthz"
     processes.start("backfill", "backfill", "--every", str(_COMPARE_EVERY_HOURS), ready_url=alive)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docs.markdown import table
-from runtime.settings import Settings, variable
+from runtime.settings import SECRETS, Settings, variable
 
 _INTRODUCTION = """\
 # Configuration
@@ -13,6 +13,8 @@ Made by `make docs` from `runtime/settings.py` and `docs/configuration_page.py`;
 
 Everything is decided by the environment, read once at the start of a command, and by two YAML files. A wrong value
 ends the command with one line that names the variable, or the file and line. An empty variable counts as unset.
+A secret may come from a file, as container engines mount it: `<variable>_FILE` names the file, and its text without the
+newline at its end is the value. This holds for {secrets}, and for every `${NAME}` of the YAML files.
 `.env.example` holds the smallest environment that runs.
 """
 
@@ -55,6 +57,10 @@ SETTINGS = {
         "For mutual TLS: our certificate, and what leads from it to its authority, in PEM form", _KAFKA_CLIENTS
     ),
     "kafka_key_file": Meaning("The key of that certificate, in PEM form and without a passphrase", _KAFKA_CLIENTS),
+    "kafka_port": Meaning(
+        "Port of the local Kafka node, on loopback. A node that has run keeps its data on another port too",
+        "`kafka start`, `up`",
+    ),
     "schema_registry_url": Meaning(
         "A schema registry with Confluent's API: our schemas are registered there at the start, and records carry its "
         "ids. Unset: the ids that leadstream is released with, served by ingest on its admin port",
@@ -92,8 +98,13 @@ SETTINGS = {
     ),
     "host": Meaning("Address that the public port listens on", "`ingest`"),
     "port": Meaning("The public port, for Meta's webhooks", "`ingest`"),
+    "admin_host": Meaning(
+        "IP address that the admin ports listen on: `0.0.0.0` in a container. They have no password; keep them from "
+        "strangers",
+        "`ingest`, `streams`, `sink`, `doctor`, `backfill`, `up`",
+    ),
     "admin_port": Meaning(
-        "Ingest's port on loopback for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
+        "Ingest's port for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
         "after it, `sink warehouse` the third, `sink transcripts` the fourth",
         "`ingest`, `streams`, `sink`",
     ),
@@ -133,7 +144,10 @@ SETTINGS = {
 }
 
 PAGE_KEYS = {
-    "access_token": ("The Page's access token; `${NAME}` reads the environment", "none: nothing is sent for this Page"),
+    "access_token": (
+        "The Page's access token; `${NAME}` reads the environment, or the file that `NAME_FILE` names",
+        "none: nothing is sent for this Page",
+    ),
     "target_app": ("The app that the lead ad hands its leads to", "`LEADSTREAM_APP_ID`"),
     "join_wait": ("How long a lead waits for the signals that are missing before it closes", "`15m`"),
     "thread_control": (
@@ -198,7 +212,7 @@ def configuration_page() -> str:
     return (
         "\n\n".join(
             (
-                _INTRODUCTION.strip(),
+                _INTRODUCTION.strip().replace("{secrets}", _secrets()),
                 "## Environment",
                 table(("Variable", "Default", "Meaning", "Read by"), map(_setting_row, Settings.__dataclass_fields__)),
                 "## `pages.yaml`",
@@ -219,6 +233,11 @@ def configuration_page() -> str:
         )
         + "\n"
     )
+
+
+def _secrets() -> str:
+    *first, last = (f"`{variable(name)}`" for name in Settings.__dataclass_fields__ if name in SECRETS)
+    return f"{', '.join(first)} and {last}"
 
 
 def _setting_row(name: str) -> tuple[str, str, str, str]:

@@ -23,8 +23,8 @@ from aiokafka.errors import KafkaError
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.ports import free_ports
+from runtime.settings import DEFAULT_KAFKA_PORT, variable
 
-DEFAULT_PORT = 9092
 _LOOPBACK = "127.0.0.1"
 _READY_WITHIN = 60.0
 _ENDS_WITHIN = 30.0
@@ -57,7 +57,7 @@ class KafkaNode:
     """The node whose data lie in `<state_dir>/kafka`; it outlives the process that starts it."""
 
     state_dir: Path
-    port: int = DEFAULT_PORT
+    port: int = DEFAULT_KAFKA_PORT
 
     @property
     def log(self) -> Path:
@@ -220,8 +220,8 @@ async def answers(broker: Cluster) -> bool:
 def _require_free(port: int) -> None:
     if _listens(port):
         raise KafkaNodeError(
-            f"port {port} is taken by another program: choose another with --port, "
-            f"or set LEADSTREAM_BROKER={_LOOPBACK}:{port} if that is the Kafka to use"
+            f"port {port} is taken by another program: set {variable('kafka_port')} to a free one, "
+            f"or {variable('broker')}={_LOOPBACK}:{port} if that is the Kafka to use"
         )
 
 

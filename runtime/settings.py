@@ -1,5 +1,6 @@
 """The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
@@ -9,6 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from runtime.secret_file import SecretFileFault, secret_text
+
+DEFAULT_KAFKA_PORT = 9092
+# Each may come from a file: `<variable>_FILE` names it.
+SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
 _PATHS = ("pages", "followups", "spool_dir", "state_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -38,6 +44,7 @@ class Settings:
     kafka_ca_file: Path | None = None
     kafka_cert_file: Path | None = None
     kafka_key_file: Path | None = None
+    kafka_port: int = DEFAULT_KAFKA_PORT
     schema_registry_url: str | None = None
     app_id: str | None = None
     app_secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -49,6 +56,7 @@ class Settings:
     warehouse: str = ".leadstream/warehouse"
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     public_url: str | None = None
     spool_dir: Path | None = None
@@ -69,6 +77,13 @@ class Settings:
         """The name of a topic on this cluster."""
         return f"{self.topic_prefix}{name}"
 
+    def admin_url(self, port: int) -> str:
+        """The root of an admin port, as this machine reaches it."""
+        address = ipaddress.ip_address(self.admin_host)
+        if address.is_unspecified:
+            address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+        return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
 
 def variable(name: str) -> str:
     """The environment variable of a field."""
@@ -77,12 +92,13 @@ def variable(name: str) -> str:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from `LEADSTREAM_…` variables; an empty variable counts as unset."""
-    given = {name: environ[variable(name)] for name in Settings.__dataclass_fields__ if environ.get(variable(name))}
+    given = {name: text for name in Settings.__dataclass_fields__ if (text := _text(environ, name))}
     values: dict[str, object] = {**given}
     for name in _PATHS:
         if name in given:
             values[name] = Path(given[name])
     for name, low, high in (
+        ("kafka_port", 1, 65535),
         ("port", 0, 65535),
         ("admin_port", 0, 65535),
         ("partitions", 1, 10_000),
@@ -95,6 +111,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         if name in given:
             values[name] = read(name, given[name])
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _text(environ: Mapping[str, str], name: str) -> str | None:
+    if name not in SECRETS:
+        return environ.get(variable(name))
+    try:
+        return secret_text(environ, variable(name))
+    except SecretFileFault as fault:
+        raise SettingError(str(fault)) from None
 
 
 def _whole_number(name: str, text: str, low: int, high: int) -> int:
@@ -122,6 +147,13 @@ def _https_address(name: str, text: str) -> str:
     if parts.scheme != "https" or not known or not plain:
         raise fault
     return text.rstrip("/")
+
+
+def _ip_address(name: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise SettingError(f"{variable(name)} must be an IP address such as 127.0.0.1, 0.0.0.0 or ::") from None
 
 
 def _app_id(name: str, text: str) -> str:
@@ -158,6 +190,7 @@ def _command_line(name: str, text: str) -> str:
 
 _READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
     {
+        "admin_host": _ip_address,
         "app_id": _app_id,
         "app_secrets": _secrets,
         "retention": _duration,

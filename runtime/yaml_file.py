@@ -8,6 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from runtime.file_faults import reason
+from runtime.secret_file import SecretFileFault, secret_text
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -15,6 +18,10 @@ _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d
 
 class FileFault(ValueError):
     """Something is wrong in a file of settings; the message starts with file and line."""
+
+
+class FileMissing(FileFault):
+    """There is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,17 @@ class Value:
         return map(self._at, self.node.value)
 
     def text(self) -> str:
-        """A scalar as text, with `${NAME}` filled from the environment."""
+        """A scalar as text, with `${NAME}` filled from the environment, or from the file that `NAME_FILE` names."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.fault("one value is wanted here")
         return _VARIABLE.sub(self._variable, self.node.value)
 
     def _variable(self, found: re.Match[str]) -> str:
-        value = self.environ.get(found[1])
-        if not value:
+        try:
+            value = secret_text(self.environ, found[1])
+        except SecretFileFault as fault:
+            raise self.fault(str(fault)) from None
+        if value is None:
             raise self.fault(f"the environment variable {found[1]} is not set")
         return value
 
@@ -83,13 +93,13 @@ class Value:
 
 
 def read_yaml(path: Path, environ: Mapping[str, str]) -> Value:
-    """The file's root. Raises `FileFault` when it cannot be read or is not YAML."""
+    """The file's root. Raises `FileMissing` when there is none, `FileFault` when it cannot be read or is not YAML."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as fault:
-        raise FileFault(f"{path}: cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        raise FileFault(f"{path}: is not UTF-8 text") from None
+    except FileNotFoundError as fault:
+        raise FileMissing(f"{path}: cannot be read: {reason(fault)}") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise FileFault(f"{path}: cannot be read: {reason(fault)}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as fault:

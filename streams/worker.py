@@ -18,7 +18,6 @@ from streams.producer import DeliveryFailed
 from streams.transport import StuckInRebalance
 from streams.watch import CLOCK
 
-_HOST = "127.0.0.1"
 _FAUST = ("faust", "mode")
 
 # Their messages are ours, so they hold nothing that a person wrote.
@@ -31,19 +30,19 @@ class WorkerCrashed(Exception):
     """The worker ended at a failure, with its offsets unmoved; the message is fit to print."""
 
 
-def run_worker(build: Callable[[Metrics, Health], faust.App], *, admin_port: int) -> None:
+def run_worker(build: Callable[[Metrics, Health], faust.App], admin_host: str, admin_port: int) -> None:
     """Run the application until SIGTERM or Ctrl-C. Raises `WorkerCrashed`, or `OSError` when the port is taken."""
-    uvloop.run(_run(build, admin_port))
+    uvloop.run(_run(build, admin_host, admin_port))
 
 
-async def _run(build: Callable[[Metrics, Health], faust.App], admin_port: int) -> None:
+async def _run(build: Callable[[Metrics, Health], faust.App], admin_host: str, admin_port: int) -> None:
     _quieten_faust()
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     # The raw partition that the clock waits for may be another worker's; this one does all that it can.
     metrics, health = Metrics(), Health(spare=frozenset({CLOCK}))
-    async with serve(create_admin_app(metrics, health), _HOST, admin_port):
+    async with serve(create_admin_app(metrics, health), admin_host, admin_port):
         app = build(metrics, health)
         await _run_until(stop, app)
     failure = app.consumer.failure or app.crash_reason

@@ -35,7 +35,7 @@ def main() -> None:
     def build(metrics: Metrics, health: Health) -> faust.App:
         return build_app(settings, cluster_of(settings), _BUGS[sys.argv[1]](), (), metrics, health)
 
-    run_worker(build, admin_port=0)
+    run_worker(build, "127.0.0.1", 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`pages.yaml` and `followups.yaml`: what they mean, and that every fault names file, line and key."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,38 @@ def test_without_the_files_every_page_has_the_defaults_and_there_are_no_rules(tm
     assert list(pages) == []
     assert pages.get(PageId("1")) == Page(PageId("1"), target_app=AppId("42"))
     assert load_rules(settings, {}) == ()
+
+
+Load = Callable[[Settings, dict[str, str]], object]
+
+
+@pytest.mark.parametrize(("name", "load"), [("pages", load_pages), ("followups", load_rules), ("followups", load_caps)])
+def test_a_directory_in_place_of_a_file_is_one_line(tmp_path: Path, name: str, load: Load) -> None:
+    with pytest.raises(FileFault) as fault:
+        load(Settings(**{name: tmp_path}), {})  # type: ignore[arg-type]
+
+    assert str(fault.value) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not look into. Root may look into any, so it becomes nobody meanwhile."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o700)
+
+
+@pytest.mark.parametrize(("name", "load"), [("pages", load_pages), ("followups", load_rules), ("followups", load_caps)])
+def test_a_file_that_may_not_be_read_is_one_line_that_names_the_user(locked: Path, name: str, load: Load) -> None:
+    with pytest.raises(FileFault) as fault:
+        load(Settings(**{name: locked / "a.yaml"}), {})  # type: ignore[arg-type]
+
+    assert str(fault.value) == f"{locked}/a.yaml: cannot be read: Permission denied for uid {os.geteuid()}"
 
 
 def test_a_page_with_nothing_said_has_the_defaults(tmp_path: Path) -> None:

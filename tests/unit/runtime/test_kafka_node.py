@@ -127,7 +127,8 @@ def test_start_on_a_taken_port_names_the_ways_out(tmp_path: Path, machine: dict[
     install_java(machine, "17.0.15")
 
     with pytest.raises(
-        KafkaNodeError, match=f"port {taken_port} is taken .* --port, or set LEADSTREAM_BROKER=127.0.0.1"
+        KafkaNodeError,
+        match=f"port {taken_port} is taken .* LEADSTREAM_KAFKA_PORT to a free one, or LEADSTREAM_BROKER=127.0.0.1",
     ):
         KafkaNode(tmp_path, taken_port).start(nobody, machine)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import SettingError, Settings, read_settings, variable
+from runtime.settings import SECRETS, SettingError, Settings, read_settings, variable
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -23,6 +23,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_KAFKA_CA_FILE": "ca.pem",
         "LEADSTREAM_KAFKA_CERT_FILE": "cert.pem",
         "LEADSTREAM_KAFKA_KEY_FILE": "key.pem",
+        "LEADSTREAM_KAFKA_PORT": "19092",
         "LEADSTREAM_SCHEMA_REGISTRY_URL": "http://registry:8080",
         "LEADSTREAM_APP_ID": "2262510160704936",
         "LEADSTREAM_APP_SECRET": "new, old",
@@ -34,6 +35,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_WAREHOUSE": "postgresql://db/leads",
         "LEADSTREAM_HOST": "0.0.0.0",
         "LEADSTREAM_PORT": "80",
+        "LEADSTREAM_ADMIN_HOST": "0.0.0.0",
         "LEADSTREAM_ADMIN_PORT": "0",
         "LEADSTREAM_PUBLIC_URL": "https://leads.example.com:8443/in/",
         "LEADSTREAM_SPOOL_DIR": "spool",
@@ -58,6 +60,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         kafka_ca_file=Path("ca.pem"),
         kafka_cert_file=Path("cert.pem"),
         kafka_key_file=Path("key.pem"),
+        kafka_port=19092,
         schema_registry_url="http://registry:8080",
         app_id="2262510160704936",
         app_secrets=("new", "old"),
@@ -69,6 +72,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         warehouse="postgresql://db/leads",
         host="0.0.0.0",
         port=80,
+        admin_host="0.0.0.0",
         admin_port=0,
         public_url="https://leads.example.com:8443/in",
         spool_dir=Path("spool"),
@@ -92,6 +96,7 @@ def test_an_empty_variable_counts_as_unset(name: str) -> None:
         ("PORT", "http", "from 0 to 65535"),
         ("PORT", "65536", "from 0 to 65535"),
         ("ADMIN_PORT", "-1", "from 0 to 65535"),
+        ("KAFKA_PORT", "0", "from 1 to 65535"),
         ("PARTITIONS", "0", "from 1 to 10000"),
         ("PARTITIONS", "8.5", "from 1 to 10000"),
         ("PARTITIONS", "٨", "from 1 to 10000"),
@@ -145,6 +150,84 @@ def test_a_public_url_that_meta_could_not_show_is_refused_and_not_shown(url: str
         read_settings({"LEADSTREAM_PUBLIC_URL": url})
 
     assert str(fault.value) == "LEADSTREAM_PUBLIC_URL must be an https address such as https://leads.example.com"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8001", "[::1]", "256.0.0.1", "http://127.0.0.1"])
+def test_an_admin_host_that_is_no_ip_address_is_refused(host: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_ADMIN_HOST": host})
+
+    assert str(fault.value) == "LEADSTREAM_ADMIN_HOST must be an IP address such as 127.0.0.1, 0.0.0.0 or ::"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8002"),
+        ("0.0.0.0", "http://127.0.0.1:8002"),
+        ("::", "http://[::1]:8002"),
+        ("10.1.2.3", "http://10.1.2.3:8002"),
+        ("2001:db8::1", "http://[2001:db8::1]:8002"),
+    ],
+)
+def test_an_admin_port_is_reached_from_this_machine_whatever_it_listens_on(host: str, url: str) -> None:
+    assert Settings(admin_host=host).admin_url(8002) == url
+
+
+SECRET_VARIABLES = sorted(map(variable, SECRETS))
+
+
+@pytest.mark.parametrize("name", SECRET_VARIABLES)
+@pytest.mark.parametrize("text", ["canary", "canary\n", "canary\r\n"])
+def test_a_secret_may_come_from_a_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "secret").write_text(text, newline="")
+
+    from_file = read_settings({f"{name}_FILE": str(tmp_path / "secret")})
+
+    assert from_file == read_settings({name: "canary"})
+    assert from_file != Settings()
+
+
+@pytest.mark.parametrize("name", SECRET_VARIABLES)
+def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("canary")
+
+    with pytest.raises(SettingError) as fault:
+        read_settings({f"{name}_FILE": str(tmp_path / "secret"), name: "canary"})
+
+    assert str(fault.value) == f"{name} and {name}_FILE are both set: unset one of them"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"canary\ncanary\n", "has more than one line"),
+        (b"canary\xff", "cannot be read: it is not UTF-8 text"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_used_is_named_and_not_shown(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(SettingError) as fault:
+        read_settings({"LEADSTREAM_VERIFY_TOKEN_FILE": str(path)})
+
+    assert str(fault.value) == f"LEADSTREAM_VERIFY_TOKEN_FILE: {path} {reason}"
+
+
+def test_a_secret_file_that_is_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"LEADSTREAM_APP_SECRET_FILE: .* cannot be read: Is a directory"):
+        read_settings({"LEADSTREAM_APP_SECRET_FILE": str(tmp_path)})
+
+
+def test_only_secrets_come_from_files(tmp_path: Path) -> None:
+    assert read_settings({"LEADSTREAM_APP_ID_FILE": str(tmp_path / "none")}) == Settings()
 
 
 @pytest.mark.parametrize("app_id", ["my app", "-1", "1.5", "٨"])

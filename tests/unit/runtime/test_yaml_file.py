@@ -71,7 +71,7 @@ def test_a_file_of_other_bytes_than_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("größe: 1\n".encode("latin-1"))
 
-    with pytest.raises(FileFault, match=r"latin\.yaml: is not UTF-8 text"):
+    with pytest.raises(FileFault, match=r"latin\.yaml: cannot be read: it is not UTF-8 text$"):
         read_yaml(path, {})
 
 
@@ -99,6 +99,24 @@ def test_text_is_filled_from_the_environment(tmp_path: Path) -> None:
     value = read(tmp_path, "Bearer ${TOKEN}-${TAIL}", TOKEN="abc", TAIL="def")
 
     assert value.text() == "Bearer abc-def"
+
+
+def test_text_is_filled_from_the_file_that_a_variable_names(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+
+    assert read(tmp_path, "Bearer ${TOKEN}", TOKEN_FILE=str(tmp_path / "token")).text() == "Bearer abc"
+
+
+def test_a_file_of_a_variable_that_cannot_be_used_is_named_with_the_line(tmp_path: Path) -> None:
+    given = read(tmp_path, "\n${TOKEN}", TOKEN_FILE=str(tmp_path / "gone"))
+
+    with pytest.raises(FileFault, match=r"settings\.yaml:2: TOKEN_FILE: .*/gone cannot be read: No such file"):
+        given.text()
+
+
+def test_a_variable_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileFault, match=r"settings\.yaml:1: TOKEN and TOKEN_FILE are both set: unset one of them"):
+        read(tmp_path, "${TOKEN}", TOKEN="canary", TOKEN_FILE="token").text()
 
 
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
