@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -30,12 +30,30 @@ from runtime.settings import Settings
 ADMIN_PORT_OFFSET = 5
 
 
+def _stages(_context: click.Context, _option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    stages = {}
+    for text in given:
+        name, _, url = text.partition("=")
+        if not name or not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"expected NAME=URL such as ingest=http://ingest:8001, not {text!r}")
+        stages[name] = url.rstrip("/")
+    return stages
+
+
 @click.command()
 @click.option("--page", "page_id", metavar="ID", help="Only this Page of pages.yaml.  [default: all]")
 @click.option("--fix", is_flag=True, help="Subscribe the app and its Pages anew, create topics, register schemas.")
 @click.option("--callback-url", metavar="URL", help="With --fix: where Meta shall post.  [default: as it is]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for monitoring.")
 @click.option("--every", type=click.IntRange(1), metavar="MINUTES", help="Go on looking, and serve what is seen.")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    callback=_stages,
+    metavar="NAME=URL",
+    help="A stage's admin port, which must say ready; may be repeated.  [default: ingest, if it runs here]",
+)
 @click.option(
     "--admin-port",
     type=click.IntRange(0, 65535),
@@ -50,6 +68,7 @@ def command(
     callback_url: str | None,
     as_json: bool,
     every: int | None,
+    stages: dict[str, str],
     admin_port: int | None,
 ) -> None:
     """Look at everything that a lead needs to reach us: at Meta, in Kafka, in the registry, in the warehouse.
@@ -66,6 +85,7 @@ def command(
       leadstream doctor --page 542998526103632 --json
       leadstream doctor --fix --callback-url https://leads.example.com/webhooks/messenger
       leadstream doctor --every 15
+      leadstream doctor --stage ingest=http://ingest:8001 --stage streams=http://streams:8002
     """
     settings = current_settings()
     settings.require("app_id", "app_secrets", "verify_token")
@@ -79,10 +99,10 @@ def command(
     if every is not None:
         if fix or as_json:
             raise click.UsageError("--every goes without --fix and --json")
-        _go_on(settings, pages, timedelta(minutes=every), admin_port)
+        _go_on(settings, pages, stages, timedelta(minutes=every), admin_port)
         return
     with Console(stderr=True).status("Looking at Meta, Kafka, the schema registry and the warehouse"):
-        verdicts, mending = asyncio.run(_examine(settings, pages, fix=fix, callback_url=callback_url))
+        verdicts, mending = asyncio.run(_examine(settings, pages, stages, fix=fix, callback_url=callback_url))
     is_ok = not mending.failed and all(verdict.standing != "broken" for verdict in verdicts)
     if as_json:
         told = {"ok": is_ok, "mended": mending.done, "not_mended": mending.failed}
@@ -94,19 +114,20 @@ def command(
 
 
 async def _examine(
-    settings: Settings, pages: Sequence[Page], *, fix: bool, callback_url: str | None
+    settings: Settings, pages: Sequence[Page], stages: Mapping[str, str], *, fix: bool, callback_url: str | None
 ) -> tuple[list[Verdict], Mending]:
     async with httpx.AsyncClient() as http, httpx.AsyncClient() as other:
         meta = MetaExamination(settings, http, now)
 
         async def look() -> list[Verdict]:
-            return [*_of_the_file(settings, pages), *await meta.verdicts(pages), *await verdicts_here(settings, other)]
+            here = await verdicts_here(settings, stages, other)
+            return [*_of_the_file(settings, pages), *await meta.verdicts(pages), *here]
 
         verdicts = await look()
         if not fix:
             return verdicts, Mending()
-        here, there = await mend_here(settings, other, verdicts), await meta.mend(verdicts, pages, callback_url)
-        return await look(), Mending([*here.done, *there.done], [*here.failed, *there.failed])
+        mended, there = await mend_here(settings, other, verdicts), await meta.mend(verdicts, pages, callback_url)
+        return await look(), Mending([*mended.done, *there.done], [*mended.failed, *there.failed])
 
 
 def _of_the_file(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
@@ -118,7 +139,9 @@ def _of_the_file(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
     return [Verdict("pages", "pages", "broken", seen, breaks, "write it like examples/pages.yaml")]
 
 
-def _go_on(settings: Settings, pages: Sequence[Page], every: timedelta, admin_port: int | None) -> None:
+def _go_on(
+    settings: Settings, pages: Sequence[Page], stages: Mapping[str, str], every: timedelta, admin_port: int | None
+) -> None:
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
     port = settings.admin_port + ADMIN_PORT_OFFSET if admin_port is None else admin_port
 
@@ -128,7 +151,7 @@ def _go_on(settings: Settings, pages: Sequence[Page], every: timedelta, admin_po
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         metrics, health = Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port):
-            await look_again_and_again(lambda: _look(settings, pages), every, stop, metrics, health)
+            await look_again_and_again(lambda: _look(settings, pages, stages), every, stop, metrics, health)
 
     try:
         asyncio.run(serve_on_and_on())
@@ -136,8 +159,8 @@ def _go_on(settings: Settings, pages: Sequence[Page], every: timedelta, admin_po
         raise click.ClickException(f"cannot listen on port {port}: {fault.strerror}") from None
 
 
-async def _look(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
-    return (await _examine(settings, pages, fix=False, callback_url=None))[0]
+async def _look(settings: Settings, pages: Sequence[Page], stages: Mapping[str, str]) -> list[Verdict]:
+    return (await _examine(settings, pages, stages, fix=False, callback_url=None))[0]
 
 
 def _print(verdicts: Sequence[Verdict], mending: Mending) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from cli.broker import known_broker
 from cli.erasures import erasures_now
 from cli.examine_requests import examine_requests
+from cli.examine_stages import examine_stages
 from cli.mending import Mending
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
@@ -33,23 +34,22 @@ _CONNECT_SECONDS = 5
 _KAFKA_SECONDS = 15
 _PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
 _NO_KAFKA = "webhooks wait in the spool or are refused, and nothing else works"
-_SPOOL_PARTS = ("spool", "refused")
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
 _SERVERS = ("postgresql://", "postgres://")
 # A subject of these can be read by whoever reads the one before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
 _COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD"})
 
 
-async def verdicts_here(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
-    """Every verdict that can be given of what this deployment stands on."""
+async def verdicts_here(settings: Settings, stages: Mapping[str, str], http: httpx.AsyncClient) -> list[Verdict]:
+    """Every verdict that can be given of what this deployment stands on; `stages` are URLs of admin ports by name."""
     try:
         broker = known_broker(settings)
         kafka = await _kafka(settings, broker)
     except SettingError as fault:
         broker, kafka = None, [Verdict("kafka", "kafka", "broken", str(fault), _NO_KAFKA, "see docs/configuration.md")]
-    registry, ingest = await _registry(settings, http), await examine_ingest(settings, http)
+    registry, running = await _registry(settings, http), await examine_stages(settings, stages, http)
     requests = await examine_requests(settings, broker, http, [*kafka, registry])
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *ingest, *requests]
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *running, *requests]
 
 
 async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> Mending:
@@ -206,30 +206,6 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ValueError("not an object")
     return body
-
-
-async def examine_ingest(settings: Settings, http: httpx.AsyncClient) -> list[Verdict]:
-    """What the ingest of this machine says of its spool; nothing where none answers, as it may run elsewhere."""
-    try:
-        answer = await http.get(f"http://127.0.0.1:{settings.admin_port}/readyz", timeout=_CONNECT_SECONDS)
-        whole = answer.json()
-        workers = [one["parts"] for one in whole.get("workers", [whole]) if "parts" in one]
-        full, refused = ([one[part]["seen"] for one in workers if not one[part]["ready"]] for part in _SPOOL_PARTS)
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-    if not workers:
-        return []
-    if full:
-        breaks, mend = (
-            "while Kafka is away webhooks are refused, and Meta gives up",
-            "bring Kafka back, see operating.md",
-        )
-        return [Verdict("spool", "ingest", "broken", "; ".join(full), breaks, mend)]
-    if refused:
-        breaks = "Kafka refuses these webhooks, and their leads do not come"
-        mend = "`leadstream topics apply`, see operating.md"
-        return [Verdict("spool", "ingest", "broken", "; ".join(refused), breaks, mend)]
-    return [Verdict("spool", "ingest", "ok", "takes what Kafka does not")]
 
 
 def _warehouse(url: str) -> Verdict:

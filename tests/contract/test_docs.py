@@ -13,13 +13,13 @@ from docs.configuration_page import PAGE_KEYS, RULE_KEYS, SEND_KEYS, SETTINGS, W
 from docs.generate import DOCS, PAGES
 from docs.topics_page import RAW_HEADERS
 from runtime.metrics import Metrics
-from runtime.settings import Settings, variable
+from runtime.settings import SECRETS, Settings, variable
 from runtime.yaml_file import FileFault
 from schemas.topics import TOPICS
 
 ROOT = DOCS.parent
 PROSE = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
-VARIABLES = {variable(name) for name in Settings.__dataclass_fields__}
+VARIABLES = {variable(name) for name in Settings.__dataclass_fields__} | {f"{variable(name)}_FILE" for name in SECRETS}
 
 
 @pytest.mark.parametrize("name", PAGES)

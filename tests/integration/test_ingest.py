@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from starlette.types import ASGIApp
 
-from cli.examine_here import examine_ingest
+from cli.examine_stages import examine_stages
 from cli.main import main
 from cli.topics import wanted_topics
 from ingest.access_log import AccessLog
@@ -259,7 +259,7 @@ async def test_what_the_topic_refuses_is_kept_and_shown_and_goes_there_once_it_m
         async with asyncio.timeout(60), httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin_port}") as admin:
             parts = await until_all_set_aside(admin)
             metrics = (await admin.get("/metrics")).text
-            examined = await examine_ingest(Settings(admin_port=admin_port), admin)
+            examined = await examine_stages(Settings(admin_port=admin_port), {}, admin)
         after = await post_alone(port, a_body("1", "after"))
         assert await ended(process) == 0
     meanwhile = await records_of(kafka_broker, topic, 32)

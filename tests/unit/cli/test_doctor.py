@@ -12,8 +12,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from cli.examine_here import erasure_verdicts, examine_ingest, topic_verdicts, verdicts_here
+from cli.examine_here import erasure_verdicts, topic_verdicts, verdicts_here
 from cli.examine_meta import MetaExamination
+from cli.examine_stages import examine_stages
 from cli.main import main
 from cli.mending import Mending
 from leads.pages import Page
@@ -430,7 +431,7 @@ async def test_a_registry_is_asked_for_our_schemas_and_never_told(
 ) -> None:
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
-    verdicts = await verdicts_here(settings, _registry(status=status, level=level))
+    verdicts = await verdicts_here(settings, {}, _registry(status=status, level=level))
 
     assert [(one.check, one.standing) for one in verdicts if one.place == "registry"] == [expected]
 
@@ -449,7 +450,7 @@ async def test_what_others_may_register_and_have_registered_is_looked_at(
 ) -> None:
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
-    (schemas,) = [one for one in await verdicts_here(settings, registry) if one.place == "registry"]
+    (schemas,) = [one for one in await verdicts_here(settings, {}, registry) if one.place == "registry"]
 
     assert schemas.standing == standing
     assert seen in schemas.seen
@@ -469,7 +470,7 @@ async def test_a_warehouse_that_cannot_be_written_is_named(tmp_path: Path, wareh
     (tmp_path / "file").touch()
     url = warehouse if "://" in warehouse else str(tmp_path / warehouse)
 
-    verdicts = await verdicts_here(Settings(state_dir=tmp_path, warehouse=url), httpx.AsyncClient())
+    verdicts = await verdicts_here(Settings(state_dir=tmp_path, warehouse=url), {}, httpx.AsyncClient())
 
     assert [one.standing for one in verdicts if one.check == "warehouse"] == [standing]
     assert "canary" not in repr(verdicts)
@@ -479,8 +480,8 @@ async def test_a_warehouse_that_cannot_be_written_is_named(tmp_path: Path, wareh
 async def test_a_kafka_that_is_away_is_the_only_one_named(tmp_path: Path) -> None:
     settings = Settings(broker="127.0.0.1:1", state_dir=tmp_path, warehouse=str(tmp_path))
 
-    assert broken(await verdicts_here(settings, httpx.AsyncClient())) == [("kafka", "kafka")]
-    assert broken(await verdicts_here(replace(settings, broker=None), httpx.AsyncClient())) == [("kafka", "kafka")]
+    assert broken(await verdicts_here(settings, {}, httpx.AsyncClient())) == [("kafka", "kafka")]
+    assert broken(await verdicts_here(replace(settings, broker=None), {}, httpx.AsyncClient())) == [("kafka", "kafka")]
 
 
 FINE = {"spool": {"ready": True, "seen": "empty"}, "refused": {"ready": True, "seen": ""}}
@@ -511,9 +512,50 @@ async def test_the_spool_is_judged_by_what_ingest_says_of_it(said: object, expec
         return httpx.Response(503, json=said)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        verdicts = await examine_ingest(Settings(), http)
+        verdicts = await examine_stages(Settings(), {}, http)
 
     assert [(one.standing, one.seen) for one in verdicts] == expected
+
+
+NOT_READY = {
+    "ready": False,
+    "parts": {"warehouse": {"ready": True, "seen": ""}, "kafka": {"ready": False, "seen": "x"}},
+}
+STAGES = {
+    "http://ingest:8001/readyz": {"ready": True, "parts": FULL},
+    "http://streams:8002/readyz": {"ready": True, "parts": {"clock": {"ready": False, "seen": "spare"}}},
+    "http://sink:8004/readyz": NOT_READY,
+    "http://crashed:8005/readyz": {"ready": False, "parts": {"transcripts": {"ready": True, "seen": ""}}},
+    "http://other:80/readyz": ["not a stage"],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "url", "expected"),
+    [
+        ("ingest", "http://ingest:8001", [("stage", "ok", "ready"), ("spool", "broken", "9 webhooks, 9 bytes: full")]),
+        ("streams", "http://streams:8002", [("stage", "ok", "ready")]),
+        ("sink", "http://sink:8004", [("stage", "broken", "kafka: x")]),
+        ("crashed", "http://crashed:8005", [("stage", "broken", "not ready")]),
+        ("other", "http://other:80", [("stage", "broken", "http://other:80 does not answer")]),
+        ("gone", "http://gone:8003", [("stage", "broken", "http://gone:8003 does not answer")]),
+        ("odd", "http://[", [("stage", "broken", "http://[ does not answer")]),
+    ],
+)
+async def test_a_named_stage_must_answer_that_it_is_ready(
+    name: str, url: str, expected: list[tuple[str, str, str]]
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if str(request.url) not in STAGES:
+            raise httpx.ConnectError("nobody")
+        return httpx.Response(200, json=STAGES[str(request.url)])
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        verdicts = await examine_stages(Settings(), {name: url}, http)
+
+    assert [(one.check, one.standing, one.seen) for one in verdicts] == expected
+    assert verdicts[0].place == name
 
 
 @pytest.mark.parametrize(
@@ -524,6 +566,9 @@ async def test_the_spool_is_judged_by_what_ingest_says_of_it(said: object, expec
         ({}, ["--page", "5"], 1, "has no Page 5"),
         ({}, ["--callback-url", CALLBACK], 2, "--callback-url goes with --fix"),
         ({}, ["--fix", "--callback-url", "hooks.test"], 2, "https://… is wanted"),
+        ({}, ["--stage", "ingest"], 2, "expected NAME=URL such as ingest=http://ingest:8001, not 'ingest'"),
+        ({}, ["--stage", "=http://ingest:8001"], 2, "expected NAME=URL"),
+        ({}, ["--stage", "ingest=ingest:8001"], 2, "expected NAME=URL"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_is_asked(
