@@ -50,7 +50,8 @@ class Metrics:
         self.warehouse_rows = self._counter("warehouse_rows", "Rows committed to the warehouse", "table")
         # Time of one warehouse commit.
         self.warehouse_commit_seconds = self._histogram("warehouse_commit_seconds", "Time of one warehouse commit")
-        # Records between our position and the end, by topic and partition; a steady rise means too few workers.
+        # Records between our position and the end, by topic and partition; a steady rise means too few workers;
+        # NaN while Kafka does not answer.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
         # How far a partition of messenger-webhooks is split, behind the furthest one; all leads wait for the slowest.
         # A steady rise of one alone: nobody splits it.

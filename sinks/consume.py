@@ -16,6 +16,7 @@ from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyD
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schemas.codec import NotDecodable
+from sinks.contact import PART, watch_kafka
 
 logger = logging.getLogger(__name__)
 
@@ -129,12 +130,17 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         Raises `Unusable`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
         """
         self._health.report(self._name, ready=False, seen="waits for partitions")
+        self._health.report(PART, ready=False, seen="not asked yet")
+        self._consumer.subscribe(topics=list(self._sources), listener=self)
+        watch = watch_kafka(self._consumer, self._positions, metrics=self._metrics, health=self._health)
+        watching = asyncio.create_task(watch)
         try:
-            self._consumer.subscribe(topics=list(self._sources), listener=self)
             while not stop.is_set():
                 batches = await self._consumer.getmany(**self._poll)
                 async with self._turn:
                     await self._pass(batches)
+                if watching.done():
+                    watching.result()
             async with self._turn:
                 await self._give_up()
         except Unusable as fault:
@@ -146,6 +152,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             frames = "".join(traceback.format_tb(fault.__traceback__))
             logger.critical("sink.crashed", extra={"sink": self._name, "fault": type(fault).__name__, "frames": frames})
             raise SinkCrashed(type(fault).__name__) from fault
+        finally:
+            watching.cancel()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
         # aiokafka swallows what a listener raises, so the fault waits in the future for the next pass.
@@ -202,9 +210,6 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         if moved == self._positions:
             return
         self._positions.update(moved)
-        for partition in batches:
-            lag = (self._consumer.highwater(partition) or 0) - self._positions[partition]
-            self._metrics.consumer_lag.labels(partition.topic, partition.partition).set(max(lag, 0))
         await self._stage.take(received, self._positions)
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:

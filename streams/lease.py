@@ -25,6 +25,14 @@ class Lease:
     def lost(self) -> None:
         self._lost = True
 
+    def is_answered(self, at: float | None = None) -> bool:
+        """Whether the group has granted a heartbeat within the term; True before the first."""
+        return not self._lost and self.holds(at)
+
+    @property
+    def term(self) -> float:
+        return self._term
+
     def holds(self, at: float | None = None) -> bool:
         """Whether writing is safe at a time (now); False asks to wait for the next heartbeat's answer.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from math import nan
 
 import faust
 from faust.types import Message
@@ -20,6 +21,7 @@ CLOCK = "clock"
 class Watch:
     """Reports as the part `streams`: ready with its partitions and their state, crashed when it should be replaced.
 
+    The part `kafka` tells whether the group's coordinator answers; while it does not, the lag is unknown (NaN).
     The part `clock` tells which raw partition the join waits for; `clock_lags` says how far behind each is.
     """
 
@@ -48,10 +50,14 @@ class Watch:
         settled = is_settled(self._app)
         self._vitals.look(settled=settled, recovered=sum(map(len, self._store.parts.values())), at=at)
         self._health.report("streams", ready=settled, seen="" if settled else "waits for its partitions")
+        lease = self._app.consumer.lease
+        answers = lease.is_answered()
+        unanswered = f"no heartbeat was answered for {lease.term:g} s"
+        self._health.report("kafka", ready=answers, seen="" if answers else unanswered)
         failure = self._app.consumer.failure
         self._health.crashed = type(failure).__name__ if failure else self._vitals.complaint(at)
         if settled:
-            self._report_lag()
+            self._report_lag(is_known=answers)
             self._report_clock()
 
     def _report_clock(self) -> None:
@@ -66,13 +72,15 @@ class Watch:
             behind = f"raw partition {slowest} is {lags[slowest].total_seconds():.0f} s behind"
             self._health.report(CLOCK, ready=lags[slowest] <= PATIENCE, seen=behind)
 
-    def _report_lag(self) -> None:
+    def _report_lag(self, *, is_known: bool) -> None:
         ends = end_of_log(self._app)
         self._vitals.keep(ends.keys())
         self._metrics.consumer_lag.clear()
         for tp, end in ends.items():
             done = self._vitals.finished.get(tp)
-            if end is not None:
+            if not is_known:
+                self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(nan)
+            elif end is not None:
                 self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(0)
             elif done is not None:
                 lag = max(0, (self._app.consumer.highwater(tp) or 0) - done)

@@ -279,8 +279,8 @@ class FakeConsumer:
     async def position(self, one: TopicPartition) -> int:
         return self.positions[one]
 
-    def highwater(self, one: TopicPartition) -> int:
-        return len(self.kafka.topics[one])
+    async def topics(self) -> set[str]:
+        return {one.topic for one in self.kafka.topics}
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         if self.refuse_commits:

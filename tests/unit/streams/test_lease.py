@@ -37,6 +37,18 @@ def test_a_worker_that_the_group_has_dropped_is_told_so_however_young_its_lease(
         lease.holds(at=101)
 
 
+def test_a_lease_is_answered_until_its_term_is_over_or_it_is_lost() -> None:
+    lease = Lease(10)
+    assert lease.is_answered(at=0)
+
+    lease.granted(asked_at=100)
+    assert lease.is_answered(at=109.9)
+    assert not lease.is_answered(at=110)
+
+    lease.lost()
+    assert not lease.is_answered(at=101)
+
+
 def test_a_worker_that_has_joined_again_may_write_again() -> None:
     lease = Lease(10)
     lease.lost()

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import isnan
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ from faust.types import TP
 from runtime.clock import now
 from runtime.health import Health
 from runtime.metrics import Metrics
+from streams.lease import Lease
 from streams.watch import CLOCK, Watch
 
 EVENTS = TP("messenger-events", 3)
@@ -24,6 +27,7 @@ class FakeConsumer:
 
     all_ends: dict[TP, datetime | None]
     failure: BaseException | None = None
+    lease: Lease = field(default_factory=lambda: Lease(12))
 
     def ends(self) -> dict[TP, datetime | None]:
         return self.all_ends
@@ -125,6 +129,23 @@ def test_a_worker_without_its_partitions_is_not_ready() -> None:
     worker.watch.look(now())
 
     assert not worker.health.ready
+
+
+def test_a_worker_whose_heartbeats_are_not_answered_is_not_ready_and_its_lag_is_unknown() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+    worker.consumer.lease.granted(monotonic() - 12)
+
+    worker.watch.look(now())
+
+    assert worker.health.parts["kafka"] == (False, "no heartbeat was answered for 12 s")
+    assert not worker.health.ready
+    assert isnan(worker.lag() or 0)
+
+    worker.consumer.lease.granted(monotonic())
+    worker.watch.look(now())
+
+    assert worker.health.ready
+    assert worker.lag() == 0
 
 
 def test_a_worker_that_failed_is_red() -> None:

@@ -1,0 +1,54 @@
+"""Whether Kafka answers a sink: readiness and lag do not rest on what it said last."""
+
+import asyncio
+from collections.abc import Mapping
+from math import nan
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from runtime.health import Health
+from runtime.metrics import Metrics
+
+PART = "kafka"
+
+
+async def watch_kafka(
+    consumer: AIOKafkaConsumer,
+    positions: Mapping[TopicPartition, int],
+    *,
+    metrics: Metrics,
+    health: Health,
+    every: float = 5.0,
+    within: float = 5.0,
+) -> None:
+    """Ask until cancelled: the leaders where the logs of `positions` end, and the group's coordinator what it has.
+
+    An answer that takes longer than `within` seconds makes the part `kafka` not ready and the lag unknown (NaN).
+    """
+    while True:
+        held = list(positions)
+        try:
+            async with asyncio.timeout(within):
+                ends = await _ends(consumer, held)
+        except (KafkaError, TimeoutError) as fault:
+            silent = isinstance(fault, TimeoutError)
+            seen = f"no answer within {within:g} s" if silent else f"refuses: {type(fault).__name__}"
+            health.report(PART, ready=False, seen=seen)
+            lags = dict.fromkeys(positions, nan)
+        else:
+            health.report(PART, ready=True)
+            lags = {one: max(ends[one] - position, 0) for one, position in positions.items() if one in ends}
+        metrics.consumer_lag.clear()
+        for partition, lag in lags.items():
+            metrics.consumer_lag.labels(partition.topic, partition.partition).set(lag)
+        await asyncio.sleep(every)
+
+
+async def _ends(consumer: AIOKafkaConsumer, held: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+    if not held:
+        await consumer.topics()
+        return {}
+    await consumer.committed(held[0])
+    ends: Mapping[TopicPartition, int] = await consumer.end_offsets(held)
+    return ends
