@@ -1,10 +1,14 @@
 """Whether what was answered 200 is in Kafka, byte for byte: the receipts of access logs against the raw topic."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+
+# What container engines and terminals add; JSON writes no control character as it is.
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class NoReceipt(ValueError):
@@ -26,7 +30,10 @@ class Promise:
 
 def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
     """The promises in the lines of a log, which may hold other events too, words of a crash and a line that a kill cut
-    short. Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part."""
+    short. Before and behind a line may stand what container engines add: a service's name, a time, colours.
+
+    Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part.
+    """
     known, number = False, 0
     for number, line in enumerate(lines, start=1):
         fields = _fields(line)
@@ -42,8 +49,9 @@ def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
 
 
 def _fields(line: str) -> Mapping[str, Any]:
+    _, brace, rest = _ESCAPE.sub("", line).partition("{")
     try:
-        fields = json.loads(line)
+        fields = json.loads(brace + rest)
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from runtime.log_limit import LimitedHandler
+
 REDACTED = "[redacted]"
 
 # At DEBUG aiokafka prints keys and values, at INFO httpx prints URLs: neither goes below WARNING, whatever is asked.
@@ -64,6 +66,14 @@ class JsonLines(logging.Formatter):
         return told(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps({"time": time, **self._line(record)}, ensure_ascii=False)
+
+    def timeless(self, record: logging.LogRecord) -> str:
+        """The line without its time: the same for the same again."""
+        return json.dumps(self._line(record))
+
+    def _line(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
@@ -73,14 +83,12 @@ class JsonLines(logging.Formatter):
         if record.name == "asyncio" and record.exc_info:
             # It goes on with what tasks and callbacks hold, which may be what a person wrote.
             event = event.partition("\n")[0].partition("(")[0]
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        return {
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": self._redaction.text(event),
             **{name: self._redaction.value(value) for name, value in fields.items()},
         }
-        return json.dumps(line, ensure_ascii=False)
 
 
 def told(error: BaseException | None) -> str:
@@ -104,8 +112,9 @@ def tell_crash(kind: type[BaseException], error: BaseException, trace: Traceback
 
 def configure_logging(level: str, *, secrets: Iterable[str]) -> None:
     """Log to standard error from `level` on. Raises `ValueError` when there is no such level."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(Redaction(secrets)))
+    lines = JsonLines(Redaction(secrets))
+    handler = LimitedHandler(sys.stderr, lines.timeless)
+    handler.setFormatter(lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

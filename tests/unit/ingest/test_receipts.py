@@ -11,9 +11,28 @@ ACCEPTED = {"event": "delivery.accepted", "delivery_id": "d1", "receipt": "messe
 
 def test_promises_are_read_among_other_events_words_of_a_crash_and_a_line_cut_short() -> None:
     line = json.dumps(ACCEPTED)
-    log = [json.dumps({"event": "ingest.started"}), line, "Error: the spool is locked", "[1, 2]", line[:40]]
+    cut = line[:40]
+    log = [json.dumps({"event": "ingest.started"}), line, "Error: the spool is locked", "[1, 2]", cut, cut + line]
 
     assert list(read_promises(log)) == [Promise("d1", "messenger-webhooks/0/7", "ab")]
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ("", "\n"),
+        ("\x1b[2K", "\n"),
+        ("ingest-1  | ", "\n"),
+        ("\x1b[36mingest-1  | \x1b[0m", "\x1b[K\r\n"),
+        ("ingest-1  | 2026-03-01T00:00:00.000000000Z ", "\n"),
+        ("[pod/ingest-0/ingest] ", "\n"),
+    ],
+    ids=["plain", "erased line", "service", "colours", "time", "pod"],
+)
+def test_a_promise_is_read_behind_what_container_engines_add(before: str, behind: str) -> None:
+    line = f"{before}{json.dumps(ACCEPTED)}{behind}"
+
+    assert list(read_promises([line])) == [Promise("d1", "messenger-webhooks/0/7", "ab")]
 
 
 @pytest.mark.parametrize(
