@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from cli.topics import wanted_topics
+from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
@@ -78,7 +79,7 @@ async def test_a_stage_is_red_while_kafka_stands_still(
     node: KafkaNode, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     broker = await asyncio.to_thread(node.start, lambda _: None)
-    await apply_topics(broker, wanted_topics(Settings(broker=broker, partitions=1)))
+    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker, partitions=1)))
     running = node.status()
     assert running is not None
     async with stage(broker, tmp_path, *command) as url:
