@@ -2,39 +2,101 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test test-faults check bench docs
+.PHONY: help install demo test test-faults test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed  ## Make .venv with leadstream in it, from the locked requirements
-
-.venv/installed: requirements-dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "leadstream needs Python 3.11 or newer")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m pip check
-	@touch $@
+install: .venv/leadstream  ## Make .venv with leadstream in it, from the locked requirements
 
 demo: install  ## Run a whole campaign on this machine and show what became of it
 	$(BIN)/leadstream demo
 
-test: install  ## Run the tests, on a real Kafka
-	$(BIN)/pytest -m "not faults and not benchmark"
+test: .venv/dev  ## Run the tests, on a real Kafka
+	$(BIN)/pytest -m "not faults and not benchmark and not install"
 
-test-faults: install  ## Run the slow fault-injection tests
+test-faults: .venv/dev  ## Run the slow fault-injection tests
 	$(BIN)/pytest -m faults
 
-check: install  ## Format, lint, types, import contracts, dead code
+test-install: .venv/dev  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
+	$(BIN)/pytest -m install
+
+check: .venv/dev  ## Format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-bench: install  ## Measure, on a real Kafka
+bench: .venv/dev .venv-bench/installed  ## Measure, on a real Kafka
 	$(BIN)/pytest -m benchmark -s
 
-docs: install  ## Write the generated parts of docs/
+docs: .venv/dev  ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate
+
+lock: .venv-tools/installed  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P NAME" moves versions
+	$(COMPILE) pyproject.toml --output-file requirements.txt
+	$(COMPILE) --group build --constraints requirements.txt --output-file requirements-build.txt
+	$(COMPILE) pyproject.toml --group dev --constraints requirements.txt --constraints requirements-build.txt \
+	    --output-file requirements-dev.txt
+	$(COMPILE) --group tools --output-file requirements-tools.txt
+	@# The contender that is compared carries the same versions, but for those that Quix Streams excludes.
+	awk '/^[a-z].*==/ && !/^pydantic/ {print $$1}' requirements.txt > .venv-tools/run-time.txt
+	$(COMPILE) tests/benchmarks/requirements.in --constraints .venv-tools/run-time.txt --output-file tests/benchmarks/requirements.txt
+
+release: .venv/leadstream .venv-tools/installed  ## Write wheel, sdist, bill of materials and image to dist/; publish nothing
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	.venv-tools/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+	    --output-file dist/leadstream-$(VERSION).cdx.json requirements.txt
+	@for engine in docker podman; do \
+	    if $$engine info >/dev/null 2>&1; then \
+	        $$engine build --tag leadstream:$(VERSION) . && \
+	        $$engine save --output dist/leadstream-$(VERSION)-image.tar leadstream:$(VERSION); exit; \
+	    fi; \
+	done; echo "no image is built: neither docker nor podman answers here"
+
+VERSION = $(shell $(BIN)/python -c 'from importlib.metadata import version; print(version("leadstream"))')
+
+# A lock is installed by requirements-install.sh alone, always into a new environment: what has left a lock leaves too.
+INSTALL = sh requirements-install.sh
+NEW_VENV = @command -v "$(PYTHON)" >/dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }; \
+    "$(PYTHON)" -c "$$CAN_MAKE_VENV" && "$(PYTHON)" -m venv --clear
+COMPILE = .venv-tools/bin/uv pip compile --no-config --quiet --no-header --universal --python-version 3.11 \
+    --generate-hashes $(UPGRADE)
+
+define CAN_MAKE_VENV
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("leadstream needs Python 3.11 or newer, this is %d.%d: name a newer one, as in make PYTHON=python3.13" % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("this Python cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv")
+endef
+export CAN_MAKE_VENV
+
+.venv/run: requirements.txt requirements-build.txt
+	$(NEW_VENV) .venv
+	$(INSTALL) $(BIN)/python requirements.txt requirements-build.txt
+	@touch $@
+
+.venv/leadstream: .venv/run pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.txt | .venv/leadstream
+	@test ! -e $@ || $(MAKE) --always-make .venv/leadstream
+	$(INSTALL) $(BIN)/python requirements-dev.txt
+	@touch $@
+
+.venv-bench/installed: tests/benchmarks/requirements.txt
+	$(NEW_VENV) .venv-bench
+	$(INSTALL) .venv-bench/bin/python tests/benchmarks/requirements.txt
+	@touch $@
+
+.venv-tools/installed: requirements-tools.txt
+	$(NEW_VENV) .venv-tools
+	$(INSTALL) .venv-tools/bin/python requirements-tools.txt
+	@touch $@
