@@ -1,4 +1,4 @@
-"""The lock files: complete pins with hashes, agreeing with pyproject.toml and with each other, of no particular index."""
+"""The lock files: complete pins with hashes, in agreement with pyproject.toml and each other, free of hosts."""
 
 import re
 import tomllib
@@ -21,7 +21,9 @@ DIRECT = {
     DEV: PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
     TOOLS: PROJECT["dependency-groups"]["tools"],
     BENCH: [
-        line for line in (ROOT / "tests/benchmarks/requirements.in").read_text().splitlines() if not line.startswith("#")
+        line
+        for line in (ROOT / "tests/benchmarks/requirements.in").read_text().splitlines()
+        if not line.startswith("#")
     ],
 }
 
@@ -106,7 +108,9 @@ def test_locks_are_installed_by_one_script_alone(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if "pip install" in line]
 
     assert lines
-    assert all("--no-deps --no-index /tmp/wheels" in line or "--no-build-isolation --editable ." in line for line in lines)
+    assert all(
+        "--no-deps --no-index /tmp/wheels" in line or "--no-build-isolation --editable ." in line for line in lines
+    )
 
 
 def test_the_version_of_pyproject_is_the_one_that_runs_and_that_compose_names() -> None:
