@@ -59,12 +59,14 @@ def cpu_seconds(pid: int) -> float:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(
+    settings: Settings, *arguments: str, python: str | Path = sys.executable
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A Python module as a process that knows the topics."""
     told = ("broker", "topic_prefix", "partitions")
     environ = {variable(name): str(getattr(settings, name)) for name in told}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *arguments, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
+        python, "-m", *arguments, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
     )
     try:
         yield process
