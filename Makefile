@@ -1,40 +1,46 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# What is in .venv, by the contents of the files that it is made from: a checkout of another commit changes only their times.
+RUN := .venv/run-$(shell cat requirements.txt requirements-build.txt | cksum | cut -d ' ' -f 1)
+OURS := .venv/leadstream-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
+DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
+BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
+TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
 
 .PHONY: help install demo test test-faults test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/leadstream  ## Make .venv with leadstream in it, from the locked requirements
+install: $(OURS)  ## Make .venv with leadstream in it, from the locked requirements
 
 demo: install  ## Run a whole campaign on this machine and show what became of it
 	$(BIN)/leadstream demo
 
-test: .venv/dev  ## Run the tests, on a real Kafka
+test: $(DEV)  ## Run the tests, on a real Kafka
 	$(BIN)/pytest -m "not faults and not benchmark and not install"
 
-test-faults: .venv/dev  ## Run the slow fault-injection tests
+test-faults: $(DEV)  ## Run the slow fault-injection tests
 	$(BIN)/pytest -m faults
 
-test-install: .venv/dev  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
+test-install: $(DEV)  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
 	$(BIN)/pytest -m install
 
-check: .venv/dev  ## Format, lint, types, import contracts, dead code
+check: $(DEV)  ## Format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-bench: .venv/dev .venv-bench/installed  ## Measure, on a real Kafka
+bench: $(DEV) $(BENCH)  ## Measure, on a real Kafka
 	$(BIN)/pytest -m benchmark -s
 
-docs: .venv/dev  ## Write the generated parts of docs/
+docs: $(DEV)  ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate
 
-lock: .venv-tools/installed  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P NAME" moves versions
+lock: $(TOOLS)  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P NAME" moves versions
 	$(COMPILE) pyproject.toml --output-file requirements.txt
 	$(COMPILE) --group build --constraints requirements.txt --output-file requirements-build.txt
 	$(COMPILE) pyproject.toml --group dev --constraints requirements.txt --constraints requirements-build.txt \
@@ -44,7 +50,7 @@ lock: .venv-tools/installed  ## Write the lock files anew; UPGRADE=--upgrade or 
 	awk '/^[a-z].*==/ && !/^pydantic/ {print $$1}' requirements.txt > .venv-tools/run-time.txt
 	$(COMPILE) tests/benchmarks/requirements.in --constraints .venv-tools/run-time.txt --output-file tests/benchmarks/requirements.txt
 
-release: .venv/leadstream .venv-tools/installed  ## Write wheel, sdist, bill of materials and image to dist/; publish nothing
+release: $(OURS) $(TOOLS)  ## Write wheel, sdist, bill of materials and image to dist/; publish nothing
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 	.venv-tools/bin/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
@@ -76,27 +82,28 @@ except ImportError:
 endef
 export CAN_MAKE_VENV
 
-.venv/run: requirements.txt requirements-build.txt
+$(RUN):
 	$(NEW_VENV) .venv
 	$(INSTALL) $(BIN)/python requirements.txt requirements-build.txt
 	@touch $@
 
-.venv/leadstream: .venv/run pyproject.toml
+$(OURS): $(RUN)
+	@rm -f .venv/leadstream-*
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@touch $@
 
-.venv/dev: .venv/run requirements-dev.txt | .venv/leadstream
-	@test ! -e $@ || $(MAKE) --always-make .venv/leadstream
+$(DEV): $(RUN) | $(OURS)
+	@! ls .venv/dev-* >/dev/null 2>&1 || $(MAKE) --always-make $(OURS)
 	$(INSTALL) $(BIN)/python requirements-dev.txt
 	@touch $@
 
-.venv-bench/installed: tests/benchmarks/requirements.txt
+$(BENCH):
 	$(NEW_VENV) .venv-bench
 	$(INSTALL) .venv-bench/bin/python tests/benchmarks/requirements.txt
 	@touch $@
 
-.venv-tools/installed: requirements-tools.txt
+$(TOOLS):
 	$(NEW_VENV) .venv-tools
 	$(INSTALL) .venv-tools/bin/python requirements-tools.txt
 	@touch $@

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def wheel(environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) 
     """The wheel that is built from the sdist, so that both are whole."""
     source, unpacked = copy_of_the_clone(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("unpacked")
     build = ["-m", "hatchling", "build", "--directory", str(unpacked)]
-    python = shutil.which("python", path=ROOT / ".venv" / "bin") or "python"
+    python = sys.executable
     run([python, *build, "--target", "sdist"], source, environ)
     shutil.unpack_archive(next(unpacked.glob("*.tar.gz")), unpacked, filter="data")
     run([python, *build, "--target", "wheel"], next(path for path in unpacked.iterdir() if path.is_dir()), environ)
