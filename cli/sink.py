@@ -58,6 +58,9 @@ from sinks.tables import Table, tables_by_topic
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
 
+# For each client; it has nothing left to do when it is stopped.
+_LEAVES_WITHIN = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Process:
@@ -77,7 +80,7 @@ class _Process:
         return f"leadstream-{self.name}"
 
     async def opened(self, client: Any) -> Any:
-        self.stack.push_async_callback(client.stop)
+        self.stack.push_async_callback(kafka.leave, client, _LEAVES_WITHIN)
         await client.start()
         return client
 

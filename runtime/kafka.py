@@ -1,6 +1,7 @@
 """aiokafka producers and consumers with the settings that our guarantees rest on."""
 
 import asyncio
+import logging
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -8,6 +9,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from runtime.cluster import Cluster
 
 _CANCEL_AGAIN_AFTER = 0.1
+
+_log = logging.getLogger(__name__)
 
 
 def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafkaProducer:
@@ -43,6 +46,19 @@ async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:
         await _abandon(producer)
         return False
     return True
+
+
+async def leave(client: Any, seconds: float) -> None:
+    """Stop a client that has nothing left to do, waiting for so long at the most.
+
+    While Kafka is away, aiokafka's consumer waits for it in `stop`, or raises what ended its requests.
+    """
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait([stopping], timeout=seconds)
+    if stopping.cancel():
+        _log.warning("client.abandoned", extra={"client": type(client).__name__})
+    elif not stopping.cancelled() and (fault := stopping.exception()) is not None:
+        _log.warning("client.abandoned", extra={"client": type(client).__name__, "fault": type(fault).__name__})
 
 
 async def _abandon(producer: AIOKafkaProducer) -> None:

@@ -1,11 +1,11 @@
-"""Stages on a Kafka that stands still: readiness says so within seconds, and is back when Kafka is."""
+"""Stages on a Kafka that stands still: readiness says so within seconds, and that of sinks is back when Kafka is."""
 
 import asyncio
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ async def stage(broker: str, home: Path, *command: str) -> AsyncIterator[str]:
     try:
         yield f"http://{_HOST}:{port}"
     finally:
-        process.terminate()
+        # Streams may have ended by itself: a worker whose group went on without it is started again, not mended.
+        with suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
 
 
@@ -68,10 +70,14 @@ async def readiness(url: str, *, ready: bool) -> dict[str, Any]:
             await asyncio.sleep(0.1)
 
 
-async def lags(url: str) -> set[str]:
-    async with httpx.AsyncClient() as http:
-        text = (await http.get(f"{url}/metrics")).text
-    return {line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("leadstream_consumer_lag{")}
+async def every_lag(url: str, expected: str) -> None:
+    """Returns once the lag of each partition is this."""
+    async with asyncio.timeout(_PATIENCE), httpx.AsyncClient() as http:
+        lags: set[str] = set()
+        while lags != {expected}:
+            await asyncio.sleep(0.1)
+            lines = (await http.get(f"{url}/metrics")).text.splitlines()
+            lags = {line.rpartition(" ")[2] for line in lines if line.startswith("leadstream_consumer_lag{")}
 
 
 @pytest.mark.parametrize("command", [("sink", "warehouse"), ("streams",)], ids=" ".join)
@@ -87,13 +93,11 @@ async def test_a_stage_is_red_while_kafka_stands_still(
 
         os.kill(running.pid, signal.SIGSTOP)
         away = await readiness(url, ready=False)
-        unknown = await lags(url)
+        await every_lag(url, "NaN")
         os.kill(running.pid, signal.SIGCONT)
-        back = await readiness(url, ready=True)
-        known = await lags(url)
+        if command != ("streams",):
+            assert (await readiness(url, ready=True))["kafka"] == {"ready": True, "seen": ""}
+            await every_lag(url, "0.0")
 
     assert away["kafka"]["ready"] is False
     assert away["kafka"]["seen"].startswith(("no answer within", "no heartbeat was answered for"))
-    assert unknown == {"NaN"}
-    assert back["kafka"] == {"ready": True, "seen": ""}
-    assert known == {"0.0"}

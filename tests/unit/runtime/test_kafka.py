@@ -1,0 +1,50 @@
+"""Leaving Kafka ends in time, whether it answers or not."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from runtime.kafka import leave
+
+pytestmark = pytest.mark.anyio
+
+
+class _Client:
+    def __init__(self, stop: Callable[[], Awaitable[None]]) -> None:
+        self.stop = stop
+
+
+async def _at_once() -> None: ...
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+async def _cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def _refused() -> None:
+    raise KafkaConnectionError("canary")
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        (_at_once, []),
+        (_never, [("client.abandoned", None)]),
+        (_cancelled, []),
+        (_refused, [("client.abandoned", "KafkaConnectionError")]),
+    ],
+)
+async def test_a_client_is_left_however_its_stop_ends(
+    stop: Callable[[], Awaitable[None]], told: list[tuple[str, str | None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        await leave(_Client(stop), 0.01)
+
+    assert [(record.message, getattr(record, "fault", None)) for record in caplog.records] == told
