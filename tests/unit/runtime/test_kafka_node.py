@@ -4,10 +4,12 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from runtime import kafka_jars as kafka_jars_module
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.kafka_node import KafkaNode, running_broker
 from runtime.ports import free_ports
@@ -19,6 +21,7 @@ echo "[INFO] Downloaded from central: https://example.org/a.jar (1 kB)"
 echo "[INFO] Downloaded from central: https://example.org/b.jar (1 kB)"
 mkdir -p "$folder" && touch "$folder/a.jar" "$folder/b.jar"
 """
+_EMPTY = sha256().hexdigest()
 _MAVEN_THAT_FAILS = """
 echo "[INFO] Scanning for projects..."
 echo "[ERROR] Could not transfer artifact: Network is unreachable"
@@ -52,7 +55,9 @@ def nobody(_: str) -> None:
 
 
 def test_start_without_java_names_the_ways_out(tmp_path: Path, machine: dict[str, str]) -> None:
-    with pytest.raises(KafkaNodeError, match="no java on PATH: install a JRE, or set LEADSTREAM_BROKER"):
+    with pytest.raises(
+        KafkaNodeError, match=r"no java on PATH: install a JRE .*apt install .*brew install .*or set LEADSTREAM_BROKER"
+    ):
         KafkaNode(tmp_path).start(nobody, machine)
 
 
@@ -67,7 +72,7 @@ def test_java_home_without_java_is_refused(tmp_path: Path, machine: dict[str, st
 def test_start_with_an_old_java_is_refused(tmp_path: Path, machine: dict[str, str], version: str) -> None:
     install_java(machine, version)
 
-    with pytest.raises(KafkaNodeError, match=f"is version {version}: install a newer JRE"):
+    with pytest.raises(KafkaNodeError, match=rf"is version {version}: install a newer JRE \(apt "):
         KafkaNode(tmp_path).start(nobody, machine)
 
 
@@ -75,6 +80,30 @@ def test_java_that_tells_no_version_is_refused(machine: dict[str, str]) -> None:
     install(machine, "java", "exit 1")
 
     with pytest.raises(KafkaNodeError, match="does not tell its version"):
+        find_java(machine)
+
+
+def test_java_that_prints_rubbish_is_refused(machine: dict[str, str]) -> None:
+    install(machine, "java", r"""printf 'version "\377\376"' >&2""")
+
+    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(exit status 0\): install a newer JRE"):
+        find_java(machine)
+
+
+def test_java_that_is_no_program_is_refused(machine: dict[str, str]) -> None:
+    path = Path(machine["PATH"], "java")
+    path.write_bytes(b"\x7fELF")
+    path.chmod(0o755)
+
+    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(Exec format error\)"):
+        find_java(machine)
+
+
+def test_java_that_hangs_is_refused(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_jars_module, "_JAVA_TELLS_WITHIN", 0.2)
+    install(machine, "java", "exec /bin/sleep 3600")
+
+    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(no answer within 0 s\)"):
         find_java(machine)
 
 
@@ -88,7 +117,7 @@ def test_java_17_and_newer_will_do(machine: dict[str, str], version: str) -> Non
 def test_start_without_maven_names_the_ways_out(tmp_path: Path, machine: dict[str, str]) -> None:
     install_java(machine, "17.0.15")
 
-    with pytest.raises(KafkaNodeError, match="needs Maven: install mvn, or set LEADSTREAM_BROKER"):
+    with pytest.raises(KafkaNodeError, match=r"needs Maven: install mvn .*apt install maven.*or set LEADSTREAM_BROKER"):
         KafkaNode(tmp_path, free_ports()).start(nobody, machine)
 
 
@@ -100,27 +129,137 @@ def test_jars_are_fetched_once_and_counted(machine: dict[str, str]) -> None:
     Path(machine["PATH"], "mvn").unlink()
 
     assert kafka_jars(machine, nobody) == jars
-    assert jars == Path(machine["XDG_CACHE_HOME"], "leadstream", f"kafka-{kafka_version()}")
-    assert sorted(path.name for path in jars.iterdir()) == ["a.jar", "b.jar"]
+    assert jars == Path(machine["XDG_CACHE_HOME"], "leadstream", f"apache-kafka-{kafka_version()}")
+    assert sorted(path.name for path in jars.iterdir()) == ["SHA256SUMS", "a.jar", "b.jar"]
     assert [line.rpartition(": ")[2] for line in seen[1:]] == ["1 jars so far", "2 jars so far"]
 
 
 def test_failed_fetch_gives_mavens_reason_and_leaves_nothing(machine: dict[str, str]) -> None:
     install(machine, "mvn", _MAVEN_THAT_FAILS)
 
-    with pytest.raises(KafkaNodeError, match=r"\(Could not transfer artifact: Network is unreachable\): try again"):
+    with pytest.raises(
+        KafkaNodeError, match=r"\(Could not transfer artifact: Network is unreachable\): look at the network"
+    ):
         kafka_jars(machine, nobody)
 
     assert list(Path(machine["XDG_CACHE_HOME"], "leadstream").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (
+            'echo "[ERROR] Plugin x or one of its dependencies could not be resolved: Could not transfer x '
+            'from central (https://maven.example): maven.example: Name or service not known -> [Help 1]"; exit 1',
+            "maven.example: Name or service not known",
+        ),
+        ('echo "Error: JAVA_HOME is not defined correctly."; exit 1', "Error: JAVA_HOME is not defined correctly."),
+        ("exit 1", "no reason given"),
+        (
+            'echo "[WARNING] Could not transfer metadata x from/to central (https://maven.example): no route to host"; '
+            'echo "[ERROR] No plugin found for prefix dependency in the repositories [local (x): central] -> [Help 1]"; '
+            "exit 1",
+            "no route to host",
+        ),
+        ('echo "[ERROR] No space left on device"; exit 1', "No space left on device"),
+    ],
+)
+def test_mavens_wall_of_text_becomes_its_cause(machine: dict[str, str], script: str, reason: str) -> None:
+    install(machine, "mvn", script)
+
+    with pytest.raises(KafkaNodeError) as fault:
+        kafka_jars(machine, nobody)
+
+    assert str(fault.value).startswith(
+        f"Maven could not fetch Apache Kafka ({reason}): look at the network and at ~/.m2"
+    )
+    assert "or set LEADSTREAM_BROKER" in str(fault.value)
+
+
+def test_maven_that_says_nothing_is_given_up(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_jars_module, "_MAVEN_SILENT_FOR", 0.2)
+    install(machine, "mvn", "exec /bin/sleep 3600")
+
+    with pytest.raises(KafkaNodeError, match=r"could not fetch Apache Kafka \(no word for 0 s\)"):
+        kafka_jars(machine, nobody)
+
+
+def test_maven_that_is_no_program_is_one_line(machine: dict[str, str]) -> None:
+    path = Path(machine["PATH"], "mvn")
+    path.write_bytes(b"\x7fELF")
+    path.chmod(0o755)
+
+    with pytest.raises(KafkaNodeError, match=r"mvn cannot be run \(Exec format error\): install Maven"):
+        kafka_jars(machine, nobody)
+
+
+def test_maven_that_fetches_nothing_is_one_line(machine: dict[str, str]) -> None:
+    install(machine, "mvn", "echo Apache Maven 2.2.1")
+
+    with pytest.raises(KafkaNodeError, match="Maven fetched no jar of Apache Kafka: run `mvn --version`"):
+        kafka_jars(machine, nobody)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "gone", "without its list"])
+def test_damaged_jars_are_fetched_again(machine: dict[str, str], damage: str) -> None:
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+    jars = kafka_jars(machine, nobody)
+    (jars / "a.jar").write_text("jar")
+    (jars / "SHA256SUMS").write_text(f"{sha256(b'jar').hexdigest()}  a.jar\n")
+    match damage:
+        case "truncated":
+            (jars / "a.jar").write_text("ja")
+        case "changed":
+            (jars / "a.jar").write_text("jar".upper())
+        case "gone":
+            (jars / "a.jar").unlink()
+        case _:
+            (jars / "SHA256SUMS").unlink()
+    seen: list[str] = []
+
+    assert kafka_jars(machine, seen.append) == jars
+
+    assert seen[0] == f"{jars} is damaged"
+    assert sorted(path.name for path in jars.iterdir()) == ["SHA256SUMS", "a.jar", "b.jar"]
+    assert (jars / "a.jar").read_text() == ""
+    assert [path.name for path in jars.parent.iterdir()] == [jars.name]
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path: Path, machine: dict[str, str]) -> None:
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+    (tmp_path / "file").write_text("")
+    machine["XDG_CACHE_HOME"] = str(tmp_path / "file")
+
+    with pytest.raises(KafkaNodeError) as fault:
+        kafka_jars(machine, nobody)
+
+    assert str(fault.value).startswith(
+        f"{tmp_path}/file/leadstream cannot hold Apache Kafka's jars (Not a directory): set XDG_CACHE_HOME to "
+    )
+
+
+def test_without_any_home_the_way_out_is_named(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    del machine["XDG_CACHE_HOME"]
+
+    with pytest.raises(KafkaNodeError, match="HOME is not set: set XDG_CACHE_HOME to a directory"):
+        kafka_jars(machine, nobody)
+
+
 def test_process_that_fetched_first_wins(machine: dict[str, str]) -> None:
-    ours = Path(machine["XDG_CACHE_HOME"], "leadstream", f"kafka-{kafka_version()}")
-    install(machine, "mvn", f"{_MAVEN_THAT_FETCHES}\nmkdir -p {ours} && touch {ours}/theirs.jar")
+    ours = Path(machine["XDG_CACHE_HOME"], "leadstream", f"apache-kafka-{kafka_version()}")
+    install(
+        machine,
+        "mvn",
+        f"{_MAVEN_THAT_FETCHES}\nmkdir -p {ours}\ncd {ours}\ntouch theirs.jar\necho {_EMPTY} theirs.jar > SHA256SUMS",
+    )
 
     jars = kafka_jars(machine, nobody)
 
-    assert [path.name for path in jars.iterdir()] == ["theirs.jar"]
+    assert [path.name for path in jars.glob("*.jar")] == ["theirs.jar"]
 
 
 def test_start_on_a_taken_port_names_the_ways_out(tmp_path: Path, machine: dict[str, str], taken_port: int) -> None:
