@@ -18,6 +18,7 @@ import uvloop
 
 from cli.broker import broker_of
 from cli.environment import current_settings
+from cli.ports import public_port, require_ports, stage_port
 from ingest.registry import registry_routes
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
 from ingest.spool_file import SpoolUnusable
@@ -57,6 +58,7 @@ def command(*, workers: int, **given: str | int | None) -> None:
     settings = replace(current_settings(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
         settings.require("app_id", "app_secrets", "verify_token")
+        require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
         _configure_logging(settings)
         settings = replace(settings, broker=broker_of(settings).servers)
         with ExitStack() as stack:

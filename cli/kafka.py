@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from cli.broker import broker_of
 from cli.environment import current_settings
+from cli.ports import kafka_port, require_ports
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode, answers
@@ -53,9 +55,14 @@ def start(port: int | None, state_dir: Path | None) -> None:
         _check(broker_of(settings))
         return
     node = _node(state_dir, port)
-    with Console(stderr=True).status("") as progress:
+    if node.status() is None:
+        require_ports([kafka_port(replace(current_settings(), kafka_port=node.port))])
+    console = Console(stderr=True)
+    with console.status("") as spinner:
+        # A spinner shows nothing in the log of a job.
+        progress = spinner.update if console.is_terminal and not console.is_dumb_terminal else console.print
         try:
-            broker = node.start(progress.update, os.environ)
+            broker = node.start(progress, os.environ)
         except KafkaNodeError as error:
             raise click.ClickException(str(error)) from None
     click.echo(f"Kafka runs at {broker}; its log is {node.log}")

@@ -21,6 +21,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
+from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
 from cli.topics import require_topics
 from leads.erasures import Erasures
@@ -179,9 +180,10 @@ def transcripts(admin_port: int | None) -> None:
 
 def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_Process], Awaitable[None]]) -> None:
     settings = current_settings()
+    port = settings.admin_port + port_offset if admin_port is None else admin_port
+    require_ports([stage_port(settings, f"sink {name}", port)])
     configure_logging("info", secrets=settings.app_secrets)
     broker, ids = broker_of(settings), schema_ids(settings)
-    port = settings.admin_port + port_offset if admin_port is None else admin_port
 
     async def serve_work() -> None:
         stop = asyncio.Event()

@@ -10,6 +10,7 @@ import faust
 from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
+from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
 from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
@@ -62,6 +63,7 @@ def _run_several(settings: Settings, workers: int, first_port: int, dead_letters
     ports = [first_port + _PORTS_APART * number if first_port else 0 for number in range(workers)]
     if ports[-1] > 65535:
         raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
+    require_ports(stage_port(settings, f"streams worker {number}", port) for number, port in enumerate(ports))
     click.echo(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}", err=True)
     start = [sys.executable, "-m", "cli", "streams", f"--dead-letters={dead_letters}"]
     try:
@@ -72,6 +74,7 @@ def _run_several(settings: Settings, workers: int, first_port: int, dead_letters
 
 def _run_one(admin_port: int, dead_letters: int) -> None:
     settings = current_settings()
+    require_ports([stage_port(settings, "streams", admin_port)])
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
     broker, ids = broker_of(settings), schema_ids(settings)
     if not asyncio.run(answers(broker)):

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 import click
@@ -10,9 +11,11 @@ import click
 from cli import backfill, doctor
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
+from cli.ports import Port, kafka_port, public_port, require_ports, stage_port
 from cli.processes import Processes
-from cli.stack import keep_kafka, running_kafka, running_stages
+from cli.stack import STAGES, keep_kafka, running_kafka, running_stages
 from messenger.signature import sign
+from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
@@ -39,6 +42,7 @@ def command() -> None:
     # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    require_ports(_ports(settings))
     try:
         with (
             running_kafka(settings, click.echo) as broker,
@@ -55,6 +59,15 @@ def command() -> None:
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
         click.echo("stopped")
+
+
+def _ports(settings: Settings) -> Iterator[Port]:
+    if settings.broker is None and KafkaNode(settings.state_dir).status() is None:
+        yield kafka_port(settings)
+    yield public_port(settings)
+    stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill"]
+    for number, stage in enumerate(stages, start=settings.admin_port):
+        yield stage_port(settings, stage, number)
 
 
 def _start_doctor(processes: Processes, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from threading import Timer
+from time import monotonic
 from xml.etree import ElementTree
 
 _JAVA_NEEDED = 17
@@ -25,6 +26,7 @@ _MAVEN_GOAL = (
     "-Dmaven.wagon.http.retryHandler.count=1",
     "dependency:copy-dependencies",
 )
+_PROGRESS_EVERY = 5.0
 _MAVEN_SILENT_FOR = 180.0
 _LONGEST_REASON = 200
 _SUMS = "SHA256SUMS"
@@ -127,7 +129,9 @@ def _fetch_into(jars: Path, environ: Mapping[str, str], progress: Callable[[str]
         _fetch([maven, *_MAVEN_GOAL, f"-DoutputDirectory={fetched}"], environ, progress)
         if not any(fetched.glob("*.jar")):
             raise KafkaNodeError(f"Maven fetched no jar of Apache Kafka: run `mvn --version`, {_WAYS_OUT}")
-        (fetched / _SUMS).write_text("".join(f"{_sum(jar)}  {jar.name}\n" for jar in sorted(fetched.glob("*.jar"))))
+        sums = [f"{_sum(jar)}  {jar.name}\n" for jar in sorted(fetched.glob("*.jar"))]
+        (fetched / _SUMS).write_text("".join(sums))
+        progress(f"Fetched {len(sums)} jars")
         _put_in_place(fetched, jars, Path(scratch, "damaged"))
 
 
@@ -147,13 +151,15 @@ def _sum(path: Path) -> str:
 
 def _fetch(command: list[str], environ: Mapping[str, str], progress: Callable[[str], None]) -> None:
     progress(f"Fetching Apache Kafka {kafka_version()} with Maven, once")
-    count, trouble, last = 0, None, ""
+    count, trouble, last, told_at = 0, None, "", monotonic()
     with as_file(_pom()) as pom, _start([*command, "-f", str(pom)], environ) as running:
         for line in _lines(running):
             last = line.strip() or last
             if "Downloaded from" in line and ".jar" in line:
                 count += 1
-                progress(f"Fetching Apache Kafka {kafka_version()} with Maven: {count} jars so far")
+                if monotonic() >= told_at + _PROGRESS_EVERY:
+                    told_at = monotonic()
+                    progress(f"Fetching Apache Kafka {kafka_version()} with Maven: {count} jars so far")
             # A server that is not reached is a warning first; the error behind it names what misses its files.
             if trouble is None and ("[ERROR]" in line or "Could not transfer" in line):
                 trouble = line.partition("] ")[2].strip()

@@ -121,7 +121,8 @@ def test_start_without_maven_names_the_ways_out(tmp_path: Path, machine: dict[st
         KafkaNode(tmp_path, free_ports()).start(nobody, machine)
 
 
-def test_jars_are_fetched_once_and_counted(machine: dict[str, str]) -> None:
+def test_jars_are_fetched_once_and_counted(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_jars_module, "_PROGRESS_EVERY", 0.0)
     install(machine, "mvn", _MAVEN_THAT_FETCHES)
     seen: list[str] = []
 
@@ -131,7 +132,16 @@ def test_jars_are_fetched_once_and_counted(machine: dict[str, str]) -> None:
     assert kafka_jars(machine, nobody) == jars
     assert jars == Path(machine["XDG_CACHE_HOME"], "leadstream", f"apache-kafka-{kafka_version()}")
     assert sorted(path.name for path in jars.iterdir()) == ["SHA256SUMS", "a.jar", "b.jar"]
-    assert [line.rpartition(": ")[2] for line in seen[1:]] == ["1 jars so far", "2 jars so far"]
+    assert [line.rpartition(": ")[2] for line in seen[1:3]] == ["1 jars so far", "2 jars so far"]
+
+
+def test_a_quick_fetch_is_told_in_two_lines(machine: dict[str, str]) -> None:
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+    seen: list[str] = []
+
+    kafka_jars(machine, seen.append)
+
+    assert seen == [f"Fetching Apache Kafka {kafka_version()} with Maven, once", "Fetched 2 jars"]
 
 
 def test_failed_fetch_gives_mavens_reason_and_leaves_nothing(machine: dict[str, str]) -> None:
@@ -157,7 +167,7 @@ def test_failed_fetch_gives_mavens_reason_and_leaves_nothing(machine: dict[str, 
         ("exit 1", "no reason given"),
         (
             'echo "[WARNING] Could not transfer metadata x from/to central (https://maven.example): no route to host"; '
-            'echo "[ERROR] No plugin found for prefix dependency in the repositories [local (x): central] -> [Help 1]"; '
+            'echo "[ERROR] No plugin found for prefix x in the repositories [local (x): central] -> [Help 1]"; '
             "exit 1",
             "no route to host",
         ),

@@ -1,0 +1,90 @@
+"""The ports that a command is about to take: each that it cannot have is named at once, before anything is started."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import click
+
+from runtime.admin import listen
+from runtime.settings import Settings, variable
+
+_LAST_PORT = 65535
+
+
+class Port(NamedTuple):
+    """Where something of ours listens, what for, and what to set to move it."""
+
+    host: str
+    number: int
+    purpose: str
+    setting: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.number}"
+
+
+def public_port(settings: Settings) -> Port:
+    return Port(settings.host, settings.port, "webhooks", variable("port"))
+
+
+def stage_port(settings: Settings, stage: str, number: int) -> Port:
+    return Port(settings.admin_host, number, f"health and metrics of {stage}", variable("admin_port"))
+
+
+def kafka_port(settings: Settings) -> Port:
+    return Port("127.0.0.1", settings.kafka_port, "the local Kafka", variable("kafka_port"))
+
+
+def require_ports(ports: Iterable[Port]) -> None:
+    """Raise a `ClickException` with a line for each port that cannot be listened on; 0 is any free port."""
+    faults, seen = [], dict[int, Port]()
+    for port in ports:
+        if port.number == 0:
+            continue
+        if port.number in seen:
+            faults.append(f"{port} is for {seen[port.number].purpose} and for {port.purpose}: change {port.setting}")
+        elif (fault := _fault(port)) is not None:
+            faults.append(fault)
+        seen[port.number] = port
+    if faults:
+        raise click.ClickException("\n       ".join(faults))
+
+
+def _fault(port: Port) -> str | None:
+    if port.number > _LAST_PORT:
+        return f"{port} for {port.purpose} is no port: set {port.setting} lower; stages take the ports that follow it"
+    try:
+        socket.getaddrinfo(port.host, port.number)
+        if _is_taken(port):
+            raise OSError(errno.EADDRINUSE, "")
+        listen(port.host, port.number).close()
+    except socket.gaierror:
+        return f"{port.host} for {port.purpose} is no known address: set {_host_setting(port)}"
+    except OSError as fault:
+        return _refused(port, fault)
+    return None
+
+
+def _refused(port: Port, fault: OSError) -> str:
+    match fault.errno:
+        case errno.EADDRINUSE:
+            return f"{port} for {port.purpose} is taken by another program: set {port.setting} to a free port"
+        case errno.EACCES:
+            return f"{port} for {port.purpose} needs root: set {port.setting} to a port from 1024"
+        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
+            return f"{port.host} for {port.purpose} is no address of this machine: set {_host_setting(port)}"
+    return f"{port} for {port.purpose} cannot be listened on ({fault.strerror}): set {port.setting}"
+
+
+def _is_taken(port: Port) -> bool:
+    # macOS lets a program listen on an address although another one listens on all of them.
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return port.host == "127.0.0.1" and probe.connect_ex((port.host, port.number)) == 0
+
+
+def _host_setting(port: Port) -> str:
+    return variable("host" if port.setting == variable("port") else "admin_host")
