@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import click
@@ -38,7 +38,7 @@ def kafka_port(settings: Settings) -> Port:
     return Port("127.0.0.1", settings.kafka_port, "the local Kafka", variable("kafka_port"))
 
 
-def require_ports(ports: Iterable[Port]) -> None:
+def require_ports(ports: Iterable[Port], *, listen: Callable[[str, int], socket.socket] = listen) -> None:
     """Raise a `ClickException` with a line for each port that cannot be listened on; 0 is any free port."""
     faults, seen = [], dict[int, Port]()
     for port in ports:
@@ -46,14 +46,14 @@ def require_ports(ports: Iterable[Port]) -> None:
             continue
         if port.number in seen:
             faults.append(f"{port} is for {seen[port.number].purpose} and for {port.purpose}: change {port.setting}")
-        elif (fault := _fault(port)) is not None:
+        elif (fault := _fault(port, listen)) is not None:
             faults.append(fault)
         seen[port.number] = port
     if faults:
         raise click.ClickException("\n       ".join(faults))
 
 
-def _fault(port: Port) -> str | None:
+def _fault(port: Port, listen: Callable[[str, int], socket.socket]) -> str | None:
     if port.number > _LAST_PORT:
         return f"{port} for {port.purpose} is no port: set {port.setting} lower; stages take the ports that follow it"
     try:

@@ -39,10 +39,10 @@ def command() -> None:
     settings = current_settings()
     settings.require("app_id", "app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
+    require_ports(_ports(settings))
     # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    require_ports(_ports(settings))
     try:
         with (
             running_kafka(settings, click.echo) as broker,

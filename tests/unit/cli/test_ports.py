@@ -1,5 +1,6 @@
 """A port that a command cannot have is named with its purpose and its setting, and all of them at once."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,15 +56,14 @@ def test_an_address_of_another_machine_is_named(host: str, setting: str, expecte
     assert fault_of(Port(host, free_ports(), "x", f"LEADSTREAM_{setting}")) == expected
 
 
-def test_a_port_that_needs_root_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+def test_a_port_that_needs_root_is_named() -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("cli.ports.listen", refuse)
+    with pytest.raises(click.ClickException) as fault:
+        require_ports([Port("127.0.0.1", free_ports(), "webhooks", "LEADSTREAM_PORT")], listen=refuse)
 
-    assert fault_of(Port("127.0.0.1", 80, "webhooks", "LEADSTREAM_PORT")) == (
-        "127.0.0.1:80 for webhooks needs root: set LEADSTREAM_PORT to a port from 1024"
-    )
+    assert fault.value.message.endswith(" for webhooks needs root: set LEADSTREAM_PORT to a port from 1024")
 
 
 def test_a_port_beyond_the_last_is_named() -> None:
