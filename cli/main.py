@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from runtime.file_limit import raise_file_limit
 from runtime.logs import tell_crash
 from runtime.settings import SettingError
 from runtime.yaml_file import FileFault
@@ -47,6 +48,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a wrong setting or file becomes one line and a status."""
         sys.excepthook = tell_crash
+        raise_file_limit()
         try:
             return super().invoke(ctx)
         except (SettingError, FileFault) as fault:

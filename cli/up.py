@@ -15,10 +15,12 @@ from cli.ports import Port, kafka_port, public_port, require_ports, stage_port
 from cli.processes import Processes
 from cli.stack import STAGES, keep_kafka, running_kafka, running_stages
 from messenger.signature import sign
+from runtime.file_limit import raise_file_limit
 from runtime.kafka_node import KafkaNode
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
+_FILES = 1024
 _LOOK_EVERY_MINUTES = 15
 _COMPARE_EVERY_HOURS = 24
 
@@ -40,6 +42,8 @@ def command() -> None:
     settings.require("app_id", "app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
     require_ports(_ports(settings))
+    if (files := raise_file_limit()) < _FILES:
+        click.echo(f"{files} open files are allowed here, which is few: raise the hard limit with `ulimit -n {_FILES}`")
     # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -118,7 +118,9 @@ class KafkaNode:
         self._configure()
         classes = jars / f"classes-{java_version}.jsa"
         program = [f"-Dlog4j2.configurationFile={self._home / 'log4j2.xml'}", "-cp", f"{jars}/*"]
-        self._format_once([java, *_JVM_OPTIONS, *program], classes)
+        # Under the locale C, Java finds no path that has an umlaut.
+        environ = {**environ, "LC_ALL": "C.UTF-8"}
+        self._format_once([java, *_JVM_OPTIONS, *program], classes, environ)
         pid = self._spawn([java, f"-XX:SharedArchiveFile={classes}", *_JVM_OPTIONS, *program], environ)
         status = Status(pid, self.port)
         self._remember(status)
@@ -137,14 +139,21 @@ class KafkaNode:
         unfinished.write_text(json.dumps(asdict(status)))
         unfinished.replace(self._record)
 
-    def _format_once(self, command: list[str], classes: Path) -> None:
+    def _format_once(self, command: list[str], classes: Path, environ: Mapping[str, str]) -> None:
         """Format the data folder. On the way, archive the loaded classes: it saves each later start about a second."""
         if (self._home / "data" / "meta.properties").exists():
             return
         unfinished = classes.with_suffix(f".{os.getpid()}")
         archive = [] if classes.exists() else [f"-XX:ArchiveClassesAtExit={unfinished}"]
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id(), "--config", str(self._config)]
-        done = subprocess.run([command[0], *archive, *command[1:], *tool], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [command[0], *archive, *command[1:], *tool],
+            env=environ,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         if done.returncode != 0:
             unfinished.unlink(missing_ok=True)
             raise KafkaNodeError(f"Kafka cannot format {self._home / 'data'}: {_reason(done.stdout + done.stderr)}")
@@ -171,7 +180,9 @@ class KafkaNode:
         deadline = time.monotonic() + _READY_WITHIN
         while not (_listens(self.port) and asyncio.run(answers(Cluster(status.broker)))):
             if _reaped(status.pid):
-                raise KafkaNodeError(f"Kafka ended while it started: {_reason(self.log.read_text())} (log: {self.log})")
+                raise KafkaNodeError(
+                    f"Kafka ended while it started: {_reason(self.log.read_text(errors='replace'))} (log: {self.log})"
+                )
             if time.monotonic() > deadline:
                 self.stop()
                 raise KafkaNodeError(f"Kafka did not answer within {_READY_WITHIN:.0f} s (log: {self.log})")

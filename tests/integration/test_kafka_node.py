@@ -38,10 +38,10 @@ async def test_acknowledged_records_survive_a_stop_and_a_kill(tmp_path: Path) ->
 
 
 def test_commands_start_show_and_stop_one_node(tmp_path: Path) -> None:
-    """The state directory has a space and an accent, as home directories do."""
+    """The state directory has a space and an accent, as home directories do, and the locale knows no accents."""
     state_dir = tmp_path / "état un"
     port = free_ports()
-    run = CliRunner(env={"LEADSTREAM_STATE_DIR": str(state_dir), "LEADSTREAM_BROKER": ""})
+    run = CliRunner(env={"LEADSTREAM_STATE_DIR": str(state_dir), "LEADSTREAM_BROKER": "", "LC_ALL": "C"})
     try:
         before = run.invoke(main, ["kafka", "status"])
         started = run.invoke(main, ["kafka", "start", "--port", str(port)])
@@ -58,7 +58,7 @@ def test_commands_start_show_and_stop_one_node(tmp_path: Path) -> None:
     assert f"Kafka runs at {broker};" in started.output
     assert f"Kafka runs at {broker};" in again.output
     assert f"Kafka runs at {broker}, process " in shown.output
-    assert f"port {port} is taken" in other.output
+    assert f"{broker} for the local Kafka is taken by another program" in other.output
     assert stopped.output == "Kafka has stopped\n"
 
 
