@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
-import psycopg
 
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages
@@ -27,6 +26,7 @@ from runtime.settings import Settings
 from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics
 from runtime.topic_follower import NotFollowed
 from schemas.codec import Ids
+from sinks.consume import Unusable
 from streams.shadow import Shadow
 
 _Answer = TypeVar("_Answer")
@@ -268,5 +268,5 @@ def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
             return asyncio.run(question)
     except (NotPassed, NotFollowed) as fault:
         raise click.ClickException(f"{fault} Run the command again: it goes on where it was.") from None
-    except psycopg.Error as fault:
-        raise click.ClickException(f"the warehouse's server does not answer ({type(fault).__name__})") from None
+    except Unusable as fault:
+        raise click.ClickException(str(fault)) from None

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from psycopg import sql
+from psycopg import Connection, sql
 
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -19,6 +18,8 @@ from runtime.topic_admin import topic_names
 from runtime.topic_snapshot import records_now
 from schemas.topics import TOPICS
 from sinks.delta_tables import local_path
+from sinks.postgres_connection import connected, is_server
+from sinks.postgres_faults import faults_in_one_line
 from sinks.tables import TABLES
 
 _REPLAY = "-replay-"
@@ -91,7 +92,7 @@ def in_files(settings: Settings, wanted: Sequence[bytes], on_read: Callable[[int
 
 def _files(settings: Settings) -> Iterator[Path]:
     roots = [settings.state_dir, *filter(None, [settings.spool_dir])]
-    if not _is_server(settings.warehouse) and (warehouse := local_path(settings.warehouse)) is not None:
+    if not is_server(settings.warehouse) and (warehouse := local_path(settings.warehouse)) is not None:
         # With those that `warehouse rebuild` left beside it.
         roots += [warehouse, *warehouse.parent.glob(f"{warehouse.name}.*")]
     seen: set[Path] = set()
@@ -136,12 +137,13 @@ def _leaves(array: Any) -> Iterator[Any]:
 
 
 def in_server(settings: Settings, wanted: Sequence[bytes]) -> list[Trace]:
-    """Tables of a PostgreSQL warehouse; [] for any other. Raises `psycopg.Error`."""
-    if not _is_server(settings.warehouse):
+    """Tables of a PostgreSQL warehouse; [] for any other. Raises `Unusable`."""
+    if not is_server(settings.warehouse):
         return []
     blobs = {name: [field.name for field in table.schema if pa.types.is_binary(field.type)] for name, table in _NAMED}
     found = []
-    with psycopg.connect(settings.warehouse, options="-c default_transaction_read_only=on") as connection:
+    with faults_in_one_line(), connected(settings.warehouse) as connection:
+        connection.read_only = True
         # In every schema, for `warehouse rebuild` leaves the old one beside the new.
         there = connection.execute(
             "select table_schema, table_name from information_schema.tables"
@@ -156,7 +158,7 @@ def in_server(settings: Settings, wanted: Sequence[bytes]) -> list[Trace]:
 
 
 def _count_rows(
-    connection: psycopg.Connection[Any], table: sql.Identifier, blobs: Sequence[str], wanted: Sequence[bytes]
+    connection: Connection[Any], table: sql.Identifier, blobs: Sequence[str], wanted: Sequence[bytes]
 ) -> int:
     tests = [sql.SQL("position({} in held::text) > 0").format(one.decode()) for one in wanted]
     tests += [
@@ -167,7 +169,3 @@ def _count_rows(
     query = sql.SQL("select count(*) from {} held where {}").format(table, sql.SQL(" or ").join(tests))
     [(count,)] = connection.execute(query).fetchall()
     return int(count)
-
-
-def _is_server(url: str) -> bool:
-    return url.startswith(("postgresql://", "postgres://"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from schemas.codec import NotDecodable
 from sinks.contact import PART, watch_kafka
+from sinks.outage import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,10 @@ class Fenced(Exception):
 
 class Unusable(Exception):
     """Something that an operator has to repair; the message says what and is fit to print."""
+
+
+class Unavailable(Unusable):
+    """Something that may pass by itself, as a server that restarts: try again later."""
 
 
 class SinkCrashed(Exception):
@@ -112,6 +118,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         health: Health,
         poll_millis: int = 100,
         max_records: int = 2000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._consumer, self._producer = consumer, producer
         self._sources, self._stage = sources, stage
@@ -119,6 +126,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._poll = {"timeout_ms": poll_millis, "max_records": max_records}
         self._turn = asyncio.Lock()
         self._open_again = False
+        self._outage = Outage(clock)
         self._leaving: asyncio.Future[None] | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
@@ -126,6 +134,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what is under way and commit it.
+
+        After `Unavailable` the sink is not ready, keeps its partitions, and opens them again after a pause.
 
         Raises `Unusable`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
         """
@@ -168,18 +178,19 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         if self._leaving is not None:
             self._leaving.result()
             self._leaving = None
+        if self._open_again and self._outage.is_pausing:
+            return
         try:
-            if self._open_again:
-                # What was fetched may be from before the rebalance; opening seeks, so it comes again.
-                await self._open()
-            elif self._positions:
-                await self._take(batches)
-            if self._positions:
-                await self._stage.tick()
+            await self._work(batches)
         except Fenced:
             logger.warning("sink.fenced", extra={"sink": self._name})
             self._open_again = True
             return
+        except Unavailable as fault:
+            self._wait_for(fault)
+            return
+        if self._outage.is_over():
+            self._report_ready()
         await self._commit()
         self._slow_down()
 
@@ -195,8 +206,30 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             self._consumer.seek(partition, offset)
         self._positions.update(starts)
         self._open_again = False
-        self._health.report(self._name, ready=True, seen=f"{len(held)} partitions")
+        if not self._outage.is_on:
+            self._report_ready()
         logger.info("sink.opened", extra={"sink": self._name, "partitions": len(held)})
+
+    async def _work(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        if self._open_again:
+            # What was fetched may be from before the rebalance; opening seeks, so it comes again.
+            await self._open()
+        elif self._positions:
+            await self._take(batches)
+        if self._positions:
+            await self._stage.tick()
+
+    def _report_ready(self) -> None:
+        self._health.report(self._name, ready=True, seen=f"{len(self._positions)} partitions")
+
+    def _wait_for(self, fault: Unavailable) -> None:
+        seconds = self._outage.note()
+        self._health.report(self._name, ready=False, seen=str(fault))
+        logger.warning("sink.waits", extra={"sink": self._name, "reason": str(fault), "seconds": seconds})
+        # Nothing is finished or committed of what is read again from the stored offsets.
+        self._positions.clear()
+        self._open_again = True
+        self._consumer.pause(*self._consumer.assignment())
 
     async def _take(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
         received: list[Received[T]] = []
@@ -261,7 +294,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
     async def _give_up(self) -> None:
         if not self._positions:
             return
-        with suppress(Fenced):
+        with suppress(Fenced, Unavailable):
             await self._stage.close()
             await self._commit()
         self._positions.clear()

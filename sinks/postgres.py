@@ -1,18 +1,18 @@
 """The warehouse as PostgreSQL tables: one transaction copies, upserts and moves offsets, comparing before it sets."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 from aiokafka import TopicPartition
 from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
-from sinks.consume import Fenced, Unusable
+from sinks.consume import Fenced, Unavailable, Unusable
 from sinks.forget import KeyForgotten, PersonForgotten, Removal
-from sinks.postgres_connection import connected, told
+from sinks.postgres_connection import connected
+from sinks.postgres_faults import faults_in_one_line
 from sinks.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, PROVENANCE, TABLES, Current, Row, Table
 from sinks.views import POSTGRES, VIEWS, view_queries
 
@@ -23,12 +23,6 @@ _SCALARS = {
     pa.timestamp("us", tz="UTC"): "timestamptz",
     pa.binary(): "bytea",
 }
-_OF_THE_SERVER = (
-    psycopg.OperationalError,
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.ReadOnlySqlTransaction,
-    psycopg.errors.UndefinedTable,
-)
 # Where a role of this name exists, it may read everything but the bytes of dead letters.
 READER = "leadstream_reader"
 _OFFSETS = "kafka_offsets"
@@ -44,26 +38,27 @@ def relations() -> list[str]:
 
 class PostgresWarehouse:
     """`tables` are the tables by topic name. They and the views are created, and new columns are added, in `schema`,
-    or in the first schema of the search path."""
+    or in the first schema of the search path.
+
+    That only one process writes what it holds is a comparison of offsets inside each transaction: no lock, nothing in
+    the session. A server that is unavailable does not keep a warehouse from being made: `open` tries again, and so it
+    does after every `Unavailable`.
+    """
 
     def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str, schema: str | None = None) -> None:
-        self._tables, self._cluster_id = tables, cluster_id
+        self._url, self._tables, self._cluster_id, self._schema = url, tables, cluster_id, schema
         self._next: dict[TopicPartition, int] = {}
-        self._connection = connected(url, autocommit=True)
-        with ExitStack() as on_fault:
-            on_fault.callback(self._connection.close)
-            if schema is not None:
-                self._connection.execute(sql.SQL("set search_path to {}").format(sql.Identifier(schema)))
-            with self._transaction():
-                self._connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-                _migrate(self._connection, tables)
-            on_fault.pop_all()
+        self._connection: Connection[Any] | None = None
+        with suppress(Unavailable):
+            self._connect()
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         held = set(assigned)
         self._next = {}
-        with self._transaction():
-            stored = self._connection.execute(
+        if self._connection is None:
+            self._connect()
+        with self._transaction() as connection:
+            stored = connection.execute(
                 "select cluster_id, topic, partition, next_offset from kafka_offsets"
             ).fetchall()
         for cluster, topic, partition, offset in stored:
@@ -79,21 +74,21 @@ class PostgresWarehouse:
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
         ends = {one: max(offset, self._next.get(one, 0)) for one, offset in offsets.items()}
-        with self._transaction():
-            self._move_offsets(ends)
+        with self._transaction() as connection:
+            self._move_offsets(connection, ends)
             for topic, of_topic in rows.items():
                 fresh = [row for row in of_topic if row["_offset"] >= self._next.get(_partition(row), 0)]
-                _keep(self._connection, self._tables[topic], fresh)
+                _keep(connection, self._tables[topic], fresh)
         self._next.update(ends)
 
     def forget(self, removals: Sequence[Removal]) -> None:
-        with self._transaction():
+        with self._transaction() as connection:
             for one in removals:
                 match one:
                     case KeyForgotten():
-                        _forget_key(self._connection, one)
+                        _forget_key(connection, one)
                     case PersonForgotten():
-                        _forget_person(self._connection, one)
+                        _forget_person(connection, one)
 
     def tidy(self) -> None:
         """Nothing to do: PostgreSQL vacuums by itself."""
@@ -102,28 +97,49 @@ class PostgresWarehouse:
         """Nothing to do: `write` upserts the current tables."""
 
     def close(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connect(self) -> None:
+        with ExitStack() as on_fault:
+            self._connection = connection = connected(self._url, autocommit=True)
+            on_fault.callback(self._disconnect)
+            with self._transaction():
+                connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+                _migrate(connection, self._tables)
+            on_fault.pop_all()
+
+    def _disconnect(self) -> None:
+        self.close()
+        self._connection = None
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Raises `Unusable` for what an operator has to repair."""
+    def _transaction(self) -> Iterator[Connection[Any]]:
+        """Raises `Unavailable`, with the connection given up, or `Unusable`."""
+        if self._connection is None:
+            raise Unavailable("PostgreSQL is not connected")
         try:
-            with self._connection.transaction():
-                yield
-        except _OF_THE_SERVER as fault:
-            raise Unusable(f"PostgreSQL does not take what we write: {told(fault)}") from None
+            with faults_in_one_line(), self._connection.transaction():
+                if self._schema is not None:
+                    self._connection.execute(
+                        sql.SQL("set local search_path to {}").format(sql.Identifier(self._schema))
+                    )
+                yield self._connection
+        except Unavailable:
+            self._disconnect()
+            raise
 
-    def _move_offsets(self, ends: Mapping[TopicPartition, int]) -> None:
+    def _move_offsets(self, connection: Connection[Any], ends: Mapping[TopicPartition, int]) -> None:
         for one, end in ends.items():
             place = (self._cluster_id, one.topic, one.partition)
             if one in self._next:
-                moved = self._connection.execute(
+                moved = connection.execute(
                     "update kafka_offsets set next_offset = %s, written_at = now()"
                     " where cluster_id = %s and topic = %s and partition = %s and next_offset = %s",
                     (end, *place, self._next[one]),
                 )
             else:
-                moved = self._connection.execute(
+                moved = connection.execute(
                     "insert into kafka_offsets (cluster_id, topic, partition, next_offset) values (%s, %s, %s, %s)"
                     " on conflict (topic, partition) do nothing",
                     (*place, end),
@@ -167,9 +183,7 @@ def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> Non
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     stage, events = sql.Identifier(f"new_{table.events}"), sql.Identifier(table.events)
     parts = {"stage": stage, "events": events, "names": names}
-    connection.execute(
-        sql.SQL("create temporary table if not exists {stage} (like {events}) on commit delete rows").format(**parts)
-    )
+    connection.execute(sql.SQL("create temporary table {stage} (like {events}) on commit drop").format(**parts))
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**parts)) as copy:
             values = [(field.name, _scalar if field.type in _SCALARS else _json) for field in table.schema]

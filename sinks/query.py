@@ -15,7 +15,8 @@ from deltalake import DeltaTable
 from sinks.consume import Unusable
 from sinks.delta import application, cluster_of
 from sinks.delta_tables import files_of, local_path, stored_tables
-from sinks.postgres_connection import connected, is_server, told
+from sinks.postgres_connection import connected, is_server
+from sinks.postgres_faults import told
 from sinks.tables import NAMES, TABLES, Table
 from sinks.views import DUCKDB, view_queries
 
@@ -80,11 +81,11 @@ def types_of(name: str) -> dict[str, pa.DataType]:
 
 @contextmanager
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
-    options = "-c default_transaction_read_only=on -c cursor_tuple_fraction=1"
     # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
-    with closing(connected(url, options=options)) as connection, connection.cursor("answer") as cursor:
-        # Not among the options, which PGTZ overrules.
-        connection.execute("set time zone 'UTC'")
+    with closing(connected(url)) as connection, connection.cursor("answer") as cursor:
+        connection.read_only = True
+        connection.execute("set local cursor_tuple_fraction = 1")
+        connection.execute("set local time zone 'UTC'")
         if connection.info.parameter_status("is_superuser") == "on":
             # No read-only transaction keeps a superuser's functions from the server's files.
             connection.execute("set local role pg_read_all_data")

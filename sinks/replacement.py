@@ -12,6 +12,7 @@ from sinks.delta import DeltaWarehouse
 from sinks.delta_tables import local_path
 from sinks.postgres import PostgresWarehouse, relations
 from sinks.postgres_connection import connected, is_server
+from sinks.postgres_faults import faults_in_one_line
 from sinks.query import ask
 from sinks.tables import PROVENANCE, Table
 from sinks.warehouse import Warehouse
@@ -97,25 +98,27 @@ class PostgresReplacement:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        with connected(self._url) as connection:
+        with faults_in_one_line(), connected(self._url) as connection:
             [(schema,)] = connection.execute("select current_schema()").fetchall()
+        if schema is None:
+            raise Unusable("PostgreSQL has no schema that search_path names: create it")
         self._old, self.new, self.aside = schema, f"{schema}_{_REBUILT}", f"{schema}_{_BEFORE}"
 
     def require_room(self) -> None:
-        with connected(self._url) as connection:
+        with faults_in_one_line(), connected(self._url) as connection:
             for name in (self.new, self.aside):
                 if connection.execute("select from pg_namespace where nspname = %s", (name,)).fetchone() is not None:
                     raise Unusable(f"schema {name} is there already: look at it, then drop it")
 
     def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
-        with connected(self._url) as connection:
+        with faults_in_one_line(), connected(self._url) as connection:
             connection.execute(sql.SQL("create schema {}").format(sql.Identifier(self.new)))
         return PostgresWarehouse(self._url, tables, cluster_id=cluster_id, schema=self.new)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
         compared = sql.SQL(", ").join(map(sql.Identifier, _without_places(columns)))
         query = sql.SQL("select count(*), bit_xor(hash_record_extended(one, 0)) from (select {} from {}) one")
-        with connected(self._url) as connection:
+        with faults_in_one_line(), connected(self._url) as connection:
             [old], [new] = (
                 connection.execute(query.format(compared, sql.Identifier(schema, name))).fetchall()
                 for schema in (self._old, self.new)
@@ -124,7 +127,7 @@ class PostgresReplacement:
 
     def swap(self) -> None:
         names = relations()
-        with connected(self._url) as connection:
+        with faults_in_one_line(), connected(self._url) as connection:
             try:
                 self._require_nothing_built_on(connection, names)
                 connection.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))

@@ -4,17 +4,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 import pyarrow as pa
 from aiokafka import TopicPartition
 from deltalake import DeltaTable
-from psycopg import sql
+from psycopg import Connection, sql
 
 from runtime.clock import from_millis
-from sinks.consume import Unusable
 from sinks.delta import application, cluster_of
 from sinks.delta_tables import stored_tables
-from sinks.postgres_connection import connected, is_server, told
+from sinks.postgres_connection import connected, is_server
+from sinks.postgres_faults import faults_in_one_line
 from sinks.tables import NAMES, TABLES
 
 
@@ -75,23 +74,21 @@ def _rows(table: DeltaTable, files: pa.Table) -> int:
 
 
 def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
-    try:
-        with connected(url, options="-c default_transaction_read_only=on") as connection:
-            stored = {
-                TopicPartition(topic, partition): (cluster_id, offset, written_at)
-                for cluster_id, topic, partition, offset, written_at in connection.execute(
-                    "select cluster_id, topic, partition, next_offset, written_at from kafka_offsets"
-                )
-            }
-            last = max((written_at for _, _, written_at in stored.values()), default=None)
-            tables = tuple(_server_table(connection, name, last) for name in NAMES)
-    except psycopg.Error as fault:
-        raise Unusable(f"PostgreSQL does not tell: {told(fault)}") from None
+    with faults_in_one_line(), connected(url) as connection:
+        connection.read_only = True
+        stored = {
+            TopicPartition(topic, partition): (cluster_id, offset, written_at)
+            for cluster_id, topic, partition, offset, written_at in connection.execute(
+                "select cluster_id, topic, partition, next_offset, written_at from kafka_offsets"
+            )
+        }
+        last = max((written_at for _, _, written_at in stored.values()), default=None)
+        tables = tuple(_server_table(connection, name, last) for name in NAMES)
     offsets = {one: stored[one][1] for one in partitions if one in stored}
     return Status(tables, next((cluster_id for cluster_id, _, _ in stored.values()), None), offsets)
 
 
-def _server_table(connection: psycopg.Connection[tuple[int, int]], name: str, last: datetime | None) -> TableStatus:
+def _server_table(connection: Connection[tuple[int, int]], name: str, last: datetime | None) -> TableStatus:
     [(rows, size)] = connection.execute(
         sql.SQL("select count(*), pg_total_relation_size(%s::regclass) from {}").format(sql.Identifier(name)), (name,)
     )

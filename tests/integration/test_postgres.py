@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from sinks.consume import Unusable
+from sinks.consume import Unavailable, Unusable
 from sinks.forget import KeyForgotten, PersonForgotten
 from sinks.tables import LEAD_TABLE
 from tests.builders import NOON, PAGE
@@ -53,7 +53,7 @@ def test_an_address_that_leads_nowhere_is_told_in_one_line_without_the_password(
 @pytest.mark.parametrize("address", ["u:sec%zzret@127.0.0.1:1/db", "u:secret@127.0.0.1:1/db"])
 def test_a_sink_says_so_too(address: str) -> None:
     with pytest.raises(Unusable) as told:
-        Target(f"postgresql://{address}").open()
+        Target(f"postgresql://{address}").open().open([])
 
     assert "ret" not in str(told.value)
     assert "\n" not in str(told.value)
@@ -108,7 +108,9 @@ def test_a_role_that_may_not_write_is_told_so(server: Target) -> None:
     _execute(server.url, "create role poor_writer login")
     poor = Target(server.url.replace("leadstream@", "poor_writer@"))
     try:
-        with pytest.raises(Unusable, match="PostgreSQL does not take what we write: permission denied"):
+        with pytest.raises(
+            Unusable, match=r"PostgreSQL refuses: permission denied .*docs/warehouse.md lists what the role needs"
+        ):
             poor.open()
     finally:
         _execute(server.url, "drop role poor_writer")
@@ -123,10 +125,13 @@ def test_a_server_that_has_gone_is_told_in_one_line(server: Target) -> None:
         " and pid <> pg_backend_pid()",
     )
 
-    with pytest.raises(Unusable, match="PostgreSQL does not take what we write: ") as told:
+    with pytest.raises(Unavailable, match="PostgreSQL cannot answer now: terminating connection") as told:
         writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
 
     assert "\n" not in str(told.value)
+    assert writer.open([leads(0)]) == {}
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    assert server.ask("select count(*) from leads") == [(1,)]
 
 
 def test_new_columns_come_in_the_order_of_the_record(server: Target) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 
 import pytest
 from aiokafka import TopicPartition
@@ -10,7 +11,7 @@ from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schemas.codec import NotDecodable
-from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Span, Unusable
+from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Span, Unavailable, Unusable
 from tests.unit.sinks.fakes import Clock, FakeConsumer, FakeKafka, FakeProducer
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +61,8 @@ class _Noting:
 class _World:
     def __init__(self) -> None:
         self.kafka, self.stage, self.health, self.metrics = FakeKafka(), _Noting(), Health(), Metrics()
-        self.consumer = FakeConsumer(self.kafka, Clock(), ONE, TWO)
+        self.clock = Clock()
+        self.consumer = FakeConsumer(self.kafka, self.clock, ONE, TWO)
         self.stop = asyncio.Event()
 
     def put(self, partition: int, *values: bytes | None) -> None:
@@ -83,6 +85,7 @@ class _World:
             name="orders",
             metrics=self.metrics,
             health=self.health,
+            clock=lambda: self.clock().timestamp(),
         )
         await consume.run(self.stop)
 
@@ -238,6 +241,68 @@ async def test_what_an_operator_must_repair_is_said_in_full() -> None:
         await world.run(5)
 
     assert world.health.ready is False
+
+
+async def test_what_passes_by_itself_is_waited_for_unready_and_read_again() -> None:
+    world = _World()
+    world.put(0, b"a", b"b")
+    world.stage.raising = Unavailable("the server restarts")
+    seen: list[tuple[bool, str]] = []
+
+    async def look() -> None:
+        seen.append(world.health.parts["orders"])
+        assert world.kafka.committed.get(ONE, 0) == (0 if len(seen) == 1 else 2)
+
+    # A read takes 0.1 seconds: 1 second of pause, then 5 in which nothing fails.
+    await world.run(70, at_5=look, at_30=look, at_68=look)
+
+    assert seen == [(False, "the server restarts"), (False, "the server restarts"), (True, "2 partitions")]
+    assert len(world.stage.opened) == 2
+    assert world.stage.taken == [(0, 0, "a"), (0, 1, "b")]
+    assert world.consumer.halted == set()
+
+
+async def test_pauses_grow_while_it_goes_on() -> None:
+    world = _World()
+    failed_at: list[float] = []
+
+    async def fail(spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        failed_at.append(world.clock().timestamp())
+        raise Unavailable("the server restarts")
+
+    world.stage.open = fail  # type: ignore[method-assign]
+
+    await world.run(1000)
+
+    pauses = [after - before for before, after in pairwise(failed_at)]
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30], abs=0.2)
+    assert world.health.crashed is None
+
+
+async def test_a_sink_that_stops_while_it_waits_commits_nothing() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.stage.raising = Unavailable("the server restarts")
+
+    await world.run(5)
+
+    assert world.kafka.committed == {}
+    assert world.stage.closed == 0
+
+
+async def test_what_cannot_be_finished_at_the_end_is_left_uncommitted() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.stage.unfinished_at = {ONE: 0}
+
+    async def fail() -> None:
+        raise Unavailable("the server restarts")
+
+    world.stage.close = fail  # type: ignore[method-assign]
+
+    await world.run(5)
+
+    assert world.kafka.committed[ONE] == 0
 
 
 async def test_the_sink_is_ready_once_it_holds_its_partitions() -> None:
