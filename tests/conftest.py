@@ -26,7 +26,7 @@ hypothesis_settings.load_profile("leadstream")
 _GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
 GIVEN_REGISTRY = os.environ.get("LEADSTREAM_TEST_REGISTRY")
 # What the shell says is for its own leadstream; a test says what it means.
-for _name in [name for name in os.environ if name.startswith("LEADSTREAM_")]:
+for _name in [name for name in os.environ if name.startswith(("LEADSTREAM_", "PG"))]:
     del os.environ[_name]
 
 _SERIAL = itertools.count(1)

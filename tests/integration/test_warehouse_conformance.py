@@ -1,13 +1,35 @@
 """The suite of every warehouse on Delta Lake and on a real PostgreSQL, and what `warehouse status` tells of both."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from sinks.status import status_of
-from tests.integration.warehouses import Target
+from tests.integration.warehouses import Target, pgbouncer
 from tests.warehouse_conformance import WarehouseConformance
 from tests.warehouse_rows import CLUSTER, lead_row, leads, outcomes
 
 
 class TestWarehouses(WarehouseConformance):
     """`target` is each of the two in turn."""
+
+
+class TestThroughPgBouncer(WarehouseConformance):
+    """PostgreSQL behind PgBouncer in transaction mode."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def pooled(postgres: str) -> Iterator[str]:
+        with pgbouncer(postgres) as url:
+            yield url
+
+    @pytest.fixture
+    @staticmethod
+    def target(pooled: str, postgres_database: str) -> Iterator[Target]:
+        target = Target(f"{pooled.rsplit('/', 1)[0]}/{postgres_database.rsplit('/', 1)[1]}")
+        yield target
+        for writer in target.writers:
+            writer.close()
 
 
 def test_the_status_tells_rows_and_offsets(target: Target) -> None:

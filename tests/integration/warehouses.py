@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -19,6 +22,7 @@ from sinks.postgres import PostgresWarehouse
 from sinks.query import Answer, ask
 from sinks.tables import tables_by_topic
 from sinks.warehouse import Warehouse
+from tests.certificates import Certificate
 from tests.conftest import free_port
 from tests.warehouse_rows import CLUSTER
 
@@ -48,8 +52,16 @@ class Target:
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own; skips the test, saying why, where there is none to start."""
+def postgres_server(
+    settings: Mapping[str, str] = MappingProxyType({}),
+    *,
+    access: Sequence[str] = ("host all all all trust",),
+    tls: Certificate | None = None,
+) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own; skips the test, saying why, where there is none to start.
+
+    `access` are the lines of pg_hba.conf; with `tls` the server has this certificate.
+    """
     binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server binaries (initdb, pg_ctl) on this machine")
@@ -59,8 +71,13 @@ def postgres_server() -> Iterator[str]:
         if user is not None:
             shutil.chown(directory, user)
         data, port = f"{directory}/data", free_port()
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        given = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **settings}
+        if tls is not None:
+            files = {"ssl_cert_file": tls.cert, "ssl_key_file": tls.key, "ssl_ca_file": tls.authority}
+            given |= {"ssl": "on"} | {name: _given_to(user, file, Path(directory)) for name, file in files.items()}
+        options = " ".join([f"-p {port}", *(f"-c {name}={value}" for name, value in given.items())])
         _run(user, binaries / "initdb", "-D", data, "-U", "leadstream", "-A", "trust", "--no-sync")
+        Path(data, "pg_hba.conf").write_text("\n".join(access) + "\n")
         _run(user, binaries / "pg_ctl", "-D", data, "-w", "-o", options, "-l", f"{directory}/log", "start")
         try:
             yield f"postgresql://leadstream@127.0.0.1:{port}/postgres"
@@ -68,11 +85,42 @@ def postgres_server() -> Iterator[str]:
             _run(user, binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
 
 
-def new_database(server: str, name: str) -> str:
+def new_database(server: str, name: str, encoding: str = "UTF8") -> str:
     """The URL of an empty database."""
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("create database {} encoding {} template template0 lc_collate 'C' lc_ctype 'C'").format(
+                sql.Identifier(name), sql.Literal(encoding)
+            )
+        )
     return f"{server.rsplit('/', 1)[0]}/{name}"
+
+
+@contextmanager
+def pgbouncer(server: str, pool_mode: str = "transaction") -> Iterator[str]:
+    """The URL of the same database through PgBouncer with two connections; skips the test where there is none."""
+    binary = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if binary is None:
+        pytest.skip("no PgBouncer on this machine (Debian's package pgbouncer)")
+    user = "nobody" if os.geteuid() == 0 else None
+    parts, port = urlsplit(server), free_port()
+    with TemporaryDirectory(prefix="leadstream-pgbouncer-") as directory:
+        Path(directory).chmod(0o755)
+        (Path(directory) / "users.txt").write_text('"leadstream" ""\n')
+        configuration = Path(directory) / "pgbouncer.ini"
+        configuration.write_text(
+            f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\n"
+            f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = trust\nauth_file = {directory}/users.txt\n"
+            f"pool_mode = {pool_mode}\ndefault_pool_size = 2\n"
+        )
+        with subprocess.Popen([binary, "-q", str(configuration)], user=user, cwd="/") as pooling:
+            try:
+                pooled = server.replace(f":{parts.port}/", f":{port}/")
+                _wait_for(pooled)
+                yield pooled
+            finally:
+                pooling.terminate()
 
 
 def _binaries() -> Path | None:
@@ -81,6 +129,26 @@ def _binaries() -> Path | None:
         return found[0].parent
     initdb = shutil.which("initdb")
     return Path(initdb).parent if initdb and shutil.which("pg_ctl") else None
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(100):
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("PgBouncer did not start")
+
+
+def _given_to(user: str | None, file: Path, folder: Path) -> str:
+    """A copy that this user owns, and nobody else reads."""
+    copied = shutil.copy(file, folder)
+    Path(copied).chmod(0o600)
+    if user is not None:
+        shutil.chown(copied, user)
+    return str(copied)
 
 
 def _run(user: str | None, *arguments: str | Path) -> None:

@@ -302,7 +302,7 @@ async def test_what_cannot_be_finished_at_the_end_is_left_uncommitted() -> None:
 
     await world.run(5)
 
-    assert world.kafka.committed[ONE] == 0
+    assert world.kafka.committed.get(ONE, 0) == 0
 
 
 async def test_the_sink_is_ready_once_it_holds_its_partitions() -> None:
