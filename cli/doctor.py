@@ -126,7 +126,7 @@ async def _examine(
         verdicts = await look()
         if not fix:
             return verdicts, Mending()
-        mended, there = await mend_here(settings, other, verdicts), await meta.mend(verdicts, pages, callback_url)
+        mended, there = await mend_here(settings, verdicts), await meta.mend(verdicts, pages, callback_url)
         return await look(), Mending([*mended.done, *there.done], [*mended.failed, *there.failed])
 
 

@@ -1,12 +1,9 @@
 """The prerequisites on our side, fetched and judged: Kafka and its topics, the schema registry, the warehouse."""
 
 import asyncio
-import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import httpx
 import psycopg
@@ -14,6 +11,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from cli.broker import known_broker
 from cli.erasures import erasures_now
+from cli.examine_registry import examine_registry
 from cli.examine_requests import examine_requests
 from cli.examine_stages import examine_stages
 from cli.mending import Mending
@@ -24,8 +22,7 @@ from runtime.settings import SettingError, Settings
 from runtime.topic_admin import Difference, apply_topics, compare_topics
 from runtime.topic_follower import NotFollowed
 from schemas.ids import registry_ids
-from schemas.registry import subjects
-from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
+from schemas.registry_client import registry_client
 from schemas.topics import WEBHOOKS
 from sinks.delta_tables import local_path
 
@@ -36,30 +33,34 @@ _PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
 _NO_KAFKA = "webhooks wait in the spool or are refused, and nothing else works"
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
 _SERVERS = ("postgresql://", "postgres://")
-# A subject of these can be read by whoever reads the one before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
-_COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD"})
 
 
-async def verdicts_here(settings: Settings, stages: Mapping[str, str], http: httpx.AsyncClient) -> list[Verdict]:
+async def verdicts_here(
+    settings: Settings,
+    stages: Mapping[str, str],
+    http: httpx.AsyncClient,
+    registry_transport: httpx.AsyncBaseTransport | None = None,
+) -> list[Verdict]:
     """Every verdict that can be given of what this deployment stands on; `stages` are URLs of admin ports by name."""
     try:
         broker = known_broker(settings)
         kafka = await _kafka(settings, broker)
     except SettingError as fault:
         broker, kafka = None, [Verdict("kafka", "kafka", "broken", str(fault), _NO_KAFKA, "see docs/configuration.md")]
-    registry, running = await _registry(settings, http), await examine_stages(settings, stages, http)
-    requests = await examine_requests(settings, broker, http, [*kafka, registry])
+    registry = await examine_registry(settings, registry_transport)
+    running = await examine_stages(settings, stages, http)
+    requests = await examine_requests(settings, broker, [*kafka, registry])
     return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *running, *requests]
 
 
-async def mend_here(settings: Settings, http: httpx.AsyncClient, verdicts: Collection[Verdict]) -> Mending:
+async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mending:
     """Create and repair topics, and register schemas, where these verdicts found them wanting."""
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
     mending = Mending()
     if broken & {"topics", "replay promise"} and (broker := known_broker(settings)) is not None:
         await mending.attempt("the topics", _mend_topics(broker, settings))
     if "schemas" in broken and settings.schema_registry_url:
-        await mending.attempt("the schemas", _register(settings.schema_registry_url, settings.topic_prefix, http))
+        await mending.attempt("the schemas", _register(settings))
     return mending
 
 
@@ -67,8 +68,9 @@ async def _mend_topics(broker: Cluster, settings: Settings) -> list[str]:
     return [f"topic {difference}: mended" for difference in await apply_topics(broker, wanted_topics(settings))]
 
 
-async def _register(url: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
-    await registry_ids(url, http, prefix)
+async def _register(settings: Settings) -> list[str]:
+    async with registry_client(settings) as registry:
+        await registry_ids(registry, settings.topic_prefix)
     return ["registered our schemas"]
 
 
@@ -128,84 +130,6 @@ def _of_differences(check: str, differences: Collection[Difference], ok: str, br
     if not differences:
         return Verdict(check, "kafka", "ok", ok)
     return Verdict(check, "kafka", "broken", "; ".join(map(str, differences)), breaks, mend)
-
-
-async def _registry(settings: Settings, http: httpx.AsyncClient) -> Verdict:
-    root = settings.schema_registry_url
-    if root is None:
-        return Verdict("schemas", "registry", "ok", "the built-in registry")
-    root = root.rstrip("/")
-    try:
-        missing = await _unregistered(root, settings.topic_prefix, http)
-        foreign = [] if missing else await _unreadable(root, settings.topic_prefix, http)
-        loose = await _loose(root, settings.topic_prefix, http)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as fault:
-        seen, mend = f"no usable answer ({type(fault).__name__})", "look at LEADSTREAM_SCHEMA_REGISTRY_URL"
-        return Verdict("registry", "registry", "broken", seen, "stages do not start: they get no schema ids", mend)
-    if missing:
-        breaks = "records of these subjects cannot be read by their id"
-        mend = "`leadstream doctor --fix`"
-        return Verdict("schemas", "registry", "broken", f"not registered: {', '.join(missing)}", breaks, mend)
-    if foreign:
-        seen = f"the newest version of {', '.join(foreign)} does not go with ours"
-        breaks = "what is written by it cannot be read here, or ours cannot be read by others"
-        return Verdict("schemas", "registry", "broken", seen, breaks, "upgrade leadstream, or delete that version")
-    if loose:
-        breaks = "a later schema can be registered that our readers cannot read"
-        mend = f"`leadstream schemas register` sets {COMPATIBILITY}"
-        return Verdict("schemas", "registry", "warning", f"compatibility {', '.join(loose)}", breaks, mend)
-    return Verdict("schemas", "registry", "ok", "all registered, and compatible")
-
-
-async def _unregistered(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
-    missing = []
-    for subject, versions in subjects().items():
-        for one in versions:
-            answer = await http.post(
-                f"{root}/subjects/{quote(prefix + subject, safe='')}",
-                content=json.dumps({"schema": json.dumps(one.definition)}),
-                headers={"Content-Type": CONTENT_TYPE},
-            )
-            if answer.status_code == httpx.codes.NOT_FOUND:
-                missing.append(f"{prefix}{subject} version {one.version}")
-            else:
-                answer.raise_for_status()
-    return missing
-
-
-async def _unreadable(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
-    """The subjects whose newest version and our newest cannot read each other, where the registry can tell."""
-    # https://docs.confluent.io/platform/current/schema-registry/develop/api.html#compatibility
-    found = []
-    for subject, versions in subjects().items():
-        answer = await http.post(
-            f"{root}/compatibility/subjects/{quote(prefix + subject, safe='')}/versions/latest",
-            content=json.dumps({"schema": json.dumps(versions[-1].definition)}),
-            headers={"Content-Type": CONTENT_TYPE},
-        )
-        if answer.is_success and _object(answer).get("is_compatible") is False:
-            found.append(f"{prefix}{subject}")
-    return found
-
-
-async def _loose(root: str, prefix: str, http: httpx.AsyncClient) -> list[str]:
-    """The compatibility levels in force that let anybody register what our readers cannot read, each once."""
-    general = await http.get(f"{root}/config")
-    general.raise_for_status()
-    levels = []
-    for subject in subjects():
-        answer = await http.get(f"{root}/config/{quote(prefix + subject, safe='')}")
-        own = _object(answer).get("compatibilityLevel") if answer.is_success else None
-        levels.append(str(own or _object(general).get("compatibilityLevel", "unknown")))
-    return sorted(set(levels) - _COMPATIBLE)
-
-
-def _object(answer: httpx.Response) -> dict[str, Any]:
-    """Raises `ValueError` for what is no JSON object."""
-    body = answer.json()
-    if not isinstance(body, dict):
-        raise ValueError("not an object")
-    return body
 
 
 def _warehouse(url: str) -> Verdict:

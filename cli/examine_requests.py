@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 
-import httpx
 from aiokafka.errors import KafkaError
 
 from cli.deletion_requests import ANSWER_WITHIN, Register, read_register
@@ -11,28 +10,32 @@ from messenger.prerequisites import Verdict
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings, variable
-from schemas.codec import BUILT_IN
-from schemas.ids import NoSchemaId, registry_ids
+from schemas.codec import BUILT_IN, Ids
+from schemas.ids import registry_ids
+from schemas.registry_client import RegistryFault, registry_client
 
 _LATE = timedelta(days=14)
 _MOST_NAMED = 5
 _MEND = "`leadstream erase --requests` lists them"
 
 
-async def examine_requests(
-    settings: Settings, broker: Cluster | None, http: httpx.AsyncClient, found: Collection[Verdict]
-) -> list[Verdict]:
+async def examine_requests(settings: Settings, broker: Cluster | None, found: Collection[Verdict]) -> list[Verdict]:
     """Verdicts over the register; none where what it rests on is `found` broken, so that the cause is named."""
     rests_on = {"kafka", "topics", "registry", "schemas"}
     if broker is None or any(one.check in rests_on and one.standing == "broken" for one in found):
         return []
     try:
-        root, prefix = settings.schema_registry_url, settings.topic_prefix
-        ids = BUILT_IN if root is None else await registry_ids(root, http, prefix)
-        register = await read_register(broker, settings, ids)
-    except (KafkaError, NoSchemaId):
+        register = await read_register(broker, settings, await _ids(settings))
+    except (KafkaError, RegistryFault):
         return []
     return list(request_verdicts(register, settings.public_url, now()))
+
+
+async def _ids(settings: Settings) -> Ids:
+    if settings.schema_registry_url is None:
+        return BUILT_IN
+    async with registry_client(settings) as registry:
+        return await registry_ids(registry, settings.topic_prefix)
 
 
 def request_verdicts(register: Register, public_url: str | None, moment: datetime) -> Iterator[Verdict]:

@@ -7,7 +7,7 @@ from aiokafka.errors import KafkaError
 
 from messenger.errors import GraphError
 from runtime.topic_admin import LayoutMismatchError, TopicRefusedError
-from schemas.ids import NoSchemaId
+from schemas.registry_client import RegistryFault
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Mending:
         """Do some work, which says what it has done."""
         try:
             self.done += await work
-        except (GraphError, NoSchemaId, LayoutMismatchError, TopicRefusedError) as fault:
+        except (GraphError, RegistryFault, LayoutMismatchError, TopicRefusedError) as fault:
             self.failed.append(f"{what}: {fault}")
         except (KafkaError, TimeoutError) as fault:
             self.failed.append(f"{what}: Kafka did not do it ({type(fault).__name__})")

@@ -3,11 +3,11 @@
 import asyncio
 
 import click
-import httpx
 
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, Ids
-from schemas.ids import NoSchemaId, registry_ids
+from schemas.ids import registry_ids
+from schemas.registry_client import RegistryFault, registry_client
 
 
 def schema_ids(settings: Settings) -> Ids:
@@ -17,7 +17,7 @@ def schema_ids(settings: Settings) -> Ids:
 
 async def _registered(settings: Settings) -> Ids:
     try:
-        async with httpx.AsyncClient() as http:
-            return await registry_ids(settings.schema_registry_url or "", http, settings.topic_prefix)
-    except NoSchemaId as fault:
+        async with registry_client(settings) as registry:
+            return await registry_ids(registry, settings.topic_prefix)
+    except RegistryFault as fault:
         raise click.ClickException(str(fault)) from None

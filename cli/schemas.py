@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import httpx
 from fastavro.schema import SchemaParseException, parse_schema
 
 from cli.environment import current_settings
-from runtime.settings import Settings, variable
+from runtime.settings import Settings
 from schemas.codec import SchemaIds
 from schemas.compatibility import breaks, retypes
-from schemas.ids import NoSchemaId, registry_ids, require_compatibility
+from schemas.ids import registry_ids, require_compatibility
 from schemas.registry import Released, released
 from schemas.registry_api import COMPATIBILITY
+from schemas.registry_client import RegistryFault, registry_client
 
 _CANDIDATE = re.compile(r"(?P<schema>[a-z][a-z-]*)\.v(?P<version>[1-9][0-9]*)")
 
@@ -74,13 +74,12 @@ def register() -> None:
 
 
 async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:
-    url = settings.schema_registry_url or ""
     try:
-        async with httpx.AsyncClient() as http:
-            ids = await registry_ids(url, http, settings.topic_prefix)
-            return ids, await require_compatibility(url, http, settings.topic_prefix)
-    except NoSchemaId as fault:
-        raise click.ClickException(f"{fault}; see {variable('schema_registry_url')}") from None
+        async with registry_client(settings) as registry:
+            ids = await registry_ids(registry, settings.topic_prefix)
+            return ids, await require_compatibility(registry, settings.topic_prefix)
+    except RegistryFault as fault:
+        raise click.ClickException(str(fault)) from None
 
 
 def _candidate(file: Path) -> Released:

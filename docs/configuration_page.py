@@ -64,8 +64,22 @@ SETTINGS = {
     "schema_registry_url": Meaning(
         "A schema registry with Confluent's API: our schemas are registered there at the start, and records carry its "
         "ids. Unset: the ids that leadstream is released with, served by ingest on its admin port",
-        "`ingest`, `streams`, `sink`",
+        "all that reads or writes records, `schemas register`, `doctor`",
         "the built-in one",
+    ),
+    "schema_registry_username": Meaning(
+        "The user that the registry knows us as (HTTP basic authentication), together with the password. An API key at "
+        "Confluent Cloud",
+        "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`, and `examples/consume_confluent.py`",
+        "none",
+    ),
+    "schema_registry_password": Meaning(
+        "The password, or API secret, of that user", "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`", "none"
+    ),
+    "schema_registry_ca_file": Meaning(
+        "A PEM file with the CA that signed the registry's certificate. Unset: the public CAs",
+        "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`",
+        "none",
     ),
     "app_id": Meaning(
         "Our app's id, a number: the target app of Pages for which `pages.yaml` names none. Unset for `streams`: a "

@@ -2,8 +2,11 @@
 
 pip install "confluent-kafka[avro,schemaregistry]"
 python examples/consume_confluent.py 127.0.0.1:9092 http://127.0.0.1:8001 2026-03-01T00:00:00+00:00
+
+A registry with credentials or a CA of its own: LEADSTREAM_SCHEMA_REGISTRY_USERNAME, _PASSWORD and _CA_FILE.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -30,9 +33,18 @@ def leads_since(broker: str, registry: str, since: datetime, topic: str = "leads
         # -1 is librdkafka's word for "after the end": nothing in that partition is as new.
         left = {one.partition for one in starts if 0 <= one.offset < ends[one.partition]}
         consumer.assign([one for one in starts if one.partition in left])
-        yield from _read(consumer, AvroDeserializer(SchemaRegistryClient({"url": registry})), ends, left)
+        yield from _read(consumer, AvroDeserializer(SchemaRegistryClient(_registry_settings(registry))), ends, left)
     finally:
         consumer.close()
+
+
+def _registry_settings(url: str) -> dict[str, str]:
+    settings, prefix = {"url": url}, "LEADSTREAM_SCHEMA_REGISTRY_"
+    if user := os.environ.get(f"{prefix}USERNAME"):
+        settings["basic.auth.user.info"] = f"{user}:{os.environ[f'{prefix}PASSWORD']}"
+    if authority := os.environ.get(f"{prefix}CA_FILE"):
+        settings["ssl.ca.location"] = authority
+    return settings
 
 
 def _starts(consumer: Any, topic: str, since: datetime) -> Any:

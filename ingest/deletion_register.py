@@ -15,7 +15,7 @@ from ingest.publisher import Publisher
 from messenger.data_deletion import DeletionRequest
 from runtime.health import Health
 from schemas.codec import Codec, NotDecodable
-from schemas.ids import NoSchemaId
+from schemas.registry_client import RegistryFault
 
 # About 40 MB; who asked before the last so many looks at a status page that knows nothing of it.
 MOST_REMEMBERED = 100_000
@@ -93,7 +93,7 @@ class DeletionRegister:
                     await self._read(consumer)
                 finally:
                     await consumer.stop()
-            except (KafkaError, NoSchemaId) as error:
+            except (KafkaError, RegistryFault) as error:
                 self._health.report(PART, ready=False, seen=f"not read: {type(error).__name__}")
                 _log.warning("deletion_requests.unread", extra={"reason": type(error).__name__})
             await asyncio.sleep(self._again_after)

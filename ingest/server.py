@@ -11,7 +11,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TextIO
 
-import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from ingest.access_log import AccessLog
@@ -31,6 +30,7 @@ from runtime.settings import Settings
 from schemas.codec import Codec, deletion_codec
 from schemas.ids import registry_ids
 from schemas.registry_api import RegistryApi
+from schemas.registry_client import registry_client
 from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 
 _PROBE_EVERY = timedelta(seconds=2)
@@ -122,11 +122,11 @@ async def run_ingest(
 
 
 async def _deletion_codec(settings: Settings) -> Codec[DeletionRequest]:
-    """Raises `NoSchemaId`."""
+    """Raises `RegistryFault`."""
     if settings.schema_registry_url is None:
         return deletion_codec()
-    async with httpx.AsyncClient() as http:
-        return deletion_codec(await registry_ids(settings.schema_registry_url, http, settings.topic_prefix))
+    async with registry_client(settings) as registry:
+        return deletion_codec(await registry_ids(registry, settings.topic_prefix))
 
 
 def _ports(worker: Worker) -> dict[str, str | int]:

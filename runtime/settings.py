@@ -14,9 +14,10 @@ from runtime.secret_file import SecretFileFault, secret_text
 
 DEFAULT_KAFKA_PORT = 9092
 # Each may come from a file: `<variable>_FILE` names it.
-SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "verify_token"})
+SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
-_PATHS = ("pages", "followups", "spool_dir", "state_dir", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+_KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+_PATHS = ("pages", "followups", "spool_dir", "state_dir", *_KAFKA_FILES, "schema_registry_ca_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -46,6 +47,9 @@ class Settings:
     kafka_key_file: Path | None = None
     kafka_port: int = DEFAULT_KAFKA_PORT
     schema_registry_url: str | None = None
+    schema_registry_username: str | None = None
+    schema_registry_password: str | None = field(default=None, repr=False)
+    schema_registry_ca_file: Path | None = None
     app_id: str | None = None
     app_secrets: tuple[str, ...] = field(default=(), repr=False)
     verify_token: str | None = field(default=None, repr=False)
@@ -110,6 +114,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     for name, read in _READ.items():
         if name in given:
             values[name] = read(name, given[name])
+    _require_together(given, "schema_registry_username", "schema_registry_password")
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -156,6 +161,34 @@ def _ip_address(name: str, text: str) -> str:
         raise SettingError(f"{variable(name)} must be an IP address such as 127.0.0.1, 0.0.0.0 or ::") from None
 
 
+def _registry_address(name: str, text: str) -> str:
+    fault = SettingError(f"{variable(name)} must be an address such as https://registry.example.com")
+    try:
+        parts = urlsplit(text)
+        known = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        raise fault from None
+    if "@" in parts.netloc:
+        user, password = variable("schema_registry_username"), variable("schema_registry_password")
+        raise SettingError(f"{variable(name)} must hold no user and password: set {user} and {password}")
+    if parts.scheme not in {"http", "https"} or not known or not text.isprintable() or parts.query or parts.fragment:
+        raise fault
+    return text
+
+
+def _basic_username(name: str, text: str) -> str:
+    # https://www.rfc-editor.org/rfc/rfc7617#section-2
+    if ":" in text:
+        raise SettingError(f"{variable(name)} must not have a colon")
+    return text
+
+
+def _require_together(given: Mapping[str, str], *names: str) -> None:
+    missing = [variable(name) for name in names if name not in given]
+    if missing and len(missing) < len(names):
+        raise SettingError(f"{missing[0]} is not set: {' and '.join(map(variable, names))} go together")
+
+
 def _app_id(name: str, text: str) -> str:
     if not text.isascii() or not text.isdigit():
         raise SettingError(f"{variable(name)} must be the number that the App Dashboard shows")
@@ -194,6 +227,8 @@ _READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
         "app_id": _app_id,
         "app_secrets": _secrets,
         "retention": _duration,
+        "schema_registry_url": _registry_address,
+        "schema_registry_username": _basic_username,
         "public_url": _https_address,
         "kafka_security_protocol": _one_of(_PROTOCOLS),
         "kafka_sasl_mechanism": _one_of(_MECHANISMS),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 
 from cli.deletion_requests import NotOpen, open_requests, read_register, resolve
@@ -71,12 +70,12 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
 
 
 async def test_the_doctor_reads_the_register_unless_what_it_rests_on_is_broken(kafka_topics: Settings) -> None:
-    broker, http = cluster_of(kafka_topics), httpx.AsyncClient()
+    broker = cluster_of(kafka_topics)
     await ask(kafka_topics, [a_request("A")])
     broken = Verdict("topics", "kafka", "broken", "missing")
 
-    found = await examine_requests(kafka_topics, broker, http, [])
+    found = await examine_requests(kafka_topics, broker, [])
 
     assert [(one.check, one.standing) for one in found] == [("deletion requests", "broken"), ("public url", "broken")]
-    assert await examine_requests(kafka_topics, broker, http, [broken]) == []
-    assert await examine_requests(kafka_topics, None, http, []) == []
+    assert await examine_requests(kafka_topics, broker, [broken]) == []
+    assert await examine_requests(kafka_topics, None, []) == []

@@ -4,7 +4,9 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
@@ -15,8 +17,10 @@ from runtime.admin import serve
 from schemas.compatibility import breaks
 from schemas.registry import Released, subjects
 from schemas.registry_api import RegistryApi
+from tests.certificates import issue, make_authority
 from tests.conftest import GIVEN_REGISTRY, free_port
 from tests.integration.registries import apicurio, register
+from tests.integration.registry_front import PASSWORD, USER, front
 from tests.schema_changes import BREAKING, CHANGES, LEAD
 
 PREFIX = "eu-"
@@ -263,3 +267,19 @@ def test_a_schema_that_the_registry_refuses_is_told_with_its_reason(another: str
     assert done.stderr.startswith("Error: the schema registry answered 409 for version 1 of clash-leads-value: ")
     assert "score" in done.stderr.partition("value: ")[2]
     assert done.stderr.count("\n") == 1
+
+
+def test_another_registry_behind_tls_and_a_password_takes_our_schemas(
+    another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = make_authority(tmp_path, "our-ca")
+    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_USERNAME", USER)
+    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_PASSWORD", PASSWORD)
+    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_CA_FILE", str(authority.cert))
+    root = urlsplit(another)
+
+    with front(f"{root.scheme}://{root.netloc}", issue(authority, "localhost")) as url:
+        done = register(f"{url}{root.path}", "walled-")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("event: ")

@@ -402,7 +402,7 @@ def test_a_size_after_which_kafka_forgets_breaks_the_promise_as_a_time_does() ->
 
 def _registry(
     *, status: int = 200, level: Any = "FULL", of_subjects: str | None = None, goes_with_newest: bool = True
-) -> httpx.AsyncClient:
+) -> httpx.MockTransport:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/config":
             return httpx.Response(200, json={"compatibilityLevel": level} if level else [])
@@ -412,7 +412,7 @@ def _registry(
             return httpx.Response(200, json={"is_compatible": goes_with_newest})
         return httpx.Response(status, json={"id": 1})
 
-    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return httpx.MockTransport(answer)
 
 
 @pytest.mark.anyio
@@ -431,7 +431,7 @@ async def test_a_registry_is_asked_for_our_schemas_and_never_told(
 ) -> None:
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
-    verdicts = await verdicts_here(settings, {}, _registry(status=status, level=level))
+    verdicts = await verdicts_here(settings, {}, httpx.AsyncClient(), _registry(status=status, level=level))
 
     assert [(one.check, one.standing) for one in verdicts if one.place == "registry"] == [expected]
 
@@ -446,11 +446,12 @@ async def test_a_registry_is_asked_for_our_schemas_and_never_told(
     ],
 )
 async def test_what_others_may_register_and_have_registered_is_looked_at(
-    tmp_path: Path, registry: httpx.AsyncClient, standing: str, seen: str
+    tmp_path: Path, registry: httpx.MockTransport, standing: str, seen: str
 ) -> None:
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
-    (schemas,) = [one for one in await verdicts_here(settings, {}, registry) if one.place == "registry"]
+    found = await verdicts_here(settings, {}, httpx.AsyncClient(), registry)
+    (schemas,) = [one for one in found if one.place == "registry"]
 
     assert schemas.standing == standing
     assert seen in schemas.seen

@@ -89,8 +89,16 @@ def test_registering_needs_a_registry() -> None:
 
 
 def test_a_registry_that_does_not_answer_is_named_without_its_url() -> None:
-    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL=f"http://me:canary@127.0.0.1:{free_port()}")
+    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{free_port()}/canary")
 
     assert result.exit_code == 1
-    assert "did not answer" in result.output
+    expected = "the schema registry did not answer (ConnectError); check LEADSTREAM_SCHEMA_REGISTRY_URL"
+    assert result.output == f"Error: {expected}\n"
+
+
+def test_an_address_with_a_password_is_refused_with_the_settings_to_use() -> None:
+    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL="https://me:canary@registry.example.com")
+
+    assert result.exit_code == 1
+    assert "set LEADSTREAM_SCHEMA_REGISTRY_USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD" in result.output
     assert "canary" not in result.output

@@ -13,7 +13,7 @@ from ingest.publisher import Publisher
 from messenger.data_deletion import DeletionRequest
 from runtime.health import Health
 from schemas.codec import Codec, deletion_codec
-from schemas.ids import NoSchemaId
+from schemas.registry_client import RegistryFault
 from tests.unit.ingest.fakes import DELETION_TOPIC, FakeFollower, FakeProducer, registering, settled
 
 pytestmark = pytest.mark.anyio
@@ -134,7 +134,7 @@ async def test_before_the_topic_is_read_nothing_is_known_and_nothing_kept() -> N
 async def test_a_register_that_failed_is_read_again() -> None:
     """A schema registry that is away first, then Kafka, and then both are there."""
     health, followers = Health(), iter([FakeFollower(unreachable=KafkaConnectionError()), FakeFollower()])
-    faults = iter([NoSchemaId("away")])
+    faults = iter([RegistryFault("away")])
 
     async def codec() -> Codec[DeletionRequest]:
         for fault in faults:

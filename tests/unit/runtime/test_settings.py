@@ -25,6 +25,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_KAFKA_KEY_FILE": "key.pem",
         "LEADSTREAM_KAFKA_PORT": "19092",
         "LEADSTREAM_SCHEMA_REGISTRY_URL": "http://registry:8080",
+        "LEADSTREAM_SCHEMA_REGISTRY_USERNAME": "streams",
+        "LEADSTREAM_SCHEMA_REGISTRY_PASSWORD": "a: password",
+        "LEADSTREAM_SCHEMA_REGISTRY_CA_FILE": "registry.pem",
         "LEADSTREAM_APP_ID": "2262510160704936",
         "LEADSTREAM_APP_SECRET": "new, old",
         "LEADSTREAM_VERIFY_TOKEN": "verify",
@@ -62,6 +65,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         kafka_key_file=Path("key.pem"),
         kafka_port=19092,
         schema_registry_url="http://registry:8080",
+        schema_registry_username="streams",
+        schema_registry_password="a: password",
+        schema_registry_ca_file=Path("registry.pem"),
         app_id="2262510160704936",
         app_secrets=("new", "old"),
         verify_token="verify",
@@ -83,6 +89,29 @@ def test_every_setting_is_read_from_its_variable() -> None:
         topic_prefix="eu-",
         retention=timedelta(days=90),
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"URL": "registry:8081"}, "_URL must be an address such as https://"),
+        ({"URL": "https://"}, "_URL must be an address such as https://"),
+        ({"URL": "https://registry:99999"}, "_URL must be an address such as https://"),
+        ({"URL": "https://[registry"}, "_URL must be an address such as https://"),
+        ({"URL": "ftp://registry"}, "_URL must be an address such as https://"),
+        ({"URL": "https://registry/?canary"}, "_URL must be an address such as https://"),
+        ({"URL": "https://me:canary@registry"}, "_URL must hold no user and password: set "),
+        ({"USERNAME": "me:canary", "PASSWORD": "canary"}, "_USERNAME must not have a colon"),
+        ({"USERNAME": "me"}, "_PASSWORD is not set: "),
+        ({"PASSWORD": "canary"}, "_USERNAME is not set: "),
+    ],
+)
+def test_what_leads_to_no_registry_is_refused_without_its_value(given: dict[str, str], expected: str) -> None:
+    with pytest.raises(SettingError) as fault:
+        read_settings({f"LEADSTREAM_SCHEMA_REGISTRY_{name}": value for name, value in given.items()})
+
+    assert str(fault.value).startswith(f"LEADSTREAM_SCHEMA_REGISTRY{expected}")
+    assert "canary" not in str(fault.value)
 
 
 @pytest.mark.parametrize("name", Settings.__dataclass_fields__)

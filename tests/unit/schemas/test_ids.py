@@ -14,11 +14,12 @@ from starlette.applications import Starlette
 
 from ingest.registry import registry_routes
 from schemas.codec import Codec
-from schemas.ids import NoSchemaId, registry_ids, require_compatibility
+from schemas.ids import registry_ids, require_compatibility
 from schemas.registry import newest, released, subjects
 from schemas.registry_api import RegistryApi
+from schemas.registry_client import RegistryClient, RegistryFault
 
-URL = "http://user:canary@registry/"
+URL = "http://registry/"
 SUBJECTS = [f"eu-{subject}" for subject in subjects()]
 
 
@@ -43,7 +44,7 @@ class Registry:
 
 async def ids_from(answer: Callable[[httpx.Request], httpx.Response]) -> Any:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        return await registry_ids(URL, http, "eu-")
+        return await registry_ids(RegistryClient(URL, http), "eu-")
 
 
 def every_release(first_id: int) -> dict[str, tuple[int, dict[int, Any]]]:
@@ -80,7 +81,7 @@ async def test_where_registering_is_forbidden_they_are_looked_up(status: int) ->
 async def test_the_built_in_registry_gives_the_released_ids() -> None:
     transport = httpx.ASGITransport(Starlette(routes=registry_routes(RegistryApi("eu-"))))
     async with httpx.AsyncClient(transport=transport) as http:
-        found = await registry_ids("http://registry", http, "eu-")
+        found = await registry_ids(RegistryClient("http://registry", http), "eu-")
 
     assert found == every_release(first_id=1)
 
@@ -107,12 +108,15 @@ async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
         pytest.param(lambda _: httpx.Response(200, text="canary"), id="not a registry"),
         pytest.param(lambda _: httpx.Response(200, json=["canary"]), id="a list"),
         pytest.param(lambda _: httpx.Response(200, json={"id": "canary"}), id="no number"),
+        pytest.param(lambda _: httpx.Response(200, json={"id": -1}), id="below zero"),
+        pytest.param(lambda _: httpx.Response(200, json={"id": 2**31}), id="beyond four bytes"),
+        pytest.param(lambda _: httpx.Response(200, json={"id": True}), id="no number either"),
     ],
 )
 async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
     answer: Callable[[httpx.Request], httpx.Response],
 ) -> None:
-    with pytest.raises(NoSchemaId, match="eu-messenger-events-value") as caught:
+    with pytest.raises(RegistryFault, match="eu-messenger-events-value") as caught:
         await ids_from(answer)
 
     assert "canary" not in str(caught.value)
@@ -122,7 +126,7 @@ async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
 async def test_why_a_schema_is_incompatible_is_told_in_one_short_line() -> None:
     message = f"Old readers\nneed \x1b[31mrevision {'x' * 1000}"
 
-    with pytest.raises(NoSchemaId) as caught:
+    with pytest.raises(RegistryFault) as caught:
         await ids_from(lambda _: httpx.Response(409, json={"error_code": 409, "message": message}))
 
     said = str(caught.value)
@@ -135,8 +139,8 @@ async def test_why_a_schema_is_incompatible_is_told_in_one_short_line() -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "registry:8081", "http://[", ""])
 async def test_a_registry_that_cannot_be_reached_is_named_by_what_failed(url: str) -> None:
     async with httpx.AsyncClient() as http:
-        with pytest.raises(NoSchemaId, match="did not answer"):
-            await registry_ids(url, http)
+        with pytest.raises(RegistryFault, match="did not answer"):
+            await registry_ids(RegistryClient(url, http))
 
 
 def _example(schema: str) -> Any:
@@ -157,6 +161,6 @@ async def test_a_registry_is_asked_to_hold_every_subject_to_our_promise(status: 
         return httpx.Response(status, json={})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        assert await require_compatibility(URL, http, "eu-") is held
+        assert await require_compatibility(RegistryClient(URL, http), "eu-") is held
 
     assert asked == {f"/config/{subject}": {"compatibility": "FULL_TRANSITIVE"} for subject in SUBJECTS}

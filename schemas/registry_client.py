@@ -1,0 +1,128 @@
+"""A client of the schema registry: credentials, TLS, bounds of time and size, and faults that name the setting."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from runtime.loopback import is_loopback
+from runtime.settings import Settings, variable
+from schemas.registry_api import CONTENT_TYPE
+
+_SECONDS = 20
+_MOST_BYTES = 4 * 1024 * 1024
+_REASON_CHARACTERS = 500
+_URL, _CA_FILE = variable("schema_registry_url"), variable("schema_registry_ca_file")
+_CREDENTIALS = f"{variable('schema_registry_username')} and {variable('schema_registry_password')}"
+_MENDS = {401: f"check {_CREDENTIALS}", 403: f"the user of {variable('schema_registry_username')} has no right to it"}
+
+
+class RegistryFault(Exception):
+    """The registry cannot be used; the message is one line and has neither its address nor a credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return httpx.codes.is_success(self.status)
+
+    def members(self, asked: str) -> Mapping[str, Any]:
+        """The JSON object of a success. Raises `RegistryFault` that names what was asked for."""
+        if not self.is_success:
+            why = self._reason() or f"; {_MENDS.get(self.status, f'check {_URL}')}"
+            raise RegistryFault(f"the schema registry answered {self.status} for {asked}{why}")
+        members = self._json()
+        if not isinstance(members, dict):
+            raise RegistryFault(
+                f"the schema registry answered no JSON object for {asked}; check that {_URL} is the root of its API"
+            )
+        return members
+
+    def _reason(self) -> str:
+        """Why the registry refuses a schema, as a terminal can show it; other errors may tell an address."""
+        members = self._json()
+        if self.status != httpx.codes.CONFLICT or not isinstance(members, dict) or "message" not in members:
+            return ""
+        message = str(members["message"])
+        return f": {''.join(letter if letter.isprintable() else ' ' for letter in message)[:_REASON_CHARACTERS]}"
+
+    def _json(self) -> Any:
+        try:
+            return httpx.Response(200, content=self.body).json()
+        except ValueError:
+            return None
+
+
+class RegistryClient:
+    """Requests in Confluent's API: https://docs.confluent.io/platform/current/schema-registry/develop/api.html"""
+
+    def __init__(self, root: str, http: httpx.AsyncClient) -> None:
+        self._root, self._http = root.rstrip("/"), http
+
+    async def ask(self, method: str, *path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        """The answer to one request, whatever its status. Raises `RegistryFault`."""
+        address = "/".join([self._root, *(quote(part, safe="") for part in path)])
+        headers = {"Content-Type": CONTENT_TYPE}
+        try:
+            async with (
+                asyncio.timeout(_SECONDS),
+                self._http.stream(method, address, json=body, headers=headers) as answer,
+            ):
+                return Answer(answer.status_code, await _read(answer))
+        except TimeoutError:
+            raise RegistryFault(f"the schema registry did not answer in {_SECONDS} seconds; check {_URL}") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            raise _fault(fault) from None
+
+
+@asynccontextmanager
+async def registry_client(
+    settings: Settings, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator[RegistryClient]:
+    """A client of the registry that is set. Raises `RegistryFault`."""
+    assert settings.schema_registry_url is not None, "the built-in registry is asked by nobody of ours"
+    user, password = settings.schema_registry_username, settings.schema_registry_password
+    async with httpx.AsyncClient(
+        auth=httpx.BasicAuth(user, password) if user and password else None,
+        verify=_trust(settings),
+        trust_env=not is_loopback(urlsplit(settings.schema_registry_url).hostname or ""),
+        transport=transport,
+    ) as http:
+        yield RegistryClient(settings.schema_registry_url, http)
+
+
+def _trust(settings: Settings) -> ssl.SSLContext | bool:
+    if settings.schema_registry_ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(settings.schema_registry_ca_file))
+    except ssl.SSLError:
+        raise RegistryFault(f"{_CA_FILE} names a file without a certificate in PEM") from None
+    except OSError as fault:
+        raise RegistryFault(f"{_CA_FILE} cannot be read: {fault.strerror}") from None
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for part in answer.aiter_bytes():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise RegistryFault(f"the schema registry answered more than {_MOST_BYTES} bytes; check {_URL}")
+    return bytes(body)
+
+
+def _fault(fault: httpx.HTTPError | httpx.InvalidURL) -> RegistryFault:
+    if untrusted := re.search(r"certificate verify failed: ([^(]+)", str(fault)):
+        why = untrusted[1].strip().rstrip(".")
+        return RegistryFault(f"the schema registry's certificate is not trusted: {why}; check {_CA_FILE}")
+    return RegistryFault(f"the schema registry did not answer ({type(fault).__name__}); check {_URL}")

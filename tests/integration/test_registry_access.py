@@ -1,0 +1,114 @@
+"""Somebody else's schema registry: credentials, a CA of its own, and one line for each way in which it says no."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from click.testing import CliRunner, Result
+from starlette.applications import Starlette
+
+from cli.examine_registry import examine_registry
+from cli.main import main
+from cli.schema_ids import schema_ids
+from ingest.registry import registry_routes
+from runtime.admin import serve
+from runtime.settings import read_settings
+from schemas.registry_api import RegistryApi
+from tests.certificates import Certificate, issue, make_authority
+from tests.conftest import free_port
+from tests.integration.registry_front import PASSWORD, POWERLESS, USER, front
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    url: str
+    authority: Certificate
+
+    def environment(self, **changed: str) -> dict[str, str]:
+        given = {"URL": self.url, "USERNAME": USER, "PASSWORD": PASSWORD, "CA_FILE": str(self.authority.cert)} | changed
+        return {f"LEADSTREAM_SCHEMA_REGISTRY_{name}": value for name, value in given.items()}
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    authority = make_authority(tmp_path_factory.mktemp("certificates"), "our-ca")
+    port, over, up = free_port(), threading.Event(), threading.Event()
+
+    async def run() -> None:
+        async with serve(Starlette(routes=registry_routes(RegistryApi(""))), "127.0.0.1", port):
+            up.set()
+            await asyncio.to_thread(over.wait)
+
+    serving = threading.Thread(target=asyncio.run, args=(run(),))
+    serving.start()
+    up.wait()
+    with front(f"http://127.0.0.1:{port}", issue(authority, "localhost")) as url:
+        yield Registry(url, authority)
+    over.set()
+    serving.join()
+
+
+def _register(registry: Registry, **changed: str) -> Result:
+    return CliRunner().invoke(main, ["schemas", "register"], env=registry.environment(**changed))
+
+
+def test_a_registry_takes_our_credentials_over_its_own_tls(registry: Registry) -> None:
+    settings = read_settings(registry.environment())
+
+    done = _register(registry)
+
+    assert done.exit_code == 0, done.output
+    assert "lead: 2, 9" in done.output
+    assert schema_ids(settings)["lead"].write_id == 9
+    assert asyncio.run(examine_registry(settings)).standing == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"PASSWORD": "wrong"}, "answered 401 for version 1 of messenger-events-value; check LEADSTREAM_{}_USERNAME"),
+        ({"USERNAME": POWERLESS}, "answered 403 for version 1 of {} has no right to it"),
+        ({"CA_FILE": ""}, "certificate is not trusted: {}; check LEADSTREAM_SCHEMA_REGISTRY_CA_FILE"),
+        ({"CA_FILE": "other"}, "certificate is not trusted: {}; check LEADSTREAM_SCHEMA_REGISTRY_CA_FILE"),
+        ({"CA_FILE": "/nowhere.pem"}, "LEADSTREAM_SCHEMA_REGISTRY_CA_FILE cannot be read: No such file"),
+        ({"CA_FILE": "key"}, "LEADSTREAM_SCHEMA_REGISTRY_CA_FILE names a file without a certificate in PEM"),
+        ({"URL": "127.0.0.1"}, "certificate is not trusted: IP address mismatch{}"),
+        ({"URL": "http"}, "did not answer ({}); check LEADSTREAM_SCHEMA_REGISTRY_URL"),
+        ({"URL": "/html"}, "answered no JSON object for {} is the root of its API"),
+        ({"URL": "/endless"}, "answered more than 4194304 bytes; check LEADSTREAM_SCHEMA_REGISTRY_URL"),
+        ({"URL": "/silent"}, "did not answer (ReadTimeout); check LEADSTREAM_SCHEMA_REGISTRY_URL"),
+        ({"URL": "/nowhere"}, "answered 404 for version 1 of {}; check LEADSTREAM_SCHEMA_REGISTRY_URL"),
+    ],
+)
+def test_each_refusal_is_one_line_that_names_the_setting(
+    registry: Registry, changed: dict[str, str], expected: str
+) -> None:
+    kinds = {
+        "other": str(make_authority(registry.authority.cert.parent, "other-ca").cert),
+        "key": str(registry.authority.key),
+        "127.0.0.1": registry.url.replace("localhost", "127.0.0.1"),
+        "http": registry.url.replace("https:", "http:"),
+    }
+    given = {name: kinds.get(value, value) for name, value in changed.items()}
+    if changed.get("URL", "").startswith("/"):
+        given["URL"] = f"{registry.url}{changed['URL']}"
+
+    done = _register(registry, **given)
+    verdict = asyncio.run(examine_registry(read_settings(registry.environment(**given))))
+
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1), done.output
+    for part in expected.split("{}"):
+        assert part in done.output
+    assert verdict.standing == "broken"
+    for said in (done.output, repr(verdict)):
+        assert "canary" not in said
+        assert registry.url not in said
+
+
+def test_no_proxy_of_the_environment_leads_to_this_machine(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert _register(registry).exit_code == 0
