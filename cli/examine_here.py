@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import httpx
-import psycopg
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from cli.broker import known_broker
@@ -24,7 +23,11 @@ from runtime.topic_follower import NotFollowed
 from schemas.ids import registry_ids
 from schemas.registry_client import registry_client
 from schemas.topics import WEBHOOKS
+from sinks.consume import Unusable
 from sinks.delta_tables import local_path
+from sinks.postgres_connection import is_server
+from sinks.postgres_readiness import readiness_of
+from sinks.tables import tables_by_topic
 
 _CONNECT_SECONDS = 5
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.
@@ -32,7 +35,7 @@ _KAFKA_SECONDS = 15
 _PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
 _NO_KAFKA = "webhooks wait in the spool or are refused, and nothing else works"
 _MEND_TOPICS = "`leadstream doctor --fix`, or `leadstream topics apply`"
-_SERVERS = ("postgresql://", "postgres://")
+_NO_WAREHOUSE = "leads wait in Kafka, and analysts see old ones"
 
 
 async def verdicts_here(
@@ -50,7 +53,7 @@ async def verdicts_here(
     registry = await examine_registry(settings, registry_transport)
     running = await examine_stages(settings, stages, http)
     requests = await examine_requests(settings, broker, [*kafka, registry])
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings.warehouse), *running, *requests]
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *running, *requests]
 
 
 async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mending:
@@ -132,29 +135,35 @@ def _of_differences(check: str, differences: Collection[Difference], ok: str, br
     return Verdict(check, "kafka", "broken", "; ".join(map(str, differences)), breaks, mend)
 
 
-def _warehouse(url: str) -> Verdict:
+def _warehouse(settings: Settings) -> Verdict:
     """Whether the sink could write there now."""
+    url = settings.warehouse
     path = local_path(url)
-    if url.startswith(_SERVERS):
-        fault = _server_fault(url)
-    elif path is not None:
-        fault = _path_fault(path)
-    else:
+    if is_server(url):
+        return _server(settings)
+    if path is None:
         return Verdict("warehouse", "warehouse", "warning", "object storage, which is not looked at from here")
+    fault = _path_fault(path)
     if fault is None:
         return Verdict("warehouse", "warehouse", "ok", "can be reached")
-    breaks = "leads wait in Kafka, and analysts see old ones"
-    return Verdict("warehouse", "warehouse", "broken", fault, breaks, "look at LEADSTREAM_WAREHOUSE and its server")
+    return Verdict("warehouse", "warehouse", "broken", fault, _NO_WAREHOUSE, "look at LEADSTREAM_WAREHOUSE")
 
 
-def _server_fault(url: str) -> str | None:
+def _server(settings: Settings) -> Verdict:
     try:
-        with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as connection:
-            read_only = connection.execute("select current_setting('transaction_read_only')").fetchone()
-    except psycopg.Error as fault:
-        # Drivers quote the address with its password.
-        return f"the server does not answer ({type(fault).__name__})"
-    return "the server takes no writes" if read_only == ("on",) else None
+        found = readiness_of(settings.warehouse, tables_by_topic(settings.topic))
+    except Unusable as fault:
+        seen, _, mend = str(fault).partition("; ")
+        mend = mend or "look at LEADSTREAM_WAREHOUSE and its server"
+        return Verdict("warehouse", "warehouse", "broken", seen, _NO_WAREHOUSE, mend)
+    if found.lacks is not None:
+        mend = "docs/warehouse.md lists what the role needs"
+        return Verdict("warehouse", "warehouse", "broken", f"the sink needs {found.lacks}", _NO_WAREHOUSE, mend)
+    if found.readable_at is not None:
+        seen, breaks = f"no TLS on the way to {found.readable_at}", "others on the way can read passwords and leads"
+        mend = "add sslmode=verify-full and sslrootcert to LEADSTREAM_WAREHOUSE, see docs/warehouse.md"
+        return Verdict("warehouse", "warehouse", "warning", f"can be written to; {seen}", breaks, mend)
+    return Verdict("warehouse", "warehouse", "ok", f"can be written to, UTF8; {found.tables}")
 
 
 def _path_fault(path: Path) -> str | None:

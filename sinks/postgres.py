@@ -234,9 +234,8 @@ def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
         " partition bigint not null, next_offset bigint not null, written_at timestamptz not null default now(),"
         " primary key (topic, partition))"
     )
-    filled = {topic for (topic,) in connection.execute("select distinct topic from kafka_offsets").fetchall()}
+    require_dropped_by_nobody(connection, tables)
     for table in dict.fromkeys(tables.values()):
-        _require_all(connection, table, [one for one in tables if tables[one] is table and one in filled])
         _migrate_table(connection, table.events, table.schema, PROVENANCE)
         if table.current is not None:
             _migrate_table(connection, table.current.name, table.schema, (table.current.key,))
@@ -246,14 +245,26 @@ def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
         _let_read(connection)
 
 
-def _require_all(connection: Connection[Any], table: Table, filled: Collection[str]) -> None:
-    """A table that somebody dropped would stay empty up to the offsets that are stored of its topics."""
-    for name in table.names if filled else ():
-        if connection.execute("select to_regclass(%s)", (name,)).fetchone() == (None,):
-            raise Unusable(
-                f"table {name} is not there, but kafka_offsets has {', '.join(sorted(filled))} as written: restore it,"
-                " or point LEADSTREAM_WAREHOUSE at a new database and let it fill."
-            )
+def require_dropped_by_nobody(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
+    """A table that somebody dropped would stay empty up to the offsets that are stored of its topics.
+
+    Raises `Unusable`.
+    """
+    if not _is_there(connection, _OFFSETS):
+        return
+    filled = {topic for (topic,) in connection.execute("select distinct topic from kafka_offsets").fetchall()}
+    for table in dict.fromkeys(tables.values()):
+        written = sorted(topic for topic in tables if tables[topic] is table and topic in filled)
+        for name in table.names if written else ():
+            if not _is_there(connection, name):
+                raise Unusable(
+                    f"table {name} is not there, but kafka_offsets has {', '.join(written)} as written: restore it,"
+                    " or point LEADSTREAM_WAREHOUSE at a new database and let it fill."
+                )
+
+
+def _is_there(connection: Connection[Any], name: str) -> bool:
+    return connection.execute("select to_regclass(%s)", (name,)).fetchone() != (None,)
 
 
 def _let_read(connection: Connection[Any]) -> None:

@@ -1,14 +1,18 @@
 """Somebody else's PostgreSQL: its encoding, its TLS, its passwords, PgBouncer before it, each way in which it fails."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from cli.examine_here import verdicts_here
 from cli.main import main
+from runtime.settings import Settings
 from sinks.consume import Unavailable, Unusable
 from sinks.postgres_connection import connected
 from sinks.postgres_faults import faults_in_one_line
@@ -325,3 +329,69 @@ def test_startup_options_that_pgbouncer_refuses_are_named(postgres_database: str
         connected(f"{url}?options=-csearch_path%3Dleads")
 
     assert not isinstance(told.value, Unavailable)
+
+
+def _verdict(url: str) -> tuple[str, str]:
+    (found,) = [
+        verdict
+        for verdict in asyncio.run(verdicts_here(Settings(warehouse=url), {}, httpx.AsyncClient()))
+        if verdict.check == "warehouse"
+    ]
+    return found.standing, f"{found.seen} | {found.mend}"
+
+
+def test_the_doctor_tells_how_far_the_tables_are(postgres_database: str) -> None:
+    assert _verdict(postgres_database) == (
+        "ok",
+        "can be written to, UTF8; no tables yet: the sink makes them at its start | ",
+    )
+    writer = Target(postgres_database).open()
+    assert _verdict(postgres_database)[1] == "can be written to, UTF8; tables as in this release | "
+    writer.open([leads(0)])
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    writer.close()
+    _execute(postgres_database, "alter table leads drop column transcript_at")
+    assert _verdict(postgres_database)[1] == "can be written to, UTF8; the sink adds 1 columns at its next start | "
+    _execute(postgres_database, "drop table leads cascade")
+    assert _verdict(postgres_database)[0] == "broken"
+
+
+@pytest.mark.parametrize(
+    ("statement", "lacks"),
+    [
+        ("revoke create on schema public from limited", "`grant create on schema public to limited`"),
+        ("revoke temporary on database {} from public, limited", "`grant temporary on database … to limited`"),
+        ("create table leads (i int)", "to own leads"),
+        ("alter role limited set search_path = nowhere", "a schema that search_path names"),
+        ("alter role limited set default_transaction_read_only = on", "a server that takes writes"),
+    ],
+)
+def test_the_doctor_and_the_sink_name_what_a_role_lacks(postgres_database: str, statement: str, lacks: str) -> None:
+    name = postgres_database.rsplit("/", 1)[1]
+    limited = Target(postgres_database.replace("leadstream@", "limited@"))
+    _execute(postgres_database, "create role limited login", "grant create on schema public to limited")
+    try:
+        assert _verdict(limited.url)[0] == "ok"
+        _execute(postgres_database, statement.format(name))
+
+        standing, said = _verdict(limited.url)
+        with pytest.raises(Unusable):
+            writer = limited.open()
+            writer.open([leads(0)])
+            writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+    finally:
+        for writer in limited.writers:
+            writer.close()
+        _execute(postgres_database, "drop owned by limited", "drop role limited")
+
+    assert (standing, f"the sink needs {lacks}" in said) == ("broken", True), said
+
+
+def test_the_doctor_warns_of_a_server_that_is_reached_in_clear(postgres: str) -> None:
+    # A name that is no loopback, at an address that is.
+    url = _at(postgres, "postgres", host="db.example.com", hostaddr="127.0.0.1")
+
+    standing, said = _verdict(url)
+
+    assert standing == "warning"
+    assert "no TLS on the way to db.example.com | add sslmode=verify-full" in said
