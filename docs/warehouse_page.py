@@ -45,6 +45,47 @@ path of a Delta warehouse may hold anything but brackets, backslashes, and a % b
 New nullable fields of a record become columns by themselves, at the end of a table. PostgreSQL then refuses a statement
 `select * from leads` that a client had prepared before (`cached plan must not change result type`): name the columns,
 ask a view, or connect again. A change that old readers cannot read goes to a new topic version and to new tables.
+
+## PostgreSQL
+
+Tested with version 15; `warehouse rebuild` needs 14. `leadstream doctor` checks what follows, and writes nothing.
+
+**Encoding.** The database must be UTF8: `create database leads encoding 'UTF8' template template0`. Any other encoding
+is refused at the start, for it loses texts. `PGCLIENTENCODING` has no effect.
+
+**Role.** The sink makes its tables and views and adds columns, so its role owns them. It needs no superuser:
+
+```sql
+create role leadstream login password '…';
+grant connect, temporary on database leads to leadstream;
+create schema leadstream authorization leadstream;
+alter role leadstream in database leads set search_path = leadstream;
+```
+
+Tables lie in the first schema of `search_path`; in `public` the role needs `grant create on schema public`. `warehouse
+rebuild` makes a schema, for which the role needs `grant create on database`. A role that only asks (`warehouse sql`,
+BI) needs the membership in `{READER}` and `usage` on the schema.
+
+**Password.** In the URL, with `@ / : ? # %` and blanks written as `%40 %2F %3A %3F %23 %25 %20`; or in `PGPASSWORD`; or
+in a file that `PGPASSFILE` names, with lines `host:port:database:user:password`. The driver ignores a file that others
+can read: a secret of Docker must have mode 0400 or 0600.
+
+**TLS.** `postgresql://leadstream@db.example.com/leads?sslmode=verify-full&sslrootcert=/etc/leadstream/ca.pem`, and
+`&sslcert=…&sslkey=…` for a client certificate. `verify-full` checks the CA and the host name; `require` checks neither;
+without `sslmode` TLS is used if the server offers it. The file of `sslkey` must be readable by its owner only.
+
+**PgBouncer** may stand between in the pool modes `transaction` and `session`. The sink keeps nothing in a session: no
+prepared statement, no `SET`, no lock, and a temporary table ends with its transaction. That one process writes a
+partition is a comparison of stored offsets inside each transaction, so it needs no session either. `statement` mode is
+refused in one line, and so are `options` in the URL, which PgBouncer does not pass on: use `alter role … set …`.
+
+**When the server is away**, restarts, is a standby, has no disk space or no free connection, or a statement runs into
+a timeout, the sink stays: `/readyz` is 503 with the reason, the log has `sink.waits`, and it tries again after 1, 2,
+4 … 30 seconds, from the stored offsets. After a failover the driver finds the new primary by itself if the URL has all
+hosts: `postgresql://leadstream@a.example.com,b.example.com/leads?target_session_attrs=read-write`. What no later try
+mends (a wrong password, a missing right, a certificate, a dropped table) ends the sink with one line. A server that
+does not answer is given up after 10 seconds when connecting (`connect_timeout` in the URL) and after 30 later
+(`tcp_user_timeout`, in milliseconds).
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from cli.examine_here import verdicts_here
 from cli.main import main
+from docs.warehouse_page import warehouse_page
 from runtime.settings import Settings
 from sinks.consume import Unavailable, Unusable
 from sinks.postgres_connection import connected
@@ -356,6 +358,12 @@ def test_the_doctor_tells_how_far_the_tables_are(postgres_database: str) -> None
     assert _verdict(postgres_database)[0] == "broken"
 
 
+def _write(target: Target) -> None:
+    writer = target.open()
+    writer.open([leads(0)])
+    writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+
+
 @pytest.mark.parametrize(
     ("statement", "lacks"),
     [
@@ -376,9 +384,7 @@ def test_the_doctor_and_the_sink_name_what_a_role_lacks(postgres_database: str, 
 
         standing, said = _verdict(limited.url)
         with pytest.raises(Unusable):
-            writer = limited.open()
-            writer.open([leads(0)])
-            writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
+            _write(limited)
     finally:
         for writer in limited.writers:
             writer.close()
@@ -395,3 +401,21 @@ def test_the_doctor_warns_of_a_server_that_is_reached_in_clear(postgres: str) ->
 
     assert standing == "warning"
     assert "no TLS on the way to db.example.com | add sslmode=verify-full" in said
+
+
+def test_the_role_of_the_docs_is_enough(postgres: str) -> None:
+    [script] = re.findall(r"```sql\n(create role.*?)```", warehouse_page(), re.DOTALL)
+    # `leadstream` is the superuser of this server.
+    script = re.sub(r"\bleadstream\b", "writer", script)
+    url = new_database(postgres, "leads")
+    target = Target(url.replace("leadstream@", "writer@"))
+    try:
+        _execute(url, *filter(str.strip, script.split(";")))
+
+        assert _verdict(target.url)[0] == "ok"
+        _write(target)
+        assert target.ask("select count(*) from writer.leads") == [(1,)]
+    finally:
+        for writer in target.writers:
+            writer.close()
+        _execute(url, "drop owned by writer cascade", "drop role writer")
