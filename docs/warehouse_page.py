@@ -77,7 +77,9 @@ without `sslmode` TLS is used if the server offers it. The file of `sslkey` must
 **PgBouncer** may stand between in the pool modes `transaction` and `session`. The sink keeps nothing in a session: no
 prepared statement, no `SET`, no lock, and a temporary table ends with its transaction. That one process writes a
 partition is a comparison of stored offsets inside each transaction, so it needs no session either. `statement` mode is
-refused in one line, and so are `options` in the URL, which PgBouncer does not pass on: use `alter role … set …`.
+refused in one line, and so are `options` in the URL, which PgBouncer does not pass on: use `alter role … set …`. While
+the server is away PgBouncer holds a statement for its `query_wait_timeout`, 120 seconds unless set; only then does the
+sink see it.
 
 **When the server is away**, restarts, is a standby, has no disk space or no free connection, or a statement runs into
 a timeout, the sink stays: `/readyz` is 503 with the reason, the log has `sink.waits`, and it tries again after 1, 2,

@@ -21,7 +21,7 @@ from sinks.postgres_faults import faults_in_one_line
 from sinks.query import ask
 from sinks.status import status_of
 from tests.certificates import Certificate, issue, make_authority
-from tests.integration.warehouses import Target, new_database, pgbouncer, postgres_server
+from tests.integration.warehouses import Target, new_database, own_postgres, pgbouncer
 from tests.warehouse_rows import lead_row, leads
 
 _PASSWORD = "p@:/?#%&= é"
@@ -50,7 +50,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 def strict(authority: Certificate) -> Iterator[str]:
     """A server with TLS, few connections, and a database for each way of letting somebody in."""
     settings = {"max_connections": "8", "superuser_reserved_connections": "3"}
-    with postgres_server(settings, access=_ACCESS, tls=issue(authority, "localhost")) as url:
+    with own_postgres(settings, access=_ACCESS, tls=issue(authority, "localhost")) as server:
+        url = server.url
         _execute(
             url,
             f"create role locked login password '{_PASSWORD}'",

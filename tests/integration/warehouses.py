@@ -51,14 +51,46 @@ class Target:
         return list(self.answer(query).rows)
 
 
+@dataclass(slots=True)
+class PostgresServer:
+    """A server of our own, with the URL of its first database."""
+
+    url: str
+    binaries: Path
+    data: str
+    options: str
+    user: str | None
+    runs: bool = False
+
+    def start(self) -> None:
+        self._control("-o", self.options, "-l", f"{self.data}/log", "start")
+        self.runs = True
+
+    def stop(self) -> None:
+        """As a restart does: sessions are ended, and what was committed is kept."""
+        if self.runs:
+            self._control("-m", "fast", "stop")
+        self.runs = False
+
+    def _control(self, *arguments: str) -> None:
+        _run(self.user, self.binaries / "pg_ctl", "-D", self.data, "-w", *arguments)
+
+
 @contextmanager
-def postgres_server(
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own; skips the test, saying why, where there is none to start."""
+    with own_postgres() as server:
+        yield server.url
+
+
+@contextmanager
+def own_postgres(
     settings: Mapping[str, str] = MappingProxyType({}),
     *,
     access: Sequence[str] = ("host all all all trust",),
     tls: Certificate | None = None,
-) -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own; skips the test, saying why, where there is none to start.
+) -> Iterator[PostgresServer]:
+    """A server that a test may stop and start; skips the test, saying why, where there is none.
 
     `access` are the lines of pg_hba.conf; with `tls` the server has this certificate.
     """
@@ -78,11 +110,12 @@ def postgres_server(
         options = " ".join([f"-p {port}", *(f"-c {name}={value}" for name, value in given.items())])
         _run(user, binaries / "initdb", "-D", data, "-U", "leadstream", "-A", "trust", "--no-sync")
         Path(data, "pg_hba.conf").write_text("\n".join(access) + "\n")
-        _run(user, binaries / "pg_ctl", "-D", data, "-w", "-o", options, "-l", f"{directory}/log", "start")
+        server = PostgresServer(f"postgresql://leadstream@127.0.0.1:{port}/postgres", binaries, data, options, user)
+        server.start()
         try:
-            yield f"postgresql://leadstream@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            _run(user, binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+            server.stop()
 
 
 def new_database(server: str, name: str, encoding: str = "UTF8") -> str:
@@ -112,7 +145,7 @@ def pgbouncer(server: str, pool_mode: str = "transaction") -> Iterator[str]:
             f"[databases]\n* = host={parts.hostname} port={parts.port}\n[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {directory}/users.txt\n"
-            f"pool_mode = {pool_mode}\ndefault_pool_size = 2\n"
+            f"pool_mode = {pool_mode}\ndefault_pool_size = 2\nquery_wait_timeout = 3\n"
         )
         with subprocess.Popen([binary, "-q", str(configuration)], user=user, cwd="/") as pooling:
             try:
