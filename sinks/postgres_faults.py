@@ -40,6 +40,8 @@ _REFUSED_CONNECTIONS = (
 )
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, rollback, resources, operator, system.
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
+# Values, constraints, and limits such as the length of an indexed key.
+_ROW_CLASSES = ("22", "23", "54")
 _PASSING = frozenset({"25006", "25P03", "55P03"})
 _MENDS = {
     "25006": "the server is a standby or read only: a URL with all hosts and target_session_attrs=read-write finds the"
@@ -68,9 +70,10 @@ def fault_of(fault: psycopg.Error) -> Unusable:
     state = fault.sqlstate
     if state is None and isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
         return _without_state(fault)
-    if state is None or state.startswith("22"):
-        # What is said of a value quotes it.
-        return Unusable(_line("PostgreSQL refuses", f"a value ({type(fault).__name__})", None))
+    if state is None or state.startswith(_ROW_CLASSES):
+        # What is said of a value that has the wrong form quotes it.
+        said = type(fault).__name__ if state is None or state.startswith("22") else told(fault)
+        return Unusable(_line("PostgreSQL refuses a row", said, None))
     if "statement pooling" in (fault.diag.message_primary or ""):
         return Unusable(_line("PostgreSQL cannot be used", told(fault), _POOL_MODE))
     if state.startswith(_PASSING_CLASSES) or state in _PASSING:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sinks.query import ask
 from tests.builders import an_erasure
 from tests.integration.sink_runs import Cluster
 from tests.integration.topics import put
+from tests.integration.warehouses import pgbouncer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -104,6 +106,18 @@ async def test_nothing_is_rebuilt_under_a_running_sink(cluster: Cluster) -> None
         result = await _rebuild(cluster)
 
     assert (result.exit_code, "a warehouse sink is running" in result.output) == (1, True)
+
+
+async def test_a_rebuild_works_through_pgbouncer(database: Cluster) -> None:
+    with pgbouncer(database.url) as url:
+        cluster = replace(database, url=url)
+        await _filled(cluster)
+
+        result = await _rebuild(cluster, "--swap")
+
+    assert result.exit_code == 0, result.output
+    assert database.ask("select count(*) from leads") == [(10,)]
+    assert _rows_aside(database) > 0
 
 
 async def test_readers_of_postgresql_go_on_during_a_swap(database: Cluster) -> None:
