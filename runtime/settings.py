@@ -114,7 +114,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     for name, read in _READ.items():
         if name in given:
             values[name] = read(name, given[name])
-    _require_together(given, "schema_registry_username", "schema_registry_password")
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -181,12 +180,6 @@ def _basic_username(name: str, text: str) -> str:
     if ":" in text:
         raise SettingError(f"{variable(name)} must not have a colon")
     return text
-
-
-def _require_together(given: Mapping[str, str], *names: str) -> None:
-    missing = [variable(name) for name in names if name not in given]
-    if missing and len(missing) < len(names):
-        raise SettingError(f"{missing[0]} is not set: {' and '.join(map(variable, names))} go together")
 
 
 def _app_id(name: str, text: str) -> str:

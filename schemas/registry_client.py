@@ -91,14 +91,22 @@ async def registry_client(
 ) -> AsyncIterator[RegistryClient]:
     """A client of the registry that is set. Raises `RegistryFault`."""
     assert settings.schema_registry_url is not None, "the built-in registry is asked by nobody of ours"
-    user, password = settings.schema_registry_username, settings.schema_registry_password
     async with httpx.AsyncClient(
-        auth=httpx.BasicAuth(user, password) if user and password else None,
+        auth=_credentials(settings),
         verify=_trust(settings),
         trust_env=not is_loopback(urlsplit(settings.schema_registry_url).hostname or ""),
         transport=transport,
     ) as http:
         yield RegistryClient(settings.schema_registry_url, http)
+
+
+def _credentials(settings: Settings) -> httpx.BasicAuth | None:
+    user, password = settings.schema_registry_username, settings.schema_registry_password
+    if user is None and password is None:
+        return None
+    if user is None or password is None:
+        raise RegistryFault(f"{_CREDENTIALS} go together, and one of them is not set")
+    return httpx.BasicAuth(user, password)
 
 
 def _trust(settings: Settings) -> ssl.SSLContext | bool:
