@@ -308,12 +308,12 @@ def test_pgbouncer_in_transaction_mode_serves_questions_and_status(postgres_data
         writer.open([leads(0)])
         writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
 
+        # Nothing of ours is left in the connections that others are lent.
+        with psycopg.connect(postgres_database) as direct:
+            left = direct.execute("select relname from pg_class where relpersistence = 't'").fetchall()
         assert target.ask("select lead_id from leads, generate_series(1, 20000)")[0] == ("l1",)
         assert target.ask("select current_setting('TimeZone')") == [("UTC",)]
         assert status_of(url, [leads(0)]).offsets == {leads(0): 1}
-        # Nothing of ours is left in the connections that others are lent.
-        with psycopg.connect(postgres_database) as direct:
-            left = direct.execute("select from pg_class where relpersistence = 't'").fetchall()
         writer.close()
     assert left == []
 
