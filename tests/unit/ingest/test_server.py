@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from io import StringIO
@@ -144,7 +144,8 @@ async def test_what_an_earlier_process_spooled_is_in_kafka_after_the_start(log: 
         await ingest.process
 
     assert [record.value for record in producer.records] == [b"left behind"]
-    assert SpoolFile(tmp_path / "spool.sqlite").contents() == (0, 0)
+    with closing(SpoolFile(tmp_path / "spool.sqlite")) as spool:
+        assert spool.contents() == (0, 0)
 
 
 def test_spools_of_workers_that_are_no_more_go_to_the_first(tmp_path: Path) -> None:
@@ -160,3 +161,4 @@ def test_spools_of_workers_that_are_no_more_go_to_the_first(tmp_path: Path) -> N
     assert [one.delivery.body for one in first.read(0)] == [b"0", b"2"]
     assert spool_path(settings, 1).exists()
     assert not spool_path(settings, 2).exists()
+    first.close()

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ def test_positions_are_never_given_twice(tmp_path: Path) -> None:
     file.wipe()
     file.close()
 
-    assert SpoolFile(tmp_path / "spool.sqlite").write([a_delivery()], []) > first
+    with closing(SpoolFile(tmp_path / "spool.sqlite")) as again:
+        assert again.write([a_delivery()], []) > first
 
 
 def test_a_clock_that_goes_back_changes_no_order(tmp_path: Path) -> None:
@@ -60,10 +62,12 @@ def test_a_drained_spool_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     file.wipe()
 
     assert not [path for path in tmp_path.iterdir() if b"canary" in path.read_bytes()]
+    file.close()
 
 
 def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
-    SpoolFile(tmp_path / "deep" / "spool.sqlite").write([a_delivery()], [])
+    with closing(SpoolFile(tmp_path / "deep" / "spool.sqlite")) as file:
+        file.write([a_delivery()], [])
 
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
     assert modes == {0o600}
@@ -159,7 +163,9 @@ def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
 
     move_spool(tmp_path / "two", tmp_path / "one")
 
-    assert [one.delivery.body for one in SpoolFile(tmp_path / "one").read(0)] == [b"one0", b"one1", b"two0", b"two1"]
+    with closing(SpoolFile(tmp_path / "one")) as moved:
+        bodies = [one.delivery.body for one in moved.read(0)]
+    assert bodies == [b"one0", b"one1", b"two0", b"two1"]
     assert not (tmp_path / "two").exists()
 
 

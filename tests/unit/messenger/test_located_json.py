@@ -58,7 +58,7 @@ def test_what_is_no_object_and_no_list_has_no_parts() -> None:
     ("text", "line", "said"),
     [
         ("", 1, "Expecting value"),
-        ('{"a": 1,\n\n}', 3, ""),
+        ('{"a": 1\n\n"b": 2}', 3, "Expecting ',' delimiter"),
         ('{\n"a": 1,\n"a": 2}', 3, "'a' stands here twice"),
         ("[" * 102 + "]" * 102, 1, "deeper than 100 levels"),
         ("[" * 100_000, 1, "deeper than 100 levels"),

@@ -12,13 +12,14 @@ from cli import ingest
 from ingest.server import Worker
 from runtime.settings import Settings
 
+# Python 3.13 shows the lines of a `-c` program, so the words that must not be said are in two parts there.
 CRASH = """
 import asyncio, sys
 from runtime.logs import configure_logging, tell_crash
 sys.excepthook = tell_crash
 
 async def fall():
-    raise ValueError("canary of a person")
+    raise ValueError("can" "ary of a person")
 
 async def main():
     async with asyncio.TaskGroup() as tasks:
@@ -29,7 +30,7 @@ FORGOTTEN = """
 async def forget():
     task = asyncio.create_task(fall())
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_soon(int, "canary of a callback")
+    asyncio.get_running_loop().call_soon(int, "can" "ary of a callback")
     await asyncio.sleep(0)
 """
 
@@ -69,7 +70,7 @@ import cli.{command} as command
 from cli.main import main
 
 def fall(*_):
-    raise RuntimeError("canary of a person, canary1, canary2")
+    raise RuntimeError("can" "ary of a person, can" "ary1, can" "ary2")
 
 command.broker_of = command.load_pages = fall
 main(["{command}"])
