@@ -71,7 +71,10 @@ class SpoolFile:
         return cursor.lastrowid
 
     def read(self, after: int) -> list[Spooled]:
-        """The next deliveries behind a position, in order: a few hundred, or as many as are a few megabytes."""
+        """The next deliveries behind a position, in order: a few hundred, or as many as are a few megabytes.
+
+        Raises `sqlite3.Error` for a damaged file.
+        """
         found: list[Spooled] = []
         size = 0
         rows = self._connection.execute(
@@ -80,7 +83,10 @@ class SpoolFile:
             (after, _READ_ROWS),
         )
         for position, delivery_id, received_at, signature, body in rows:
-            found.append(Spooled(position, Delivery(delivery_id, from_millis(received_at), signature, body)))
+            try:
+                found.append(Spooled(position, Delivery(delivery_id, from_millis(received_at), signature, body)))
+            except (OverflowError, TypeError):
+                raise sqlite3.DatabaseError(f"delivery {position} of the spool is damaged") from None
             size += len(body)
             if size >= _READ_BYTES:
                 break

@@ -145,6 +145,20 @@ def test_a_damaged_file_is_refused_or_read_and_nothing_else(
         spool.close()
 
 
+def test_a_delivery_with_a_damaged_time_is_named_as_damage(tmp_path: Path) -> None:
+    file, _ = committed_one_by_one(tmp_path / "spool", 1)
+    file.close()
+    with sqlite3.connect(tmp_path / "spool") as damage:
+        damage.execute("update deliveries set received_at = 1 << 62")
+    damage.close()
+    spool = SpoolFile(tmp_path / "spool")
+
+    with pytest.raises(sqlite3.DatabaseError, match="delivery 1 of the spool is damaged"):
+        spool.read(0)
+
+    spool.close()
+
+
 def test_a_file_whose_tables_are_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     file, _ = committed_one_by_one(path, 1)
