@@ -25,6 +25,7 @@ from ingest.spool_file import SpoolUnusable
 from ingest.workers import WorkerEnded, create_supervisor_app, supervise
 from runtime import kafka
 from runtime.admin import listen, serve_on
+from runtime.child_process import end_with
 from runtime.cluster import cluster_of
 from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings
@@ -96,6 +97,8 @@ async def _work(settings: Settings, worker: Worker) -> None:
 
 def _run_worker(settings: Settings, worker: Worker) -> None:
     """The main function of a worker's process, which inherits nothing of ours but the sockets."""
+    if (parent := multiprocessing.parent_process()) and parent.pid:
+        end_with(parent.pid)
     _configure_logging(settings)
     with ExitStack() as stack:
         # multiprocessing asks no excepthook, and would print what the exception says.

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import click
 
+from runtime.child_process import ending_with_us
+
 _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
 _POLL = 0.1
 _TAIL_LINES = 5
 _LONGEST_PAUSE = 30.0
+# A proxy of the environment does not reach this machine.
+_LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(slots=True)
@@ -34,6 +38,8 @@ class _Child:
 @dataclass(slots=True)
 class Processes:
     """`leadstream` commands as children. Each writes its log to `log_dir`; leaving stops what was started.
+
+    On Linux they also end when this process is killed; so start them from its main thread.
 
     A child that ends by itself is a fault: `check` raises with the end of its log, `restart_ended` starts it again.
     """
@@ -61,7 +67,7 @@ class Processes:
     def _spawn(self, arguments: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
         with log.open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
+                ending_with_us([sys.executable, "-m", "cli", *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -132,7 +138,7 @@ class _Answer:
 
 def _answer_of(url: str) -> _Answer:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with _LOOPBACK.open(url, timeout=2) as response:
             return _Answer(response.status == 200)
     except urllib.error.HTTPError as refusal:
         return _Answer(ready=False, body=refusal.read())

@@ -28,7 +28,7 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 @contextmanager
 def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
     """A Kafka that has every topic. A node that this starts is stopped in the end."""
-    node = KafkaNode(settings.state_dir, settings.kafka_port)
+    node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     started = settings.broker is None and node.status() is None
     try:
         broker = cluster_of(settings) if settings.broker else local_cluster(settings, node.start(say, os.environ))
@@ -46,7 +46,7 @@ def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cl
 
 def keep_kafka(settings: Settings, say: Callable[[str], None]) -> None:
     """Start the local node again if it has ended; nothing where the operator named another Kafka."""
-    node = KafkaNode(settings.state_dir, settings.kafka_port)
+    node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     if settings.broker is None and node.status() is None:
         say(f"Kafka has ended, see {node.log}; it is started again")
         node.start(say, os.environ)

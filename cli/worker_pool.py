@@ -5,6 +5,8 @@ import signal
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 
+from runtime.child_process import ending_with_us
+
 # Longer than a worker takes to finish the batch that it has in hand.
 _STOP_TIMEOUT = 60.0
 
@@ -19,7 +21,9 @@ async def run_workers(commands: Sequence[Sequence[str]]) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     # Ctrl-C is for us alone: in sessions of their own the workers get it once, from here.
-    workers = [await asyncio.create_subprocess_exec(*command, start_new_session=True) for command in commands]
+    workers = [
+        await asyncio.create_subprocess_exec(*ending_with_us(command), start_new_session=True) for command in commands
+    ]
     waits = [asyncio.create_task(worker.wait()) for worker in workers]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((*waits, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -20,6 +20,7 @@ from string import Template
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from runtime.child_process import ending_with_us
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.ports import free_ports
@@ -54,10 +55,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class KafkaNode:
-    """The node whose data lie in `<state_dir>/kafka`; it outlives the process that starts it."""
+    """The node whose data lie in `<state_dir>/kafka`; it outlives the process that starts it, unless `ends_with_us`.
+
+    With that, a killed starter takes it along on Linux; so start it from the main thread.
+    """
 
     state_dir: Path
     port: int = DEFAULT_KAFKA_PORT
+    ends_with_us: bool = False
 
     @property
     def log(self) -> Path:
@@ -144,7 +149,8 @@ class KafkaNode:
         if (self._home / "data" / "meta.properties").exists():
             return
         unfinished = classes.with_suffix(f".{os.getpid()}")
-        archive = [] if classes.exists() else [f"-XX:ArchiveClassesAtExit={unfinished}"]
+        wanted = not classes.exists() and os.access(classes.parent, os.W_OK)
+        archive = [f"-XX:ArchiveClassesAtExit={unfinished}"] if wanted else []
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id(), "--config", str(self._config)]
         done = subprocess.run(
             [command[0], *archive, *command[1:], *tool],
@@ -164,9 +170,12 @@ class KafkaNode:
         """Start the node in a session of its own, so that Ctrl-C in the terminal is not for it."""
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
+        command = [*command, "kafka.Kafka", str(self._config)]
+        if self.ends_with_us:
+            command = ending_with_us(command)
         return os.posix_spawn(
             command[0],
-            [*command, "kafka.Kafka", str(self._config)],
+            command,
             environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
