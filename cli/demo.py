@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -105,7 +106,7 @@ class _Run:
     async def play(self, webhook: str, graph_url: str) -> None:
         watching = asyncio.create_task(self._observer.watch(self._broker, self._settings))
         try:
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(trust_env=False) as http:
                 await self._post(Poster(http, webhook, _SECRET), GraphControl(http, graph_url))
                 await self._settle(watching)
                 endings = await count_endings(http, self._settings, self._observer)
@@ -181,7 +182,8 @@ def _environ(settings: Settings, graph_port: int) -> dict[str, str]:
         "pages", "followups", "partitions", "replication",
     )  # fmt: skip
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
+        # Nor a proxy, which does not reach this machine.
+        **{name: value for name, value in os.environ.items() if not re.match("LEADSTREAM_|.*_proxy$", name, re.I)},
         **{variable(name): str(getattr(settings, name)) for name in told},
         **{variable(name): str(value) for name in SECURITY_SETTINGS if (value := getattr(settings, name)) is not None},
         variable("app_secrets"): _SECRET,

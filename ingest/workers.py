@@ -71,7 +71,7 @@ def create_supervisor_app(ports: Sequence[int], *, extra_routes: Sequence[BaseRo
 
 
 async def _ask(urls: Sequence[str], path: str) -> list[httpx.Response | None]:
-    async with httpx.AsyncClient(timeout=_ASK_WITHIN.total_seconds()) as client:
+    async with httpx.AsyncClient(timeout=_ASK_WITHIN.total_seconds(), trust_env=False) as client:
         return list(await asyncio.gather(*(_get(client, url + path) for url in urls)))
 
 
