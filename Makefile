@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# On Linux the command ends with make, also when make is killed.
+WITH_MAKE := exec $(BIN)/python -I -S runtime/child_process.py $$PPID
 # What is in .venv, by the contents of the files that it is made from: a checkout of another commit changes only their times.
 RUN := .venv/run-$(shell cat requirements.txt requirements-build.txt | cksum | cut -d ' ' -f 1)
 OURS := .venv/leadstream-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
@@ -16,16 +18,16 @@ help:  ## Show this list
 install: $(OURS)  ## Make .venv with leadstream in it, from the locked requirements
 
 demo: install  ## Run a whole campaign on this machine and show what became of it
-	$(BIN)/leadstream demo
+	$(WITH_MAKE) $(BIN)/leadstream demo
 
 test: $(DEV)  ## Run the tests, on a real Kafka
-	$(BIN)/pytest -m "not faults and not benchmark and not install"
+	$(WITH_MAKE) $(BIN)/pytest -m "not faults and not benchmark and not install"
 
 test-faults: $(DEV)  ## Run the slow fault-injection tests
-	$(BIN)/pytest -m faults
+	$(WITH_MAKE) $(BIN)/pytest -m faults
 
 test-install: $(DEV)  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
-	$(BIN)/pytest -m install
+	$(WITH_MAKE) $(BIN)/pytest -m install
 
 check: $(DEV)  ## Format, lint, types, import contracts, dead code
 	$(BIN)/ruff format --check .
@@ -35,7 +37,7 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code
 	$(BIN)/vulture
 
 bench: $(DEV) $(BENCH)  ## Measure, on a real Kafka
-	$(BIN)/pytest -m benchmark -s
+	$(WITH_MAKE) $(BIN)/pytest -m benchmark -s
 
 docs: $(DEV)  ## Write the generated parts of docs/
 	$(BIN)/python -m docs.generate

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from cli.topics import wanted_topics
 from runtime.cluster import Cluster
@@ -15,21 +16,43 @@ from runtime.kafka_node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
+from tests.run_place import ROOT, RunPlace
 
 # Its assertions are shown as those of a test are.
 pytest.register_assert_rewrite("tests.warehouse_conformance")
 
+set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A busy machine is not a slow rule: no test here is about time.
 hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.load_profile("leadstream")
 
 _GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
 GIVEN_REGISTRY = os.environ.get("LEADSTREAM_TEST_REGISTRY")
-# What the shell says is for its own leadstream; a test says what it means.
-for _name in [name for name in os.environ if name.startswith(("LEADSTREAM_", "PG"))]:
-    del os.environ[_name]
 
 _SERIAL = itertools.count(1)
+_PLACE = pytest.StashKey[RunPlace]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_PLACE] = RunPlace()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if running := session.config.stash[_PLACE].still_running():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        out = session.config.get_terminal_writer()
+        out.line("\n".join(("", "The tests have left these processes:", *running)), red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_PLACE].leave()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test writes where the commands of an operator do: in the working directory or at home."""
+    yield
+    assert request.config.stash[_PLACE].left_behind() == []
 
 
 @pytest.fixture(scope="session")
