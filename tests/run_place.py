@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 _MARK = "TEST_RUN"
 # What programs need to be found, to fetch what they need, and to be measured.
 _KEPT = re.compile(
-    "PATH|JAVA_HOME|MAVEN_(OPTS|ARGS)|DOCKER_[A-Z_]+|(PIP|UV|COV|COVERAGE|PYTEST)_[A-Z_]+|PYTHONDONTWRITEBYTECODE"
+    "PATH|PYENV_ROOT|JAVA_HOME|MAVEN_(OPTS|ARGS)|DOCKER_[A-Z_]+|(PIP|UV|COV|COVERAGE|PYTEST)_[A-Z_]+|PYTHONDONTWRITEBYTECODE"
     "|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CI"
 )
 
