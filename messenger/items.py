@@ -15,8 +15,12 @@ from messenger.values import as_id, as_millis, as_object, as_text, moment
 IgnoredReason = Literal[
     # The body is of another product that shares the endpoint, such as Instagram.
     "not_a_page",
-    # An entry without a single item.
+    # An entry without a single item, or a body without an entry.
     "empty_entry",
+    # One item is of two kinds (`message` and `referral`): the first is an event, this counts the other.
+    "second_kind",
+    # An answer of a lead, or its question, is neither text nor a whole number; the other answers are kept.
+    "answer_not_text",
     # The item names no person: a visitor of the customer chat plugin (`user_ref`), or nobody.
     "no_person",
     # An app became default app or lost that role; no thread changed hands.
@@ -114,6 +118,19 @@ def read_item(item: Item) -> PlatformEvent:
         if key in item.fields:
             raise Ignored(reason)
     raise Ignored("unknown_item")
+
+
+def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:
+    """What the item holds beside its event: other kinds of item, and answers that are no text."""
+    kinds = _KINDS & item.fields.keys()
+    reasons: list[IgnoredReason] = []
+    if len(kinds) > 1:
+        present = [kind for kind in kinds if item.fields[kind] is not None]
+        reasons += ["second_kind"] * (len(present) - 1)
+    if isinstance(event, events.LeadReferralReceived):
+        rows = as_object(item.fields.get("lead")).get("data") or ()
+        reasons += ["answer_not_text"] * (len(rows) - len(event.answers))
+    return reasons
 
 
 class _Facts(TypedDict):
@@ -342,5 +359,8 @@ _READERS: Mapping[str, Callable[[Item, Mapping[str, Any]], PlatformEvent]] = Map
         "delivery": _delivery,
         "read": _read,
         "policy_enforcement": _policy,
+        # An older spelling of the same.
+        "policy-enforcement": _policy,
     }
 )
+_KINDS = frozenset({*_READERS, *_IGNORED_KEYS})

@@ -36,6 +36,9 @@ GENERIC_SUBTITLE_MAX = 80
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
 CONVERSATION_DETAILS_MAX = 20  # of an older message Meta says that it was deleted
 
+# Ours: Meta's ids have up to about 20 digits. A person's key is a Kafka key, and each of their records repeats it.
+ID_MAX = 255
+
 # Ours: what is made of one item must fit into a Kafka record of 1 MB, several times over in a person's state. Meta
 # names no limit for what a person writes.
 ITEM_MAX = 250_000

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from messenger.errors import UnreadableDelivery
 from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
-from messenger.items import Ignored, IgnoredReason, Item, Malformed, is_echo, read_item
-from messenger.limits import ITEM_MAX
+from messenger.items import Ignored, IgnoredReason, Item, Malformed, is_echo, left_out, read_item
+from messenger.limits import ID_MAX, ITEM_MAX
 from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
@@ -60,14 +60,18 @@ def parse_delivery(
     is_large = len(body) > ITEM_MAX
     for index, place in enumerate(_places(envelope)):
         try:
-            if is_large:
+            if is_large and place.list_name != "entry":
                 _require_size(place.value)
             item = _item(place, received_at, Origin(topic, partition, offset, index), aliases)
-            events.append(read_item(item))
+            event = read_item(item)
+            events.append(event)
+            ignored += left_out(item, event)
         except Ignored as passed_over:
             ignored.append(passed_over.reason)
         except Malformed as fault:
             faults.append(ItemFault(index, fault.reason))
+    if not envelope["entry"]:
+        ignored.append("empty_entry")
     return Parsed(tuple(events), tuple(ignored), tuple(faults))
 
 
@@ -141,6 +145,8 @@ def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping
     if "field" in fields and place.list_name == "changes":
         raise Ignored("instant_form_lead" if fields["field"] == "leadgen" else "other_change")
     page_id, psid = _address(place)
+    if max(len(page_id or ""), len(psid or "")) > ID_MAX:
+        raise Malformed(f"an id longer than {ID_MAX} characters")
     sent_millis = as_millis(entry.get("time"))
     entry_hops = _hops(entry)
     return Item(

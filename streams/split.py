@@ -8,9 +8,11 @@ from typing import NamedTuple, Protocol
 from leads.erasures import NOBODY, Erasures
 from messenger.errors import UnreadableDelivery
 from messenger.events import Event, PageId, PlatformEvent, person_key
-from messenger.webhook import Parsed, parse_delivery
+from messenger.webhook import ItemFault, Parsed, parse_delivery
 from runtime.clock import from_millis
 from runtime.dead_letter import Headers, Refused
+
+_NAMED_FAULTS = 10
 
 
 class Record(Refused, Protocol):
@@ -63,9 +65,15 @@ def split(records: Sequence[Record], aliases: Mapping[PageId, PageId], erasures:
             done.ignored["erased"] += len(parsed.events) - len(living)
         done.ignored.update(parsed.ignored)
         if parsed.faults:
-            reason = "; ".join(f"item {one.item}: {one.reason}" for one in parsed.faults)
-            done.refused.append(Refusal(record, reason))
+            done.refused.append(Refusal(record, _reason(parsed.faults)))
     return done
+
+
+def _reason(faults: Sequence[ItemFault]) -> str:
+    """Names the first faults only: the reason is a header of the dead letter, and a body can hold a million items."""
+    named = [f"item {fault.item}: {fault.reason}" for fault in faults[:_NAMED_FAULTS]]
+    more = [f"{len(faults) - _NAMED_FAULTS} more"] if len(faults) > _NAMED_FAULTS else []
+    return "; ".join(named + more)
 
 
 def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:

@@ -103,6 +103,40 @@ def test_an_item_that_no_kafka_record_holds_costs_its_neighbours_nothing() -> No
     assert parsed.faults == (ItemFault(1, f"larger than {ITEM_MAX} bytes"),)
 
 
+def test_an_empty_entry_of_a_large_body_is_ignored_by_name() -> None:
+    text = {"mid": "m_1", "text": "x" * ITEM_MAX}
+
+    parsed = parse(a_body({"id": PAGE, "messaging": []}, an_entry(an_item(message=text))))
+
+    assert parsed.ignored == ("empty_entry",)
+    assert [fault.item for fault in parsed.faults] == [1]
+
+
+def test_a_body_without_an_entry_is_ignored_by_name() -> None:
+    assert parse(a_body()).ignored == ("empty_entry",)
+
+
+def test_the_second_kind_of_an_item_is_counted_beside_the_event_of_the_first() -> None:
+    parsed = parse(a_body(an_entry(an_item(message={"mid": "m_1"}, referral=REFERRAL, optin={}, postback=None))))
+
+    assert [type(event) for event in parsed.events] == [MessageReceived]
+    assert parsed.ignored == ("second_kind", "second_kind")
+
+
+def test_an_id_that_no_page_or_person_has_is_a_fault() -> None:
+    parsed = parse(a_body(an_entry({"sender": {"id": "7" * 256}, "recipient": {"id": PAGE}, "message": {"mid": "m"}})))
+
+    assert parsed.faults == (ItemFault(0, "an id longer than 255 characters"),)
+
+
+@pytest.mark.parametrize("key", ["policy_enforcement", "policy-enforcement"])
+def test_a_block_is_a_block_in_both_spellings(key: str) -> None:
+    event = the_event({"recipient": {"id": PAGE}, "timestamp": MILLIS, key: {"action": "block"}})
+
+    assert isinstance(event, PolicyEnforced)
+    assert event.action == "block"
+
+
 def test_a_bad_item_costs_its_neighbours_nothing() -> None:
     body = a_body(
         an_entry(an_item(message={"mid": "m_1"}), an_item(message={}), an_item(optin={}), 5, an_item(read={})),
@@ -386,7 +420,7 @@ def test_a_lead_referral_may_come_without_answers(lead: object) -> None:
     assert event.answers == ()
 
 
-def test_the_good_answers_of_a_lead_are_kept_beside_bad_ones() -> None:
+def test_the_good_answers_of_a_lead_are_kept_and_the_bad_ones_counted() -> None:
     rows = [
         {"question": "A?", "answer": "b"},
         "row",
@@ -395,10 +429,12 @@ def test_the_good_answers_of_a_lead_are_kept_beside_bad_ones() -> None:
         {"question": "E?", "answer": []},
     ]
 
-    event = the_event(an_item(referral=REFERRAL, lead={"data": rows}))
+    parsed = parse(a_body(an_entry(an_item(referral=REFERRAL, lead={"data": rows}))))
 
+    [event] = parsed.events
     assert isinstance(event, LeadReferralReceived)
     assert event.answers == (Answer("A?", "b"),)
+    assert parsed.ignored == ("answer_not_text",) * 4
 
 
 @pytest.mark.parametrize("kind", ["OPEN_THREAD", "lead_complete", None, []])
@@ -583,6 +619,7 @@ def test_any_json_in_place_of_any_node_ends_somewhere_named(path: tuple[Any, ...
         assert delivery_key(body) is None
         return
 
+    assert len(parsed.events) + len(parsed.ignored) + len(parsed.faults) > 0
     assert len({event.origin.item for event in parsed.events}) == len(parsed.events)
     assert json.dumps([event.event_id for event in parsed.events], ensure_ascii=False).encode()
 

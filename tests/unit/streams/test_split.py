@@ -53,6 +53,15 @@ def test_unreadable_delivery_is_refused_and_the_next_goes_on() -> None:
     assert done.refused[0].record is bad
 
 
+def test_the_reason_of_a_dead_letter_stays_short_however_many_items_are_bad() -> None:
+    body = b'{"object":"page","entry":[%s]}' % b",".join([b"1"] * 100_000)
+
+    [refusal] = split([ARecord(body)], {}).refused
+
+    assert len(refusal.reason) < 1000
+    assert refusal.reason.endswith("99990 more")
+
+
 def test_bad_item_refuses_its_delivery_once_and_keeps_the_good_ones() -> None:
     item = b'{"sender":{"id":"7"},"recipient":{"id":"1"},"timestamp":1770000000123,'
     bad, good = item + b'"message":7}', item + b'"message":{"mid":"m_1","text":"hi"}}'
