@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import Collection
+from functools import partial
 
 import click
 import faust
@@ -12,6 +14,7 @@ from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
 from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
+from cli.skip import places, skip_option, skippable
 from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
@@ -20,11 +23,14 @@ from runtime.kafka_node import answers
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.suspect import Place
+from schemas.topics import EVENTS, WEBHOOKS
 from streams.app import build_app
 from streams.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
 
 _PORTS_APART = 100
+_READ = (WEBHOOKS, EVENTS)
 
 
 @click.command()
@@ -41,38 +47,50 @@ _PORTS_APART = 100
     show_default=True,
     help="How many a partition may give in a minute; more ends the worker.",
 )
-def command(workers: int, admin_port: int | None, dead_letters: int) -> None:
+@skip_option
+@click.option("--skip-is-checked", is_flag=True, hidden=True)
+def command(
+    *, workers: int, admin_port: int | None, dead_letters: int, skip: tuple[str, ...], skip_is_checked: bool
+) -> None:
     """Split webhooks into events and join events into leads, until SIGTERM or Ctrl-C.
 
-    A worker that fails ends with its offsets unmoved and a non-zero status, and the others with it.
+    A worker that fails ends with its offsets unmoved and a non-zero status, and the others with it. A record at which
+    it has ended three times is set aside as a dead letter.
 
     \b
     Example:
       leadstream kafka start && leadstream topics apply && leadstream streams
       leadstream streams --workers 2
+      leadstream streams --skip messenger-webhooks:3:41
     """
     settings = current_settings()
     port = settings.admin_port + 1 if admin_port is None else admin_port
+    # A worker among several may find that another one has passed the record already.
+    check = places if skip_is_checked else partial(skippable, group=settings.topic("leadstream"), topics=_READ)
+    skips = check(settings, skip)
     if workers == 1:
-        _run_one(port, dead_letters)
+        _run_one(port, dead_letters, skips)
     else:
-        _run_several(settings, workers, port, dead_letters)
+        _run_several(settings, workers, port, dead_letters, skip)
 
 
-def _run_several(settings: Settings, workers: int, first_port: int, dead_letters: int) -> None:
+def _run_several(
+    settings: Settings, workers: int, first_port: int, dead_letters: int, skip: tuple[str, ...]
+) -> None:
     ports = [first_port + _PORTS_APART * number if first_port else 0 for number in range(workers)]
     if ports[-1] > 65535:
         raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
     require_ports(stage_port(settings, f"streams worker {number}", port) for number, port in enumerate(ports))
     click.echo(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}", err=True)
-    start = [sys.executable, "-m", "cli", "streams", f"--dead-letters={dead_letters}"]
+    options = [f"--dead-letters={dead_letters}", "--skip-is-checked", *(f"--skip={place}" for place in skip)]
+    start = [sys.executable, "-m", "cli", "streams", *options]
     try:
         asyncio.run(run_workers([[*start, f"--admin-port={port}"] for port in ports]))
     except WorkerDied as fault:
         raise click.ClickException(str(fault)) from None
 
 
-def _run_one(admin_port: int, dead_letters: int) -> None:
+def _run_one(admin_port: int, dead_letters: int, skips: Collection[Place]) -> None:
     settings = current_settings()
     require_ports([stage_port(settings, "streams", admin_port)])
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
@@ -83,7 +101,9 @@ def _run_one(admin_port: int, dead_letters: int) -> None:
     configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
 
     def build(metrics: Metrics, health: Health) -> faust.App:
-        return build_app(settings, broker, pages, rules, metrics, health, ids, dead_letters_a_minute=dead_letters)
+        return build_app(
+            settings, broker, pages, rules, metrics, health, ids, dead_letters_a_minute=dead_letters, skips=skips
+        )
 
     try:
         run_worker(build, settings.admin_host, admin_port)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from leads.careful import LeftOut, Trial, advance_carefully, block_carefully, elapse_carefully
 from leads.join import Output, Step, advance, block, elapse
 from leads.person import THE_PAGE, JoinEvent, Mark, Person
 from leads.policy import Policy
@@ -31,6 +32,7 @@ class Fold:
     outputs: list[Output] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     ignored: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 class Shard:
@@ -54,6 +56,7 @@ class Shard:
         self._wake: list[tuple[datetime, str]] = []
         self._wakes_at: dict[str, datetime] = {}
         self._pages: dict[str, Person] = {}
+        self._trial: Trial | None = None
         for key, moment in wakes or ((key, one.wake_at) for key, one in people.items()):
             if key.endswith(OF_A_PAGE):
                 self._pages[key] = people[key]
@@ -76,9 +79,12 @@ class Shard:
         furthest = max(self._progress.values())
         return {one: furthest - self._progress.get(one, self._began_at) for one in range(self._raw_partitions)}
 
-    def fold(self, records: Iterable[tuple[int, JoinEvent | Progress | None]]) -> Fold:
-        """Take records with their offsets; None is a kind that this version does not know."""
-        done = Fold()
+    def fold(self, records: Iterable[tuple[int, JoinEvent | Progress | None]], trial: Trial | None = None) -> Fold:
+        """Take records with their offsets; None is a kind that this version does not know.
+
+        With a `trial`, whatever raises while one person is worked on is left out, and the others go on.
+        """
+        done, self._trial = Fold(), trial
         for offset, event in records:
             if isinstance(event, Progress):
                 self._pass_time(event, done)
@@ -140,7 +146,7 @@ class Shard:
         for one in [one for one in self._wakes_at if one.startswith(key)]:
             person = self._people[one]
             if person.issued or not person.is_idle:
-                self._keep(one, self._collect(block(person, event.received_at, policy), done), done)
+                self._keep(one, self._collect(self._blocked(person, event, policy, done), done), done)
 
     def _policy_at(self, page_id: PageId) -> Policy:
         """The policy by now, in the order of receipt."""
@@ -151,13 +157,28 @@ class Shard:
         policy = self._policy_at(person.page_id)
         event: JoinEvent | None = None
         for event in sorted((one for one in person.waiting if one.received_at < clock), key=_order):
-            person = self._collect(advance(_folded(person, event), event, policy), done)
-        person = self._collect(elapse(person, clock, policy), done)
+            person = self._collect(self._advanced(_folded(person, event), event, policy, done), done)
+        person = self._collect(self._elapsed(person, clock, policy, done), done)
         if person.is_idle and (isinstance(event, PersonErased) or person.forget_at <= clock):
             del self._people[key]
             done.changed.add(key)
         else:
             self._keep(key, person, done)
+
+    def _advanced(self, person: Person, event: JoinEvent, policy: Policy, done: Fold) -> Step:
+        if self._trial is None:
+            return advance(person, event, policy)
+        return advance_carefully(person, event, policy, self._trial, done.left_out)
+
+    def _elapsed(self, person: Person, clock: datetime, policy: Policy, done: Fold) -> Step:
+        if self._trial is None:
+            return elapse(person, clock, policy)
+        return elapse_carefully(person, clock, policy, self._trial, done.left_out)
+
+    def _blocked(self, person: Person, event: JoinEvent, policy: Policy, done: Fold) -> Step:
+        if self._trial is None:
+            return block(person, event.received_at, policy)
+        return block_carefully(person, event, policy, self._trial, done.left_out)
 
     @staticmethod
     def _collect(step: Step, done: Fold) -> Person:

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 
+# Parts that show records which a stage suspects or has set aside; the stage goes on without them.
+SUSPECT, SET_ASIDE = "suspect", "set_aside"
+
 
 @dataclass(slots=True)
 class Health:
     """A process is ready while every part that it named is; it is alive until something sets `crashed`.
 
-    Parts named in `spare` are shown, but the process can do its work without them.
+    Parts named in `spare`, `SUSPECT` and `SET_ASIDE` are shown, but the process can do its work without them.
     """
 
     parts: dict[str, tuple[bool, str]] = field(default_factory=dict)
@@ -18,7 +21,12 @@ class Health:
         """Say how a part is doing; `seen` is for people and holds no secret and no personal data."""
         self.parts[part] = (ready, seen)
 
+    def forget(self, part: str) -> None:
+        """Show a part no longer."""
+        self.parts.pop(part, None)
+
     @property
     def ready(self) -> bool:
-        needed = [ready for part, (ready, _) in self.parts.items() if part not in self.spare]
+        spare = {*self.spare, SUSPECT, SET_ASIDE}
+        needed = [ready for part, (ready, _) in self.parts.items() if part not in spare]
         return self.crashed is None and bool(needed) and all(needed)

@@ -1,11 +1,12 @@
 """The streams application: raw deliveries → events → leads and commands, in data-path order."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from leads.pages import Pages
 from leads.rules import Rule
@@ -15,14 +16,19 @@ from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.suspect import Place
 from schemas.codec import BUILT_IN, Ids
 from schemas.topics import ERASURES, EVENTS, WEBHOOKS
+from streams.guard import Guard
 from streams.joining import Joining
-from streams.register import Register, Work
+from streams.register import Register
+from streams.split import Record
 from streams.splitting import Splitting
 from streams.store import join_store
 from streams.transport import batch_topic, create_app
 from streams.watch import Watch
+
+Work = Callable[[TP, Sequence[Record]], Awaitable[None]]
 
 # How often the splitter looks how far it is, and how often health and lag are worked out.
 _TICK = timedelta(milliseconds=25)
@@ -39,17 +45,25 @@ def build_app(
     ids: Ids = BUILT_IN,
     *,
     dead_letters_a_minute: int = DEAD_LETTERS_A_MINUTE,
+    skips: Collection[Place] = (),
 ) -> faust.App:
-    """The Faust application: two agents, the splitter's progress and the worker's health, on our transport."""
+    """The Faust application: two agents, the splitter's progress and the worker's health, on our transport.
+
+    Records at `skips` go to their dead-letter topics unread.
+    """
     app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions)
     store = join_store(app, settings.partitions)
     limit = DeadLetterLimit(dead_letters_a_minute)
     register = Register(broker, settings.topic(ERASURES.name))
-    splitting = Splitting(app, settings, pages, register.erasures, limit, metrics, ids)
-    joining = Joining(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, ids)
+    splitting = Splitting(app, settings, pages, register.erasures, limit, metrics, health, ids)
+    joining = Joining(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, health, ids)
+    guarded_split = Guard(app, "split", splitting.split, splitting.split_carefully, splitting.refusals, health, skips)
+    guarded_join = Guard(
+        app, "join", joining.join, joining.join_carefully, joining.refusals, health, skips, joining.is_past
+    )
     watch = Watch(app, store, metrics, health, joining.clock_lags)
-    run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(splitting.split), watch)
-    run_agent(app, "join", settings.topic(EVENTS.name), register.before(joining.join), watch)
+    run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(guarded_split.do), watch)
+    run_agent(app, "join", settings.topic(EVENTS.name), register.before(guarded_join.do), watch)
 
     @app.task  # type: ignore[untyped-decorator] # Faust is untyped to us
     async def report_progress() -> None:
@@ -77,4 +91,4 @@ def run_agent(app: faust.App, name: str, topic: str, work: Work, watch: Watch) -
     async def work_through(stream: Any) -> None:
         async for batch in stream.events():
             with watch.batch(batch.message):
-                await work(batch.message.partition, batch.value)
+                await work(batch.message.tp, batch.value)

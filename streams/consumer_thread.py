@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
+    CommitFailedError,
     ConsumerStoppedError,
     IllegalGenerationError,
+    IllegalStateError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -21,6 +23,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from runtime.clock import now
+from runtime.suspect import Suspect, metadata_of, suspect_in
 from streams.lease import Lease
 
 _MAX_BATCH = 1000
@@ -55,6 +58,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
     def __post_init__(self) -> None:
         super().__post_init__()
         self.lease = Lease(self.app.conf.broker_session_timeout)
+        self.suspects: dict[TP, Suspect | None] = {}
         self._newest_seen: dict[TP, int] = {}
         self._log_ends: dict[TP, tuple[int, datetime]] = {}
 
@@ -101,6 +105,51 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             self.lease.granted(asked_at)
         elif error_code in (UnknownMemberIdError.errno, IllegalGenerationError.errno):
             self.lease.lost()
+
+    async def suspect(self, tp: TP) -> Suspect | None:
+        """What the group's committed offset says of an assigned partition; known until the assignment changes."""
+        if tp not in self.suspects:
+            await self.call_thread(self._read_suspect, tp)
+        return self.suspects.get(tp)
+
+    async def _read_suspect(self, tp: TP) -> int | None:
+        committed = await self._ensure_consumer()._coordinator.fetch_committed_offsets([tp])
+        found = committed.get(tp)
+        self.suspects.setdefault(tp, suspect_in(found.metadata) if found else None)
+        return found.offset if found else None
+
+    async def note(self, tp: TP, suspect: Suspect) -> None:
+        """Write the suspect to the committed offset, which stays where it is. Raises `KafkaError`."""
+        await self.call_thread(self._note, tp, suspect)
+
+    async def _note(self, tp: TP, suspect: Suspect) -> None:
+        consumer = self._ensure_consumer()
+        offset = await self._read_suspect(tp)
+        if offset is None:
+            offset = (await consumer.beginning_offsets([TopicPartition(*tp)]))[TopicPartition(*tp)]
+        self.suspects[tp] = suspect
+        await consumer.commit({TopicPartition(*tp): (offset, metadata_of(suspect))})
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # Faust commits with empty metadata, which would forget the suspect while its records are still ahead.
+        for tp in offsets.keys() - self.suspects.keys():
+            await self._read_suspect(tp)
+        suspects = {tp: suspect for tp in offsets if (suspect := self.suspects.get(tp)) is not None}
+        if not suspects:
+            return bool(await super()._commit(offsets))
+        consumer = self._ensure_consumer()
+        try:
+            await consumer.commit(
+                {
+                    TopicPartition(*tp): (offset, metadata_of(suspects[tp]))
+                    for tp, offset in offsets.items()
+                    if tp in suspects
+                }
+            )
+        except (CommitFailedError, IllegalStateError):
+            return False
+        rest = {tp: offset for tp, offset in offsets.items() if tp not in suspects}
+        return bool(await super()._commit(rest)) if rest else True
 
     async def fetch(self, partitions: set[TP], wait: float) -> Fetched:
         """Up to 1000 records of these partitions, waiting up to `wait` seconds for the first."""

@@ -4,21 +4,26 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
+from leads.careful import LeftOut
 from leads.erasures import NOBODY, Erasures
-from leads.join import Output
+from leads.join import Output, Step
 from leads.person import JoinEvent, LeadPromoted
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
-from leads.shard import OF_A_PAGE, Shard
+from leads.shard import OF_A_PAGE, Fold, Shard
 from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
+from runtime.suspect import place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
 from streams.people import StoredPeople
 from streams.progress import CLOCK_SKEW
+from streams.refusals import tried
 from streams.split import Outgoing, Record, Refusal
 
 
@@ -31,6 +36,18 @@ class Joined:
     published: list[Output] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     refused: list[Refusal] = field(default_factory=list)
+
+
+class SetAside(NamedTuple):
+    """A `Record` of what was left out of a person."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class Outlet:
@@ -83,6 +100,25 @@ class PartitionJoin:
 
     def join(self, records: Sequence[Record]) -> Joined:
         done = Joined()
+        fold = self._shard.fold(self._living(records, done))
+        self._publish(fold, done)
+        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
+        return done
+
+    def join_carefully(self, records: Sequence[Record]) -> Joined:
+        """The same, but what raises is left out, record by record and person by person, and is refused."""
+        done = Joined()
+        for record in records:
+            fold = tried(record, partial(self._fold_carefully, record, done))
+            if isinstance(fold, Refusal):
+                done.refused.append(fold)
+                continue
+            self._publish(fold, done)
+            done.refused += [self._refusal_of(left_out, record) for left_out in fold.left_out]
+        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
+        return done
+
+    def _living(self, records: Sequence[Record], done: Joined) -> list[tuple[int, JoinEvent | Progress | None]]:
         events: list[tuple[int, JoinEvent | Progress | None]] = []
         for record in records:
             try:
@@ -95,12 +131,30 @@ class PartitionJoin:
                 done.ignored["erased"] += 1
             else:
                 events.append((record.offset, event))
-        fold = self._shard.fold(events)
-        done.published = fold.outputs
-        done.outputs = [self._outlet.outgoing(one) for one in fold.outputs]
-        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
+        return events
+
+    def _fold_carefully(self, record: Record, done: Joined) -> Fold:
+        return self._shard.fold(self._living([record], done), self._try)
+
+    def _try(self, step: Step) -> None:
+        self._people.try_encoding(step.person)
+        for output in step.outputs:
+            self._outlet.outgoing(output)
+
+    def _publish(self, fold: Fold, done: Joined) -> None:
+        done.outputs += [self._outlet.outgoing(output) for output in fold.outputs]
+        done.published += fold.outputs
         done.ignored.update(fold.ignored)
-        return done
+
+    def _refusal_of(self, left_out: LeftOut, record: Record) -> Refusal:
+        """The dead letter of an event, or of the record that brought a deadline due. An event that waited for its
+        turn no longer knows its own offset, so the letter has that of the record that gave it its turn."""
+        person, event, fault = left_out
+        value = record.value if event is None else self._events.encode(event)
+        what = "a deadline" if event is None else type(event).__name__
+        key = person_key(person.page_id, person.psid).encode()
+        letter = SetAside(record.topic, record.partition, record.offset, record.timestamp, key, value, record.headers)
+        return Refusal(letter, f"{what} raised at {place_of(fault)}", type(fault).__name__)
 
 
 def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent | Progress | None:

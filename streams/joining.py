@@ -11,10 +11,12 @@ from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Rule
 from messenger.events import PageId
-from runtime.clock import now
+from runtime.clock import now, to_millis
 from runtime.dead_letter import DeadLetterLimit
+from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.suspect import Suspect
 from schemas.codec import Ids, NotDecodable
 from schemas.topics import EVENTS
 from streams.join import Joined, PartitionJoin
@@ -37,19 +39,31 @@ class Joining:
         erasures: Erasures,
         limit: DeadLetterLimit,
         metrics: Metrics,
+        health: Health,
         ids: Ids,
     ) -> None:
         self._app, self._store, self._settings, self._ids = app, store, settings, ids
         self._metrics, self._erasures = metrics, erasures
-        self._refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics)
+        self.refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics, health)
         self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
         self._joins: dict[int, PartitionJoin] = {}
         self._epoch = store.epoch
 
     async def join(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
-        done = self._join_of(partition).join(records)
-        letters = self._refusals.letters(done.refused, now())
+        await self._write(partition, self._join_of(partition).join(records))
+
+    async def join_carefully(self, partition: int, records: Sequence[Record]) -> None:
+        """The same, but what raises is left out and refused. Raises `TooManyDeadLetters` likewise."""
+        await self._write(partition, self._join_of(partition).join_carefully(records))
+
+    def is_past(self, partition: int, suspect: Suspect) -> bool:
+        """Whether all that was due when the suspected records came has had its turn: it may wait for later ones."""
+        clock = self._join_of(partition).clock
+        return clock is not None and to_millis(clock) > suspect.until
+
+    async def _write(self, partition: int, done: Joined) -> None:
+        letters = self.refusals.letters(done.refused, now())
         producer = producer_of(self._app)
         await producer.send_all([*done.outputs, *letters])
         changelog = self._store.changelog_topic_name
@@ -86,4 +100,4 @@ class Joining:
                     pass
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        self._refusals.tell(done.refused)
+        self.refusals.tell(done.refused)

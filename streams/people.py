@@ -53,6 +53,10 @@ class StoredPeople(MutableMapping[str, Person]):
         """Everybody in the store with their `wake_at`, of whom nobody is decoded for it."""
         return ((key.decode(), self._codec.decode_first(value)) for key, value in self._stored.items())
 
+    def try_encoding(self, person: Person) -> None:
+        """Raise what `take_changes` would raise, were this person among the changes."""
+        self._codec.encode(person)
+
     def take_changes(self) -> list[tuple[bytes, bytes | None]]:
         changes: list[tuple[bytes, bytes | None]] = []
         for key, person in self._changed.items():

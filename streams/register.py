@@ -1,16 +1,16 @@
 """The erasure register of a worker: known whole before the first record is worked on, and followed from then on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec
 
 import faust
 
 from leads.erasures import Erasures
 from runtime.cluster import Cluster
 from runtime.topic_follower import TopicFollower
-from streams.split import Record
 
-Work = Callable[[int, Sequence[Record]], Awaitable[None]]
+P = ParamSpec("P")
 
 _LOOK_SECONDS = 0.25
 
@@ -23,12 +23,12 @@ class Register:
         self._follower = TopicFollower(broker, topic, self.erasures.note, client_id="leadstream-erasures")
         self._known = asyncio.Event()
 
-    def before(self, work: Work) -> Work:
+    def before(self, work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
         """The same work, once the register is known."""
 
-        async def after_reading(partition: int, records: Sequence[Record]) -> None:
+        async def after_reading(*args: P.args, **kwargs: P.kwargs) -> None:
             await self._known.wait()
-            await work(partition, records)
+            await work(*args, **kwargs)
 
         return after_reading
 

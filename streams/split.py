@@ -33,10 +33,15 @@ class Outgoing(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A record that is refused for good, and why; the reason quotes nothing of it."""
+    """A record that is refused for good, and why; the reason quotes nothing of it.
+
+    `fault` names what refused it where that is not what the step's other refusals have in common: the class of an
+    exception that nobody foresaw, or an operator's skip.
+    """
 
     record: Record
     reason: str
+    fault: str | None = None
 
 
 @dataclass(slots=True)
@@ -46,6 +51,11 @@ class Split:
     events: list[PlatformEvent] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+
+    def add(self, more: "Split") -> None:
+        self.events += more.events
+        self.refused += more.refused
+        self.ignored += more.ignored
 
 
 def split(records: Sequence[Record], aliases: Mapping[PageId, PageId], erasures: Erasures = NOBODY) -> Split:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import faust
 
@@ -12,13 +13,14 @@ from messenger.errors import UnreadableDelivery
 from messenger.events import PlatformEvent
 from runtime.clock import from_millis, now
 from runtime.dead_letter import DeadLetterLimit
+from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import KINDS, Ids, event_codec
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.progress import ProgressKeeper
-from streams.refusals import Refusals
-from streams.split import Outgoing, Record, event_key, split
+from streams.refusals import Refusals, tried
+from streams.split import Outgoing, Record, Refusal, Split, event_key, split
 from streams.transport import end_of_log, producer_of
 
 # How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
@@ -39,6 +41,7 @@ class Splitting:
         erasures: Erasures,
         limit: DeadLetterLimit,
         metrics: Metrics,
+        health: Health,
         ids: Ids,
     ) -> None:
         self._erasures = erasures
@@ -47,7 +50,7 @@ class Splitting:
         self._events = settings.topic(EVENTS.name)
         self._webhooks = settings.topic(WEBHOOKS.name)
         dead_letters = settings.topic(WEBHOOKS.dead_letters)
-        self._refusals = Refusals("split", UnreadableDelivery, dead_letters, limit, metrics)
+        self.refusals = Refusals("split", UnreadableDelivery, dead_letters, limit, metrics, health)
         self._keeper = ProgressKeeper()
         self._reported_at = now()
         self._waited_for = False
@@ -55,9 +58,26 @@ class Splitting:
 
     async def split(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
+        await self._write(partition, records, *self._split(records))
+
+    async def split_carefully(self, partition: int, records: Sequence[Record]) -> None:
+        """The same, but a delivery whose work raises is refused. Raises `TooManyDeadLetters` likewise."""
+        whole, outgoing = Split(), list[Outgoing]()
+        for record in records:
+            done = tried(record, partial(self._split, [record]))
+            if isinstance(done, Refusal):
+                whole.refused.append(done)
+            else:
+                whole.add(done[0])
+                outgoing += done[1]
+        await self._write(partition, records, whole, outgoing)
+
+    def _split(self, records: Sequence[Record]) -> tuple[Split, list[Outgoing]]:
         done = split(records, self._pages.aliases, self._erasures)
-        letters = self._refusals.letters(done.refused, now())
-        events = [one for event in done.events for one in self._records_of(event)]
+        return done, [record for event in done.events for record in self._records_of(event)]
+
+    async def _write(self, partition: int, records: Sequence[Record], done: Split, events: list[Outgoing]) -> None:
+        letters = self.refusals.letters(done.refused, now())
         # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.
         await producer_of(self._app).hand_over([*events, *letters])
         self._handed_over[partition] = from_millis(records[-1].timestamp)
@@ -65,7 +85,7 @@ class Splitting:
             self._metrics.events_parsed.labels(kind).inc(count)
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        self._refusals.tell(done.refused)
+        self.refusals.tell(done.refused)
 
     def _records_of(self, event: PlatformEvent) -> list[Outgoing]:
         value = self._codec.encode(event)

@@ -24,6 +24,7 @@ from mode import Service
 from yarl import URL
 
 from runtime.cluster import Cluster
+from runtime.suspect import Suspect
 from streams.consumer_thread import Batch, ConsumerThread, Fetched
 from streams.delivery_order import DeliveryOrder
 from streams.lease import Lease
@@ -78,6 +79,18 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     @property
     def lease(self) -> Lease:
         return self._thread.lease
+
+    async def suspect(self, tp: TP) -> Suspect | None:
+        """The records of an assigned partition at which the stage ended before."""
+        return await self._thread.suspect(tp)
+
+    async def note_suspect(self, tp: TP, suspect: Suspect) -> None:
+        """Remember it for the next start, whichever worker has the partition then. Raises `KafkaError`."""
+        await self._thread.note(tp, suspect)
+
+    def clear_suspect(self, tp: TP) -> None:
+        """The suspected records are done: the next commit says so."""
+        self._thread.suspects[tp] = None
 
     def ends(self) -> dict[TP, datetime | None]:
         """Per assigned input partition: up to when all that it received is finished; None while more is known."""
@@ -207,6 +220,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._settle()
         self._orders.clear()
         self._ends = {}
+        self._thread.suspects.clear()
 
 
 def _message_of(batch: Batch, generation: int) -> ConsumerMessage:
@@ -309,6 +323,11 @@ def batch_topic(app: faust.App, name: str) -> Any:
     return app.topic(name, schema=BatchSchema())
 
 
+def consumer_of(app: faust.App) -> Consumer:
+    consumer: Consumer = app.consumer
+    return consumer
+
+
 def producer_of(app: faust.App) -> Producer:
     producer: Producer = app.producer
     return producer
@@ -325,8 +344,7 @@ def end_of_log(app: faust.App) -> Mapping[TP, datetime | None]:
     It is when the fetch was sent that found nothing more, by this machine's clock; None while anything is unread or
     unfinished. Call it in the app's loop.
     """
-    consumer: Consumer = app.consumer
-    return consumer.ends()
+    return consumer_of(app).ends()
 
 
 async def fail_fast(app: faust.App, error: BaseException) -> None:

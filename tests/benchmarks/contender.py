@@ -35,6 +35,7 @@ from schemas.codec import BUILT_IN, event_codec, lead_codec
 from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS
 from streams.app import run_agent
+from streams.guard import Guard
 from streams.join import PartitionJoin
 from streams.joining import Joining
 from streams.split import Outgoing, event_key, split
@@ -55,10 +56,12 @@ async def ours(stage: str, settings: Settings) -> None:
     """The application of `leadstream streams`, with one of its agents."""
     app = create_app(settings.topic("leadstream"), cluster_of(settings), partitions=settings.partitions)
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
-    watch = Watch(app, store, metrics, Health(), dict)
+    health = Health()
+    watch = Watch(app, store, metrics, health, dict)
     if stage == "split":
-        splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, BUILT_IN)
-        run_agent(app, stage, settings.topic(WEBHOOKS.name), splitting.split, watch)
+        splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, health, BUILT_IN)
+        guard = Guard(app, stage, splitting.split, splitting.split_carefully, splitting.refusals, health)
+        run_agent(app, stage, settings.topic(WEBHOOKS.name), guard.do, watch)
 
         @app.task  # type: ignore[untyped-decorator]
         async def report_progress() -> None:
@@ -66,8 +69,9 @@ async def ours(stage: str, settings: Settings) -> None:
                 await splitting.report_progress()
                 await asyncio.sleep(0.025)
     else:
-        joining = Joining(app, store, settings, PAGES, (), NOBODY, limit, metrics, BUILT_IN)
-        run_agent(app, stage, settings.topic(EVENTS.name), joining.join, watch)
+        joining = Joining(app, store, settings, PAGES, (), NOBODY, limit, metrics, health, BUILT_IN)
+        guard = Guard(app, stage, joining.join, joining.join_carefully, joining.refusals, health)
+        run_agent(app, stage, settings.topic(EVENTS.name), guard.do, watch)
     # Faust's own tasks begin only when it has recovered.
     timing = asyncio.create_task(_say_how_long_recovery_took(app, store))
     await app.start()

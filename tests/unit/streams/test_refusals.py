@@ -7,6 +7,7 @@ import pytest
 
 from messenger.errors import UnreadableDelivery
 from runtime.dead_letter import DeadLetterLimit, TooManyDeadLetters
+from runtime.health import Health
 from runtime.metrics import Metrics
 from streams.refusals import Refusals
 from streams.split import Refusal
@@ -25,7 +26,7 @@ class ARecord:
 
 
 def refusals(metrics: Metrics, most: int = 2) -> Refusals:
-    return Refusals("split", UnreadableDelivery, "messenger-webhooks-dlq", DeadLetterLimit(most), metrics)
+    return Refusals("split", UnreadableDelivery, "messenger-webhooks-dlq", DeadLetterLimit(most), metrics, Health())
 
 
 def test_a_dead_letter_has_the_bytes_and_the_reason() -> None:

@@ -49,7 +49,7 @@ def test_unreadable_delivery_is_refused_and_the_next_goes_on() -> None:
     done = split([bad, ARecord(None), ARecord(the_product_page_handover())], {})
 
     assert len(done.events) == 1
-    assert [reason for _, reason in done.refused] == ["delivery: not_json", "no_value"]
+    assert [refusal.reason for refusal in done.refused] == ["delivery: not_json", "no_value"]
     assert done.refused[0].record is bad
 
 

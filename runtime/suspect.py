@@ -1,0 +1,73 @@
+"""How often a stage ended at the same records, so that after a few ends the guilty one is set aside.
+
+The count lies in the metadata of the offset that the stage's group has committed. So it outlasts the process and its
+disk, follows the partition to another worker, and goes when a commit passes the suspected records.
+"""
+
+import json
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# A bug stops the line so often, with offsets unmoved, before its record is set aside.
+MOST_ENDS = 3
+# Topic, partition and offset of a record.
+Place = tuple[str, int, int]
+_ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A stage ended `ends` times while it worked on the records from offset `first` to `last` of a partition.
+
+    `until` is the broker's time of the last of them in milliseconds, `fault` the class of the newest exception with
+    its place. Nothing here is personal data.
+    """
+
+    first: int
+    last: int
+    until: int
+    ends: int
+    fault: str
+
+    @property
+    def is_condemned(self) -> bool:
+        return self.ends >= MOST_ENDS
+
+    def __str__(self) -> str:
+        where = f"offset {self.first}" if self.first == self.last else f"offsets {self.first} to {self.last}"
+        return f"{where}: ended {self.ends} of {MOST_ENDS} times, {self.fault}"
+
+
+def ended_again(suspect: Suspect | None, first: int, last: int, until: int, fault: BaseException) -> Suspect:
+    """The suspect after one more end at these records; `suspect` is the one that was in force, if any."""
+    ends = 1 if suspect is None else suspect.ends + 1
+    return Suspect(first, last, until, ends, f"{type(fault).__name__} at {place_of(fault)}")
+
+
+def place_of(fault: BaseException) -> str:
+    """File and line of the innermost frame of ours; the message of an exception can quote a person."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    ours = [frame for frame in frames if _is_ours(frame.filename)] or frames
+    if not ours:
+        return "an unknown place"
+    path = Path(ours[-1].filename)
+    return f"{path.parent.name}/{path.name}:{ours[-1].lineno}"
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(str(_ROOT)) and "site-packages" not in filename
+
+
+def metadata_of(suspect: Suspect | None) -> str:
+    """The metadata to commit."""
+    return "" if suspect is None else json.dumps({"suspect": asdict(suspect)})
+
+
+def suspect_in(metadata: str | None) -> Suspect | None:
+    """What the metadata of a committed offset says; None for none, and for what somebody else wrote there."""
+    try:
+        found = json.loads(metadata or "null")
+        return None if found is None else Suspect(**found["suspect"])
+    except (ValueError, TypeError, KeyError):
+        return None
