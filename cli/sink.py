@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,7 @@ from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings
 from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
+from cli.skip import skip_option, skippable
 from cli.topics import require_topics
 from leads.erasures import Erasures
 from leads.pages import Pages
@@ -35,6 +36,7 @@ from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.suspect import Place
 from runtime.topic_follower import NotFollowed, TopicFollower
 from runtime.yaml_file import FileFault
 from schemas.codec import (
@@ -55,12 +57,13 @@ from sinks.postgres import PostgresWarehouse
 from sinks.postgres_connection import is_server
 from sinks.rows import warehouse_sources
 from sinks.send import SendSink, command_reader, event_reader
-from sinks.tables import Table, tables_by_topic
+from sinks.tables import TABLES, Table, tables_by_topic
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse import Warehouse, WarehouseSink
 
 # For each client; it has nothing left to do when it is stopped.
 _LEAVES_WITHIN = 3.0
+_PORT_OFFSETS = {"send": 2, "warehouse": 3, "transcripts": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class _Process:
     name: str
     metrics: Metrics
     health: Health
+    skips: Collection[Place]
     stop: asyncio.Event
     stack: AsyncExitStack
 
@@ -109,7 +113,16 @@ class _Process:
         # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
         options = {"rebalance_timeout_ms": 60_000, "partition_assignment_strategy": (assignor,)}
         consumer = await self.opened(kafka.consumer(self.broker, group=group, client_id=self.client_id, **options))
-        consume = Consume(consumer, producer, sources, stage, name=self.name, metrics=self.metrics, health=self.health)
+        consume = Consume(
+            consumer,
+            producer,
+            sources,
+            stage,
+            name=self.name,
+            metrics=self.metrics,
+            health=self.health,
+            skips=self.skips,
+        )
         await consume.run(self.stop)
 
 
@@ -129,7 +142,8 @@ def command() -> None:
     show_default=True,
     help="Seconds until a call without a result is looked up; a call may take half of them.",
 )
-def send(admin_port: int | None, quarantine: float) -> None:
+@skip_option
+def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...]) -> None:
     """Send follow-ups with Meta's Send API, each once, inside its window.
 
     Pages and their tokens come from LEADSTREAM_PAGES, caps from LEADSTREAM_FOLLOWUPS. What became of each command is in
@@ -142,14 +156,15 @@ def send(admin_port: int | None, quarantine: float) -> None:
     call_timeout = timedelta(seconds=quarantine) / 2
     caps = load_caps(current_settings(), os.environ)
     limits = SendLimits(call_timeout=call_timeout, quarantine=2 * call_timeout, caps=caps)
-    _run("send", admin_port, 2, lambda process: _send(process, limits))
+    _run("send", admin_port, skip, (COMMANDS, EVENTS), lambda process: _send(process, limits))
 
 
 @command.command("warehouse")
 @click.option(
     "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 3]"
 )
-def warehouse(admin_port: int | None) -> None:
+@skip_option
+def warehouse(admin_port: int | None, skip: tuple[str, ...]) -> None:
     """Keep leads, follow-up outcomes, replies and dead letters in the warehouse, LEADSTREAM_WAREHOUSE.
 
     A directory or the URI of object storage holds Delta Lake tables; postgresql://… is a server.
@@ -159,14 +174,15 @@ def warehouse(admin_port: int | None) -> None:
       leadstream sink warehouse
       LEADSTREAM_WAREHOUSE=postgresql://user@host/leads leadstream sink warehouse
     """
-    _run("warehouse", admin_port, 3, _warehouse)
+    _run("warehouse", admin_port, skip, [topic for table in TABLES for topic in table.topics], _warehouse)
 
 
 @command.command("transcripts")
 @click.option(
     "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 4]"
 )
-def transcripts(admin_port: int | None) -> None:
+@skip_option
+def transcripts(admin_port: int | None, skip: tuple[str, ...]) -> None:
     """Read the answers of complete leads that closed without any from the Conversations API.
 
     What was found goes to messenger-events as a fact, so that no replay has to ask again.
@@ -175,14 +191,21 @@ def transcripts(admin_port: int | None) -> None:
     Example:
       PAGE_TOKEN=… leadstream sink transcripts
     """
-    _run("transcripts", admin_port, 4, _transcripts)
+    _run("transcripts", admin_port, skip, (TRANSCRIPTS,), _transcripts)
 
 
-def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_Process], Awaitable[None]]) -> None:
+def _run(
+    name: str,
+    admin_port: int | None,
+    skip: tuple[str, ...],
+    topics: Collection[Topic],
+    work: Callable[[_Process], Awaitable[None]],
+) -> None:
     settings = current_settings()
-    port = settings.admin_port + port_offset if admin_port is None else admin_port
+    port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
     configure_logging("info", secrets=settings.app_secrets)
+    skips = skippable(settings, skip, group=settings.topic(f"leadstream-{name}"), topics=topics)
     broker, ids = broker_of(settings), schema_ids(settings)
 
     async def serve_work() -> None:
@@ -191,7 +214,7 @@ def _run(name: str, admin_port: int | None, port_offset: int, work: Callable[[_P
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         metrics, health = Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
-            await work(_Process(settings, broker, ids, name, metrics, health, stop, stack))
+            await work(_Process(settings, broker, ids, name, metrics, health, skips, stop, stack))
 
     try:
         with kafka_answers():

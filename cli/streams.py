@@ -74,9 +74,7 @@ def command(
         _run_several(settings, workers, port, dead_letters, skip)
 
 
-def _run_several(
-    settings: Settings, workers: int, first_port: int, dead_letters: int, skip: tuple[str, ...]
-) -> None:
+def _run_several(settings: Settings, workers: int, first_port: int, dead_letters: int, skip: tuple[str, ...]) -> None:
     ports = [first_port + _PORTS_APART * number if first_port else 0 for number in range(workers)]
     if ports[-1] > 65535:
         raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")

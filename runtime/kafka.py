@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from runtime.cluster import Cluster
+from runtime.suspect import Suspect, metadata_of, suspect_in
 
 _CANCEL_AGAIN_AFTER = 0.1
 
@@ -93,3 +95,21 @@ def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, *
             **options,
         },
     )
+
+
+async def suspects_of(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, Suspect]:
+    """What the committed offsets of the consumer's group say of records that ended it."""
+    # aiokafka has no public way to the metadata of a committed offset.
+    committed = await consumer._coordinator.fetch_committed_offsets(list(partitions))
+    found = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
+    return {partition: suspect for partition, suspect in found.items() if suspect is not None}
+
+
+async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, suspect: Suspect) -> None:
+    """Write the suspect to the group's committed offset of an assigned partition, which stays where it is."""
+    offset = await consumer.committed(partition)
+    if offset is None:
+        offset = (await consumer.beginning_offsets([partition]))[partition]
+    await consumer.commit({partition: (offset, metadata_of(suspect))})

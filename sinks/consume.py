@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, KafkaError
 
 from runtime.clock import now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
-from runtime.health import Health
+from runtime.health import SET_ASIDE, Health
+from runtime.kafka import note_suspect, suspects_of
 from runtime.metrics import Metrics
+from runtime.suspect import MOST_ENDS, Place, Suspect, ended_again, metadata_of
 from schemas.codec import NotDecodable
+from sinks.at_record import AtRecord, NotOfARecord, on_record
 from sinks.contact import PART, watch_kafka
 from sinks.outage import Outage
 
@@ -24,17 +27,23 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_NOTE_SECONDS = 10
 
-class Fenced(Exception):
+
+class Fenced(NotOfARecord):
     """Another process writes to what we hold: what it wrote stands, and ours must be read again."""
 
 
-class Unusable(Exception):
+class Unusable(NotOfARecord):
     """Something that an operator has to repair; the message says what and is fit to print."""
 
 
 class Unavailable(Unusable):
     """Something that may pass by itself, as a server that restarts: try again later."""
+
+
+class RowRefused(Unusable):
+    """The warehouse never takes what a row holds; nobody but the row is at fault."""
 
 
 class SinkCrashed(Exception):
@@ -104,7 +113,10 @@ class Stage(Protocol[T]):
 
 
 class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # aiokafka is untyped
-    """Carries the records of some topics to a stage until told to stop."""
+    """Carries the records of some topics to a stage until told to stop.
+
+    A record at which the sink has ended `MOST_ENDS` times, and one at `skips`, goes to the dead letters unread.
+    """
 
     def __init__(
         self,
@@ -119,6 +131,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         poll_millis: int = 100,
         max_records: int = 2000,
         clock: Callable[[], float] = time.monotonic,
+        skips: Collection[Place] = (),
     ) -> None:
         self._consumer, self._producer = consumer, producer
         self._sources, self._stage = sources, stage
@@ -131,6 +144,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._limit = DeadLetterLimit(DEAD_LETTERS_A_MINUTE)
+        self._skips = skips
+        self._suspects: dict[TopicPartition, Suspect] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what is under way and commit it.
@@ -156,14 +171,21 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         except Unusable as fault:
             self._health.crashed = str(fault)
             raise
+        except AtRecord as fault:
+            cause = fault.__cause__ or fault
+            await self._suspect(fault.partition, fault.offset, cause)
+            raise self._crashed(cause) from cause
         except Exception as fault:
-            # Messages of drivers quote rows, so that only the class and the frames are fit for a log.
-            self._health.crashed = type(fault).__name__
-            frames = "".join(traceback.format_tb(fault.__traceback__))
-            logger.critical("sink.crashed", extra={"sink": self._name, "fault": type(fault).__name__, "frames": frames})
-            raise SinkCrashed(type(fault).__name__) from fault
+            raise self._crashed(fault) from fault
         finally:
             watching.cancel()
+
+    def _crashed(self, fault: BaseException) -> SinkCrashed:
+        # Messages of drivers quote rows, so that only the class and the frames are fit for a log.
+        self._health.crashed = type(fault).__name__
+        frames = "".join(traceback.format_tb(fault.__traceback__))
+        logger.critical("sink.crashed", extra={"sink": self._name, "fault": type(fault).__name__, "frames": frames})
+        return SinkCrashed(type(fault).__name__)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
         # aiokafka swallows what a listener raises, so the fault waits in the future for the next pass.
@@ -199,6 +221,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         first = await self._consumer.beginning_offsets(held)
         end = await self._consumer.end_offsets(held)
         spans = {one: Span(first[one], end[one], await self._consumer.committed(one)) for one in held}
+        self._suspects = await suspects_of(self._consumer, held)
         self._positions.clear()
         self._committed.clear()
         starts = await self._stage.open(spans)
@@ -247,6 +270,16 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]
+        fault = self._why_set_aside(partition, record.offset)
+        if fault is not None:
+            await self._set_aside(source, record, fault)
+            return None
+        with on_record(partition, record.offset):
+            return await self._read(source, partition, record)
+
+    async def _read(
+        self, source: Source[T] | RecordSource[T] | WholeSource[T], partition: TopicPartition, record: Any
+    ) -> Received[T] | None:
         if isinstance(source, WholeSource):
             return Received(partition, record.offset, source.read(record))
         try:
@@ -257,19 +290,59 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
                 return None
             return Received(partition, record.offset, source.decode(record.value))
         except NotDecodable as fault:
-            await self._refuse(source.dead_letters, record, fault)
+            await self._refuse(source.dead_letters, record, type(fault).__name__, str(fault))
             return None
 
-    async def _refuse(self, dead_letters: str, record: Any, fault: NotDecodable) -> None:
+    def _why_set_aside(self, partition: TopicPartition, offset: int) -> tuple[str, str] | None:
+        """The fault and the reason of a dead letter that is written unread."""
+        if self._skips and (partition.topic, partition.partition, offset) in self._skips:
+            return "Skipped", "skipped by an operator"
+        suspect = self._suspects.get(partition)
+        if suspect is None or suspect.first != offset or not suspect.is_condemned:
+            return None
+        fault, _, place = suspect.fault.partition(" ")
+        return fault, f"raised {place}"
+
+    async def _set_aside(
+        self, source: Source[T] | RecordSource[T] | WholeSource[T], record: Any, why: tuple[str, str]
+    ) -> None:
+        fault, reason = why
+        if isinstance(source, WholeSource):
+            # It is a dead letter already, and stays one.
+            self._tell_refusal(record, fault, reason)
+        else:
+            await self._refuse(source.dead_letters, record, fault, reason)
+        seen = f"{record.topic}/{record.partition}/{record.offset}: {fault} {reason}; see `leadstream dlq list`"
+        self._health.report(SET_ASIDE, ready=False, seen=seen)
+
+    async def _suspect(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
+        """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
+        known = self._suspects.get(partition)
+        suspect = ended_again(known if known and known.first == offset else None, offset, offset, 0, fault)
+        where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
+        seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
+        logger.error("record.suspected", extra={"sink": self._name, **where, **seen})
+        try:
+            async with asyncio.timeout(_NOTE_SECONDS):
+                await note_suspect(self._consumer, partition, suspect)
+        except (KafkaError, TimeoutError) as error:
+            # Not counted: the next start tries once more than it would have.
+            logger.warning("record.not_suspected", extra={"sink": self._name, "fault": type(error).__name__, **where})
+
+    async def _refuse(self, dead_letters: str, record: Any, fault: str, reason: str) -> None:
         try:
             self._limit.count(record.topic, record.partition, 1, now())
-        except TooManyDeadLetters as reason:
-            raise Unusable(str(reason)) from None
-        key, value, headers = dead_letter(record, stage=self._name, reason=str(fault), fault=type(fault).__name__)
+        except TooManyDeadLetters as limit:
+            raise Unusable(str(limit)) from None
+        key, value, headers = dead_letter(record, stage=self._name, reason=reason, fault=fault)
         await self._producer.send_and_wait(dead_letters, value, key=key, headers=headers)
-        self._metrics.records_dead_lettered.labels(record.topic, type(fault).__name__).inc()
+        self._tell_refusal(record, fault, reason)
+
+    def _tell_refusal(self, record: Any, fault: str, reason: str) -> None:
+        self._metrics.records_dead_lettered.labels(record.topic, fault).inc()
         where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        logger.warning("record.dead_lettered", extra={"sink": self._name, "reason": str(fault), **where})
+        extra = {"sink": self._name, "fault": fault, "reason": reason, **where}
+        logger.warning("record.dead_lettered", extra=extra)
 
     async def _commit(self) -> None:
         unfinished = self._stage.unfinished()
@@ -277,8 +350,13 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         moved = {one: offset for one, offset in finished.items() if self._committed.get(one) != offset}
         if not moved:
             return
+        self._suspects = {
+            one: suspect for one, suspect in self._suspects.items() if finished.get(one, 0) <= suspect.last
+        }
         try:
-            await self._consumer.commit(moved)
+            await self._consumer.commit(
+                {one: (offset, metadata_of(self._suspects.get(one))) for one, offset in moved.items()}
+            )
         except CommitFailedError:
             # A rebalance is under way: whoever gets the partitions reads from the last commit, which is always safe.
             logger.warning("offsets.not_committed", extra={"sink": self._name})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from sinks.consume import Unavailable, Unusable
+from sinks.consume import RowRefused, Unavailable, Unusable
 
 _LONGEST = 500
 _SETTING = "LEADSTREAM_WAREHOUSE"
@@ -63,7 +63,7 @@ def faults_in_one_line() -> Iterator[None]:
 
 
 def fault_of(fault: psycopg.Error) -> Unusable:
-    """`Unavailable` for what may pass by itself, `Unusable` for what an operator has to repair.
+    """`Unavailable` for what may pass by itself, `RowRefused` for what a row holds, `Unusable` for what an operator has to repair.
 
     The line has neither values of rows nor a password.
     """
@@ -73,7 +73,7 @@ def fault_of(fault: psycopg.Error) -> Unusable:
     if state is None or state.startswith(_ROW_CLASSES):
         # What is said of a value that has the wrong form quotes it.
         said = type(fault).__name__ if state is None or state.startswith("22") else told(fault)
-        return Unusable(_line("PostgreSQL refuses a row", said, None))
+        return RowRefused(_line("PostgreSQL refuses a row", said, None))
     if "statement pooling" in (fault.diag.message_primary or ""):
         return Unusable(_line("PostgreSQL cannot be used", told(fault), _POOL_MODE))
     if state.startswith(_PASSING_CLASSES) or state in _PASSING:

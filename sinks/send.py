@@ -24,10 +24,12 @@ from messenger.events import (
     ThreadControlTaken,
     person_key,
 )
+from messenger.limits import ID_MAX
 from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.agenda import Agenda, Horizon, Pending
 from sinks.ahead import Ahead
+from sinks.at_record import on_record
 from sinks.broker_time import BrokerTime
 from sinks.consume import Fenced, Received, Span, Unusable
 from sinks.courier import Courier, Graph
@@ -121,7 +123,8 @@ class SendSink:
         of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
         for one in batch:
             if isinstance(one.record, SendFollowUp):
-                self._take_command(one.partition.partition, one.offset, one.record)
+                with on_record(one.partition, one.offset):
+                    self._take_command(one.partition.partition, one.offset, one.record)
             elif one.record is not None and not isinstance(one.record, Progress):
                 of_person[_person_of(one.record)].append(Received(one.partition, one.offset, one.record))
         hearing = map(self._hear_in_order, of_person.values())
@@ -155,11 +158,12 @@ class SendSink:
 
     async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
         for one in events:
-            if isinstance(one.record, PersonErased):
-                self._erase(one.partition.partition, one.offset, one.record)
-                continue
-            self._cancel_by(one)
-            await self._hear(one.partition.partition, one.record)
+            with on_record(one.partition, one.offset):
+                if isinstance(one.record, PersonErased):
+                    self._erase(one.partition.partition, one.offset, one.record)
+                    continue
+                self._cancel_by(one)
+                await self._hear(one.partition.partition, one.record)
 
     def _erase(self, partition: int, offset: int, event: PersonErased) -> None:
         """End what was asked for up to the erasure; the register may know of a later one."""
@@ -227,14 +231,18 @@ class SendSink:
         async with self._slots:
             if self._closing:
                 return
-            if self._courier.would_send(pending) and not await self._is_read_up(pending):
-                self._agenda.postpone(pending, self._clock())
-                return
-            again_at = await self._courier.carry_on(pending)
-            if again_at is None:
-                self._agenda.finish(pending)
-            else:
-                self._agenda.postpone(pending, again_at)
+            with on_record(TopicPartition(self._commands, pending.partition), pending.offset):
+                await self._attempt(pending)
+
+    async def _attempt(self, pending: Pending) -> None:
+        if self._courier.would_send(pending) and not await self._is_read_up(pending):
+            self._agenda.postpone(pending, self._clock())
+            return
+        again_at = await self._courier.carry_on(pending)
+        if again_at is None:
+            self._agenda.finish(pending)
+        else:
+            self._agenda.postpone(pending, again_at)
 
     async def _is_read_up(self, pending: Pending) -> bool:
         """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
@@ -305,6 +313,8 @@ def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any
 
     def read(record: Any) -> SendFollowUp:
         command = codec.decode(record.value)
+        if max(len(command.command_id), len(command.lead_id)) > ID_MAX:
+            raise NotDecodable(f"the id of a command or of its lead is longer than {ID_MAX} characters")
         key = person_key(command.page_id, command.psid).encode()
         if record.key != key:
             raise NotDecodable("the key of a command is page:psid of its own person")

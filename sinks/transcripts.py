@@ -27,6 +27,7 @@ from messenger.graph import (
 from messenger.transcript import parse_transcript
 from runtime.metrics import Metrics
 from schemas.codec import Codec
+from sinks.at_record import on_record
 from sinks.consume import Received, Span
 from sinks.courier import Graph
 from sinks.pace import Pace, pause_after
@@ -112,7 +113,7 @@ class TranscriptSink:
                 line.task = None
             if line.task is None and line.requests and self._turn(page_id, line, moment) <= moment:
                 line.ready_at = None
-                line.task = asyncio.create_task(self._answer(line, self._pages.get(page_id)))
+                line.task = asyncio.create_task(self._answer_first(line, self._pages.get(page_id)))
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
         return {one: min(offsets) for one, offsets in self._held.items() if offsets}
@@ -129,6 +130,10 @@ class TranscriptSink:
         if line.ready_at is None:
             line.ready_at = self._pace.reserve(page_id, moment)
         return line.ready_at
+
+    async def _answer_first(self, line: _Line, page: Page) -> None:
+        with on_record(line.requests[0].partition, line.requests[0].offset):
+            await self._answer(line, page)
 
     async def _answer(self, line: _Line, page: Page) -> None:
         request = line.requests[0].record

@@ -10,7 +10,8 @@ from typing import Protocol
 from aiokafka import TopicPartition
 
 from runtime.metrics import Metrics
-from sinks.consume import Received, Span, Unusable
+from sinks.at_record import AtRecord
+from sinks.consume import Received, RowRefused, Span, Unusable
 from sinks.forget import Kept, PersonForgotten, Removal
 from sinks.tables import Row, Table
 
@@ -42,6 +43,10 @@ class Warehouse(Protocol):
         """Bring what is derived from the rows up to date; called when idle and at the end. May raise `Fenced`."""
 
     def close(self) -> None: ...
+
+
+# What a row can cause; all else is the server's or the disk's.
+_OF_A_ROW = (RowRefused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(slots=True)
@@ -157,7 +162,7 @@ class WarehouseSink:
             written = {self._tables[topic].events for topic in rows}
             offsets = {one: at for one, at in self._positions.items() if self._tables[one.topic].events in written}
             with self._metrics.warehouse_commit_seconds.time():
-                await asyncio.to_thread(self._warehouse.write, rows, offsets)
+                await self._write(rows, offsets)
             for topic, of_topic in rows.items():
                 self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(of_topic))
             for one in offsets:
@@ -165,11 +170,38 @@ class WarehouseSink:
             self._written_at = self._now()
         self._buffer = _Buffer()
 
+    async def _write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
+        try:
+            await asyncio.to_thread(self._warehouse.write, rows, offsets)
+        except _OF_A_ROW as fault:
+            ordered = sorted((row for of_topic in rows.values() for row in of_topic), key=_place)
+            await self._write_in_parts(ordered, fault)
+            await asyncio.to_thread(self._warehouse.write, {}, offsets)
+
+    async def _write_in_parts(self, rows: Sequence[Row], fault: Exception) -> None:
+        """Halve what was refused until one row is left. Raises `AtRecord` for the first that is refused alone."""
+        if len(rows) == 1:
+            topic, partition, offset = _place(rows[0])
+            raise AtRecord(TopicPartition(topic, partition), offset) from fault
+        for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            by_topic: dict[str, list[Row]] = {}
+            for row in part:
+                by_topic.setdefault(row["_topic"], []).append(row)
+            ends = {TopicPartition(*_place(row)[:2]): row["_offset"] + 1 for row in part}
+            try:
+                await asyncio.to_thread(self._warehouse.write, by_topic, ends)
+            except _OF_A_ROW as refused:
+                await self._write_in_parts(part, refused)
+
     async def _mark(self) -> None:
         self._marked_at = self._now()
         if self._positions:
             await asyncio.to_thread(self._warehouse.write, {}, self._positions)
             self._positions = {}
+
+
+def _place(row: Row) -> tuple[str, int, int]:
+    return row["_topic"], row["_partition"], row["_offset"]
 
 
 def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:

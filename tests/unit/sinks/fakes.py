@@ -5,10 +5,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
+from aiokafka.structs import OffsetAndMetadata
 
 from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
 from messenger.errors import GraphError
@@ -69,6 +71,7 @@ class FakeKafka:
 
     topics: dict[TopicPartition, list[Stored]] = field(default_factory=lambda: defaultdict(list))
     committed: dict[TopicPartition, int] = field(default_factory=dict)
+    metadata: dict[TopicPartition, str] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
     fuse: str | None = None
 
@@ -282,10 +285,28 @@ class FakeConsumer:
     async def topics(self) -> set[str]:
         return {one.topic for one in self.kafka.topics}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    @property
+    def _coordinator(self) -> Any:
+        return SimpleNamespace(fetch_committed_offsets=self._fetch_committed_offsets)
+
+    async def _fetch_committed_offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        committed = self.kafka.committed
+        return {
+            one: OffsetAndMetadata(committed[one], self.kafka.metadata.get(one, ""))
+            for one in partitions
+            if one in committed
+        }
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         if self.refuse_commits:
             raise CommitFailedError("rebalance")
-        moved = {one: offset for one, offset in offsets.items() if self.kafka.committed.get(one, 0) != offset}
+        self.kafka.metadata.update({one: metadata for one, (_, metadata) in offsets.items()})
+        for one, (offset, metadata) in offsets.items():
+            if metadata:
+                self.kafka.committed.setdefault(one, offset)
+        moved = {one: offset for one, (offset, _) in offsets.items() if self.kafka.committed.get(one, 0) != offset}
         if moved:
             self.kafka.burn("before commit")
             self.kafka.committed.update(moved)

@@ -6,11 +6,14 @@ from itertools import pairwise
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
-from runtime.health import Health
+from runtime.health import SET_ASIDE, Health
 from runtime.metrics import Metrics
+from runtime.suspect import MOST_ENDS, Place
 from schemas.codec import NotDecodable
+from sinks.at_record import on_record
 from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Span, Unavailable, Unusable
 from tests.unit.sinks.fakes import Clock, FakeConsumer, FakeKafka, FakeProducer
 
@@ -34,6 +37,7 @@ class _Noting:
         self.unfinished_at: dict[TopicPartition, int] = {}
         self.stuffed: set[TopicPartition] = set()
         self.raising: Exception | None = None
+        self.raising_at: tuple[int, int] | None = None
         self.closed = 0
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
@@ -41,9 +45,14 @@ class _Noting:
         return {one: span.committed or span.first for one, span in spans.items()}
 
     async def take(self, batch: Sequence[Received[str]], positions: Mapping[TopicPartition, int]) -> None:
-        if self.raising is not None:
-            raising, self.raising = self.raising, None
+        raising, self.raising = self.raising, None
+        if self.raising_at is None and raising is not None:
             raise raising
+        at, self.raising_at = self.raising_at, None
+        for one in batch:
+            with on_record(one.partition, one.offset):
+                if at == (one.partition.partition, one.offset):
+                    raise raising or ArithmeticError(one.record)
         self.taken += [(one.partition.partition, one.offset, one.record) for one in batch]
 
     async def tick(self) -> None: ...
@@ -69,7 +78,7 @@ class _World:
         for value in values:
             self.kafka.put("orders", partition, b"key", value)
 
-    async def run(self, reads: int, **script: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, reads: int, skips: Collection[Place] = (), **script: Callable[[], Awaitable[None]]) -> None:
         """So many reads; `at_3=…` is awaited during the third, after its records are fetched."""
 
         async def end() -> None:
@@ -86,8 +95,13 @@ class _World:
             metrics=self.metrics,
             health=self.health,
             clock=lambda: self.clock().timestamp(),
+            skips=skips,
         )
-        await consume.run(self.stop)
+        try:
+            await consume.run(self.stop)
+        finally:
+            self.stop.clear()
+            self.consumer = FakeConsumer(self.kafka, self.clock, ONE, TWO)
 
 
 async def test_what_is_taken_is_committed() -> None:
@@ -134,6 +148,73 @@ async def test_a_topic_that_nobody_can_read_stops_the_sink_with_its_offset_unmov
 
     assert len(world.kafka.topics[TopicPartition("orders-dlq", 0)]) == DEAD_LETTERS_A_MINUTE
     assert world.kafka.committed == {}
+
+
+async def test_a_record_that_ends_the_sink_a_few_times_is_set_aside_and_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = _World()
+    world.put(0, b"a", b"words", b"c")
+
+    for _ in range(MOST_ENDS):
+        world.stage.raising_at = (0, 1)
+        with pytest.raises(SinkCrashed, match="ArithmeticError"):
+            await world.run(3)
+    world.health = Health()
+    await world.run(3)
+
+    [letter] = world.kafka.topics[TopicPartition("orders-dlq", 0)]
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (b"key", b"words")
+    assert headers["__connect.errors.exception.class.name"] == b"ArithmeticError"
+    reason = headers["__connect.errors.exception.message"].decode()
+    assert reason.startswith("raised at sinks/test_consume.py:")
+    assert world.stage.taken[-2:] == [(0, 0, "a"), (0, 2, "c")]
+    assert world.kafka.committed == {ONE: 3}
+    assert set(world.kafka.metadata.values()) == {""}
+    assert world.health.ready
+    seen = f"orders/0/1: ArithmeticError {reason}; see `leadstream dlq list`"
+    assert world.health.parts[SET_ASIDE] == (False, seen)
+    assert "words" not in caplog.text
+
+
+@pytest.mark.parametrize("fault", [OSError("disk"), MemoryError(), KafkaError("away"), Unusable("server")])
+async def test_what_no_record_has_a_part_in_is_not_counted(fault: Exception) -> None:
+    world = _World()
+    world.put(0, b"a")
+
+    for _ in range(MOST_ENDS + 1):
+        world.stage.raising, world.stage.raising_at = fault, (0, 0)
+        with pytest.raises((SinkCrashed, Unusable)):
+            await world.run(3)
+    await world.run(3)
+
+    assert world.stage.taken == [(0, 0, "a")]
+    assert set(world.kafka.metadata.values()) == {""}
+
+
+async def test_a_sink_that_ended_at_another_record_begins_to_count_anew() -> None:
+    world = _World()
+    world.put(0, b"a", b"b")
+
+    for offset in (0, 1, 0, 1, 0, 1):
+        world.stage.raising_at = (0, offset)
+        with pytest.raises(SinkCrashed):
+            await world.run(3)
+    await world.run(3)
+
+    assert world.stage.taken[-2:] == [(0, 0, "a"), (0, 1, "b")]
+
+
+async def test_a_skipped_record_is_set_aside_unread() -> None:
+    world = _World()
+    world.put(0, b"a", b"b")
+
+    await world.run(3, skips={("orders", 0, 0)})
+
+    [letter] = world.kafka.topics[TopicPartition("orders-dlq", 0)]
+    assert (letter.value, dict(letter.headers)["__connect.errors.exception.class.name"]) == (b"a", b"Skipped")
+    assert world.stage.taken == [(0, 1, "b")]
 
 
 async def test_a_tombstone_is_counted_and_passed() -> None:
