@@ -14,6 +14,8 @@ from leads.rules import (
     PLACEHOLDER,
     AnswerCondition,
     Caps,
+    NoPattern,
+    Pattern,
     QuietHours,
     Rule,
     RuleStep,
@@ -173,9 +175,11 @@ def _condition(question: str, value: Value) -> AnswerCondition:
     if not given:
         raise value.fault("one of equals, contains, regex is wanted here")
     try:
-        pattern = re.compile(given["regex"].text()) if "regex" in given else None
-    except re.error as fault:
-        raise given["regex"].fault(f"not a regular expression: {fault}") from None
+        pattern = Pattern(given["regex"].text()) if "regex" in given else None
+    except NoPattern as fault:
+        raise given["regex"].fault(
+            f"not a regular expression that RE2 can take: {fault}; it has no look-around and no back-references"
+        ) from None
     return AnswerCondition(
         question,
         equals=given["equals"].text() if "equals" in given else None,

@@ -41,7 +41,8 @@ def command() -> None:
 def check() -> None:
     """Check the rules of LEADSTREAM_FOLLOWUPS; the first fault is named with file, line and key.
 
-    A step that comes when the messaging window has closed is no fault, but is told.
+    A step that comes when the messaging window has closed is no fault, but is told, and so is a pattern whose classes
+    know ASCII only.
 
     \b
     Example:
@@ -57,6 +58,12 @@ def check() -> None:
             if wait >= MESSAGING_WINDOW:
                 sent = "it is never sent" if "reply" in rule.cancel_on else "it is sent only if the person writes again"
                 click.echo(f"  step {number}, {wait / _HOUR:g} hours later, is past the 24-hour window: {sent}")
+        for condition in rule.answers:
+            if condition.regex is not None and condition.regex.has_ascii_class:
+                click.echo(
+                    f"  the pattern for {condition.question!r} has \\b, \\d, \\s or \\w, which know ASCII only:"
+                    " \\p{L} is any letter, \\p{Nd} any digit"
+                )
     click.echo(f"{settings.followups}: {len(rules)} rules, no faults")
 
 

@@ -3,10 +3,13 @@
 import re
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, time, timedelta
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 from unicodedata import category
 from zlib import crc32
 from zoneinfo import ZoneInfo
+
+import re2
 
 from leads.message import is_blank
 from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
@@ -16,6 +19,47 @@ WaitFor = Literal["answers", "handover"]
 EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost")
 
 
+# An answer is searched up to here; what a form asks for is shorter.
+SEARCHED_CHARACTERS = 10_000
+_ASCII_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[bBdDsSwW]")
+
+
+class NoPattern(ValueError):
+    """A pattern that the engine cannot take; the message says which part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression in RE2's syntax, which is searched for in time linear in the text.
+
+    Raises `NoPattern` for look-around, back-references and whatever else RE2 does not have.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        _compiled(self.text)
+
+    @property
+    def has_ascii_class(self) -> bool:
+        """Whether it has a class that Python's own patterns would extend to all of Unicode."""
+        return _ASCII_CLASS.search(self.text) is not None
+
+    def finds(self, answer: str) -> bool:
+        return _compiled(self.text).search(answer[:SEARCHED_CHARACTERS]) is not None
+
+
+@cache
+def _compiled(text: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text, options)
+    except re2.error as fault:
+        detail = fault.args[0]
+        raise NoPattern(detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerCondition:
     """What the answer to `question` must be: all of the given tests hold."""
@@ -23,7 +67,7 @@ class AnswerCondition:
     question: str
     equals: str | None = None
     contains: str | None = None
-    regex: re.Pattern[str] | None = None
+    regex: Pattern | None = None
 
     def holds(self, lead: Lead) -> bool:
         given = next((one.answer for one in lead.answers if one.question == self.question), None)
@@ -31,7 +75,7 @@ class AnswerCondition:
             given is not None
             and (self.equals is None or given == self.equals)
             and (self.contains is None or self.contains in given)
-            and (self.regex is None or self.regex.search(given) is not None)
+            and (self.regex is None or self.regex.finds(given))
         )
 
 

@@ -13,6 +13,8 @@ from runtime.secret_file import SecretFileFault, secret_text
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_LONGEST = timedelta(days=365)
+_DURATION_DIGITS = 12
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -83,7 +85,9 @@ class Value:
         found = _DURATION.fullmatch(self.text())
         if found is None:
             raise self.fault("a duration is wanted here, such as 5s, 15m, 2h or 4d")
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if len(found[1]) > _DURATION_DIGITS or (duration := timedelta(**{_UNITS[found[2]]: int(found[1])})) > _LONGEST:
+            raise self.fault(f"a duration of at most {_LONGEST.days}d is expected here")
+        return duration
 
     def one_of(self, *choices: str) -> str:
         text = self.text()

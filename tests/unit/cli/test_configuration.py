@@ -207,7 +207,13 @@ def test_an_answer_is_matched_by_text_part_or_pattern(tmp_path: Path) -> None:
     [condition] = rule.answers
     assert (condition.question, condition.equals, condition.contains) == ("City", None, "Park")
     assert condition.regex is not None
-    assert condition.regex.pattern == "^M"
+    assert condition.regex.text == "^M"
+
+
+@pytest.mark.parametrize("pattern", ["(?=Park)", "(?<=a)b", r"(a)\\1", "a{2000}", "["])
+def test_what_the_engine_cannot_take_is_told_with_its_line(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(FileFault, match=r"followups\.yaml:\d+: not a regular expression that RE2 can take: "):
+        rule_of(tmp_path, f'when: {{answers: {{City: {{regex: "{pattern}"}}}}}}', "send: {text: hello}")
 
 
 def test_nothing_cancels_a_rule_with_an_empty_list(tmp_path: Path) -> None:
@@ -248,7 +254,7 @@ BUTTONS = ", ".join(["{title: a, payload: b}"] * (limits.BUTTONS_MAX + 1))
         ("when: {answers: [a]}", "a mapping is wanted here"),
         ("when: {answers: {City: {}}}", "one of equals, contains, regex is wanted here"),
         ("when: {answers: {City: {is: x}}}", "unknown key 'is'; known are equals, contains, regex"),
-        ("when: {answers: {City: {regex: '['}}}", "not a regular expression: "),
+        ("when: {answers: {City: {regex: '['}}}", "not a regular expression that RE2 can take: missing ]"),
         ("wait_for: rain", "'rain' is none of answers, handover"),
         ("after: soon", "a duration is wanted here"),
         ("cancel_on: [weather]", "'weather' is none of reply, human, control_lost"),

@@ -36,6 +36,12 @@ def refusal(tmp_path: Path, text: str, ask: Refused) -> str:
         ("- 1\n", lambda root: root.text(), "settings.yaml:1: one value is wanted here"),
         ("${GONE}\n", lambda root: root.text(), "settings.yaml:1: the environment variable GONE is not set"),
         ("15 minutes\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
+        ("366d\n", lambda root: root.duration(), "settings.yaml:1: a duration of at most 365d is expected here"),
+        (
+            "9999999999999d\n",
+            lambda root: root.duration(),
+            "settings.yaml:1: a duration of at most 365d is expected here",
+        ),
         ("-5s\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
         ("1h30m\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
         ("blue\n", lambda root: root.one_of("red", "green"), "settings.yaml:1: 'blue' is none of red, green"),
