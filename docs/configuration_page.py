@@ -212,7 +212,7 @@ WHEN_KEYS = {
     "page": "A page id, or a list of them",
     "ad": "An ad id, or a list of them",
     "answers": "Question → `equals`, `contains` or `regex`, or several of them. `regex` is in RE2's syntax and is "
-    "searched for in the first 10,000 characters: no look-around, no back-references; `\\d`, `\\w`, `\\s` and `\\b` know "
+    "searched for in the first 10,000 characters: no look-around, no back-references; `\\d`, `\\w`, `\\s`, `\\b` know "
     "ASCII only, `\\p{L}` is any letter; `(?i)` ignores case in every language",
 }
 
