@@ -35,7 +35,7 @@ def advance_carefully(person: Person, event: JoinEvent, policy: Policy, trial: T
     except Exception as fault:  # noqa: BLE001 - the exception is nobody's to foresee; the caller names it
         left_out.append(LeftOut(before.person, event, fault))
         return before
-    return Step(step.person, before.outputs + step.outputs, step.ignored)
+    return Step(step.person, before.outputs + step.outputs, step.ignored, before.shed + step.shed)
 
 
 def block_carefully(person: Person, event: JoinEvent, policy: Policy, trial: Trial, left_out: list[LeftOut]) -> Step:
@@ -64,9 +64,9 @@ def elapse_carefully(person: Person, until: datetime, policy: Policy, trial: Tri
         except Exception as fault:  # noqa: BLE001 - as above
             left_out.append(LeftOut(done.person, None, fault))
             step = Step(_without_due(done.person, moment))
-        done = Step(step.person, done.outputs + step.outputs)
+        done = Step(step.person, done.outputs + step.outputs, shed=done.shed + step.shed)
     last = elapse(done.person, until, policy)
-    return Step(last.person, done.outputs + last.outputs)
+    return Step(last.person, done.outputs + last.outputs, shed=done.shed)
 
 
 def _without_due(person: Person, moment: datetime) -> Person:

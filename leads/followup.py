@@ -9,7 +9,7 @@ from leads.message import longest_text
 from leads.pairing import flow_ended_at
 from leads.person import Issued, LeadState, Person, Scheduled
 from leads.policy import Policy, Rules
-from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, FollowUpMessage, Lead, SendFollowUp
+from leads.records import PAGE_BLOCKED, SHED, Cancellation, CancelReason, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, render
 from leads.window import closes_at
 
@@ -111,6 +111,13 @@ def block(person: Person, rules: Rules, at: datetime) -> Planned:
     return _cancel(person, until_then, PAGE_BLOCKED, rules, at)
 
 
+def end_all(person: Person, state: LeadState, rules: Rules, at: datetime) -> Planned:
+    """Cancel what is scheduled for a lead and what waits for it; a command that was issued stays as it is."""
+    person, ended = _cancel_pending(person, state, SHED, rules, at)
+    scheduled = tuple(one for one in person.scheduled if one.lead_id != state.lead.lead_id)
+    return replace(person, scheduled=scheduled), ended
+
+
 def _cancel(person: Person, states: Iterable[LeadState], reason: CancelReason, rules: Rules, at: datetime) -> Planned:
     commands: list[SendFollowUp] = []
     for state in states:
@@ -121,7 +128,7 @@ def _cancel(person: Person, states: Iterable[LeadState], reason: CancelReason, r
 
 
 def _is_meant(reason: CancelReason, cancel_on: Collection[Cancellation]) -> bool:
-    return reason == PAGE_BLOCKED or reason in cancel_on
+    return reason in (PAGE_BLOCKED, SHED) or reason in cancel_on
 
 
 def _cancel_issued(person: Person, lead: Lead, reason: CancelReason, at: datetime) -> Planned:

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from leads import followup
+from leads.bounds import has_room, is_shed, without_oldest
+from leads.identity import remembered
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
 from leads.person import SEEN_EVENTS, STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person, Scheduled
 from leads.policy import Policy
@@ -38,27 +40,32 @@ Output = Lead | SendFollowUp | FetchTranscript
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one event did: the new state, what to publish in this order, and why the event was of no use, if so."""
+    """What one event did: the new state, what to publish in this order, and why the event was of no use, if so.
+
+    `shed` counts the leads whose content the state no longer holds.
+    """
 
     person: Person
     outputs: tuple[Output, ...] = ()
     ignored: str | None = None
+    shed: int = 0
 
 
 def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:
     """Fold one event in; it must not have been received before any that was folded in already."""
     elapsed = elapse(person, event.received_at, policy)
     step = _apply(replace(elapsed.person, touched_at=event.received_at), event, policy)
-    return Step(step.person, elapsed.outputs + step.outputs, step.ignored)
+    return Step(step.person, elapsed.outputs + step.outputs, step.ignored, elapsed.shed + step.shed)
 
 
 def elapse(person: Person, until: datetime, policy: Policy) -> Step:
     """Fire every deadline up to `until`, in the order of the deadlines, and forget what is too old to matter."""
     outputs: tuple[Output, ...] = ()
+    shed = 0
     while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
         step = _fire(person, moment, policy)
-        person, outputs = step.person, outputs + step.outputs
-    return Step(_without_the_old(person, until), outputs)
+        person, outputs, shed = step.person, outputs + step.outputs, shed + step.shed
+    return Step(_without_the_old(person, until), outputs, shed=shed)
 
 
 def block(person: Person, at: datetime, policy: Policy) -> Step:
@@ -138,9 +145,15 @@ def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: 
 
 
 def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
-    if any(event.event_id in one.signals for one in person.leads):
+    names = {event.event_id, remembered(event.event_id)}
+    if any(not names.isdisjoint(one.signals) for one in person.leads):
         return Step(person, ignored="duplicate")
-    state = pair(person, event) or open_lead(person, event, policy.page)
+    state = pair(person, event)
+    if state is None and not has_room(person):
+        return Step(person, ignored="too_many_leads")
+    if state is not None and is_shed(state):
+        return Step(person, ignored="lead_shed")
+    state = state or open_lead(person, event, policy.page)
     return _publish(person, add_signal(state, event, person, policy.page), policy)
 
 
@@ -162,6 +175,8 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
     state = person.lead(LeadId(event.lead_id))
     if state is None:
         return Step(person, ignored="no_such_lead")
+    if is_shed(state):
+        return Step(person, ignored="lead_shed")
     if event.event_id in state.signals or not event.answers:
         return Step(person, ignored="duplicate" if event.answers else "no_answers")
     state = replace(state, transcript_answers=event.answers, signals=(*state.signals, event.event_id))
@@ -185,7 +200,7 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
     """A promotion takes the place of the revision that it was made for, and of no later one; it sets nothing going."""
     promoted = event.state.lead
     known = person.lead(promoted.lead_id)
-    if event.event_id in person.seen or (known is not None and known.lead.revision > event.replaces):
+    if _is_seen(person, event) or (known is not None and known.lead.revision > event.replaces):
         return Step(person, ignored="overtaken")
     state = replace(
         event.state,
@@ -196,20 +211,25 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
     )
     state = followup.passed_over(state, policy.rules, event.received_at)
     wrote = [one for one in (person.last_user_message_at, promoted.last_user_message_at) if one is not None]
-    person = replace(
-        person.with_lead(state),
-        seen=(*person.seen, event.event_id)[-SEEN_EVENTS:],
-        last_user_message_at=max(wrote, default=None),
-    )
-    return Step(person, (state.lead,))
+    person = replace(_with_seen(person.with_lead(state), event), last_user_message_at=max(wrote, default=None))
+    person, ended, shed = without_oldest(person, state.lead.lead_id, policy, event.received_at)
+    return Step(person, (state.lead, *ended), shed=shed)
+
+
+def _is_seen(person: Person, event: JoinEvent) -> bool:
+    return event.event_id in person.seen or remembered(event.event_id) in person.seen
+
+
+def _with_seen(person: Person, event: JoinEvent) -> Person:
+    return replace(person, seen=(*person.seen, remembered(event.event_id))[-SEEN_EVENTS:])
 
 
 def _on_person_acted(
     person: Person, event: MessageReceived | PostbackReceived | ReactionReceived, policy: Policy
 ) -> Step:
-    if event.event_id in person.seen:
+    if _is_seen(person, event):
         return Step(person, ignored="duplicate")
-    person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
+    person = _with_seen(person, event)
     if isinstance(event, ReactionReceived) and event.action != "react":
         return Step(person, ignored="reaction_taken_back")
     acted_at = min(event.event_at, event.received_at)
@@ -227,9 +247,9 @@ def _on_person_acted(
 
 
 def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
-    if event.event_id in person.seen:
+    if _is_seen(person, event):
         return Step(person, ignored="duplicate")
-    person = replace(person, seen=(*person.seen, event.event_id)[-SEEN_EVENTS:])
+    person = _with_seen(person, event)
     if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
         return Step(followup.without_sent(person, event.metadata), ignored="own_echo")
     person, commands = _cancel(person, "human", event, policy)
@@ -244,7 +264,8 @@ def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
     if closes and lead.outcome == "complete" and not lead.answers:
         outputs += (_transcript_of(lead),)
     person, commands = followup.plan(person.with_lead(state), state, policy, lead.updated_at)
-    return Step(person, outputs + commands)
+    person, ended, shed = without_oldest(person, lead.lead_id, policy, lead.updated_at)
+    return Step(person, outputs + commands + ended, shed=shed)
 
 
 def _transcript_of(lead: Lead) -> FetchTranscript:

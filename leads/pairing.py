@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from leads.identity import lead_id
+from leads.identity import lead_id, remembered
 from leads.pages import Page
 from leads.person import LeadState, Person
 from leads.records import AnswersSource, CloseReason, Lead, WebhookOrigin
@@ -98,7 +98,7 @@ def add_signal(state: LeadState, signal: Signal, person: Person, page: Page) -> 
             state = replace(state, transcript_answers=signal.answers)
     origin = WebhookOrigin(signal.origin.topic, signal.origin.partition, signal.origin.offset)
     origins = lead.origins if origin in lead.origins else (*lead.origins, origin)
-    state = replace(state, lead=replace(lead, origins=origins), signals=(*state.signals, signal.event_id))
+    state = replace(state, lead=replace(lead, origins=origins), signals=(*state.signals, remembered(signal.event_id)))
     closing: CloseReason | None = "all_signals" if _is_whole(state.lead) else None
     if isinstance(signal, LeadRecovered) and lead.revision == 0:
         closing = "recovered"

@@ -16,9 +16,11 @@ AnswersSource = Literal["referral", "summary", "transcript", "none"]
 Cancellation = Literal["reply", "human", "control_lost"]
 # Meta lets nothing be sent for the Page, whatever a rule says.
 PAGE_BLOCKED: Final = "page_blocked"
-CancelReason = Cancellation | Literal["page_blocked"]
+# The lead was shed: its person has more leads than the join can remember whole.
+SHED: Final = "shed"
+CancelReason = Cancellation | Literal["page_blocked", "shed"]
 AfterSending = Literal["pass_to_inbox", "release"]
-CloseReason = Literal["all_signals", "join_wait", "recovered"]
+CloseReason = Literal["all_signals", "join_wait", "recovered", "shed"]
 OutcomeStatus = Literal[
     "attempting", "sent", "delivered", "read", "rejected", "expired", "cancelled", "parked", "in_doubt"
 ]

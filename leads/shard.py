@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from leads.bounds import too_much_waits
 from leads.careful import LeftOut, Trial, advance_carefully, block_carefully, elapse_carefully
 from leads.join import Output, Step, advance, block, elapse
 from leads.person import THE_PAGE, JoinEvent, Mark, Person
@@ -27,12 +28,16 @@ OF_A_PAGE = person_key(PageId(""), THE_PAGE)
 
 @dataclass(slots=True)
 class Fold:
-    """What a run of records gave: outputs in order, the people that changed, and why the rest was not used."""
+    """What a run of records gave: outputs in order, the people that changed, and why the rest was not used.
+
+    `shed` names what a state had no room for, with its Page: the content of a `lead`, or the wait for a `turn`.
+    """
 
     outputs: list[Output] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     ignored: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    shed: list[tuple[str, PageId]] = field(default_factory=list)
 
 
 class Shard:
@@ -105,7 +110,21 @@ class Shard:
         if _is_folded(person, event):
             done.ignored.append("written_twice")
             return
-        self._keep(key, replace(person, mark=offset, waiting=(*person.waiting, event)), done)
+        person = replace(person, mark=offset, waiting=(*person.waiting, event))
+        self._keep(key, person, done)
+        while too_much_waits(self._people[key]):
+            self._give_oldest_its_turn(key, done)
+
+    def _give_oldest_its_turn(self, key: str, done: Fold) -> None:
+        """Before the clock has passed it, because what waits would outgrow the person's record."""
+        person = self._people[key]
+        event = min(person.waiting, key=_order)
+        done.shed.append(("turn", person.page_id))
+        if person.psid == THE_PAGE:
+            self._block_or_unblock(event, done)
+            return
+        policy = self._policy_at(person.page_id)
+        self._keep(key, self._collect(self._advanced(_folded(person, event), event, policy, done), done), done)
 
     def _pass_time(self, progress: Progress, done: Fold) -> None:
         for partition, time in progress.received_until:
@@ -185,6 +204,8 @@ class Shard:
         done.outputs.extend(step.outputs)
         if step.ignored:
             done.ignored.append(step.ignored)
+        if step.shed:
+            done.shed += [("lead", step.person.page_id)] * step.shed
         return step.person
 
     def _keep(self, key: str, person: Person, done: Fold) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from messenger import events
 from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
-from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, SUMMARY_PREFIX
+from messenger.limits import ID_MAX, LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, SUMMARY_PREFIX
 from messenger.values import as_id, as_millis, as_object, as_text, moment
 
 # Why an item is passed over. Each is counted under its name and none is an error.
@@ -173,6 +173,8 @@ def _mid(content: Mapping[str, Any], kind: str) -> str:
 
 def _app(content: Mapping[str, Any], name: str) -> AppId | None:
     app_id = as_id(content.get(name))
+    if len(app_id or "") > ID_MAX:
+        raise Malformed(f"{name}: longer than {ID_MAX} characters")
     return None if app_id is None else AppId(app_id)
 
 

@@ -56,6 +56,9 @@ class Metrics:
         # How far a partition of messenger-webhooks is split, behind the furthest one; all leads wait for the slowest.
         # A steady rise of one alone: nobody splits it.
         self.join_clock_lag_seconds = self._gauge("join_clock_lag_seconds", "Raw partition behind", "partition")
+        # What a person's state had no room for, by what: the content of a `lead`, the oldest first, or the `turn` of an
+        # event, which it then had before its time. Somebody has dozens of leads with long texts; see docs/join.md.
+        self.join_state_shed = self._counter("join_state_shed", "Shed from the state of people", "what")
         # Records that streams took in at once, by topic; always at the top means that it is behind.
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 wants somebody.

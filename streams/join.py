@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut
 from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Step
@@ -35,6 +36,7 @@ class Joined:
     changes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     published: list[Output] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    shed: Counter[tuple[str, PageId]] = field(default_factory=Counter)
     refused: list[Refusal] = field(default_factory=list)
 
 
@@ -121,6 +123,9 @@ class PartitionJoin:
     def _living(self, records: Sequence[Record], done: Joined) -> list[tuple[int, JoinEvent | Progress | None]]:
         events: list[tuple[int, JoinEvent | Progress | None]] = []
         for record in records:
+            if record.value is not None and len(record.value) > EVENT_BYTES:
+                done.refused.append(Refusal(record, f"larger than {EVENT_BYTES} bytes"))
+                continue
             try:
                 event = as_received(self._events.decode(record.value), record)
             except NotDecodable as fault:
@@ -145,6 +150,7 @@ class PartitionJoin:
         done.outputs += [self._outlet.outgoing(output) for output in fold.outputs]
         done.published += fold.outputs
         done.ignored.update(fold.ignored)
+        done.shed.update(fold.shed)
 
     def _refusal_of(self, left_out: LeftOut, record: Record) -> Refusal:
         """The dead letter of an event, or of the record that brought a deadline due. An event that waited for its

@@ -1,5 +1,6 @@
 """The `join` agent's work: outputs acked, then the state's changelog, then the events' offset."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -24,6 +25,8 @@ from streams.refusals import Refusals
 from streams.split import Outgoing, Record
 from streams.store import PartitionStore
 from streams.transport import producer_of
+
+logger = logging.getLogger(__name__)
 
 
 class Joining:
@@ -100,4 +103,7 @@ class Joining:
                     pass
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
+        for (what, page_id), count in done.shed.items():
+            self._metrics.join_state_shed.labels(what).inc(count)
+            logger.warning("state.shed", extra={"what": what, "page": page_id, "count": count})
         self.refusals.tell(done.refused)
