@@ -12,17 +12,18 @@ from cli.broker import known_broker
 from cli.erasures import erasures_now
 from cli.examine_registry import examine_registry
 from cli.examine_requests import examine_requests
+from cli.examine_set_aside import examine_set_aside
 from cli.examine_stages import examine_stages
 from cli.mending import Mending
 from cli.topics import wanted_topics
 from messenger.prerequisites import Verdict
 from runtime.cluster import Cluster
 from runtime.settings import SettingError, Settings
-from runtime.topic_admin import Difference, apply_topics, compare_topics
+from runtime.topic_admin import Difference, apply_topics, compare_topics, partitions_advice
 from runtime.topic_follower import NotFollowed
 from schemas.ids import registry_ids
 from schemas.registry_client import registry_client
-from schemas.topics import WEBHOOKS
+from schemas.topics import TOPICS, WEBHOOKS
 from sinks.consume import Unusable
 from sinks.delta_tables import local_path
 from sinks.postgres_connection import is_server
@@ -53,7 +54,8 @@ async def verdicts_here(
     registry = await examine_registry(settings, registry_transport)
     running = await examine_stages(settings, stages, http)
     requests = await examine_requests(settings, broker, [*kafka, registry])
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *running, *requests]
+    aside = await examine_set_aside(settings, broker, kafka)
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *running, *requests, *aside]
 
 
 async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mending:
@@ -116,8 +118,9 @@ def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> l
     promise = [one for one in differences if one.topic == webhooks and one.what in _PROMISE]
     others = [one for one in differences if one not in promise]
     mend = _MEND_TOPICS
-    if any(one.what == "partitions" for one in others):
-        mend = "set LEADSTREAM_PARTITIONS to the number that they have: keys would move"
+    advice = partitions_advice(others, len(TOPICS))
+    if advice is not None:
+        mend = advice
     elif any(one.what == "replication" for one in others):
         mend = "add copies with Kafka's kafka-reassign-partitions.sh, or set LEADSTREAM_REPLICATION to what they have"
     breaks = "the stages write and read what is not there or not as it should be"

@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from cli.broker import broker_of, kafka_answers
 from runtime import kafka
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.suspect import Place
 from runtime.topic_admin import existing_topics
@@ -53,7 +54,7 @@ def skippable(settings: Settings, skip: Sequence[str], *, group: str, topics: Co
     return wanted
 
 
-async def _require_ahead(broker: str, group: str, wanted: Collection[Place]) -> None:
+async def _require_ahead(broker: Cluster, group: str, wanted: Collection[Place]) -> None:
     existing = await existing_topics(broker, {topic for topic, _, _ in wanted})
     consumer = kafka.consumer(broker, group=group, client_id="leadstream-skip")
     await consumer.start()

@@ -21,6 +21,7 @@ from runtime.topic_admin import (
     apply_topics,
     compare_topics,
     existing_topics,
+    partitions_advice,
     record_counts,
 )
 from schemas.topics import TOPICS
@@ -50,9 +51,9 @@ async def require_topics(settings: Settings, broker: Cluster) -> None:
     missing = [one.topic for one in found if one.seen is None]
     if missing:
         raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
-    for one in found:
-        if one.what == "partitions":
-            raise click.ClickException(f"{one} by LEADSTREAM_PARTITIONS: set it to {one.seen}")
+    advice = partitions_advice(found, len(TOPICS))
+    if advice is not None:
+        raise click.ClickException(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
 
 
 @click.group("topics")

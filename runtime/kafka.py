@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from runtime.cluster import Cluster
 from runtime.suspect import Suspect, metadata_of, suspect_in
@@ -113,3 +114,15 @@ async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, su
     if offset is None:
         offset = (await consumer.beginning_offsets([partition]))[partition]
     await consumer.commit({partition: (offset, metadata_of(suspect))})
+
+
+async def suspects_of_group(broker: Cluster, group: str) -> dict[TopicPartition, Suspect]:
+    """What the committed offsets of a group say of records that ended it, whoever is in the group."""
+    admin = AIOKafkaAdminClient(**broker.options)
+    try:
+        await admin.start()
+        committed = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    found = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
+    return {partition: suspect for partition, suspect in found.items() if suspect is not None}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 # A bug stops the line so often, with offsets unmoved, before its record is set aside.
 MOST_ENDS = 3
+# In the reason of a dead letter whose record was set aside; a place follows.
+RAISED = "raised at"
 # Topic, partition and offset of a record.
 Place = tuple[str, int, int]
 _ROOT = Path(__file__).parent.parent

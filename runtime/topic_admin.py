@@ -19,7 +19,7 @@ _UNKNOWN_TOPIC = 3
 _SET_ON_TOPIC = 1
 _COPIES = "min.insync.replicas"
 _LAYOUT = {
-    "partitions": "keep the count it has, for keys would move, or delete the topic and its records",
+    "partitions": "keep the count it has, for keys would move",
     "replication": "keep the count it has, or add copies with Kafka's kafka-reassign-partitions.sh",
 }
 
@@ -71,13 +71,31 @@ class Difference:
 class LayoutMismatchError(Exception):
     """A topic has another number of partitions than wanted, or fewer copies; neither is repaired from here."""
 
-    def __init__(self, difference: Difference) -> None:
-        super().__init__(f"{difference}: {_LAYOUT[difference.what]}")
+    def __init__(self, difference: Difference, advice: str | None = None) -> None:
+        super().__init__(f"{difference}: {advice or _LAYOUT[difference.what]}")
         self.difference = difference
 
 
 class TopicRefusedError(Exception):
     """The cluster refused to create, alter or delete a topic; the message has its reason."""
+
+
+def partitions_advice(differences: Collection[Difference], topics: int) -> str | None:
+    """What to do about topics of another number of partitions than wanted; None where all have the number.
+
+    `topics` is how many were compared.
+    """
+    other = [difference for difference in differences if difference.what == "partitions"]
+    if not other:
+        return None
+    counts = {difference.seen for difference in other}
+    missing = sum(difference.seen is None for difference in differences)
+    if len(counts) == 1 and len(other) + missing == topics:
+        return f"set LEADSTREAM_PARTITIONS to {other[0].seen}, the number that all topics have"
+    return (
+        f"{other[0].topic} has {other[0].seen} partitions and other topics have {other[0].wanted}, so no setting fits"
+        ' all: see "A partition count was raised" in docs/operating.md'
+    )
 
 
 async def compare_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
@@ -97,7 +115,7 @@ async def apply_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list
         found = _all_differences(wanted, existing)
         for difference in found:
             if difference.what in _LAYOUT:
-                raise LayoutMismatchError(difference)
+                raise LayoutMismatchError(difference, partitions_advice(found, len(wanted)))
         differing = {difference.topic for difference in found}
         await _create(admin, [topic for topic in wanted if topic.name not in existing])
         await _repair(

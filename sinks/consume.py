@@ -17,7 +17,7 @@ from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyD
 from runtime.health import SET_ASIDE, Health
 from runtime.kafka import note_suspect, suspects_of
 from runtime.metrics import Metrics
-from runtime.suspect import MOST_ENDS, Place, Suspect, ended_again, metadata_of
+from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again, metadata_of
 from schemas.codec import NotDecodable
 from sinks.at_record import AtRecord, NotOfARecord, on_record
 from sinks.contact import PART, watch_kafka
@@ -300,8 +300,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         suspect = self._suspects.get(partition)
         if suspect is None or suspect.first != offset or not suspect.is_condemned:
             return None
-        fault, _, place = suspect.fault.partition(" ")
-        return fault, f"raised {place}"
+        fault, _, place = suspect.fault.partition(" at ")
+        return fault, f"{RAISED} {place}"
 
     async def _set_aside(
         self, source: Source[T] | RecordSource[T] | WholeSource[T], record: Any, why: tuple[str, str]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -98,12 +99,23 @@ class _Stored:
     def hold(self, partitions: Collection[TopicPartition]) -> None:
         self._held = partitions
         self.look()
+        self._require_no_restore()
 
     def look(self) -> None:
         """Take in what has been committed since, by whomever."""
         self.delta.update_incremental()
         stored = {one: self.delta.transaction_version(application(self._cluster_id, one)) for one in self._held}
         self.next = {one: version for one, version in stored.items() if version is not None}
+
+    def _require_no_restore(self) -> None:
+        """A table that was restored has its offsets of later on: the rows in between would never come again."""
+        for commit in self.delta.history():
+            if commit.get("operation") == "RESTORE":
+                raise Unusable(
+                    f"{unquote(self.delta.table_uri)} was restored to an older version (its version"
+                    f" {commit.get('version')}), and rows since then are gone: `leadstream warehouse rebuild`, or point"
+                    " LEADSTREAM_WAREHOUSE at a new place and let it fill."
+                )
 
     def ends(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The offsets, none lower than what is stored: Delta takes a lower version without a word."""

@@ -63,7 +63,7 @@ def faults_in_one_line() -> Iterator[None]:
 
 
 def fault_of(fault: psycopg.Error) -> Unusable:
-    """`Unavailable` for what may pass by itself, `RowRefused` for what a row holds, `Unusable` for what an operator has to repair.
+    """`Unavailable` for what may pass by itself, `RowRefused` for a row, `Unusable` for the operator's part.
 
     The line has neither values of rows nor a password.
     """

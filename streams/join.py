@@ -18,7 +18,7 @@ from leads.shard import OF_A_PAGE, Fold, Shard
 from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
-from runtime.suspect import place_of
+from runtime.suspect import RAISED, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
@@ -160,7 +160,7 @@ class PartitionJoin:
         what = "a deadline" if event is None else type(event).__name__
         key = person_key(person.page_id, person.psid).encode()
         letter = SetAside(record.topic, record.partition, record.offset, record.timestamp, key, value, record.headers)
-        return Refusal(letter, f"{what} raised at {place_of(fault)}", type(fault).__name__)
+        return Refusal(letter, f"{what} {RAISED} {place_of(fault)}", type(fault).__name__)
 
 
 def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent | Progress | None:

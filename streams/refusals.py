@@ -8,7 +8,7 @@ from typing import TypeVar
 from runtime.dead_letter import DeadLetterLimit, dead_letter
 from runtime.health import SET_ASIDE, Health
 from runtime.metrics import Metrics
-from runtime.suspect import place_of
+from runtime.suspect import RAISED, place_of
 from streams.split import Outgoing, Record, Refusal
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def tried(record: Record, work: Callable[[], T]) -> T | Refusal:
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 - the exception is nobody's to foresee; the dead letter names it
-        return Refusal(record, f"raised at {place_of(fault)}", type(fault).__name__)
+        return Refusal(record, f"{RAISED} {place_of(fault)}", type(fault).__name__)
 
 
 class Refusals:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -22,8 +23,9 @@ from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.join import Outlet, as_received
 from streams.merge import in_order_of_receipt
+from streams.refusals import tried
 from streams.replay_plan import Plan
-from streams.split import Outgoing, Record, event_key, split
+from streams.split import Outgoing, Record, Refusal, Split, event_key, split
 
 _IN_FLIGHT = 10_000
 _FACTS = frozenset({"transcript", "lead_recovered"})
@@ -79,18 +81,23 @@ class Rejoin:
         self, webhooks: Sequence[Record], facts: Sequence[Fact], until: datetime
     ) -> tuple[list[PlatformEvent], list[Output]]:
         """The events of these webhooks, and what the join makes of all that was received before `until`."""
-        done = split(webhooks, self._aliases, self._erasures)
+        done = Split()
+        for webhook in webhooks:
+            one = tried(webhook, partial(split, [webhook], self._aliases, self._erasures))
+            done.add(Split(refused=[one]) if isinstance(one, Refusal) else one)
         events = [event for event in done.events if self._is_wanted(event)]
         told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
         numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
         self._taken += len(numbered)
-        fold = self._shard.fold([*numbered, (self._taken, Progress(((0, until),)))])
+        # What raises is left out, as the live join leaves it out once it has ended there a few times.
+        fold = self._shard.fold([*numbered, (self._taken, Progress(((0, until),)))], bool)
         self.tally.webhooks += len(webhooks)
         self.tally.events += len(events)
         self.tally.transcripts += len(told)
         self.tally.unreadable += len(done.refused)
         self.tally.ignored.update(done.ignored)
         self.tally.ignored.update(fold.ignored)
+        self.tally.unreadable += len(fold.left_out)
         return [*events, *told], fold.outputs
 
     @property

@@ -20,6 +20,7 @@ import streams.split
 from cli.skip import places
 from leads.pages import Page, Pages
 from messenger.events import MessageReceived
+from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
@@ -64,10 +65,10 @@ def main() -> None:
     pages = Pages([Page(PAGE, join_wait=timedelta(seconds=2))])
 
     def build(metrics: Metrics, health: Health) -> faust.App:
-        return build_app(settings, str(settings.broker), pages, (), metrics, health, skips=places(settings, skips))
+        return build_app(settings, cluster_of(settings), pages, (), metrics, health, skips=places(settings, skips))
 
     try:
-        run_worker(build, admin_port=int(port))
+        run_worker(build, settings.admin_host, int(port))
     except WorkerCrashed as fault:
         sys.exit(str(fault))
 

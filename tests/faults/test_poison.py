@@ -10,10 +10,12 @@ import click
 import pytest
 from aiokafka import TopicPartition
 
+from cli.examine_set_aside import examine_set_aside
 from cli.skip import skippable
 from messenger.events import Psid
 from runtime import kafka
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.health import SET_ASIDE
 from runtime.ports import free_ports
 from runtime.settings import Settings
@@ -98,6 +100,7 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
     ready, parts = await is_ready(supervisor.port), await parts_of(supervisor.port)
     running.cancel()
     letters = await streams.records(topic.dead_letters)
+    verdicts = await examine_set_aside(streams.settings, cluster_of(streams.settings), [])
     said = "".join(path.read_text() for path in streams.home.glob("*.log"))
 
     assert supervisor.ends == MOST_ENDS
@@ -106,6 +109,8 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
     [letter] = letters
     headers = dict(letter.headers)
     assert headers["__connect.errors.exception.class.name"] == b"ArithmeticError"
+    assert [(one.check, one.standing) for one in verdicts] == [("set aside", "broken")]
+    assert "ArithmeticError" in verdicts[0].seen
     assert headers["__connect.errors.stage"] == (b"split" if stage == "split" else b"join")
     assert stage != "split" or letter.value == poison
     assert WORDS not in said
@@ -145,10 +150,10 @@ async def test_a_record_that_is_passed_or_not_there_cannot_be_skipped(
     kafka_topics: Settings, place: str, said: str
 ) -> None:
     topic, group = kafka_topics.topic(WEBHOOKS.name), kafka_topics.topic("leadstream")
-    async with connected(kafka.producer(str(kafka_topics.broker), client_id="test")) as producer:
+    async with connected(kafka.producer(cluster_of(kafka_topics), client_id="test")) as producer:
         for value in (b"passed", b"next"):
             await producer.send_and_wait(topic, value, partition=0)
-    async with connected(kafka.consumer(str(kafka_topics.broker), group=group, client_id="test")) as consumer:
+    async with connected(kafka.consumer(cluster_of(kafka_topics), group=group, client_id="test")) as consumer:
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
 

@@ -208,3 +208,16 @@ def test_a_table_that_does_not_say_its_cluster_is_refused_with_the_way_out(tmp_p
 
     with pytest.raises(Unusable, match=r"lead_events does not say .* Point LEADSTREAM_WAREHOUSE at a new place"):
         Target(str(tmp_path)).open()
+
+
+def test_a_table_that_was_restored_is_noticed_when_it_is_opened(tmp_path: Path) -> None:
+    """Delta keeps the offsets of the newest version beside the rows of an older one."""
+    target = Target(str(tmp_path))
+    writer = target.open()
+    writer.open([leads(0)])
+    for offset in range(3):
+        writer.write({"leads": [lead_row(0, offset, revision=offset + 1)]}, {leads(0): offset + 1})
+    DeltaTable(str(_events(tmp_path))).restore(2)
+
+    with pytest.raises(Unusable, match=r"lead_events.* was restored to an older version \(its version 4\)"):
+        target.open().open([leads(0)])

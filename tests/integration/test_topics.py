@@ -1,10 +1,12 @@
 """Topics on a real Kafka: created as designed, repaired when they drift, never made by accident."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
@@ -200,6 +202,40 @@ def test_whoever_reads_topics_refuses_another_partition_count(
     result = CliRunner(env=environment).invoke(main, arguments)
 
     assert result.exit_code == 1
-    said = "partitions 2, wanted 8 by LEADSTREAM_PARTITIONS: set it to 2"
+    said = "LEADSTREAM_PARTITIONS is 8: set LEADSTREAM_PARTITIONS to 2, the number that all topics have"
     assert result.output.splitlines()[-1].endswith(said)
     assert result.output.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("partitions", ["2", "4"])
+@pytest.mark.parametrize(
+    "arguments", [["topics", "apply"], ["streams", "--admin-port=0"], ["sink", "send", "--admin-port=0"]], ids=" ".join
+)
+def test_after_one_count_was_raised_no_message_leads_to_another(
+    kafka_topics: Settings, partitions: str, arguments: list[str]
+) -> None:
+    """Set to either count, the same way out is told."""
+    raised = kafka_topics.topic(WEBHOOKS.name)
+    asyncio.run(_raise_count(str(kafka_topics.broker), raised))
+    environment = {
+        "LEADSTREAM_BROKER": kafka_topics.broker,
+        "LEADSTREAM_TOPIC_PREFIX": kafka_topics.topic_prefix,
+        "LEADSTREAM_PARTITIONS": partitions,
+    }
+
+    result = CliRunner(env=environment).invoke(main, arguments)
+
+    assert result.exit_code == 1
+    assert '"A partition count was raised" in docs/operating.md' in result.output.splitlines()[-1]
+    assert "set LEADSTREAM_PARTITIONS" not in result.output
+
+
+async def _raise_count(broker: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic: NewPartitions(4)})
+        while (await existing_topics(Cluster(broker), [topic]))[topic].partitions != 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    finally:
+        await admin.close()

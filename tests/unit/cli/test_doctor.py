@@ -25,6 +25,7 @@ from messenger.setup import WEBHOOK_FIELDS
 from messenger.signature import answer_challenge
 from runtime.settings import Settings
 from runtime.topic_admin import Difference
+from schemas.topics import TOPICS
 from simulator.faults import Fault
 from simulator.graph import create_graph
 from simulator.world import GraphConfig, World
@@ -382,9 +383,18 @@ def test_erasures_that_no_retention_completes_are_named() -> None:
 
 
 def test_other_partitions_are_kept_and_the_setting_is_to_be_changed() -> None:
-    (topics, _) = topic_verdicts(Settings(), [Difference("leads", "partitions", "4", "8")])
+    differences = [Difference(topic.name, "partitions", "4", "8") for topic in TOPICS]
 
-    assert "set LEADSTREAM_PARTITIONS" in topics.mend
+    (topics, _) = topic_verdicts(Settings(), differences)
+
+    assert topics.mend == "set LEADSTREAM_PARTITIONS to 4, the number that all topics have"
+
+
+def test_a_partition_count_that_was_raised_is_told_with_the_one_way_out() -> None:
+    (topics, _) = topic_verdicts(Settings(), [Difference("leads", "partitions", "12", "8")])
+
+    assert topics.mend.startswith("leads has 12 partitions and other topics have 8, ")
+    assert '"A partition count was raised" in docs/operating.md' in topics.mend
 
 
 def test_fewer_copies_are_told_with_the_way_to_more() -> None:
