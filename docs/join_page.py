@@ -72,24 +72,26 @@ All that the join knows of a person is one Kafka record, which is at most 8 MiB.
 itself, event by event, and a replay sheds the same.
 
 * An event of more than 768 KiB is a dead letter. Meta's items are smaller; a fact of ours may not be.
-* When a person's leads take more than 1 MiB, the **oldest are shed**, never the one that an event has just changed. An
-  open one closes first (`close_reason` `shed`, a last revision with all that it has), and what is scheduled for it is
-  cancelled (`cancel_reason` `shed`). A command that was issued stays, and a reply still cancels it.
-* Of a shed lead its skeleton stays until it is forgotten: id, revision, outcome, Meta's stamps, the signals that it was
-  made from, and which rules have acted. So a repeated signal is a `duplicate`, and a late one is ignored as `lead_shed`:
-  neither makes a second lead or a lower revision, and no rule acts twice. A promotion brings the lead back whole.
-* When the skeletons alone take more than 512 KiB, some hundreds of leads in 30 days, no further lead of that person is
-  opened: its signals are ignored as `too_many_leads`, because a lead that is forgotten could be made again.
-* An event that would wait among more than 1,000, or among more than 1 MiB, of its person gives the oldest of them its turn
-  at once. It is applied in the order of the topic, which is nearly always the order of receipt.
+* When a person's leads take more than 1 MiB, the **oldest are shed**, never the one that an event has just changed.
+  An open one closes first (`close_reason` `shed`, a last revision with all that it has), and what is scheduled for it
+  is cancelled (`cancel_reason` `shed`). A command that was issued stays, and a reply still cancels it.
+* The skeleton of a shed lead stays until it is forgotten: id, revision, outcome, Meta's stamps, the signals that it
+  was made from, and which rules have acted. So a repeated signal is a `duplicate`, and a late one is ignored as
+  `lead_shed`: neither makes a second lead or a lower revision, and no rule acts twice. A promotion brings the lead
+  back whole.
+* When the skeletons alone take more than 512 KiB, some hundreds of leads in 30 days, no further lead of that person
+  is opened: its signals are ignored as `too_many_leads`, because a lead that is forgotten could be made again.
+* An event that would wait among more than 1,000, or among more than 1 MiB, of its person gives the oldest of them its
+  turn at once. It is applied in the order of the topic, which is nearly always the order of receipt.
 * An id of an event that repeats a long text is remembered as its SHA-256.
 
 `leadstream_join_state_shed_total` counts both; `leads` and the webhooks keep everything.
 
-**Set aside.** An event that raises is left out after the worker has ended at it three times ([operating.md](operating.md)):
-it changes nothing in its person's state but the mark that it was read. A deadline that raises ends without a step or a
-revision. A replay leaves out what raises at once, so that unchanged code gives the same leads; where the live join ended
-at a stretch of records, it is careful from there up to the time of the last of them, for all people of that partition.
+**Set aside.** An event that raises is left out after the worker has ended at it three times
+([operating.md](operating.md)): it changes nothing in its person's state but the mark that it was read. A deadline
+that raises ends without a step or a revision. A replay leaves out what raises at once, so that unchanged code gives
+the same leads; where the live join ended at a stretch of records, it is careful from there up to the time of the last
+of them, for all people of that partition.
 
 ## Windows and thread control
 
