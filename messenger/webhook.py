@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from messenger.errors import UnreadableDelivery
 from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
-from messenger.items import Ignored, IgnoredReason, Item, Malformed, is_echo, left_out, read_item
+from messenger.ignored import IgnoredReason
+from messenger.items import Ignored, Item, Malformed, is_echo, left_out, read_item
 from messenger.limits import ID_MAX, ITEM_MAX
 from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
 

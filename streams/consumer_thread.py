@@ -119,8 +119,13 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         return found.offset if found else None
 
     async def note(self, tp: TP, suspect: Suspect) -> None:
-        """Write the suspect to the committed offset, which stays where it is. Raises `KafkaError`."""
+        """Write the suspect to the committed offset, which stays where it is, for whichever worker has the partition
+        next. Raises `KafkaError`."""
         await self.call_thread(self._note, tp, suspect)
+
+    def clear_suspect(self, tp: TP) -> None:
+        """The suspected records are done: the next commit says so."""
+        self.suspects[tp] = None
 
     async def _note(self, tp: TP, suspect: Suspect) -> None:
         consumer = self._ensure_consumer()

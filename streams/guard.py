@@ -50,11 +50,11 @@ class Guard:
     async def do(self, tp: TP, records: Sequence[Record]) -> None:
         """Work on records of one partition, or raise what ends the worker."""
         records = await self._without_skipped(records) if self.skips else records
-        suspect = await consumer_of(self.app).suspect(tp)
+        suspect = await consumer_of(self.app).thread.suspect(tp)
         while records and suspect is not None:
             here, records = self._divided(tp, suspect, records)
             if not here:
-                consumer_of(self.app).clear_suspect(tp)
+                consumer_of(self.app).thread.clear_suspect(tp)
                 self.health.forget(SUSPECT)
                 suspect = None
                 continue
@@ -90,7 +90,7 @@ class Guard:
         logger.error("records.suspected", extra={**where, **seen, "fault": suspect.fault})
         try:
             async with asyncio.timeout(_NOTE_SECONDS):
-                await consumer_of(self.app).note_suspect(tp, suspect)
+                await consumer_of(self.app).thread.note(tp, suspect)
         except (KafkaError, TimeoutError) as error:
             # Not counted: the next worker tries once more than it would have.
             logger.warning("records.not_suspected", extra={**where, "fault": type(error).__name__})

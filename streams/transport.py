@@ -24,7 +24,6 @@ from mode import Service
 from yarl import URL
 
 from runtime.cluster import Cluster
-from runtime.suspect import Suspect
 from streams.consumer_thread import Batch, ConsumerThread, Fetched
 from streams.delivery_order import DeliveryOrder
 from streams.lease import Lease
@@ -80,17 +79,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def lease(self) -> Lease:
         return self._thread.lease
 
-    async def suspect(self, tp: TP) -> Suspect | None:
-        """The records of an assigned partition at which the stage ended before."""
-        return await self._thread.suspect(tp)
-
-    async def note_suspect(self, tp: TP, suspect: Suspect) -> None:
-        """Remember it for the next start, whichever worker has the partition then. Raises `KafkaError`."""
-        await self._thread.note(tp, suspect)
-
-    def clear_suspect(self, tp: TP) -> None:
-        """The suspected records are done: the next commit says so."""
-        self._thread.suspects[tp] = None
+    @property
+    def thread(self) -> ConsumerThread:
+        return self._thread
 
     def ends(self) -> dict[TP, datetime | None]:
         """Per assigned input partition: up to when all that it received is finished; None while more is known."""

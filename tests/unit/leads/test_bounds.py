@@ -51,10 +51,10 @@ def a_long_summary(number: int, at: int | None = None, size: int = ITEM_MAX // 2
 class Reading:
     """A shard that takes in one event after the other, with its clock behind each or standing still."""
 
-    def __init__(self, *, clock_runs: bool = True) -> None:
+    def __init__(self, *, clock_runs: bool = True, weighs: bool = True) -> None:
         self.people: dict[str, Person] = {}
         self.shard = Shard(self.people, lambda _: POLICY, raw_partitions=1)
-        self.clock_runs, self.offset = clock_runs, 0
+        self.clock_runs, self.weighs, self.offset = clock_runs, weighs, 0
         self.outputs: list[object] = []
         self.ignored: Counter[str] = Counter()
         self.shed: Counter[str] = Counter()
@@ -64,7 +64,8 @@ class Reading:
             self._fold(event)
             if self.clock_runs:
                 self._fold(Progress(((0, event.received_at + timedelta(milliseconds=1)),)))
-            self.check_size()
+            if self.weighs:
+                self.check_size()
 
     def _fold(self, record: JoinEvent | Progress) -> None:
         self.offset += 1
@@ -171,20 +172,22 @@ def test_so_many_small_events_wait_and_no_more() -> None:
     assert reading.shed["turn"] == 5
 
 
-def test_too_many_leads_of_one_person_are_refused_by_name_and_none_is_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("leads.bounds.LEADS_BYTES", 20_000)
-    reading = Reading()
-    reading.take(a_long_summary(number, size=100) for number in range(60))
+def test_too_many_leads_of_one_person_are_refused_by_name_and_none_is_forgotten() -> None:
+    reading, count = Reading(weighs=False), 420
+    signals = [
+        a_summary(NOON + number * 10 * MINUTE, mid=f"{number}" + "ü" * 490, text=f"Lead summary:\nName {number}?: x")
+        for number in range(count)
+    ]
+    reading.take(signals)
     known = {lead.lead_id for lead in reading.leads}
 
+    later = NOON + timedelta(days=4)
     reading.take(
-        replace(a_long_summary(number, size=100), received_at=NOON + timedelta(days=1, seconds=number))
-        for number in range(60)
+        replace(one, received_at=later + number * MINUTE / 60, origin=an_origin()) for number, one in enumerate(signals)
     )
+    reading.check_size()
 
-    assert reading.ignored["too_many_leads"] == 2 * (60 - len(known)) > 0
+    assert reading.ignored["too_many_leads"] == 2 * (count - len(known)) > 0
     assert reading.ignored["duplicate"] == len(known)
     assert {lead.lead_id for lead in reading.leads} == known
 

@@ -27,7 +27,7 @@ from messenger.events import (
     SummaryReceived,
     person_key,
 )
-from messenger.items import IgnoredReason
+from messenger.ignored import IgnoredReason
 from messenger.limits import ITEM_MAX
 from messenger.webhook import ItemFault, Parsed, delivery_key, parse_delivery
 
