@@ -10,24 +10,22 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.errors import CommitFailedError
 
 from runtime.clock import now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
 from runtime.health import SET_ASIDE, Health
-from runtime.kafka import note_suspect, suspects_of
 from runtime.metrics import Metrics
-from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again, metadata_of
+from runtime.suspect import Place
 from schemas.codec import NotDecodable
 from sinks.at_record import AtRecord, NotOfARecord, on_record
 from sinks.contact import PART, watch_kafka
 from sinks.outage import Outage
+from sinks.suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_NOTE_SECONDS = 10
 
 
 class Fenced(NotOfARecord):
@@ -144,8 +142,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._limit = DeadLetterLimit(DEAD_LETTERS_A_MINUTE)
-        self._skips = skips
-        self._suspects: dict[TopicPartition, Suspect] = {}
+        self._suspects = Suspects(consumer, name, skips)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what is under way and commit it.
@@ -173,7 +170,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             raise
         except AtRecord as fault:
             cause = fault.__cause__ or fault
-            await self._suspect(fault.partition, fault.offset, cause)
+            await self._suspects.note_end(fault.partition, fault.offset, cause)
             raise self._crashed(cause) from cause
         except Exception as fault:
             raise self._crashed(fault) from fault
@@ -221,7 +218,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         first = await self._consumer.beginning_offsets(held)
         end = await self._consumer.end_offsets(held)
         spans = {one: Span(first[one], end[one], await self._consumer.committed(one)) for one in held}
-        self._suspects = await suspects_of(self._consumer, held)
+        await self._suspects.read(held)
         self._positions.clear()
         self._committed.clear()
         starts = await self._stage.open(spans)
@@ -270,7 +267,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]
-        fault = self._why_set_aside(partition, record.offset)
+        fault = self._suspects.why_set_aside(partition, record.offset)
         if fault is not None:
             await self._set_aside(source, record, fault)
             return None
@@ -293,16 +290,6 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             await self._refuse(source.dead_letters, record, type(fault).__name__, str(fault))
             return None
 
-    def _why_set_aside(self, partition: TopicPartition, offset: int) -> tuple[str, str] | None:
-        """The fault and the reason of a dead letter that is written unread."""
-        if self._skips and (partition.topic, partition.partition, offset) in self._skips:
-            return "Skipped", "skipped by an operator"
-        suspect = self._suspects.get(partition)
-        if suspect is None or suspect.first != offset or not suspect.is_condemned:
-            return None
-        fault, _, place = suspect.fault.partition(" at ")
-        return fault, f"{RAISED} {place}"
-
     async def _set_aside(
         self, source: Source[T] | RecordSource[T] | WholeSource[T], record: Any, why: tuple[str, str]
     ) -> None:
@@ -314,20 +301,6 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             await self._refuse(source.dead_letters, record, fault, reason)
         seen = f"{record.topic}/{record.partition}/{record.offset}: {fault} {reason}; see `leadstream dlq list`"
         self._health.report(SET_ASIDE, ready=False, seen=seen)
-
-    async def _suspect(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
-        """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
-        known = self._suspects.get(partition)
-        suspect = ended_again(known if known and known.first == offset else None, offset, offset, 0, fault)
-        where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
-        seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
-        logger.error("record.suspected", extra={"sink": self._name, **where, **seen})
-        try:
-            async with asyncio.timeout(_NOTE_SECONDS):
-                await note_suspect(self._consumer, partition, suspect)
-        except (KafkaError, TimeoutError) as error:
-            # Not counted: the next start tries once more than it would have.
-            logger.warning("record.not_suspected", extra={"sink": self._name, "fault": type(error).__name__, **where})
 
     async def _refuse(self, dead_letters: str, record: Any, fault: str, reason: str) -> None:
         try:
@@ -350,13 +323,9 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         moved = {one: offset for one, offset in finished.items() if self._committed.get(one) != offset}
         if not moved:
             return
-        self._suspects = {
-            one: suspect for one, suspect in self._suspects.items() if finished.get(one, 0) <= suspect.last
-        }
+        self._suspects.forget_passed(finished)
         try:
-            await self._consumer.commit(
-                {one: (offset, metadata_of(self._suspects.get(one))) for one, offset in moved.items()}
-            )
+            await self._consumer.commit({one: (offset, self._suspects.metadata(one)) for one, offset in moved.items()})
         except CommitFailedError:
             # A rebalance is under way: whoever gets the partitions reads from the last commit, which is always safe.
             logger.warning("offsets.not_committed", extra={"sink": self._name})

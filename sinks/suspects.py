@@ -1,0 +1,59 @@
+"""The records at which a sink has ended before, kept with the group's committed offsets."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from runtime.kafka import note_suspect, suspects_of
+from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again, metadata_of
+
+logger = logging.getLogger(__name__)
+
+_NOTE_SECONDS = 10
+
+
+class Suspects:
+    """What the sink `name` suspects of the partitions that it holds; records at `skips` are set aside too."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, name: str, skips: Collection[Place]) -> None:
+        self._consumer, self._name, self._skips = consumer, name, skips
+        self._held: dict[TopicPartition, Suspect] = {}
+
+    async def read(self, partitions: Collection[TopicPartition]) -> None:
+        """Take in what the committed offsets of these partitions say."""
+        self._held = await suspects_of(self._consumer, partitions)
+
+    def why_set_aside(self, partition: TopicPartition, offset: int) -> tuple[str, str] | None:
+        """The fault and the reason of a dead letter that is written unread; None for a record to read."""
+        if self._skips and (partition.topic, partition.partition, offset) in self._skips:
+            return "Skipped", "skipped by an operator"
+        suspect = self._held.get(partition)
+        if suspect is None or suspect.first != offset or not suspect.is_condemned:
+            return None
+        fault, _, place = suspect.fault.partition(" at ")
+        return fault, f"{RAISED} {place}"
+
+    def forget_passed(self, finished: Mapping[TopicPartition, int]) -> None:
+        """Drop the suspects that what is finished has passed."""
+        self._held = {one: suspect for one, suspect in self._held.items() if finished.get(one, 0) <= suspect.last}
+
+    def metadata(self, partition: TopicPartition) -> str:
+        """What to commit with an offset of the partition."""
+        return metadata_of(self._held.get(partition))
+
+    async def note_end(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
+        """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
+        known = self._held.get(partition)
+        suspect = ended_again(known if known and known.first == offset else None, offset, offset, 0, fault)
+        where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
+        seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
+        logger.error("record.suspected", extra={"sink": self._name, **where, **seen})
+        try:
+            async with asyncio.timeout(_NOTE_SECONDS):
+                await note_suspect(self._consumer, partition, suspect)
+        except (KafkaError, TimeoutError) as error:
+            # Not counted: the next start tries once more than it would have.
+            logger.warning("record.not_suspected", extra={"sink": self._name, "fault": type(error).__name__, **where})
