@@ -49,7 +49,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None) -> Pa
     given = value.section(*_PAGE_KEYS)
     return Page(
         page_id,
-        access_token=given["access_token"].text() if "access_token" in given else "",
+        access_token=_token(given["access_token"]) if "access_token" in given else "",
         target_app=AppId(given["target_app"].text()) if "target_app" in given else default_target_app,
         join_wait=given["join_wait"].duration() if "join_wait" in given else JOIN_WAIT,
         thread_control=given["thread_control"].duration()
@@ -59,6 +59,14 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None) -> Pa
         questions=tuple(one.text() for one in given["questions"].items()) if "questions" in given else (),
         **({"time_zone": _time_zone(given["time_zone"])} if "time_zone" in given else {}),
     )
+
+
+def _token(value: Value) -> str:
+    token = value.text()
+    # Anything else cannot stand in a header: each call with it would fail after it may have been sent.
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise value.fault("access_token has a blank, a line break or a letter that no token has: copy it again")
+    return token
 
 
 def _time_zone(value: Value) -> ZoneInfo:

@@ -104,13 +104,17 @@ SETTINGS = {
     "followups": Meaning(
         "The follow-up rules; see below. Without the file nothing is sent", "`streams`, `sink send`, `followups`"
     ),
-    "graph_url": Meaning("Where the Graph API is; the simulator's address to send nothing to anybody", "`sink send`"),
+    "graph_url": Meaning(
+        "Where the Graph API is; the simulator's address to send nothing to anybody. It must be https, or http on "
+        "loopback, because access tokens are sent there",
+        "`sink send`",
+    ),
     "graph_version": Meaning("Version of the Graph API", "`sink send`"),
     "warehouse": Meaning(
         "A directory or the URI of object storage for Delta Lake tables, or `postgresql://…` for a server",
         "`sink warehouse`, `warehouse`",
     ),
-    "host": Meaning("Address that the public port listens on", "`ingest`"),
+    "host": Meaning("Address that the public port listens on; `::` is every address, of IPv4 too", "`ingest`"),
     "port": Meaning("The public port, for Meta's webhooks", "`ingest`"),
     "admin_host": Meaning(
         "IP address that the admin ports listen on: `0.0.0.0` in a container. They have no password; keep them from "
@@ -126,6 +130,25 @@ SETTINGS = {
         "The https address under which the public port is reached from outside. Meta's data-deletion callback is "
         "answered with the address of a status page below it; unset, it is answered 503, though the request is kept",
         "`ingest`, `doctor`",
+    ),
+    "keep_alive": Meaning(
+        "How long a connection to the public port may be idle between two requests. Set it longer than the proxy in "
+        "front keeps one, or that proxy answers 502 now and then: most keep it for 60 seconds, Google's for 600",
+        "`ingest`",
+        "75s",
+    ),
+    "log_file": Meaning(
+        "The file for the log and everything else that the process prints, in place of standard error. It is cut into "
+        "eight pieces: the newest has this name, the others a number behind it. `up` gives each process its own file "
+        "in `logs` of `LEADSTREAM_STATE_DIR`",
+        "`ingest`, `streams`, `sink`, `doctor`, `backfill`",
+        "standard error",
+    ),
+    "log_bytes": Meaning(
+        "What all pieces of a log file may take together; the oldest piece is removed. The receipt of a webhook takes "
+        "about 350 bytes, and `leadstream verify` can prove only what the pieces hold",
+        "`ingest`, `streams`, `sink`, `doctor`, `backfill`",
+        "256 MiB",
     ),
     "spool_dir": Meaning(
         "Where webhooks wait while Kafka is away. It must be a disk that outlives the process",

@@ -11,6 +11,10 @@ from messenger.signature import appsecret_proof
 
 CALL_TIMEOUT = timedelta(seconds=10)
 _CONNECT_SECONDS = 4.0
+# A page of 20 messages is about 50 KB.
+MAX_ANSWER = 16 * 1024 * 1024
+# A chunk of gzip grows to a thousand times its size at most; of codings upon each other there is no end.
+_ENCODINGS = frozenset({"identity", "gzip"})
 
 _BEFORE_SENDING = (
     httpx.ConnectError,
@@ -45,12 +49,13 @@ class GraphClient:
         """
         try:
             async with asyncio.timeout(self._seconds):
-                response = await self._http.send(self._prepare(request, token), follow_redirects=False)
+                response = await self._http.send(self._prepare(request, token), stream=True, follow_redirects=False)
+                content = await _read(response)
         except _BEFORE_SENDING as fault:
             raise NotSent(f"Graph API: {type(fault).__name__}") from None
         except (httpx.RequestError, TimeoutError) as fault:
             raise OutcomeUnknown(f"Graph API: {type(fault).__name__}") from None
-        return decipher_response(response.status_code, response.headers, response.content)
+        return decipher_response(response.status_code, response.headers, content)
 
     def _prepare(self, request: GraphRequest, token: str) -> httpx.Request:
         query = dict(request.query)
@@ -62,6 +67,21 @@ class GraphClient:
             params=query,
             json=request.body,
             # Bytes, because httpx quotes a text that it cannot encode in its error.
-            headers={b"Authorization": b"Bearer " + token.encode()},
+            headers={b"Authorization": b"Bearer " + token.encode(), b"Accept-Encoding": b"gzip"},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS),
         )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body, of `MAX_ANSWER` bytes at most once it is decompressed. Raises `OutcomeUnknown`: the call was made."""
+    content = bytearray()
+    try:
+        if response.headers.get("content-encoding", "identity").lower() not in _ENCODINGS:
+            raise OutcomeUnknown("Graph API: the answer is encoded in a way that was not asked for")
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                raise OutcomeUnknown("Graph API: the answer is too large")
+    finally:
+        await response.aclose()
+    return bytes(content)

@@ -17,7 +17,7 @@ DEFAULT_KAFKA_PORT = 9092
 SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
 _KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
-_PATHS = ("pages", "followups", "spool_dir", "state_dir", *_KAFKA_FILES, "schema_registry_ca_file")
+_PATHS = ("pages", "followups", "spool_dir", "state_dir", "log_file", *_KAFKA_FILES, "schema_registry_ca_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -63,6 +63,9 @@ class Settings:
     admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     public_url: str | None = None
+    keep_alive: timedelta = timedelta(seconds=75)
+    log_file: Path | None = None
+    log_bytes: int = 256 * 1024**2
     spool_dir: Path | None = None
     spool_bytes: int = 1024**3
     state_dir: Path = Path(".leadstream")
@@ -108,6 +111,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ("partitions", 1, 10_000),
         ("replication", 1, 100),
         ("spool_bytes", 2**20, 2**50),
+        ("log_bytes", 2**20, 2**50),
     ):
         if name in given:
             values[name] = _whole_number(name, given[name], low, high)
@@ -182,6 +186,34 @@ def _basic_username(name: str, text: str) -> str:
     return text
 
 
+def _graph_address(name: str, text: str) -> str:
+    """Access tokens go there: in clear only inside this machine."""
+    try:
+        parts = urlsplit(text)
+        known = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        parts, known = urlsplit(""), False
+    if not known or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
+        raise SettingError(
+            f"{variable(name)} must be an https address such as https://graph.facebook.com, or http on loopback: "
+            "access tokens are sent there"
+        )
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _one_word(name: str, text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise SettingError(f"{variable(name)} has a blank at its beginning or end, or a line break: take it off")
+    return text
+
+
 def _app_id(name: str, text: str) -> str:
     if not text.isascii() or not text.isdigit():
         raise SettingError(f"{variable(name)} must be the number that the App Dashboard shows")
@@ -217,6 +249,9 @@ def _command_line(name: str, text: str) -> str:
 _READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
     {
         "admin_host": _ip_address,
+        "graph_url": _graph_address,
+        "verify_token": _one_word,
+        "keep_alive": _duration,
         "app_id": _app_id,
         "app_secrets": _secrets,
         "retention": _duration,

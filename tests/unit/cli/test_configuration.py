@@ -172,6 +172,17 @@ def test_an_access_token_is_not_shown(tmp_path: Path) -> None:
     assert "canary" not in repr(page)
 
 
+@pytest.mark.parametrize("token", ["EAAcanary\n", "EAA canary", " EAAcanary", "EAAcan\u00e4ry", "EAA\tcanary"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str, tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}"}}', encoding="utf-8")
+
+    with pytest.raises(FileFault, match=r"pages\.yaml:1: access_token has a blank") as fault:
+        load_pages(Settings(pages=path), {"PAGE_TOKEN": token})
+
+    assert "EAA" not in str(fault.value)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

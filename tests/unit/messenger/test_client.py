@@ -1,6 +1,7 @@
 """The httpx rim: what it puts on the wire, and which failures can have reached Meta."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,7 +9,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from messenger.client import GraphClient
+from messenger.client import MAX_ANSWER, GraphClient
 from messenger.errors import GraphError, NotSent, OutcomeUnknown, WindowClosed
 from messenger.graph import GraphRequest
 from messenger.signature import appsecret_proof
@@ -115,6 +116,36 @@ async def test_only_a_failure_before_sending_may_be_repeated_blindly(
     assert TOKEN not in str(refused.value)
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        pytest.param(
+            {"Content-Encoding": "gzip"}, gzip.compress(bytes(MAX_ANSWER + 1)), id="too large once decompressed"
+        ),
+        pytest.param({}, bytes(MAX_ANSWER + 1), id="too large"),
+        pytest.param({"Content-Encoding": "gzip, gzip"}, gzip.compress(gzip.compress(b"{}")), id="compressed twice"),
+        pytest.param({"Content-Encoding": "gzip"}, b"{}", id="not compressed"),
+    ],
+)
+async def test_an_answer_is_bounded_after_it_is_decompressed(headers: dict[str, str], content: bytes) -> None:
+    """It was given in answer to a call that was made."""
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(content))
+
+    with pytest.raises(OutcomeUnknown):
+        await _client(answer).call(SEND, TOKEN)
+
+
+async def test_a_compressed_answer_is_read() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(
+            200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b'{"id": "1"}'))
+        )
+
+    assert (await _client(answer).call(READ, TOKEN)).body == {"id": "1"}
 
 
 async def test_an_answer_that_never_ends_is_given_up() -> None:

@@ -41,6 +41,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_ADMIN_HOST": "0.0.0.0",
         "LEADSTREAM_ADMIN_PORT": "0",
         "LEADSTREAM_PUBLIC_URL": "https://leads.example.com:8443/in/",
+        "LEADSTREAM_KEEP_ALIVE": "620s",
+        "LEADSTREAM_LOG_FILE": "ingest.log",
+        "LEADSTREAM_LOG_BYTES": "1048576",
         "LEADSTREAM_SPOOL_DIR": "spool",
         "LEADSTREAM_SPOOL_BYTES": "1048576",
         "LEADSTREAM_STATE_DIR": "state",
@@ -81,6 +84,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         admin_host="0.0.0.0",
         admin_port=0,
         public_url="https://leads.example.com:8443/in",
+        keep_alive=timedelta(seconds=620),
+        log_file=Path("ingest.log"),
+        log_bytes=2**20,
         spool_dir=Path("spool"),
         spool_bytes=2**20,
         state_dir=Path("state"),
@@ -136,6 +142,39 @@ def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str,
         read_settings({f"LEADSTREAM_{name}": text})
 
     assert str(fault.value) == f"LEADSTREAM_{name} must be a whole number {bounds}"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://graph.facebook.com", "http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost:8090/"]
+)
+def test_tokens_go_to_https_or_stay_on_this_machine(url: str) -> None:
+    assert read_settings({"LEADSTREAM_GRAPH_URL": url}).graph_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://graph.facebook.com",
+        "http://10.0.0.7:8090",
+        "http://127.0.0.1.example.com",
+        "http://0.0.0.0:8090",
+        "ftp://127.0.0.1",
+        "graph.facebook.com",
+        "https://",
+        "https://[::1",
+    ],
+)
+def test_tokens_do_not_go_anywhere_in_clear(url: str) -> None:
+    with pytest.raises(SettingError, match=r"^LEADSTREAM_GRAPH_URL must be an https address"):
+        read_settings({"LEADSTREAM_GRAPH_URL": url})
+
+
+@pytest.mark.parametrize("token", ["canary\n", " canary", "can\tary", "canary "])
+def test_a_verify_token_that_meta_could_not_repeat_is_refused(token: str) -> None:
+    with pytest.raises(SettingError, match=r"^LEADSTREAM_VERIFY_TOKEN has a blank") as fault:
+        read_settings({"LEADSTREAM_VERIFY_TOKEN": token})
+
+    assert "canary" not in str(fault.value)
 
 
 @pytest.mark.parametrize(
