@@ -14,6 +14,7 @@ from ingest.keeper import PATIENCE
 from ingest.publisher import Publisher
 from messenger.data_deletion import DeletionRequest
 from runtime.health import Health
+from runtime.kafka import only_kafka_errors
 from schemas.codec import Codec, NotDecodable
 from schemas.registry_client import RegistryFault
 
@@ -88,13 +89,15 @@ class DeletionRegister:
             try:
                 self._codec = await self._find_codec()
                 consumer = self._follow()
-                try:
-                    await consumer.start()
-                    await self._read(consumer)
-                finally:
-                    await consumer.stop()
+                with only_kafka_errors():
+                    try:
+                        await consumer.start()
+                        await self._read(consumer)
+                    finally:
+                        await consumer.stop()
             except (KafkaError, RegistryFault) as error:
-                self._health.report(PART, ready=False, seen=f"not read: {type(error).__name__}")
+                why = str(error) if isinstance(error, RegistryFault) else type(error).__name__
+                self._health.report(PART, ready=False, seen=f"not read: {why}")
                 _log.warning("deletion_requests.unread", extra={"reason": type(error).__name__})
             await asyncio.sleep(self._again_after)
 

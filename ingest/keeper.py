@@ -12,6 +12,7 @@ from aiokafka.structs import RecordMetadata
 from ingest.publisher import REFUSALS, Delivery, NotDurable, Publisher
 from ingest.spool import Spool, SpoolFault
 from ingest.spool_file import Spooled
+from runtime.kafka import only_kafka_errors
 
 # How long Kafka may take before the spool is asked. Meta gives us 5 seconds in all, and counts a later answer as none.
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
@@ -95,7 +96,8 @@ class Keeper:
                 async with asyncio.timeout(self._patience):
                     await self._all_handed_over.wait()
                     sent = await self._publisher.send(delivery)
-                    record = await asyncio.shield(sent)
+                    with only_kafka_errors():
+                        record = await asyncio.shield(sent)
                 return InKafka(record.topic, record.partition, record.offset)
             except REFUSALS:
                 # Kafka is there, so the spool does not wait for it: it finds out which delivery was refused.

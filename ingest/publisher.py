@@ -27,7 +27,7 @@ from aiokafka.structs import RecordMetadata
 
 from ingest.key import record_key
 from runtime.clock import to_millis
-from runtime.kafka import stop_within
+from runtime.kafka import follows_metadata, only_kafka_errors, stop_within
 
 # What Kafka says of a batch that it will not take later either. aiokafka knows no INVALID_RECORD, and says unknown.
 # https://kafka.apache.org/protocol#protocol_error_codes
@@ -69,10 +69,18 @@ class Publisher:
     Records of one person share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2.
     """
 
-    def __init__(self, connect: Callable[[], AIOKafkaProducer], topic: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], AIOKafkaProducer],
+        topic: str,
+        *,
+        reconnect_after: timedelta = _RECONNECT_AFTER,
+    ) -> None:
         self._connect = connect
+        self._reconnect_after = reconnect_after.total_seconds()
         self.topic = topic
         self._producer: AIOKafkaProducer | None = None
+        self._why_not = "not connected"
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._unsettled: set[asyncio.Future[RecordMetadata]] = set()
@@ -90,7 +98,9 @@ class Publisher:
 
         Cancelled after the producer has it, the record may still be written.
         """
-        await asyncio.shield(await self._send(topic, value, key, []))
+        sent = await self._send(topic, value, key, [])
+        with only_kafka_errors():
+            await asyncio.shield(sent)
 
     async def _send(
         self, topic: str, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]]
@@ -98,7 +108,8 @@ class Publisher:
         await self._connected.wait()
         assert self._producer is not None
         try:
-            sent: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key=key, headers=headers)
+            with only_kafka_errors():
+                sent: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key=key, headers=headers)
         except MessageSizeTooLargeError:
             # It was held against the producer's own limit, and nothing was given to the producer.
             raise
@@ -117,40 +128,48 @@ class Publisher:
         batch.append(timestamp=None, key=key, value=delivery.body, headers=_headers(delivery))
         batch.close()
         try:
-            partitions = sorted(await self._producer.partitions_for(self.topic))
-            partition = DefaultPartitioner()(key, partitions, partitions)
-            taken = await self._producer.send_batch(batch, self.topic, partition=partition)
+            with only_kafka_errors():
+                partitions = sorted(await self._producer.partitions_for(self.topic))
+                partition = DefaultPartitioner()(key, partitions, partitions)
+                taken = await self._producer.send_batch(batch, self.topic, partition=partition)
         except KafkaError as error:
             self._note(error)
             raise
         sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         taken.add_done_callback(partial(_pass_on, sent))
         self._watch(sent)
-        return await sent
+        with only_kafka_errors():
+            return await sent
 
     async def stay_connected(self) -> None:
         """Connect, and connect anew whenever the producer is lost, until cancelled."""
         while True:
             producer = self._connect()
             try:
-                await producer.start()
+                with only_kafka_errors():
+                    await producer.start()
                 self._producer = producer
                 self._lost.clear()
                 self._connected.set()
                 await self._lost.wait()
                 _log.error("producer.lost")
             except KafkaError as error:
+                self._why_not = f"not connected: {type(error).__name__}"
                 _log.warning("kafka.unreachable", extra={"reason": type(error).__name__})
-                await asyncio.sleep(_RECONNECT_AFTER.total_seconds())
+                await asyncio.sleep(self._reconnect_after)
             finally:
                 await self._leave(producer)
 
     async def find_fault(self) -> str | None:
         """What is wrong with the way to the topic, or None when Kafka answers and has it."""
         if self._producer is None:
-            return "not connected"
+            return self._why_not
+        if not follows_metadata(self._producer):
+            self._lost.set()
+            return "Kafka's answers could not be read: connecting anew"
         try:
-            cluster = await self._producer.client.fetch_all_metadata()
+            with only_kafka_errors():
+                cluster = await self._producer.client.fetch_all_metadata()
         except KafkaError as error:
             return f"no answer from Kafka: {type(error).__name__}"
         if cluster.partitions_for_topic(self.topic) is None:
@@ -177,8 +196,8 @@ class Publisher:
             self._note(error)
 
     def _note(self, error: BaseException) -> None:
-        # The plain class is what remains after aiokafka's sender task has died.
-        if isinstance(error, _PRODUCER_IS_LOST) or type(error) is KafkaError:
+        # The plain class, or one that is none of Kafka's, is what remains after aiokafka's sender task has died.
+        if isinstance(error, _PRODUCER_IS_LOST) or type(error) is KafkaError or not isinstance(error, KafkaError):
             # What is given to it from now on would only fail as well.
             self._connected.clear()
             self._lost.set()

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from runtime.cluster import Cluster
 from runtime.suspect import Suspect, metadata_of, suspect_in
@@ -14,6 +17,21 @@ from runtime.suspect import Suspect, metadata_of, suspect_in
 _CANCEL_AGAIN_AFTER = 0.1
 
 _log = logging.getLogger(__name__)
+
+
+class NotKafkasAnswer(KafkaError):  # type: ignore[misc] # aiokafka has no types
+    """The answer is none that Kafka gives: another program listens at the broker's address, or garbles what passes."""
+
+
+@contextmanager
+def only_kafka_errors() -> Iterator[None]:
+    """Turn what aiokafka raises at bytes that no broker sends into a `KafkaError`: it asserts, unpacks and looks up."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise KafkaConnectionError(type(error).__name__) from error
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise NotKafkasAnswer(type(error).__name__) from error
 
 
 def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafkaProducer:
@@ -36,16 +54,17 @@ def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafka
 
 
 async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:
-    """Flush the producer and end it; False if it still held something when the time was up.
+    """Flush the producer and end it; False if it still held something when the time was up, or could not be ended.
 
     `AIOKafkaProducer.stop`, once cancelled, leaves its sender running, which would send what it has whenever Kafka is
     back. What is on its way when the time is up may still be written.
     """
     try:
         async with asyncio.timeout(seconds):
-            await producer.flush()
-            await producer.stop()
-    except TimeoutError:
+            with only_kafka_errors():
+                await producer.flush()
+                await producer.stop()
+    except (TimeoutError, KafkaError):
         await _abandon(producer)
         return False
     return True
@@ -70,11 +89,20 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     sender = producer._sender.sender_task
     if sender is not None:
         sender.cancel()
+    if not follows_metadata(producer):
+        # It would raise what the task has died of, and leave the connections open.
+        producer.client._sync_task = None
     await producer.client.close()
     # Cancelled once, the sender waits for its requests; these may wait for metadata of which nobody asks any more.
     while sender is not None and not sender.done():
         await asyncio.wait([sender], timeout=_CANCEL_AGAIN_AFTER)
         sender.cancel()
+
+
+def follows_metadata(producer: AIOKafkaProducer) -> bool:
+    """Whether the task lives that learns of new leaders and topics. aiokafka does not start it again."""
+    task = producer.client._sync_task
+    return task is None or not task.done()
 
 
 def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:
