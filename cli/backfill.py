@@ -19,7 +19,7 @@ from cli.backfill_run import Backfill, Here, Question
 from cli.backfill_schedule import check_again_and_again, checked_since
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages
-from cli.environment import current_settings
+from cli.environment import current_settings, log_file
 from cli.erasures import erasures_now
 from cli.leads_now import leads_now
 from cli.replay_place import TimeType
@@ -142,7 +142,9 @@ def _pages(settings: Settings, page_id: str | None) -> list[Page]:
     for page in pages:
         if not page.access_token:
             raise click.ClickException(f"{settings.pages} has no access_token for Page {page.page_id}")
-    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    configure_logging(
+        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+    )
     return pages
 
 

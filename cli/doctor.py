@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli.configuration import load_pages
 from cli.doctor_schedule import look_again_and_again
-from cli.environment import current_settings
+from cli.environment import current_settings, log_file
 from cli.examine_here import mend_here, verdicts_here
 from cli.examine_meta import MetaExamination
 from cli.mending import Mending
@@ -142,7 +142,9 @@ def _of_the_file(settings: Settings, pages: Sequence[Page]) -> list[Verdict]:
 def _go_on(
     settings: Settings, pages: Sequence[Page], stages: Mapping[str, str], every: timedelta, admin_port: int | None
 ) -> None:
-    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    configure_logging(
+        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+    )
     port = settings.admin_port + ADMIN_PORT_OFFSET if admin_port is None else admin_port
 
     async def serve_on_and_on() -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from runtime.child_process import ending_with_us
+from runtime.log_file import set_aside
+from runtime.settings import variable
 
 _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
@@ -60,8 +62,7 @@ class Processes:
     def start(self, name: str, *arguments: str, ready_url: str) -> None:
         """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
         log = self.log_dir / f"{name}.log"
-        if log.exists():
-            log.replace(log.with_suffix(".log.1"))
+        set_aside(log)
         self._children.append(_Child(name, arguments, self._spawn(arguments, log), log, ready_url))
 
     def _spawn(self, arguments: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
@@ -71,7 +72,8 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=dict(self.environ),
+                # It is the child that cuts it.
+                env={**self.environ, variable("log_file"): str(log)},
                 # Ctrl-C is for us alone: we stop the children in their order.
                 start_new_session=True,
             )

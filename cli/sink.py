@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages
-from cli.environment import current_settings
+from cli.environment import current_settings, log_file
 from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
 from cli.skip import skip_option, skippable
@@ -204,7 +204,7 @@ def _run(
     settings = current_settings()
     port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
-    configure_logging("info", secrets=settings.app_secrets)
+    configure_logging("info", secrets=settings.app_secrets, file=log_file(settings))
     skips = skippable(settings, skip, group=settings.topic(f"leadstream-{name}"), topics=topics)
     broker, ids = broker_of(settings), schema_ids(settings)
 
@@ -286,7 +286,9 @@ async def _transcripts(process: _Process) -> None:
 def _pages(settings: Settings) -> Pages:
     """The Pages, whose tokens are no part of any log from now on."""
     pages = load_pages(settings, os.environ)
-    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    configure_logging(
+        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+    )
     return pages
 
 

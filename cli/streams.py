@@ -11,7 +11,7 @@ import faust
 
 from cli.broker import broker_of
 from cli.configuration import load_pages, load_rules
-from cli.environment import current_settings
+from cli.environment import current_settings, log_file
 from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
 from cli.skip import places, skip_option, skippable
@@ -96,7 +96,9 @@ def _run_one(admin_port: int, dead_letters: int, skips: Collection[Place]) -> No
     if not asyncio.run(answers(broker)):
         raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
     asyncio.run(require_topics(settings, broker))
-    configure_logging("info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)))
+    configure_logging(
+        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+    )
 
     def build(metrics: Metrics, health: Health) -> faust.App:
         return build_app(

@@ -23,6 +23,7 @@ from aiokafka.errors import KafkaError
 from runtime.child_process import ending_with_us
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
+from runtime.log_file import set_aside
 from runtime.ports import free_ports
 from runtime.settings import DEFAULT_KAFKA_PORT, variable
 
@@ -66,7 +67,7 @@ class KafkaNode:
 
     @property
     def log(self) -> Path:
-        """What the node said in its last run; the run before is beside it as `kafka.log.1`."""
+        """What the node said in its last run, cut by size; what was before is beside it as `kafka.log.1` and so on."""
         return self._home / "kafka.log"
 
     def start(self, progress: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
@@ -168,9 +169,9 @@ class KafkaNode:
 
     def _spawn(self, command: list[str], environ: Mapping[str, str]) -> int:
         """Start the node in a session of its own, so that Ctrl-C in the terminal is not for it."""
-        if self.log.exists():
-            self.log.replace(self.log.with_suffix(".log.1"))
-        command = [*command, "kafka.Kafka", str(self._config)]
+        set_aside(self.log)
+        log_options = ["-Dleadstream.kafka.appender=file", f"-Dleadstream.kafka.log={self.log}"]
+        command = [command[0], *log_options, *command[1:], "kafka.Kafka", str(self._config)]
         if self.ends_with_us:
             command = ending_with_us(command)
         return os.posix_spawn(
@@ -179,7 +180,7 @@ class KafkaNode:
             environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,

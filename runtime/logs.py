@@ -1,5 +1,6 @@
 """Logs as JSON lines: an event's name and its fields, with every known secret taken out."""
 
+import io
 import json
 import logging
 import re
@@ -8,8 +9,9 @@ import traceback
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from runtime.log_file import LogFile
 from runtime.log_limit import LimitedHandler
 
 REDACTED = "[redacted]"
@@ -110,10 +112,16 @@ def tell_crash(kind: type[BaseException], error: BaseException, trace: Traceback
         sys.stderr.write(f"{told(error)}\n")
 
 
-def configure_logging(level: str, *, secrets: Iterable[str]) -> None:
-    """Log to standard error from `level` on. Raises `ValueError` when there is no such level."""
+def configure_logging(level: str, *, secrets: Iterable[str], file: LogFile | None = None) -> None:
+    """Log to standard error, maybe in a `file`, from `level` on. Raises `ValueError` when there is no such level."""
     lines = JsonLines(Redaction(secrets))
-    handler = LimitedHandler(sys.stderr, lines.timeless)
+    # Each write is one line, or an error of that line alone.
+    stream = (
+        sys.stderr
+        if file is None
+        else io.TextIOWrapper(cast(BinaryIO, file), "utf-8", "backslashreplace", write_through=True)
+    )
+    handler = LimitedHandler(stream, lines.timeless)
     handler.setFormatter(lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:

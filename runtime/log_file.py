@@ -1,0 +1,73 @@
+"""A process's log in a file of its own, which is cut into pieces of a bounded size."""
+
+import fcntl
+import io
+import os
+from itertools import pairwise
+from pathlib import Path
+
+# The newest has the name of the log, the others a number behind it, which grows with their age.
+PIECES = 8
+_OUTPUT, _ERRORS = 1, 2
+
+
+class LogFile(io.RawIOBase):
+    """Standard output and standard error in the file `path`; all pieces together take about `limit` bytes.
+
+    Processes may share a log: each goes to the piece that another one has begun. Raises `OSError`.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._piece = limit // PIECES
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override] # nobody gives it anything else
+        """How many bytes the log has taken. Raises `OSError`."""
+        self._turn_over()
+        return os.write(_ERRORS, data)
+
+    def _turn_over(self) -> None:
+        """Begin a new piece where this one is full. Where the disk does not allow it, this one goes on."""
+        try:
+            if self._is_current(size_matters=True):
+                return
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX)
+                if self._is_current(size_matters=False):
+                    set_aside(self._path)
+                self._open()
+            finally:
+                os.close(directory)
+        except OSError:
+            return
+
+    def _is_current(self, *, size_matters: bool) -> bool:
+        """Whether we write to the newest piece and, if `size_matters`, it has room."""
+        ours = os.fstat(_ERRORS)
+        if size_matters and ours.st_size >= self._piece:
+            return False
+        try:
+            newest = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (newest.st_dev, newest.st_ino)
+
+    def _open(self) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.dup2(descriptor, _OUTPUT)
+        os.dup2(descriptor, _ERRORS)
+        os.close(descriptor)
+
+
+def set_aside(log: Path) -> None:
+    """Give the log and its older pieces the next number; the oldest of them is removed."""
+    pieces = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, PIECES))]
+    for younger, older in reversed(list(pairwise(pieces))):
+        if younger.exists():
+            younger.replace(older)
