@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ import click
 import uvloop
 
 from cli.broker import broker_of
-from cli.environment import current_settings
+from cli.environment import current_settings, log_file
 from cli.ports import public_port, require_ports, stage_port
 from ingest.registry import registry_routes
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
@@ -27,6 +28,7 @@ from runtime import kafka
 from runtime.admin import listen, serve_on
 from runtime.child_process import end_with
 from runtime.cluster import cluster_of
+from runtime.log_file import LogFile
 from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings
 from schemas.registry_api import RegistryApi
@@ -60,14 +62,14 @@ def command(*, workers: int, **given: str | int | None) -> None:
     try:
         settings.require("app_id", "app_secrets", "verify_token")
         require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
-        _configure_logging(settings)
+        log = _configure_logging(settings)
         settings = replace(settings, broker=broker_of(settings).servers)
         with ExitStack() as stack:
             public = stack.enter_context(listen(settings.host, settings.port))
             admin = stack.enter_context(listen(settings.admin_host, settings.admin_port))
             adopt_spools(settings, workers)
             if workers == 1:
-                uvloop.run(_work(settings, Worker(public, admin, spool_path(settings, 0))))
+                uvloop.run(_work(settings, Worker(public, admin, spool_path(settings, 0)), log))
             else:
                 admins = [stack.enter_context(listen(_LOOPBACK, 0)) for _ in range(workers)]
                 own = [Worker(public, one, spool_path(settings, number)) for number, one in enumerate(admins)]
@@ -78,13 +80,15 @@ def command(*, workers: int, **given: str | int | None) -> None:
         raise click.ClickException(f"cannot listen: {error.strerror}") from None
 
 
-def _configure_logging(settings: Settings) -> None:
-    configure_logging("info", secrets=(*settings.app_secrets, settings.verify_token or ""))
+def _configure_logging(settings: Settings) -> LogFile | None:
+    log = log_file(settings)
+    configure_logging("info", secrets=(*settings.app_secrets, settings.verify_token or ""), file=log)
     # It says 40 lines a second while Kafka is away; `spool.entered` and readiness say the same once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    return log
 
 
-async def _work(settings: Settings, worker: Worker) -> None:
+async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None:
     # What was made until now stays for good: looking through it again and again costs a tenth of a delivery.
     gc.freeze()
     broker, client_id = cluster_of(settings), "leadstream-ingest"
@@ -92,18 +96,19 @@ async def _work(settings: Settings, worker: Worker) -> None:
     requests = settings.topic(DELETION_REQUESTS.name)
     # An idle worker asks Kafka once a second; what is new it gets at once.
     follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
-    await run_ingest(settings, worker, connect, follow, _stopped_by_signals(), access_log=sys.stderr)
+    access_log = log.write if log else partial(os.write, sys.stderr.fileno())
+    await run_ingest(settings, worker, connect, follow, _stopped_by_signals(), access_log=access_log)
 
 
 def _run_worker(settings: Settings, worker: Worker) -> None:
     """The main function of a worker's process, which inherits nothing of ours but the sockets."""
     if (parent := multiprocessing.parent_process()) and parent.pid:
         end_with(parent.pid)
-    _configure_logging(settings)
+    log = _configure_logging(settings)
     with ExitStack() as stack:
         # multiprocessing asks no excepthook, and would print what the exception says.
         stack.push(_end_at_crash)
-        uvloop.run(_work(settings, worker))
+        uvloop.run(_work(settings, worker, log))
 
 
 def _end_at_crash(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -17,6 +17,7 @@ from cli.stack import STAGES, keep_kafka, running_kafka, running_stages
 from messenger.signature import sign
 from runtime.file_limit import raise_file_limit
 from runtime.kafka_node import KafkaNode
+from runtime.ports import authority
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5
@@ -32,7 +33,7 @@ def command() -> None:
     Needs LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the
     rest. With LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again, and
     `leadstream doctor` looks every 15 minutes. Where every Page has a token, `leadstream backfill` compares Meta's
-    conversations with the leads once a day. Logs go to .leadstream/logs.
+    conversations with the leads once a day. Logs go to .leadstream/logs and are cut by size.
 
     \b
     Example:
@@ -90,7 +91,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _welcome(settings: Settings) -> str:
-    url = f"http://{settings.host}:{settings.port}/webhooks/messenger"
+    url = f"http://{authority(settings.host, settings.port)}/webhooks/messenger"
     body = '{"object":"page","entry":[]}'
     signature = sign(body.encode(), settings.app_secrets[0])
     return "\n".join(

@@ -1,7 +1,8 @@
 """`leadstream verify`: whether everything that was answered 200 is in Kafka."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TextIO
 
 import click
@@ -10,7 +11,7 @@ from rich.progress import Progress
 
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
-from ingest.receipts import Audit, NoReceipt, read_promises
+from ingest.receipts import Audit, Closed, Gap, NoReceipt, Promise, read_promises
 from runtime import kafka
 from runtime.cluster import Cluster
 from schemas.topics import WEBHOOKS
@@ -19,37 +20,52 @@ _SHOWN = 20
 
 
 @click.command()
-@click.argument("receipts", type=click.File(encoding="utf-8", errors="replace"))
-def command(receipts: TextIO) -> None:
-    """Prove that each delivery in RECEIPTS, the log of `leadstream ingest`, is in Kafka byte for byte.
+@click.argument("receipts", type=click.File(encoding="utf-8", errors="replace"), nargs=-1, required=True)
+def command(receipts: Sequence[TextIO]) -> None:
+    """Prove that each delivery in RECEIPTS, the logs of `leadstream ingest`, is in Kafka byte for byte.
 
-    Reads the raw topic once. `-` is standard input. Ends with status 1 when a delivery is missing or has other bytes;
-    one that was spooled is missing until the spool has been drained, and copies after a crash are counted.
+    Reads the raw topic once. `-` is standard input. Ends with status 1 when a delivery is missing or has other bytes,
+    or when the logs lack receipts between those that they have; one that was spooled is missing until the spool has
+    been drained, and copies after a crash are counted.
 
     \b
     Example:
-      leadstream verify ingest.log
+      leadstream verify .leadstream/logs/ingest.log*
     """
     settings = current_settings()
-    try:
-        audit = Audit.of(read_promises(receipts))
-        with kafka_answers():
-            asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
-    except NoReceipt as error:
-        raise click.ClickException(f"{receipts.name}: {error}") from None
-    for line in _findings(audit):
+    audit = Audit.of(chain.from_iterable(map(_promises, receipts)))
+    with kafka_answers():
+        asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
+    gaps = list(audit.gaps)
+    for line in _findings(audit, gaps):
         click.echo(line)
     click.echo(f"{audit.kept} in Kafka byte for byte, {len(audit.open)} missing, {len(audit.different)} different")
     if audit.copies:
         click.echo(f"{audit.copies} further copies of them; each event counts once all the same")
-    if audit.open or audit.different:
+    if gaps:
+        lacking = sum(gap.last - gap.first + 1 for gap in gaps)
+        click.echo(
+            f"{lacking} receipts are not in the logs, so that nothing is proven of these deliveries; "
+            f"{audit.unreceipted} deliveries of the same processes are in Kafka without a receipt"
+        )
+    if audit.open or audit.different or gaps:
         raise click.exceptions.Exit(1)
 
 
-def _findings(audit: Audit) -> Iterator[str]:
-    findings = [("missing", one) for one in audit.open.values()] + [("different", one) for one in audit.different]
-    for verdict, promise in findings[:_SHOWN]:
-        yield f"{verdict}: {promise.receipt} (delivery {promise.delivery_id})"
+def _promises(receipts: TextIO) -> Iterator[Promise | Closed]:
+    try:
+        yield from read_promises(receipts)
+    except NoReceipt as error:
+        raise click.ClickException(f"{receipts.name}: {error}") from None
+
+
+def _findings(audit: Audit, gaps: Sequence[Gap]) -> Iterator[str]:
+    findings = [
+        *(f"missing: {promise.receipt} (delivery {promise.delivery_id})" for promise in audit.open.values()),
+        *(f"different: {promise.receipt} (delivery {promise.delivery_id})" for promise in audit.different),
+        *(f"not in the logs: receipts {gap.first} to {gap.last} of process {gap.instance}" for gap in gaps),
+    ]
+    yield from findings[:_SHOWN]
     if len(findings) > _SHOWN:
         yield f"… and {len(findings) - _SHOWN} more"
 

@@ -1,38 +1,97 @@
 """The access log: a JSON line for each delivery that was answered 200, in the shape of all other lines."""
 
 import asyncio
+import logging
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
-from typing import TextIO
 
 from ingest.keeper import Receipt
 from ingest.publisher import Delivery
+from runtime.clock import now
 
 _WRITE_EVERY = timedelta(milliseconds=100)
+_AGAIN_AFTER = timedelta(seconds=1)
+# About 17 MB: a minute of a busy process, for which the disk may be full without any loss.
+MOST_WAITING = 50_000
+
+_log = logging.getLogger(__name__)
 
 
 class AccessLog:
     """Writes lines a few at a time, since a log record for each would cost as much as the delivery itself.
 
-    No field can hold what a person or a secret says, so that there is nothing to redact.
+    `write` is `os.write` of the log: it may raise `OSError` or write a part. What it has not taken waits, up to `most`
+    lines; those beyond are lost, and their numbers show it: receipts of an `instance` are numbered from 0 without a
+    gap. No field can hold what a person or a secret says, so that there is nothing to redact.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, write: Callable[[bytes], int], instance: str, *, most: int = MOST_WAITING) -> None:
+        self._write_some = write
+        self._instance = instance
+        self._most = most
+        self._number = 0
+        self._lost = 0
         self._lines: list[str] = []
+        self._is_torn = False
+        self._timer: asyncio.TimerHandle | None = None
+        # Why the log does not take the receipts; empty while it does.
+        self.fault = ""
 
     def note(self, delivery: Delivery, receipt: Receipt) -> None:
-        if not self._lines:
-            asyncio.get_running_loop().call_later(_WRITE_EVERY.total_seconds(), self.write)
+        number = self._number
+        self._number += 1
+        if len(self._lines) >= self._most:
+            self._lost += 1
+            return
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_WRITE_EVERY.total_seconds(), self.write)
         self._lines.append(
             f'{{"time": "{delivery.received_at.isoformat(timespec="milliseconds")}", "level": "info",'
             f' "logger": "ingest.access_log", "event": "delivery.accepted", "delivery_id": "{delivery.id}",'
-            f' "receipt": "{receipt}", "bytes": {len(delivery.body)},'
+            f' "receipt_number": {number}, "receipt": "{receipt}", "bytes": {len(delivery.body)},'
             f' "sha256": "{sha256(delivery.body).hexdigest()}"}}\n'
         )
 
     def write(self) -> None:
-        """Write what waits."""
-        self._stream.write("".join(self._lines))
-        self._stream.flush()
-        self._lines.clear()
+        """Write what waits, and again later where the log does not take all of it."""
+        self._timer = None
+        if not self._write_all():
+            self._timer = asyncio.get_running_loop().call_later(_AGAIN_AFTER.total_seconds(), self.write)
+
+    def close(self) -> None:
+        """Write what waits, and how many receipts there were: then a lost one at the end is seen too."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._lines.append(
+            f'{{"time": "{now().isoformat(timespec="milliseconds")}", "level": "info", "logger": "ingest.access_log",'
+            f' "event": "receipts.closed", "instance": "{self._instance}", "receipts": {self._number}}}\n'
+        )
+        self._write_all()
+
+    def _write_all(self) -> bool:
+        """Whether nothing waits any more."""
+        start = b"\n" if self._is_torn else b""
+        data = start + "".join(self._lines).encode()
+        try:
+            written = self._write_some(data)
+        except OSError as error:
+            self._fail(error)
+            return False
+        del self._lines[: data.count(b"\n", len(start), written)]
+        if written:
+            # The rest of a line would be read as a part of another writer's: it is written again, whole.
+            self._is_torn = data[written - 1 : written] != b"\n"
+        if not self._lines:
+            self._recover()
+        return not self._lines
+
+    def _fail(self, error: OSError) -> None:
+        if not self.fault:
+            _log.error("receipts.unwritten", extra={"reason": error.strerror})
+        self.fault = f"the log does not take them: {error.strerror}"
+
+    def _recover(self) -> None:
+        if self.fault:
+            _log.warning("receipts.written_again", extra={"lost": self._lost})
+        self.fault, self._lost = "", 0

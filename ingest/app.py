@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
-from ingest.body import BodyCutShort, BodyTooLarge
+from ingest.body import BodiesInFlight, BodyBudget, BodyCutShort, BodyTooLarge
 from ingest.data_deletion import (
     DELETION_PATH,
     FORM,
@@ -52,6 +52,7 @@ _ANSWERS: Mapping[type[Exception], _Answer] = MappingProxyType(
         ChallengeRefused: _Answer(403, "challenge_refused"),
         BodyCutShort: _Answer(400, "cut_short"),
         BodyTooLarge: _Answer(413, "too_large", {"Connection": "close"}),
+        BodiesInFlight: _Answer(503, "bodies_in_flight", {"Retry-After": "1", "Connection": "close"}),
         EncodedBody: _Answer(415, "encoded", {"Connection": "close"}),
         SpoolFull: _Answer(503, "spool_full", _LATER),
         SpoolFault: _Answer(503, "not_kept", _LATER),
@@ -72,19 +73,21 @@ def create_app(
     metrics: Metrics,
     health: Health,
     access_log: AccessLog,
+    budget: BodyBudget,
     *,
     instance: str,
 ) -> ASGIApp:
     """The public application. Raises `SettingError` without an app id, app secrets or a verify token.
 
     A delivery is answered 200 only after `keeper` has it, a data-deletion request only after `register` has it.
-    `instance` begins the ids of deliveries.
+    `instance` begins the ids of deliveries; bodies are read within `budget`.
     """
     settings.require("app_id", "app_secrets", "verify_token")
     webhooks = Webhooks(
         keeper,
         metrics,
         access_log,
+        budget,
         secrets=settings.app_secrets,
         verify_token=settings.verify_token or "",
         instance=instance,

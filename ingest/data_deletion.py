@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from ingest.body import read_body
+from ingest.body import is_encoded, read_body
 from ingest.deletion_page import CONTENT_SECURITY_POLICY, status_page, unavailable_page, unknown_page
 from ingest.deletion_register import DeletionRegister, RegisterAway
 from messenger.data_deletion import read_signed_request
@@ -82,7 +82,7 @@ class DataDeletion:
 async def _read_form(request: Request) -> str:
     """The one `signed_request` of the form. Raises what refuses any other body."""
     given_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given_type != FORM or "content-encoding" in request.headers:
+    if given_type != FORM or any(map(is_encoded, request.headers.getlist("content-encoding"))):
         raise NotAForm
     announced = request.headers.get("content-length", "").encode("latin-1")
     body = await read_body(announced, request.receive, MAX_FORM)

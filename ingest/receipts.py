@@ -2,13 +2,18 @@
 
 import json
 import re
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any
 
 # What container engines and terminals add; JSON writes no control character as it is.
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+# The hexadecimal digits at the beginning of a delivery id that name the process.
+_INSTANCE = 16
 
 
 class NoReceipt(ValueError):
@@ -17,34 +22,63 @@ class NoReceipt(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a 200 has promised: this body, in Kafka at the place of its receipt, or anywhere if the spool had it."""
+    """What a 200 has promised: this body, in Kafka at the place of its receipt, or anywhere if the spool had it.
+
+    `number` counts the receipts of a process from 0, without a gap; logs of older releases have none.
+    """
 
     delivery_id: str
     receipt: str
     digest: str
+    number: int | None = None
 
     @property
     def is_spooled(self) -> bool:
         return self.receipt.startswith("spool/")
 
 
-def read_promises(lines: Iterable[str]) -> Iterator[Promise]:
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a process wrote last: how many receipts there were."""
+
+    instance: str
+    receipts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Receipts of a process that the log lacks, by their numbers, both included."""
+
+    instance: str
+    first: int
+    last: int
+
+
+def read_promises(lines: Iterable[str]) -> Iterator[Promise | Closed]:
     """The promises in the lines of a log, which may hold other events too, words of a crash and a line that a kill cut
     short. Before and behind a line may stand what container engines add: a service's name, a time, colours.
 
     Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part.
     """
-    known, number = False, 0
-    for number, line in enumerate(lines, start=1):
+    known, line_number = False, 0
+    for line_number, line in enumerate(lines, start=1):
         fields = _fields(line)
         known = known or "event" in fields
-        if fields.get("event") != "delivery.accepted":
-            continue
         try:
-            yield Promise(str(fields["delivery_id"]), str(fields["receipt"]), str(fields["sha256"]))
+            match fields.get("event"):
+                case "delivery.accepted":
+                    number = fields.get("receipt_number")
+                    yield Promise(
+                        str(fields["delivery_id"]),
+                        str(fields["receipt"]),
+                        str(fields["sha256"]),
+                        number if isinstance(number, int) else None,
+                    )
+                case "receipts.closed":
+                    yield Closed(str(fields["instance"]), int(fields["receipts"]))
         except KeyError as missing:
-            raise NoReceipt(f"line {number} accepts a delivery without {missing}") from None
-    if number and not known:
+            raise NoReceipt(f"line {line_number} accepts a delivery without {missing}") from None
+    if line_number and not known:
         raise NoReceipt("no line of it is from a log of `leadstream ingest`")
 
 
@@ -59,17 +93,39 @@ def _fields(line: str) -> Mapping[str, Any]:
 
 @dataclass(slots=True)
 class Audit:
-    """Promises that the records of the raw topic keep, one after the other; what is left in the end is missing."""
+    """Promises that the records of the raw topic keep, one after the other; what is left in the end is missing.
+
+    `unreceipted` counts records of the same processes for which the log has no receipt.
+    """
 
     open: dict[str, Promise] = field(default_factory=dict)
     kept: int = 0
     copies: int = 0
     different: list[Promise] = field(default_factory=list)
+    unreceipted: int = 0
     _kept: set[str] = field(default_factory=set)
+    _numbers: "defaultdict[str, array[int]]" = field(default_factory=lambda: defaultdict(lambda: array("q")))
 
     @classmethod
-    def of(cls, promises: Iterable[Promise]) -> "Audit":
-        return cls({promise.delivery_id: promise for promise in promises})
+    def of(cls, log: Iterable[Promise | Closed]) -> "Audit":
+        audit = cls()
+        for line in log:
+            if isinstance(line, Closed):
+                audit._numbers[line.instance].append(line.receipts)
+                continue
+            audit.open[line.delivery_id] = line
+            if line.number is not None:
+                audit._numbers[line.delivery_id[:_INSTANCE]].append(line.number)
+        return audit
+
+    @property
+    def gaps(self) -> Iterator[Gap]:
+        """The receipts that the log lacks between those it has. What is before the first is maybe in an older log."""
+        for instance, numbers in self._numbers.items():
+            known = sorted(set(numbers))
+            for before, after in pairwise(known):
+                if after > before + 1:
+                    yield Gap(instance, before + 1, after - 1)
 
     def see(self, place: str, headers: Mapping[str, bytes], value: bytes) -> None:
         """Hold a record at `place` (topic/partition/offset) against the promise of its delivery id."""
@@ -77,6 +133,8 @@ class Audit:
         if delivery_id in self._kept:
             self.copies += 1
         promise = self.open.get(delivery_id)
+        if promise is None and delivery_id not in self._kept and delivery_id[:_INSTANCE] in self._numbers:
+            self.unreceipted += 1
         if promise is None or not (promise.is_spooled or promise.receipt == place):
             return
         del self.open[delivery_id]

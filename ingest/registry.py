@@ -7,14 +7,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ingest.body import BodyCutShort, BodyTooLarge, read_body
+from ingest.body import BodiesInFlight, BodyBudget, BodyCutShort, BodyTooLarge, read_body
 from schemas.registry_api import CONTENT_TYPE, RegistryApi, RegistryRefusal
 
 _MAX_REQUEST = 1024 * 1024
 
 
-def registry_routes(registry: RegistryApi) -> list[Route]:
-    """https://docs.confluent.io/platform/current/schema-registry/develop/api.html"""
+def registry_routes(registry: RegistryApi, budget: BodyBudget | None = None) -> list[Route]:
+    """Request bodies are read within `budget`, by default within one of their own.
+
+    https://docs.confluent.io/platform/current/schema-registry/develop/api.html
+    """
+    budget = budget or BodyBudget()
     return [
         _get("/subjects", registry.subjects, prefix="subjectPrefix"),
         _get("/subjects/{subject}/versions", registry.versions),
@@ -31,10 +35,10 @@ def registry_routes(registry: RegistryApi) -> list[Route]:
         _get("/mode", registry.mode),
         _get("/mode/{subject}", registry.mode_of),
         _get("/contexts", registry.contexts),
-        _post("/subjects/{subject}", registry.look_up),
-        _post("/subjects/{subject}/versions", registry.register),
-        _post("/compatibility/subjects/{subject}/versions", registry.compatible),
-        _post("/compatibility/subjects/{subject}/versions/{version}", registry.compatible),
+        _post("/subjects/{subject}", registry.look_up, budget),
+        _post("/subjects/{subject}/versions", registry.register, budget),
+        _post("/compatibility/subjects/{subject}/versions", registry.compatible, budget),
+        _post("/compatibility/subjects/{subject}/versions/{version}", registry.compatible, budget),
         _change("/config", registry),
         _change("/config/{subject}", registry),
         _change("/mode", registry),
@@ -54,15 +58,18 @@ def _get(path: str, answer: Callable[..., Any], **query: str) -> Route:
     return Route(path, endpoint, methods=["GET"])
 
 
-def _post(path: str, answer: Callable[..., Any]) -> Route:
+def _post(path: str, answer: Callable[..., Any], budget: BodyBudget) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             announced = request.headers.get("content-length", "").encode("latin-1")
-            body = await read_body(announced, request.receive, _MAX_REQUEST)
+            body = await read_body(announced, request.receive, _MAX_REQUEST, budget)
         except BodyTooLarge:
             return Response(status_code=413)
         except BodyCutShort:
             return Response(status_code=400)
+        except BodiesInFlight:
+            return Response(status_code=503, headers={"Retry-After": "1", "Connection": "close"})
+        budget.give_back(len(body))
         return _respond(lambda: answer(request=body, **request.path_params))
 
     return Route(path, endpoint, methods=["POST"])

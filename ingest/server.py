@@ -9,21 +9,21 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import TextIO
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.body import BodyBudget
 from ingest.deletion_register import PART, DeletionRegister
 from ingest.keeper import PATIENCE, Keeper
-from ingest.protocol import BoundedHttp
 from ingest.publisher import Publisher
 from ingest.registry import registry_routes
 from ingest.spool import Spool
 from ingest.spool_file import move_spool
 from messenger.data_deletion import DeletionRequest
 from runtime.admin import create_admin_app, serve_on
+from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -72,28 +72,30 @@ async def run_ingest(
     follow: Callable[[], AIOKafkaConsumer],
     stop: asyncio.Event,
     *,
-    access_log: TextIO,
+    access_log: Callable[[bytes], int],
     patience: timedelta = PATIENCE,
     probe_every: timedelta = _PROBE_EVERY,
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
 
-    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started.
+    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `access_log`
+    writes bytes to the log and returns how many it has taken; it may raise `OSError`.
 
     Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
     closed. Raises `SpoolUnusable`.
     """
-    metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused", PART}))
+    metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused", "receipts", PART}))
     health.report("kafka", ready=False, seen="not asked yet")
-    receipts = AccessLog(access_log)
+    instance = token_hex(8)
+    receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
     publisher = Publisher(connect, settings.topic(WEBHOOKS.name))
     keeper = Keeper(publisher, spool, patience=patience)
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
-    app = create_app(settings, keeper, register, metrics, health, receipts, instance=token_hex(8))
+    app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
     # With a registry of the user's the built-in ids would be wrong ones.
-    registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix))
+    registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix), budget)
     admin = create_admin_app(metrics, health, extra_routes=registry)
     metrics.spool_webhooks.set_function(lambda: spool.count)
     metrics.spool_bytes.set_function(lambda: spool.size)
@@ -103,12 +105,16 @@ async def run_ingest(
         keeper.drain(),
         register.stay_informed(),
         _watch(publisher, health, probe_every),
-        _tell(keeper, health),
+        _tell(keeper, receipts, health),
     )
+    http = partial(BoundedHttp, on_refusal=lambda reason: metrics.connections_refused.labels(reason).inc())
     try:
         async with asyncio.TaskGroup() as tasks:
             watching = [tasks.create_task(one) for one in watches]
-            async with serve_on(worker.admin, admin), serve_on(worker.public, app, http=BoundedHttp):
+            async with (
+                serve_on(worker.admin, admin),
+                serve_on(worker.public, app, http=http, keep_alive=settings.keep_alive),
+            ):
                 _log.info("ingest.started", extra={**_ports(worker), "spooled": spool.count})
                 health.report("serving", ready=True)
                 await stop.wait()
@@ -117,7 +123,7 @@ async def run_ingest(
             for task in watching:
                 task.cancel()
     finally:
-        receipts.write()
+        receipts.close()
         await spool.close()
 
 
@@ -150,14 +156,15 @@ async def _find_fault(publisher: Publisher) -> str | None:
         return "no answer from Kafka in time"
 
 
-async def _tell(keeper: Keeper, health: Health) -> None:
-    """Keep what is shown of the spool true: with a full one and no Kafka, nothing can be kept."""
+async def _tell(keeper: Keeper, receipts: AccessLog, health: Health) -> None:
+    """Keep what is shown of the disks true: with a full one and no Kafka, nothing can be kept."""
     while True:
         spool = keeper.spool
         seen = f"{spool.count} webhooks, {spool.size} bytes: {_doing(keeper)}" if spool.count else "empty"
         health.report("spool", ready=not spool.is_full, seen=seen)
         refused = f"{keeper.set_aside} webhooks are set aside in the spool" if keeper.set_aside else ""
         health.report("refused", ready=not refused, seen=refused)
+        health.report("receipts", ready=not receipts.fault, seen=receipts.fault)
         await asyncio.sleep(_TELL_EVERY.total_seconds())
 
 

@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ingest.access_log import AccessLog
-from ingest.body import read_body
-from ingest.keeper import InSpool, Keeper
+from ingest.body import BodyBudget, is_encoded, read_body
+from ingest.keeper import InSpool, Keeper, Receipt
 from ingest.publisher import Delivery
 from messenger.signature import answer_challenge, verify_signature
 from runtime.clock import now
@@ -39,6 +39,7 @@ class Webhooks:
         keeper: Keeper,
         metrics: Metrics,
         access_log: AccessLog,
+        budget: BodyBudget,
         *,
         secrets: tuple[str, ...],
         verify_token: str,
@@ -49,6 +50,7 @@ class Webhooks:
         self._spooled = metrics.webhooks_spooled
         self._seconds = metrics.webhook_ack_seconds
         self._access_log = access_log
+        self._budget = budget
         self._secrets = secrets
         self._verify_token = verify_token
         self._instance = instance
@@ -59,7 +61,16 @@ class Webhooks:
 
     async def accept(self, scope: Scope, receive: Receive, send: Send) -> None:
         announced, signatures = _read_headers(scope)
-        body = await read_body(announced, receive, MAX_BODY)
+        body = await read_body(announced, receive, MAX_BODY, self._budget)
+        try:
+            receipt = await self._keep(body, signatures)
+        finally:
+            self._budget.give_back(len(body))
+        headers = [*_ANSWER_HEADERS, (b"leadstream-receipt", str(receipt).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": _ANSWER})
+
+    async def _keep(self, body: bytes, signatures: list[str]) -> Receipt:
         began = perf_counter()
         verify_signature(body, signatures, self._secrets)
         delivery = Delivery(f"{self._instance}{next(self._numbers):016x}", now(), signatures[0], body)
@@ -69,9 +80,7 @@ class Webhooks:
         if isinstance(receipt, InSpool):
             self._spooled.inc()
         self._access_log.note(delivery, receipt)
-        headers = [*_ANSWER_HEADERS, (b"leadstream-receipt", str(receipt).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": _ANSWER})
+        return receipt
 
 
 def _read_headers(scope: Scope) -> tuple[bytes, list[str]]:
@@ -83,6 +92,6 @@ def _read_headers(scope: Scope) -> tuple[bytes, list[str]]:
             signatures.append(value.decode("latin-1"))
         elif name == b"content-length":
             announced = value
-        elif name == b"content-encoding":
+        elif name == b"content-encoding" and is_encoded(value.decode("latin-1")):
             raise EncodedBody
     return announced, signatures

@@ -2,10 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Literal
+from typing import Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -15,10 +15,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
 
+# As long as a proxy's, mostly 60 seconds: one that keeps a connection for longer than we do answers 502 now and then.
+KEEP_ALIVE = timedelta(seconds=75)
+
 _GRACE = timedelta(seconds=10)
+_BACKLOG = 2048
 
 
 def create_admin_app(metrics: Metrics, health: Health, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
@@ -44,6 +49,12 @@ def health_routes(health: Health) -> list[Route]:
     return [Route("/healthz", alive), Route("/readyz", ready)]
 
 
+class AdminHttp(BoundedHttp):
+    """For a few probes, scrapers and commands."""
+
+    max_connections = 100
+
+
 class _EmbeddedServer(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,20 +63,23 @@ class _EmbeddedServer(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `OSError` when the address is taken."""
+    """A listening socket; `::` is every address of both families. Raises `OSError` when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
 
 
 @asynccontextmanager
-async def serve(app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE) -> AsyncIterator[int]:
+async def serve(
+    app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE, http: Callable[..., asyncio.Protocol] = AdminHttp
+) -> AsyncIterator[int]:
     """Serve inside the running loop and give the port, which matters when 0 was asked for.
 
     Leaving takes no new connection and lets the requests that are in flight finish, for at most `grace`. Raises
     `OSError` when the address is taken. The app's lifespan is not run.
     """
     with listen(host, port) as listener:
-        async with serve_on(listener, app, grace=grace):
+        async with serve_on(listener, app, grace=grace, http=http):
             yield listener.getsockname()[1]
 
 
@@ -75,12 +89,17 @@ async def serve_on(
     app: ASGIApp,
     *,
     grace: timedelta = _GRACE,
-    http: type[asyncio.Protocol] | Literal["auto"] = "auto",
+    http: Callable[..., Any] = AdminHttp,
+    keep_alive: timedelta = KEEP_ALIVE,
 ) -> AsyncIterator[None]:
-    """As `serve`, on a socket that listens already and stays the caller's; `http` is the protocol of connections."""
+    """As `serve`, on a socket that listens already and stays the caller's; `http` makes the protocol of connections.
+
+    A connection may be idle for `keep_alive` between two requests.
+    """
     config = uvicorn.Config(
         app,
-        http=http,
+        http=http,  # type: ignore[arg-type] # uvicorn only calls it
+        timeout_keep_alive=keep_alive.total_seconds(),  # type: ignore[arg-type]
         lifespan="off",
         ws="none",
         log_config=None,

@@ -14,9 +14,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Webhook POSTs by result: accepted, bad_signature, too_large, cut_short, encoded, spool_full, not_kept. A rise
+        # Webhook POSTs by result: accepted, bad_signature, too_large, cut_short, encoded, spool_full, not_kept,
+        # bodies_in_flight (the bodies under way took all their memory). A rise
         # of bad_signature is a wrong secret or a stranger; of spool_full, Kafka; of not_kept, the disk or Kafka.
         self.webhooks_received = self._counter("webhooks_received", "Webhook POSTs", "result")
+        # Connections to the public port by what ended or refused them: malformed (no HTTP, answered 400), too_slow,
+        # evicted (closed for a new one), no_room (answered 503). A rise is a stranger, or a proxy with other habits.
+        self.connections_refused = self._counter("connections_refused", "Connections refused or closed", "reason")
         # Webhooks that went to disk because Kafka did not answer in time.
         self.webhooks_spooled = self._counter("webhooks_spooled", "Webhooks kept on disk")
         # Webhooks on disk that Kafka has not acknowledged; it falls to 0 after an outage.

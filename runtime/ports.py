@@ -1,4 +1,4 @@
-"""Ports on loopback that nobody listens on, for processes that are started together."""
+"""Addresses with ports, and ports on loopback that nobody listens on, for processes that are started together."""
 
 import random
 import socket
@@ -26,3 +26,8 @@ def free_ports(count: int = 1) -> int:
                 continue
             _CLAIMS.append(claims.pop_all())
         return first
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as a URL has them: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

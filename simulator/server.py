@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from runtime.admin import serve
+from runtime.bounded_http import BoundedHttp
 from simulator.graph import Clock, create_graph
 from simulator.poster import Poster
 from simulator.world import GraphConfig, World
@@ -26,7 +27,7 @@ async def serve_graph(
     """
     bodies: asyncio.Queue[bytes] = asyncio.Queue()
     world = World(config, random.Random(seed), bodies.put_nowait if webhook is not None else _drop)
-    async with serve(create_graph(world, clock), "127.0.0.1", port, grace=_GRACE) as bound:
+    async with serve(create_graph(world, clock), "127.0.0.1", port, grace=_GRACE, http=BoundedHttp) as bound:
         posting = asyncio.create_task(_post_all(bodies, webhook)) if webhook is not None else None
         try:
             yield bound

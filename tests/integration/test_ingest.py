@@ -25,6 +25,7 @@ from cli.main import main
 from cli.topics import wanted_topics
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.body import BodyBudget
 from ingest.deletion_register import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
@@ -72,7 +73,8 @@ async def public_app(
     health = Health()
     register = deletion_register(settings, publisher, health)
     tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(keeper.drain())]
-    app = create_app(settings, keeper, register, Metrics(), health, AccessLog(io.StringIO()), instance="0" * 16)
+    receipts = AccessLog(io.BytesIO().write, "0" * 16)
+    app = create_app(settings, keeper, register, Metrics(), health, receipts, BodyBudget(), instance="0" * 16)
     try:
         async with client_of(app) as client:
             yield client
@@ -224,7 +226,7 @@ async def test_the_command_serves_until_sigterm_and_ends_with_zero(kafka_topics:
     assert (answer.status_code, answer.text) == (200, "EVENT_RECEIVED")
     assert 'leadstream_webhooks_received_total{result="accepted"} 1.0' in metrics.text
     assert status == 0
-    assert sorted(events_of(tmp_path)) == ["delivery.accepted", "ingest.started", "ingest.stopping"]
+    assert sorted(events_of(tmp_path)) == ["delivery.accepted", "ingest.started", "ingest.stopping", "receipts.closed"]
 
 
 @pytest.mark.anyio

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.body import BodyBudget
 from ingest.deletion_register import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
@@ -75,6 +76,7 @@ class FakeProducer:
     release: asyncio.Event | None = None
     topics: frozenset[str] = frozenset({TOPIC})
     unreachable: Exception | None = None
+    refuses: Exception | None = None
     largest: int = 2**30
     batch_size: int = 1
     alone: list[Exception] = field(default_factory=list)
@@ -83,10 +85,13 @@ class FakeProducer:
     records: list[Produced] = field(default_factory=list)
     acked: list[Produced] = field(default_factory=list)
     effects: list[str] = field(default_factory=list)
+    _sync_task: "asyncio.Task[None] | None" = None
     _batch: list[tuple["asyncio.Future[Produced]", Produced]] = field(default_factory=list)
     _waiting: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def start(self) -> None:
+        if self.refuses is not None:
+            raise self.refuses
         self.effects.append("connected")
         self.started.set()
 
@@ -228,7 +233,7 @@ class Ingest:
     patience: timedelta = timedelta(seconds=5)
     public_url: str | None = "https://leads.example.com/in"
     spool_limit: int = 2**20
-    access_log: io.StringIO = field(default_factory=io.StringIO)
+    access_log: io.BytesIO = field(default_factory=io.BytesIO)
     effects: list[str] = field(default_factory=list)
 
     @asynccontextmanager
@@ -246,11 +251,12 @@ class Ingest:
                 keeping(self.producer, path, limit=self.spool_limit, patience=patience) as keeper,
                 registering(self.producer, self.follower, self.health, patience=patience) as register,
             ):
-                access_log = AccessLog(self.access_log)
+                access_log = AccessLog(self.access_log.write, "0" * 16)
                 settings = replace(SETTINGS, public_url=self.public_url)
-                app = create_app(settings, keeper, register, self.metrics, self.health, access_log, instance="0" * 16)
-                yield app
-                access_log.write()
+                yield create_app(
+                    settings, keeper, register, self.metrics, self.health, access_log, BodyBudget(), instance="0" * 16
+                )
+                access_log.close()
 
     async def get(self, path: str, **options: Any) -> httpx.Response:
         async with self.client() as client:

@@ -8,6 +8,7 @@ import pytest
 
 from ingest.access_log import AccessLog
 from ingest.app import create_app
+from ingest.body import BodyBudget
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import SettingError
@@ -53,5 +54,6 @@ async def test_no_app_without_its_secrets(missing: dict[str, None], tmp_path: Pa
         keeping(FakeProducer(), tmp_path) as keeper,
         registering(FakeProducer(), FakeFollower(), health) as register,
     ):
+        receipts = AccessLog(io.BytesIO().write, "")
         with pytest.raises(SettingError):
-            create_app(settings, keeper, register, Metrics(), health, AccessLog(io.StringIO()), instance="")
+            create_app(settings, keeper, register, Metrics(), health, receipts, BodyBudget(), instance="")

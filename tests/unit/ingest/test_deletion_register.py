@@ -35,6 +35,16 @@ def without_id(request: DeletionRequest) -> DeletionRequest:
     return DeletionRequest(request.code, request.status, request.requested_at)
 
 
+async def test_a_reader_that_answers_as_no_broker_does_is_waited_out() -> None:
+    health = Health()
+    async with registering(FakeProducer(), FakeFollower(unreachable=AssertionError("9 <= 1")), health) as register:
+        await settled()
+        with pytest.raises(RegisterAway):
+            register.find("A")
+
+    assert health.parts["data_deletion"] == (False, "not read: NotKafkasAnswer")
+
+
 @asynccontextmanager
 async def at_work(
     producer: FakeProducer, follower: FakeFollower, *, patience: timedelta = timedelta(seconds=5)

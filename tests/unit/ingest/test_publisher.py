@@ -1,8 +1,10 @@
 """The publisher says what stands between it and its topic."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
@@ -39,6 +41,35 @@ async def test_faults_are_named(producer: FakeProducer, fault: str | None) -> No
 @pytest.mark.anyio
 async def test_before_it_is_connected_it_says_so() -> None:
     assert await Publisher(FakeProducer, TOPIC).find_fault() == "not connected"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [AssertionError("9 <= 1"), struct.error("short"), TimeoutError(), KeyError(3)])
+async def test_an_answer_that_no_broker_gives_is_waited_out(error: Exception) -> None:
+    connected_to, producers = FakeProducer(), iter([FakeProducer(refuses=error)])
+    publisher = Publisher(lambda: next(producers, connected_to), TOPIC, reconnect_after=timedelta())
+
+    async with connected(publisher):
+        fault = await publisher.find_fault()
+        await connected_to.started.wait()
+        record = await (await publisher.send(DELIVERY))
+
+    assert fault is not None
+    assert fault.startswith("not connected: ")
+    assert record.value == DELIVERY.body
+
+
+@pytest.mark.anyio
+async def test_a_producer_that_learns_of_no_new_leader_is_replaced() -> None:
+    deaf, new = FakeProducer(), FakeProducer()
+    deaf._sync_task = asyncio.create_task(asyncio.sleep(0))
+    await asyncio.wait([deaf._sync_task])
+    producers = iter([deaf, new])
+    publisher = Publisher(lambda: next(producers), TOPIC)
+
+    async with connected(publisher):
+        assert await publisher.find_fault() == "Kafka's answers could not be read: connecting anew"
+        await new.started.wait()
 
 
 @pytest.mark.anyio

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ingest.receipts import NoReceipt, Promise, read_promises
+from ingest.receipts import Audit, NoReceipt, Promise, read_promises
 
 ACCEPTED = {"event": "delivery.accepted", "delivery_id": "d1", "receipt": "messenger-webhooks/0/7", "sha256": "ab"}
 
@@ -43,6 +43,44 @@ def test_a_promise_is_read_behind_what_container_engines_add(before: str, behind
 def test_what_is_no_log_of_ingest_is_refused(log: list[str]) -> None:
     with pytest.raises(NoReceipt):
         list(read_promises(log))
+
+
+def accepted(number: int, instance: str = "a" * 16) -> str:
+    fields = {**ACCEPTED, "delivery_id": f"{instance}{number + 7:016x}", "receipt_number": number}
+    return json.dumps(fields)
+
+
+def closed(receipts: int, instance: str = "a" * 16) -> str:
+    return json.dumps({"event": "receipts.closed", "instance": instance, "receipts": receipts})
+
+
+@pytest.mark.parametrize(
+    ("log", "gaps"),
+    [
+        pytest.param([accepted(0), accepted(1), closed(2)], [], id="all"),
+        pytest.param([accepted(0), accepted(4)], [(1, 3)], id="in the middle"),
+        pytest.param([accepted(0), closed(3)], [(1, 2)], id="at the end"),
+        pytest.param([accepted(5), accepted(6)], [], id="what comes before is maybe in an older log"),
+        pytest.param([accepted(6), accepted(5), accepted(6)], [], id="in another order, and twice"),
+        pytest.param([accepted(0), accepted(9, "b" * 16), accepted(11, "b" * 16)], [(10, 10)], id="of one process"),
+        pytest.param(
+            [json.dumps(ACCEPTED), json.dumps({**ACCEPTED, "delivery_id": "d9"})], [], id="of an older release"
+        ),
+    ],
+)
+def test_receipts_that_a_log_lacks_are_told_by_their_numbers(log: list[str], gaps: list[tuple[int, int]]) -> None:
+    audit = Audit.of(read_promises(log))
+
+    assert [(gap.first, gap.last) for gap in audit.gaps] == gaps
+
+
+def test_records_of_a_process_without_a_receipt_are_counted() -> None:
+    audit = Audit.of(read_promises([accepted(0), accepted(2)]))
+
+    for delivery_id in ("a" * 16 + f"{8:016x}", "b" * 32, "a" * 16 + f"{7:016x}"):
+        audit.see("messenger-webhooks/0/7", {"delivery-id": delivery_id.encode()}, b"")
+
+    assert audit.unreceipted == 1
 
 
 def test_log_of_an_ingest_that_took_nothing_promises_nothing() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -73,7 +73,7 @@ async def running(producer: FakeProducer, stop: asyncio.Event, log: Log, home: P
                 lambda: producer,
                 FakeFollower,
                 stop,
-                access_log=StringIO(),
+                access_log=BytesIO().write,
                 probe_every=timedelta(milliseconds=10),
             )
         )

@@ -234,7 +234,7 @@ async def test_the_limit_itself_is_allowed(size: int, status: int) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, identity", "x"])
 async def test_an_encoded_body_is_refused(encoding: str) -> None:
     ingest = Ingest()
 
@@ -295,9 +295,10 @@ async def test_logs_name_the_refusal_and_nothing_of_the_delivery(caplog: pytest.
     await ingest.deliver(body)
     await ingest.deliver(body, headers={"X-Hub-Signature-256": f"sha256={'c0ffee' * 10}beef"})
 
-    [accepted] = map(json.loads, ingest.access_log.getvalue().splitlines())
+    lines = map(json.loads, ingest.access_log.getvalue().splitlines())
+    [accepted] = [line for line in lines if line["event"] != "receipts.closed"]
     assert accepted["receipt"] == f"{TOPIC}/3/0"
     assert accepted["sha256"] == sha256(body).hexdigest()
     assert [one.getMessage() for one in caplog.records if one.name.startswith("ingest")] == ["delivery.refused"]
-    written = str([vars(one) for one in caplog.records]) + ingest.access_log.getvalue()
+    written = str([vars(one) for one in caplog.records]) + ingest.access_log.getvalue().decode()
     assert not [canary for canary in ("canary text", PSID, "c0ffee", SECRET) if canary in written]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 
 import httpx
 import pytest
@@ -11,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runtime.admin import create_admin_app, serve
+from runtime.admin import AdminHttp, create_admin_app, serve
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.ports import authority
 
 
 async def get(app: Starlette, path: str) -> httpx.Response:
@@ -112,6 +114,33 @@ async def test_a_server_answers_what_is_in_flight_before_it_ends() -> None:
         assert (await request).text == "done"
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{port}/slow")
+
+
+@pytest.mark.anyio
+async def test_silent_connections_keep_no_probe_out() -> None:
+    async with serve(create_admin_app(Metrics(), Health()), "127.0.0.1", 0) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(AdminHttp.max_connections)]
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{port}/healthz")
+        for _, writer in silent:
+            writer.close()
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_two_colons_are_every_address_of_both_families() -> None:
+    async with serve(create_admin_app(Metrics(), Health()), "::", 0) as port, httpx.AsyncClient() as client:
+        for host in ("127.0.0.1", "[::1]"):
+            assert (await client.get(f"http://{host}:{port}/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("::", "[::]:80"), ("0.0.0.0", "0.0.0.0:80"), ("leads.test", "leads.test:80")]
+)
+def test_an_ipv6_address_stands_in_brackets(host: str, said: str) -> None:
+    assert authority(host, 80) == said
 
 
 @pytest.mark.anyio

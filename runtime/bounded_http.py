@@ -1,0 +1,280 @@
+"""HTTP connections that have a deadline, and limits to their number and their headers; uvicorn's have none."""
+
+import asyncio
+import ipaddress
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from heapq import nsmallest
+from itertools import chain
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# Meta gives a delivery 5 seconds in all, so that who needs longer to send one is not Meta.
+RECEIVE_WITHIN = 5.0
+# Under the 1024 open files that a process may have where nobody has raised it.
+MAX_CONNECTIONS = 900
+# A request that is still arriving after so long may lose its connection to another one.
+SLOW_AFTER = 1.0
+# Who rents an IPv6 network has all the addresses in it.
+_IPV6_NETWORK = 64
+# Request line and headers; Meta's are under 1 KiB, and proxies add some.
+MAX_HEAD = 64 * 1024
+
+# https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2, a port behind it
+_HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:]+\])(?::\d*)?")
+_NO_HOST = b" "
+_NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
+
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 20\r\n"
+    b"retry-after: 1\r\nconnection: close\r\n\r\ntoo_many_connections"
+)
+
+
+class _RefusedHead(Exception):
+    """uvicorn answers 400 to whatever a callback of its parser raises, and closes the connection."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Closes a connection on which a request, headers and body, takes longer than `receive_within` seconds to arrive.
+
+    A connection that says nothing, that drips, or that does not read its answers is closed as well; one that is kept
+    alive may be idle as long as the server's `keep_alive` says. With `max_connections` open, a new one takes the place
+    of one that waits for its client: an idle one, of the peer that has the most, and longest idle; else one whose
+    request has been arriving for longer than `slow_after` seconds, or is of a peer that has more than half of all. Only
+    where each is being answered the new one is answered 503.
+
+    Answered 400 are a head of more than `MAX_HEAD` bytes, CONNECT, whose body would be read as a request, a
+    Transfer-Encoding that is more than chunks, and a Host that is missing, doubled or none. An upgrade to another
+    protocol is not taken: the request is an ordinary one. Trailers are no headers, and are left out. A client that has
+    closed its side after a request is still answered. `on_refusal` is told `malformed`, `too_slow`, `evicted` or
+    `no_room` for each.
+    """
+
+    receive_within = RECEIVE_WITHIN
+    max_connections = MAX_CONNECTIONS
+    slow_after = SLOW_AFTER
+    # So that a flood of new connections does not look for each of them.
+    closed_at_once = 16
+
+    def __init__(self, *arguments: Any, on_refusal: Callable[[str], None] = lambda _: None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._on_refusal = on_refusal
+        self._began = False
+        self._receiving = False
+        self._in_head = False
+        self._is_long = False
+        self._known_host = _NO_HOST
+        self._offered_by = b""
+        self._heads = 0
+        self._arrived = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._peer: str | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections and not self._make_room():
+            self._on_refusal("no_room")
+            transport.write(_TOO_MANY)
+            transport.close()
+        else:
+            self._set_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        before = self._heads if self._in_head else None
+        self._is_long = before is not None or len(data) > MAX_HEAD
+        self._unset_keepalive_if_required()
+        if not self._parse(data):
+            self.send_400_response("Invalid HTTP request received.")
+        if self.transport.is_closing():
+            return
+        # A header that has not ended is not shown to us yet.
+        if before == self._heads and self._in_head:
+            self._arrived += len(data)
+            if self._arrived > MAX_HEAD:
+                self.send_400_response("The headers are too large.")
+                return
+        if self._receiving or not self._began or self.cycle.response_complete:
+            self._set_deadline()
+        else:
+            self._lift_deadline()
+
+    def _parse(self, data: bytes) -> bool:
+        """False where it is no HTTP."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # https://www.rfc-editor.org/rfc/rfc9110#section-7.8: a server may ignore it. The parser cannot: it
+                # stops behind the head. A new one is given the request once more, without the offer.
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                return False
+            else:
+                return True
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [b"%b %b HTTP/%b" % (self._offered_by, self.url, self.scope["http_version"].encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b", ".join(one for one in value.split(b",") if one.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(b"%b: %b" % (name, value))
+        self._offered_by = b""
+        return b"\r\n".join((*lines, b"", b""))
+
+    def send_400_response(self, msg: str) -> None:
+        self._on_refusal("malformed")
+        super().send_400_response(msg)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lift_deadline()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open for answers that are still owed."""
+        if self._receiving or not self._began or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        self._began = self._receiving = self._in_head = True
+        self._heads += 1
+        self._arrived = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # https://www.rfc-editor.org/rfc/rfc9110#section-5.5; the parser leaves the blanks behind a value.
+        super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self.parser.should_upgrade():
+            self._offer()
+            return
+        fields = dict(self.headers)
+        # Nearly every head is as simple as this, and looked at no further.
+        if (
+            self._is_long
+            or fields.get(b"host") != self._known_host
+            or len(fields) < len(self.headers)
+            or b"transfer-encoding" in fields
+        ):
+            self._check_head()
+        super().on_headers_complete()
+        # Trailers would go behind the headers that the application has.
+        self.headers = _NOWHERE  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        if not self._offered_by:
+            self._receiving = False
+            super().on_message_complete()
+
+    def _offer(self) -> None:
+        """Remember who offers another protocol. Behind CONNECT its body would be read as a request."""
+        self._offered_by = self.parser.get_method()
+        if self._offered_by == b"CONNECT":
+            raise _RefusedHead
+        self.scope["http_version"] = self.parser.get_http_version()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_deadline()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._lift_deadline()
+
+    def _check_head(self) -> None:
+        # https://www.rfc-editor.org/rfc/rfc9112#section-3.2 and #section-6.1
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        is_old = self.parser.get_http_version() == "1.0"
+        if (
+            len(self.url) + sum(map(len, chain.from_iterable(self.headers))) > MAX_HEAD
+            or len(hosts) > 1
+            or not (hosts or is_old)
+            or not all(map(_HOST.fullmatch, hosts))
+            or codings not in ([], [b"chunked"])
+            or (codings and is_old)
+        ):
+            raise _RefusedHead
+        if hosts:
+            self._known_host = hosts[0]
+
+    def _make_room(self) -> bool:
+        """Close connections that wait for their client, if there are any."""
+        others = [
+            one
+            for one in self.connections
+            if isinstance(one, BoundedHttp) and one is not self and not one.transport.is_closing()
+        ]
+        peers = Counter(one.peer for one in others)
+        idle = [one for one in others if one.is_idle]
+        closed = nsmallest(self.closed_at_once, idle, key=lambda one: (-peers[one.peer], one.waits_since))
+        if not closed:
+            slow_since = self.loop.time() - self.slow_after
+            greedy = {peer for peer, count in peers.items() if 2 * count > len(others) and peer != self.peer}
+            slow = [one for one in others if one.is_arriving and (one.peer in greedy or one.waits_since < slow_since)]
+            closed = nsmallest(1, slow, key=lambda one: (-peers[one.peer], one.waits_since))
+        for connection in closed:
+            connection._on_refusal("evicted")
+            connection.transport.abort()
+        return bool(closed)
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end: an IPv4 address or an IPv6 network; for a relay it is the relay."""
+        if self._peer is None:
+            self._peer = peer_of(self.client[0]) if self.client else ""
+        return self._peer
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of a request has come since the last answer, or at all."""
+        return self.timeout_keep_alive_task is not None or (self._deadline is not None and not self._began)
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a request has not arrived as a whole."""
+        return self._receiving and self._deadline is not None
+
+    @property
+    def waits_since(self) -> float:
+        """Since when, by the loop's clock, the next or the rest of a request is waited for."""
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        assert self._deadline is not None
+        return self._deadline.when() - self.receive_within
+
+    def _set_deadline(self) -> None:
+        """The deadline is of the whole request: what arrives does not move it."""
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.receive_within, self._give_up)
+
+    def _lift_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._on_refusal("too_slow")
+        self.transport.abort()
+
+
+def peer_of(host: str) -> str:
+    """An IPv4 address, or the network of an IPv6 one."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.ip_network((address, _IPV6_NETWORK), strict=False))
