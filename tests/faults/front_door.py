@@ -150,19 +150,27 @@ class IngestProcess:
         self._process.send_signal(signal_number)
         return await asyncio.wait_for(self._process.wait(), 30)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def parts(self) -> dict[str, dict[str, object]]:
         """The parts of readiness, or nothing while it does not answer."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.admin_port)
-        except OSError:
-            return {}
-        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         with suppress(OSError):
-            answer = await reader.read()
-            writer.close()
-            parts: dict[str, dict[str, object]] = json.loads(answer.partition(b"\r\n\r\n")[2])["parts"]
+            parts: dict[str, dict[str, object]] = json.loads(await self._admin("/readyz"))["parts"]
             return parts
         return {}
+
+    async def metrics(self) -> str:
+        return (await self._admin("/metrics")).decode()
+
+    async def _admin(self, path: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.admin_port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        return answer.partition(b"\r\n\r\n")[2]
 
     async def drained(self, within: float) -> None:
         deadline = time.monotonic() + within
