@@ -59,7 +59,7 @@ class Answer:
     def _json(self) -> Any:
         try:
             return httpx.Response(200, content=self.body).json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

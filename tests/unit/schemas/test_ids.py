@@ -111,6 +111,7 @@ async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
         pytest.param(lambda _: httpx.Response(200, json={"id": -1}), id="below zero"),
         pytest.param(lambda _: httpx.Response(200, json={"id": 2**31}), id="beyond four bytes"),
         pytest.param(lambda _: httpx.Response(200, json={"id": True}), id="no number either"),
+        pytest.param(lambda _: httpx.Response(200, content=b"[" * 100_000), id="nested beyond reading"),
     ],
 )
 async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
