@@ -33,6 +33,7 @@ from simulator.poster import (
     in_real_time,
     post_deliveries,
     require_loopback,
+    require_peer,
     retry_delays,
 )
 from simulator.server import serve_graph
@@ -50,13 +51,23 @@ class _Target:
     secret: str = field(repr=False)
     retries: int
     graph_url: str | None = None
+    peers: tuple[str, ...] = ()
 
 
-def _loopback(_ctx: click.Context, _param: click.Parameter, url: str | None) -> str | None:
+def _loopback(context: click.Context, _param: click.Parameter, url: str | None) -> str | None:
     try:
-        return None if url is None else require_loopback(url)
+        return None if url is None else require_loopback(url, context.obj or ())
     except NotLoopback as fault:
         raise click.BadParameter(str(fault)) from None
+
+
+def _peers(context: click.Context, _param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        peers = tuple(map(require_peer, names))
+    except NotLoopback as fault:
+        raise click.BadParameter(str(fault)) from None
+    context.obj = peers
+    return peers
 
 
 _URL = click.option(
@@ -76,17 +87,36 @@ _RETRIES = click.option(
 
 
 @click.group()
-def command() -> None:
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="NAME",
+    callback=_peers,
+    help="A container to talk to, on a network that has no way out: its name, without a dot.",
+)
+def command(peers: tuple[str, ...]) -> None:
     """Play Meta: a Graph API, or a campaign of signed webhooks. Never talks to another machine."""
 
 
 @command.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True)
-@click.option("--webhook", callback=_loopback, help="Post echoes of sent messages to this URL.")
+@click.option("--webhook", callback=_loopback, help="Subscribe the app to this URL, and post echoes there.")
 @click.option("--receipts", is_flag=True, help="Post delivery and read receipts as well.")
 @click.option("--require-proof", is_flag=True, help='As with "Require App Secret": refuse calls without a proof.')
 @click.option("--seed", type=int, help="Decides message ids and injected faults.  [default: a new one]")
-def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool, seed: int | None) -> None:
+@click.pass_obj
+def graph(
+    peers: tuple[str, ...],
+    *,
+    host: str,
+    port: int,
+    webhook: str | None,
+    receipts: bool,
+    require_proof: bool,
+    seed: int | None,
+) -> None:
     """Serve Meta's Graph API with its rules until Ctrl-C.
 
     Page tokens come from LEADSTREAM_PAGES; other Pages take any token. Tests steer it under /_simulator/.
@@ -101,7 +131,7 @@ def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool
         config = _graph_config(settings, receipts=receipts, require_proof=require_proof)
         if webhook is not None or require_proof:
             settings.require("app_secrets")
-        asyncio.run(_serve(config, port, webhook, _seed(seed)))
+        asyncio.run(_serve(config, (host, port), webhook, peers, _seed(seed)))
     except (SettingError, FileFault) as fault:
         raise click.ClickException(str(fault)) from None
     except OSError as error:
@@ -121,7 +151,9 @@ def graph(*, port: int, webhook: str | None, receipts: bool, require_proof: bool
 )
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
 @_RETRIES
+@click.pass_obj
 def campaign(
+    peers: tuple[str, ...],
     *,
     url: str,
     graph_url: str | None,
@@ -153,21 +185,26 @@ def campaign(
     click.echo(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
     if withheld:
         click.echo(f"{len(planned.withheld)} more leads of which no webhook comes")
-    target = _Target(url, secret, retries, graph_url)
+    target = _Target(url, secret, retries, graph_url, peers)
     _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency, planned.unseen)))
 
 
 @command.command("product-page")
 @_URL
 @_RETRIES
-def product_page(*, url: str, retries: int) -> None:
+@click.pass_obj
+def product_page(peers: tuple[str, ...], *, url: str, retries: int) -> None:
     """Post the two sample webhooks of Meta's product page, byte for byte.
 
     \b
     Example:
       leadstream simulate product-page --url http://127.0.0.1:8000/webhooks/messenger
     """
-    _report(asyncio.run(_post(product_page_pair(), _Target(url, _secret(), retries), at_full_speed, concurrency=1)))
+    _report(
+        asyncio.run(
+            _post(product_page_pair(), _Target(url, _secret(), retries, peers=peers), at_full_speed, concurrency=1)
+        )
+    )
 
 
 def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) -> GraphConfig:
@@ -183,14 +220,17 @@ def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) ->
     )
 
 
-async def _serve(config: GraphConfig, port: int, webhook: str | None, seed: int) -> None:
+async def _serve(
+    config: GraphConfig, address: tuple[str, int], webhook: str | None, peers: tuple[str, ...], seed: int
+) -> None:
+    host, port = address
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with httpx.AsyncClient() as http:
-        poster = Poster(http, webhook, config.app_secret or "") if webhook is not None else None
-        async with serve_graph(config, seed=seed, clock=clock.now, port=port, webhook=poster) as bound:
-            click.echo(f"fake Graph API on http://127.0.0.1:{bound}")
+        poster = Poster(http, webhook, config.app_secret or "", peers=peers) if webhook is not None else None
+        async with serve_graph(config, seed=seed, clock=clock.now, host=host, port=port, webhook=poster) as bound:
+            click.echo(f"fake Graph API on http://{host}:{bound}")
             await stop.wait()
 
 
@@ -226,13 +266,13 @@ async def _post(
     async with httpx.AsyncClient() as http:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("webhooks", total=len(deliveries))
-            graph = None if target.graph_url is None else GraphControl(http, target.graph_url)
+            graph = None if target.graph_url is None else GraphControl(http, target.graph_url, target.peers)
             try:
                 if graph is not None:
                     await graph.tell(unseen)
                 return await post_deliveries(
                     deliveries,
-                    Poster(http, target.url, target.secret, delays=retry_delays(target.retries)),
+                    Poster(http, target.url, target.secret, delays=retry_delays(target.retries), peers=target.peers),
                     graph=graph,
                     pace=pace,
                     concurrency=concurrency,

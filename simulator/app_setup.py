@@ -1,9 +1,11 @@
 """What a set-up check asks of the Graph: subscriptions, the token, Conversation Routing, lead forms."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from messenger.events import PageId
+from messenger.setup import WEBHOOK_FIELDS
 from simulator.payloads import Json
 from simulator.refusals import invalid
 from simulator.world import Call, World
@@ -22,6 +24,13 @@ def subscribed_apps(world: World, call: Call) -> Json:
     return {"data": [{**app, "subscribed_fields": list(world.fields_of(call.node))}]}
 
 
+def subscribe(world: World, callback_url: str) -> None:
+    """Subscribe the app and its Pages to all that leadstream reads, as `leadstream doctor --fix` does."""
+    world.app_subscription = _subscription(callback_url, WEBHOOK_FIELDS, "v25.0")
+    for page_id in world.config.page_tokens:
+        world.page_fields[page_id] = WEBHOOK_FIELDS
+
+
 def app_subscriptions(world: World, call: Call) -> Json:
     """The app's half of a subscription. Unlike Meta, a POST does not call the callback to verify it."""
     # https://developers.facebook.com/docs/graph-api/reference/app/subscriptions
@@ -30,14 +39,14 @@ def app_subscriptions(world: World, call: Call) -> Json:
             raise invalid("object")
         call.text("verify_token")
         names = call.text("fields").split(",")
-        world.app_subscription = {
-            "object": "page",
-            "callback_url": call.text("callback_url"),
-            "active": True,
-            "fields": [{"name": name, "version": call.version} for name in names],
-        }
+        world.app_subscription = _subscription(call.text("callback_url"), names, call.version)
         return {"success": True}
     return {"data": [world.app_subscription] if world.app_subscription else []}
+
+
+def _subscription(callback_url: str, names: Iterable[str], version: str) -> Json:
+    fields = [{"name": name, "version": version} for name in names]
+    return {"object": "page", "callback_url": callback_url, "active": True, "fields": fields}
 
 
 def debug_token(world: World, call: Call) -> Json:

@@ -2,7 +2,8 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from simulator.threads import ThreadNews
 RETRIES = 3
 RECEIPT_HEADER = "Leadstream-Receipt"
 
+_CONTAINER_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TIMEOUT = 10.0
 _LONGEST_DELAY = timedelta(seconds=30)
 
@@ -30,14 +32,21 @@ def retry_delays(count: int) -> tuple[timedelta, ...]:
 
 
 class NotLoopback(ValueError):
-    """The target is not this machine. Invented people must never reach a real server."""
+    """The target is neither this machine nor a peer. Invented people must never reach a real server."""
 
 
-def require_loopback(url: str) -> str:
-    """The URL itself; raises `NotLoopback` for any other host than this machine's loopback."""
+def require_peer(name: str) -> str:
+    """The name itself; raises `NotLoopback` for an address or a name with a dot, which other networks may resolve."""
+    if _CONTAINER_NAME.fullmatch(name) is None:
+        raise NotLoopback(f"{name!r} is not the name of a container of this stack: it must have no dot")
+    return name
+
+
+def require_loopback(url: str, peers: Collection[str] = ()) -> str:
+    """The URL itself; raises `NotLoopback` for any other host than this machine's loopback and `peers`."""
     host = urlsplit(url).hostname
     try:
-        local = host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+        local = host == "localhost" or host in peers or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         local = False
     if not local:
@@ -72,9 +81,10 @@ class Poster:
         secret: str,
         *,
         delays: Sequence[timedelta] = retry_delays(RETRIES),
+        peers: Collection[str] = (),
     ) -> None:
         self._http = http
-        self._url = require_loopback(url)
+        self.url = require_loopback(url, peers)
         self._secret = secret
         self._delays = delays
 
@@ -90,7 +100,7 @@ class Poster:
 
     async def _attempt(self, body: bytes, headers: dict[str, str], attempt: int) -> Answered:
         try:
-            response = await self._http.post(self._url, content=body, headers=headers, timeout=_TIMEOUT)
+            response = await self._http.post(self.url, content=body, headers=headers, timeout=_TIMEOUT)
         except httpx.TransportError:
             return Answered(None, None, attempt)
         return Answered(response.status_code, response.headers.get(RECEIPT_HEADER), attempt)
@@ -99,9 +109,9 @@ class Poster:
 class GraphControl:
     """Tells a fake Graph what became of threads, so that it knows windows and owners."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, url: str, peers: Collection[str] = ()) -> None:
         self._http = http
-        self._url = require_loopback(url).rstrip("/") + "/_simulator/conversations"
+        self._url = require_loopback(url, peers).rstrip("/") + "/_simulator/conversations"
 
     async def tell(self, news: Iterable[ThreadNews]) -> None:
         """Raises `httpx.HTTPError` unless the Graph took the news."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from runtime.admin import serve
 from runtime.bounded_http import BoundedHttp
+from simulator import app_setup
 from simulator.graph import Clock, create_graph
 from simulator.poster import Poster
 from simulator.world import GraphConfig, World
@@ -18,16 +19,18 @@ _GRACE = timedelta(seconds=1)
 
 @asynccontextmanager
 async def serve_graph(
-    config: GraphConfig, *, seed: int, clock: Clock, port: int, webhook: Poster | None = None
+    config: GraphConfig, *, seed: int, clock: Clock, port: int, host: str = "127.0.0.1", webhook: Poster | None = None
 ) -> AsyncIterator[int]:
-    """Serve on loopback and give the port, which matters when 0 was asked for; raises `OSError` when it is taken.
+    """Serve and give the port, which matters when 0 was asked for; raises `OSError` when it is taken.
 
-    With `webhook`, each effect's echo and receipts are posted there in order. `seed` decides ids and faults, so two
-    runs over one log need two seeds.
+    With `webhook`, the app is subscribed there, and each effect's echo and receipts are posted there in order. `seed`
+    decides ids and faults, so two runs over one log need two seeds.
     """
     bodies: asyncio.Queue[bytes] = asyncio.Queue()
     world = World(config, random.Random(seed), bodies.put_nowait if webhook is not None else _drop)
-    async with serve(create_graph(world, clock), "127.0.0.1", port, grace=_GRACE, http=BoundedHttp) as bound:
+    if webhook is not None:
+        app_setup.subscribe(world, webhook.url)
+    async with serve(create_graph(world, clock), host, port, grace=_GRACE, http=BoundedHttp) as bound:
         posting = asyncio.create_task(_post_all(bodies, webhook)) if webhook is not None else None
         try:
             yield bound

@@ -21,6 +21,7 @@ from simulator.poster import (
     in_real_time,
     post_deliveries,
     require_loopback,
+    require_peer,
     retry_delays,
 )
 from simulator.threads import ThreadNews
@@ -205,6 +206,18 @@ async def test_another_machine_is_no_target(url: str) -> None:
         Poster(httpx.AsyncClient(), url, "s")
     with pytest.raises(NotLoopback):
         GraphControl(httpx.AsyncClient(), url)
+
+
+def test_a_peer_is_a_target_beside_this_machine_and_no_other_name_is() -> None:
+    assert require_loopback("http://ingest:8000/x", ["ingest"]) == "http://ingest:8000/x"
+    with pytest.raises(NotLoopback):
+        require_loopback("http://ingest.example.test:8000", ["ingest"])
+
+
+@pytest.mark.parametrize("name", ["graph.facebook.com", "10.0.0.1", "::1", "", "in gest", "2130706433"])
+def test_a_peer_is_a_name_that_no_other_network_resolves(name: str) -> None:
+    with pytest.raises(NotLoopback):
+        require_peer(name)
 
 
 async def test_paces_say_when_a_delivery_is_due() -> None:

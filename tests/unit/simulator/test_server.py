@@ -7,6 +7,8 @@ import anyio
 import httpx
 import pytest
 
+from messenger.events import PageId
+from messenger.setup import WEBHOOK_FIELDS
 from runtime.clock import to_millis
 from simulator.poster import Poster
 from simulator.server import serve_graph
@@ -42,3 +44,19 @@ async def test_echoes_are_posted_in_the_order_of_the_effects() -> None:
             await all_in.wait()
 
     assert echoed == ["first", "second"]
+
+
+async def test_an_app_whose_webhook_is_known_is_subscribed_there_with_every_field() -> None:
+    page = PageId(PAGE)
+    config = GraphConfig(app_id=OUR_APP, page_tokens={page: "t0ken"})
+    webhook = Poster(httpx.AsyncClient(), "http://127.0.0.1:1/hook", "s3cret")
+
+    async with (
+        serve_graph(config, seed=1, clock=lambda: NOW, port=0, webhook=webhook) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer t0ken"}) as http,
+    ):
+        app = (await http.get(f"/v25.0/{OUR_APP}/subscriptions")).json()["data"][0]
+        subscribed = (await http.get(f"/v25.0/{page}/subscribed_apps")).json()["data"][0]["subscribed_fields"]
+
+    assert app["callback_url"] == "http://127.0.0.1:1/hook"
+    assert {field["name"] for field in app["fields"]} == set(WEBHOOK_FIELDS) == set(subscribed)
