@@ -32,24 +32,27 @@ _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "after", "steps", "then")
 
 
-def load_pages(settings: Settings, environ: Mapping[str, str]) -> Pages:
-    """The Pages of `settings.pages`; without the file, every Page has the defaults and no token."""
+def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool = True) -> Pages:
+    """The Pages of `settings.pages`; without the file, every Page has the defaults and no token.
+
+    Without `tokens` no Page has one, and a process that never calls Meta need not be given any.
+    """
     default_target_app = AppId(settings.app_id) if settings.app_id else None
     try:
         pages = read_yaml(settings.pages, environ).required("pages").section()
     except FileMissing:
         return Pages(default_target_app=default_target_app)
     return Pages(
-        (_page(PageId(page_id), value, default_target_app) for page_id, value in pages.items()),
+        (_page(PageId(page_id), value, default_target_app, tokens=tokens) for page_id, value in pages.items()),
         default_target_app=default_target_app,
     )
 
 
-def _page(page_id: PageId, value: Value, default_target_app: AppId | None) -> Page:
+def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, tokens: bool) -> Page:
     given = value.section(*_PAGE_KEYS)
     return Page(
         page_id,
-        access_token=_token(given["access_token"]) if "access_token" in given else "",
+        access_token=_token(given["access_token"]) if tokens and "access_token" in given else "",
         target_app=AppId(given["target_app"].text()) if "target_app" in given else default_target_app,
         join_wait=given["join_wait"].duration() if "join_wait" in given else JOIN_WAIT,
         thread_control=given["thread_control"].duration()

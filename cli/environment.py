@@ -6,6 +6,7 @@ import os
 import click
 
 from runtime.log_file import LogFile
+from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 
 # A command that cannot reach Kafka says so in one line; without a handler here aiokafka's own go to the terminal too.
@@ -13,10 +14,16 @@ logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 
 
 def current_settings() -> Settings:
-    """Settings from the environment; a wrong one is a `ClickException` that names its variable."""
+    """Settings from the environment; a wrong one is a `ClickException` that names its variable.
+
+    PostgreSQL's client reads its password from `PGPASSWORD`; `PGPASSWORD_FILE` may name a file that holds it.
+    """
     try:
+        if password := secret_text(os.environ, "PGPASSWORD"):
+            os.environ["PGPASSWORD"] = password
+            os.environ.pop("PGPASSWORD_FILE", None)
         return read_settings(os.environ)
-    except SettingError as error:
+    except (SettingError, SecretFileFault) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -28,9 +28,10 @@ from runtime import kafka
 from runtime.admin import listen, serve_on
 from runtime.child_process import end_with
 from runtime.cluster import cluster_of
+from runtime.file_faults import reason
 from runtime.log_file import LogFile
 from runtime.logs import configure_logging, tell_crash
-from runtime.settings import SettingError, Settings
+from runtime.settings import SettingError, Settings, variable
 from schemas.registry_api import RegistryApi
 from schemas.topics import DELETION_REQUESTS
 
@@ -63,6 +64,7 @@ def command(*, workers: int, **given: str | int | None) -> None:
         settings.require("app_id", "app_secrets", "verify_token")
         require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
         log = _configure_logging(settings)
+        _access_log(settings, log)
         settings = replace(settings, broker=broker_of(settings).servers)
         with ExitStack() as stack:
             public = stack.enter_context(listen(settings.host, settings.port))
@@ -96,8 +98,19 @@ async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None
     requests = settings.topic(DELETION_REQUESTS.name)
     # An idle worker asks Kafka once a second; what is new it gets at once.
     follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
-    access_log = log.write if log else partial(os.write, sys.stderr.fileno())
+    access_log = _access_log(settings, log)
     await run_ingest(settings, worker, connect, follow, _stopped_by_signals(), access_log=access_log)
+
+
+def _access_log(settings: Settings, log: LogFile | None) -> Callable[[bytes], int]:
+    """Where receipts go. Raises `SettingError` where their file cannot be written."""
+    if settings.receipts is None:
+        return log.write if log else partial(os.write, sys.stderr.fileno())
+    try:
+        return LogFile(settings.receipts, settings.log_bytes, is_output=False).write
+    except OSError as fault:
+        problem = f"{settings.receipts} cannot be written: {reason(fault)}"
+        raise SettingError(f"{variable('receipts')}: {problem}") from None
 
 
 def _run_worker(settings: Settings, worker: Worker) -> None:

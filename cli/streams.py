@@ -91,14 +91,12 @@ def _run_several(settings: Settings, workers: int, first_port: int, dead_letters
 def _run_one(admin_port: int, dead_letters: int, skips: Collection[Place]) -> None:
     settings = current_settings()
     require_ports([stage_port(settings, "streams", admin_port)])
-    pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
+    pages, rules = load_pages(settings, os.environ, tokens=False), load_rules(settings, os.environ)
     broker, ids = broker_of(settings), schema_ids(settings)
     if not asyncio.run(answers(broker)):
         raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
     asyncio.run(require_topics(settings, broker))
-    configure_logging(
-        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
-    )
+    configure_logging("info", secrets=settings.app_secrets, file=log_file(settings))
 
     def build(metrics: Metrics, health: Health) -> faust.App:
         return build_app(

@@ -161,6 +161,11 @@ SETTINGS = {
         "`ingest`",
         "1 GiB",
     ),
+    "receipts": Meaning(
+        "A file for the receipts of what was answered 200, which `leadstream verify` reads; it grows until somebody "
+        "empties it. Unset: they are lines of the log",
+        "`ingest`",
+    ),
     "state_dir": Meaning(
         "Where the local Kafka, the spool and the logs of `up` are kept", "`kafka`, `ingest`, `up`, `demo`"
     ),

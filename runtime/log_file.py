@@ -12,15 +12,17 @@ _OUTPUT, _ERRORS = 1, 2
 
 
 class LogFile(io.RawIOBase):
-    """Standard output and standard error in the file `path`; all pieces together take about `limit` bytes.
+    """A log in the file `path`; all pieces together take about `limit` bytes.
 
-    Processes may share a log: each goes to the piece that another one has begun. Raises `OSError`.
+    With `is_output` standard output and standard error go there too. Processes may share a log: each goes to the piece
+    that another one has begun. Raises `OSError`.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, *, is_output: bool = True) -> None:
         self._path = path
         self._piece = limit // PIECES
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptors = (_ERRORS, _OUTPUT) if is_output else (os.open(os.devnull, os.O_WRONLY),)
         self._open()
 
     def writable(self) -> bool:
@@ -29,7 +31,7 @@ class LogFile(io.RawIOBase):
     def write(self, data: bytes, /) -> int:  # type: ignore[override] # nobody gives it anything else
         """How many bytes the log has taken. Raises `OSError`."""
         self._turn_over()
-        return os.write(_ERRORS, data)
+        return os.write(self._descriptors[0], data)
 
     def _turn_over(self) -> None:
         """Begin a new piece where this one is full. Where the disk does not allow it, this one goes on."""
@@ -49,7 +51,7 @@ class LogFile(io.RawIOBase):
 
     def _is_current(self, *, size_matters: bool) -> bool:
         """Whether we write to the newest piece and, if `size_matters`, it has room."""
-        ours = os.fstat(_ERRORS)
+        ours = os.fstat(self._descriptors[0])
         if size_matters and ours.st_size >= self._piece:
             return False
         try:
@@ -60,8 +62,8 @@ class LogFile(io.RawIOBase):
 
     def _open(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.dup2(descriptor, _OUTPUT)
-        os.dup2(descriptor, _ERRORS)
+        for ours in self._descriptors:
+            os.dup2(descriptor, ours)
         os.close(descriptor)
 
 

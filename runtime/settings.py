@@ -17,7 +17,8 @@ DEFAULT_KAFKA_PORT = 9092
 SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
 _KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
-_PATHS = ("pages", "followups", "spool_dir", "state_dir", "log_file", *_KAFKA_FILES, "schema_registry_ca_file")
+_OWN_PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
+_PATHS = (*_OWN_PATHS, *_KAFKA_FILES, "schema_registry_ca_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -68,6 +69,7 @@ class Settings:
     log_bytes: int = 256 * 1024**2
     spool_dir: Path | None = None
     spool_bytes: int = 1024**3
+    receipts: Path | None = None
     state_dir: Path = Path(".leadstream")
     partitions: int = 8
     replication: int = 1

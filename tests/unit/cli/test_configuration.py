@@ -404,3 +404,12 @@ def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
 
     assert page.time_zone.key == "Europe/Berlin"
     assert "no time zone" in refusal(pages_of, tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Berlin}')
+
+
+def test_a_process_that_never_calls_meta_needs_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}", join_wait: 5s}}')
+
+    (page,) = load_pages(Settings(pages=path), {}, tokens=False)
+
+    assert (page.access_token, page.join_wait) == ("", timedelta(seconds=5))

@@ -18,6 +18,13 @@ GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM
         pytest.param({**GOOD, "LEADSTREAM_APP_SECRET": ""}, [], 1, "LEADSTREAM_APP_SECRET is not set", id="secret"),
         pytest.param({**GOOD, "LEADSTREAM_VERIFY_TOKEN": ""}, [], 1, "LEADSTREAM_VERIFY_TOKEN is not set", id="token"),
         pytest.param({**GOOD, "LEADSTREAM_PORT": "http"}, [], 1, "LEADSTREAM_PORT must be a whole number", id="port"),
+        pytest.param(
+            {**GOOD, "LEADSTREAM_RECEIPTS": "/proc/none/receipts.log"},
+            [],
+            1,
+            "LEADSTREAM_RECEIPTS: /proc/none/receipts.log cannot be written: No such file",
+            id="receipts",
+        ),
         pytest.param(GOOD, ["--port", "70000"], 2, "70000 is not in the range", id="option"),
     ],
 )
