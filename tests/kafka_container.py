@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
+from string import Template
 
 import docker  # type: ignore[import-untyped]
 from docker.errors import DockerException  # type: ignore[import-untyped]
@@ -31,7 +33,7 @@ def run(port: int) -> Iterator[str]:
     """A Kafka in a container at `127.0.0.1:port`, ready when entered."""
     testcontainers_config.ryuk_disabled = True  # its image would be a download
     broker = f"127.0.0.1:{port}"
-    container = DockerContainer(_IMAGE, env=_settings(broker)).with_bind_ports(9092, port)
+    container = DockerContainer(_IMAGE, env=settings(broker)).with_bind_ports(9092, port)
     with container:
         deadline = time.monotonic() + 60
         while not asyncio.run(answers(Cluster(broker))):
@@ -40,18 +42,19 @@ def run(port: int) -> Iterator[str]:
         yield broker
 
 
-def _settings(broker: str) -> dict[str, str]:
-    """As `runtime/kafka_node.properties`, in the image's spelling."""
+def settings(broker: str) -> dict[str, str]:
+    """Those of `runtime/kafka_node.properties`, in the image's spelling, with the addresses of a container."""
+    template = (files("runtime") / "kafka_node.properties").read_text()
+    text = Template(template).substitute(port=9092, controller_port=9093, data="/var/lib/kafka/data")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    local = {_variable(name): value for name, value in (line.split("=", 1) for line in lines)}
     return {
-        "KAFKA_PROCESS_ROLES": "broker,controller",
-        "KAFKA_NODE_ID": "1",
-        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        **local,
+        "KAFKA_LISTENERS": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093",
         "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{broker}",
-        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     }
+
+
+def _variable(name: str) -> str:
+    # https://github.com/apache/kafka/blob/trunk/docker/examples/README.md
+    return "KAFKA_" + name.upper().replace("-", "___").replace("_", "__").replace(".", "_")
