@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,26 @@ import click
 import pytest
 import yaml
 
+from cli.configuration import load_pages, load_rules
 from cli.main import main
 from runtime.kafka_jars import kafka_version
-from runtime.settings import Settings, variable
+from runtime.settings import SECRETS, Settings, variable
+from simulator.people import PAGES
+from tests import kafka_container
 
 ROOT = Path(__file__).parents[2]
 STACK: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: Mapping[str, Mapping[str, Any]] = STACK["services"]
-OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-ONE_SHOT = {"topics"}
+OTHERS = {"kafka", "postgres", "schema-registry"}
+OURS = {name: service for name, service in SERVICES.items() if name not in OTHERS}
+# Started by `docker compose run`, to end by themselves.
+COMMANDS = {name for name, service in SERVICES.items() if service.get("profiles") == ["commands"]}
+ONE_SHOT = {"topics", *COMMANDS}
+# What the stack itself decides: places in a container, and addresses of its network.
+DECIDED = {
+    *("LEADSTREAM_HOST", "LEADSTREAM_ADMIN_HOST", "LEADSTREAM_ADMIN_PORT"),
+    *("LEADSTREAM_STATE_DIR", "LEADSTREAM_SPOOL_DIR", "LEADSTREAM_RECEIPTS"),
+}
 SETTINGS = {variable(name) for name in Settings.__dataclass_fields__}
 # The ports behind LEADSTREAM_ADMIN_PORT that the stages take by themselves.
 ADMIN_PORTS = {"ingest": 8001, "streams": 8002, "sink-send": 8003, "sink-warehouse": 8004, "sink-transcripts": 8005}
@@ -27,16 +38,9 @@ ADMIN_PORTS = {"ingest": 8001, "streams": 8002, "sink-send": 8003, "sink-warehou
 
 def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
-        "kafka",
-        "schema-registry",
-        "postgres",
-        "topics",
-        "ingest",
-        "streams",
-        "simulator",
-        "sink-send",
-        "sink-warehouse",
-        "sink-transcripts",
+        *("kafka", "postgres", "schema-registry"),
+        *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
+        *("simulator", "campaign", "check", "leadstream"),
     }
 
 
@@ -57,9 +61,20 @@ def test_every_lasting_service_has_a_health_check(name: str) -> None:
     assert {"interval", "timeout", "retries"} <= check.keys()
 
 
+def test_no_health_check_starts_a_java_or_a_python() -> None:
+    """They run every few seconds in every container."""
+    checks = [service["healthcheck"]["test"][1] for service in SERVICES.values() if "healthcheck" in service]
+
+    assert set(checks) <= {"bash", "curl", "pg_isready"}
+
+
 @pytest.mark.parametrize(("name", "port"), ADMIN_PORTS.items())
 def test_a_stage_is_healthy_when_its_own_admin_port_says_ready(name: str, port: int) -> None:
-    assert f"http://127.0.0.1:{port}/readyz" in SERVICES[name]["healthcheck"]["test"][-1]
+    _, _, _, script, given = SERVICES[name]["healthcheck"]["test"]
+
+    assert given == str(port)
+    assert "/dev/tcp/127.0.0.1/$$0" in script
+    assert "GET /readyz" in script
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -67,7 +82,7 @@ def test_a_service_waits_for_health_or_for_an_end(name: str) -> None:
     for needed, wait in SERVICES[name].get("depends_on", {}).items():
         ends = needed in ONE_SHOT
 
-        assert wait == {"condition": "service_completed_successfully" if ends else "service_healthy"}
+        assert wait["condition"] == ("service_completed_successfully" if ends else "service_healthy")
 
 
 @pytest.mark.parametrize("name", sorted(OURS.keys() - ONE_SHOT))
@@ -76,9 +91,36 @@ def test_nothing_of_ours_starts_before_its_topics_are_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_bounds_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+
+    assert {"mem_limit", "pids_limit", "stop_grace_period"} <= service.keys()
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+    assert service["restart"] == ("no" if name in ONE_SHOT else "unless-stopped")
+
+
+def test_one_service_builds_the_image_for_all_of_ours() -> None:
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["topics"]
+    assert len({service["image"] for service in OURS.values()}) == 1
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_shares_the_network_of_a_container_that_may_end(name: str) -> None:
+    assert "network_mode" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_volume_has_a_name(name: str) -> None:
+    """One without is left behind by each `down`."""
+    for volume in SERVICES[name].get("volumes", ()):
+        assert volume.split(":")[0] in STACK["volumes"] or volume.startswith("${CONFIG_DIR:-./")
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_published_on_loopback_only(name: str) -> None:
     for port in SERVICES[name].get("ports", ()):
-        assert port.startswith("127.0.0.1:")
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+", port)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -94,29 +136,88 @@ def test_a_container_of_ours_can_change_nothing(name: str) -> None:
 def test_every_variable_of_ours_is_a_setting(name: str) -> None:
     given = {variable for variable in OURS[name]["environment"] if variable.startswith("LEADSTREAM_")}
 
-    assert given <= SETTINGS
+    assert {variable.removesuffix("_FILE") for variable in given} <= SETTINGS | {
+        setting.removesuffix("_FILE") for setting in SETTINGS
+    }
+
+
+def test_every_setting_can_be_given_in_the_environment_file() -> None:
+    """Others would be dropped without a word."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    taken = set(re.findall(r"\$\{(LEADSTREAM_\w+):[-?]", text))
+    secret = {f"{variable(name)}_FILE" for name in SECRETS}
+    mounted = {name for name in secret if f"{name}: /run/secrets/" in text}
+
+    assert {name for name in SETTINGS if not {name, f"{name}_FILE"} & (taken | mounted)} == DECIDED
+    assert taken & {variable(name) for name in SECRETS} == set()
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_one_of_leadstreams(name: str) -> None:
-    command, arguments = _resolve(OURS[name]["command"])
+    given: list[str] = OURS[name].get("entrypoint", ["leadstream"]) + OURS[name]["command"]
+    command, arguments = _resolve(given[1:])
 
-    command.make_context(name, arguments)
+    assert given[0] == "leadstream"
+    if arguments != ["--help"]:
+        command.make_context(name, arguments, obj=("ingest", "simulator"))
 
 
 def test_a_command_or_an_option_that_is_none_is_refused() -> None:
     simulate, _ = _resolve(["simulate", "graph"])
 
     with pytest.raises(click.NoSuchOption):
-        simulate.make_context("simulator", ["--everything"])
+        simulate.make_context("simulator", ["--everything"], obj=())
     with pytest.raises(AssertionError):
         _resolve(["sink", "everything"])
 
 
-def test_secrets_come_from_outside_and_their_absence_is_said() -> None:
-    for name, value in _environment():
-        if re.search("SECRET|TOKEN|PASSWORD", name):
-            assert re.fullmatch(r"\$\{\w+:\?see \.env\.example\}", value), name
+def test_secrets_are_files() -> None:
+    """An engine shows the environment of a container to whoever may ask it."""
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("SECRET|TOKEN|PASSWORD", name):
+                assert name.endswith(("_FILE", "_COMMAND")), name
+                assert value.startswith(("/run/secrets/", "${")), name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_gets_the_secrets_that_it_reads_and_no_other(name: str) -> None:
+    service = SERVICES[name]
+    read = {Path(value).name for value in service.get("environment", {}).values() if value.startswith("/run/secrets/")}
+
+    assert read == set(service.get("secrets", ()))
+    assert read <= STACK["secrets"].keys()
+
+
+def test_tokens_and_passwords_are_where_meta_and_postgresql_are_called() -> None:
+    holders = {
+        secret: {name for name in OURS if secret in OURS[name].get("secrets", ())} for secret in STACK["secrets"]
+    }
+    everything = {"doctor", "check", "leadstream"}
+
+    assert holders["page_token"] == {"simulator", "campaign", "sink-send", "sink-transcripts", "backfill", *everything}
+    assert holders["verify_token"] == {"ingest", *everything}
+    assert holders["postgres_password"] == {"sink-warehouse", *everything}
+
+
+def test_the_secrets_of_the_example_say_that_they_are_none() -> None:
+    folder = ROOT / "examples/stack/secrets"
+
+    assert {file.name for file in folder.iterdir()} == STACK["secrets"].keys()
+    assert all(file.read_text().startswith("not-a-real-") for file in folder.iterdir())
+    assert {secret["file"] for secret in STACK["secrets"].values()} == {
+        f"${{SECRETS_DIR:-./examples/stack/secrets}}/{name}" for name in STACK["secrets"]
+    }
+
+
+def test_the_example_configuration_is_one_that_leadstream_reads() -> None:
+    folder = ROOT / "examples/stack"
+    settings = Settings(pages=folder / "pages.yaml", followups=folder / "followups.yaml")
+    pages = list(load_pages(settings, {"PAGE_TOKEN": "a-token"}))
+
+    assert {page.page_id for page in pages} == {page.page_id for page in PAGES}
+    assert len({page.access_token for page in pages}) == len(pages)
+    assert load_rules(settings, {})
 
 
 def test_the_example_environment_has_every_variable_that_the_stack_asks_for() -> None:
@@ -125,30 +226,37 @@ def test_the_example_environment_has_every_variable_that_the_stack_asks_for() ->
     assert asked <= _example_environment().keys()
 
 
-def test_the_example_environment_says_of_every_secret_that_it_is_none() -> None:
-    secrets = {name: value for name, value in _example_environment().items() if re.search("SECRET|TOKEN|PASSW", name)}
-
-    assert secrets
-    assert all(value.startswith("not-a-real-") for value in secrets.values())
-
-
 def test_the_example_environment_knows_only_settings_that_exist() -> None:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
 
     assert set(re.findall(r"LEADSTREAM_\w+", text)) <= SETTINGS
 
 
-@pytest.mark.parametrize("sink", ["sink-send", "sink-transcripts"])
-def test_nothing_talks_to_meta_by_default(sink: str) -> None:
-    assert SERVICES[sink]["environment"]["LEADSTREAM_GRAPH_URL"] == ("${LEADSTREAM_GRAPH_URL:-http://127.0.0.1:8090}")
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_talks_to_meta_by_default(name: str) -> None:
+    assert SERVICES[name]["environment"]["LEADSTREAM_GRAPH_URL"] == "${LEADSTREAM_GRAPH_URL:-http://simulator:8090}"
 
 
-def test_the_simulator_and_who_sends_through_it_share_the_loopback_of_ingest() -> None:
-    assert {name for name, one in SERVICES.items() if one.get("network_mode") == "service:ingest"} == {
-        "simulator",
-        "sink-send",
-        "sink-transcripts",
-    }
+def test_the_simulator_is_on_a_network_that_has_no_way_out() -> None:
+    assert STACK["networks"]["simulated"] == {"internal": True}
+    for name in ("simulator", "campaign"):
+        assert SERVICES[name]["networks"] == ["simulated"]
+    for name in ("ingest", "sink-send", "sink-transcripts", "doctor", "backfill", "check", "leadstream"):
+        assert SERVICES[name]["networks"] == ["default", "simulated"]
+
+
+def test_kafka_has_the_settings_of_the_local_node() -> None:
+    """But for addresses, and for what a small machine saves."""
+    local = kafka_container.settings("localhost:9092")
+    own = {"LISTENERS", "ADVERTISED_LISTENERS", "CONTROLLER_QUORUM_VOTERS", "INTER_BROKER_LISTENER_NAME"}
+    small = {name for name in local if name.endswith(("_NUM_PARTITIONS", "_DEDUPE_BUFFER_SIZE"))}
+    given = SERVICES["kafka"]["environment"]
+
+    assert {
+        name: value
+        for name, value in local.items()
+        if name.removeprefix("KAFKA_") not in own and name not in small and given.get(name) != value
+    } == {}
 
 
 def test_compose_accepts_the_stack() -> None:
@@ -165,11 +273,11 @@ def test_compose_accepts_the_stack() -> None:
 
 def test_the_image_is_locked_and_does_not_run_as_root() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    installs = [line for line in lines if "pip install" in line]
+    installs = [line for line in lines if line.startswith("RUN") and ("-install.sh" in line or "pip install" in line)]
 
     assert all(line.split()[1].startswith("python:3.11-slim") for line in lines if line.startswith("FROM"))
-    assert installs
-    assert all("--require-hashes" in line or "--no-deps --no-index" in line for line in installs)
+    assert [line for line in installs if line == "RUN sh requirements-install.sh python requirements.txt"]
+    assert all("pip install" not in line or "--no-deps --no-index" in line for line in installs)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
     assert lines[-1] == 'ENTRYPOINT ["leadstream"]'
     assert not any(line.startswith("ARG") for line in lines)
@@ -196,16 +304,14 @@ def _needed(name: str) -> set[str]:
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that these words call, and what is left for it."""
     command: click.Command = main
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and words != ["--help"]:
+        if words[0].startswith("--peer="):
+            words = words[1:]
+            continue
         found = command.get_command(click.Context(command), words[0])
         assert found is not None, f"{words[0]} is no command of {command.name}"
         command, words = found, words[1:]
     return command, words
-
-
-def _environment() -> Iterator[tuple[str, str]]:
-    for service in SERVICES.values():
-        yield from service.get("environment", {}).items()
 
 
 def _example_environment() -> dict[str, str]:
@@ -220,10 +326,14 @@ def _compose() -> list[str] | None:
     return None
 
 
-def test_what_ingest_answered_200_outlives_its_container() -> None:
+def test_what_ingest_answered_200_outlives_its_container_and_so_do_its_receipts() -> None:
     ingest = SERVICES["ingest"]
-    spool = ingest["environment"]["LEADSTREAM_SPOOL_DIR"]
     mounted = dict(reversed(volume.split(":")[:2]) for volume in ingest["volumes"])
+    spool, receipts = (ingest["environment"][f"LEADSTREAM_{name}"] for name in ("SPOOL_DIR", "RECEIPTS"))
 
     assert mounted[spool] in STACK["volumes"]
-    assert not any(spool.startswith(volatile) for volatile in ingest["tmpfs"])
+    assert mounted[str(Path(receipts).parent)] in STACK["volumes"]
+
+
+def test_the_environment_file_is_never_committed() -> None:
+    assert {".env", "/secrets/"} <= set((ROOT / ".gitignore").read_text(encoding="utf-8").splitlines())
