@@ -10,7 +10,7 @@ DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
 BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
 TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
 
-.PHONY: help install demo test test-faults test-install check bench docs lock release
+.PHONY: help install demo test test-compose test-faults test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,10 +21,13 @@ demo: install  ## Run a whole campaign on this machine and show what became of i
 	$(WITH_MAKE) $(BIN)/leadstream demo
 
 test: $(DEV)  ## Run the tests, on a real Kafka
-	$(WITH_MAKE) $(BIN)/pytest -m "not faults and not benchmark and not install"
+	$(WITH_MAKE) $(BIN)/pytest -m "not faults and not benchmark and not install and not compose"
 
 test-faults: $(DEV)  ## Run the slow fault-injection tests
 	$(WITH_MAKE) $(BIN)/pytest -m faults
+
+test-compose: $(DEV)  ## Build the image and run the whole stack in containers, where an engine can be had
+	$(WITH_MAKE) $(BIN)/pytest -m compose --durations=12 tests/compose
 
 test-install: $(DEV)  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
 	$(WITH_MAKE) $(BIN)/pytest -m install
