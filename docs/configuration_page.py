@@ -162,8 +162,8 @@ SETTINGS = {
         "1 GiB",
     ),
     "receipts": Meaning(
-        "A file for the receipts of what was answered 200, which `leadstream verify` reads; it grows until somebody "
-        "empties it. Unset: they are lines of the log",
+        "A file for the receipts of what was answered 200, which `leadstream verify` reads; it is cut into pieces "
+        "as `LEADSTREAM_LOG_BYTES` says. Unset: they are lines of the log",
         "`ingest`",
     ),
     "state_dir": Meaning(

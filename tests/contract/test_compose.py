@@ -29,7 +29,7 @@ ONE_SHOT = {"topics", *COMMANDS}
 # What the stack itself decides: places in a container, and addresses of its network.
 DECIDED = {
     *("LEADSTREAM_HOST", "LEADSTREAM_ADMIN_HOST", "LEADSTREAM_ADMIN_PORT"),
-    *("LEADSTREAM_STATE_DIR", "LEADSTREAM_SPOOL_DIR", "LEADSTREAM_RECEIPTS"),
+    *("LEADSTREAM_STATE_DIR", "LEADSTREAM_SPOOL_DIR", "LEADSTREAM_RECEIPTS", "LEADSTREAM_LOG_FILE"),
 }
 SETTINGS = {variable(name) for name in Settings.__dataclass_fields__}
 # The ports behind LEADSTREAM_ADMIN_PORT that the stages take by themselves.
