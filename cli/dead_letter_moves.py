@@ -14,7 +14,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.redrive import Discard, Letter, read_discard, sent_back
 from runtime.settings import Settings
-from runtime.topic_admin import existing_topics
+from runtime.topic_admin import partition_counts
 from runtime.topic_snapshot import records_now
 from schemas.topics import REDRIVES
 
@@ -46,7 +46,7 @@ async def close(settings: Settings, letters: list[Letter], said: Discard | None)
 async def _producing(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
     """A producer, once there is the topic in which is remembered what was done."""
     broker, redrives = broker_of(settings), settings.topic(REDRIVES.name)
-    if not await existing_topics(broker, [redrives]):
+    if not await partition_counts(broker, [redrives]):
         raise click.ClickException(f"the topic {redrives} is missing: run `leadstream topics apply`")
     producer = kafka.producer(broker, client_id=_CLIENT)
     await producer.start()

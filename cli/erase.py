@@ -23,7 +23,7 @@ from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
 from runtime.cluster import Cluster
 from runtime.settings import Settings
-from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics
+from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics, partition_counts
 from runtime.topic_follower import NotFollowed
 from schemas.codec import Ids
 from sinks.consume import Unusable
@@ -186,7 +186,7 @@ async def _drop_replays(settings: Settings, broker: Cluster, found: Sequence[Tra
     names = {name for one in found if one.kind == "topic" and (name := replay_of(settings, one.place)) is not None}
     for name in sorted(names):
         topics = [topic.name for topic in Shadow(settings, name).topics]
-        await delete_topics(broker, list(await existing_topics(broker, topics)))
+        await delete_topics(broker, list(await partition_counts(broker, topics)))
         _say(f"Dropped the replay {name}, which had the person: run it again where it is wanted")
 
 

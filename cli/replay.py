@@ -28,7 +28,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
-from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, existing_topics
+from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, partition_counts
 from runtime.topic_follower import NotFollowed
 from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
@@ -154,7 +154,7 @@ async def _replay(cluster: _Cluster, wanted: Wanted, name: str) -> tuple[Plan, T
     pages, rules = load_pages(settings, os.environ), tuple(load_rules(settings, os.environ))
     consumer = await cluster.consumer()
     made = await make_plan(consumer, settings, wanted, now())
-    if await existing_topics(cluster.broker, [topic.name for topic in shadow.topics]):
+    if await partition_counts(cluster.broker, [topic.name for topic in shadow.topics]):
         raise click.ClickException(f"there is a replay {name}: take another --id, or `leadstream replay drop {name}`")
     await apply_topics(cluster.broker, shadow.topics)
     producer = await cluster.producer()
@@ -258,7 +258,7 @@ def drop(name: str) -> None:
 
     async def work(cluster: _Cluster) -> int:
         wanted = [topic.name for topic in Shadow(cluster.settings, name).topics]
-        found = await existing_topics(cluster.broker, wanted)
+        found = await partition_counts(cluster.broker, wanted)
         await delete_topics(cluster.broker, list(found))
         return len(found)
 
@@ -270,7 +270,7 @@ def drop(name: str) -> None:
 
 async def _compare(cluster: _Cluster, name: str) -> tuple[Comparison, Reading, Reading]:
     shadow, codec = Shadow(cluster.settings, name), lead_codec(cluster.ids)
-    if not await existing_topics(cluster.broker, [shadow.record]):
+    if not await partition_counts(cluster.broker, [shadow.record]):
         raise NotReplayed(f"there is no replay {name}: see `leadstream replay run --help`")
     consumer = await cluster.consumer()
     extent, partitions = await shadow.extent(consumer), cluster.settings.partitions

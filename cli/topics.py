@@ -1,6 +1,7 @@
 """`leadstream topics`: the topics of `schemas/topics.py` on a Kafka."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import TypeVar
 
@@ -8,9 +9,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cli.access import acl_commands, acl_entries, stage_grants
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from runtime.cluster import Cluster
+from runtime.kafka_node import DEFAULT_PORT
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
@@ -21,6 +24,7 @@ from runtime.topic_admin import (
     apply_topics,
     compare_topics,
     existing_topics,
+    partition_counts,
     partitions_advice,
     record_counts,
 )
@@ -47,10 +51,16 @@ async def require_topics(settings: Settings, broker: Cluster) -> None:
 
     With another count the join would wait for partitions that are not there, or records would be left unread.
     """
-    found = await compare_topics(broker, wanted_topics(settings))
-    missing = [one.topic for one in found if one.seen is None]
+    names = [settings.topic(topic.name) for topic in TOPICS]
+    counts = await partition_counts(broker, names)
+    missing = [name for name in names if name not in counts]
     if missing:
         raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
+    found = [
+        Difference(name, "partitions", str(counts[name]), str(settings.partitions))
+        for name in names
+        if counts[name] != settings.partitions
+    ]
     advice = partitions_advice(found, len(TOPICS))
     if advice is not None:
         raise click.ClickException(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
@@ -105,6 +115,38 @@ def list_topics() -> None:
     for name in names:
         table.add_row(name, *_cells(existing.get(name), counts.get(name, 0)))
     Console().print(table)
+
+
+@command.command("acls")
+@click.option("--stage", "stages", multiple=True, type=click.Choice(list(stage_grants(Settings()))), help="Only these.")
+@click.option(
+    "--principal",
+    default="User:leadstream-{stage}",
+    show_default=True,
+    help="Who is allowed it; {stage} stands for the stage. Without it one principal may do all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one entry for each operation on each resource.")
+def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> None:
+    """Print the ACLs that each stage and each operator's command needs, as commands for Kafka's kafka-acls.sh.
+
+    Nothing more is needed, and nothing is changed. Topics and groups have LEADSTREAM_TOPIC_PREFIX.
+
+    \b
+    Example:
+      leadstream topics acls --stage ingest --stage streams
+      leadstream topics acls --principal 'User:CN={stage},O=Example' --json
+    """
+    settings = current_settings()
+    grants = {stage: found for stage, found in stage_grants(settings).items() if stage in (stages or (stage,))}
+    if as_json:
+        entries = [entry for stage, found in grants.items() for entry in acl_entries(stage, found, principal)]
+        click.echo(json.dumps(entries, indent=2))
+        return
+    server = settings.broker or f"127.0.0.1:{DEFAULT_PORT}"
+    for stage, found in grants.items():
+        click.echo(f"# {stage}")
+        for line in acl_commands(stage, found, principal, server):
+            click.echo(line)
 
 
 def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str]:

@@ -28,10 +28,16 @@ class Cluster:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    has_certificate: bool = False
     tokens: TokenCommand | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.servers
+
+    @property
+    def principal(self) -> str:
+        """Who we are to Kafka's ACLs, as far as it can be told from here."""
+        return f"User:{self.username}" if self.username else "this client"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -67,7 +73,8 @@ def cluster_of(settings: Settings) -> Cluster:
         settings.kafka_sasl_username,
         settings.kafka_sasl_password,
         _tls_of(settings),
-        TokenCommand(command) if command is not None else None,
+        has_certificate=settings.kafka_cert_file is not None,
+        tokens=TokenCommand(command) if command is not None else None,
     )
 
 

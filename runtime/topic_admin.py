@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from runtime.cluster import Cluster
 
@@ -137,6 +138,12 @@ async def existing_topics(broker: Cluster, names: Iterable[str]) -> dict[str, Ex
         return await _existing(admin, list(names))
 
 
+async def partition_counts(broker: Cluster, names: Iterable[str]) -> dict[str, int]:
+    """How many partitions those of the named topics have that exist. Takes no more than to describe them."""
+    async with _admin(broker) as admin:
+        return {topic["topic"]: len(topic["partitions"]) for topic in await _described(admin, list(names))}
+
+
 async def topic_names(broker: Cluster) -> list[str]:
     """The names of all topics of the cluster, sorted."""
     async with _admin(broker) as admin:
@@ -201,7 +208,7 @@ def _is_met(what: str, seen: str, wanted: str) -> bool:
 
 
 async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, ExistingTopic]:
-    described = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
+    described = await _described(admin, names)
     if not described:
         return {}
     partitions = {topic["topic"]: topic["partitions"] for topic in described}
@@ -213,6 +220,14 @@ async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, E
         copies = min(len(one["replicas"]) for one in partitions[name])
         topics[name] = ExistingTopic(name, len(partitions[name]), copies, config, overrides)
     return topics
+
+
+async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    found = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
+    hidden = [topic["topic"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno]
+    if hidden:
+        raise TopicAuthorizationFailedError(*hidden)
+    return found
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None:

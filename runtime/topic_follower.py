@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from runtime import kafka
 from runtime.cluster import Cluster
-from runtime.topic_admin import existing_topics
+from runtime.topic_admin import partition_counts
 
 _READ = {"timeout_ms": 200, "max_records": 5000}
 
@@ -30,10 +30,10 @@ class TopicFollower:
 
     async def start(self) -> None:
         """Raises `NotFollowed`, or `KafkaError` when Kafka does not answer."""
-        found = await existing_topics(self._broker, [self._topic])
+        found = await partition_counts(self._broker, [self._topic])
         if self._topic not in found:
             raise NotFollowed(f"the topic {self._topic} is missing: run `leadstream topics apply`")
-        partitions = [TopicPartition(self._topic, number) for number in range(found[self._topic].partitions)]
+        partitions = [TopicPartition(self._topic, number) for number in range(found[self._topic])]
         consumer = self._consumer = kafka.consumer(self._broker, group=None, client_id=self._client_id)
         await consumer.start()
         consumer.assign(partitions)

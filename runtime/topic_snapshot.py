@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from runtime import kafka
 from runtime.cluster import Cluster
-from runtime.topic_admin import existing_topics
+from runtime.topic_admin import partition_counts
 
 
 async def records_now(broker: Cluster, topics: Collection[str], *, client_id: str) -> AsyncIterator[Any]:
@@ -15,8 +15,8 @@ async def records_now(broker: Cluster, topics: Collection[str], *, client_id: st
 
     A topic that does not exist has no records.
     """
-    existing = await existing_topics(broker, topics)
-    partitions = [TopicPartition(topic.name, one) for topic in existing.values() for one in range(topic.partitions)]
+    counts = await partition_counts(broker, topics)
+    partitions = [TopicPartition(topic, one) for topic, count in counts.items() for one in range(count)]
     if not partitions:
         return
     reader = kafka.consumer(broker, group=None, client_id=client_id)

@@ -1,0 +1,170 @@
+"""What a client must be allowed to do, and what Kafka's ACLs allow it."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    IncompatibleBrokerVersion,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+
+from runtime.cluster import Cluster
+
+Operation = Literal["Read", "Write", "Create", "Delete", "Describe", "DescribeConfigs", "AlterConfigs"]
+
+# https://kafka.apache.org/protocol: the bit of each operation in `authorized_operations`.
+_BITS: Mapping[str, int] = {
+    "Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11,
+}  # fmt: skip
+# An older Kafka does not say.
+_UNSAID = -(2**31)
+_LOOKS, _BETWEEN_LOOKS = 60, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Operations on resources of one kind; `prefixed` names are the beginnings of names."""
+
+    operations: tuple[Operation, ...]
+    resource: Literal["topic", "group"]
+    names: tuple[str, ...]
+    prefixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An operation that no ACL allows us."""
+
+    operation: str
+    resource: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} on {self.resource} {self.name}"
+
+
+async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Missing]:
+    """Those of the named operations that Kafka would refuse us, by topic and group. Raises `KafkaError`.
+
+    Topics that do not exist are not asked about, and neither are prefixes.
+    """
+    admin = AIOKafkaAdminClient(**cluster.options)
+    try:
+        await admin.start()
+        needed = dict(_needed(grants))
+        allowed = {
+            **await _allowed_on_topics(admin, [name for resource, name in needed if resource == "topic"]),
+            **{("group", name): await _allowed_on_group(admin, name) for kind, name in needed if kind == "group"},
+        }
+    finally:
+        await admin.close()
+    return [
+        Missing(operation, *place)
+        for place, operations in needed.items()
+        for operation in operations
+        if not _has(allowed.get(place, _UNSAID), operation)
+    ]
+
+
+def _needed(grants: Iterable[Grant]) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    needed: dict[tuple[str, str], list[str]] = {}
+    for grant in grants:
+        for name in () if grant.prefixed else grant.names:
+            operations = needed.setdefault((grant.resource, name), [])
+            operations += [one for one in grant.operations if one not in operations]
+    yield from needed.items()
+
+
+def _has(allowed: int, operation: str) -> bool:
+    return allowed == _UNSAID or bool(allowed >> _BITS[operation] & 1)
+
+
+async def _allowed_on_topics(admin: AIOKafkaAdminClient, names: list[str]) -> dict[tuple[str, str], int]:
+    try:
+        answer = await admin._send_request(_AuthorizedOperations(names))
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return {}
+    allowed = {("topic", name): bits for code, name, _, _, bits in answer.topics if code == 0}
+    hidden = {("topic", name): 0 for code, name, *_ in answer.topics if code == TopicAuthorizationFailedError.errno}
+    return allowed | hidden
+
+
+async def _allowed_on_group(admin: AIOKafkaAdminClient, name: str) -> int:
+    for _ in range(_LOOKS):
+        try:
+            [answer] = await admin.describe_consumer_groups([name], include_authorized_operations=True)
+        except GroupAuthorizationFailedError:
+            return 0
+        except IncompatibleBrokerVersion:
+            return _UNSAID
+        except GroupCoordinatorNotAvailableError:
+            # A new cluster makes its coordinator when it is first asked for.
+            await asyncio.sleep(_BETWEEN_LOOKS)
+            continue
+        [(code, *_, bits)] = answer.groups
+        return 0 if code == GroupAuthorizationFailedError.errno else int(bits)
+    return _UNSAID
+
+
+class _MetadataResponse(Response):  # type: ignore[misc] # aiokafka is untyped to us
+    API_KEY = 3
+    API_VERSION = 8
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("brokers", Array(("node_id", Int32), ("host", String()), ("port", Int32), ("rack", String()))),
+        ("cluster_id", String()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            Array(
+                ("error_code", Int16),
+                ("topic", String()),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    Array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", Array(Int32)),
+                        ("isr", Array(Int32)),
+                        ("offline_replicas", Array(Int32)),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+    )
+
+
+class _MetadataRequest(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 8
+    RESPONSE_TYPE = _MetadataResponse
+    SCHEMA = Schema(
+        ("topics", Array(String())),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+    )
+
+
+class _AuthorizedOperations(Request[_MetadataRequest]):  # type: ignore[misc]
+    """The version of Metadata that tells what we may do, which aiokafka lacks."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: type[_MetadataRequest]) -> Any:
+        return request_struct_class(self._topics, False, False, True)  # noqa: FBT003 - Kafka's fields, in order

@@ -1,0 +1,179 @@
+"""Why a Kafka does not let us in: aiokafka's clients only say that they found no server."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.admin import SaslHandShakeRequest
+from aiokafka.protocol.metadata import MetadataRequest
+
+from runtime.cluster import Cluster
+from runtime.oauth_token import NoToken
+from runtime.settings import variable
+
+_SECONDS = 10.0
+_PORT = 9092
+_PROTOCOL, _CA, _CERT = (variable(f"kafka_{name}") for name in ("security_protocol", "ca_file", "cert_file"))
+_USER, _PASSWORD = variable("kafka_sasl_username"), variable("kafka_sasl_password")
+# The first byte of a TLS alert; Kafka's own answers begin with their length, which is never so large.
+_TLS_ALERT = 0x15
+# X509_V_ERR_… of OpenSSL's x509_vfy.h.
+_NOT_YET, _EXPIRED, _OTHER_NAME = (9,), (10,), (62, 64)
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What keeps us out, in one line. `away`: nothing answers, which may pass by itself; else settings have to change
+    here or there."""
+
+    text: str
+    away: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+async def find_fault(cluster: Cluster) -> Fault | None:
+    """What is wrong with the way in; None where each node that the cluster names can be reached.
+
+    One of the servers has to answer; the nodes that it names are those that clients then talk to.
+    """
+    servers = [_host_and_port(server) for server in cluster.servers.split(",")]
+    faults: list[Fault] = []
+    for host, port in servers:
+        try:
+            nodes = await _nodes(cluster, host, port)
+        except (KafkaError, OSError, TimeoutError) as error:
+            faults.append(await _explain(cluster, host, port, error))
+            continue
+        return await _unreachable(cluster, sorted(set(nodes) - {(host, port)}))
+    return next((fault for fault in faults if not fault.away), faults[0])
+
+
+async def _unreachable(cluster: Cluster, nodes: Iterable[tuple[str, int]]) -> Fault | None:
+    for host, port in nodes:
+        try:
+            await _nodes(cluster, host, port)
+        except (KafkaError, OSError, TimeoutError) as error:
+            fault = await _explain(cluster, host, port, error)
+            return Fault(f"{fault}; the cluster names this node in its advertised.listeners", fault.away)
+    return None
+
+
+async def _nodes(cluster: Cluster, host: str, port: int) -> list[tuple[str, int]]:
+    """The nodes as this server names them, asked for after it has let us in."""
+    async with asyncio.timeout(_SECONDS):
+        connection = await _connect(host, port, cluster.options)
+        try:
+            answer = await connection.send(MetadataRequest([]))
+        finally:
+            connection.close()
+    if not answer.brokers:
+        # So it answers a client whose token it refused, which aiokafka does not see.
+        raise KafkaConnectionError("no nodes")
+    return [(node_host, node_port) for _, node_host, node_port, *_ in answer.brokers]
+
+
+async def _connect(host: str, port: int, options: dict[str, Any]) -> AIOKafkaConnection:
+    own = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    return await create_conn(host, port, client_id="leadstream-probe", request_timeout_ms=int(_SECONDS * 1000), **own)
+
+
+async def _explain(cluster: Cluster, host: str, port: int, error: BaseException) -> Fault:
+    where = f"Kafka at {host}:{port}"
+    if isinstance(error, UnsupportedSaslMechanismError):
+        return Fault(f"{where} does not offer {cluster.mechanism}, only {await _offered(cluster, host, port)}")
+    seen = error.__cause__ or error
+    if isinstance(seen, ssl.SSLError):
+        return Fault(f"{where} {_of_tls(cluster, seen)}")
+    if (said := _of_sasl(cluster, error)) is not None:
+        return Fault(f"{where} {said}")
+    if isinstance(error, NoToken):
+        return Fault(f"{error.args[0]}, so that {where} does not let us in")
+    return _of_connection(cluster, where, error, seen)
+
+
+def _of_tls(cluster: Cluster, error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _of_their_certificate(error)
+    reason = (error.reason or "").replace("_", " ").lower()
+    if "certificate" in reason or "unknown ca" in reason or "handshake failure" in reason:
+        if not cluster.has_certificate:
+            return f"asks for a client certificate: set {_CERT} and {variable('kafka_key_file')}"
+        return (
+            f"refuses the client certificate of {_CERT} ({reason}): it has expired, or its authority is unknown there"
+        )
+    return f"ends the TLS handshake ({reason}): does this port speak TLS? {_PROTOCOL} is {cluster.protocol}"
+
+
+def _of_their_certificate(error: ssl.SSLCertVerificationError) -> str:
+    code = error.verify_code
+    if code in _EXPIRED:
+        return "has a certificate that has expired: renew it there"
+    if code in _NOT_YET:
+        return "has a certificate that is not valid yet: is this machine's clock right?"
+    if code in _OTHER_NAME:
+        return f"has a certificate for another name ({error.verify_message.rstrip('.')}): use a name that is in it"
+    if code in _UNKNOWN_AUTHORITY:
+        return f"has a certificate of an authority that is unknown here: set {_CA} to that authority's certificate"
+    return f"has a certificate that does not hold ({error.verify_message})"
+
+
+def _of_sasl(cluster: Cluster, error: BaseException) -> str | None:
+    if isinstance(error, SaslAuthenticationFailed):
+        if cluster.tokens is not None:
+            return f"refuses the token of {variable('kafka_oauth_token_command')}"
+        return f"refuses user {cluster.username} with this password: see {_USER} and {_PASSWORD}"
+    if isinstance(error, IllegalSaslStateError):
+        other = cluster.protocol.removeprefix("SASL_")
+        return f"takes no SASL at this port: {_PROTOCOL} is {cluster.protocol}, use {other}"
+    return None
+
+
+def _of_connection(cluster: Cluster, where: str, error: BaseException, seen: BaseException) -> Fault:
+    if isinstance(seen, asyncio.IncompleteReadError) and (seen.expected or 0) >> 24 == _TLS_ALERT:
+        return Fault(f"{where} speaks TLS: {_PROTOCOL} is {cluster.protocol}, use SSL or SASL_SSL")
+    closed = isinstance(error, KafkaError | ConnectionResetError | ConnectionAbortedError)
+    if closed and isinstance(error, OSError) and cluster.tls is not None:
+        return Fault(f"{where} ends the TLS handshake: does this port speak TLS? {_PROTOCOL} is {cluster.protocol}")
+    if closed and cluster.tokens is not None:
+        return Fault(f"{where} refuses the token of {variable('kafka_oauth_token_command')}")
+    if closed and cluster.mechanism is None and not isinstance(error, OSError):
+        return Fault(f"{where} ends the connection: it expects SASL, and {_PROTOCOL} is {cluster.protocol}")
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number is not None and number > 0 else str(error) or type(error).__name__
+    return Fault(f"{where} does not answer ({reason})", away=True)
+
+
+async def _offered(cluster: Cluster, host: str, port: int) -> str:
+    """The mechanisms of a server, asked for without naming one of them."""
+    plain = Cluster(cluster.servers, cluster.protocol.removeprefix("SASL_"), tls=cluster.tls)
+    try:
+        async with asyncio.timeout(_SECONDS):
+            connection = await _connect(host, port, plain.options)
+            try:
+                answer = await connection.send(SaslHandShakeRequest(cluster.mechanism))
+            finally:
+                connection.close()
+    except (KafkaError, OSError, TimeoutError):
+        return "others"
+    return ", ".join(sorted(answer.enabled_mechanisms))
+
+
+def _host_and_port(server: str) -> tuple[str, int]:
+    host, _, port = server.strip().rpartition(":")
+    if not host or not port.isdigit():
+        return server.strip().strip("[]"), _PORT
+    return host.strip("[]"), int(port)
