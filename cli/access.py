@@ -1,7 +1,7 @@
 """What each stage and each operator's command needs of Kafka, in one table: least privilege."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -146,20 +146,25 @@ def acl_entries(stage: str, grants: Iterable[Grant], principal: str) -> list[dic
     ]
 
 
-async def require_access(settings: Settings, broker: Cluster, stage: str) -> None:
+async def require_access(settings: Settings, broker: Cluster, stage: str, *, away_is_fine: bool = False) -> None:
     """A `ClickException` with one line unless Kafka lets us in, and lets us do all that the stage does.
 
-    Raises `KafkaError` where it answers no more in between.
+    With `away_is_fine` a Kafka that does not answer is none. Raises `KafkaError` where it answers no more in between.
     """
     fault = await find_fault(broker)
     if fault is not None:
+        if fault.away and away_is_fine:
+            return
         raise click.ClickException(str(fault))
+    lacking = await lacking_access(settings, broker, stage)
+    if lacking is not None:
+        raise click.ClickException(lacking)
+
+
+async def lacking_access(settings: Settings, broker: Cluster, stage: str) -> str | None:
+    """Which ACLs are missing for a stage, in one line. Raises `KafkaError`."""
     missing = await missing_access(broker, stage_grants(settings)[stage])
-    if missing:
-        raise click.ClickException(lacking(broker, stage, list(map(str, missing))))
-
-
-def lacking(broker: Cluster, stage: str, missing: Sequence[str]) -> str:
-    """That ACLs are missing, and which."""
-    shown = ", ".join(missing)
+    if not missing:
+        return None
+    shown = ", ".join(map(str, missing))
     return f"no ACL of Kafka allows {broker.principal}: {shown}; `leadstream topics acls --stage {stage}` prints all"

@@ -143,7 +143,7 @@ def _pages(settings: Settings, page_id: str | None) -> list[Page]:
         if not page.access_token:
             raise click.ClickException(f"{settings.pages} has no access_token for Page {page.page_id}")
     configure_logging(
-        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+        "info", secrets=(*settings.secrets, *(page.access_token for page in pages)), file=log_file(settings)
     )
     return pages
 

@@ -1,13 +1,17 @@
 """Which Kafka a command talks to."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from cli.environment import current_settings
+from runtime.access import NOT_ALLOWED, refused_use
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.kafka_node import running_broker
+from runtime.kafka_probe import find_fault
 from runtime.settings import SettingError, Settings, variable
 
 
@@ -32,14 +36,23 @@ def broker_of(settings: Settings) -> Cluster:
     return broker
 
 
+def _what_keeps_us_out() -> str:
+    fault = asyncio.run(find_fault(broker_of(current_settings())))
+    return str(fault or "Kafka did not answer, and does now: run the command again")
+
+
 @contextmanager
 def kafka_answers() -> Iterator[None]:
-    """Ends the command with one line where Kafka is away or refuses."""
+    """End the command with one line where Kafka is away, does not let us in, or refuses. Not for an event loop."""
     try:
         yield
     except KafkaConnectionError:
+        raise click.ClickException(_what_keeps_us_out()) from None
+    except NOT_ALLOWED as fault:
+        broker = broker_of(current_settings())
         raise click.ClickException(
-            "Kafka does not answer: see `leadstream kafka status` or LEADSTREAM_BROKER"
+            f"no ACL of Kafka allows {broker.principal} {refused_use(fault)}: `leadstream topics acls` prints all that "
+            "are needed"
         ) from None
     except KafkaError as fault:
         raise click.ClickException(f"Kafka refused: {type(fault).__name__}") from None

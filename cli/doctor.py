@@ -143,7 +143,7 @@ def _go_on(
     settings: Settings, pages: Sequence[Page], stages: Mapping[str, str], every: timedelta, admin_port: int | None
 ) -> None:
     configure_logging(
-        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+        "info", secrets=(*settings.secrets, *(page.access_token for page in pages)), file=log_file(settings)
     )
     port = settings.admin_port + ADMIN_PORT_OFFSET if admin_port is None else admin_port
 

@@ -9,14 +9,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
 import click
 import uvloop
+from aiokafka.errors import KafkaError
 
+from cli.access import require_access
 from cli.broker import broker_of
 from cli.environment import current_settings, log_file
 from cli.ports import public_port, require_ports, stage_port
@@ -27,7 +29,7 @@ from ingest.workers import WorkerEnded, create_supervisor_app, supervise
 from runtime import kafka
 from runtime.admin import listen, serve_on
 from runtime.child_process import end_with
-from runtime.cluster import cluster_of
+from runtime.cluster import Cluster, cluster_of
 from runtime.file_faults import reason
 from runtime.log_file import LogFile
 from runtime.logs import configure_logging, tell_crash
@@ -37,6 +39,7 @@ from schemas.topics import DELETION_REQUESTS
 
 # Of the workers, whom the process that starts them asks.
 _LOOPBACK = "127.0.0.1"
+_CHECK_SECONDS = 5.0
 
 
 @click.command("ingest")
@@ -65,7 +68,9 @@ def command(*, workers: int, **given: str | int | None) -> None:
         require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
         log = _configure_logging(settings)
         _access_log(settings, log)
-        settings = replace(settings, broker=broker_of(settings).servers)
+        broker = broker_of(settings)
+        settings = replace(settings, broker=broker.servers)
+        uvloop.run(_check_access(settings, broker))
         with ExitStack() as stack:
             public = stack.enter_context(listen(settings.host, settings.port))
             admin = stack.enter_context(listen(settings.admin_host, settings.admin_port))
@@ -82,9 +87,16 @@ def command(*, workers: int, **given: str | int | None) -> None:
         raise click.ClickException(f"cannot listen: {error.strerror}") from None
 
 
+async def _check_access(settings: Settings, broker: Cluster) -> None:
+    """A Kafka that is away may come back; one that does not let us in will not let us in later either."""
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await require_access(settings, broker, "ingest", away_is_fine=True)
+
+
 def _configure_logging(settings: Settings) -> LogFile | None:
     log = log_file(settings)
-    configure_logging("info", secrets=(*settings.app_secrets, settings.verify_token or ""), file=log)
+    configure_logging("info", secrets=settings.secrets, file=log)
     # It says 40 lines a second while Kafka is away; `spool.entered` and readiness say the same once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     return log

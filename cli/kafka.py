@@ -13,7 +13,8 @@ from cli.environment import current_settings
 from cli.ports import kafka_port, require_ports
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
-from runtime.kafka_node import KafkaNode, answers
+from runtime.kafka_node import KafkaNode
+from runtime.kafka_probe import find_fault
 from runtime.settings import variable
 
 _state_dir = click.option(
@@ -107,6 +108,7 @@ def _node(state_dir: Path | None, port: int | None = None) -> KafkaNode:
 
 
 def _check(broker: Cluster) -> None:
-    if not asyncio.run(answers(broker)):
-        raise click.ClickException(f"the Kafka of {variable('broker')}, {broker}, does not answer")
+    fault = asyncio.run(find_fault(broker))
+    if fault is not None:
+        raise click.ClickException(str(fault))
     click.echo(f"{variable('broker')} is set, so nothing is started here; {broker} answers")

@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
+from cli.access import require_access
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages
 from cli.environment import current_settings, log_file
@@ -83,6 +84,10 @@ class _Process:
     @property
     def client_id(self) -> str:
         return f"leadstream-{self.name}"
+
+    async def require_access(self) -> None:
+        """A `ClickException` unless Kafka lets us in and do all that this sink does."""
+        await require_access(self.settings, self.broker, f"sink-{self.name}")
 
     async def opened(self, client: Any) -> Any:
         self.stack.push_async_callback(kafka.leave, client, _LEAVES_WITHIN)
@@ -204,7 +209,7 @@ def _run(
     settings = current_settings()
     port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
-    configure_logging("info", secrets=settings.app_secrets, file=log_file(settings))
+    configure_logging("info", secrets=settings.secrets, file=log_file(settings))
     skips = skippable(settings, skip, group=settings.topic(f"leadstream-{name}"), topics=topics)
     broker, ids = broker_of(settings), schema_ids(settings)
 
@@ -229,6 +234,7 @@ def _run(
 
 async def _send(process: _Process, limits: SendLimits) -> None:
     settings, pages = process.settings, _pages(process.settings)
+    await process.require_access()
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     reader = await process.opened(kafka.consumer(process.broker, group=None, client_id=f"{process.client_id}-ledger"))
     clock = BrokerTime(now)
@@ -264,6 +270,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
 
 async def _transcripts(process: _Process) -> None:
     settings, pages = process.settings, _pages(process.settings)
+    await process.require_access()
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id, linger_ms=0))
     erasures, catch_up = await process.register()
     sink = TranscriptSink(
@@ -287,7 +294,7 @@ def _pages(settings: Settings) -> Pages:
     """The Pages, whose tokens are no part of any log from now on."""
     pages = load_pages(settings, os.environ)
     configure_logging(
-        "info", secrets=(*settings.app_secrets, *(page.access_token for page in pages)), file=log_file(settings)
+        "info", secrets=(*settings.secrets, *(page.access_token for page in pages)), file=log_file(settings)
     )
     return pages
 
@@ -302,6 +309,7 @@ async def _graph(process: _Process, call_timeout: timedelta) -> GraphClient:
 async def _warehouse(process: _Process) -> None:
     settings = process.settings
     tables = tables_by_topic(settings.topic)
+    await process.require_access()
     cluster_id = await _cluster_id(process.broker)
     held = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
     process.stack.callback(held.close)

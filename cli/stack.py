@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import click
-from aiokafka.errors import KafkaConnectionError
 
+from cli.broker import kafka_answers
 from cli.processes import Processes
 from cli.topics import wanted_topics
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
+from runtime.kafka_probe import find_fault
 from runtime.settings import SettingError, Settings, variable
 from runtime.topic_admin import LayoutMismatchError, TopicRefusedError, apply_topics
 
@@ -32,13 +33,15 @@ def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cl
     started = settings.broker is None and node.status() is None
     try:
         broker = cluster_of(settings) if settings.broker else local_cluster(settings, node.start(say, os.environ))
+        fault = asyncio.run(find_fault(broker))
+        if fault is not None:
+            raise click.ClickException(str(fault))
         say(f"Kafka answers at {broker}")
-        asyncio.run(apply_topics(broker, wanted_topics(settings)))
+        with kafka_answers():
+            asyncio.run(apply_topics(broker, wanted_topics(settings)))
         yield broker
     except (KafkaNodeError, LayoutMismatchError, SettingError, TopicRefusedError) as fault:
         raise click.ClickException(str(fault)) from None
-    except KafkaConnectionError:
-        raise click.ClickException(f"Kafka does not answer at {settings.broker}; see {variable('broker')}") from None
     finally:
         if started:
             node.stop()

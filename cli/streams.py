@@ -9,7 +9,8 @@ from functools import partial
 import click
 import faust
 
-from cli.broker import broker_of
+from cli.access import require_access
+from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings, log_file
 from cli.ports import require_ports, stage_port
@@ -19,7 +20,6 @@ from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import Health
-from runtime.kafka_node import answers
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -93,10 +93,10 @@ def _run_one(admin_port: int, dead_letters: int, skips: Collection[Place]) -> No
     require_ports([stage_port(settings, "streams", admin_port)])
     pages, rules = load_pages(settings, os.environ, tokens=False), load_rules(settings, os.environ)
     broker, ids = broker_of(settings), schema_ids(settings)
-    if not asyncio.run(answers(broker)):
-        raise click.ClickException(f"Kafka does not answer at {broker}: see `leadstream kafka status`")
-    asyncio.run(require_topics(settings, broker))
-    configure_logging("info", secrets=settings.app_secrets, file=log_file(settings))
+    with kafka_answers():
+        asyncio.run(require_access(settings, broker, "streams"))
+        asyncio.run(require_topics(settings, broker))
+    configure_logging("info", secrets=settings.secrets, file=log_file(settings))
 
     def build(metrics: Metrics, health: Health) -> faust.App:
         return build_app(

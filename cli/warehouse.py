@@ -213,7 +213,8 @@ def rebuild(*, swap: bool) -> None:
     try:
         place = replacement_of(settings.warehouse)
         place.require_room()
-        differing = asyncio.run(_rebuild(settings, schema_ids(settings), place))
+        with kafka_answers():
+            differing = asyncio.run(_rebuild(settings, schema_ids(settings), place))
         if differing:
             raise click.ClickException(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {place.new}")
         if swap:
@@ -240,14 +241,13 @@ async def _stopped(settings: Settings, broker: Cluster) -> None:
 async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str]:
     """The names of the tables that are not equal."""
     broker, partitions = broker_of(settings), _partitions(settings)
-    with kafka_answers():
-        await _stopped(settings, broker)
-        before = status_of(settings.warehouse, partitions)
-        if not before.offsets:
-            raise click.ClickException("the warehouse holds nothing of these topics")
-        with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
-            task = shown.add_task("", total=None)
-            await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
+    await _stopped(settings, broker)
+    before = status_of(settings.warehouse, partitions)
+    if not before.offsets:
+        raise click.ClickException("the warehouse holds nothing of these topics")
+    with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
+        task = shown.add_task("", total=None)
+        await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
     found = await asyncio.to_thread(warehouse_rebuild.compare, place)
     for one in found:
         click.echo(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")

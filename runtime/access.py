@@ -7,10 +7,13 @@ from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     IncompatibleBrokerVersion,
+    KafkaError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
@@ -23,6 +26,12 @@ Operation = Literal["Read", "Write", "Create", "Delete", "Describe", "DescribeCo
 _BITS: Mapping[str, int] = {
     "Read": 3, "Write": 4, "Create": 5, "Delete": 6, "Describe": 8, "DescribeConfigs": 10, "AlterConfigs": 11,
 }  # fmt: skip
+NOT_ALLOWED = (
+    TopicAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    ClusterAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 # An older Kafka does not say.
 _UNSAID = -(2**31)
 _LOOKS, _BETWEEN_LOOKS = 60, 0.25
@@ -48,6 +57,14 @@ class Missing:
 
     def __str__(self) -> str:
         return f"{self.operation} on {self.resource} {self.name}"
+
+
+def refused_use(error: KafkaError) -> str:
+    """What one of `NOT_ALLOWED` says was refused: aiokafka names the resource, and not the operation."""
+    kinds = ("topic", "group", "cluster", "transactional id")
+    kind = next(kind for kind, kept in zip(kinds, NOT_ALLOWED, strict=True) if isinstance(error, kept))
+    names = [name for arg in error.args for name in ([arg] if isinstance(arg, str) else arg)]
+    return f"to use {kind} {', '.join(sorted(names))}" if names else f"to use a {kind}"
 
 
 async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Missing]:

@@ -102,7 +102,7 @@ async def _explain(cluster: Cluster, host: str, port: int, error: BaseException)
         return Fault(f"{where} {said}")
     if isinstance(error, NoToken):
         return Fault(f"{error.args[0]}, so that {where} does not let us in")
-    return _of_connection(cluster, where, error, seen)
+    return _of_connection(cluster, where, error, seen) or _away(host, port, error)
 
 
 def _of_tls(cluster: Cluster, error: ssl.SSLError) -> str:
@@ -142,7 +142,7 @@ def _of_sasl(cluster: Cluster, error: BaseException) -> str | None:
     return None
 
 
-def _of_connection(cluster: Cluster, where: str, error: BaseException, seen: BaseException) -> Fault:
+def _of_connection(cluster: Cluster, where: str, error: BaseException, seen: BaseException) -> Fault | None:
     if isinstance(seen, asyncio.IncompleteReadError) and (seen.expected or 0) >> 24 == _TLS_ALERT:
         return Fault(f"{where} speaks TLS: {_PROTOCOL} is {cluster.protocol}, use SSL or SASL_SSL")
     closed = isinstance(error, KafkaError | ConnectionResetError | ConnectionAbortedError)
@@ -152,9 +152,14 @@ def _of_connection(cluster: Cluster, where: str, error: BaseException, seen: Bas
         return Fault(f"{where} refuses the token of {variable('kafka_oauth_token_command')}")
     if closed and cluster.mechanism is None and not isinstance(error, OSError):
         return Fault(f"{where} ends the connection: it expects SASL, and {_PROTOCOL} is {cluster.protocol}")
+    return None
+
+
+def _away(host: str, port: int, error: BaseException) -> Fault:
     number = error.errno if isinstance(error, OSError) else None
     reason = os.strerror(number) if number is not None and number > 0 else str(error) or type(error).__name__
-    return Fault(f"{where} does not answer ({reason})", away=True)
+    hint = f"see `leadstream kafka status` or {variable('broker')}"
+    return Fault(f"Kafka does not answer at {host}:{port} ({reason}): {hint}", away=True)
 
 
 async def _offered(cluster: Cluster, host: str, port: int) -> str:

@@ -82,6 +82,11 @@ class Settings:
             if not getattr(self, name):
                 raise SettingError(f"{variable(name)} is not set: it has no default")
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show."""
+        return tuple(filter(None, (*self.app_secrets, self.verify_token, self.kafka_sasl_password)))
+
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
         return f"{self.topic_prefix}{name}"

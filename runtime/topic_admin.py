@@ -214,7 +214,9 @@ async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, E
     partitions = {topic["topic"]: topic["partitions"] for topic in described}
     (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in partitions])
     topics = {}
-    for _, _, _, name, entries in response.resources:
+    for code, _, _, name, entries in response.resources:
+        if code:
+            raise for_code(code)(name)
         config = {key: value for key, value, *_ in entries}
         overrides = {key: value for key, value, _, source, *_ in entries if source == _SET_ON_TOPIC}
         copies = min(len(one["replicas"]) for one in partitions[name])

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from cli.examine_here import erasure_verdicts, topic_verdicts, verdicts_here
+from cli.examine_here import verdicts_here
+from cli.examine_kafka import erasure_verdicts, topic_verdicts
 from cli.examine_meta import MetaExamination
 from cli.examine_stages import examine_stages
 from cli.main import main
