@@ -15,6 +15,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+from aiokafka.protocol.admin import DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
@@ -105,7 +106,7 @@ def _has(allowed: int, operation: str) -> bool:
 
 async def _allowed_on_topics(admin: AIOKafkaAdminClient, names: list[str]) -> dict[tuple[str, str], int]:
     try:
-        answer = await admin._send_request(_AuthorizedOperations(names))
+        answer = await admin._send_request(_OperationsOnTopics(names))
     except (IncompatibleBrokerVersion, NotImplementedError):
         return {}
     allowed = {("topic", name): bits for code, name, _, _, bits in answer.topics if code == 0}
@@ -116,10 +117,11 @@ async def _allowed_on_topics(admin: AIOKafkaAdminClient, names: list[str]) -> di
 async def _allowed_on_group(admin: AIOKafkaAdminClient, name: str) -> int:
     for _ in range(_LOOKS):
         try:
-            [answer] = await admin.describe_consumer_groups([name], include_authorized_operations=True)
+            coordinator = await admin.find_coordinator(name)
+            answer = await admin._send_request(_OperationsOnGroup(name), coordinator)
         except GroupAuthorizationFailedError:
             return 0
-        except IncompatibleBrokerVersion:
+        except (IncompatibleBrokerVersion, NotImplementedError):
             return _UNSAID
         except GroupCoordinatorNotAvailableError:
             # A new cluster makes its coordinator when it is first asked for.
@@ -175,7 +177,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _AuthorizedOperations(Request[_MetadataRequest]):  # type: ignore[misc]
+class _OperationsOnTopics(Request[_MetadataRequest]):  # type: ignore[misc]
     """The version of Metadata that tells what we may do, which aiokafka lacks."""
 
     API_KEY = 3
@@ -185,3 +187,22 @@ class _AuthorizedOperations(Request[_MetadataRequest]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_MetadataRequest]) -> Any:
         return request_struct_class(self._topics, False, False, True)  # noqa: FBT003 - Kafka's fields, in order
+
+
+class _DescribeGroupsRequest(RequestStruct):  # type: ignore[misc]
+    API_KEY = 15
+    API_VERSION = 3
+    RESPONSE_TYPE = DescribeGroupsResponse_v3
+    SCHEMA = Schema(("groups", Array(String())), ("include_authorized_operations", Boolean))
+
+
+class _OperationsOnGroup(Request[_DescribeGroupsRequest]):  # type: ignore[misc]
+    """As aiokafka's own, which reads the answer of version 3 as one of version 2, without what we may do."""
+
+    API_KEY = 15
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    def build(self, request_struct_class: type[_DescribeGroupsRequest]) -> Any:
+        return request_struct_class([self._group], True)  # noqa: FBT003

@@ -5,11 +5,13 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from cli.access import stage_grants
 from cli.topics import wanted_topics
 from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
@@ -17,6 +19,9 @@ from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
 from tests.run_place import ROOT, RunPlace
+
+if TYPE_CHECKING:
+    from tests.secured_kafka import SecuredKafka
 
 # Its assertions are shown as those of a test are.
 pytest.register_assert_rewrite("tests.warehouse_conformance")
@@ -76,6 +81,16 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield node.start(lambda _: None)
         finally:
             node.stop()
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SecuredKafka"]:
+    """A Kafka with TLS and users, one for each stage, who may do nothing yet."""
+    from tests import secured_kafka  # most runs need none
+
+    users = [f"leadstream-{stage}" for stage in stage_grants(Settings())]
+    with secured_kafka.running(tmp_path_factory.mktemp("secured") / "kafka", users) as kafka:
+        yield kafka
 
 
 @pytest.fixture

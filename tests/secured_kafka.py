@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -183,7 +184,7 @@ def running(home: Path, users: Iterable[str]) -> Iterator[SecuredKafka]:
     node = kafka.start()
     try:
         deadline = time.monotonic() + _READY_WITHIN
-        while not asyncio.run(answers(kafka.internal)):
+        while not (_listens(kafka.ports[INTERNAL]) and asyncio.run(answers(kafka.internal))):
             assert node.poll() is None, (home / "kafka.log").read_text()
             assert time.monotonic() < deadline, "Kafka does not answer"
             time.sleep(0.1)
@@ -236,6 +237,11 @@ def _said(command: str) -> Iterator[tuple[ResourceType, str, ResourcePatternType
 def _operation(name: str) -> AclOperation:
     spelt = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in name).lstrip("_")
     return AclOperation[spelt]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _in_a_row(first: int) -> range:
