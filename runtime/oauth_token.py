@@ -34,7 +34,8 @@ class TokenCommand(AbstractTokenProvider):  # type: ignore[misc]
     A JWT that says when it expires is used until 30 seconds before that; any other token for one connection.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, within: float = _WITHIN) -> None:
+        self._within = within
         self._command = shlex.split(command)
         self._token: str | None = None
         self._until: datetime | None = None
@@ -58,13 +59,13 @@ class TokenCommand(AbstractTokenProvider):  # type: ignore[misc]
             raise self._fault(f"cannot be run: {fault.strerror}") from None
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(_WITHIN):
+            async with asyncio.timeout(self._within):
                 await process.stdout.readexactly(_LONGEST)
                 raise self._fault(f"printed {_LONGEST} bytes or more")
         except asyncio.IncompleteReadError as end:
             output = end.partial
         except TimeoutError:
-            raise self._fault(f"gave no token within {_WITHIN:.0f} s") from None
+            raise self._fault(f"gave no token within {self._within:.0f} s") from None
         finally:
             status = await _ended(process)
         token = output.decode("ascii", errors="replace").strip()

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -126,12 +126,15 @@ class SecuredKafka:
         bindings = [binding for command in commands for binding in _bindings(command)]
         for done in admin.create_acls(bindings).values():
             done.result(timeout=30)
+        _until(lambda: set(bindings) <= set(_in_force(admin)))
 
     def forbid(self, commands: Iterable[str]) -> None:
         """Take away what these commands allowed."""
-        admin = AdminClient({"bootstrap.servers": self.internal.servers})
+        admin, commands = AdminClient({"bootstrap.servers": self.internal.servers}), list(commands)
         for done in admin.delete_acls([one for command in commands for one in _filters(command)]).values():
             done.result(timeout=30)
+        gone = {binding for command in commands for binding in _bindings(command)}
+        _until(lambda: gone.isdisjoint(_in_force(admin)))
 
     def _configure(self) -> Path:
         template = Template((files("runtime") / "kafka_node.properties").read_text())
@@ -200,6 +203,21 @@ def unsecured_token(user: str, lasts: float = 3600) -> str:
     parts = {"alg": "none"}, {"sub": user, "iat": now, "exp": now + lasts}
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join((*encoded, ""))
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """A node learns a little later what the controller has agreed to."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "the ACLs are not in force"
+        time.sleep(0.05)
+
+
+def _in_force(admin: AdminClient) -> list[AclBinding]:
+    every = AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+    )
+    return list(admin.describe_acls(every).result(timeout=30))
 
 
 def _bindings(command: str) -> list[AclBinding]:
