@@ -5,8 +5,11 @@ from datetime import timedelta
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from cli.access import stage_grants
 from docs.markdown import table
+from runtime.access import Grant
 from runtime.dead_letter import dead_letter
+from runtime.settings import Settings
 from schemas.codec import (
     Codec,
     command_codec,
@@ -95,6 +98,14 @@ stage, replay `messenger-webhooks` into the new one, let readers move over one b
 its last consumer group is gone.
 """
 
+_ACCESS = """
+## Who may do what
+
+On a Kafka with ACLs each stage needs this and no more; `leadstream topics acls` prints it as commands for Kafka's
+kafka-acls.sh, with the prefix of topics and groups. Who may read or write a topic may describe it, and who may write it
+may do so idempotently, on Kafka 3.0 and later; no stage needs anything on the cluster itself.
+"""
+
 RAW_HEADERS = {
     "received-at": "When ingest had the body: milliseconds since 1970, as digits. The time of receipt that leads go by "
     "is the record's own, from the broker",
@@ -133,7 +144,24 @@ def topics_page() -> str:
     refused_from = [topic for topic in TOPICS if topic.dead_letters in {other.name for other in TOPICS}]
     dead_letters = {topic.dead_letters for topic in refused_from}
     sections = [_section(topic) for topic in TOPICS if topic.name not in dead_letters]
-    return "\n".join([_INTRODUCTION, *sections, _dead_letters(refused_from)])
+    return "\n".join([_INTRODUCTION, *sections, _dead_letters(refused_from), _access()])
+
+
+def _access() -> str:
+    """What Kafka's ACLs have to allow each stage and command."""
+    every = tuple(topic.name for topic in TOPICS)
+    rows = [
+        (f"`{stage}`", ", ".join(grant.operations), grant.resource, _named(grant, every))
+        for stage, grants in stage_grants(Settings()).items()
+        for grant in grants
+    ]
+    return f"{_ACCESS}\n{table(('Stage or command', 'Operations', 'On', 'Names'), rows)}\n"
+
+
+def _named(grant: Grant, every: tuple[str, ...]) -> str:
+    if grant.names == every:
+        return "every topic"
+    return ", ".join(f"`{name}…`" if grant.prefixed else f"`{name}`" for name in grant.names)
 
 
 def _section(topic: Topic) -> str:

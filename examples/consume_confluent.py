@@ -8,7 +8,7 @@ A registry with credentials or a CA of its own: LEADSTREAM_SCHEMA_REGISTRY_USERN
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,9 +24,29 @@ from confluent_kafka.serialization import (  # type: ignore[import-not-found, un
 _SECONDS = 10
 
 
-def leads_since(broker: str, registry: str, since: datetime, topic: str = "leads") -> Iterator[dict[str, Any]]:
+# librdkafka's names for what leadstream's settings say; its OAUTHBEARER takes a callback instead of a command.
+_SECURITY = {
+    "LEADSTREAM_KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "LEADSTREAM_KAFKA_SASL_MECHANISM": "sasl.mechanism",
+    "LEADSTREAM_KAFKA_SASL_USERNAME": "sasl.username",
+    "LEADSTREAM_KAFKA_SASL_PASSWORD": "sasl.password",
+    "LEADSTREAM_KAFKA_CA_FILE": "ssl.ca.location",
+    "LEADSTREAM_KAFKA_CERT_FILE": "ssl.certificate.location",
+    "LEADSTREAM_KAFKA_KEY_FILE": "ssl.key.location",
+}
+
+
+def security(environ: Mapping[str, str]) -> dict[str, str]:
+    """Confluent's options for the security that leadstream's variables describe."""
+    return {option: environ[name] for name, option in _SECURITY.items() if environ.get(name)}
+
+
+def leads_since(
+    broker: str, registry: str, since: datetime, topic: str = "leads", options: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Every lead revision that was written at or after a moment, up to the end of the topic as it is now."""
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "example", "enable.auto.commit": False})
+    reading = {"bootstrap.servers": broker, "group.id": "example", "enable.auto.commit": False}
+    consumer = Consumer({**reading, **(options or {})})
     try:
         starts = _starts(consumer, topic, since)
         ends = {one.partition: consumer.get_watermark_offsets(one, _SECONDS)[1] for one in starts}
@@ -67,7 +87,7 @@ def _read(consumer: Any, deserialize: Any, ends: dict[int, int], left: set[int])
 
 def main() -> None:
     broker, registry, since = sys.argv[1:]
-    for lead in leads_since(broker, registry, datetime.fromisoformat(since)):
+    for lead in leads_since(broker, registry, datetime.fromisoformat(since), options=security(os.environ)):
         print(lead["lead_id"], lead["revision"], lead["outcome"], lead["first_seen_at"])  # noqa: T201
 
 

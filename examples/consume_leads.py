@@ -13,14 +13,16 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
 from leads.records import Lead
+from runtime.cluster import Cluster, cluster_of
+from runtime.settings import SettingError, read_settings
 from schemas.codec import lead_codec
 from schemas.topics import LEADS
 
 
-async def newest_leads(broker: str, topic: str = LEADS.name) -> list[Lead]:
+async def newest_leads(cluster: Cluster, topic: str = LEADS.name) -> list[Lead]:
     """The leads of a topic as they stand now, in the order in which they were first seen."""
     # Without a group nothing is committed and nobody else is disturbed: all partitions are read, from the beginning.
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=broker, group_id=None, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(topic, **cluster.options, group_id=None, auto_offset_reset="earliest")
     try:
         await consumer.start()
         leads = await _read_to_the_end(consumer)
@@ -48,14 +50,16 @@ async def _read_to_the_end(consumer: AIOKafkaConsumer) -> Iterable[Lead]:
 
 
 def main() -> None:
-    broker = os.environ.get("LEADSTREAM_BROKER", "127.0.0.1:9092")
+    settings = read_settings({"LEADSTREAM_BROKER": "127.0.0.1:9092", **os.environ})
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
-        leads = asyncio.run(newest_leads(broker, os.environ.get("LEADSTREAM_TOPIC_PREFIX", "") + LEADS.name))
+        leads = asyncio.run(newest_leads(cluster_of(settings), settings.topic(LEADS.name)))
+    except SettingError as fault:
+        sys.exit(str(fault))
     except KafkaConnectionError:
-        sys.exit(f"no Kafka answers at {broker}: set LEADSTREAM_BROKER")
+        sys.exit(f"no Kafka answers at {settings.broker}: `leadstream doctor` says why")
     except UnknownTopicOrPartitionError:
-        sys.exit(f"the Kafka at {broker} has no leads: see `leadstream topics list`")
+        sys.exit(f"the Kafka at {settings.broker} has no leads: see `leadstream topics list`")
     for lead in leads:
         answers = "; ".join(f"{one.question} {one.answer}" for one in lead.answers)
         print(f"{lead.first_seen_at:%Y-%m-%d %H:%M:%S} {lead.outcome:<10} revision {lead.revision} {answers}")  # noqa: T201

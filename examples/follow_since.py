@@ -7,6 +7,7 @@ Start it more than once with one group, and the copies share the partitions.
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,8 @@ from datetime import datetime
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from leads.records import Lead
+from runtime.cluster import Cluster, cluster_of
+from runtime.settings import read_settings
 from schemas.codec import lead_codec
 from schemas.topics import LEADS
 
@@ -37,7 +40,7 @@ class _BeginAt(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 async def follow(
-    broker: str,
+    cluster: Cluster,
     group: str,
     since: datetime,
     take: Callable[[Lead], Awaitable[None]],
@@ -45,7 +48,7 @@ async def follow(
     topic: str = LEADS.name,
 ) -> None:
     """Hand over every lead revision until `stop` is set; one whose `take` did not end comes again to the next start."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=broker, group_id=group, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**cluster.options, group_id=group, enable_auto_commit=False)
     consumer.subscribe([topic], listener=_BeginAt(consumer, since))
     codec = lead_codec()
     async with consumer:
@@ -61,6 +64,8 @@ async def follow(
 
 async def main() -> None:
     broker, group, since = sys.argv[1:]
+    # LEADSTREAM_KAFKA_… say how to come in.
+    cluster = cluster_of(read_settings({**os.environ, "LEADSTREAM_BROKER": broker}))
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,7 +73,7 @@ async def main() -> None:
     async def show(lead: Lead) -> None:
         print(json.dumps({"lead": lead.lead_id, "revision": lead.revision, "outcome": lead.outcome}))  # noqa: T201
 
-    await follow(broker, group, datetime.fromisoformat(since), show, stop)
+    await follow(cluster, group, datetime.fromisoformat(since), show, stop)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from leads.records import Button, FollowUpMessage, Lead, SendFollowUp
 from messenger.events import person_key
+from runtime.cluster import Cluster, cluster_of
+from runtime.settings import SettingError, read_settings
 from schemas.codec import command_codec, lead_codec
 from schemas.topics import COMMANDS, LEADS
 
@@ -50,17 +52,17 @@ def follow_up(lead: Lead) -> SendFollowUp | None:
     )
 
 
-async def run(broker: str, stop: asyncio.Event, *, prefix: str = "") -> None:
+async def run(cluster: Cluster, stop: asyncio.Event, *, prefix: str = "") -> None:
     """Follow leads up until `stop` is set."""
     consumer = AIOKafkaConsumer(
         prefix + LEADS.name,
-        bootstrap_servers=broker,
+        **cluster.options,
         group_id=f"{prefix}{RULE}",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
     # Commands of a person lie where the send sink looks for them only if the key is theirs.
-    producer = AIOKafkaProducer(bootstrap_servers=broker, acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(**cluster.options, acks="all", enable_idempotence=True)
     leads, commands = lead_codec(), command_codec()
     async with consumer, producer:
         while not stop.is_set():
@@ -81,12 +83,14 @@ async def main() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    broker = os.environ.get("LEADSTREAM_BROKER", "127.0.0.1:9092")
+    settings = read_settings({"LEADSTREAM_BROKER": "127.0.0.1:9092", **os.environ})
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     try:
-        await run(broker, stop, prefix=os.environ.get("LEADSTREAM_TOPIC_PREFIX", ""))
+        await run(cluster_of(settings), stop, prefix=settings.topic_prefix)
+    except SettingError as fault:
+        sys.exit(str(fault))
     except KafkaConnectionError:
-        sys.exit(f"no Kafka answers at {broker}: set LEADSTREAM_BROKER")
+        sys.exit(f"no Kafka answers at {settings.broker}: `leadstream doctor` says why")
 
 
 if __name__ == "__main__":

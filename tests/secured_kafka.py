@@ -17,6 +17,7 @@ from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBinding,
@@ -214,8 +215,15 @@ def _until(holds: Callable[[], bool]) -> None:
 
 
 def _in_force(admin: AdminClient) -> list[AclBinding]:
+    anything: Any = None
     every = AclBindingFilter(
-        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+        ResourceType.ANY,
+        anything,
+        ResourcePatternType.ANY,
+        anything,
+        anything,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
     )
     return list(admin.describe_acls(every).result(timeout=30))
 

@@ -28,6 +28,7 @@ SUBJECTS = (
     "data-deletion request",
     "rolling upgrade",
     "three brokers",
+    "secured kafka",
 )
 
 

@@ -23,6 +23,7 @@ from leads.records import Lead
 from messenger.events import Ad, Answer
 from runtime.admin import serve
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import lead_codec
 from schemas.registry_api import RegistryApi
@@ -67,7 +68,7 @@ async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> No
     await put(kafka_topics, topic, *(_record("l1", one) for one in (1, 2)), _record("l2", 1), _record("l1", 1))
     await put(kafka_topics, topic, _record("l3", 1), (b"l3", None))
 
-    found = await newest_leads(str(kafka_topics.broker), topic)
+    found = await newest_leads(cluster_of(kafka_topics), topic)
 
     assert sorted((one.lead_id, one.revision) for one in found) == [("l1", 2), ("l2", 1)]
 
@@ -138,7 +139,7 @@ async def _followed(settings: Settings, since: datetime, wanted: int) -> list[tu
             stop.set()
 
     topic = settings.topic("leads")
-    await asyncio.wait_for(follow(str(settings.broker), topic, since, take, stop, topic), 60)
+    await asyncio.wait_for(follow(cluster_of(settings), topic, since, take, stop, topic), 60)
     return found
 
 

@@ -14,6 +14,7 @@ from leads.identity import command_id
 from leads.records import FollowUpOutcome, Lead, LeadId, SendFollowUp
 from messenger.events import Psid
 from runtime.clock import now
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
 from tests.builders import RESELLER, a_lead
@@ -36,7 +37,7 @@ async def _commands(settings: Settings) -> list[SendFollowUp]:
 
 async def _run_until(settings: Settings, count: int) -> None:
     stop = asyncio.Event()
-    running = asyncio.create_task(run(str(settings.broker), stop, prefix=settings.topic_prefix))
+    running = asyncio.create_task(run(cluster_of(settings), stop, prefix=settings.topic_prefix))
     async with asyncio.timeout(60):
         while len(await _commands(settings)) < count:
             assert not running.done()

@@ -15,10 +15,13 @@ from aiokafka import TopicPartition
 
 from cli.access import acl_commands, lacking_access, stage_grants
 from cli.topics import wanted_topics
+from examples.consume_confluent import leads_since, security
+from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
 from leads.pages import Pages
 from runtime import kafka
 from runtime.access import Grant
+from runtime.clock import now
 from runtime.cluster import Cluster, cluster_of
 from runtime.health import Health
 from runtime.kafka_probe import find_fault
@@ -300,3 +303,17 @@ async def test_an_acl_that_is_taken_away_is_missing(secured_kafka: SecuredKafka,
         f"no ACL of Kafka allows User:{_USER}: Read on group {topic_prefix}leadstream; "
         "`leadstream topics acls --stage streams` prints all"
     )
+
+
+async def test_the_examples_come_in_by_the_same_settings(secured_kafka: SecuredKafka, topic_prefix: str) -> None:
+    environ = secured_kafka.settings("leadstream-leads")
+    settings = settings_of(environ, topic_prefix)
+    await apply_topics(secured_kafka.internal, wanted_topics(settings))
+    allow(secured_kafka, settings, "leads", "leadstream-leads")
+    topic = settings.topic(LEADS.name)
+
+    def by_confluent() -> list[Any]:
+        return list(leads_since(str(settings.broker), "http://127.0.0.1:1", now(), topic, security(environ)))
+
+    assert await newest_leads(cluster_of(settings), topic) == []
+    assert await asyncio.to_thread(by_confluent) == []
