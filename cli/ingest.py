@@ -31,6 +31,7 @@ from runtime.admin import listen, serve_on
 from runtime.child_process import end_with
 from runtime.cluster import Cluster, cluster_of
 from runtime.file_faults import reason
+from runtime.kafka_probe import find_fault
 from runtime.log_file import LogFile
 from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings, variable
@@ -111,7 +112,8 @@ async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None
     # An idle worker asks Kafka once a second; what is new it gets at once.
     follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
     access_log = _access_log(settings, log)
-    await run_ingest(settings, worker, connect, follow, _stopped_by_signals(), access_log=access_log)
+    explain, stop = partial(find_fault, broker), _stopped_by_signals()
+    await run_ingest(settings, worker, connect, follow, stop, access_log=access_log, explain=explain)
 
 
 def _access_log(settings: Settings, log: LogFile | None) -> Callable[[bytes], int]:

@@ -13,7 +13,6 @@ from cli.access import acl_commands, acl_entries, stage_grants
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
 from runtime.cluster import Cluster
-from runtime.kafka_node import DEFAULT_PORT
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
@@ -142,7 +141,7 @@ def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> Non
         entries = [entry for stage, found in grants.items() for entry in acl_entries(stage, found, principal)]
         click.echo(json.dumps(entries, indent=2))
         return
-    server = settings.broker or f"127.0.0.1:{DEFAULT_PORT}"
+    server = settings.broker or f"127.0.0.1:{settings.kafka_port}"
     for stage, found in grants.items():
         click.echo(f"# {stage}")
         for line in acl_commands(stage, found, principal, server):

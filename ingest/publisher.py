@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -66,6 +66,8 @@ class Delivery:
 class Publisher:
     """Publishes deliveries to one topic through a producer that it connects, and replaces when it is lost.
 
+    `explain` says why Kafka does not let us in, for the log and for readiness.
+
     Records of one person share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2.
     """
 
@@ -73,10 +75,11 @@ class Publisher:
         self,
         connect: Callable[[], AIOKafkaProducer],
         topic: str,
+        explain: Callable[[], Awaitable[object | None]] | None = None,
         *,
         reconnect_after: timedelta = _RECONNECT_AFTER,
     ) -> None:
-        self._connect = connect
+        self._connect, self._explain = connect, explain
         self._reconnect_after = reconnect_after.total_seconds()
         self.topic = topic
         self._producer: AIOKafkaProducer | None = None
@@ -154,8 +157,9 @@ class Publisher:
                 await self._lost.wait()
                 _log.error("producer.lost")
             except KafkaError as error:
-                self._why_not = f"not connected: {type(error).__name__}"
-                _log.warning("kafka.unreachable", extra={"reason": type(error).__name__})
+                reason = await self._reason_of(error)
+                self._why_not = f"not connected: {reason}"
+                _log.warning("kafka.unreachable", extra={"reason": reason})
                 await asyncio.sleep(self._reconnect_after)
             finally:
                 await self._leave(producer)
@@ -175,6 +179,10 @@ class Publisher:
         if cluster.partitions_for_topic(self.topic) is None:
             return f"topic {self.topic} is missing: run `leadstream topics apply`"
         return None
+
+    async def _reason_of(self, error: KafkaError) -> str:
+        # aiokafka says the same of a Kafka that is away and of one that does not let us in.
+        return str((await self._explain() if self._explain is not None else None) or type(error).__name__)
 
     async def _leave(self, producer: AIOKafkaProducer) -> None:
         """Flush the producer, and give up on what it still holds: nobody will answer for that any more."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -73,13 +73,15 @@ async def run_ingest(
     stop: asyncio.Event,
     *,
     access_log: Callable[[bytes], int],
+    explain: Callable[[], Awaitable[object | None]] | None = None,
     patience: timedelta = PATIENCE,
     probe_every: timedelta = _PROBE_EVERY,
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
 
     `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `access_log`
-    writes bytes to the log and returns how many it has taken; it may raise `OSError`.
+    writes bytes to the log and returns how many it has taken; it may raise `OSError`. `explain` says why
+    Kafka does not let us in.
 
     Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
     closed. Raises `SpoolUnusable`.
@@ -89,7 +91,7 @@ async def run_ingest(
     instance = token_hex(8)
     receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
-    publisher = Publisher(connect, settings.topic(WEBHOOKS.name))
+    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain)
     keeper = Keeper(publisher, spool, patience=patience)
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from runtime.file_faults import reason
 from runtime.oauth_token import TokenCommand
 from runtime.settings import SettingError, Settings, variable
 
@@ -140,7 +141,7 @@ def _require_readable(name: str, path: Path | None) -> None:
     try:
         path.read_bytes()
     except OSError as fault:
-        raise SettingError(f"{variable(name)}: cannot read {path}: {fault.strerror}") from None
+        raise SettingError(f"{variable(name)}: cannot read {path}: {reason(fault)}") from None
 
 
 def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:

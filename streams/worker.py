@@ -9,6 +9,7 @@ from collections.abc import Callable
 import faust
 import uvloop
 
+from runtime.access import NOT_ALLOWED, refused_use
 from runtime.admin import create_admin_app, serve
 from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import Health
@@ -67,6 +68,10 @@ async def _run_app(app: faust.App) -> None:
 
 def _told(failure: BaseException) -> str:
     """What may be said of a failure: messages quote records, so of a bug there is only the class, and where it was."""
+    if isinstance(failure, NOT_ALLOWED):
+        return (
+            f"no ACL of Kafka allows it any more {refused_use(failure)}; see `leadstream topics acls --stage streams`"
+        )
     if isinstance(failure, _FIT_TO_PRINT):
         return f"{type(failure).__name__}: {failure}"
     frames = "".join(traceback.format_tb(failure.__traceback__))

@@ -43,6 +43,32 @@ async def test_before_it_is_connected_it_says_so() -> None:
     assert await Publisher(FakeProducer, TOPIC).find_fault() == "not connected"
 
 
+class ShutOut(FakeProducer):
+    """Kafka never lets it in."""
+
+    async def start(self) -> None:
+        raise KafkaConnectionError
+
+
+@pytest.mark.anyio
+async def test_what_keeps_it_out_is_named_in_readiness_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    explained = asyncio.Event()
+
+    async def explain() -> str:
+        explained.set()
+        return "Kafka refuses this password"
+
+    publisher = Publisher(ShutOut, TOPIC, explain)
+    connecting = asyncio.create_task(publisher.stay_connected())
+    await explained.wait()
+    await asyncio.sleep(0)
+    connecting.cancel()
+    await asyncio.wait([connecting])
+
+    assert await publisher.find_fault() == "not connected: Kafka refuses this password"
+    assert [record.__dict__["reason"] for record in caplog.records] == ["Kafka refuses this password"]
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("error", [AssertionError("9 <= 1"), struct.error("short"), TimeoutError(), KeyError(3)])
 async def test_an_answer_that_no_broker_gives_is_waited_out(error: Exception) -> None:
