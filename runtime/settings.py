@@ -85,7 +85,8 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no log may show."""
-        return tuple(filter(None, (*self.app_secrets, self.verify_token, self.kafka_sasl_password)))
+        own = (self.verify_token, self.kafka_sasl_password, self.schema_registry_password)
+        return tuple(filter(None, (*self.app_secrets, *own)))
 
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
