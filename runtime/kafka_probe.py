@@ -3,11 +3,12 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
@@ -23,6 +24,7 @@ from runtime.oauth_token import NoToken
 from runtime.settings import variable
 
 _SECONDS = 10.0
+_CLOSES_WITHIN = 1.0
 _PORT = 9092
 _PROTOCOL, _CA, _CERT = (variable(f"kafka_{name}") for name in ("security_protocol", "ca_file", "cert_file"))
 _USER, _PASSWORD = variable("kafka_sasl_username"), variable("kafka_sasl_password")
@@ -75,20 +77,27 @@ async def _unreachable(cluster: Cluster, nodes: Iterable[tuple[str, int]]) -> Fa
 async def _nodes(cluster: Cluster, host: str, port: int) -> list[tuple[str, int]]:
     """The nodes as this server names them, asked for after it has let us in."""
     async with asyncio.timeout(_SECONDS):
-        connection = await _connect(host, port, cluster.options)
-        try:
+        async with _connected(host, port, cluster.options) as connection:
             answer = await connection.send(MetadataRequest([]))
-        finally:
-            connection.close()
     if not answer.brokers:
         # So it answers a client whose token it refused, which aiokafka does not see.
         raise KafkaConnectionError("no nodes")
     return [(node_host, node_port) for _, node_host, node_port, *_ in answer.brokers]
 
 
-async def _connect(host: str, port: int, options: dict[str, Any]) -> AIOKafkaConnection:
+@asynccontextmanager
+async def _connected(host: str, port: int, options: dict[str, Any]) -> AsyncIterator[AIOKafkaConnection]:
     own = {name: value for name, value in options.items() if name != "bootstrap_servers"}
-    return await create_conn(host, port, client_id="leadstream-probe", request_timeout_ms=int(_SECONDS * 1000), **own)
+    timeout = int(_SECONDS * 1000)
+    connection = AIOKafkaConnection(host, port, client_id="leadstream-probe", request_timeout_ms=timeout, **own)
+    try:
+        await connection.connect()
+        yield connection
+    finally:
+        closed = connection.close()
+        if connection._protocol is not None:
+            # The loop may end right after this, and would leave the socket open.
+            await asyncio.wait([closed], timeout=_CLOSES_WITHIN)
 
 
 async def _explain(cluster: Cluster, host: str, port: int, error: BaseException) -> Fault:
@@ -167,11 +176,8 @@ async def _offered(cluster: Cluster, host: str, port: int) -> str:
     plain = Cluster(cluster.servers, cluster.protocol.removeprefix("SASL_"), tls=cluster.tls)
     try:
         async with asyncio.timeout(_SECONDS):
-            connection = await _connect(host, port, plain.options)
-            try:
+            async with _connected(host, port, plain.options) as connection:
                 answer = await connection.send(SaslHandShakeRequest(cluster.mechanism))
-            finally:
-                connection.close()
     except (KafkaError, OSError, TimeoutError):
         return "others"
     return ", ".join(sorted(answer.enabled_mechanisms))

@@ -66,7 +66,7 @@ def test_commands_are_printed_for_a_shell_with_a_principal_for_each_stage() -> N
         env={"LEADSTREAM_TOPIC_PREFIX": "eu-", "LEADSTREAM_BROKER": "kafka.example.com:9093"},
     )  # fmt: skip
 
-    title, writing, reading = printed.output.splitlines()
+    title, writing, reading = printed.stdout.splitlines()
     assert title == "# ingest"
     assert shlex.split(writing) == [
         "kafka-acls.sh", "--bootstrap-server", "kafka.example.com:9093", "--command-config", "admin.properties",
@@ -79,7 +79,7 @@ def test_commands_are_printed_for_a_shell_with_a_principal_for_each_stage() -> N
 def test_json_has_an_entry_for_each_operation_on_each_resource() -> None:
     printed = CliRunner().invoke(main, ["topics", "acls", "--stage", "streams", "--json"])
 
-    entries = json.loads(printed.output)
+    entries = json.loads(printed.stdout)
     assert {
         "stage": "streams", "principal": "User:leadstream-streams", "operation": "Read", "resource": "group",
         "pattern": "literal", "name": "leadstream",
