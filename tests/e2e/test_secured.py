@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -35,6 +36,7 @@ from tests.secured_kafka import SecuredKafka
 pytestmark = pytest.mark.integration
 
 SECRET = "test-app-secret"
+_EXAMPLES = resources.files("simulator")
 _SPAN = timedelta(minutes=20)
 _PATIENCE = 90.0
 # The log of receipt is another one, and so are its times and offsets.
@@ -94,7 +96,7 @@ def _environ(home: Path, prefix: str) -> dict[str, str]:
     """What all stages of a run are told."""
     home.mkdir()
     # Long enough that all signals of a lead are there before it closes, however busy the machine is.
-    pages = Path("simulator/demo_pages.yaml").read_text().replace("join_wait: 5s", "join_wait: 12s")
+    pages = (_EXAMPLES / "demo_pages.yaml").read_text().replace("join_wait: 5s", "join_wait: 12s")
     (home / "pages.yaml").write_text(pages)
     return {
         "LEADSTREAM_TOPIC_PREFIX": prefix,
@@ -102,7 +104,7 @@ def _environ(home: Path, prefix: str) -> dict[str, str]:
         "LEADSTREAM_STATE_DIR": str(home),
         "LEADSTREAM_WAREHOUSE": str(home / "warehouse"),
         "LEADSTREAM_PAGES": str(home / "pages.yaml"),
-        "LEADSTREAM_FOLLOWUPS": "simulator/demo_followups.yaml",
+        "LEADSTREAM_FOLLOWUPS": str(_EXAMPLES / "demo_followups.yaml"),
         "LEADSTREAM_GRAPH_URL": f"http://127.0.0.1:{free_ports()}",
         "LEADSTREAM_APP_ID": str(PAGES[0].target_app),
         "LEADSTREAM_APP_SECRET": SECRET,
