@@ -17,7 +17,7 @@ from leads.erasures import Erasures
 from leads.gaps import Finding, Span, fact_of
 from leads.pages import Page
 from leads.records import Lead
-from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked
+from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked, TooMuchData
 from messenger.events import Fact, PageId, Psid, person_key
 from messenger.lead_flow import LeadForm
 from runtime.clock import now
@@ -146,4 +146,6 @@ def _said(fault: GraphError) -> str:
     advice = ""
     if isinstance(fault, PageBlocked | NotPermitted):
         advice = "; see `leadstream doctor`"
+    elif isinstance(fault, TooMuchData):
+        advice = ", for a page of one row too"
     return f"{type(fault).__name__}: {fault}{advice}. Run it again to go on from here"

@@ -10,8 +10,10 @@ MessengerError
     │   ├── NotSent         nothing reached Meta, or Meta did nothing with it
     │   └── Throttled       too many calls; wait first
     ├── OutcomeUnknown      Meta may have done it: look before calling again
+    │   └── TooMuchData     Meta wants to be asked for fewer rows
     ├── ParkUntilOwner      another app has the thread; wait until it is ours
     ├── PageBlocked         nothing will work for this Page until somebody acts
+    ├── BrokenList          Meta's list cannot be read to its end
     └── Permanent           the same call will never succeed
         ├── WindowClosed        outside the messaging window; only the person can open it
         ├── PersonUnavailable   this person cannot be written to
@@ -100,6 +102,14 @@ class Throttled(Retryable):
 
 class OutcomeUnknown(GraphError):
     """Meta may have done it. A read may be repeated; a send only after a look at the echo or the conversation."""
+
+
+class TooMuchData(OutcomeUnknown):
+    """The answer would be too long: ask for fewer rows from the same cursor."""
+
+
+class BrokenList(GraphError):
+    """A list that cannot be read to its end, because Meta repeats a cursor or leaves it out."""
 
 
 class ParkUntilOwner(GraphError):

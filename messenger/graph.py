@@ -20,7 +20,7 @@ _THREAD_CONTROL: Mapping[str, Mapping[str, str]] = {
     "pass_to_inbox": {"control_type": "pass", "app_id": PAGE_INBOX_APP_ID},
     "release": {"control_type": "release"},
 }
-_INBOX_PAGE = 25  # Meta's own, with all that each conversation brings
+LIST_PAGE = 25  # Meta's own, with all that each conversation brings
 _COUNT_MAX = 10**6  # more than any percentage or wait that Meta can mean, and less than overflows a timedelta
 
 
@@ -111,11 +111,17 @@ def _content(message: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def conversation_request(page_id: PageId, psid: Psid) -> GraphRequest:
-    """The newest messages between the Page and a person, as many as Meta shows the details of."""
+def conversation_request(
+    page_id: PageId, psid: Psid, after: str | None = None, limit: int = CONVERSATION_DETAILS_MAX
+) -> GraphRequest:
+    """The newest messages between the Page and a person, as many as Meta shows the details of.
+
+    Fewer, `limit`, come page by page: `after` is the cursor of `conversation_page`.
+    """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
     # Without `user_id` Meta lists the whole inbox, without `from` questions and answers look the same.
-    fields = f"messages.limit({CONVERSATION_DETAILS_MAX}){{id,from,message,created_time}}"
+    where = f".after({after})" if after else ""
+    fields = f"messages.limit({limit}){where}{{id,from,message,created_time}}"
     return GraphRequest(
         "GET",
         f"{_segment(page_id)}/conversations",
@@ -123,14 +129,14 @@ def conversation_request(page_id: PageId, psid: Psid) -> GraphRequest:
     )
 
 
-def inbox_request(page_id: PageId, after: str | None = None) -> GraphRequest:
+def inbox_request(page_id: PageId, after: str | None = None, limit: int = LIST_PAGE) -> GraphRequest:
     """A page of the Page's conversations, the last changed first; `after` is what `next_cursor` said of the one before.
 
     Meta cannot be asked for a time, and leaves out what lay in the requests folder for 30 days.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
     newest = f"messages.limit({CONVERSATION_DETAILS_MAX}){{id,from,message,created_time}}"
-    query = {"platform": "messenger", "fields": f"participants,updated_time,{newest}", "limit": str(_INBOX_PAGE)}
+    query = {"platform": "messenger", "fields": f"participants,updated_time,{newest}", "limit": str(limit)}
     return GraphRequest("GET", f"{_segment(page_id)}/conversations", query | ({"after": after} if after else {}))
 
 
@@ -140,10 +146,10 @@ def thread_owner_request(page_id: PageId, psid: Psid) -> GraphRequest:
     return GraphRequest("GET", f"{_segment(page_id)}/thread_owner", {"recipient": psid})
 
 
-def lead_forms_request(page_id: PageId, after: str | None = None) -> GraphRequest:
+def lead_forms_request(page_id: PageId, after: str | None = None, limit: int = LIST_PAGE) -> GraphRequest:
     """A page of the templates of the Page's lead ads; `after` is what `next_cursor` said of the page before."""
     # https://developers.facebook.com/documentation/ads-commerce/marketing-api/ad-creative/messaging-ads/click-to-messenger
-    query = {"fields": "step_list"} | ({"after": after} if after else {})
+    query = {"fields": "step_list", "limit": str(limit)} | ({"after": after} if after else {})
     return GraphRequest("GET", f"{_segment(page_id)}/messenger_lead_forms", query)
 
 
@@ -159,10 +165,21 @@ def lead_form_questions(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(question for question in asked if question)
 
 
-def next_cursor(body: Mapping[str, Any]) -> str | None:
-    """Where the next page of a list begins, None after the last. `paging.next` holds the token and is never used."""
-    paging = as_object(body.get("paging"))
-    return as_text(as_object(paging.get("cursors")).get("after")) if "next" in paging else None
+def has_next(holder: Mapping[str, Any]) -> bool:
+    """Whether a page of a list is followed by another one."""
+    return bool(as_object(holder.get("paging")).get("next"))
+
+
+def next_cursor(holder: Mapping[str, Any]) -> str | None:
+    """Where the next page of a list begins, None where Meta does not say. `paging.next` holds the token and is never
+    used."""
+    return as_text(as_object(as_object(holder.get("paging")).get("cursors")).get("after")) or None
+
+
+def conversation_page(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The list of messages in the answer to a `conversation_request`, for its paging."""
+    first = next(iter(_rows(body)), None)
+    return as_object(as_object(first).get("messages"))
 
 
 def _segment(page_id: PageId) -> str:
@@ -197,7 +214,7 @@ def _conversation(row: Mapping[str, Any], page_ids: Collection[PageId]) -> Conve
     held = as_object(row.get("messages"))
     rows = _rows(held)
     messages = tuple(one for one in map(_conversation_message, map(as_object, rows)) if one is not None)
-    has_older = next_cursor(held) is not None or len(messages) < len(rows)
+    has_older = has_next(held) or len(messages) < len(rows)
     return Conversation(Psid(psid), updated_at, messages, has_older)
 
 

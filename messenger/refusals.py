@@ -15,6 +15,7 @@ from messenger.errors import (
     ParkUntilOwner,
     PersonUnavailable,
     Throttled,
+    TooMuchData,
     WindowClosed,
 )
 from messenger.values import as_text
@@ -57,6 +58,8 @@ _BY_CODE: Mapping[int, type[GraphError]] = MappingProxyType(
         230: PersonUnavailable,
     }
 )
+# Under the code of any temporary error, without a subcode: https://github.com/facebook/facebook-python-business-sdk/issues/470
+_TOO_MUCH_DATA = (1, "reduce the amount of data")
 
 
 def refusal(status: int, error: Mapping[str, Any], regain_after: timedelta | None) -> GraphError:
@@ -66,6 +69,8 @@ def refusal(status: int, error: Mapping[str, Any], regain_after: timedelta | Non
     """
     code, subcode = _integer(error.get("code")), _integer(error.get("error_subcode"))
     kind = _kind(status, code, subcode, is_transient=error.get("is_transient") is True)
+    if code == _TOO_MUCH_DATA[0] and _TOO_MUCH_DATA[1] in (as_text(error.get("message")) or ""):
+        kind = TooMuchData
     return kind(
         f"Graph API: HTTP {status}, code {code}, subcode {subcode}",
         code=code,

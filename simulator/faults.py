@@ -6,17 +6,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from simulator.refusals import TEMPORARY, TOO_MANY_CALLS, GraphError
+from simulator.payloads import Json
+from simulator.refusals import TEMPORARY, TOO_MANY_CALLS, TOO_MUCH_DATA, GraphError
 
 FaultKind = Literal[
-    "timeout", "timeout_after_effect", "server_error", "server_error_after_effect", "throttled", "graph_error"
+    "timeout",
+    "timeout_after_effect",
+    "server_error",
+    "server_error_after_effect",
+    "throttled",
+    "graph_error",
+    "too_much_data",
+    "repeated_cursor",
+    "lost_cursor",
 ]
+_FAULTS_OF_LISTS = ("repeated_cursor", "lost_cursor")
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. After a timeout the caller reads nothing; `code` and `subcode` belong to a `graph_error`,
-    `regain_minutes` to `throttled`."""
+    `regain_minutes` to `throttled`. A `repeated_cursor` and a `lost_cursor` damage the paging of a list."""
 
     kind: FaultKind
     code: int = 0
@@ -31,14 +41,25 @@ class Fault:
     def error(self) -> GraphError | None:
         """What the caller reads, None for nothing at all."""
         match self.kind:
-            case "timeout" | "timeout_after_effect":
+            case "timeout" | "timeout_after_effect" | "repeated_cursor" | "lost_cursor":
                 return None
             case "server_error" | "server_error_after_effect":
                 return TEMPORARY
             case "throttled":
                 return TOO_MANY_CALLS
+            case "too_much_data":
+                return TOO_MUCH_DATA
             case "graph_error":
                 return GraphError(self.code, f"(#{self.code}) An injected fault", self.subcode)
+
+    @property
+    def of_a_list(self) -> bool:
+        return self.kind in _FAULTS_OF_LISTS
+
+    def damage(self, answer: Json, after: object) -> Json:
+        """An answer that was asked for `after` a cursor, with a next page that cannot be reached."""
+        cursors = {"cursors": {"after": after}} if self.kind == "repeated_cursor" and after else {}
+        return {**answer, "paging": {**cursors, "next": "https://graph.facebook.com/"}}
 
 
 @dataclass(slots=True)

@@ -66,10 +66,12 @@ def create_graph(world: World, clock: Clock) -> Starlette:
         if _is_send(call):
             world.sends.called(call)
         fault = world.faults.draw(call.edge)
-        if fault is not None and not fault.after_effect:
+        if fault is not None and not fault.after_effect and not fault.of_a_list:
             return await _fail(world, request, call, fault)
         response = _answer(world, call)
-        return response if fault is None else await _fail(world, request, call, fault)
+        if fault is not None and fault.of_a_list and response.status_code == 200:
+            return JSONResponse(fault.damage(json.loads(bytes(response.body)), call.params.get("after")))
+        return response if fault is None or fault.of_a_list else await _fail(world, request, call, fault)
 
     graph = Route("/{path:path}", answer, methods=["GET", "POST"])
     return Starlette(routes=[*control_routes(world, clock), graph])

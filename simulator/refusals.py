@@ -50,6 +50,8 @@ BAD_PROOF = GraphError(100, "Invalid appsecret_proof provided in the API argumen
 # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 TOO_MANY_CALLS = GraphError(613, "(#613) Calls to this api have exceeded the rate limit.", status=429)
 TEMPORARY = GraphError(2, "An unexpected error has occurred. Please retry your request later.", status=500)
+# https://github.com/facebook/facebook-python-business-sdk/issues/470
+TOO_MUCH_DATA = GraphError(1, "Please reduce the amount of data you're asking for, then retry your request", status=500)
 # Seen in integrators' reports; Meta's pages do not list them.
 TAKE_WITHOUT_ROUTING = GraphError(
     27, "(#27) Take thread control is not supported when Conversation Routing is not enabled."

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from leads.gaps import Finding, Span, findings
 from leads.pages import Page
 from leads.records import Lead
-from messenger.errors import GraphError, OutcomeUnknown, Permanent, Retryable, Throttled
-from messenger.events import Psid
+from messenger.errors import BrokenList, GraphError, OutcomeUnknown, Permanent, Retryable, Throttled, TooMuchData
+from messenger.events import PageId, Psid
 from messenger.graph import (
+    LIST_PAGE,
     Conversation,
     GraphRequest,
     GraphResponse,
@@ -17,9 +19,9 @@ from messenger.graph import (
     inbox_request,
     lead_form_steps,
     lead_forms_request,
-    next_cursor,
 )
 from messenger.lead_flow import LeadForm, lead_form
+from messenger.paging import Paging
 from runtime.metrics import Metrics
 from sinks.courier import Graph
 from sinks.pace import Pace, pause_after
@@ -60,24 +62,34 @@ class Inbox:
     async def forms(self) -> tuple[LeadForm, ...]:
         """What the Page's lead ads ask; nothing where the token may not read it."""
         forms: list[LeadForm] = []
-        after: str | None = None
+        paging = Paging(LIST_PAGE)
         for _ in range(_FORM_PAGES_MAX):
             try:
-                response = await self._call("messenger_lead_forms", lead_forms_request(self.page.page_id, after))
+                response = await self._list("messenger_lead_forms", lead_forms_request, paging)
             except Permanent:
                 break
             read = map(lead_form, lead_form_steps(response.body))
             forms += [form for form in read if form is not None]
-            after = next_cursor(response.body)
-            if after is None:
+            if not paging.advance(response.body):
                 break
         return tuple(forms)
 
-    async def conversations(self, after: str | None) -> tuple[tuple[Conversation, ...], str | None]:
-        """A page of conversations, the last changed first, and where the next one begins; None after the last."""
-        response = await self._call("conversations", inbox_request(self.page.page_id, after))
+    async def conversations(self, paging: Paging) -> tuple[tuple[Conversation, ...], Mapping[str, Any]]:
+        """A page of conversations, the last changed first, and the answer by which `paging` can go on."""
+        response = await self._list("conversations", inbox_request, paging)
         own = {self.page.page_id, *self.page.also}
-        return inbox_conversations(response.body, own), next_cursor(response.body)
+        return inbox_conversations(response.body, own), response.body
+
+    async def _list(
+        self, endpoint: str, request: Callable[[PageId, str | None, int], GraphRequest], paging: Paging
+    ) -> GraphResponse:
+        """A page of a list, as long as Meta gives it; `TooMuchData` where a single row is too much."""
+        while True:
+            try:
+                return await self._call(endpoint, request(self.page.page_id, paging.after, paging.limit))
+            except TooMuchData:
+                if not paging.shrink():
+                    raise
 
     async def _call(self, endpoint: str, request: GraphRequest) -> GraphResponse:
         failures = 0
@@ -92,7 +104,8 @@ class Inbox:
                 self._metrics.graph_calls.labels(endpoint, result).inc()
                 failures += 1
                 most = _THROTTLED_MAX if isinstance(fault, Throttled) else _TRIES_MAX
-                if not isinstance(fault, Retryable | OutcomeUnknown) or failures >= most:
+                passes = isinstance(fault, Retryable | OutcomeUnknown) and not isinstance(fault, TooMuchData)
+                if not passes or failures >= most:
                     raise
                 self._pace.hold(page_id, self._now() + (fault.regain_after or pause_after(failures, self._fraction)))
                 continue
@@ -122,24 +135,32 @@ async def look_through(
 ) -> AsyncIterator[Look]:
     """The inbox page by page from `after` on, back to the beginning of the span. Raises `GraphError`.
 
+    Where the list is broken, the last page that Meta gives comes before the error.
+
     Meta cannot be asked for a time, but shows what changed last first: a conversation that has not changed since the
     span began has no flow in it.
     """
-    back_to = span.now
+    back_to, paging = span.now, Paging(LIST_PAGE, after)
     while True:
-        conversations, after = await inbox.conversations(after)
+        conversations, answer = await inbox.conversations(paging)
         back_to = min((one.updated_at for one in conversations), default=back_to)
         found = [
             finding
             for one in conversations
             for finding in findings(one, inbox.page.page_id, forms, leads.get(one.psid, ()), span)
         ]
-        at_the_end = after is None or back_to < span.since
+        broken: BrokenList | None = None
+        try:
+            at_the_end = not paging.advance(answer) or back_to < span.since
+        except BrokenList as fault:
+            at_the_end, broken = back_to < span.since, fault
         yield Look(
             findings=tuple(found),
             conversations=len(conversations),
             back_to=back_to,
-            after=None if at_the_end else after,
+            after=None if at_the_end else paging.after,
         )
         if at_the_end:
             return
+        if broken is not None:
+            raise broken

@@ -13,17 +13,21 @@ from leads.erasures import NOBODY, Erasures
 from leads.pages import Page, Pages
 from leads.person import JoinEvent
 from leads.records import FetchTranscript
-from messenger.errors import GraphError, OutcomeUnknown, Retryable, Throttled
+from messenger.errors import BrokenList, GraphError, OutcomeUnknown, Retryable, Throttled, TooMuchData
 from messenger.events import Answer, Origin, PageId, Progress, TranscriptFetched, person_key
 from messenger.graph import (
+    LIST_PAGE,
+    ConversationMessage,
     GraphRequest,
     GraphResponse,
     conversation_messages,
+    conversation_page,
     conversation_request,
     lead_form_questions,
     lead_forms_request,
-    next_cursor,
 )
+from messenger.limits import CONVERSATION_DETAILS_MAX
+from messenger.paging import Paging
 from messenger.transcript import parse_transcript
 from runtime.metrics import Metrics
 from schemas.codec import Codec
@@ -53,6 +57,9 @@ class _Line:
     ready_at: datetime | None = None
     questions: tuple[str, ...] = ()
     questions_read_at: datetime | None = None
+    messages: tuple[ConversationMessage, ...] = ()
+    are_read: bool = False
+    paging: Paging = field(default_factory=lambda: Paging(CONVERSATION_DETAILS_MAX))
 
 
 class TranscriptSink:
@@ -144,7 +151,10 @@ class TranscriptSink:
             await self._settle(line, (), "refused")
             return
         try:
-            answers = await self._fetch(line, page, request)
+            line.are_read = line.are_read or await self._read_messages(line, page, request)
+            if not line.are_read:
+                return
+            answers = await self._parse(line, page, request)
         except (Retryable, OutcomeUnknown) as fault:
             line.failures += 1
             if line.failures < _TRIES_MAX:
@@ -157,12 +167,28 @@ class TranscriptSink:
         else:
             await self._settle(line, answers, "answers" if answers else "no_answers")
 
-    async def _fetch(self, line: _Line, page: Page, request: FetchTranscript) -> tuple[Answer, ...]:
-        response = await self._call("conversations", conversation_request(page.page_id, request.psid), page)
-        # Meta gives details of the newest messages only, so that a further page of them would hold nothing to read.
-        messages = conversation_messages(response.body)
+    async def _read_messages(self, line: _Line, page: Page, request: FetchTranscript) -> bool:
+        """Make one call; False where the conversation needs another one, which then waits for its turn."""
+        paging = line.paging
+        asked = conversation_request(page.page_id, request.psid, paging.after, paging.limit)
+        try:
+            response = await self._call("conversations", asked, page)
+        except TooMuchData:
+            if paging.shrink():
+                return False
+            raise
+        line.messages += conversation_messages(response.body)
+        # Meta gives details of the newest messages only, so that nothing after them can be read.
+        paging.most -= paging.limit
+        try:
+            return paging.most <= 0 or not paging.advance(conversation_page(response.body))
+        except BrokenList:
+            self._metrics.graph_calls.labels("conversations", BrokenList.__name__).inc()
+            return True
+
+    async def _parse(self, line: _Line, page: Page, request: FetchTranscript) -> tuple[Answer, ...]:
         questions = (*page.questions, *await self._questions(line, page))
-        return parse_transcript(messages, request.psid, ended_at=request.lead_at, questions=questions)
+        return parse_transcript(line.messages, request.psid, ended_at=request.lead_at, questions=questions)
 
     async def _questions(self, line: _Line, page: Page) -> tuple[str, ...]:
         read_at, moment = line.questions_read_at, self._now()
@@ -173,17 +199,20 @@ class TranscriptSink:
     async def _read_forms(self, page: Page) -> tuple[str, ...]:
         """What the Page's lead forms ask; nothing where the token may not read them, for who spoke tells as well."""
         questions: tuple[str, ...] = ()
-        after: str | None = None
+        paging = Paging(LIST_PAGE)
         for _ in range(_FORM_PAGES_MAX):
+            asked = lead_forms_request(page.page_id, paging.after, paging.limit)
             try:
-                response = await self._call("messenger_lead_forms", lead_forms_request(page.page_id, after), page)
+                response = await self._call("messenger_lead_forms", asked, page)
+                questions += lead_form_questions(response.body)
+                if not paging.advance(response.body):
+                    break
             except Throttled:
                 raise
+            except TooMuchData:
+                if not paging.shrink():
+                    break
             except GraphError:
-                break
-            questions += lead_form_questions(response.body)
-            after = next_cursor(response.body)
-            if after is None:
                 break
         return questions
 
@@ -216,7 +245,8 @@ class TranscriptSink:
         one = line.requests[0]
         self._metrics.transcripts_fetched.labels(result).inc()
         line.requests.popleft()
-        line.failures = 0
+        line.failures, line.messages, line.are_read = 0, (), False
+        line.paging = Paging(CONVERSATION_DETAILS_MAX)
         self._held[one.partition].discard(one.offset)
 
     def _fact(self, one: Received[FetchTranscript], answers: tuple[Answer, ...]) -> TranscriptFetched:

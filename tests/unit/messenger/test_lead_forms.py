@@ -1,6 +1,6 @@
 """Lead forms: what they ask, and how the next page of them is found without the address that Meta gives."""
 
-from messenger.graph import lead_form_questions, lead_forms_request, next_cursor
+from messenger.graph import has_next, lead_form_questions, lead_forms_request, next_cursor
 from tests.builders import PAGE
 
 STEPS = [
@@ -36,5 +36,5 @@ def test_the_next_page_begins_at_the_cursor_not_at_the_address_that_holds_the_to
 
 
 def test_the_last_page_has_no_next() -> None:
-    assert next_cursor({"paging": {"cursors": {"after": "B"}}}) is None
-    assert next_cursor({}) is None
+    assert not has_next({"paging": {"cursors": {"after": "B"}}})
+    assert not has_next({})

@@ -101,7 +101,7 @@ async def test_it_ends_with_the_last_page_and_goes_on_from_a_cursor() -> None:
 
 @pytest.mark.parametrize("fails", [0, 4])
 async def test_no_second_has_more_than_two_calls_however_many_fail(fails: int) -> None:
-    pages = [a_page(NOON - number * SECOND) for number in range(1, 8)]
+    pages = [a_page(NOON - number * SECOND, after=f"c{number}") for number in range(1, 8)]
     meta = AMeta([*([OutcomeUnknown("2")] * fails), *pages, a_page(after=None)])
 
     await looks(meta)

@@ -1,6 +1,7 @@
 """What the transcript sink does with each request, in virtual time."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +13,15 @@ from aiokafka import TopicPartition
 from leads.erasures import NOBODY, Erasures
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript, LeadId
-from messenger.errors import GraphError, InvalidRequest, NotSent, OutcomeUnknown, PageBlocked, Throttled
+from messenger.errors import (
+    GraphError,
+    InvalidRequest,
+    NotSent,
+    OutcomeUnknown,
+    PageBlocked,
+    Throttled,
+    TooMuchData,
+)
 from messenger.events import Answer, PageId, Psid, TranscriptFetched, person_key
 from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
@@ -40,9 +49,13 @@ class Conversations:
     silent: set[str] = field(default_factory=set)
     questions: tuple[str, ...] = ()
     calls: list[tuple[datetime, str, str]] = field(default_factory=list)
+    form_limits: list[str] = field(default_factory=list)
+    lost_cursor: bool = False
 
     async def call(self, request: GraphRequest, token: str) -> GraphResponse:
         page, endpoint = request.path.split("/")
+        if endpoint == "messenger_lead_forms":
+            self.form_limits.append(request.query["limit"])
         self.calls.append((self.clock(), page, endpoint))
         await asyncio.sleep(0)
         if page in self.blocked:
@@ -61,7 +74,12 @@ class Conversations:
             {"id": f"m_{who}", "from": {"id": who}, "message": text, "created_time": f"{NOON:%Y-%m-%dT%H:%M:%S}+0000"}
             for who, text in said
         ]
-        return {"data": [{"messages": {"data": shown}}]}
+        asked = re.search(r"limit\((\d+)\)(?:\.after\((\d+)\))?", request.query["fields"])
+        assert asked is not None
+        limit, start = int(asked[1]), int(asked[2] or 0)
+        cursors = {} if self.lost_cursor else {"after": str(start + limit)}
+        more = {"paging": {"cursors": cursors, "next": "x"}} if self.lost_cursor or start + limit < len(shown) else {}
+        return {"data": [{"messages": {"data": shown[start : start + limit], **more}}]}
 
     def _forms(self, request: GraphRequest) -> Mapping[str, Any]:
         """One form with one question a page of the list."""
@@ -276,6 +294,42 @@ async def test_facts_of_one_person_come_in_the_order_of_their_requests() -> None
     facts = await world.settle_all()
 
     assert [fact.lead_id for fact in facts] == ["first", "second"]
+
+
+async def test_too_much_data_is_read_in_smaller_pages_each_at_its_turn() -> None:
+    world = TranscriptWorld()
+    world.graph.faults["conversations"] = [TooMuchData("1", code=1)] * 4
+    world.request("7001")
+
+    [fact] = await world.settle_all()
+
+    assert fact.answers == (Answer(QUESTION, f"{ANSWER} 7001"),)
+    moments = world.graph.of("conversations")
+    assert len(moments) == 6, "20, 10, 5, 2 and twice 1 message"
+    assert max(sum(start <= one < start + timedelta(seconds=1) for one in moments) for start in moments) <= 2
+
+
+async def test_a_conversation_that_leads_nowhere_has_the_answers_that_were_read() -> None:
+    world = TranscriptWorld()
+    world.graph.faults["conversations"] = [TooMuchData("1", code=1)]
+    world.graph.lost_cursor = True
+    world.request("7001")
+
+    [fact] = await world.settle_all()
+
+    assert fact.answers
+    assert len(world.graph.of("conversations")) == 2
+
+
+async def test_forms_that_are_too_much_data_are_asked_for_in_smaller_pages() -> None:
+    world = TranscriptWorld()
+    world.graph.questions = (QUESTION,)
+    world.graph.faults["messenger_lead_forms"] = [TooMuchData("1", code=1)]
+    world.request("7001")
+
+    await world.settle_all()
+
+    assert world.graph.form_limits == ["25", "12"]
 
 
 async def test_questions_of_all_lead_forms_are_read_once_an_hour() -> None:
