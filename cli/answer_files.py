@@ -1,13 +1,13 @@
 """Answers of the warehouse as files: CSV for spreadsheets, JSON lines for programs, Parquet for analytics."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from cli.answer_text import csv_cell, json_text, masked, personal_columns, plain_text
+from cli.answer_text import json_text, masked, personal_columns, plain_text
 from sinks.query import Asked, types_of
 
 
@@ -21,12 +21,18 @@ def with_masks(asked: Asked) -> Asked:
     )
 
 
-def write_csv(out: TextIO, asked: Asked) -> None:
-    """With a header; safe to open in a spreadsheet."""
+def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
+    """With a header; `text` makes the cells."""
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(asked.columns)
+    writer.writerow(map(text, asked.columns))
     for rows in asked.batches:
-        writer.writerows([csv_cell(value) for value in row] for row in rows)
+        writer.writerows(map(text, row) for row in rows)
+
+
+def write_marked_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
+    """`write_csv` for files: Excel knows by the mark at the beginning that it is UTF-8."""
+    out.write("\ufeff")
+    write_csv(out, asked, text=text)
 
 
 def write_lines(out: TextIO, asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the warehouse as text: JSON for programs, CSV that a spreadsheet can open without harm, cells for people."""
+"""Rows of the warehouse as text: JSON for programs, CSV that a spreadsheet can open without harm."""
 
 import json
 import re
@@ -13,19 +13,24 @@ from schemas.registry import newest
 from sinks.tables import TABLES
 
 # What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
-# The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+# The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean. European spreadsheets split
+# at semicolons and know nothing of a quote that began before one, so that a cell begins behind it, and at a new line.
+_FORMULA = re.compile('(^|[;\t\n])(?=[\\s"]*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\n])')
+# Of a longer number a spreadsheet keeps fifteen digits.
+_LONG_NUMBER = re.compile(r"[0-9]{16,}")
 _BYTES_OF_PEOPLE = frozenset({"key", "value"})
 
 
-def csv_cell(value: Any) -> str:
-    """The cell of a CSV file; text that a spreadsheet would run has an apostrophe in front."""
-    text = plain_text(value)
-    if isinstance(value, str | bytes) and text.startswith(_FORMULA):
-        text = f"'{text}"
-    # The csv module leaves a lone carriage return unquoted, and readers would see a new row there.
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def csv_cell(value: Any, *, text_ids: bool = False) -> str:
+    """The cell of a CSV file; what a spreadsheet would run has an apostrophe in front.
+
+    With `text_ids` numbers have it too that a spreadsheet would cut. Lines end with a line feed: the csv module leaves
+    a lone carriage return unquoted, and readers see a new row there.
+    """
+    text = plain_text(value).replace("\r\n", "\n").replace("\r", "\n")
+    if text_ids and _LONG_NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text if isinstance(value, int | float | Decimal) else _FORMULA.sub(r"\1'", text)
 
 
 def plain_text(value: Any) -> str:
@@ -42,11 +47,6 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
         return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:
         return json.dumps(_finite(value), default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
-
-
-def cell_text(value: Any) -> str:
-    """`plain_text` with what a terminal would obey made visible."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), plain_text(value))
 
 
 def personal_columns(columns: Iterable[str]) -> frozenset[str]:

@@ -24,6 +24,7 @@ from cli.erasures import erasures_now
 from cli.leads_now import leads_now
 from cli.replay_place import TimeType
 from cli.schema_ids import schema_ids
+from cli.terminal import say
 from leads.pages import Page
 from messenger.client import GraphClient
 from messenger.lead_flow import LeadForm, lead_form
@@ -191,7 +192,7 @@ def _conclude(context: click.Context, report: Report, *, dry_run: bool) -> None:
     missing, unanswered = report.count("missing"), report.count("unanswered")
     if not report.as_json:
         found = f"{missing} missing, {unanswered} without answers, {report.count('cannot_tell')} impossible to tell"
-        click.echo(found if dry_run or not missing + unanswered else f"{found}: what can be restored is written")
+        say(found if dry_run or not missing + unanswered else f"{found}: what can be restored is written")
     if dry_run and missing + unanswered:
         context.exit(1)
 

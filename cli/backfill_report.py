@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from time import monotonic
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cli.backfill_position import Counts, Position
 from cli.lead_text import MASK, shown
+from cli.terminal import one_line, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 
@@ -40,10 +40,10 @@ class Report:
     totals: dict[PageId, Counts] = field(default_factory=dict)
 
     def taken_up_again(self, page_id: PageId, position: Position) -> None:
-        click.echo(f"Page {page_id}: goes on after {position.conversations} conversations", err=True)
+        say(f"Page {page_id}: goes on after {position.conversations} conversations", err=True)
 
     def started_over(self, page_id: PageId) -> None:
-        click.echo(f"Page {page_id}: Meta does not know its own cursor any more; from the beginning", err=True)
+        say(f"Page {page_id}: Meta does not know its own cursor any more; from the beginning", err=True)
 
     def found(self, finding: Finding) -> None:
         if finding.standing == "held" or self.quiet:
@@ -61,14 +61,14 @@ class Report:
                 if flow
                 else None,
             }
-            click.echo(json.dumps(line, ensure_ascii=False))
+            say(json.dumps(line, ensure_ascii=False))
             return
         answers = shown("answers", flow.answers, show_pii=self.show_pii) if flow else "older than what Meta shows"
         psid = finding.psid if self.show_pii else MASK
         outcome = flow.outcome if flow else "—"
         when = f"{finding.at:%Y-%m-%d %H:%M:%S}"
-        click.echo(
-            f"{WORDS[finding.standing]:<11}  {when}  {finding.page_id}  {psid}  {outcome:<10}  {answers}"
+        say(
+            one_line(f"{WORDS[finding.standing]:<11}  {when}  {finding.page_id}  {psid}  {outcome:<10}  {answers}")
             + (f"  {finding.lead_id}" if finding.lead_id else "")
         )
 
@@ -84,10 +84,10 @@ class Report:
         share = completeness(counts)
         if self.as_json:
             told = {standing: counts[standing] for standing in WORDS}
-            click.echo(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **told}))
+            say(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **told}))
             return
         told_in_words = ", ".join(f"{counts[standing]} {word}" for standing, word in WORDS.items() if counts[standing])
-        click.echo(f"Page {page_id}, {day}: {'—' if share is None else f'{share:.1%} complete'} ({told_in_words})")
+        say(f"Page {page_id}, {day}: {'—' if share is None else f'{share:.1%} complete'} ({told_in_words})")
 
 
 class Bar:

@@ -15,6 +15,7 @@ from cli.broker import broker_of, kafka_answers
 from cli.dead_letter_moves import close, remembered, send_back
 from cli.environment import current_settings
 from cli.erasures import erasures_now
+from cli.terminal import one_line, say
 from messenger.events import PageId, Psid
 from runtime.clock import now
 from runtime.cluster import Cluster
@@ -115,12 +116,12 @@ def list_letters(
     listed = [(letter, standing) for letter, standing in found.letters if every or standing not in SETTLED]
     if each:
         for letter, standing in listed:
-            click.echo(f"{_shown(letter.refused_at)}  {letter.id}  {standing}  {_why(letter)}")
+            say(f"{_shown(letter.refused_at)}  {letter.id}  {standing}  {_why(letter)}")
     else:
         standings = {letter.id: standing for letter, standing in listed}
         for group in grouped(letter for letter, _ in listed):
             _print_group(group, standings)
-    click.echo(f"{len(found.letters)} dead letters: {found.count()}")
+    say(f"{len(found.letters)} dead letters: {found.count()}")
 
 
 @command.command("show")
@@ -149,7 +150,7 @@ def show(*, letter_id: str, show_pii: bool) -> None:
         ("size", size),
         ("value", _text(value) if show_pii else _MASK),
     ):
-        click.echo(f"{name:9} {said}")
+        say(f"{name:9} {one_line(said)}")
 
 
 @command.command("redrive")
@@ -190,11 +191,11 @@ def redrive(
     going = found.of("open")[:limit]
     if yes:
         _ask(send_back(settings, going))
-        click.echo(f"{len(going)} sent back")
+        say(f"{len(going)} sent back")
         return
     for group in grouped(going):
-        click.echo(f"would send {len(group.letters)} to {group.first.origin_topic}: {_why(group.first)}")
-    click.echo("Nothing was sent: --yes sends them")
+        say(f"would send {len(group.letters)} to {group.first.origin_topic}: {_why(group.first)}")
+    say("Nothing was sent: --yes sends them")
 
 
 @command.command("discard")
@@ -235,12 +236,12 @@ def discard(
     if not yes:
         what = "open again" if undo else "discard"
         for group in grouped(closing):
-            click.echo(f"would {what} {len(group.letters)} of {group.first.origin_topic}: {_why(group.first)}")
-        click.echo("Nothing was done: --yes does it")
+            say(f"would {what} {len(group.letters)} of {group.first.origin_topic}: {_why(group.first)}")
+        say("Nothing was done: --yes does it")
         return
     said = None if undo else Discard(now().isoformat(), by or _user(), why)
     _ask(close(settings, closing, said))
-    click.echo(f"{len(closing)} {'opened again' if undo else 'discarded'}")
+    say(f"{len(closing)} {'opened again' if undo else 'discarded'}")
 
 
 def _asked_for(
@@ -251,7 +252,7 @@ def _asked_for(
     missing = set(ids) - {letter.id for letter, _ in found.letters}
     if missing:
         raise click.ClickException(f"there is no dead letter {min(missing)}: see `leadstream dlq list --each`")
-    click.echo(f"{len(found.letters)} dead letters: {found.count()}")
+    say(f"{len(found.letters)} dead letters: {found.count()}")
     return found
 
 
@@ -269,12 +270,12 @@ def _said(discarded: Discard | None) -> str:
 def _print_group(group: Group, standings: dict[str, Standing]) -> None:
     counts = Counter(standings[letter.id] for letter in group.letters)
     said = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
-    click.echo(f"{group.first.origin_topic}  {_why(group.first)}")
-    click.echo(f"    {said}; {_shown(group.first.refused_at)} to {_shown(group.last.refused_at)}; {group.last.id}")
+    say(f"{one_line(group.first.origin_topic)}  {_why(group.first)}")
+    say(f"    {said}; {_shown(group.first.refused_at)} to {_shown(group.last.refused_at)}; {group.last.id}")
 
 
 def _why(letter: Letter) -> str:
-    return f"{letter.stage}: {letter.fault}: {letter.reason}"
+    return one_line(f"{letter.stage}: {letter.fault}: {letter.reason}")
 
 
 def _shown(moment: datetime) -> str:

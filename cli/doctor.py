@@ -18,6 +18,7 @@ from cli.environment import current_settings, log_file
 from cli.examine_here import mend_here, verdicts_here
 from cli.examine_meta import MetaExamination
 from cli.mending import Mending
+from cli.terminal import one_line, say
 from leads.pages import Page
 from messenger.prerequisites import Verdict
 from runtime.admin import create_admin_app, serve
@@ -106,7 +107,7 @@ def command(
     is_ok = not mending.failed and all(verdict.standing != "broken" for verdict in verdicts)
     if as_json:
         told = {"ok": is_ok, "mended": mending.done, "not_mended": mending.failed}
-        click.echo(json.dumps({**told, "checks": [asdict(one) for one in verdicts]}, ensure_ascii=False, indent=2))
+        say(json.dumps({**told, "checks": [asdict(one) for one in verdicts]}, ensure_ascii=False, indent=2))
     else:
         _print(verdicts, mending)
     if not is_ok:
@@ -167,14 +168,14 @@ async def _look(settings: Settings, pages: Sequence[Page], stages: Mapping[str, 
 
 def _print(verdicts: Sequence[Verdict], mending: Mending) -> None:
     for line in mending.done:
-        click.echo(f"mended   {line}")
+        say(f"mended   {one_line(line)}")
     for line in mending.failed:
-        click.echo(f"not mended {line}")
+        say(f"not mended {one_line(line)}")
     for verdict in verdicts:
-        click.echo(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}")
+        say(one_line(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}"))
         if verdict.breaks:
-            click.echo(f"           breaks: {verdict.breaks}")
+            say(f"           breaks: {verdict.breaks}")
         if verdict.mend:
-            click.echo(f"           mend:   {verdict.mend}")
+            say(f"           mend:   {one_line(verdict.mend)}")
     broken = sum(verdict.standing == "broken" for verdict in verdicts)
-    click.echo(f"{len(verdicts)} looked at, {broken} broken")
+    say(f"{len(verdicts)} looked at, {broken} broken")

@@ -19,6 +19,7 @@ from cli.meta_id import META_ID
 from cli.progress import counted
 from cli.request_list import Asked, answer_alone, request_options, settle
 from cli.schema_ids import schema_ids
+from cli.terminal import say
 from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
 from runtime.cluster import Cluster
@@ -217,9 +218,9 @@ class _Report:
             _print_json({"found": [_plain(one) for one in found]})
             return
         for one in found:
-            click.echo(f"{one.kind} {one.place}: {one.count}")
+            say(f"{one.kind} {one.place}: {one.count}")
         if not found:
-            click.echo("Nothing is found.")
+            say("Nothing is found.")
 
     def erased(self, at: datetime, absent: Sequence[str], remaining: Sequence[_Remaining]) -> None:
         if self._as_json:
@@ -234,14 +235,12 @@ class _Report:
                 }
             )
             return
-        click.echo(
-            f"Erased: everything up to {at.isoformat(timespec='seconds')} is dead, and no replay brings it back."
-        )
+        say(f"Erased: everything up to {at.isoformat(timespec='seconds')} is dead, and no replay brings it back.")
         for name in absent:
-            click.echo(f"`leadstream {name}` does not run: what it keeps is erased when it does")
+            say(f"`leadstream {name}` does not run: what it keeps is erased when it does")
         for one in remaining:
-            click.echo(f"{one.trace.kind} {one.trace.place}: {one.trace.count} {_left(one)}")
-        click.echo("Complete." if not remaining else "Not complete yet: look with --verify when that time has come.")
+            say(f"{one.trace.kind} {one.trace.place}: {one.trace.count} {_left(one)}")
+        say("Complete." if not remaining else "Not complete yet: look with --verify when that time has come.")
 
 
 def _left(one: _Remaining) -> str:
@@ -255,11 +254,11 @@ def _plain(one: Trace) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    say(json.dumps(value, indent=2))
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

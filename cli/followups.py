@@ -14,6 +14,7 @@ from cli.configuration import load_caps, load_pages, load_rules
 from cli.environment import current_settings
 from cli.progress import counted
 from cli.schema_ids import schema_ids
+from cli.terminal import one_line, say
 from cli.topics import require_topics
 from leads.identity import command_id
 from leads.preview import Preview, preview
@@ -53,18 +54,18 @@ def check() -> None:
     load_caps(settings, os.environ)
     load_pages(settings, os.environ)
     for rule in rules:
-        click.echo(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
+        say(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
         for number, wait in enumerate(accumulate(step.after for step in rule.steps), start=1):
             if wait >= MESSAGING_WINDOW:
                 sent = "it is never sent" if "reply" in rule.cancel_on else "it is sent only if the person writes again"
-                click.echo(f"  step {number}, {wait / _HOUR:g} hours later, is past the 24-hour window: {sent}")
+                say(f"  step {number}, {wait / _HOUR:g} hours later, is past the 24-hour window: {sent}")
         for condition in rule.answers:
             if condition.regex is not None and condition.regex.has_ascii_class:
-                click.echo(
+                say(
                     f"  the pattern for {condition.question!r} has \\b, \\d, \\s or \\w, which know ASCII only:"
                     " \\p{L} is any letter, \\p{Nd} any digit"
                 )
-    click.echo(f"{settings.followups}: {len(rules)} rules, no faults")
+    say(f"{settings.followups}: {len(rules)} rules, no faults")
 
 
 @command.command("try")
@@ -93,14 +94,12 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
     if lead is None:
         raise click.ClickException(f"no lead {lead_id} in {settings.topic(LEADS.name)}: see `leadstream leads list`")
     for one in preview(lead, rules, zones.get(lead.page_id).time_zone):
-        click.echo(_said(one, outcomes.get(command_id(lead.lead_id, one.rule, one.step)), show_pii=show_pii))
+        say(_said(one, outcomes.get(command_id(lead.lead_id, one.rule, one.step)), show_pii=show_pii))
     if caps.per_person is not None:
-        click.echo(f"cap: the person got {_sent_lately(outcomes)} of {caps.per_person} messages in the last day")
+        say(f"cap: the person got {_sent_lately(outcomes)} of {caps.per_person} messages in the last day")
     if caps.per_page is not None:
-        click.echo(
-            f"cap: the people of the Page get {caps.per_page} messages a day; what is used of it is not read here"
-        )
-    click.echo("who has the thread now is not asked here: see `leadstream thread owner`")
+        say(f"cap: the people of the Page get {caps.per_page} messages a day; what is used of it is not read here")
+    say("who has the thread now is not asked here: see `leadstream thread owner`")
 
 
 def _rules(settings: Settings) -> tuple[Rule, ...]:
@@ -119,7 +118,7 @@ def _said(one: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool) -> s
         return f"{name}: not sent, {one.why_not}"
     when = f"at {_time(one.send_at)}, until {_time(one.until)}"
     text = (one.message if show_pii else one.template).text
-    return f"{name}: {f'not sent, {one.why_not} ({when})' if one.why_not else f'sent {when}'}: {text}"
+    return f"{name}: {f'not sent, {one.why_not} ({when})' if one.why_not else f'sent {when}'}: {one_line(text)}"
 
 
 def _time(moment: datetime) -> str:

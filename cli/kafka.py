@@ -11,6 +11,7 @@ from rich.console import Console
 from cli.broker import broker_of
 from cli.environment import current_settings
 from cli.ports import kafka_port, require_ports
+from cli.terminal import say
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
@@ -66,7 +67,7 @@ def start(port: int | None, state_dir: Path | None) -> None:
             broker = node.start(progress, os.environ)
         except KafkaNodeError as error:
             raise click.ClickException(str(error)) from None
-    click.echo(f"Kafka runs at {broker}; its log is {node.log}")
+    say(f"Kafka runs at {broker}; its log is {node.log}")
 
 
 @command.command()
@@ -82,7 +83,7 @@ def stop(state_dir: Path | None) -> None:
         stopped = _node(state_dir).stop()
     except KafkaNodeError as error:
         raise click.ClickException(str(error)) from None
-    click.echo("Kafka has stopped" if stopped else "Kafka did not run")
+    say("Kafka has stopped" if stopped else "Kafka did not run")
 
 
 @command.command()
@@ -97,9 +98,9 @@ def status(context: click.Context, state_dir: Path | None) -> None:
     """
     running = _node(state_dir).status()
     if running is None:
-        click.echo("Kafka does not run here")
+        say("Kafka does not run here")
         context.exit(1)
-    click.echo(f"Kafka runs at {running.broker}, process {running.pid}")
+    say(f"Kafka runs at {running.broker}, process {running.pid}")
 
 
 def _node(state_dir: Path | None, port: int | None = None) -> KafkaNode:
@@ -111,4 +112,4 @@ def _check(broker: Cluster) -> None:
     fault = asyncio.run(find_fault(broker))
     if fault is not None:
         raise click.ClickException(str(fault))
-    click.echo(f"{variable('broker')} is set, so nothing is started here; {broker} answers")
+    say(f"{variable('broker')} is set, so nothing is started here; {broker} answers")

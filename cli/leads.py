@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
@@ -19,6 +18,7 @@ from cli.leads_now import leads_now
 from cli.meta_id import META_ID
 from cli.replay_place import TimeType
 from cli.schema_ids import schema_ids
+from cli.terminal import cell, say
 from leads.records import Lead
 from runtime import kafka
 from runtime.cluster import Cluster
@@ -74,7 +74,7 @@ def list_leads(*, page: str | None, outcome: str | None, since: datetime | None,
     newest = _ask(leads_now(settings, broker_of(settings), schema_ids(settings)))
     leads = sorted(filter(wanted.passes, newest.values()), key=lambda lead: lead.updated_at, reverse=True)
     _console().print(_table(leads[:limit], show_pii=show_pii))
-    click.echo(f"{len(leads)} leads" + (f", the last {limit} shown" if len(leads) > limit else ""))
+    say(f"{len(leads)} leads" + (f", the last {limit} shown" if len(leads) > limit else ""))
 
 
 @command.command("tail")
@@ -91,7 +91,7 @@ def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_
 
     def show(lead: Lead) -> None:
         if wanted.passes(lead):
-            click.echo("  ".join(line(lead, show_pii=show_pii).values()))
+            say("  ".join(line(lead, show_pii=show_pii).values()))
 
     _ask(_follow(settings, broker_of(settings), schema_ids(settings), show, from_the_start=since is not None))
 
@@ -113,7 +113,7 @@ def _table(leads: list[Lead], *, show_pii: bool) -> Table:
     rows = [line(lead, show_pii=show_pii) for lead in leads]
     table = Table(*(rows[0] if rows else ()))
     for row in rows:
-        table.add_row(*map(Text, row.values()))
+        table.add_row(*map(cell, row.values()))
     return table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from cli.terminal import visible
 from runtime.file_limit import raise_file_limit
 from runtime.logs import tell_crash
 from runtime.settings import SettingError
@@ -52,7 +53,10 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (SettingError, FileFault) as fault:
-            raise click.ClickException(str(fault)) from None
+            raise click.ClickException(visible(str(fault))) from None
+        except click.ClickException as fault:
+            fault.message = visible(fault.message)
+            raise
 
 
 @click.command(cls=_Commands)

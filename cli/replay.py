@@ -20,6 +20,7 @@ from cli.erasures import erasures_now
 from cli.meta_id import META_ID
 from cli.replay_place import DurationType, PlaceType, ReplayName
 from cli.schema_ids import schema_ids
+from cli.terminal import say
 from cli.topics import require_topics
 from leads.person import STATE_TTL, LeadPromoted
 from leads.policy import Policy
@@ -265,7 +266,7 @@ def drop(name: str) -> None:
     count = _run(work)
     if not count:
         raise click.ClickException(f"there is no replay {name}")
-    click.echo(f"{count} topics deleted")
+    say(f"{count} topics deleted")
 
 
 async def _compare(cluster: _Cluster, name: str) -> tuple[Comparison, Reading, Reading]:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cli.lead_text import shown
+from cli.terminal import say
 from leads.diff import Difference, fingerprint
 from leads.person import LeadPromoted
 from streams.promotion import Settled
@@ -29,15 +29,15 @@ def show_plan(plan: Plan) -> None:
     for partition, span in sorted({**plan.webhooks, **plan.facts}.items()):
         table.add_row(partition.topic, str(partition.partition), str(span.start), str(span.stop), str(len(span)))
     _console().print(table)
-    click.echo(f"{plan.records} records")
-    click.echo(f"Read from   {_time(plan, 'read_from')}  (a warm-up, of which nothing is written)")
-    click.echo(f"Leads from  {_time(plan, 'since')}")
-    click.echo(f"up to       {_time(plan, 'until')}")
+    say(f"{plan.records} records")
+    say(f"Read from   {_time(plan, 'read_from')}  (a warm-up, of which nothing is written)")
+    say(f"Leads from  {_time(plan, 'since')}")
+    say(f"up to       {_time(plan, 'until')}")
     for hole in plan.holes:
         before = f"before {shown('', hole.ends_at, show_pii=True)}" if hole.ends_at else "of that time"
-        click.echo(f"Missing: {hole.partition.topic}/{hole.partition.partition} has no record {before}: deleted")
-    click.echo("Nothing is missing." if not plan.holes else "A lead whose signals are among them will differ.")
-    click.echo(_HELD_BACK)
+        say(f"Missing: {hole.partition.topic}/{hole.partition.partition} has no record {before}: deleted")
+    say("Nothing is missing." if not plan.holes else "A lead whose signals are among them will differ.")
+    say(_HELD_BACK)
 
 
 @contextmanager
@@ -50,16 +50,16 @@ def progress(total: int, of: str = "records read") -> Iterator[Callable[[int], N
 
 
 def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
-    click.echo(
+    say(
         f"{tally.webhooks} webhooks, {tally.events} events, {tally.transcripts} transcripts"
         f" → {tally.revisions} lead revisions"
     )
-    click.echo(f"Not sent: {tally.commands} follow-ups. Not asked for: {tally.transcript_requests} transcripts.")
+    say(f"Not sent: {tally.commands} follow-ups. Not asked for: {tally.transcript_requests} transcripts.")
     if tally.unreadable:
-        click.echo(f"{tally.unreadable} webhooks have items that cannot be read")
+        say(f"{tally.unreadable} webhooks have items that cannot be read")
     seconds = max(took.total_seconds(), 0.001)
     span = plan.until - max(plan.since, plan.read_from)
-    click.echo(
+    say(
         f"{seconds:.1f} seconds: {tally.webhooks / seconds:.0f} webhooks a second,"
         f" {span.total_seconds() / seconds:.0f} times real time"
     )
@@ -68,28 +68,28 @@ def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
 def show_differences(comparison: Comparison, *, show_pii: bool) -> None:
     for one in comparison.found:
         for text in _lines(one, show_pii=show_pii):
-            click.echo(text)
-    click.echo(f"{len(comparison.found)} of {comparison.compared} leads differ")
+            say(text)
+    say(f"{len(comparison.found)} of {comparison.compared} leads differ")
     if comparison.gone_on:
-        click.echo(f"{comparison.gone_on} not compared: they have changed since, and compaction took what they were")
+        say(f"{comparison.gone_on} not compared: they have changed since, and compaction took what they were")
     if comparison.past_retention:
-        click.echo(f"{comparison.past_retention} not compared: their transcripts are older than messenger-events")
+        say(f"{comparison.past_retention} not compared: their transcripts are older than messenger-events")
 
 
 def show_promotion(comparison: Comparison, facts: Sequence[LeadPromoted]) -> None:
     left = len(comparison.found) - len(facts)
-    click.echo(f"{len(facts)} leads get a new revision" + (f"; {left} stay as they are" if left else ""))
+    say(f"{len(facts)} leads get a new revision" + (f"; {left} stay as they are" if left else ""))
 
 
 def show_settled(settled: Settled) -> None:
     if settled.carried:
-        click.echo(f"{len(settled.carried)} leads carried over. The warehouse follows.")
+        say(f"{len(settled.carried)} leads carried over. The warehouse follows.")
 
 
 def show_fingerprints(live: Reading, replayed: Reading) -> bool:
     """Whether the two streams of revisions are the same."""
     ours, theirs = fingerprint(live.revisions), fingerprint(replayed.revisions)
-    click.echo(f"SHA-256 of the revisions\n  live      {ours}\n  replayed  {theirs}")
+    say(f"SHA-256 of the revisions\n  live      {ours}\n  replayed  {theirs}")
     return ours == theirs
 
 

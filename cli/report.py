@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from cli.observer import Observer
 from cli.stack import admin_url
+from cli.terminal import cell
 from leads.records import Lead
 from runtime.settings import Settings
 from simulator.campaign import Campaign
@@ -54,7 +54,7 @@ class Report:
     @contextmanager
     def settling(self, observer: Observer) -> Iterator[Callable[[], None]]:
         with Live(console=self._console, refresh_per_second=8, transient=True) as live:
-            yield lambda: live.update(Text(_so_far(observer)))
+            yield lambda: live.update(cell(_so_far(observer)))
         self._console.print(_so_far(observer))
 
     def leads(self, observer: Observer, campaign: Campaign) -> None:
@@ -63,7 +63,7 @@ class Report:
         table = Table(*columns, title="Leads", title_justify="left")
         newest_last = sorted(observer.leads.values(), key=lambda lead: lead.first_seen_at)
         for lead in newest_last[:_SHOWN]:
-            table.add_row(*_cells(lead, observer))
+            table.add_row(*map(cell, _cells(lead, observer)))
         self._console.print(table)
         self._console.print(_FIRST_ROWS)
         left_out = len(newest_last) - _SHOWN
@@ -73,18 +73,16 @@ class Report:
     def endings(self, endings: Endings) -> None:
         table = Table("What", "Ended as", "Count", title="Every ending", title_justify="left")
         for what, ended_as, count in endings:
-            table.add_row(what, ended_as, str(count))
+            table.add_row(what, cell(ended_as), str(count))
         self._console.print(table)
 
     def warehouse(self) -> None:
         """One question over the warehouse, as `leadstream warehouse sql` answers it."""
-        self._console.print(
-            "A question to the warehouse:", Text(f'leadstream warehouse sql "{_QUESTION}"', style="bold")
-        )
+        self._console.print("A question to the warehouse:", cell(f'leadstream warehouse sql "{_QUESTION}"'))
         answer = ask(self._settings.warehouse, _QUESTION)
         table = Table(*answer.columns)
         for row in answer.rows:
-            table.add_row(*map(str, row))
+            table.add_row(*(cell(str(value)) for value in row))
         self._console.print(table)
 
 

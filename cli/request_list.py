@@ -12,6 +12,7 @@ import click
 from cli.broker import broker_of, kafka_answers
 from cli.deletion_requests import ANSWER_WITHIN, NotOpen, Register, read_register, resolve
 from cli.schema_ids import schema_ids
+from cli.terminal import say
 from messenger.data_deletion import DeletionRequest, Resolution
 from runtime.clock import now
 from runtime.settings import Settings
@@ -74,7 +75,7 @@ def settle(settings: Settings, asked: Asked, *, is_gone: bool) -> None:
     if is_gone:
         _resolve(settings, asked.request, "erased")
     else:
-        click.echo(
+        say(
             f"{asked.request} stays open: give it again, with --verify, once this person is erased and nothing is left",
             err=True,
         )
@@ -83,14 +84,14 @@ def settle(settings: Settings, asked: Asked, *, is_gone: bool) -> None:
 def _list(register: Register, *, show_pii: bool, as_json: bool) -> None:
     requests = [_described(one, show_pii=show_pii) for one in register.open]
     if as_json:
-        click.echo(json.dumps({"open": requests, "unreadable": list(register.unreadable)}, indent=2))
+        say(json.dumps({"open": requests, "unreadable": list(register.unreadable)}, indent=2))
         return
     for one in requests:
         left = f"{one['days_left']} days left" if one["days_left"] >= 0 else f"{-one['days_left']} days too late"
-        click.echo(f"{one['code']}  asked {one['requested_at']}, {left}, user id {one['user_id']}")
-    click.echo(f"{len(requests)} open of {len(register.requests)}")
+        say(f"{one['code']}  asked {one['requested_at']}, {left}, user id {one['user_id']}")
+    say(f"{len(requests)} open of {len(register.requests)}")
     for place in register.unreadable:
-        click.echo(f"cannot be read: {place}", err=True)
+        say(f"cannot be read: {place}", err=True)
 
 
 def _described(request: DeletionRequest, *, show_pii: bool) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _resolve(settings: Settings, code: str, resolution: Resolution) -> None:
         _ask(resolve(broker_of(settings), settings, schema_ids(settings), code, now(), resolution))
     except NotOpen as fault:
         raise click.ClickException(str(fault)) from None
-    click.echo(f"{code} is resolved ({resolution.replace('_', ' ')}); its user id is dropped", err=True)
+    say(f"{code} is resolved ({resolution.replace('_', ' ')}); its user id is dropped", err=True)
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

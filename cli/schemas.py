@@ -11,6 +11,7 @@ import click
 from fastavro.schema import SchemaParseException, parse_schema
 
 from cli.environment import current_settings
+from cli.terminal import say
 from runtime.settings import Settings
 from schemas.codec import SchemaIds
 from schemas.compatibility import breaks, retypes
@@ -51,7 +52,7 @@ def check(files: tuple[Path, ...]) -> None:
     ]
     if faults:
         raise click.ClickException("\n".join(faults))
-    click.echo(f"{len(everything)} schemas, each version reads every other ({COMPATIBILITY})")
+    say(f"{len(everything)} schemas, each version reads every other ({COMPATIBILITY})")
 
 
 @command.command("register")
@@ -68,9 +69,9 @@ def register() -> None:
     settings.require("schema_registry_url")
     ids, held = asyncio.run(_register(settings))
     for schema, known in ids.items():
-        click.echo(f"{schema}: {', '.join(map(str, known.definitions))}")
+        say(f"{schema}: {', '.join(map(str, known.definitions))}")
     if not held:
-        click.echo(f"The registry does not let us set {COMPATIBILITY}; its own level holds")
+        say(f"The registry does not let us set {COMPATIBILITY}; its own level holds")
 
 
 async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:

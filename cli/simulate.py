@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.configuration import load_pages
+from cli.terminal import say
 from messenger.events import AppId
 from runtime import clock
 from runtime.settings import SettingError, Settings, read_settings
@@ -182,9 +183,9 @@ def campaign(
     if withheld and graph_url is None:
         raise click.UsageError("--withheld goes with --graph-url")
     planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN, mix=Mix(withheld=withheld, chats=withheld))
-    click.echo(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
+    say(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
     if withheld:
-        click.echo(f"{len(planned.withheld)} more leads of which no webhook comes")
+        say(f"{len(planned.withheld)} more leads of which no webhook comes")
     target = _Target(url, secret, retries, graph_url, peers)
     _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency, planned.unseen)))
 
@@ -230,7 +231,7 @@ async def _serve(
     async with httpx.AsyncClient() as http:
         poster = Poster(http, webhook, config.app_secret or "", peers=peers) if webhook is not None else None
         async with serve_graph(config, seed=seed, clock=clock.now, host=host, port=port, webhook=poster) as bound:
-            click.echo(f"fake Graph API on http://{host}:{bound}")
+            say(f"fake Graph API on http://{host}:{bound}")
             await stop.wait()
 
 
@@ -286,7 +287,7 @@ async def _post(
 def _report(journal: Sequence[Posting]) -> None:
     counts = Counter(posting.answered.status for posting in journal)
     for status, count in counts.most_common():
-        click.echo(f"{'no answer' if status is None else status}: {count}")
+        say(f"{'no answer' if status is None else status}: {count}")
     refused = len(journal) - counts[httpx.codes.OK]
     if refused:
         raise click.ClickException(f"{refused} of {len(journal)} webhooks were not taken")

@@ -8,6 +8,7 @@ import click
 from aiokafka import TopicPartition
 
 from cli.broker import broker_of, kafka_answers
+from cli.terminal import say
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -72,6 +73,6 @@ async def _require_ahead(broker: Cluster, group: str, wanted: Collection[Place])
                     f"--skip {topic}:{number}:{offset}: {group} is at offset {first} and the log ends at {end}:"
                     f" only a record from {first} on that is there can be skipped"
                 )
-            click.echo(f"{topic}/{number}/{offset} will be a dead letter, unread", err=True)
+            say(f"{topic}/{number}/{offset} will be a dead letter, unread", err=True)
     finally:
         await consumer.stop()

@@ -16,6 +16,7 @@ from cli.environment import current_settings, log_file
 from cli.ports import require_ports, stage_port
 from cli.schema_ids import schema_ids
 from cli.skip import places, skip_option, skippable
+from cli.terminal import say
 from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
@@ -79,7 +80,7 @@ def _run_several(settings: Settings, workers: int, first_port: int, dead_letters
     if ports[-1] > 65535:
         raise click.ClickException(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
     require_ports(stage_port(settings, f"streams worker {number}", port) for number, port in enumerate(ports))
-    click.echo(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}", err=True)
+    say(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}", err=True)
     options = [f"--dead-letters={dead_letters}", "--skip-is-checked", *(f"--skip={place}" for place in skip)]
     start = [sys.executable, "-m", "cli", "streams", *options]
     try:

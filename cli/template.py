@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from cli.environment import current_settings
+from cli.terminal import say
 from messenger import limits
 from messenger.events import AppId
 from messenger.template import Finding, check_template, new_template
@@ -65,7 +66,7 @@ def new(*, app: str | None, text: str, days: int, buttons: Sequence[str], questi
     faults = [one for one in check_template(written) if one.severity == "fault"]
     if faults:
         raise click.ClickException("; ".join(f"{one.key}: {one.what}" for one in faults))
-    click.echo(written)
+    say(written)
 
 
 @command.command()
@@ -83,11 +84,11 @@ def check(*, file: str) -> None:
     text = _read(file)
     findings = check_template(text, our_app=None if our_app is None else AppId(our_app))
     for finding in findings:
-        click.echo(_line(file, finding))
+        say(_line(file, finding))
     faults = sum(finding.severity == "fault" for finding in findings)
     if faults:
         raise click.ClickException(f"{faults} to mend in {file}")
-    click.echo(f"{file} keeps Meta's limits")
+    say(f"{file} keeps Meta's limits")
 
 
 def _read(file: str) -> str:

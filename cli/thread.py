@@ -11,6 +11,7 @@ import httpx
 from cli.configuration import load_pages
 from cli.environment import current_settings
 from cli.meta_id import META_ID
+from cli.terminal import say
 from messenger.client import GraphClient
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
@@ -49,9 +50,9 @@ def owner(*, page: str, psid: str) -> None:
     body = _call(page, thread_owner_request(PageId(page), Psid(psid))).body
     app_id = thread_owner(body)
     if app_id is not None:
-        click.echo(f"{app_id} (the Page Inbox)" if app_id == PAGE_INBOX_APP_ID else app_id)
+        say(f"{app_id} (the Page Inbox)" if app_id == PAGE_INBOX_APP_ID else app_id)
     else:
-        click.echo("nobody: the thread is idle" if body.get("data") == [] else "an app that Meta does not name to us")
+        say("nobody: the thread is idle" if body.get("data") == [] else "an app that Meta does not name to us")
 
 
 @command.command("pass")
@@ -109,7 +110,7 @@ def extend(*, page: str, psid: str, days: int) -> None:
 def _change(page: str, request: GraphRequest, done: str) -> None:
     if _call(page, request).body.get("success") not in _SUCCESS:
         raise click.ClickException("Meta did not say that it was done: see `leadstream thread owner`")
-    click.echo(done)
+    say(done)
 
 
 def _call(page: str, request: GraphRequest) -> GraphResponse:

@@ -12,6 +12,7 @@ from rich.table import Table
 from cli.access import acl_commands, acl_entries, stage_grants
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
+from cli.terminal import say
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
@@ -92,9 +93,9 @@ def apply(context: click.Context, *, check: bool) -> None:
     act = compare_topics if check else apply_topics
     differences = _ask(act(broker_of(settings), wanted_topics(settings)))
     for difference in differences:
-        click.echo(str(difference) if check else _done(difference))
+        say(str(difference) if check else _done(difference))
     if not differences:
-        click.echo(f"All {len(TOPICS)} topics are as they should be")
+        say(f"All {len(TOPICS)} topics are as they should be")
     elif check:
         context.exit(1)
 
@@ -139,13 +140,13 @@ def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> Non
     grants = {stage: found for stage, found in stage_grants(settings).items() if stage in (stages or (stage,))}
     if as_json:
         entries = [entry for stage, found in grants.items() for entry in acl_entries(stage, found, principal)]
-        click.echo(json.dumps(entries, indent=2))
+        say(json.dumps(entries, indent=2))
         return
     server = settings.broker or f"127.0.0.1:{settings.kafka_port}"
     for stage, found in grants.items():
-        click.echo(f"# {stage}")
+        say(f"# {stage}")
         for line in acl_commands(stage, found, principal, server):
-            click.echo(line)
+            say(line)
 
 
 def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from cli.environment import current_settings
 from cli.ports import Port, kafka_port, public_port, require_ports, stage_port
 from cli.processes import Processes
 from cli.stack import STAGES, keep_kafka, running_kafka, running_stages
+from cli.terminal import say
 from messenger.signature import sign
 from runtime.file_limit import raise_file_limit
 from runtime.kafka_node import KafkaNode
@@ -44,26 +45,26 @@ def command() -> None:
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
     require_ports(_ports(settings))
     if (files := raise_file_limit()) < _FILES:
-        click.echo(f"{files} open files are allowed here, which is few: raise the hard limit with `ulimit -n {_FILES}`")
+        say(f"{files} open files are allowed here, which is few: raise the hard limit with `ulimit -n {_FILES}`")
     # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with (
-            running_kafka(settings, click.echo) as broker,
-            running_stages(settings, os.environ, broker, click.echo) as processes,
+            running_kafka(settings, say) as broker,
+            running_stages(settings, os.environ, broker, say) as processes,
         ):
             _start_doctor(processes, settings)
             if list(pages) and all(page.access_token for page in pages):
                 _start_gap_detector(processes, settings)
-            click.echo(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
-            click.echo(_welcome(settings))
+            say(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
+            say(_welcome(settings))
             while True:
-                keep_kafka(settings, click.echo)
+                keep_kafka(settings, say)
                 processes.restart_ended()
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
-        click.echo("stopped")
+        say("stopped")
 
 
 def _ports(settings: Settings) -> Iterator[Port]:

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from cli.broker import broker_of, kafka_answers
 from cli.environment import current_settings
+from cli.terminal import say
 from ingest.receipts import Audit, Closed, Gap, NoReceipt, Promise, read_promises
 from runtime import kafka
 from runtime.cluster import Cluster
@@ -38,13 +39,13 @@ def command(receipts: Sequence[TextIO]) -> None:
         asyncio.run(_read_topic(broker_of(settings), settings.topic(WEBHOOKS.name), audit))
     gaps = list(audit.gaps)
     for line in _findings(audit, gaps):
-        click.echo(line)
-    click.echo(f"{audit.kept} in Kafka byte for byte, {len(audit.open)} missing, {len(audit.different)} different")
+        say(line)
+    say(f"{audit.kept} in Kafka byte for byte, {len(audit.open)} missing, {len(audit.different)} different")
     if audit.copies:
-        click.echo(f"{audit.copies} further copies of them; each event counts once all the same")
+        say(f"{audit.copies} further copies of them; each event counts once all the same")
     if gaps:
         lacking = sum(gap.last - gap.first + 1 for gap in gaps)
-        click.echo(
+        say(
             f"{lacking} receipts are not in the logs, so that nothing is proven of these deliveries; "
             f"{audit.unreceipted} deliveries of the same processes are in Kafka without a receipt"
         )

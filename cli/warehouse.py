@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
 from cli import warehouse_rebuild
-from cli.answer_files import with_masks, write_csv, write_lines, write_parquet
-from cli.answer_text import cell_text, json_text, plain_text
+from cli.answer_files import with_masks, write_csv, write_lines, write_marked_csv, write_parquet
+from cli.answer_text import csv_cell, json_text, plain_text
 from cli.broker import broker_of, kafka_answers, known_broker
 from cli.environment import current_settings
 from cli.schema_ids import schema_ids
+from cli.terminal import cell, say, visible
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -43,6 +43,18 @@ _NAMES = sorted([*NAMES, *(view.name for view in VIEWS)])
 # Wider than any table.
 _UNCUT = 1_000_000_000
 _Write = Callable[[TextIO, Asked], None]
+_CELLS: Mapping[str, Callable[[Any], str]] = {
+    "safe": csv_cell,
+    "text-ids": partial(csv_cell, text_ids=True),
+    "raw": plain_text,
+}
+_cells = click.option(
+    "--cells",
+    type=click.Choice(list(_CELLS)),
+    default="safe",
+    show_default=True,
+    help="Of CSV: safe in a spreadsheet, the same with long ids as text, or as they are, for programs.",
+)
 
 
 @click.group()
@@ -53,11 +65,12 @@ def command() -> None:
 @command.command("sql")
 @click.argument("query")
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
-def run_sql(query: str, form: str) -> None:
+@_cells
+def run_sql(query: str, form: str, cells: str) -> None:
     """Run one SELECT over the tables and views that docs/warehouse.md lists.
 
     The answer is as new as the sink's last commit. CSV is safe to open in a spreadsheet: text that would be a formula
-    has an apostrophe in front.
+    has an apostrophe in front, unless programs read it and `--cells raw` is given.
 
     \b
     Example:
@@ -68,15 +81,24 @@ def run_sql(query: str, form: str) -> None:
         answer = ask(current_settings().warehouse, query)
     except BadQuery as fault:
         raise click.ClickException(str(fault)) from None
-    {"table": _print_table, "csv": _print_csv, "json": _print_json}[form](answer)
+    match form:
+        case "csv":
+            _print_csv(answer, _CELLS[cells])
+        case "json":
+            _print_json(answer)
+        case _:
+            _print_table(answer)
 
 
 @command.command("export")
 @click.argument("name", type=click.Choice(_NAMES), metavar="NAME")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--mask-pii", is_flag=True, help="Put a mask for PSIDs, answers, texts and bytes.")
-def export(name: str, file: Path, *, mask_pii: bool) -> None:
+@_cells
+def export(name: str, file: Path, *, mask_pii: bool, cells: str) -> None:
     """Write a table or a view to FILE, which must not be there yet: .csv, .parquet, or .jsonl with a row a line.
+
+    CSV begins with the mark by which Excel knows UTF-8, unless its cells are raw.
 
     \b
     Example:
@@ -84,7 +106,7 @@ def export(name: str, file: Path, *, mask_pii: bool) -> None:
       leadstream warehouse export leads leads.jsonl
       leadstream warehouse export leads leads.parquet
     """
-    write = _writer(file.suffix, name, mask_pii=mask_pii)
+    write = _writer(file.suffix, name, mask_pii=mask_pii, cells=cells)
     if write is None:
         raise click.ClickException(f"{file.name} ends neither in .csv nor in .jsonl nor in .parquet")
     if file.exists():
@@ -100,12 +122,12 @@ def export(name: str, file: Path, *, mask_pii: bool) -> None:
         raise click.ClickException(f"{file} cannot be written: {fault.strerror or fault}") from None
     finally:
         part.unlink(missing_ok=True)
-    click.echo(f"{file}: {rows} rows, {file.stat().st_size} bytes")
+    say(f"{file}: {rows} rows, {file.stat().st_size} bytes")
 
 
-def _writer(suffix: str, name: str, *, mask_pii: bool) -> _Write | None:
+def _writer(suffix: str, name: str, *, mask_pii: bool, cells: str) -> _Write | None:
     writers: dict[str, _Write] = {
-        ".csv": write_csv,
+        ".csv": partial(write_csv if cells == "raw" else write_marked_csv, text=_CELLS[cells]),
         ".jsonl": write_lines,
         ".parquet": partial(write_parquet, name=name, masks=mask_pii),
     }
@@ -156,7 +178,7 @@ def status(*, as_json: bool) -> None:
         raise click.ClickException(str(fault)) from None
     lag = None if ends is None else _lag(found, ends)
     if as_json:
-        click.echo(json_text({**asdict(found), "offsets": _by_topic(found.offsets), "lag": lag}, indent=2))
+        say(json_text({**asdict(found), "offsets": _by_topic(found.offsets), "lag": lag}, indent=2))
         return
     shown = Table("Table", "Rows", "Bytes", "Files", "Written (UTC)")
     for one in found.tables:
@@ -164,9 +186,9 @@ def status(*, as_json: bool) -> None:
         shown.add_row(one.name, *map(plain_text, (one.rows, one.bytes, one.files)), written_at)
     Console().print(shown)
     if lag is None:
-        click.echo("Kafka does not answer: the lag is unknown")
+        say("Kafka does not answer: the lag is unknown")
     for topic, behind in (lag or {}).items():
-        click.echo(f"{topic}: {behind} offsets behind")
+        say(f"{topic}: {behind} offsets behind")
 
 
 @command.command("vacuum")
@@ -191,7 +213,7 @@ def vacuum(*, yes: bool) -> None:
         tables = vacuum_now(settings.warehouse)
     except Unusable as fault:
         raise click.ClickException(str(fault)) from None
-    click.echo(f"{tables} tables: nothing of what was deleted is left")
+    say(f"{tables} tables: nothing of what was deleted is left")
 
 
 @command.command("rebuild")
@@ -222,9 +244,9 @@ def rebuild(*, swap: bool) -> None:
     except (Unusable, BadQuery) as fault:
         raise click.ClickException(str(fault)) from None
     if swap:
-        click.echo(f"Swapped. The old warehouse is {place.aside}")
+        say(f"Swapped. The old warehouse is {place.aside}")
     else:
-        click.echo(f"Equal. The rebuilt warehouse is {place.new}")
+        say(f"Equal. The rebuilt warehouse is {place.new}")
 
 
 def _require_no_sink(settings: Settings) -> None:
@@ -250,7 +272,7 @@ async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str
         await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
     found = await asyncio.to_thread(warehouse_rebuild.compare, place)
     for one in found:
-        click.echo(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
+        say(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
     return [one.table for one in found if one.same is False]
 
 
@@ -293,9 +315,9 @@ def _by_topic(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
 def _print_table(answer: Answer) -> None:
     table = Table()
     for column in answer.columns:
-        table.add_column(Text(cell_text(column)))
+        table.add_column(cell(column))
     for row in answer.rows:
-        table.add_row(*(Text(cell_text(value)) for value in row))
+        table.add_row(*(cell(plain_text(value)) for value in row))
     console = Console()
     if not console.is_terminal:
         # A pipe or a file has no width at which to cut.
@@ -303,15 +325,18 @@ def _print_table(answer: Answer) -> None:
             console.width, Measurement.get(console, console.options.update(max_width=_UNCUT), table).maximum
         )
     console.print(table)
-    click.echo(f"{len(answer.rows)} rows")
+    say(f"{len(answer.rows)} rows")
 
 
-def _print_csv(answer: Answer) -> None:
-    write_csv(sys.stdout, Asked(answer.columns, iter([list(answer.rows)])))
+def _print_csv(answer: Answer, text: Callable[[Any], str]) -> None:
+    def shown(value: Any) -> str:
+        return visible(text(value)) if sys.stdout.isatty() else text(value)
+
+    write_csv(sys.stdout, Asked(answer.columns, iter([list(answer.rows)])), text=shown)
 
 
 def _print_json(answer: Answer) -> None:
     twice = sorted({one for one in answer.columns if answer.columns.count(one) > 1})
     if twice:
         raise click.ClickException(f"{', '.join(twice)}: several columns of one name; give each its own with `as`")
-    click.echo(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))
+    say(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))

@@ -23,7 +23,10 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 * `leadstream warehouse sql "select …"` answers from either, while the sink writes or not, and writes nothing.
   A superuser's URL asks as `pg_read_all_data`: a guard against mistakes, not against the superuser.
   `leadstream warehouse export` makes a file of a table or view, as its name ends: `.csv`, `.jsonl`, or `.parquet`
-  with the types below (views too), and with masks for what is personal if asked.
+  with the types below (views too), and with masks for what is personal if asked. CSV is for spreadsheets: text that
+  one would run as a formula, also behind a semicolon or in a new line, has an apostrophe in front, and a file begins
+  with the mark that shows Excel UTF-8. A spreadsheet keeps fifteen digits of a number, and a PSID has more:
+  `--cells text-ids` puts the apostrophe before these too. Programs take `--cells raw`, or better JSON lines or Parquet.
 * A BI tool connects to PostgreSQL. `create role {READER} nologin` and `grant {READER} to …` once; from its
   next start the sink lets that role read all tables and views but `dead_letter_records`.
 * Spark, Trino, Databricks, DuckDB and Polars read the Delta tables where they lie. There the views are not; what a

@@ -69,7 +69,8 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"time": time, **self._line(record)}, ensure_ascii=False)
+        # In ASCII no word of others can move a terminal that shows the log.
+        return json.dumps({"time": time, **self._line(record)})
 
     def timeless(self, record: logging.LogRecord) -> str:
         """The line without its time: the same for the same again."""
