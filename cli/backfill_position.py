@@ -16,6 +16,7 @@ from urllib.parse import quote
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 from runtime.clock import from_millis, to_millis
+from runtime.private_directory import make_private
 
 Counts = dict[date, Counter[Standing]]
 
@@ -51,7 +52,7 @@ class PositionFile:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep every other process away from this Page's inbox. Raises `Busy`, `OSError`."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._path.parent)
         with self._lock.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,7 +25,7 @@ from leads.rules import (
 from messenger import limits
 from messenger.events import AppId, LeadOutcome, PageId
 from runtime.settings import Settings
-from runtime.yaml_file import FileMissing, Value, read_yaml
+from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Value, read_yaml
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
@@ -46,6 +46,17 @@ def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool =
         (_page(PageId(page_id), value, default_target_app, tokens=tokens) for page_id, value in pages.items()),
         default_target_app=default_target_app,
     )
+
+
+def token_variables(settings: Settings) -> frozenset[str]:
+    """The environment variables of the Pages' access tokens; every variable of a file that has a fault."""
+    try:
+        pages = read_yaml(settings.pages, {}).required("pages").section()
+        given = [value.section(*_PAGE_KEYS) for value in pages.values()]
+    except FileFault:
+        text = settings.pages.read_text(errors="replace") if settings.pages.is_file() else ""
+        return frozenset(VARIABLE.findall(text))
+    return frozenset().union(*(page["access_token"].variables() for page in given if "access_token" in page))
 
 
 def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, tokens: bool) -> Page:

@@ -21,6 +21,7 @@ from cli.observer import Observer
 from cli.processes import Processes
 from cli.report import Report, count_endings
 from cli.stack import STAGES, running_kafka, running_stages
+from cli.stage_secrets import environ_of
 from runtime.clock import now, to_millis
 from runtime.cluster import SECURITY_SETTINGS, Cluster
 from runtime.kafka_node import KafkaNode
@@ -39,6 +40,7 @@ _QUIET = 5.0
 _PATIENCE = 60.0
 _SECRET = "demo-app-secret"
 _OWN_LEADS = 3
+_PROXY = re.compile(".*_proxy$", re.IGNORECASE)
 
 
 @click.command()
@@ -65,7 +67,7 @@ def command(*, leads: int) -> None:
         broker = stack.enter_context(running_kafka(settings, console.print))
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
-        environ = _environ(settings, graph_port)
+        environ = _environ(base, settings, graph_port)
         graph = stack.enter_context(Processes(home / "logs", environ, console.print))
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
         graph_url = f"http://127.0.0.1:{graph_port}"
@@ -176,14 +178,15 @@ def _settings(base: Settings) -> Settings:
     )
 
 
-def _environ(settings: Settings, graph_port: int) -> dict[str, str]:
+def _environ(base: Settings, settings: Settings, graph_port: int) -> dict[str, str]:
+    """The environment with the demo's own settings in place of the operator's settings and secrets."""
     told = (
         "broker", "app_id", "verify_token", "state_dir", "warehouse", "topic_prefix", "host", "port", "admin_port",
         "pages", "followups", "partitions", "replication",
     )  # fmt: skip
     return {
         # Nor a proxy, which does not reach this machine.
-        **{name: value for name, value in os.environ.items() if not re.match("LEADSTREAM_|.*_proxy$", name, re.I)},
+        **{name: value for name, value in environ_of("kafka", os.environ, base).items() if not _PROXY.match(name)},
         **{variable(name): str(getattr(settings, name)) for name in told},
         **{variable(name): str(value) for name in SECURITY_SETTINGS if (value := getattr(settings, name)) is not None},
         variable("app_secrets"): _SECRET,

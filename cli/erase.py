@@ -142,7 +142,7 @@ def _status(remaining: Sequence[_Remaining]) -> int:
 def _person(settings: Settings, page: str | None, psid: str | None) -> Person:
     if page is None or psid is None:
         raise click.UsageError("give --page and --psid, or --requests, or --resolve")
-    aliases = load_pages(settings, os.environ).aliases
+    aliases = load_pages(settings, os.environ, tokens=False).aliases
     return Person(aliases.get(PageId(page), PageId(page)), Psid(psid))
 
 

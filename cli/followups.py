@@ -52,7 +52,7 @@ def check() -> None:
     settings = current_settings()
     rules = _rules(settings)
     load_caps(settings, os.environ)
-    load_pages(settings, os.environ)
+    load_pages(settings, os.environ, tokens=False)
     for rule in rules:
         say(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
         for number, wait in enumerate(accumulate(step.after for step in rule.steps), start=1):
@@ -85,7 +85,7 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
     """
     settings = current_settings()
     rules, caps = _rules(settings), load_caps(settings, os.environ)
-    zones = load_pages(settings, os.environ)
+    zones = load_pages(settings, os.environ, tokens=False)
     try:
         with kafka_answers(), counted("records read") as on_read:
             lead, outcomes = asyncio.run(_known(settings, broker_of(settings), schema_ids(settings), lead_id, on_read))

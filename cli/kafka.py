@@ -11,6 +11,7 @@ from rich.console import Console
 from cli.broker import broker_of
 from cli.environment import current_settings
 from cli.ports import kafka_port, require_ports
+from cli.stage_secrets import environ_of
 from cli.terminal import say
 from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError
@@ -64,7 +65,7 @@ def start(port: int | None, state_dir: Path | None) -> None:
         # A spinner shows nothing in the log of a job.
         progress = spinner.update if console.is_terminal and not console.is_dumb_terminal else console.print
         try:
-            broker = node.start(progress, os.environ)
+            broker = node.start(progress, environ_of("kafka", os.environ, settings))
         except KafkaNodeError as error:
             raise click.ClickException(str(error)) from None
     say(f"Kafka runs at {broker}; its log is {node.log}")

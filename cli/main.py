@@ -54,6 +54,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except (SettingError, FileFault) as fault:
             raise click.ClickException(visible(str(fault))) from None
+        except PermissionError as fault:
+            raise click.ClickException(
+                visible(f"{fault.filename}: {fault.strerror}: it belongs to another user")
+            ) from None
         except click.ClickException as fault:
             fault.message = visible(fault.message)
             raise

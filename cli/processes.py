@@ -15,6 +15,7 @@ import click
 
 from runtime.child_process import ending_with_us
 from runtime.log_file import set_aside
+from runtime.private_directory import create_private, make_private
 from runtime.settings import variable
 
 _READY_TIMEOUT = 60.0
@@ -30,6 +31,7 @@ _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class _Child:
     name: str
     arguments: tuple[str, ...]
+    environ: Mapping[str, str]
     process: subprocess.Popen[bytes]
     log: Path
     ready_url: str
@@ -44,16 +46,18 @@ class Processes:
     On Linux they also end when this process is killed; so start them from its main thread.
 
     A child that ends by itself is a fault: `check` raises with the end of its log, `restart_ended` starts it again.
+    `environ_of` gives the part of `environ` that a child of this name may have.
     """
 
     log_dir: Path
     environ: Mapping[str, str]
     say: Callable[[str], None]
     patience: float = _READY_TIMEOUT
+    environ_of: Callable[[str], Mapping[str, str]] | None = None
     _children: list[_Child] = field(default_factory=list)
 
     def __enter__(self) -> "Processes":
-        self.log_dir.mkdir(parents=True, exist_ok=True)
+        make_private(self.log_dir)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,9 +67,12 @@ class Processes:
         """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
         log = self.log_dir / f"{name}.log"
         set_aside(log)
-        self._children.append(_Child(name, arguments, self._spawn(arguments, log), log, ready_url))
+        create_private(log)
+        environ = self.environ_of(name) if self.environ_of is not None else self.environ
+        environ = {**environ, variable("log_file"): str(log)}
+        self._children.append(_Child(name, arguments, environ, self._spawn(arguments, environ, log), log, ready_url))
 
-    def _spawn(self, arguments: tuple[str, ...], log: Path) -> "subprocess.Popen[bytes]":
+    def _spawn(self, arguments: tuple[str, ...], environ: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
         with log.open("ab") as out:
             return subprocess.Popen(
                 ending_with_us([sys.executable, "-m", "cli", *arguments]),
@@ -73,7 +80,7 @@ class Processes:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 # It is the child that cuts it.
-                env={**self.environ, variable("log_file"): str(log)},
+                env=environ,
                 # Ctrl-C is for us alone: we stop the children in their order.
                 start_new_session=True,
             )
@@ -115,7 +122,7 @@ class Processes:
                 child.restart_at = time.monotonic() + pause
                 self.say(f"{child.name} ended with status {status}, see {child.log}; again in {pause:.0f} s")
             elif time.monotonic() >= child.restart_at:
-                child.process, child.restart_at = self._spawn(child.arguments, child.log), None
+                child.process, child.restart_at = self._spawn(child.arguments, child.environ, child.log), None
                 child.restarts += 1
 
     def stop(self) -> None:

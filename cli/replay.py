@@ -152,7 +152,7 @@ def run(begin: Place, until: Place | None, warm_up: timedelta, page: str | None,
 
 async def _replay(cluster: _Cluster, wanted: Wanted, name: str) -> tuple[Plan, Tally]:
     settings, shadow = cluster.settings, Shadow(cluster.settings, name)
-    pages, rules = load_pages(settings, os.environ), tuple(load_rules(settings, os.environ))
+    pages, rules = load_pages(settings, os.environ, tokens=False), tuple(load_rules(settings, os.environ))
     consumer = await cluster.consumer()
     made = await make_plan(consumer, settings, wanted, now())
     if await partition_counts(cluster.broker, [topic.name for topic in shadow.topics]):

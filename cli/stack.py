@@ -9,6 +9,7 @@ import click
 
 from cli.broker import kafka_answers
 from cli.processes import Processes
+from cli.stage_secrets import environ_of
 from cli.topics import wanted_topics
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.kafka_jars import KafkaNodeError
@@ -32,7 +33,7 @@ def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cl
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     started = settings.broker is None and node.status() is None
     try:
-        broker = cluster_of(settings) if settings.broker else local_cluster(settings, node.start(say, os.environ))
+        broker = cluster_of(settings) if settings.broker else local_cluster(settings, _start(node, settings, say))
         fault = asyncio.run(find_fault(broker))
         if fault is not None:
             raise click.ClickException(str(fault))
@@ -47,12 +48,16 @@ def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cl
             node.stop()
 
 
+def _start(node: KafkaNode, settings: Settings, say: Callable[[str], None]) -> str:
+    return node.start(say, environ_of("kafka", os.environ, settings))
+
+
 def keep_kafka(settings: Settings, say: Callable[[str], None]) -> None:
     """Start the local node again if it has ended; nothing where the operator named another Kafka."""
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     if settings.broker is None and node.status() is None:
         say(f"Kafka has ended, see {node.log}; it is started again")
-        node.start(say, os.environ)
+        _start(node, settings, say)
 
 
 @contextmanager
@@ -60,7 +65,11 @@ def running_stages(
     settings: Settings, environ: Mapping[str, str], broker: Cluster, say: Callable[[str], None]
 ) -> Iterator[Processes]:
     """Ingest, streams and sinks, all ready; stopped in the end, ingest last so that nothing is refused in between."""
-    with Processes(settings.state_dir / "logs", {**environ, variable("broker"): broker.servers}, say) as processes:
+    environ = {**environ, variable("broker"): broker.servers}
+    processes = Processes(
+        settings.state_dir / "logs", environ, say, environ_of=lambda stage: environ_of(stage, environ, settings)
+    )
+    with processes:
         processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
         for stage in STAGES:
             processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))

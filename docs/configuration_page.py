@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from cli.stage_secrets import NEEDED
 from docs.markdown import table
 from runtime.settings import SECRETS, Settings, variable
 
@@ -259,6 +260,16 @@ def configuration_page() -> str:
                 _INTRODUCTION.strip().replace("{secrets}", _secrets()),
                 "## Environment",
                 table(("Variable", "Default", "Meaning", "Read by"), map(_setting_row, Settings.__dataclass_fields__)),
+                "## Secrets",
+                "`leadstream up` and `leadstream demo` give each process the secrets of its row, and so does "
+                "`docker-compose.yml`; all but Kafka have those of `LEADSTREAM_KAFKA_…` and "
+                "`LEADSTREAM_SCHEMA_REGISTRY_…` as well. A process that calls no Page needs no variable of a token.",
+                table(("Process", "Secrets"), map(_needs, NEEDED)),
+                "What leadstream writes on this machine is for its user alone: the local Kafka, the spool, the logs "
+                "and the positions of backfill in `LEADSTREAM_STATE_DIR`, and exports. `kafka`, `logs` and `backfill` "
+                "there are narrowed at start where an older release left them open. A warehouse directory is made for "
+                "its user alone too, but never narrowed, because readers may have been let in: where every user of the "
+                "machine can read it, the sink logs `warehouse.others_can_read`.",
                 "## `pages.yaml`",
                 "`pages` maps a page id, the `recipient.id` of its webhooks, to these keys. Durations are a number and "
                 "one of `ms`, `s`, `m`, `h`, `d`.",
@@ -277,6 +288,16 @@ def configuration_page() -> str:
         )
         + "\n"
     )
+
+
+def _needs(process: str) -> tuple[str, str]:
+    names = {
+        "app_secrets": f"`{variable('app_secrets')}`",
+        "verify_token": f"`{variable('verify_token')}`",
+        "tokens": "the tokens of the Pages",
+        "warehouse": f"`{variable('warehouse')}`, `PGPASSWORD`, `PGPASSFILE`",
+    }
+    return process, ", ".join(text for name, text in names.items() if name in NEEDED[process]) or "none"
 
 
 def _secrets() -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ingest.publisher import Delivery
 from runtime.clock import from_millis, to_millis
+from runtime.private_directory import create_private, make_missing
 
 # What SQLite, the signature and the id take beside a body; it bounds the number of rows as well as their bytes.
 ROW_OVERHEAD = 512
@@ -123,9 +124,9 @@ def move_spool(source: Path, target: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_missing(path.parent)
     # Bodies hold personal data: nobody else on this machine may read them.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    create_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.1)
     try:
         connection.executescript(_SETUP)

@@ -25,12 +25,14 @@ from runtime.cluster import Cluster
 from runtime.kafka_jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.log_file import set_aside
 from runtime.ports import free_ports
+from runtime.private_directory import make_private
 from runtime.settings import DEFAULT_KAFKA_PORT, variable
 
 _LOOPBACK = "127.0.0.1"
 _READY_WITHIN = 60.0
 _ENDS_WITHIN = 30.0
 _POLL = 0.05
+_UMASK = 0o077
 # C1 and the serial collector are quickest to ready; 320 MB carried 8 MB records to three readers at once.
 _JVM_OPTIONS = (
     "-Xms64m",
@@ -75,7 +77,8 @@ class KafkaNode:
 
         A running node keeps the port it has. Blocks, so it is not for an event loop. Raises `KafkaNodeError`.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
+        # The records hold what people wrote, and any user of this machine could read them.
+        make_private(self._home)
         with self._alone():
             running = self.status()
             if running is None:
@@ -160,11 +163,14 @@ class KafkaNode:
             text=True,
             errors="replace",
             check=False,
+            umask=_UMASK,
         )
         if done.returncode != 0:
             unfinished.unlink(missing_ok=True)
             raise KafkaNodeError(f"Kafka cannot format {self._home / 'data'}: {_reason(done.stdout + done.stderr)}")
         if unfinished.exists():
+            # Unlike what the node writes, the cache is for everybody who may use it.
+            unfinished.chmod(0o644)
             unfinished.rename(classes)
 
     def _spawn(self, command: list[str], environ: Mapping[str, str]) -> int:
@@ -174,17 +180,21 @@ class KafkaNode:
         command = [command[0], *log_options, *command[1:], "kafka.Kafka", str(self._config)]
         if self.ends_with_us:
             command = ending_with_us(command)
-        return os.posix_spawn(
-            command[0],
-            command,
-            environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-                (os.POSIX_SPAWN_DUP2, 1, 2),
-            ],
-            setsid=True,
-        )
+        before = os.umask(_UMASK)
+        try:
+            return os.posix_spawn(
+                command[0],
+                command,
+                environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, str(self.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.umask(before)
 
     def _wait_until_ready(self, status: Status) -> None:
         deadline = time.monotonic() + _READY_WITHIN

@@ -6,6 +6,8 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+from runtime.private_directory import make_missing
+
 # The newest has the name of the log, the others a number behind it, which grows with their age.
 PIECES = 8
 _OUTPUT, _ERRORS = 1, 2
@@ -21,7 +23,7 @@ class LogFile(io.RawIOBase):
     def __init__(self, path: Path, limit: int, *, is_output: bool = True) -> None:
         self._path = path
         self._piece = limit // PIECES
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_missing(path.parent)
         self._descriptors = (_ERRORS, _OUTPUT) if is_output else (os.open(os.devnull, os.O_WRONLY),)
         self._open()
 

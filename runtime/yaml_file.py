@@ -11,7 +11,7 @@ import yaml
 from runtime.file_faults import reason
 from runtime.secret_file import SecretFileFault, secret_text
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
 _LONGEST = timedelta(days=365)
 _DURATION_DIGITS = 12
@@ -70,7 +70,11 @@ class Value:
         """A scalar as text, with `${NAME}` filled from the environment, or from the file that `NAME_FILE` names."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.fault("one value is wanted here")
-        return _VARIABLE.sub(self._variable, self.node.value)
+        return VARIABLE.sub(self._variable, self.node.value)
+
+    def variables(self) -> frozenset[str]:
+        """The names of the variables in a scalar, whether they are set or not."""
+        return frozenset(VARIABLE.findall(self.node.value)) if isinstance(self.node, yaml.ScalarNode) else frozenset()
 
     def _variable(self, found: re.Match[str]) -> str:
         try:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 import duckdb
@@ -11,6 +12,7 @@ from aiokafka import TopicPartition
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from runtime.private_directory import make_missing
 from sinks.consume import Fenced, Unusable
 from sinks.delta_forget import LOG_RETENTION, keys_predicate, predicates
 from sinks.delta_log import set_torn_tail_aside, sync_commits
@@ -42,6 +44,11 @@ def cluster_of(table: DeltaTable) -> str:
     return str(table.metadata().description).removeprefix(_CLUSTER)
 
 
+def _is_open_to_others(table: Path) -> bool:
+    """Whether any user of this machine may read the table. It may be meant for readers, so that nothing is narrowed."""
+    return bool(table.stat().st_mode & table.parent.stat().st_mode & 0o001)
+
+
 class _Stored:
     """One Delta table, with the next offset that it has of each partition that we hold."""
 
@@ -52,7 +59,9 @@ class _Stored:
         self._held: Collection[TopicPartition] = ()
         if self._path is not None:
             require_name(self._path)
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_missing(self._path)
+            if _is_open_to_others(self._path):
+                logger.warning("warehouse.others_can_read", extra={"table": self._path.name})
             torn = set_torn_tail_aside(self._path)
             if torn:
                 logger.warning("warehouse.torn_tail_set_aside", extra={"table": self._path.name, "commits": torn})

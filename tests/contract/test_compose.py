@@ -13,6 +13,7 @@ import yaml
 
 from cli.configuration import load_pages, load_rules
 from cli.main import main
+from cli.stage_secrets import NEEDED
 from runtime.kafka_jars import kafka_version
 from runtime.settings import SECRETS, Settings, variable
 from simulator.people import PAGES
@@ -187,6 +188,19 @@ def test_a_service_gets_the_secrets_that_it_reads_and_no_other(name: str) -> Non
 
     assert read == set(service.get("secrets", ()))
     assert read <= STACK["secrets"].keys()
+
+
+SECRET_FILES = {
+    "app_secret": "app_secrets",
+    "verify_token": "verify_token",
+    "page_token": "tokens",
+    "postgres_password": "warehouse",
+}
+
+
+@pytest.mark.parametrize("name", sorted((NEEDED.keys() & SERVICES.keys()) - {"kafka"}))
+def test_a_stage_has_the_secrets_that_leadstream_up_gives_it(name: str) -> None:
+    assert {SECRET_FILES[secret] for secret in SERVICES[name].get("secrets", ())} == NEEDED[name]
 
 
 def test_tokens_and_passwords_are_where_meta_and_postgresql_are_called() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import anyio.to_thread
@@ -60,6 +61,36 @@ def test_commands_start_show_and_stop_one_node(tmp_path: Path) -> None:
     assert f"Kafka runs at {broker}, process " in shown.output
     assert f"{broker} for the local Kafka is taken by another program" in other.output
     assert stopped.output == "Kafka has stopped\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nobody_else_reads_its_records_and_it_has_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "state/kafka").mkdir(parents=True)
+    (tmp_path / "state/kafka").chmod(0o755)  # as older releases left it
+    (tmp_path / "pages.yaml").write_text('pages: {"1": {access_token: "${TOKEN_OF_PAGE}"}}')
+    environ = {"STATE_DIR": "state", "PAGES": "pages.yaml"}
+    run = CliRunner(
+        env={
+            **{f"LEADSTREAM_{name}": str(tmp_path / path) for name, path in environ.items()},
+            **dict.fromkeys(("LEADSTREAM_APP_SECRET", "LEADSTREAM_VERIFY_TOKEN", "TOKEN_OF_PAGE"), "s3cret"),
+            "LEADSTREAM_BROKER": "",
+        }
+    )
+    try:
+        assert run.invoke(main, ["kafka", "start", "--port", str(free_ports())]).exit_code == 0
+        running = KafkaNode(tmp_path / "state").status()
+        assert running is not None
+        given = Path(f"/proc/{running.pid}/environ").read_bytes()
+    finally:
+        run.invoke(main, ["kafka", "stop"])
+
+    home = tmp_path / "state/kafka"
+    written = [file for file in home.rglob("*") if (home / "data") in file.parents or file == home / "kafka.log"]
+    assert home.stat().st_mode & 0o077 == 0
+    assert len(written) > 3
+    assert [file for file in written if file.stat().st_mode & 0o077] == []
+    assert b"PATH=" in given
+    assert b"s3cret" not in given
 
 
 def test_start_with_a_broker_set_only_asks_whether_it_answers(kafka_broker: str, tmp_path: Path) -> None:
