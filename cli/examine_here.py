@@ -51,7 +51,7 @@ async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mendin
     """Create and repair topics, and register schemas, where these verdicts found them wanting."""
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
     mending = Mending()
-    if broken & {"topics", "replay promise"} and (broker := known_broker(settings)) is not None:
+    if broken & {"topics", "replay promise", "power cut"} and (broker := known_broker(settings)) is not None:
         await mending.attempt("the topics", mend_topics(broker, settings))
     if "schemas" in broken and settings.schema_registry_url:
         await mending.attempt("the schemas", _register(settings))

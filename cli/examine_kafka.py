@@ -12,7 +12,7 @@ from messenger.prerequisites import Verdict
 from runtime.cluster import Cluster
 from runtime.kafka_probe import find_fault
 from runtime.settings import Settings
-from runtime.topic_admin import Difference, apply_topics, compare_topics, partitions_advice
+from runtime.topic_admin import FLUSH, Difference, apply_topics, compare_topics, partitions_advice
 from runtime.topic_follower import NotFollowed
 from schemas.topics import TOPICS, WEBHOOKS
 
@@ -69,10 +69,11 @@ def erasure_verdicts(settings: Settings, erased: int) -> list[Verdict]:
 
 
 def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> list[Verdict]:
-    """What differs, and apart from it whether every webhook is kept for a replay."""
+    """What differs, and apart from it whether every webhook is kept for a replay, and what a power cut takes."""
     webhooks = settings.topic(WEBHOOKS.name)
     promise = [one for one in differences if one.topic == webhooks and one.what in _PROMISE]
-    others = [one for one in differences if one not in promise]
+    unflushed = [one for one in differences if one.what == FLUSH]
+    others = [one for one in differences if one not in promise and one not in unflushed]
     mend = _MEND_TOPICS
     advice = partitions_advice(others, len(TOPICS))
     if advice is not None:
@@ -85,6 +86,9 @@ def topic_verdicts(settings: Settings, differences: Collection[Difference]) -> l
         breaks = "Kafka forgets webhooks, and no replay brings them back"
         ok = "webhooks are kept " + ("as LEADSTREAM_RETENTION says" if settings.retention else "for ever")
         found.append(_of_differences("replay promise", promise, ok, breaks, _MEND_TOPICS))
+    breaks = "a power cut takes records that Kafka acknowledged: leads are lost, and people are texted twice"
+    ok = f"acknowledged records are {'on disk' if settings.replication < 3 else 'on two brokers'}"
+    found.append(_of_differences("power cut", unflushed, ok, breaks, _MEND_TOPICS))
     return found
 
 

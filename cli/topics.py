@@ -102,7 +102,7 @@ def apply(context: click.Context, *, check: bool) -> None:
 
 @command.command("list")
 def list_topics() -> None:
-    """List the topics with partitions, cleanup and records.
+    """List the topics with partitions, cleanup, where an acknowledged record is, and records.
 
     \b
     Example:
@@ -111,7 +111,14 @@ def list_topics() -> None:
     settings = current_settings()
     names = [topic.name for topic in wanted_topics(settings)]
     existing, counts = _ask(_look(broker_of(settings), names))
-    table = Table("Topic", "Partitions", "Cleanup", "Records", caption="≤: compaction may have removed some of them")
+    table = Table(
+        "Topic",
+        "Partitions",
+        "Cleanup",
+        "Acknowledged",
+        "Records",
+        caption="≤: compaction may have removed some of them",
+    )
     for name in names:
         table.add_row(name, *_cells(existing.get(name), counts.get(name, 0)))
     Console().print(table)
@@ -149,11 +156,12 @@ def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> Non
             say(line)
 
 
-def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str]:
+def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str, str]:
     if topic is None:
-        return ("missing", "", "")
+        return ("missing", "", "", "")
     cleanup = topic.config["cleanup.policy"]
-    return (str(topic.partitions), cleanup, f"≤ {count}" if cleanup == "compact" and count else str(count))
+    records = f"≤ {count}" if cleanup == "compact" and count else str(count)
+    return (str(topic.partitions), cleanup, topic.acknowledged, records)
 
 
 async def _look(broker: Cluster, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:

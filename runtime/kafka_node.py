@@ -168,6 +168,8 @@ class KafkaNode:
         if done.returncode != 0:
             unfinished.unlink(missing_ok=True)
             raise KafkaNodeError(f"Kafka cannot format {self._home / 'data'}: {_reason(done.stdout + done.stderr)}")
+        # Kafka does not sync all of it, and a node without its first metadata never starts again.
+        _sync(self._home / "data")
         if unfinished.exists():
             # Unlike what the node writes, the cache is for everybody who may use it.
             unfinished.chmod(0o644)
@@ -246,6 +248,15 @@ async def answers(broker: Cluster) -> bool:
         return False
     finally:
         await admin.close()
+
+
+def _sync(directory: Path) -> None:
+    for path in (*directory.rglob("*"), directory, directory.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _require_free(port: int) -> None:

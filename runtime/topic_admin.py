@@ -19,6 +19,7 @@ _UNKNOWN_TOPIC = 3
 # The `config_source` of https://kafka.apache.org/protocol#The_Messages_DescribeConfigs.
 _SET_ON_TOPIC = 1
 _COPIES = "min.insync.replicas"
+FLUSH = "flush.messages"
 _LAYOUT = {
     "partitions": "keep the count it has, for keys would move",
     "replication": "keep the count it has, or add copies with Kafka's kafka-reassign-partitions.sh",
@@ -36,11 +37,12 @@ class WantedTopic:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """The configuration, and with three copies or more that an acknowledged record has two of them.
+        """The configuration, and what makes an acknowledged record survive the loss of one machine.
 
-        Kafka's own default takes a record as acknowledged by all when only its leader is left.
+        With three copies or more, two of them have the record. With fewer, the leader may be the only one that has it,
+        so it is on the leader's disk. By default Kafka acknowledges what only the leader has, and only in memory.
         """
-        return {**self.config, **({_COPIES: "2"} if self.replication > 2 else {})}
+        return {**self.config, **({_COPIES: "2"} if self.replication > 2 else {FLUSH: "1"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class ExistingTopic:
     replication: int
     config: Mapping[str, str]
     overrides: Mapping[str, str]
+
+    @property
+    def acknowledged(self) -> str:
+        """Where an acknowledged record is for certain."""
+        copies = int(self.config.get(_COPIES, "1"))
+        on_disk = self.config.get(FLUSH) == "1"
+        return f"by {copies} brokers" if copies > 1 else "on disk" if on_disk else "in memory"
 
 
 @dataclass(frozen=True, slots=True)
