@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import NewTopic
 
 from cli.topics import wanted_topics
 from messenger.events import Psid
@@ -24,6 +23,7 @@ from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.topics import OUTCOMES, TOPICS, Topic
+from tests.faults.cluster import admin_of
 from tests.faults.front_door import Comparison, IngestProcess, Meta, compare
 from tests.faults.lab import eventually
 from tests.faults.meta import fake_meta
@@ -61,16 +61,15 @@ class Machine:
         await eventually(lambda: self.node.status() is None)
         self.power.cut(self.node.state_dir / "kafka" / "data")
 
-    async def leave_in_memory(self, topics: Iterable[Topic]) -> None:
-        """Give these topics Kafka's default, an acknowledgement out of memory."""
-        wanted = {one.name: one for one in wanted_topics(self.settings)}
-        names = [self.settings.topic(topic.name) for topic in topics]
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.broker)
-        await admin.start()
-        await admin.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, name, dict(wanted[name].config)) for name in names]
-        )
-        await admin.close()
+    async def create_topics(self, *, in_memory: Iterable[Topic] = ()) -> None:
+        """As `topics apply` does it, but some with Kafka's default, an acknowledgement out of memory."""
+        names = {self.settings.topic(topic.name) for topic in in_memory}
+        wanted = wanted_topics(self.settings)
+        async with admin_of(str(self.settings.broker)) as admin:
+            await admin.create_topics(
+                [NewTopic(t.name, t.partitions, 1, topic_configs=dict(t.config)) for t in wanted if t.name in names]
+            )
+        await apply_topics(Cluster(str(self.settings.broker)), [topic for topic in wanted if topic.name not in names])
 
 
 @pytest.fixture
@@ -79,7 +78,6 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
     port = free_ports()
     machine = Machine(KafkaNode(tmp_path, port), power, Settings(broker=f"127.0.0.1:{port}", partitions=2))
     await machine.start()
-    await apply_topics(Cluster(str(machine.settings.broker)), wanted_topics(machine.settings))
     yield machine
     await asyncio.to_thread(machine.node.stop)
 
@@ -100,6 +98,7 @@ async def present(settings: Settings) -> Counter[str]:
 
 
 async def test_every_acknowledged_record_of_every_topic_survives(machine: Machine) -> None:
+    await machine.create_topics()
     written = await acknowledged(machine.settings)
     await machine.cut()
     await machine.start()
@@ -109,7 +108,7 @@ async def test_every_acknowledged_record_of_every_topic_survives(machine: Machin
 
 async def test_the_cut_takes_what_was_acknowledged_in_memory(machine: Machine) -> None:
     """The same without the setting, so that the test above is known to be one."""
-    await machine.leave_in_memory(TOPICS)
+    await machine.create_topics(in_memory=TOPICS)
     await acknowledged(machine.settings)
     await machine.cut()
     await machine.start()
@@ -124,6 +123,7 @@ async def test_every_webhook_that_was_answered_200_survives_in_kafka_or_in_the_s
     ingest = IngestProcess(
         tmp_path, str(machine.settings.broker), {**machine.power.environ, "LEADSTREAM_PARTITIONS": "2"}
     )
+    await machine.create_topics()
     await ingest.start()
     try:
         meta = Meta(ingest.port)
@@ -152,7 +152,7 @@ async def test_nobody_is_texted_again(
     commands = [
         a_command(f"c{number}", page_id=page_of(0), psid=Psid(f"7{number:06}"), **window) for number in range(_PEOPLE)
     ]
-    await machine.leave_in_memory(in_memory)
+    await machine.create_topics(in_memory=in_memory)
     async with fake_meta(machine.settings, seed=3) as meta, fleet_on(machine.settings, meta, tmp_path) as fleet:
         meta.world.faults.plan("messages", rates={})
         meta.open_threads(commands, set())

@@ -4,9 +4,10 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
@@ -41,6 +42,7 @@ async def test_apply_creates_each_topic_with_the_settings_of_the_table(
         created = existing[kafka_topics.topic(topic.name)]
         assert created.partitions == 2
         assert topic.settings.items() <= created.config.items()
+        assert created.acknowledged == "on disk"
 
 
 @pytest.mark.anyio
@@ -52,6 +54,26 @@ async def test_webhooks_carry_the_brokers_time(kafka_broker: str, kafka_topics: 
 
     assert webhook.timestamp > 1
     assert lead.timestamp == 1
+
+
+@pytest.mark.anyio
+async def test_a_topic_that_acknowledges_in_memory_is_told_and_repaired(kafka_broker: str, topic_prefix: str) -> None:
+    broker, name = Cluster(kafka_broker), f"{topic_prefix}erasures"
+    wanted = [WantedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=dict(wanted[0].config))])
+    await admin.close()
+    while not await existing_topics(broker, [name]):
+        await anyio.sleep(0.1)
+    drift = [Difference(name, "flush.messages", "9223372036854775807", "1")]
+
+    assert await compare_topics(broker, wanted) == drift
+    assert (await existing_topics(broker, [name]))[name].acknowledged == "in memory"
+    assert await apply_topics(broker, wanted) == drift
+    assert (await existing_topics(broker, [name]))[name].acknowledged == "on disk"
+
+    await delete_topics(broker, [name])
 
 
 @pytest.mark.anyio
@@ -71,7 +93,7 @@ async def test_drift_is_reported_and_repaired_and_other_overrides_stay(kafka_bro
     assert await compare_topics(Cluster(kafka_broker), wanted) == drift
     assert await apply_topics(Cluster(kafka_broker), wanted) == drift
     repaired = (await existing_topics(Cluster(kafka_broker), [name]))[name]
-    assert repaired.overrides == {"cleanup.policy": "compact", "segment.ms": "60000"}
+    assert repaired.overrides == {"cleanup.policy": "compact", "segment.ms": "60000", "flush.messages": "1"}
 
     await delete_topics(Cluster(kafka_broker), [name])
 
@@ -114,7 +136,7 @@ async def test_more_acknowledgements_than_wanted_stay(kafka_broker: str, topic_p
     )
 
     (repaired,) = (await existing_topics(Cluster(kafka_broker), [name])).values()
-    assert repaired.overrides == {"min.insync.replicas": "2", "cleanup.policy": "compact"}
+    assert repaired.overrides == {**strict, "cleanup.policy": "compact", "flush.messages": "1"}
     await delete_topics(Cluster(kafka_broker), [name])
 
 
@@ -164,6 +186,7 @@ def test_commands_check_then_create_then_list_the_topics(kafka_broker: str, topi
     assert f"{topic_prefix}leads: created" in applied.output
     for topic in TOPICS:
         assert f"{topic_prefix}{topic.name}" in listed.output
+    assert listed.output.count("on disk") == len(TOPICS)
 
 
 def test_command_refuses_another_partition_count_in_one_line(kafka_topics: Settings) -> None:

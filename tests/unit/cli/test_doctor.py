@@ -369,10 +369,20 @@ def test_topics_are_judged_apart_from_the_promise_of_a_replay() -> None:
     def standings(*differences: Difference) -> dict[str, str]:
         return {one.check: one.standing for one in topic_verdicts(Settings(), differences)}
 
-    assert standings() == {"topics": "ok", "replay promise": "ok"}
-    assert standings(short) == {"topics": "ok", "replay promise": "broken"}
-    assert standings(missing) == {"topics": "broken", "replay promise": "ok"}
-    assert standings(Difference("messenger-webhooks", "topic", None, "present")) == {"topics": "broken"}
+    assert standings() == {"topics": "ok", "replay promise": "ok", "power cut": "ok"}
+    assert standings(short) == {"topics": "ok", "replay promise": "broken", "power cut": "ok"}
+    assert standings(missing) == {"topics": "broken", "replay promise": "ok", "power cut": "ok"}
+    assert "replay promise" not in standings(Difference("messenger-webhooks", "topic", None, "present"))
+
+
+def test_a_topic_that_acknowledges_in_memory_is_named_with_what_a_power_cut_takes() -> None:
+    unflushed = Difference("followup-outcomes", "flush.messages", "9223372036854775807", "1")
+
+    (topics, _, power) = topic_verdicts(Settings(), [unflushed])
+
+    assert (topics.standing, power.check, power.standing) == ("ok", "power cut", "broken")
+    assert "people are texted twice" in power.breaks
+    assert "topics apply" in power.mend
 
 
 def test_erasures_that_no_retention_completes_are_named() -> None:
@@ -386,20 +396,20 @@ def test_erasures_that_no_retention_completes_are_named() -> None:
 def test_other_partitions_are_kept_and_the_setting_is_to_be_changed() -> None:
     differences = [Difference(topic.name, "partitions", "4", "8") for topic in TOPICS]
 
-    (topics, _) = topic_verdicts(Settings(), differences)
+    (topics, *_) = topic_verdicts(Settings(), differences)
 
     assert topics.mend == "set LEADSTREAM_PARTITIONS to 4, the number that all topics have"
 
 
 def test_a_partition_count_that_was_raised_is_told_with_the_one_way_out() -> None:
-    (topics, _) = topic_verdicts(Settings(), [Difference("leads", "partitions", "12", "8")])
+    (topics, *_) = topic_verdicts(Settings(), [Difference("leads", "partitions", "12", "8")])
 
     assert topics.mend.startswith("leads has 12 partitions and other topics have 8, ")
     assert '"A partition count was raised" in docs/operating.md' in topics.mend
 
 
 def test_fewer_copies_are_told_with_the_way_to_more() -> None:
-    (topics, _) = topic_verdicts(Settings(), [Difference("leads", "replication", "1", "3")])
+    (topics, *_) = topic_verdicts(Settings(), [Difference("leads", "replication", "1", "3")])
 
     assert topics.standing == "broken"
     assert "kafka-reassign-partitions.sh" in topics.mend
