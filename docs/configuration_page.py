@@ -174,7 +174,9 @@ SETTINGS = {
         "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
     ),
     "replication": Meaning(
-        "Copies of every partition; with 3 or more, a write is acknowledged when two brokers have it, with 1 or 2 when it is synced to disk", "`topics apply`"
+        "Copies of every partition; with 3 or more, a write is acknowledged when two brokers have it, with 1 or 2 when "
+        "it is synced to disk",
+        "`topics apply`",
     ),
     "retention": Meaning(
         "How long webhooks, dead letters and everything else that names a person may stay in Kafka: `30d`, `12h`. An "

@@ -44,7 +44,7 @@ Made by `make docs` from `schemas/`; do not edit.
 front of every name. The key of every topic up to the join is `<page id>:<psid>`, so that all records of one person
 lie in one partition, in order.
 
-With `LEADSTREAM_REPLICATION` of 1 or 2 every topic has `flush.messages=1` too, so that an acknowledged record survives a
+With `LEADSTREAM_REPLICATION` of 1 or 2 every topic has `flush.messages=1` too: an acknowledged record survives a
 power cut; with 3 or more it has `min.insync.replicas=2` ([decision 0007](decisions/0007-sync-before-the-ack.md)).
 
 Values are Avro in Confluent's wire format: a zero byte, the schema id in four bytes, the record. Ids are those of the

@@ -64,7 +64,7 @@ async def test_a_topic_that_acknowledges_in_memory_is_told_and_repaired(kafka_br
     await admin.start()
     await admin.create_topics([NewTopic(name, 1, 1, topic_configs=dict(wanted[0].config))])
     await admin.close()
-    while not await existing_topics(broker, [name]):
+    while not await existing_topics(broker, [name]):  # noqa: ASYNC110 - the broker makes it
         await anyio.sleep(0.1)
     drift = [Difference(name, "flush.messages", "9223372036854775807", "1")]
 
