@@ -34,7 +34,7 @@ from runtime.kafka_jars import find_java, kafka_jars
 from runtime.kafka_node import answers
 from runtime.ports import free_ports
 from runtime.settings import PREFIX
-from tests.kafka_certificates import Authority, Certificate
+from tests.certificates import Authority, Certificate
 
 # What is behind which port. The certificate of all but EXPIRED is for `localhost`, and not for 127.0.0.1.
 INTERNAL, SASL, MUTUAL, EXPIRED, CLEAR, CONTROLLER = range(6)

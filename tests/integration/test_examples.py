@@ -28,7 +28,7 @@ from runtime.settings import Settings
 from schemas.codec import lead_codec
 from schemas.registry_api import RegistryApi
 from tests.builders import a_lead
-from tests.certificates import issue, make_authority
+from tests.certificates import Authority
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, USER, front
 from tests.integration.topics import put
@@ -97,17 +97,17 @@ async def test_confluents_client_reads_by_a_registry_with_a_password_and_a_ca(
     topic, port = kafka_topics.topic("leads"), free_port()
     await put(kafka_topics, topic, _record("l1", 1))
     app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
-    authority = make_authority(tmp_path, "our-ca")
+    authority = Authority(tmp_path / "ca")
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_USERNAME", USER)
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_PASSWORD", PASSWORD)
-    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_CA_FILE", str(authority.cert))
+    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_CA_FILE", str(authority.file))
 
     def read(url: str) -> list[str]:
         since = now() - timedelta(minutes=5)
         return [one["lead_id"] for one in leads_since(str(kafka_topics.broker), url, since, topic)]
 
     async with serve(app, "127.0.0.1", port):
-        with front(f"http://127.0.0.1:{port}", issue(authority, "localhost")) as url:
+        with front(f"http://127.0.0.1:{port}", authority.issue("localhost", hosts=("localhost",))) as url:
             assert await asyncio.to_thread(read, url) == ["l1"]
 
 

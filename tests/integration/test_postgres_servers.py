@@ -20,7 +20,7 @@ from sinks.postgres_connection import connected
 from sinks.postgres_faults import faults_in_one_line
 from sinks.query import ask
 from sinks.status import status_of
-from tests.certificates import Certificate, issue, make_authority
+from tests.certificates import Authority
 from tests.integration.warehouses import Target, new_database, own_postgres, pgbouncer
 from tests.warehouse_rows import lead_row, leads
 
@@ -42,15 +42,15 @@ def _execute(url: str, *statements: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_authority(tmp_path_factory.mktemp("certificates"), "our-ca")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
-def strict(authority: Certificate) -> Iterator[str]:
+def strict(authority: Authority) -> Iterator[str]:
     """A server with TLS, few connections, and a database for each way of letting somebody in."""
     settings = {"max_connections": "8", "superuser_reserved_connections": "3"}
-    with own_postgres(settings, access=_ACCESS, tls=issue(authority, "localhost")) as server:
+    with own_postgres(settings, access=_ACCESS, tls=authority.issue("localhost", hosts=("localhost",))) as server:
         url = server.url
         _execute(
             url,
@@ -110,16 +110,16 @@ def test_texts_do_not_depend_on_the_encoding_of_our_environment(
     assert target.ask("select summary_text from leads") == [("Zoë 😀",)]
 
 
-def test_tls_is_used_and_the_servers_certificate_verified(strict: str, authority: Certificate) -> None:
-    url = _at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=authority.cert)
+def test_tls_is_used_and_the_servers_certificate_verified(strict: str, authority: Authority) -> None:
+    url = _at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=authority.file)
 
     with connected(url) as connection:
         assert connection.pgconn.ssl_in_use
 
 
-def test_a_client_certificate_is_shown(strict: str, authority: Certificate) -> None:
-    ours = issue(authority, "leadstream")
-    tls = {"sslmode": "verify-full", "sslrootcert": authority.cert}
+def test_a_client_certificate_is_shown(strict: str, authority: Authority) -> None:
+    ours = authority.issue("leadstream")
+    tls = {"sslmode": "verify-full", "sslrootcert": authority.file}
 
     answer = ask(
         _at(strict, "certified", host="localhost", sslcert=ours.cert, sslkey=ours.key, **tls), "select session_user"
@@ -129,13 +129,13 @@ def test_a_client_certificate_is_shown(strict: str, authority: Certificate) -> N
     assert "client certificate" in _line(_at(strict, "certified", host="localhost", **tls))
 
 
-def test_each_fault_of_tls_is_one_line(strict: str, postgres: str, authority: Certificate) -> None:
-    other, folder = make_authority(authority.cert.parent, "other-ca"), authority.cert.parent
-    verified = {"sslmode": "verify-full", "sslrootcert": authority.cert}
+def test_each_fault_of_tls_is_one_line(strict: str, postgres: str, authority: Authority, tmp_path: Path) -> None:
+    other = Authority(tmp_path)
+    verified = {"sslmode": "verify-full", "sslrootcert": authority.file}
 
     plain = _line(_at(strict, "secure", sslmode="disable"))
-    unknown = _line(_at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=other.cert))
-    missing = _line(_at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=folder / "none.crt"))
+    unknown = _line(_at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=other.file))
+    missing = _line(_at(strict, "secure", host="localhost", sslmode="verify-full", sslrootcert=tmp_path / "none.crt"))
     misnamed = _line(_at(strict, "secure", **verified))
     without = _line(_at(postgres, "postgres", host="localhost", **verified))
 

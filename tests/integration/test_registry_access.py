@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,7 +17,7 @@ from ingest.registry import registry_routes
 from runtime.admin import serve
 from runtime.settings import read_settings
 from schemas.registry_api import RegistryApi
-from tests.certificates import Certificate, issue, make_authority
+from tests.certificates import Authority, Certificate
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, POWERLESS, USER, front
 
@@ -24,16 +25,22 @@ from tests.integration.registry_front import PASSWORD, POWERLESS, USER, front
 @dataclass(frozen=True, slots=True)
 class Registry:
     url: str
-    authority: Certificate
+    certificate: Certificate
 
     def environment(self, **changed: str) -> dict[str, str]:
-        given = {"URL": self.url, "USERNAME": USER, "PASSWORD": PASSWORD, "CA_FILE": str(self.authority.cert)} | changed
+        given = {
+            "URL": self.url,
+            "USERNAME": USER,
+            "PASSWORD": PASSWORD,
+            "CA_FILE": str(self.certificate.authority),
+        } | changed
         return {f"LEADSTREAM_SCHEMA_REGISTRY_{name}": value for name, value in given.items()}
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    authority = make_authority(tmp_path_factory.mktemp("certificates"), "our-ca")
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    certificate = authority.issue("localhost", hosts=("localhost",))
     port, over, up = free_port(), threading.Event(), threading.Event()
 
     async def run() -> None:
@@ -44,8 +51,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     serving = threading.Thread(target=asyncio.run, args=(run(),))
     serving.start()
     up.wait()
-    with front(f"http://127.0.0.1:{port}", issue(authority, "localhost")) as url:
-        yield Registry(url, authority)
+    with front(f"http://127.0.0.1:{port}", certificate) as url:
+        yield Registry(url, certificate)
     over.set()
     serving.join()
 
@@ -85,11 +92,11 @@ def test_a_registry_takes_our_credentials_over_its_own_tls(registry: Registry) -
     ],
 )
 def test_each_refusal_is_one_line_that_names_the_setting(
-    registry: Registry, changed: dict[str, str], expected: str
+    registry: Registry, changed: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     kinds = {
-        "other": str(make_authority(registry.authority.cert.parent, "other-ca").cert),
-        "key": str(registry.authority.key),
+        "other": str(Authority(tmp_path).file),
+        "key": str(registry.certificate.key),
         "127.0.0.1": registry.url.replace("localhost", "127.0.0.1"),
         "http": registry.url.replace("https:", "http:"),
     }

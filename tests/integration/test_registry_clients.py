@@ -17,7 +17,7 @@ from runtime.admin import serve
 from schemas.compatibility import breaks
 from schemas.registry import Released, subjects
 from schemas.registry_api import RegistryApi
-from tests.certificates import issue, make_authority
+from tests.certificates import Authority
 from tests.conftest import GIVEN_REGISTRY, free_port
 from tests.integration.registries import apicurio, register
 from tests.integration.registry_front import PASSWORD, USER, front
@@ -272,13 +272,13 @@ def test_a_schema_that_the_registry_refuses_is_told_with_its_reason(another: str
 def test_another_registry_behind_tls_and_a_password_takes_our_schemas(
     another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority = make_authority(tmp_path, "our-ca")
+    authority = Authority(tmp_path / "ca")
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_USERNAME", USER)
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_PASSWORD", PASSWORD)
-    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_CA_FILE", str(authority.cert))
+    monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_CA_FILE", str(authority.file))
     root = urlsplit(another)
 
-    with front(f"{root.scheme}://{root.netloc}", issue(authority, "localhost")) as url:
+    with front(f"{root.scheme}://{root.netloc}", authority.issue("localhost", hosts=("localhost",))) as url:
         done = register(f"{url}{root.path}", "walled-")
 
     assert (done.returncode, done.stderr) == (0, "")

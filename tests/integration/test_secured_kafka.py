@@ -32,9 +32,9 @@ from schemas.topics import LEADS, WEBHOOKS
 from simulator.payloads import product_page_bodies
 from sinks.consume import Consume, Received, Span, WholeSource
 from streams.app import build_app
+from tests.certificates import Authority
 from tests.conftest import free_port
 from tests.integration.topics import connected
-from tests.kafka_certificates import Authority
 from tests.secured_kafka import CLEAR, EXPIRED, SASL, SecuredKafka, unsecured_token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

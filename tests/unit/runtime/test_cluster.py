@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.settings import SettingError, Settings, read_settings
-from tests.kafka_certificates import Authority
+from tests.certificates import Authority
 
 PLAIN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "key", "SASL_PASSWORD": "canary"}
 TOKEN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER", "OAUTH_TOKEN_COMMAND": "get-token --quiet"}
