@@ -1,6 +1,8 @@
 """The lock files: complete pins with hashes, in agreement with pyproject.toml and each other, free of hosts."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +78,26 @@ def test_a_benchmark_compares_the_same_versions_but_for_what_quix_streams_exclud
     differing = {name for name, pin in LOCKS[BENCH].items() if LOCKS[RUN].get(name, pin) != pin}
 
     assert differing <= {"pydantic", "pydantic-core"}
+
+
+def imported(module: str) -> set[str]:
+    """The distributions that importing the module loads."""
+    loads = (
+        f"import sys, {module}; from importlib.metadata import packages_distributions as mapping; names = mapping();"
+        "print(*{name for loaded in sys.modules for name in names.get(loaded.partition('.')[0], ())})"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", loads], cwd=ROOT, capture_output=True, check=True)
+    return {canonicalize_name(name) for name in done.stdout.decode().split()}
+
+
+def test_a_benchmark_has_every_run_time_requirement_that_its_contender_imports() -> None:
+    """Our own modules, which it imports, may come to need another one."""
+    needed = imported("tests.benchmarks.contender") & {
+        canonicalize_name(Requirement(wish).name) for wish in DIRECT[RUN]
+    }
+
+    assert {"faust-streaming", "google-re2"} <= needed
+    assert needed - LOCKS[BENCH].keys() == set()
 
 
 _HASH = "--hash=sha256:" + "0" * 64
