@@ -129,15 +129,30 @@ class Live:
 
     async def post(self, campaign: Campaign, *, per_second: float) -> None:
         """Post a campaign as Meta does, again what is not answered 200, until all of it is."""
-        delays = retry_delays(_RETRIES)
         async with httpx.AsyncClient() as http:
-            poster = Poster(http, f"http://127.0.0.1:{self.settings.port}/webhooks/messenger", _SECRET, delays=delays)
+            poster = self._poster(http)
             graph = GraphControl(http, self.settings.graph_url)
             journal = await post_deliveries(
                 campaign.deliveries, poster, graph=graph, pace=at_rate(per_second), concurrency=16
             )
         assert all(one.answered.status == httpx.codes.OK for one in journal)
         self.posted.update(one.delivery.body for one in journal)
+
+    async def post_bodies(self, bodies: Iterable[bytes]) -> None:
+        """Post them one after the other, each again until it is answered 200."""
+        async with httpx.AsyncClient() as http:
+            poster = self._poster(http)
+            for body in bodies:
+                assert (await poster.post(body)).status == httpx.codes.OK
+                self.posted[body] += 1
+
+    def _poster(self, http: httpx.AsyncClient) -> Poster:
+        url = f"http://127.0.0.1:{self.settings.port}/webhooks/messenger"
+        return Poster(http, url, _SECRET, delays=retry_delays(_RETRIES))
+
+    async def metrics(self, stage: str) -> str:
+        async with httpx.AsyncClient() as http:
+            return (await http.get(f"http://127.0.0.1:{self._ports[stage]}/metrics")).text
 
     async def settled(self, leads: int) -> Observer:
         """Wait until there are so many leads, each closed, each command has ended, and nothing new comes."""
@@ -155,11 +170,11 @@ class Live:
 
     async def lost(self) -> int:
         """How many bodies that were answered 200 the raw topic does not have."""
-        return len(self.posted.keys() - set(await self._values(WEBHOOKS.name)))
+        return len(self.posted.keys() - set(await self.values(WEBHOOKS.name)))
 
     async def leads(self) -> list[Lead]:
         """Every revision that is in `leads`."""
-        return [lead_codec().decode(value) for value in await self._values(LEADS.name)]
+        return [lead_codec().decode(value) for value in await self.values(LEADS.name)]
 
     async def sends(self) -> dict[str, dict[str, int]]:
         """What the fake Meta did for each command: `calls` to the Send API, and the messages that came of it."""
@@ -167,7 +182,8 @@ class Live:
             counted: dict[str, Any] = (await http.get(f"{self.settings.graph_url}/_simulator/sends")).json()
         return dict(counted["by_metadata"])
 
-    async def _values(self, topic: str) -> list[bytes]:
+    async def values(self, topic: str) -> list[bytes]:
+        """The values of a topic, whole."""
         async with kafka.consumer(cluster_of(self.settings), group=None, client_id="test") as consumer:
             runs = whole_topic(consumer, self.settings.topic(topic), self.settings.partitions)
             return [record.value async for records in runs for record in records]
@@ -189,8 +205,8 @@ def told_sent(observer: Observer) -> set[str]:
 
 
 @asynccontextmanager
-async def live_on(settings: Settings, home: Path) -> AsyncIterator[Live]:
-    """Every stage on topics that exist, with a fake Meta; all of it is killed in the end."""
+async def live_on(settings: Settings, home: Path, stages: Iterable[str] = STAGES) -> AsyncIterator[Live]:
+    """These stages on topics that exist, with a fake Meta; all of it is killed in the end."""
     examples = resources.files("simulator")
     graph_port = free_ports()
     live = Live(
@@ -212,7 +228,7 @@ async def live_on(settings: Settings, home: Path) -> AsyncIterator[Live]:
     meta = live.fake_meta()
     try:
         await eventually(lambda: _answers(live.settings.graph_url))
-        for stage in STAGES:
+        for stage in stages:
             await live.start(stage)
         yield live
     finally:
