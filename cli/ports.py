@@ -8,6 +8,7 @@ from typing import NamedTuple
 import click
 
 from runtime.admin import listen
+from runtime.ports import authority
 from runtime.settings import Settings, variable
 
 _LAST_PORT = 65535
@@ -22,8 +23,7 @@ class Port(NamedTuple):
     setting: str
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.number}"
+        return authority(self.host, self.number)
 
 
 def public_port(settings: Settings) -> Port:

@@ -4,12 +4,14 @@ import ipaddress
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from runtime.ports import authority
 from runtime.secret_file import SecretFileFault, secret_text
 
 DEFAULT_KAFKA_PORT = 9092
@@ -97,7 +99,7 @@ class Settings:
         address = ipaddress.ip_address(self.admin_host)
         if address.is_unspecified:
             address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
-        return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+        return f"http://{authority(str(address), port)}"
 
 
 def variable(name: str) -> str:
@@ -151,17 +153,20 @@ def _duration(name: str, text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
+def _address_parts(text: str) -> SplitResult:
+    """The parts of an address; all are empty where it names no host that can be connected to."""
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        if parts.hostname is not None and parts.port != 0:
+            return parts
+    return urlsplit("")
+
+
 def _https_address(name: str, text: str) -> str:
     """Without the slash at its end, so that a path can follow."""
-    fault = SettingError(f"{variable(name)} must be an https address such as https://leads.example.com")
-    try:
-        parts = urlsplit(text)
-        known = parts.hostname is not None and parts.port != 0
-    except ValueError:
-        raise fault from None
     plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
-    if parts.scheme != "https" or not known or not plain:
-        raise fault
+    if _address_parts(text).scheme != "https" or not plain:
+        raise SettingError(f"{variable(name)} must be an https address such as https://leads.example.com")
     return text.rstrip("/")
 
 
@@ -173,17 +178,12 @@ def _ip_address(name: str, text: str) -> str:
 
 
 def _registry_address(name: str, text: str) -> str:
-    fault = SettingError(f"{variable(name)} must be an address such as https://registry.example.com")
-    try:
-        parts = urlsplit(text)
-        known = parts.hostname is not None and parts.port != 0
-    except ValueError:
-        raise fault from None
+    parts = _address_parts(text)
     if "@" in parts.netloc:
         user, password = variable("schema_registry_username"), variable("schema_registry_password")
         raise SettingError(f"{variable(name)} must hold no user and password: set {user} and {password}")
-    if parts.scheme not in {"http", "https"} or not known or not text.isprintable() or parts.query or parts.fragment:
-        raise fault
+    if parts.scheme not in {"http", "https"} or not text.isprintable() or parts.query or parts.fragment:
+        raise SettingError(f"{variable(name)} must be an address such as https://registry.example.com")
     return text
 
 
@@ -196,12 +196,8 @@ def _basic_username(name: str, text: str) -> str:
 
 def _graph_address(name: str, text: str) -> str:
     """Access tokens go there: in clear only inside this machine."""
-    try:
-        parts = urlsplit(text)
-        known = parts.hostname is not None and parts.port != 0
-    except ValueError:
-        parts, known = urlsplit(""), False
-    if not known or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
+    parts = _address_parts(text)
+    if not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
         raise SettingError(
             f"{variable(name)} must be an https address such as https://graph.facebook.com, or http on loopback: "
             "access tokens are sent there"

@@ -10,12 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.topics import wanted_topics
-from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
-from runtime.ports import free_ports
-from runtime.settings import Settings
-from runtime.topic_admin import apply_topics
 from tests.faults.front_door import Comparison, IngestProcess, Meta, compare
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]
@@ -23,15 +18,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.anyio]
 # One webhook every 100 ms for as long as Meta waits before it unsubscribes the app, and ten minutes more.
 SEVENTY_MINUTES = 70 * 60 * 10
 PEAK_MEGABYTES = 300
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[KafkaNode]:
-    node = KafkaNode(tmp_path, free_ports())
-    broker = await start(node)
-    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker)))
-    yield node
-    await asyncio.to_thread(node.stop)
 
 
 @pytest.fixture

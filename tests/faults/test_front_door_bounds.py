@@ -14,13 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from cli.topics import wanted_topics
 from messenger.signature import sign
-from runtime.cluster import Cluster
 from runtime.kafka_node import KafkaNode
-from runtime.ports import free_ports
-from runtime.settings import Settings
-from runtime.topic_admin import apply_topics
 from tests.faults.front_door import SECRET, Comparison, IngestProcess, Meta, a_body, compare
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]
@@ -41,15 +36,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 10_000), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[KafkaNode]:
-    node = KafkaNode(tmp_path, free_ports())
-    broker = await asyncio.to_thread(node.start, lambda _: None)
-    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker)))
-    yield node
-    await asyncio.to_thread(node.stop)
 
 
 @pytest.fixture
