@@ -264,8 +264,8 @@ def configuration_page() -> str:
                 table(("Variable", "Default", "Meaning", "Read by"), map(_setting_row, Settings.__dataclass_fields__)),
                 "## Secrets",
                 "`leadstream up` and `leadstream demo` give each process the secrets of its row, and so does "
-                "`docker-compose.yml`; all but Kafka have those of `LEADSTREAM_KAFKA_…` and "
-                "`LEADSTREAM_SCHEMA_REGISTRY_…` as well. A process that calls no Page needs no variable of a token.",
+                "`docker-compose.yml`; all but Kafka have the credentials for Kafka "
+                "and for the schema registry as well. A process that calls no Page needs no variable of a token.",
                 table(("Process", "Secrets"), map(_needs, NEEDED)),
                 "What leadstream writes on this machine is for its user alone: the local Kafka, the spool, the logs "
                 "and the positions of backfill in `LEADSTREAM_STATE_DIR`, and exports. `kafka`, `logs` and `backfill` "
