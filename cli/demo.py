@@ -64,11 +64,15 @@ def command(*, leads: int) -> None:
     began = monotonic()
     with ExitStack() as stack:
         settings = _settings(base)
-        broker = stack.enter_context(running_kafka(settings, console.print))
+        broker = stack.enter_context(running_kafka(settings, environ_of("kafka", os.environ, base), console.print))
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, graph_port)
-        graph = stack.enter_context(Processes(home / "logs", environ, console.print))
+        graph = stack.enter_context(
+            Processes(
+                home / "logs", environ, console.print, environ_of=lambda name: environ_of(name, environ, settings)
+            )
+        )
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
         graph_url = f"http://127.0.0.1:{graph_port}"
         graph.start(

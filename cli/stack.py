@@ -1,7 +1,6 @@
 """Everything on this machine: Kafka, topics, and the five stages as processes of their own."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -28,12 +27,14 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 
 
 @contextmanager
-def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster]:
+def running_kafka(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Cluster]:
     """A Kafka that has every topic. A node that this starts is stopped in the end."""
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     started = settings.broker is None and node.status() is None
     try:
-        broker = cluster_of(settings) if settings.broker else local_cluster(settings, _start(node, settings, say))
+        broker = (
+            cluster_of(settings) if settings.broker else local_cluster(settings, _start(node, settings, environ, say))
+        )
         fault = asyncio.run(find_fault(broker))
         if fault is not None:
             raise click.ClickException(str(fault))
@@ -48,16 +49,16 @@ def running_kafka(settings: Settings, say: Callable[[str], None]) -> Iterator[Cl
             node.stop()
 
 
-def _start(node: KafkaNode, settings: Settings, say: Callable[[str], None]) -> str:
-    return node.start(say, environ_of("kafka", os.environ, settings))
+def _start(node: KafkaNode, settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> str:
+    return node.start(say, environ_of("kafka", environ, settings))
 
 
-def keep_kafka(settings: Settings, say: Callable[[str], None]) -> None:
+def keep_kafka(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Start the local node again if it has ended; nothing where the operator named another Kafka."""
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     if settings.broker is None and node.status() is None:
         say(f"Kafka has ended, see {node.log}; it is started again")
-        _start(node, settings, say)
+        _start(node, settings, environ, say)
 
 
 @contextmanager

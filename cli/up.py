@@ -51,7 +51,7 @@ def command() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with (
-            running_kafka(settings, say) as broker,
+            running_kafka(settings, os.environ, say) as broker,
             running_stages(settings, os.environ, broker, say) as processes,
         ):
             _start_doctor(processes, settings)
@@ -60,7 +60,7 @@ def command() -> None:
             say(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
             say(_welcome(settings))
             while True:
-                keep_kafka(settings, say)
+                keep_kafka(settings, os.environ, say)
                 processes.restart_ended()
                 time.sleep(_CHECK_EVERY)
     except KeyboardInterrupt:
