@@ -9,6 +9,7 @@ import click
 from cli.terminal import visible
 from runtime.file_limit import raise_file_limit
 from runtime.logs import tell_crash
+from runtime.losses import OutOfReach
 from runtime.settings import SettingError
 from runtime.yaml_file import FileFault
 
@@ -52,7 +53,7 @@ class _Commands(click.Group):
         raise_file_limit()
         try:
             return super().invoke(ctx)
-        except (SettingError, FileFault) as fault:
+        except (SettingError, FileFault, OutOfReach) as fault:
             raise click.ClickException(visible(str(fault))) from None
         except PermissionError as fault:
             raise click.ClickException(

@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
+from cli.accept_loss import accept_loss_option, accepted_losses
 from cli.access import require_access
 from cli.broker import broker_of, kafka_answers
 from cli.configuration import load_caps, load_pages
@@ -35,7 +36,9 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.logs import configure_logging
+from runtime.losses import Accepted, Losses, OutOfReach
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
 from runtime.topic_follower import NotFollowed, TopicFollower
@@ -78,6 +81,7 @@ class _Process:
     metrics: Metrics
     health: Health
     skips: Collection[Place]
+    accepted: Accepted
     stop: asyncio.Event
     stack: AsyncExitStack
 
@@ -112,6 +116,8 @@ class _Process:
         stage: Stage[Any],
         producer: Any,
         assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
+        *,
+        memory: Collection[str] = (),
     ) -> None:
         await require_topics(self.settings, self.broker)
         group = f"{self.settings.topic_prefix}{self.client_id}"
@@ -127,6 +133,9 @@ class _Process:
             metrics=self.metrics,
             health=self.health,
             skips=self.skips,
+            reach=Reach(
+                Losses(f"leadstream sink {self.name}", self.metrics, self.accepted) if memory else None, memory
+            ),
         )
         await consume.run(self.stop)
 
@@ -148,7 +157,8 @@ def command() -> None:
     help="Seconds until a call without a result is looked up; a call may take half of them.",
 )
 @skip_option
-def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...]) -> None:
+@accept_loss_option
+def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
     """Send follow-ups with Meta's Send API, each once, inside its window.
 
     Pages and their tokens come from LEADSTREAM_PAGES, caps from LEADSTREAM_FOLLOWUPS. What became of each command is in
@@ -161,7 +171,7 @@ def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...]) -> No
     call_timeout = timedelta(seconds=quarantine) / 2
     caps = load_caps(current_settings(), os.environ)
     limits = SendLimits(call_timeout=call_timeout, quarantine=2 * call_timeout, caps=caps)
-    _run("send", admin_port, skip, (COMMANDS, EVENTS), lambda process: _send(process, limits))
+    _run("send", admin_port, skip, (COMMANDS, EVENTS), lambda process: _send(process, limits), accept_loss)
 
 
 @command.command("warehouse")
@@ -187,7 +197,8 @@ def warehouse(admin_port: int | None, skip: tuple[str, ...]) -> None:
     "--admin-port", type=click.IntRange(0, 65535), help="Port of health and metrics.  [default: ADMIN_PORT + 4]"
 )
 @skip_option
-def transcripts(admin_port: int | None, skip: tuple[str, ...]) -> None:
+@accept_loss_option
+def transcripts(admin_port: int | None, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
     """Read the answers of complete leads that closed without any from the Conversations API.
 
     What was found goes to messenger-events as a fact, so that no replay has to ask again.
@@ -196,7 +207,7 @@ def transcripts(admin_port: int | None, skip: tuple[str, ...]) -> None:
     Example:
       PAGE_TOKEN=… leadstream sink transcripts
     """
-    _run("transcripts", admin_port, skip, (TRANSCRIPTS,), _transcripts)
+    _run("transcripts", admin_port, skip, (TRANSCRIPTS,), _transcripts, accept_loss)
 
 
 def _run(
@@ -205,12 +216,14 @@ def _run(
     skip: tuple[str, ...],
     topics: Collection[Topic],
     work: Callable[[_Process], Awaitable[None]],
+    accept_loss: tuple[str, ...] = (),
 ) -> None:
     settings = current_settings()
     port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
     configure_logging("info", secrets=settings.secrets, file=log_file(settings))
     skips = skippable(settings, skip, group=settings.topic(f"leadstream-{name}"), topics=topics)
+    accepted = accepted_losses(settings, accept_loss, {settings.topic(topic.name) for topic in (*topics, OUTCOMES)})
     broker, ids = broker_of(settings), schema_ids(settings)
 
     async def serve_work() -> None:
@@ -219,12 +232,12 @@ def _run(
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         metrics, health = Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
-            await work(_Process(settings, broker, ids, name, metrics, health, skips, stop, stack))
+            await work(_Process(settings, broker, ids, name, metrics, health, skips, accepted, stop, stack))
 
     try:
         with kafka_answers():
             uvloop.run(serve_work())
-    except (FileFault, Unusable) as fault:
+    except (FileFault, Unusable, OutOfReach) as fault:
         raise click.ClickException(str(fault)) from None
     except SinkCrashed as fault:
         raise click.ClickException(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
@@ -265,7 +278,8 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         settings.topic(EVENTS.name): _source(settings, EVENTS, event_reader(event_codec(process.ids))),
     }
     # By range, a worker gets the same partitions of both topics, and with them the same people.
-    await process.consume(sources, sink, producer, RangePartitionAssignor)
+    memory = {*sources, settings.topic(OUTCOMES.name)}
+    await process.consume(sources, sink, producer, RangePartitionAssignor, memory=memory)
 
 
 async def _transcripts(process: _Process) -> None:
@@ -287,7 +301,8 @@ async def _transcripts(process: _Process) -> None:
         catch_up=catch_up,
     )
     source = _source(settings, TRANSCRIPTS, transcript_request_codec(process.ids).decode)
-    await process.consume({settings.topic(TRANSCRIPTS.name): source}, sink, producer)
+    sources = {settings.topic(TRANSCRIPTS.name): source}
+    await process.consume(sources, sink, producer, memory=sources.keys())
 
 
 def _pages(settings: Settings) -> Pages:

@@ -12,10 +12,11 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster
+from runtime.losses import Span
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
-from sinks.consume import Received, Span
+from sinks.consume import Received
 from sinks.forget import Kept
 from sinks.replacement import Replacement
 from sinks.rows import Rows, warehouse_sources

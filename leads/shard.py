@@ -6,7 +6,7 @@ that least progress is the join's clock.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -223,6 +223,21 @@ class Shard:
             if len(self._wake) > 2 * len(self._wakes_at) + _STALE_WAKES:
                 self._wake = [(one, person) for person, one in self._wakes_at.items()]
                 heapq.heapify(self._wake)
+
+
+def without_offsets(person: Person, topics: Collection[str], *, of_events: bool) -> Person:
+    """The person without what was read of these topics, whose offsets begin again; `of_events` if the join's own does.
+
+    What waits keeps its place in the log that is gone, under a name that no record has.
+    """
+    marks = tuple(mark for mark in person.marks if mark.topic not in topics)
+    waiting = tuple(
+        replace(event, origin=replace(event.origin, topic=f"{event.origin.topic}~"))
+        if event.origin.topic in topics
+        else event
+        for event in person.waiting
+    )
+    return replace(person, mark=-1 if of_events else person.mark, marks=marks, waiting=waiting)
 
 
 def _is_of_a_block(event: JoinEvent) -> bool:

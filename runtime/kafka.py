@@ -5,14 +5,22 @@ import logging
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.protocol.fetch import FetchRequest
 
 from runtime.cluster import Cluster
-from runtime.suspect import Suspect, metadata_of, suspect_in
+from runtime.losses import OutOfReach, gone
+from runtime.suspect import Suspect, suspect_in
 
 _CANCEL_AGAIN_AFTER = 0.1
 
@@ -105,9 +113,81 @@ def follows_metadata(producer: AIOKafkaProducer) -> bool:
     return task is None or not task.done()
 
 
-def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, **options: Any) -> AIOKafkaConsumer:
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka is untyped
+    """A consumer that never jumps: where Kafka no longer has the next record, `getmany` raises `OutOfReach`.
+
+    aiokafka resets such a position and says nothing.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._watch = watch_fetches(self._client, self._subscription)
+
+    @property
+    def misses_topics(self) -> bool:
+        """Whether a fetch was told since `sees_topics` that its topic does not exist."""
+        return bool(self._watch.missing)
+
+    def sees_topics(self) -> None:
+        self._watch.missing.clear()
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        self._watch.out_of_range.clear()
+        super().assign(partitions)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        super().seek(partition, offset)
+        self._watch.out_of_range.pop(partition, None)
+
+    async def getmany(self, *args: Any, **options: Any) -> Any:
+        records = await super().getmany(*args, **options)
+        for (topic, partition), offset in self._watch.out_of_range.items():
+            raise OutOfReach(gone(topic, partition, offset))
+        return records
+
+
+@dataclass(slots=True)
+class FetchWatch:
+    """What fetches were refused: the offsets that came next and are gone, and partitions of topics that are gone."""
+
+    out_of_range: dict[TopicPartition, int] = field(default_factory=dict)
+    missing: set[TopicPartition] = field(default_factory=set)
+
+    def note(self, request: FetchRequest, response: Any, subscription: Any) -> None:
+        """Take in an answer. One to a fetch from where the consumer no longer is says nothing, as for aiokafka."""
+        asked = {TopicPartition(topic, one): offset for topic, parts in request.topics for one, offset, _ in parts}
+        for topic, answers in response.topics:
+            for partition, error, *_ in answers:
+                tp = TopicPartition(topic, partition)
+                if error == UnknownTopicOrPartitionError.errno:
+                    self.missing.add(tp)
+                elif error == OffsetOutOfRangeError.errno and _position(subscription, tp) == asked[tp]:
+                    self.out_of_range[tp] = asked[tp]
+
+
+def _position(subscriptions: Any, partition: TopicPartition) -> int | None:
+    assignment = subscriptions.subscription and subscriptions.subscription.assignment
+    state = assignment and partition in assignment.tps and assignment.state_value(partition)
+    return state.position if state and state.has_valid_position else None
+
+
+def watch_fetches(client: Any, subscription: Any) -> FetchWatch:
+    """Watch what this client's fetches are answered."""
+    watch, ask = FetchWatch(), client.send
+
+    async def ask_and_watch(node_id: int, request: Any, **options: Any) -> Any:
+        response = await ask(node_id, request, **options)
+        if isinstance(request, FetchRequest) and response is not None:
+            watch.note(request, response, subscription)
+        return response
+
+    client.send = ask_and_watch
+    return watch
+
+
+def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, **options: Any) -> Consumer:
     """A consumer that commits only when told to, and starts at the beginning of what it has not read."""
-    return AIOKafkaConsumer(
+    return Consumer(
         *topics,
         **broker.options,
         group_id=group,
@@ -136,12 +216,12 @@ async def suspects_of(
     return {partition: suspect for partition, suspect in found.items() if suspect is not None}
 
 
-async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, suspect: Suspect) -> None:
-    """Write the suspect to the group's committed offset of an assigned partition, which stays where it is."""
+async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, note: str) -> None:
+    """Write the note, with a suspect, to the committed offset of an assigned partition, which stays where it is."""
     offset = await consumer.committed(partition)
     if offset is None:
         offset = (await consumer.beginning_offsets([partition]))[partition]
-    await consumer.commit({partition: (offset, metadata_of(suspect))})
+    await consumer.commit({partition: (offset, note)})
 
 
 async def suspects_of_group(broker: Cluster, group: str) -> dict[TopicPartition, Suspect]:

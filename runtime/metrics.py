@@ -40,6 +40,9 @@ class Metrics:
         self.items_ignored = self._counter("items_ignored", "Messaging items ignored", "reason")
         # Refused for good, by topic and reason; each is in `<topic>-dlq` with its bytes.
         self.records_dead_lettered = self._counter("records_dead_lettered", "Dead letters", "topic", "reason")
+        # Records that Kafka lost before a stage read them, by topic and partition, for retention passed it. The stage
+        # stops and names them; anything but 0 needs somebody.
+        self.records_lost = self._counter("records_lost", "Records lost before they were read", "topic", "partition")
         # Lead revisions by outcome, and whether the revision closed the lead.
         self.lead_revisions = self._counter("lead_revisions", "Lead revisions published", "outcome", "closed")
         # Commands by what the planner did: issued, cancelled.

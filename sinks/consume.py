@@ -15,7 +15,9 @@ from aiokafka.errors import CommitFailedError
 from runtime.clock import now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
 from runtime.health import SET_ASIDE, Health
+from runtime.losses import OutOfReach, Span
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.suspect import Place
 from schemas.codec import NotDecodable
 from sinks.at_record import AtRecord, NotOfARecord, on_record
@@ -46,15 +48,6 @@ class RowRefused(Unusable):
 
 class SinkCrashed(Exception):
     """A fault that nobody foresaw ended the sink with its offsets unmoved; the message names its class only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What Kafka has of a partition: offsets from `first` up to, not including, `end`, and what the group committed."""
-
-    first: int
-    end: int
-    committed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +123,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         max_records: int = 2000,
         clock: Callable[[], float] = time.monotonic,
         skips: Collection[Place] = (),
+        reach: Reach,
     ) -> None:
         self._consumer, self._producer = consumer, producer
         self._sources, self._stage = sources, stage
@@ -142,14 +136,14 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._limit = DeadLetterLimit(DEAD_LETTERS_A_MINUTE)
-        self._suspects = Suspects(consumer, name, skips)
+        self._suspects, self._reach = Suspects(consumer, name, skips, reach), reach
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what is under way and commit it.
 
         After `Unavailable` the sink is not ready, keeps its partitions, and opens them again after a pause.
 
-        Raises `Unusable`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
+        Raises `Unusable`, `OutOfReach`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
         """
         self._health.report(self._name, ready=False, seen="waits for partitions")
         self._health.report(PART, ready=False, seen="not asked yet")
@@ -158,14 +152,14 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         watching = asyncio.create_task(watch)
         try:
             while not stop.is_set():
-                batches = await self._consumer.getmany(**self._poll)
+                batches = await self._fetched()
                 async with self._turn:
                     await self._pass(batches)
                 if watching.done():
                     watching.result()
             async with self._turn:
                 await self._give_up()
-        except Unusable as fault:
+        except (Unusable, OutOfReach) as fault:
             self._health.crashed = str(fault)
             raise
         except AtRecord as fault:
@@ -176,6 +170,18 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             raise self._crashed(fault) from fault
         finally:
             watching.cancel()
+
+    async def _fetched(self) -> Mapping[TopicPartition, Sequence[Any]]:
+        try:
+            batches: Mapping[TopicPartition, Sequence[Any]] = await self._consumer.getmany(**self._poll)
+        except OutOfReach:
+            if not self._open_again:
+                raise
+            # Opening says where to read on, or what is lost.
+            return {}
+        if self._consumer.misses_topics and await self._reach.require_same_topics(self._consumer):
+            self._consumer.sees_topics()
+        return batches
 
     def _crashed(self, fault: BaseException) -> SinkCrashed:
         # Messages of drivers quote rows, so that only the class and the frames are fit for a log.
@@ -215,9 +221,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _open(self) -> None:
         held = self._consumer.assignment()
-        first = await self._consumer.beginning_offsets(held)
-        end = await self._consumer.end_offsets(held)
-        spans = {one: Span(first[one], end[one], await self._consumer.committed(one)) for one in held}
+        spans = await self._reach.spans(self._consumer, held)
         await self._suspects.read(held)
         self._positions.clear()
         self._committed.clear()

@@ -25,13 +25,14 @@ from messenger.events import (
     person_key,
 )
 from messenger.limits import ID_MAX
+from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.agenda import Agenda, Horizon, Pending
 from sinks.ahead import Ahead
 from sinks.at_record import on_record
 from sinks.broker_time import BrokerTime
-from sinks.consume import Fenced, Received, Span, Unusable
+from sinks.consume import Fenced, Received, Unusable
 from sinks.courier import Courier, Graph
 from sinks.interventions import REMEMBERED, Interventions
 from sinks.ledger import LONGEST_WINDOW, Ledger
@@ -109,13 +110,11 @@ class SendSink:
         return dict(self._read_to)
 
     def _start(self, one: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
-        known = span.committed is not None and span.first <= span.committed <= span.end
-        start = span.committed if known and span.committed is not None else None
         if one.topic == self._commands:
             # Reading commands again is safe: each is settled in the ledger or too old to be sent.
-            return span.first if start is None else start
+            return span.start
         # What came between is remembered for commands that were written before it and are read only now.
-        return min(span.end if start is None else start, recent.get(one, span.end))
+        return min(span.end if span.committed is None else span.start, recent.get(one, span.end))
 
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
         if self._catch_up is not None:

@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from runtime.kafka import note_suspect, suspects_of
-from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again, metadata_of
+from runtime.reach import Reach
+from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,8 @@ _NOTE_SECONDS = 10
 class Suspects:
     """What the sink `name` suspects of the partitions that it holds; records at `skips` are set aside too."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, name: str, skips: Collection[Place]) -> None:
-        self._consumer, self._name, self._skips = consumer, name, skips
+    def __init__(self, consumer: AIOKafkaConsumer, name: str, skips: Collection[Place], reach: Reach) -> None:
+        self._consumer, self._name, self._skips, self._reach = consumer, name, skips, reach
         self._held: dict[TopicPartition, Suspect] = {}
 
     async def read(self, partitions: Collection[TopicPartition]) -> None:
@@ -42,7 +43,7 @@ class Suspects:
 
     def metadata(self, partition: TopicPartition) -> str:
         """What to commit with an offset of the partition."""
-        return metadata_of(self._held.get(partition))
+        return self._reach.note(self._held.get(partition))
 
     async def note_end(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
         """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
@@ -53,7 +54,7 @@ class Suspects:
         logger.error("record.suspected", extra={"sink": self._name, **where, **seen})
         try:
             async with asyncio.timeout(_NOTE_SECONDS):
-                await note_suspect(self._consumer, partition, suspect)
+                await note_suspect(self._consumer, partition, self._reach.note(suspect))
         except (KafkaError, TimeoutError) as error:
             # Not counted: the next start tries once more than it would have.
             logger.warning("record.not_suspected", extra={"sink": self._name, "fault": type(error).__name__, **where})

@@ -29,10 +29,11 @@ from messenger.graph import (
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from messenger.paging import Paging
 from messenger.transcript import parse_transcript
+from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import Codec
 from sinks.at_record import on_record
-from sinks.consume import Received, Span
+from sinks.consume import Received
 from sinks.courier import Graph
 from sinks.pace import Pace, pause_after
 
@@ -101,7 +102,7 @@ class TranscriptSink:
         self._pace = Pace(_CALLS_PER_SECOND * max(len(spans), 1) / max(len(spans), self._all_partitions))
         self._held = {one: set() for one in spans}
         # Reading requests again is safe: the join takes the first fact of a request and no other.
-        return {one: _start(span) for one, span in spans.items()}
+        return {one: span.start for one, span in spans.items()}
 
     async def take(
         self,
@@ -262,9 +263,3 @@ class TranscriptSink:
             lead_id=request.lead_id,
             answers=answers,
         )
-
-
-def _start(span: Span) -> int:
-    if span.committed is None or not span.first <= span.committed <= span.end:
-        return span.first
-    return span.committed

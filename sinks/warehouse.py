@@ -9,9 +9,10 @@ from typing import Protocol
 
 from aiokafka import TopicPartition
 
+from runtime.losses import Span
 from runtime.metrics import Metrics
 from sinks.at_record import AtRecord
-from sinks.consume import Received, RowRefused, Span, Unusable
+from sinks.consume import Received, RowRefused, Unusable
 from sinks.forget import Kept, PersonForgotten, Removal
 from sinks.tables import Row, Table
 

@@ -14,11 +14,13 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit
 from runtime.health import Health
+from runtime.losses import NOTHING, Accepted, Losses
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
 from schemas.codec import BUILT_IN, Ids
-from schemas.topics import ERASURES, EVENTS, WEBHOOKS
+from schemas.topics import ERASURES, EVENTS, JOIN_STATE, TRANSCRIPTS, WEBHOOKS
 from streams.guard import Guard
 from streams.joining import Joining
 from streams.register import Register
@@ -46,12 +48,14 @@ def build_app(
     *,
     dead_letters_a_minute: int = DEAD_LETTERS_A_MINUTE,
     skips: Collection[Place] = (),
+    accepted: Accepted = NOTHING,
 ) -> faust.App:
     """The Faust application: two agents, the splitter's progress and the worker's health, on our transport.
 
-    Records at `skips` go to their dead-letter topics unread.
+    Records at `skips` go to their dead-letter topics unread. `accepted` are losses that do not end the worker.
     """
-    app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions)
+    reach = Reach(Losses("leadstream streams", metrics, accepted), offset_memory(settings))
+    app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions, reach=reach)
     store = join_store(app, settings.partitions)
     limit = DeadLetterLimit(dead_letters_a_minute)
     register = Register(broker, settings.topic(ERASURES.name))
@@ -82,6 +86,11 @@ def build_app(
             await asyncio.sleep(_LOOK.total_seconds())
 
     return app
+
+
+def offset_memory(settings: Settings) -> frozenset[str]:
+    """The join's state, and the topics of which it remembers offsets."""
+    return frozenset(settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS, TRANSCRIPTS, JOIN_STATE))
 
 
 def run_agent(app: faust.App, name: str, topic: str, work: Work, watch: Watch) -> None:

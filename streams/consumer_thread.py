@@ -2,17 +2,15 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
-    CommitFailedError,
     ConsumerStoppedError,
     IllegalGenerationError,
-    IllegalStateError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -23,7 +21,10 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from runtime.clock import now
-from runtime.suspect import Suspect, metadata_of, suspect_in
+from runtime.kafka import watch_fetches
+from runtime.losses import OutOfReach, gone
+from runtime.reach import Reach
+from runtime.suspect import Suspect, suspect_in
 from streams.lease import Lease
 
 _MAX_BATCH = 1000
@@ -59,12 +60,15 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         super().__post_init__()
         self.lease = Lease(self.app.conf.broker_session_timeout)
         self.suspects: dict[TP, Suspect | None] = {}
+        self._reach: Reach = self.app.reach
+        self._checked: Any = None
         self._newest_seen: dict[TP, int] = {}
         self._log_ends: dict[TP, tuple[int, datetime]] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        self._watched = watch_fetches(consumer._client, consumer._subscription)
         ask = consumer._client.send
 
         async def ask_and_watch(node_id: int, request: Any, **options: Any) -> Any:
@@ -77,6 +81,15 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             return response
 
         consumer._client.send = ask_and_watch
+        commit = consumer.commit
+
+        async def commit_with_notes(offsets: Mapping[TopicPartition, Any]) -> None:
+            at = {tp: offset if isinstance(offset, int) else offset.offset for tp, offset in offsets.items()}
+            notes = {tp: self._reach.note(self.suspects.get(TP(*tp))) for tp in at}
+            await commit({tp: (offset, notes[tp]) for tp, offset in at.items()})
+
+        # Faust commits with empty metadata.
+        consumer.commit = commit_with_notes
         return consumer
 
     async def _ask_and_look_for_ends(self, ask: Any, node_id: int, request: FetchRequest, **options: Any) -> Any:
@@ -133,28 +146,68 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         if offset is None:
             offset = (await consumer.beginning_offsets([TopicPartition(*tp)]))[TopicPartition(*tp)]
         self.suspects[tp] = suspect
-        await consumer.commit({TopicPartition(*tp): (offset, metadata_of(suspect))})
+        await consumer.commit({TopicPartition(*tp): offset})
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # Faust commits with empty metadata, which would forget the suspect while its records are still ahead.
+        # A commit without the suspect would forget it while its records are still ahead.
         for tp in offsets.keys() - self.suspects.keys():
             await self._read_suspect(tp)
-        suspects = {tp: suspect for tp in offsets if (suspect := self.suspects.get(tp)) is not None}
-        if not suspects:
-            return bool(await super()._commit(offsets))
+        return bool(await super()._commit(offsets))
+
+    async def require_reach(self) -> dict[TP, int | None]:
+        """Seek to where to read on; gives the offsets that are committed now.
+
+        Raises `OutOfReach` unless Kafka has what comes next in every assigned partition, in the topics as they were, or
+        an operator accepts the loss.
+        """
+        committed: dict[TP, int | None] = await self.call_thread(self._require_reach)
+        return committed
+
+    async def _require_reach(self) -> dict[TP, int | None]:
         consumer = self._ensure_consumer()
-        try:
-            await consumer.commit(
-                {
-                    TopicPartition(*tp): (offset, metadata_of(suspects[tp]))
-                    for tp, offset in offsets.items()
-                    if tp in suspects
-                }
-            )
-        except (CommitFailedError, IllegalStateError):
-            return False
-        rest = {tp: offset for tp, offset in offsets.items() if tp not in suspects}
-        return bool(await super()._commit(rest)) if rest else True
+        changelogs = set(filter(self._is_changelog, consumer.assignment()))
+        reach = await self._reach.spans(consumer, consumer.assignment() - changelogs, unread=changelogs)
+        for tp, span in reach.items():
+            consumer.seek(tp, span.start)
+            self._watched.out_of_range.pop(tp, None)
+        moved = {tp: span.start for tp, span in reach.items() if span.moved_to is not None}
+        if moved:
+            await consumer.commit(moved)
+        if not self._reach.anew:
+            await self._know_topics(changelogs)
+        self._checked = consumer._subscription.subscription.assignment
+        return {TP(*tp): moved.get(tp, span.committed) for tp, span in reach.items()}
+
+    async def know_topics(self, partitions: Collection[TopicPartition]) -> None:
+        """The state has let go of topics that were made anew: keep their new ids with these partitions' offsets."""
+        await self.call_thread(self._know_topics, partitions)
+
+    async def _know_topics(self, partitions: Collection[TopicPartition]) -> None:
+        consumer = self._ensure_consumer()
+        found = await consumer._coordinator.fetch_committed_offsets(list(partitions))
+        # A changelog at 0: nobody reads on from there, and what counts is the note.
+        at = {tp: found[tp].offset if tp in found else 0 for tp in partitions if tp in found or self._is_changelog(tp)}
+        if at:
+            await consumer.commit(at)
+
+    def _is_changelog(self, partition: TopicPartition) -> bool:
+        return bool(self.consumer._is_changelog_tp(partition))
+
+    def _is_checked(self) -> bool:
+        """Whether the reach of this very assignment is known: what is read before is read again."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        return subscription is not None and subscription.assignment is self._checked
+
+    async def _look_for_losses(self) -> None:
+        """A fetch was refused: find out which loss it was, and raise `OutOfReach`."""
+        consumer = self._ensure_consumer()
+        if self._watched.missing and await self._reach.require_same_topics(consumer):
+            self._watched.missing.clear()
+        if self._watched.out_of_range:
+            # It knows more where the committed offset is lost too.
+            await self._reach.spans(consumer, self._watched.out_of_range.keys())
+        for (topic, partition), offset in self._watched.out_of_range.items():
+            raise OutOfReach(gone(topic, partition, offset))
 
     async def fetch(self, partitions: set[TP], wait: float) -> Fetched:
         """Up to 1000 records of these partitions, waiting up to `wait` seconds for the first."""
@@ -165,6 +218,8 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         consumer = self._ensure_consumer()
         if not self.consumer.flow_active:
             return Fetched([], {})
+        if self._is_checked() and (self._watched.out_of_range or self._watched.missing):
+            await self._look_for_losses()
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError

@@ -5,26 +5,30 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import faust
+from aiokafka import TopicPartition
 
 from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Rule
+from leads.shard import without_offsets
 from messenger.events import PageId
 from runtime.clock import now, to_millis
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Suspect
 from schemas.codec import Ids, NotDecodable
+from schemas.state import person_codec
 from schemas.topics import EVENTS
 from streams.join import Joined, PartitionJoin
 from streams.refusals import Refusals
 from streams.split import Outgoing, Record
 from streams.store import PartitionStore
-from streams.transport import producer_of
+from streams.transport import consumer_of, producer_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +58,33 @@ class Joining:
 
     async def join(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
+        await self._let_go_of_old_topics(partition)
         await self._write(partition, self._join_of(partition).join(records))
 
     async def join_carefully(self, partition: int, records: Sequence[Record]) -> None:
         """The same, but what raises is left out and refused. Raises `TooManyDeadLetters` likewise."""
+        await self._let_go_of_old_topics(partition)
         await self._write(partition, self._join_of(partition).join_carefully(records))
+
+    async def _let_go_of_old_topics(self, partition: int) -> None:
+        """Forget the offsets of topics that were made anew, before a record of theirs is taken for a known one."""
+        reach: Reach = self._app.reach
+        events = self._settings.topic(EVENTS.name)
+        ours = [TopicPartition(topic, partition) for topic in (events, self._store.changelog_topic_name)]
+        topics = reach.made_anew(ours)
+        if not topics:
+            return
+        codec, stored = person_codec(), self._store.parts[partition]
+        people = {
+            key: without_offsets(codec.decode(value), topics, of_events=events in topics)
+            for key, value in stored.items()
+        }
+        await self._keep(partition, [(key, codec.encode(person)) for key, person in people.items()])
+        # Only now, so that a worker that dies before does it again, with nothing joined in between.
+        await consumer_of(self._app).thread.know_topics(ours)
+        reach.is_known(ours)
+        self._joins.pop(partition, None)
+        logger.warning("state.of_old_topics_forgotten", extra={"partition": partition, "topics": sorted(topics)})
 
     def is_past(self, partition: int, suspect: Suspect) -> bool:
         """Whether all that was due when the suspected records came has had its turn: it may wait for later ones."""
@@ -69,11 +95,15 @@ class Joining:
         letters = self.refusals.letters(done.refused, now())
         producer = producer_of(self._app)
         await producer.send_all([*done.outputs, *letters])
-        changelog = self._store.changelog_topic_name
-        await producer.send_all([Outgoing(changelog, key, value, None, partition) for key, value in done.changes])
-        for key, value in done.changes:
-            self._store.put(partition, key, value)
+        await self._keep(partition, done.changes)
         self._count(done)
+
+    async def _keep(self, partition: int, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        changelog = self._store.changelog_topic_name
+        outgoing = [Outgoing(changelog, key, value, None, partition) for key, value in changes]
+        await producer_of(self._app).send_all(outgoing)
+        for key, value in changes:
+            self._store.put(partition, key, value)
 
     def clock_lags(self) -> dict[int, timedelta]:
         """How far behind each raw partition is, for the partition of ours that waits the longest for it."""

@@ -15,16 +15,17 @@ from typing import Any
 import faust
 import faust.streams
 from aiokafka.errors import ConsumerStoppedError
-from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
-from faust.types.auth import CredentialsT
 from mode import Service
 from yarl import URL
 
 from runtime.cluster import Cluster
+from runtime.losses import OutOfReach
+from runtime.reach import Reach
 from streams.consumer_thread import Batch, ConsumerThread, Fetched
+from streams.credentials import credentials
 from streams.delivery_order import DeliveryOrder
 from streams.lease import Lease
 from streams.producer import DeliveryFailed, Producer
@@ -120,6 +121,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         try:
             while not (self.should_stop or fetcher.should_stop):
                 await self._fetch_and_deliver()
+        except OutOfReach as error:
+            await self.fail(error)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
@@ -202,6 +205,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._forget_deliveries()
             self._committed_offset.clear()
             await super().perform_seek()
+            try:
+                self._committed_offset.update(await self._thread.require_reach())
+            except OutOfReach as error:
+                await self.fail(error)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         async with self._fetching:
@@ -241,20 +248,23 @@ def create_app(
     broker: Cluster,
     *,
     partitions: int,
+    reach: Reach,
     commit_interval: float = 0.5,
     session_timeout: float = 12.0,
     delivery_timeout: float = 30.0,
 ) -> faust.App:
     """A Faust app on this transport; times are in seconds, `broker` the Kafka with all that it takes.
 
+    The worker ends with `OutOfReach` where records are lost that it has yet to read.
+
     Raises `WrongVersion` unless the exact libraries are installed that the transport was written and tested against.
     """
     require_versions(PINS)
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:{Transport.__name__}"
-    return _App(
+    app = _App(
         app_id,
         broker=[URL(f"{SCHEME}://{address.strip()}") for address in broker.servers.split(",")],
-        broker_credentials=_credentials(broker),
+        broker_credentials=credentials(broker),
         store="memory://",
         autodiscover=False,
         web_enabled=False,
@@ -275,17 +285,8 @@ def create_app(
         producer_request_timeout=delivery_timeout,
         worker_redirect_stdouts=False,
     )
-
-
-def _credentials(broker: Cluster) -> CredentialsT | None:
-    """What Faust gives to aiokafka, for the way in that `broker` says."""
-    if broker.tokens is not None:
-        return OAuthCredentials(oauth_cb=broker.tokens, ssl_context=broker.tls)
-    if broker.mechanism is not None:
-        return SASLCredentials(
-            username=broker.username, password=broker.password, mechanism=broker.mechanism, ssl_context=broker.tls
-        )
-    return SSLCredentials(broker.tls) if broker.tls is not None else None
+    app.reach = reach
+    return app
 
 
 class _App(faust.App):  # type: ignore[misc]

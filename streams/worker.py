@@ -13,6 +13,7 @@ from runtime.access import NOT_ALLOWED, refused_use
 from runtime.admin import create_admin_app, serve
 from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import Health
+from runtime.losses import OutOfReach
 from runtime.metrics import Metrics
 from streams.lease import MembershipLost
 from streams.producer import DeliveryFailed
@@ -22,7 +23,7 @@ from streams.watch import CLOCK
 _FAUST = ("faust", "mode")
 
 # Their messages are ours, so they hold nothing that a person wrote.
-_FIT_TO_PRINT = (TooManyDeadLetters, DeliveryFailed, MembershipLost, StuckInRebalance)
+_FIT_TO_PRINT = (TooManyDeadLetters, DeliveryFailed, MembershipLost, StuckInRebalance, OutOfReach)
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from aiokafka import TopicPartition
 from leads.records import FollowUpOutcome, Lead
 from messenger.events import Ad, Answer, Psid
 from runtime.dead_letter import dead_letter as as_dead_letter
+from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import event_codec, lead_codec, outcome_codec
-from sinks.consume import Fenced, Received, Span, Unusable
+from sinks.consume import Fenced, Received, Unusable
 from sinks.forget import KeyForgotten, PersonForgotten
 from sinks.query import Answer as Answered
 from sinks.rows import warehouse_sources

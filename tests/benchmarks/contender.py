@@ -30,6 +30,7 @@ from runtime.cluster import cluster_of
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings, read_settings
 from schemas.codec import BUILT_IN, event_codec, lead_codec
 from schemas.state import person_codec
@@ -54,7 +55,9 @@ def policy_of(page_id: PageId) -> Policy:
 
 async def ours(stage: str, settings: Settings) -> None:
     """The application of `leadstream streams`, with one of its agents."""
-    app = create_app(settings.topic("leadstream"), cluster_of(settings), partitions=settings.partitions)
+    app = create_app(
+        settings.topic("leadstream"), cluster_of(settings), partitions=settings.partitions, reach=Reach(None)
+    )
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
     health = Health()
     watch = Watch(app, store, metrics, health, dict)
@@ -159,6 +162,7 @@ async def stock(stage: str, settings: Settings) -> None:
         autodiscover=False,
         web_enabled=False,
         topic_partitions=settings.partitions,
+        reach=Reach(None),
         topic_disable_leader=True,
         table_standby_replicas=0,
         broker_commit_interval=1.0,
@@ -172,7 +176,7 @@ async def stock(stage: str, settings: Settings) -> None:
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     source, target = (WEBHOOKS, EVENTS) if stage == "split" else (EVENTS, LEADS)
     output = app.topic(settings.topic(target.name), **raw)
-    people = app.Table("join", partitions=settings.partitions, schema=faust.Schema(**raw))
+    people = app.Table("join", partitions=settings.partitions, reach=Reach(None), schema=faust.Schema(**raw))
 
     @app.agent(app.topic(settings.topic(source.name), **raw))  # type: ignore[untyped-decorator]
     async def work(stream: Any) -> None:

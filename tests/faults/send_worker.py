@@ -29,6 +29,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
@@ -154,7 +155,9 @@ async def work(job: SendJob) -> None:
             commands: RecordSource(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
             events: Source(event_reader(event_codec()), f"{events}-dlq"),
         }
-        await Consume(consumer, producer, sources, sink, name="send", metrics=metrics, health=Health()).run(stop)
+        await Consume(
+            consumer, producer, sources, sink, name="send", metrics=metrics, health=Health(), reach=Reach(None)
+        ).run(stop)
 
 
 def _consumer(job: SendJob, failpoint: Failpoint) -> Any:

@@ -18,6 +18,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.protocol.produce import ProduceRequest
 
 from runtime.cluster import Cluster
+from runtime.reach import Reach
 from streams.producer import Outgoing
 from streams.store import PartitionStore, join_store
 from streams.transport import batch_topic, create_app, producer_of
@@ -86,6 +87,7 @@ def build(job: Job) -> faust.App:
         job.app_id,
         Cluster(job.broker),
         partitions=job.partitions,
+        reach=Reach(None),
         session_timeout=job.session_timeout,
         delivery_timeout=job.delivery_timeout,
     )

@@ -12,6 +12,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import event_codec, lead_codec
 from sinks.consume import Consume
@@ -94,7 +95,16 @@ class Cluster:
                 connected(kafka.consumer(broker, group=group, client_id="warehouse", rebalance_timeout_ms=60_000))
             )
             sources = warehouse_sources(self.settings.topic)
-            stage = Consume(consumer, producer, sources, sink, name="warehouse", metrics=Metrics(), health=Health())
+            stage = Consume(
+                consumer,
+                producer,
+                sources,
+                sink,
+                name="warehouse",
+                metrics=Metrics(),
+                health=Health(),
+                reach=Reach(None),
+            )
             try:
                 await stage.run(stop)
             finally:

@@ -19,6 +19,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.ahead import KafkaAhead
@@ -131,7 +132,9 @@ class _Cluster:
                 ),
                 self.events: Source(event_reader(event_codec()), f"{self.events}-dlq"),
             }
-            await Consume(consumer, producer, sources, sink, name="send", metrics=Metrics(), health=Health()).run(stop)
+            await Consume(
+                consumer, producer, sources, sink, name="send", metrics=Metrics(), health=Health(), reach=Reach(None)
+            ).run(stop)
 
 
 def _record(command: SendFollowUp | bytes) -> tuple[bytes, bytes]:

@@ -18,6 +18,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import event_codec, transcript_request_codec
 from simulator.faults import Fault
@@ -109,7 +110,14 @@ class _Cluster:
             source = Source(transcript_request_codec().decode, f"{self.requests}-dlq")
             sources = {self.requests: source}
             await Consume(
-                consumer, producer, sources, sink, name="transcripts", metrics=Metrics(), health=Health()
+                consumer,
+                producer,
+                sources,
+                sink,
+                name="transcripts",
+                metrics=Metrics(),
+                health=Health(),
+                reach=Reach(None),
             ).run(stop)
 
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
+from runtime.reach import Reach
 from streams.producer import DeliveryFailed
 from streams.store import PartitionStore, join_store
 from streams.transport import (
@@ -41,7 +42,9 @@ async def lab(kafka_broker: str, topic_prefix: str, tmp_path: Path) -> AsyncIter
 
 
 def app_of(lab: Lab, handle: Handle) -> tuple[faust.App, PartitionStore]:
-    app = create_app(lab.job.app_id, Cluster(lab.job.broker), partitions=lab.job.partitions, session_timeout=6)
+    app = create_app(
+        lab.job.app_id, Cluster(lab.job.broker), partitions=lab.job.partitions, reach=Reach(None), session_timeout=6
+    )
     store = join_store(app, lab.job.partitions)
 
     @app.agent(batch_topic(app, lab.job.source))  # type: ignore[untyped-decorator]

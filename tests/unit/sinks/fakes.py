@@ -285,6 +285,9 @@ class FakeConsumer:
     async def topics(self) -> set[str]:
         return {one.topic for one in self.kafka.topics}
 
+    misses_topics = False
+    _client = None
+
     @property
     def _coordinator(self) -> Any:
         return SimpleNamespace(fetch_committed_offsets=self._fetch_committed_offsets)

@@ -15,7 +15,8 @@ from messenger.errors import GraphError, OutcomeUnknown
 from messenger.events import PageId, PlatformEvent, Psid
 from messenger.limits import LEADGEN_APP_ID
 from messenger.refusals import refusal
-from sinks.consume import Received, SinkCrashed, Span
+from runtime.losses import Span
+from sinks.consume import Received, SinkCrashed
 from sinks.interventions import REMEMBERED, Interventions
 from sinks.ledger import Acked
 from sinks.limits import SendLimits

@@ -10,11 +10,13 @@ from aiokafka.errors import KafkaError
 
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import SET_ASIDE, Health
+from runtime.losses import Span
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.suspect import MOST_ENDS, Place
 from schemas.codec import NotDecodable
 from sinks.at_record import on_record
-from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Span, Unavailable, Unusable
+from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Unavailable, Unusable
 from tests.unit.sinks.fakes import Clock, FakeConsumer, FakeKafka, FakeProducer
 
 pytestmark = pytest.mark.anyio
@@ -94,6 +96,7 @@ class _World:
             name="orders",
             metrics=self.metrics,
             health=self.health,
+            reach=Reach(None),
             clock=lambda: self.clock().timestamp(),
             skips=skips,
         )

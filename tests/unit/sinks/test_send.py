@@ -22,7 +22,8 @@ from messenger.errors import (
     WindowClosed,
 )
 from messenger.events import Psid
-from sinks.consume import Fenced, Received, SinkCrashed, Span, Unusable
+from runtime.losses import Span
+from sinks.consume import Fenced, Received, SinkCrashed, Unusable
 from sinks.ledger import LONGEST_WINDOW, Acked
 from sinks.limits import SendLimits
 from sinks.send import Input

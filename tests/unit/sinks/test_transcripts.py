@@ -26,6 +26,7 @@ from messenger.events import Answer, PageId, Psid, TranscriptFetched, person_key
 from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from schemas.codec import event_codec, transcript_request_codec
 from sinks.consume import Consume, SinkCrashed, Source
 from sinks.transcripts import TranscriptSink
@@ -163,6 +164,7 @@ class TranscriptWorld:
             name="transcripts",
             metrics=self.metrics,
             health=Health(),
+            reach=Reach(None),
         )
 
 

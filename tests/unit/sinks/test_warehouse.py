@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from runtime.losses import Span
 from runtime.metrics import Metrics
-from sinks.consume import Received, Span, Unusable
+from sinks.consume import Received, Unusable
 from sinks.forget import Kept, KeyForgotten, PersonForgotten, Removal
 from sinks.tables import DEAD_LETTER_TABLE, LEAD_TABLE, Row
 from sinks.warehouse import WarehouseSink

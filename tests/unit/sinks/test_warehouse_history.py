@@ -10,8 +10,9 @@ from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.losses import Span
 from runtime.metrics import Metrics
-from sinks.consume import Fenced, Received, Span
+from sinks.consume import Fenced, Received
 from sinks.forget import Kept
 from sinks.tables import LEAD_TABLE
 from sinks.warehouse import WarehouseSink

@@ -13,6 +13,7 @@ from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import AppId, PageId, PlatformEvent, person_key
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source
@@ -123,6 +124,7 @@ class SendWorld:
             name="send",
             metrics=self.metrics,
             health=Health(),
+            reach=Reach(None),
         )
 
 

@@ -1,0 +1,123 @@
+"""What Kafka lost before a stage read it: named and counted, and refused until an operator accepts it.
+
+Three things lose records without an error: retention that passes a stage, a log that was cut off, and a topic that was
+deleted and made anew, whose offsets begin again. The first two show in the offsets, the third in the topic's id.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from runtime.metrics import Metrics
+from runtime.suspect import Place, Suspect, metadata_of
+
+_log = logging.getLogger(__name__)
+
+_TOPICS = "topics"
+
+
+class OutOfReach(Exception):
+    """Kafka no longer has what comes next; the message says where, how much, and what to do."""
+
+
+def gone(topic: str, partition: int, offset: int) -> str:
+    """The message where a running reader finds that its next record is gone."""
+    return (
+        f"{topic}/{partition}: Kafka no longer has offset {offset}, which comes next: retention passed it, or the topic"
+        " was cut off or made anew; start again to see what is lost"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What Kafka has of a partition: offsets from `first` up to, not including, `end`, and what the group committed.
+
+    `moved_to` is where to read on behind a loss that an operator accepted.
+    """
+
+    first: int
+    end: int
+    committed: int | None
+    moved_to: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Where to read on."""
+        if self.moved_to is not None:
+            return self.moved_to
+        return self.first if self.committed is None else self.committed
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an operator knows to be lost: `places` by partition and committed offset, and topics made anew."""
+
+    places: Collection[Place] = ()
+    topics: Collection[str] = ()
+
+
+NOTHING = Accepted()
+
+
+@dataclass(slots=True)
+class Losses:
+    """The losses of one stage; `command` is how it is started, for what to do."""
+
+    command: str
+    metrics: Metrics
+    accepted: Accepted = NOTHING
+
+    def checked(self, topic: str, partition: int, span: Span) -> Span:
+        """The span, moved behind a loss that is accepted. Raises `OutOfReach` for any other loss."""
+        at, where = span.committed, {"topic": topic, "partition": partition}
+        if at is None:
+            if span.first > 0:
+                _log.info("offsets.none_committed", extra={**where, "begins_at": span.first})
+            return span
+        if span.first <= at <= span.end:
+            return span
+        lost = max(span.first - at, 0)
+        self.metrics.records_lost.labels(topic, partition).inc(lost)
+        if (topic, partition, at) in self.accepted.places:
+            begin = span.first if lost else span.end
+            _log.warning("loss.accepted", extra={**where, "offset": at, "begins_at": begin, "lost": lost})
+            return replace(span, moved_to=begin)
+        seen = f"{lost} records are lost, offsets {at} to {span.first - 1}, for retention passed this stage"
+        if not lost:
+            seen = f"the log ends at {span.end} and was read to {at}, so its end was cut off"
+        raise OutOfReach(
+            f"{topic}/{partition}: {seen}; to go on: `{self.command} --accept-loss {topic}:{partition}:{at}`,"
+            ' then restore them: see "Records were lost" in docs/operating.md'
+        )
+
+    def made_anew(
+        self, known: Mapping[str, str], ids: Mapping[str, str], accepted: Collection[str] | None = None
+    ) -> frozenset[str]:
+        """The topics whose id is no longer the known one, if all are accepted. Raises `OutOfReach`."""
+        accepted = self.accepted.topics if accepted is None else accepted
+        anew = sorted(topic for topic, id_ in known.items() if ids.get(topic, id_) != id_)
+        for topic in anew:
+            if topic not in accepted:
+                raise OutOfReach(
+                    f"{topic} was deleted and made anew (id {known[topic]}, now {ids[topic]}): what it had is gone, and"
+                    f" its offsets begin again; to go on: `{self.command} --accept-loss {topic}`:"
+                    ' see "Records were lost" in docs/operating.md'
+                )
+            _log.warning("loss.accepted", extra={"topic": topic, "known_id": known[topic], "id": ids[topic]})
+        return frozenset(anew)
+
+
+def note_of(suspect: Suspect | None, ids: Mapping[str, str]) -> str:
+    """The metadata to commit: the suspect, and the ids of the topics that the stage's memory rests on."""
+    note = json.loads(metadata_of(suspect) or "{}")
+    return json.dumps({**note, **({_TOPICS: dict(ids)} if ids else {})}) if note or ids else ""
+
+
+def ids_in(metadata: str | None) -> dict[str, str]:
+    """The ids that the metadata of a committed offset has; none where somebody else wrote it."""
+    try:
+        ids = json.loads(metadata or "null")[_TOPICS]
+        return {str(topic): str(id_) for topic, id_ in ids.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}

@@ -1,0 +1,187 @@
+"""What Kafka loses before streams read it stops streams by name, and an operator can have it go on."""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+
+from cli.topics import wanted_topics
+from messenger.events import Psid
+from runtime.clock import now
+from runtime.cluster import cluster_of
+from runtime.ports import free_ports
+from runtime.settings import Settings
+from runtime.topic_admin import apply_topics, delete_topics
+from schemas.codec import lead_codec
+from schemas.topics import EVENTS, JOIN_STATE, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
+from tests.e2e.test_pipeline import signals_of
+from tests.integration.test_streams_process import PERSON, Streams, eventually, is_ready
+
+pytestmark = [pytest.mark.anyio, pytest.mark.faults]
+
+OTHER = Psid("7100000000000002")
+
+
+@pytest.fixture
+async def streams(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Streams]:
+    streams = Streams(kafka_topics, tmp_path)
+    yield streams
+    await streams.stop()
+
+
+async def start(streams: Streams, *options: str) -> tuple[asyncio.subprocess.Process, int]:
+    port = free_ports()
+    return await streams.start("cli", "streams", "--admin-port", str(port), *options), port
+
+
+async def ready(streams: Streams, *options: str) -> tuple[asyncio.subprocess.Process, int]:
+    process, port = await start(streams, *options)
+
+    async def answers() -> bool:
+        assert process.returncode is None, streams.output()
+        return await is_ready(port)
+
+    await eventually(answers)
+    return process, port
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
+async def put_leads(streams: Streams, psid: Psid, count: int) -> None:
+    """Let streams finish this many more leads of a person."""
+    before = len(await leads_of(streams, psid))
+    for _ in range(count):
+        await streams.put_webhooks(*signals_of(psid, now()).values())
+
+    async def are_there() -> bool:
+        return len(await leads_of(streams, psid)) == before + count
+
+    await eventually(are_there)
+
+
+async def leads_of(streams: Streams, psid: Psid) -> set[str]:
+    leads = [lead_codec().decode(one.value) for one in await streams.records(LEADS.name)]
+    return {lead.lead_id for lead in leads if lead.answers and lead.psid == psid}
+
+
+async def lose(streams: Streams, topic: Topic) -> None:
+    """What retention does: all that is there goes, and the offsets go on."""
+    name, broker = streams.settings.topic(topic.name), cluster_of(streams.settings)
+    admin = AIOKafkaAdminClient(**broker.options)
+    await admin.start()
+    try:
+        everything = {
+            TopicPartition(name, number): RecordsToDelete(before_offset=-1)
+            for number in range(streams.settings.partitions)
+        }
+        await admin.delete_records(everything)
+    finally:
+        await admin.close()
+
+
+async def make_anew(streams: Streams, *topics: Topic) -> None:
+    broker = cluster_of(streams.settings)
+    await delete_topics(broker, [streams.settings.topic(topic.name) for topic in topics])
+    await asyncio.sleep(2)
+    await apply_topics(broker, wanted_topics(streams.settings))
+
+
+async def stops_with(streams: Streams, process: asyncio.subprocess.Process) -> str:
+    """The line that streams end with, once for all partitions."""
+    assert await asyncio.wait_for(process.wait(), 60) == 1
+    return streams.output().splitlines()[-1]
+
+
+async def test_what_retention_took_before_streams_read_it_stops_them_by_name(streams: Streams) -> None:
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+    await end(process)
+    await streams.put_webhooks(*[b"{}"] * 20)
+    await lose(streams, WEBHOOKS)
+
+    line = await stops_with(streams, (await start(streams))[0])
+    again = await stops_with(streams, (await start(streams))[0])
+    accepted = re.search(r"--accept-loss (\S+:\d+:\d+)", line)
+    assert accepted, line
+    process, port = await ready(streams, "--accept-loss", accepted[1])
+    async with httpx.AsyncClient() as http:
+        metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+    await put_leads(streams, OTHER, 1)
+    await end(process)
+    process, _ = await ready(streams)
+
+    assert "20 records are lost" in line
+    assert again == line
+    assert re.search(
+        r'^leadstream_records_lost_total\{partition="\d",topic="\S+messenger-webhooks"\} 20.0', metrics, re.M
+    )
+
+
+async def test_what_retention_takes_while_streams_stand_still_stops_them(streams: Streams) -> None:
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+    process.send_signal(signal.SIGSTOP)
+    await streams.put_webhooks(*[b"{}"] * 20)
+    await lose(streams, WEBHOOKS)
+    process.send_signal(signal.SIGCONT)
+
+    line = await stops_with(streams, process)
+    exact = await stops_with(streams, (await start(streams))[0])
+
+    # Streams may have fetched nothing, or have to join their group again.
+    assert "OutOfReach" in line
+    assert "messenger-webhooks/" in line
+    assert "20 records are lost" in exact
+
+
+@pytest.mark.parametrize("topics", [(WEBHOOKS,), (EVENTS,), (WEBHOOKS, EVENTS)], ids=lambda topics: len(topics))
+async def test_a_topic_that_was_made_anew_stops_streams_and_is_not_taken_for_known(
+    streams: Streams, topics: tuple[Topic, ...]
+) -> None:
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+    await end(process)
+    await make_anew(streams, *topics)
+
+    line = await stops_with(streams, (await start(streams))[0])
+    options = [option for topic in topics for option in ("--accept-loss", topic.name)]
+    process, _ = await ready(streams, *options)
+    # At the offsets that are known of the topic before it.
+    await put_leads(streams, PERSON, 1)
+    await end(process)
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+
+    assert "was deleted and made anew" in line
+    assert len(await leads_of(streams, PERSON)) == 3
+
+
+async def test_a_topic_that_is_made_anew_under_running_streams_stops_them(streams: Streams) -> None:
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+    await make_anew(streams, WEBHOOKS)
+    await streams.put_webhooks(*signals_of(PERSON, now()).values())
+
+    line = await stops_with(streams, process)
+
+    assert "was deleted and made anew" in line
+
+
+async def test_everything_made_anew_is_a_first_start(streams: Streams) -> None:
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
+    await end(process)
+    await make_anew(streams, WEBHOOKS, EVENTS, TRANSCRIPTS, JOIN_STATE, LEADS)
+
+    process, _ = await ready(streams)
+    await put_leads(streams, PERSON, 1)
