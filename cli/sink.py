@@ -13,7 +13,6 @@ from typing import Any
 import click
 import httpx
 import uvloop
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -41,6 +40,7 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
+from runtime.topic_admin import cluster_id_of
 from runtime.topic_follower import NotFollowed, TopicFollower
 from runtime.yaml_file import FileFault
 from schemas.codec import (
@@ -325,21 +325,12 @@ async def _warehouse(process: _Process) -> None:
     settings = process.settings
     tables = tables_by_topic(settings.topic)
     await process.require_access()
-    cluster_id = await _cluster_id(process.broker)
+    cluster_id = await cluster_id_of(process.broker)
     held = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
     process.stack.callback(held.close)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id))
     sink = WarehouseSink(held, tables, now=now, metrics=process.metrics)
     await process.consume(warehouse_sources(settings.topic, process.ids), sink, producer)
-
-
-async def _cluster_id(broker: Cluster) -> str:
-    admin = AIOKafkaAdminClient(**broker.options)
-    try:
-        await admin.start()
-        return str((await admin.describe_cluster())["cluster_id"])
-    finally:
-        await admin.close()
 
 
 def _source(settings: Settings, topic: Topic, decode: Callable[[bytes | None], Any]) -> Source[Any]:

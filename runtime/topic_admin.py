@@ -153,6 +153,12 @@ async def partition_counts(broker: Cluster, names: Iterable[str]) -> dict[str, i
         return {topic["topic"]: len(topic["partitions"]) for topic in await _described(admin, list(names))}
 
 
+async def cluster_id_of(broker: Cluster) -> str:
+    """The id that Kafka gave the cluster."""
+    async with _admin(broker) as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
 async def topic_names(broker: Cluster) -> list[str]:
     """The names of all topics of the cluster, sorted."""
     async with _admin(broker) as admin:

@@ -173,15 +173,14 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _fetched(self) -> Mapping[TopicPartition, Sequence[Any]]:
         try:
-            batches: Mapping[TopicPartition, Sequence[Any]] = await self._consumer.getmany(**self._poll)
+            batches = await self._consumer.getmany(**self._poll)
         except OutOfReach:
             if not self._open_again:
                 raise
-            # Opening says where to read on, or what is lost.
             return {}
         if self._consumer.misses_topics and await self._reach.require_same_topics(self._consumer):
             self._consumer.sees_topics()
-        return batches
+        return dict(batches)
 
     def _crashed(self, fault: BaseException) -> SinkCrashed:
         # Messages of drivers quote rows, so that only the class and the frames are fit for a log.

@@ -25,12 +25,14 @@ from runtime.clock import now
 from runtime.cluster import Cluster, cluster_of
 from runtime.health import Health
 from runtime.kafka_probe import find_fault
+from runtime.losses import Span
 from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import PREFIX, Settings, read_settings
 from runtime.topic_admin import apply_topics
 from schemas.topics import LEADS, WEBHOOKS
 from simulator.payloads import product_page_bodies
-from sinks.consume import Consume, Received, Span, WholeSource
+from sinks.consume import Consume, Received, WholeSource
 from streams.app import build_app
 from tests.certificates import Authority
 from tests.conftest import free_port
@@ -114,7 +116,9 @@ async def _first_of(cluster: Cluster, settings: Settings, topic: str) -> Any:
         connected(kafka.consumer(cluster, group=group, client_id="test")) as consumer,
     ):
         sources = {topic: WholeSource(lambda record: record.value)}
-        consume = Consume(consumer, producer, sources, stage, name="test", metrics=Metrics(), health=Health())
+        consume = Consume(
+            consumer, producer, sources, stage, name="test", metrics=Metrics(), health=Health(), reach=Reach(None)
+        )
         running = asyncio.create_task(consume.run(stop))
         async with asyncio.timeout(60):
             await stage.is_given
