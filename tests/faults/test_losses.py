@@ -14,15 +14,18 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from cli.topics import wanted_topics
 from messenger.events import Psid
+from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
+from runtime.losses import OutOfReach
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics
 from schemas.codec import lead_codec
-from schemas.topics import EVENTS, JOIN_STATE, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.test_streams_process import PERSON, Streams, eventually, is_ready
+from tests.integration.topics import connected, put
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
@@ -36,13 +39,17 @@ async def streams(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Strea
     await streams.stop()
 
 
-async def start(streams: Streams, *options: str) -> tuple[asyncio.subprocess.Process, int]:
+async def start(
+    streams: Streams, *options: str, stage: tuple[str, ...] = ("streams",)
+) -> tuple[asyncio.subprocess.Process, int]:
     port = free_ports()
-    return await streams.start("cli", "streams", "--admin-port", str(port), *options), port
+    return await streams.start("cli", *stage, "--admin-port", str(port), *options), port
 
 
-async def ready(streams: Streams, *options: str) -> tuple[asyncio.subprocess.Process, int]:
-    process, port = await start(streams, *options)
+async def ready(
+    streams: Streams, *options: str, stage: tuple[str, ...] = ("streams",)
+) -> tuple[asyncio.subprocess.Process, int]:
+    process, port = await start(streams, *options, stage=stage)
 
     async def answers() -> bool:
         assert process.returncode is None, streams.output()
@@ -186,3 +193,75 @@ async def test_everything_made_anew_is_a_first_start(streams: Streams) -> None:
 
     process, _ = await ready(streams)
     await put_leads(streams, PERSON, 1)
+
+
+async def read_by(streams: Streams, topic: Topic, *stage: str) -> None:
+    """Have a sink commit a record, which it cannot decode, and end."""
+    await put(streams.settings, streams.settings.topic(topic.name), (b"key", b"no record of ours"))
+    process, _ = await ready(streams, stage=stage)
+
+    async def is_refused() -> bool:
+        return bool(await streams.records(topic.dead_letters))
+
+    await eventually(is_refused)
+    await end(process)
+
+
+@pytest.mark.parametrize(("sink", "topic"), [("send", COMMANDS), ("transcripts", TRANSCRIPTS)])
+async def test_what_retention_took_before_a_sink_read_it_stops_it_by_name(
+    streams: Streams, sink: str, topic: Topic
+) -> None:
+    stage = ("sink", sink)
+    await read_by(streams, topic, *stage)
+    name = streams.settings.topic(topic.name)
+    await put(streams.settings, name, *[(b"key", b"lost")] * 20)
+    await lose(streams, topic)
+
+    line = await stops_with(streams, (await start(streams, stage=stage))[0])
+    accepted = re.search(r"--accept-loss (\S+:\d+:\d+)", line)
+    assert accepted, line
+    process, _ = await ready(streams, "--accept-loss", accepted[1], stage=stage)
+    await end(process)
+    process, _ = await ready(streams, stage=stage)
+
+    assert "20 records are lost" in line
+
+
+async def test_a_ledger_that_was_made_anew_stops_the_send_sink(streams: Streams) -> None:
+    stage = ("sink", "send")
+    await read_by(streams, COMMANDS, *stage)
+    await make_anew(streams, OUTCOMES)
+
+    line = await stops_with(streams, (await start(streams, stage=stage))[0])
+    process, _ = await ready(streams, "--accept-loss", OUTCOMES.name, stage=stage)
+    await end(process)
+    process, _ = await ready(streams, stage=stage)
+
+    assert re.search(r"followup-outcomes was deleted and made anew", line)
+
+
+async def test_no_consumer_of_ours_reads_on_behind_a_gap(streams: Streams) -> None:
+    topic = streams.settings.topic(EVENTS.name)
+    async with connected(kafka.consumer(cluster_of(streams.settings), group=None, client_id="test")) as consumer:
+        await put(streams.settings, topic, (b"key", b"1"))
+        partitions = [TopicPartition(topic, number) for number in range(streams.settings.partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        while not await consumer.getmany(timeout_ms=100):
+            pass
+        consumer.pause(*partitions)
+        # What was asked for before the pause finds nothing.
+        await asyncio.sleep(1)
+        await put(streams.settings, topic, *[(b"key", b"lost")] * 20)
+        await lose(streams, EVENTS)
+        consumer.seek(max(partitions, key=lambda one: consumer.highwater(one) or 0), 1)
+        consumer.resume(*partitions)
+
+        with pytest.raises(OutOfReach, match="no longer has offset 1"):
+            await read_for_ever(consumer)
+
+
+async def read_for_ever(consumer: kafka.Consumer) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            await consumer.getmany(timeout_ms=100)

@@ -14,7 +14,7 @@ from leads.pages import Page
 from leads.person import STATE_TTL, Person
 from leads.policy import Policy
 from leads.records import Lead
-from leads.shard import Shard
+from leads.shard import Shard, without_offsets
 from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid
 from tests.builders import (
     MINUTE,
@@ -32,6 +32,7 @@ from tests.builders import (
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), ())
 RAW_PARTITIONS = 2
 LATER = NOON + timedelta(days=1)
+DAY = timedelta(days=1)
 
 
 def a_shard(people: dict[str, Person] | None = None) -> Shard:
@@ -95,6 +96,28 @@ def test_event_that_a_splitter_wrote_twice_counts_once() -> None:
 
     assert len([one for one in fold.outputs if isinstance(one, Lead) and one.revision == 1]) == 1
     assert fold.ignored.count("written_twice") == 2
+
+
+def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_known() -> None:
+    people: dict[str, Person] = {}
+    event = a_handover()
+    a_shard(people).fold([(0, event), (1, progress(LATER, LATER)), (2, a_message())])
+    topics = {event.origin.topic}
+
+    for key, person in people.items():
+        people[key] = without_offsets(person, topics, of_events=True)
+    fold = a_shard(people).fold([(0, replace(event, received_at=LATER)), (1, progress(LATER + DAY, LATER + DAY))])
+
+    assert "written_twice" not in fold.ignored
+    assert [one.psid for one in fold.outputs if isinstance(one, Lead)]
+
+
+def test_offsets_of_other_topics_stay_known() -> None:
+    people: dict[str, Person] = {}
+    a_shard(people).fold([(0, a_handover()), (1, progress(LATER, LATER))])
+    [person] = people.values()
+
+    assert without_offsets(person, {"another"}, of_events=False) == person
 
 
 def test_lead_closes_on_a_quiet_page() -> None:
