@@ -93,6 +93,10 @@ class _Process:
         """A `ClickException` unless Kafka lets us in and do all that this sink does."""
         await require_access(self.settings, self.broker, f"sink-{self.name}")
 
+    @property
+    def losses(self) -> Losses:
+        return Losses(f"leadstream sink {self.name}", self.metrics, self.accepted)
+
     async def opened(self, client: Any) -> Any:
         self.stack.push_async_callback(kafka.leave, client, _LEAVES_WITHIN)
         await client.start()
@@ -115,9 +119,8 @@ class _Process:
         sources: Mapping[str, Source[Any] | RecordSource[Any] | WholeSource[Any]],
         stage: Stage[Any],
         producer: Any,
+        reach: Reach,
         assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
-        *,
-        memory: Collection[str] = (),
     ) -> None:
         await require_topics(self.settings, self.broker)
         group = f"{self.settings.topic_prefix}{self.client_id}"
@@ -133,9 +136,7 @@ class _Process:
             metrics=self.metrics,
             health=self.health,
             skips=self.skips,
-            reach=Reach(
-                Losses(f"leadstream sink {self.name}", self.metrics, self.accepted) if memory else None, memory
-            ),
+            reach=reach,
         )
         await consume.run(self.stop)
 
@@ -278,8 +279,8 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         settings.topic(EVENTS.name): _source(settings, EVENTS, event_reader(event_codec(process.ids))),
     }
     # By range, a worker gets the same partitions of both topics, and with them the same people.
-    memory = {*sources, settings.topic(OUTCOMES.name)}
-    await process.consume(sources, sink, producer, RangePartitionAssignor, memory=memory)
+    reach = Reach(process.losses, {*sources, settings.topic(OUTCOMES.name)})
+    await process.consume(sources, sink, producer, reach, RangePartitionAssignor)
 
 
 async def _transcripts(process: _Process) -> None:
@@ -302,7 +303,7 @@ async def _transcripts(process: _Process) -> None:
     )
     source = _source(settings, TRANSCRIPTS, transcript_request_codec(process.ids).decode)
     sources = {settings.topic(TRANSCRIPTS.name): source}
-    await process.consume(sources, sink, producer, memory=sources.keys())
+    await process.consume(sources, sink, producer, Reach(process.losses, sources.keys()))
 
 
 def _pages(settings: Settings) -> Pages:
@@ -330,7 +331,8 @@ async def _warehouse(process: _Process) -> None:
     process.stack.callback(held.close)
     producer = await process.opened(kafka.producer(process.broker, client_id=process.client_id))
     sink = WarehouseSink(held, tables, now=now, metrics=process.metrics)
-    await process.consume(warehouse_sources(settings.topic, process.ids), sink, producer)
+    sources = warehouse_sources(settings.topic, process.ids)
+    await process.consume(sources, sink, producer, Reach(None, sources.keys()))
 
 
 def _source(settings: Settings, topic: Topic, decode: Callable[[bytes | None], Any]) -> Source[Any]:

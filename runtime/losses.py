@@ -33,13 +33,15 @@ def gone(topic: str, partition: int, offset: int) -> str:
 class Span:
     """What Kafka has of a partition: offsets from `first` up to, not including, `end`, and what the group committed.
 
-    `moved_to` is where to read on behind a loss that an operator accepted.
+    `moved_to` is where to read on behind a loss that an operator accepted. `is_anew` says that the group knew the topic
+    by another id.
     """
 
     first: int
     end: int
     committed: int | None
     moved_to: int | None = None
+    is_anew: bool = False
 
     @property
     def start(self) -> int:
@@ -96,8 +98,8 @@ class Losses:
     ) -> frozenset[str]:
         """The topics whose id is no longer the known one, if all are accepted. Raises `OutOfReach`."""
         accepted = self.accepted.topics if accepted is None else accepted
-        anew = sorted(topic for topic, id_ in known.items() if ids.get(topic, id_) != id_)
-        for topic in anew:
+        anew = changed_topics(known, ids)
+        for topic in sorted(anew):
             if topic not in accepted:
                 raise OutOfReach(
                     f"{topic} was deleted and made anew (id {known[topic]}, now {ids[topic]}): what it had is gone, and"
@@ -105,7 +107,12 @@ class Losses:
                     ' see "Records were lost" in docs/operating.md'
                 )
             _log.warning("loss.accepted", extra={"topic": topic, "known_id": known[topic], "id": ids[topic]})
-        return frozenset(anew)
+        return anew
+
+
+def changed_topics(known: Mapping[str, str], ids: Mapping[str, str]) -> frozenset[str]:
+    """The topics whose id is another than the known one."""
+    return frozenset(topic for topic, id_ in known.items() if ids.get(topic, id_) != id_)
 
 
 def note_of(suspect: Suspect | None, ids: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from runtime.losses import Losses, Span, ids_in, note_of
+from runtime.losses import Losses, OutOfReach, Span, changed_topics, ids_in, note_of
 from runtime.suspect import Suspect
 from runtime.topic_ids import topic_ids
 
@@ -17,7 +17,7 @@ class Reach:
 
     Their ids lie in the metadata of every offset that the group commits: Kafka drops the offsets of a topic that is
     deleted, and those of other topics still know it. `anew` has, by partition, the accepted topics that its offset
-    knew by another id. Without `losses` nothing is refused, for a stage that keeps and checks its offsets itself.
+    knew by another id. Without `losses` the spans only tell, for a stage that keeps and checks its offsets itself.
     """
 
     losses: Losses | None
@@ -36,9 +36,10 @@ class Reach:
         found = await consumer._coordinator.fetch_committed_offsets([*partitions, *unread])
         first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         spans = {tp: Span(first[tp], end[tp], found[tp].offset if tp in found else None) for tp in partitions}
+        self._ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
         if self.losses is None:
-            return spans
-        self._ids = await topic_ids(consumer._client, self.memory)
+            anew = frozenset[str]().union(*(changed_topics(ids_in(one.metadata), self._ids) for one in found.values()))
+            return {tp: replace(span, is_anew=tp.topic in anew) for tp, span in spans.items()}
         known = {tp: self.losses.made_anew(ids_in(offset.metadata), self._ids) for tp, offset in found.items()}
         self.anew = {tp: topics for tp, topics in known.items() if topics}
         return {
@@ -50,10 +51,11 @@ class Reach:
 
     async def require_same_topics(self, consumer: Any) -> bool:
         """Whether all topics are there; raises `OutOfReach` where one is another by now."""
-        if self.losses is None:
-            return True
-        ids = await topic_ids(consumer._client, self.memory)
-        self.losses.made_anew(self._ids, ids, accepted=())
+        ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
+        if self.losses is not None:
+            self.losses.made_anew(self._ids, ids, accepted=())
+        for topic in changed_topics(self._ids, ids):
+            raise OutOfReach(f"{topic} was deleted and made anew: start again to see what to do")
         return ids.keys() >= set(self.memory)
 
     def made_anew(self, partitions: Iterable[TopicPartition]) -> frozenset[str]:

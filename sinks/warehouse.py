@@ -207,6 +207,11 @@ def _place(row: Row) -> tuple[str, int, int]:
 
 def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:
     place = f"{partition.topic}/{partition.partition}"
+    if span.is_anew:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but {partition.topic} was deleted and made anew, and its"
+            " offsets begin again. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+        )
     if stored > span.end:
         raise Unusable(
             f"the warehouse has {place} up to offset {stored}, but Kafka ends at {span.end}: the topic was made anew or"

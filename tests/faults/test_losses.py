@@ -240,6 +240,23 @@ async def test_a_ledger_that_was_made_anew_stops_the_send_sink(streams: Streams)
     assert re.search(r"followup-outcomes was deleted and made anew", line)
 
 
+async def test_a_topic_of_the_warehouse_that_was_made_anew_stops_the_sink(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = ("sink", "warehouse")
+    monkeypatch.setenv("LEADSTREAM_WAREHOUSE", str(streams.home / "old"))
+    await read_by(streams, LEADS, *stage)
+    await make_anew(streams, LEADS)
+
+    line = await stops_with(streams, (await start(streams, stage=stage))[0])
+    monkeypatch.setenv("LEADSTREAM_WAREHOUSE", str(streams.home / "new"))
+    process, _ = await ready(streams, stage=stage)
+    await end(process)
+    process, _ = await ready(streams, stage=stage)
+
+    assert "leads was deleted and made anew" in line
+
+
 async def test_no_consumer_of_ours_reads_on_behind_a_gap(streams: Streams) -> None:
     topic = streams.settings.topic(EVENTS.name)
     async with connected(kafka.consumer(cluster_of(streams.settings), group=None, client_id="test")) as consumer:

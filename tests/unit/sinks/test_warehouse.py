@@ -69,12 +69,23 @@ async def test_reading_begins_where_the_warehouse_ends() -> None:
     assert starts == {ZERO: 7, ONE: 4}
 
 
-@pytest.mark.parametrize(("span", "saying"), [(Span(0, 6, None), "ends at 6"), (Span(8, 20, None), "begins at 8")])
+@pytest.mark.parametrize(
+    ("span", "saying"),
+    [
+        (Span(0, 6, None), "ends at 6"),
+        (Span(8, 20, None), "begins at 8"),
+        (Span(0, 20, None, is_anew=True), "deleted and made anew"),
+    ],
+)
 async def test_a_range_that_kafka_does_not_have_is_refused(span: Span, saying: str) -> None:
     sink = _sink(_Warehouse({ZERO: 7}), Clock())
 
     with pytest.raises(Unusable, match=saying):
         await sink.open({ZERO: span})
+
+
+async def test_a_new_place_is_filled_from_a_topic_that_was_made_anew() -> None:
+    assert await _sink(_Warehouse(), Clock()).open({ZERO: Span(2, 20, None, is_anew=True)}) == {ZERO: 2}
 
 
 async def test_rows_wait_for_company_and_are_not_committed_meanwhile() -> None:
