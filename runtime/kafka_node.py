@@ -39,6 +39,8 @@ _JVM_OPTIONS = (
     "-Xmx320m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
+    # A node that ends is started again; one that has lost a thread for want of memory stands still.
+    "-XX:+ExitOnOutOfMemoryError",
     "-Xlog:disable",
     "-Xlog:all=error",
 )
@@ -83,38 +85,45 @@ class KafkaNode:
             running = self.status()
             if running is None:
                 running = self._launch(progress, environ)
+                self._wait_until_ready(running)
             else:
                 progress(f"Kafka runs already at {running.broker}")
         return running.broker
 
+    def launch(self, progress: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
+        """As `start`, but do not wait until the node answers. Raises `OSError` too, such as for a full disk."""
+        with self._alone():
+            if self.status() is None:
+                self._launch(progress, environ)
+
     def status(self) -> Status | None:
         """The running node, or None. A process that is not ours does not count, whatever the pid file says."""
         try:
-            remembered = json.loads(self._record.read_text())
-        except FileNotFoundError:
+            status = Status(**json.loads(self._record.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        status = Status(**remembered)
         return status if self._is_ours(status.pid) else None
 
-    def stop(self) -> bool:
+    def stop(self, hurried: Callable[[], bool] = lambda: False) -> bool:
         """End the node and wait until it has ended; False if it did not run.
 
-        A node that does not end within 30 seconds is killed: what it has acknowledged it has written.
+        A node that does not end within 30 seconds, or until `hurried` says so, is killed: what it has acknowledged it
+        has written.
         """
         running = self.status()
         if running is None:
             return False
-        if not (self._end(running.pid, signal.SIGTERM) or self._end(running.pid, signal.SIGKILL)):
+        if not (self._end(running.pid, signal.SIGTERM, hurried) or self._end(running.pid, signal.SIGKILL)):
             raise KafkaNodeError(f"Kafka (process {running.pid}) does not end; its log is {self.log}")
         self._record.unlink(missing_ok=True)
         return True
 
-    def _end(self, pid: int, signal_number: signal.Signals) -> bool:
+    def _end(self, pid: int, signal_number: signal.Signals, hurried: Callable[[], bool] = lambda: False) -> bool:
         with suppress(ProcessLookupError):
             os.kill(pid, signal_number)
         deadline = time.monotonic() + _ENDS_WITHIN
         while self._is_ours(pid):
-            if time.monotonic() > deadline:
+            if hurried() or time.monotonic() > deadline:
                 return False
             time.sleep(_POLL)
         return True
@@ -132,8 +141,12 @@ class KafkaNode:
         self._format_once([java, *_JVM_OPTIONS, *program], classes, environ)
         pid = self._spawn([java, f"-XX:SharedArchiveFile={classes}", *_JVM_OPTIONS, *program], environ)
         status = Status(pid, self.port)
-        self._remember(status)
-        self._wait_until_ready(status)
+        try:
+            self._remember(status)
+        except OSError:
+            # Nobody would find it again.
+            self._end(pid, signal.SIGKILL)
+            raise
         return status
 
     def _configure(self) -> None:

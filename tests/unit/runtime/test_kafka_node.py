@@ -339,3 +339,11 @@ esac""",
 def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("record", ["", "{", '{"pid": 1}', "[]"])
+def test_a_damaged_record_of_the_process_is_none(tmp_path: Path, record: str) -> None:
+    (tmp_path / "kafka").mkdir()
+    (tmp_path / "kafka" / "node.json").write_text(record)
+
+    assert KafkaNode(tmp_path).status() is None
