@@ -34,6 +34,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.logs import configure_logging
+from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.topic_follower import NotFollowed
@@ -181,7 +182,7 @@ async def _look(
             codec=event_codec(ids),
             state_dir=settings.state_dir,
         )
-        http = await stack.enter_async_context(httpx.AsyncClient())
+        http = await stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
         secret = settings.app_secrets[0] if settings.app_secrets else None
         graph = GraphClient(settings.graph_url, settings.graph_version, http, secret)
         backfill = Backfill(graph, here, report, metrics)

@@ -228,7 +228,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(trust_env=False) as http:
         poster = Poster(http, webhook, config.app_secret or "", peers=peers) if webhook is not None else None
         async with serve_graph(config, seed=seed, clock=clock.now, host=host, port=port, webhook=poster) as bound:
             say(f"fake Graph API on http://{host}:{bound}")
@@ -264,7 +264,7 @@ async def _post(
     unseen: Sequence[ThreadNews] = (),
 ) -> tuple[Posting, ...]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(trust_env=False) as http:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("webhooks", total=len(deliveries))
             graph = None if target.graph_url is None else GraphControl(http, target.graph_url, target.peers)

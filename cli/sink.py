@@ -35,6 +35,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.health import Health
 from runtime.logs import configure_logging
+from runtime.loopback import NO_PROXY
 from runtime.losses import Accepted, Losses, OutOfReach
 from runtime.metrics import Metrics
 from runtime.reach import Reach
@@ -317,7 +318,7 @@ def _pages(settings: Settings) -> Pages:
 
 async def _graph(process: _Process, call_timeout: timedelta) -> GraphClient:
     settings = process.settings
-    http = await process.stack.enter_async_context(httpx.AsyncClient())
+    http = await process.stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
     secret = settings.app_secrets[0] if settings.app_secrets else None
     return GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=call_timeout)
 

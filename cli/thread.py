@@ -18,6 +18,7 @@ from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, thread_owner, thread_owner_request
 from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
 from messenger.routing import extend_request, pass_request, release_request, take_request
+from runtime.loopback import NO_PROXY
 
 _SUCCESS = (True, "true")  # Meta's samples have both
 
@@ -120,7 +121,7 @@ def _call(page: str, request: GraphRequest) -> GraphResponse:
         raise click.ClickException(f"{settings.pages} has no access_token for Page {page}")
 
     async def call() -> GraphResponse:
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(mounts=NO_PROXY) as http:
             secret = settings.app_secrets[0] if settings.app_secrets else None
             return await GraphClient(settings.graph_url, settings.graph_version, http, secret).call(request, token)
 
