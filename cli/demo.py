@@ -17,11 +17,14 @@ import httpx
 from rich.console import Console
 
 from cli.environment import current_settings
+from cli.interrupts import Interrupts
 from cli.observer import Observer
 from cli.processes import Processes
 from cli.report import Report, count_endings
 from cli.stack import STAGES, running_kafka, running_stages
 from cli.stage_secrets import environ_of
+from cli.state_lock import locked
+from cli.unheard import unless_unheard
 from runtime.clock import now, to_millis
 from runtime.cluster import SECURITY_SETTINGS, Cluster
 from runtime.kafka_node import KafkaNode
@@ -58,19 +61,28 @@ def command(*, leads: int) -> None:
     # Where there is no terminal, rich takes 80 columns, in which the table of leads cannot be read.
     console = Console(width=None if sys.stdout.isatty() else 160)
     base = current_settings()
+    say, interrupts = unless_unheard(console.print), Interrupts()
     home = base.state_dir / "demo"
-    KafkaNode(home).stop()
-    shutil.rmtree(home, ignore_errors=True)
     began = monotonic()
     with ExitStack() as stack:
+        stack.enter_context(interrupts.taken())
+        lock = stack.enter_context(locked(base.state_dir, "demo", say))
+        KafkaNode(home).stop()
+        shutil.rmtree(home, ignore_errors=True)
         settings = _settings(base)
-        broker = stack.enter_context(running_kafka(settings, environ_of("kafka", os.environ, base), console.print))
+        kafkas = environ_of("kafka", os.environ, base)
+        broker = stack.enter_context(running_kafka(settings, kafkas, say, interrupts))
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, graph_port)
         graph = stack.enter_context(
             Processes(
-                home / "logs", environ, console.print, environ_of=lambda name: environ_of(name, environ, settings)
+                home / "logs",
+                environ,
+                say,
+                environ_of=lambda name: environ_of(name, environ, settings),
+                interrupts=interrupts,
+                lock=lock,
             )
         )
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
@@ -80,7 +92,7 @@ def command(*, leads: int) -> None:
             ready_url=f"{graph_url}/_simulator/sends",
         )  # fmt: skip
         graph.await_ready()
-        stages = stack.enter_context(running_stages(settings, environ, broker, console.print))
+        stages = stack.enter_context(running_stages(settings, environ, broker, say, interrupts, lock))
         campaign = _campaign(leads)
         run = _Run(settings, broker, campaign, Report(console, settings), (graph, stages))
         asyncio.run(run.play(webhook, graph_url))

@@ -25,6 +25,7 @@ from runtime.admin import create_admin_app, serve
 from runtime.clock import now
 from runtime.health import Health
 from runtime.logs import configure_logging
+from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 
@@ -53,7 +54,7 @@ def _stages(_context: click.Context, _option: click.Parameter, given: Sequence[s
     multiple=True,
     callback=_stages,
     metavar="NAME=URL",
-    help="A stage's admin port, which must say ready; may be repeated.  [default: ingest, if it runs here]",
+    help="A stage's admin port, which must say ready; may be repeated.  [default: those of `up` here, or ingest]",
 )
 @click.option(
     "--admin-port",
@@ -117,7 +118,7 @@ def command(
 async def _examine(
     settings: Settings, pages: Sequence[Page], stages: Mapping[str, str], *, fix: bool, callback_url: str | None
 ) -> tuple[list[Verdict], Mending]:
-    async with httpx.AsyncClient() as http, httpx.AsyncClient() as other:
+    async with httpx.AsyncClient(mounts=NO_PROXY) as http, httpx.AsyncClient(mounts=NO_PROXY) as other:
         meta = MetaExamination(settings, http, now)
 
         async def look() -> list[Verdict]:

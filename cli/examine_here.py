@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from cli.broker import known_broker
+from cli.examine_disk import examine_disk
 from cli.examine_kafka import NO_KAFKA, examine_kafka, mend_topics
 from cli.examine_registry import examine_registry
 from cli.examine_requests import examine_requests
@@ -41,10 +42,11 @@ async def verdicts_here(
     except SettingError as fault:
         broker, kafka = None, [Verdict("kafka", "kafka", "broken", str(fault), NO_KAFKA, "see docs/configuration.md")]
     registry = await examine_registry(settings, registry_transport)
-    running = await examine_stages(settings, stages, http)
+    running = await examine_stages(settings, stages, http, broker)
     requests = await examine_requests(settings, broker, [*kafka, registry])
     aside = await examine_set_aside(settings, broker, kafka)
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *running, *requests, *aside]
+    disk = examine_disk(settings)
+    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *disk, *running, *requests, *aside]
 
 
 async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mending:

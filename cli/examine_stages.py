@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 import httpx
 
+from cli.examine_lag import examine_lag
+from cli.restarts import noted_restarts
+from cli.stack import STAGES, admin_url
+from cli.state_lock import is_held
 from messenger.prerequisites import Verdict
+from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 
 _SECONDS = 5
@@ -23,14 +29,23 @@ class _Readiness:
         return [f"{part}: {seen}" for parts in self.workers for part, (works, seen) in parts.items() if not works]
 
 
-async def examine_stages(settings: Settings, stages: Mapping[str, str], http: httpx.AsyncClient) -> list[Verdict]:
-    """Verdicts over the named stages. Without any, over the ingest of this machine, and none if it does not answer."""
-    if not stages:
+async def examine_stages(
+    settings: Settings, stages: Mapping[str, str], http: httpx.AsyncClient, broker: Cluster | None = None
+) -> list[Verdict]:
+    """Verdicts over the named stages; without any, over those of the `leadstream up` in this state directory.
+
+    Without that either, over the spool of an ingest on this machine, and none if it does not answer.
+    """
+    is_up = not stages and is_held(settings.state_dir, "up")
+    if is_up:
+        stages = {"-".join(stage): admin_url(settings, stage[-1], "") for stage in (("ingest",), *STAGES)}
+    elif not stages:
         return _spool_verdicts(await _ask(settings.admin_url(settings.admin_port), http))
-    found = []
+    found = [_restarts_verdict(noted_restarts(settings.state_dir))] if is_up else []
     for name, url in stages.items():
         readiness = await _ask(url, http)
         found.append(_stage_verdict(name, url, readiness))
+        found += await examine_lag(name, url, broker, http, now())
         if name == "ingest":
             found += _spool_verdicts(readiness)
     return found
@@ -52,6 +67,15 @@ def _stage_verdict(name: str, url: str, readiness: _Readiness | None) -> Verdict
         return Verdict("stage", name, "ok", "ready")
     seen = f"{url} does not answer" if readiness is None else "; ".join(readiness.faults()) or "not ready"
     return Verdict("stage", name, "broken", seen, "what this stage does is not done", "see its log")
+
+
+def _restarts_verdict(restarts: Mapping[str, int]) -> Verdict:
+    """Ended processes run again by now, or their stage is named."""
+    again = ", ".join(f"{name} {count}" for name, count in restarts.items() if count)
+    if not again:
+        return Verdict("restarts", "up", "ok", "none")
+    breaks = "what ends again and again does its work late"
+    return Verdict("restarts", "up", "warning", again, breaks, "see their logs, and what `leadstream up` prints")
 
 
 def _spool_verdicts(readiness: _Readiness | None) -> list[Verdict]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import click
 
 from cli.broker import kafka_answers
+from cli.interrupts import Interrupts
 from cli.processes import Processes
 from cli.stage_secrets import environ_of
 from cli.topics import wanted_topics
@@ -27,13 +28,17 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 
 
 @contextmanager
-def running_kafka(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> Iterator[Cluster]:
+def running_kafka(
+    settings: Settings, environ: Mapping[str, str], say: Callable[[str], None], interrupts: Interrupts
+) -> Iterator[Cluster]:
     """A Kafka that has every topic. A node that this starts is stopped in the end."""
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     started = settings.broker is None and node.status() is None
     try:
         broker = (
-            cluster_of(settings) if settings.broker else local_cluster(settings, _start(node, settings, environ, say))
+            cluster_of(settings)
+            if settings.broker
+            else local_cluster(settings, node.start(say, environ_of("kafka", environ, settings)))
         )
         fault = asyncio.run(find_fault(broker))
         if fault is not None:
@@ -46,29 +51,28 @@ def running_kafka(settings: Settings, environ: Mapping[str, str], say: Callable[
         raise click.ClickException(str(fault)) from None
     finally:
         if started:
-            node.stop()
-
-
-def _start(node: KafkaNode, settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> str:
-    return node.start(say, environ_of("kafka", environ, settings))
-
-
-def keep_kafka(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Start the local node again if it has ended; nothing where the operator named another Kafka."""
-    node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
-    if settings.broker is None and node.status() is None:
-        say(f"Kafka has ended, see {node.log}; it is started again")
-        _start(node, settings, environ, say)
+            interrupts.stopping = True
+            node.stop(lambda: interrupts.hurried)
 
 
 @contextmanager
 def running_stages(
-    settings: Settings, environ: Mapping[str, str], broker: Cluster, say: Callable[[str], None]
+    settings: Settings,
+    environ: Mapping[str, str],
+    broker: Cluster,
+    say: Callable[[str], None],
+    interrupts: Interrupts,
+    lock: int,
 ) -> Iterator[Processes]:
     """Ingest, streams and sinks, all ready; stopped in the end, ingest last so that nothing is refused in between."""
     environ = {**environ, variable("broker"): broker.servers}
     processes = Processes(
-        settings.state_dir / "logs", environ, say, environ_of=lambda stage: environ_of(stage, environ, settings)
+        settings.state_dir / "logs",
+        environ,
+        say,
+        environ_of=lambda stage: environ_of(stage, environ, settings),
+        interrupts=interrupts,
+        lock=lock,
     )
     with processes:
         processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))

@@ -1,20 +1,24 @@
 """`leadstream up`: everything on this machine, for real webhooks."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 
 from cli import backfill, doctor
 from cli.configuration import load_pages, load_rules
 from cli.environment import current_settings
+from cli.interrupts import Interrupts
+from cli.kafka_keeper import KafkaKeeper, kept_kafka
 from cli.ports import Port, kafka_port, public_port, require_ports, stage_port
 from cli.processes import Processes
-from cli.stack import STAGES, keep_kafka, running_kafka, running_stages
-from cli.terminal import say
+from cli.restarts import note_restarts
+from cli.stack import STAGES, running_kafka, running_stages
+from cli.stage_secrets import environ_of
+from cli.state_lock import locked
+from cli.terminal import say as say_on_terminal
+from cli.unheard import unless_unheard
 from messenger.signature import sign
 from runtime.file_limit import raise_file_limit
 from runtime.kafka_node import KafkaNode
@@ -32,9 +36,9 @@ def command() -> None:
     """Run Kafka, ingest, streams and sinks on this machine until Ctrl-C.
 
     Needs LEADSTREAM_APP_ID, LEADSTREAM_APP_SECRET and LEADSTREAM_VERIFY_TOKEN; pages.yaml and followups.yaml say the
-    rest. With LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends is started again, and
-    `leadstream doctor` looks every 15 minutes. Where every Page has a token, `leadstream backfill` compares Meta's
-    conversations with the leads once a day. Logs go to .leadstream/logs and are cut by size.
+    rest. With LEADSTREAM_BROKER set, that Kafka is used and none is started. A process that ends or hangs is started
+    again, and `leadstream doctor` looks every 15 minutes. Where every Page has a token, `leadstream backfill` compares
+    Meta's conversations with the leads once a day. Logs go to .leadstream/logs and are cut by size.
 
     \b
     Example:
@@ -43,28 +47,40 @@ def command() -> None:
     settings = current_settings()
     settings.require("app_id", "app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
-    require_ports(_ports(settings))
-    if (files := raise_file_limit()) < _FILES:
-        say(f"{files} open files are allowed here, which is few: raise the hard limit with `ulimit -n {_FILES}`")
-    # Both, because a shell that starts a job in the background has it ignore Ctrl-C.
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    say, interrupts = unless_unheard(say_on_terminal), Interrupts()
     try:
-        with (
-            running_kafka(settings, os.environ, say) as broker,
-            running_stages(settings, os.environ, broker, say) as processes,
-        ):
-            _start_doctor(processes, settings)
-            if list(pages) and all(page.access_token for page in pages):
-                _start_gap_detector(processes, settings)
-            say(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
-            say(_welcome(settings))
-            while True:
-                keep_kafka(settings, os.environ, say)
-                processes.restart_ended()
-                time.sleep(_CHECK_EVERY)
+        with locked(settings.state_dir, "up", say) as lock:
+            require_ports(_ports(settings))
+            if (files := raise_file_limit()) < _FILES:
+                say(f"{files} open files are allowed here, which is few: raise the limit with `ulimit -n {_FILES}`")
+            with (
+                interrupts.taken(),
+                running_kafka(settings, os.environ, say, interrupts) as broker,
+                kept_kafka(settings, environ_of("kafka", os.environ, settings), say, interrupts) as kafka,
+                running_stages(settings, os.environ, broker, say, interrupts, lock) as processes,
+            ):
+                _start_doctor(processes, settings)
+                if list(pages) and all(page.access_token for page in pages):
+                    _start_gap_detector(processes, settings)
+                say(f"{len(list(pages))} Pages, {len(rules)} follow-up rules")
+                say(_welcome(settings))
+                _tend(settings, kafka, processes)
     except KeyboardInterrupt:
         say("stopped")
+
+
+def _tend(settings: Settings, kafka: KafkaKeeper | None, processes: Processes) -> None:
+    """Go on until a signal comes, whatever ends, hangs or cannot be written."""
+    noted: dict[str, int] = {}
+    while True:
+        if kafka is not None:
+            kafka.tend()
+        processes.tend()
+        restarts = processes.restarts if kafka is None else {"kafka": kafka.restarts, **processes.restarts}
+        if restarts != noted:
+            note_restarts(settings.state_dir, restarts)
+            noted = restarts
+        time.sleep(_CHECK_EVERY)
 
 
 def _ports(settings: Settings) -> Iterator[Port]:
@@ -87,10 +103,6 @@ def _start_gap_detector(processes: Processes, settings: Settings) -> None:
     processes.start("backfill", "backfill", "--every", str(_COMPARE_EVERY_HOURS), ready_url=alive)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _welcome(settings: Settings) -> str:
     url = f"http://{authority(settings.host, settings.port)}/webhooks/messenger"
     body = '{"object":"page","entry":[]}'
@@ -100,6 +112,6 @@ def _welcome(settings: Settings) -> str:
             f"Webhooks are received at {url}; give Meta its public https address and your verify token.",
             "Try it:",
             f"  curl -i -H 'X-Hub-Signature-256: {signature}' --data '{body}' {url}",
-            "Ctrl-C stops everything.",
+            "Ctrl-C stops everything, and once more kills it.",
         )
     )

@@ -10,14 +10,19 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
 from click.testing import CliRunner
 
+from cli.examine_disk import disk_verdict, examine_disk
 from cli.examine_here import verdicts_here
 from cli.examine_kafka import erasure_verdicts, topic_verdicts
+from cli.examine_lag import lags_in
 from cli.examine_meta import MetaExamination
 from cli.examine_stages import examine_stages
 from cli.main import main
 from cli.mending import Mending
+from cli.restarts import note_restarts, noted_restarts
+from cli.state_lock import locked
 from leads.pages import Page
 from messenger.errors import ChallengeRefused
 from messenger.events import AppId, PageId
@@ -578,6 +583,70 @@ async def test_a_named_stage_must_answer_that_it_is_ready(
 
     assert [(one.check, one.standing, one.seen) for one in verdicts] == expected
     assert verdicts[0].place == name
+
+
+@pytest.mark.anyio
+async def test_where_up_runs_each_of_its_stages_must_be_ready_and_its_restarts_are_named(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.port == 8003:
+            raise httpx.ConnectError("nobody")
+        if request.url.path == "/metrics":
+            lag = f'{{partition="0",topic="leads"}} {4 if request.url.port == 8004 else 0}'
+            return httpx.Response(200, text=f"# TYPE leadstream_consumer_lag gauge\nleadstream_consumer_lag{lag}\n")
+        return httpx.Response(200, json={"ready": True, "parts": FINE if request.url.port == 8001 else {}})
+
+    note_restarts(tmp_path, {"kafka": 2, "streams": 0})
+    with locked(tmp_path, "up", print):
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            verdicts = await examine_stages(Settings(state_dir=tmp_path), {}, http)
+
+    assert [(one.check, one.place, one.standing, one.seen) for one in verdicts] == [
+        ("restarts", "up", "warning", "kafka 2"),
+        ("stage", "ingest", "ok", "ready"),
+        ("lag", "ingest", "ok", "none"),
+        ("spool", "ingest", "ok", "takes what Kafka does not"),
+        ("stage", "streams", "ok", "ready"),
+        ("lag", "streams", "ok", "none"),
+        ("stage", "sink-send", "broken", "http://127.0.0.1:8003 does not answer"),
+        ("stage", "sink-warehouse", "ok", "ready"),
+        ("lag", "sink-warehouse", "ok", "4 records, of unknown age"),
+        ("stage", "sink-transcripts", "ok", "ready"),
+        ("lag", "sink-transcripts", "ok", "none"),
+    ]
+
+
+def test_an_unknown_lag_is_none() -> None:
+    metrics = (
+        "# TYPE leadstream_consumer_lag gauge\n"
+        'leadstream_consumer_lag{partition="0",topic="leads"} NaN\n'
+        'leadstream_consumer_lag{partition="1",topic="leads"} 7.0\n'
+    )
+
+    assert lags_in(metrics) == {TopicPartition("leads", 1): 7}
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "standing"), [(100_000, "ok"), (2048, "ok"), (2047, "warning"), (256, "warning"), (255, "broken")]
+)
+def test_a_disk_is_judged_by_the_room_that_is_left(megabytes: int, standing: str) -> None:
+    verdict = disk_verdict("state", megabytes * 1024 * 1024)
+
+    assert (verdict.standing, verdict.seen) == (standing, f"{megabytes} MB free")
+
+
+def test_directories_on_one_disk_are_one_verdict(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "missing" / "state", warehouse=str(tmp_path / "warehouse"))
+
+    assert [verdict.place for verdict in examine_disk(settings)] == ["state, spool, warehouse"]
+    assert [verdict.place for verdict in examine_disk(replace(settings, warehouse="s3://leads/w"))] == ["state, spool"]
+
+
+def test_restarts_that_cannot_be_noted_or_read_are_none(tmp_path: Path) -> None:
+    note_restarts(tmp_path / "missing", {"kafka": 1})
+    (tmp_path / "restarts.json").write_text("{")
+
+    assert noted_restarts(tmp_path / "missing") == {}
+    assert noted_restarts(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

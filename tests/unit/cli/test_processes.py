@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import click
 import pytest
 
 from cli.processes import Processes
+from cli.watch import Watch
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def wait_for(processes: Processes, said: list[str], word: str) -> None:
     deadline = time.monotonic() + 20
     while not any(word in line for line in said):
         assert time.monotonic() < deadline, said
-        processes.restart_ended()
+        processes.tend()
 
 
 def test_child_that_ends_is_a_fault_with_the_end_of_its_log(processes: Processes) -> None:
@@ -98,3 +102,66 @@ def test_children_are_stopped_on_leaving(tmp_path: Path) -> None:
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+
+
+def deaf_child(processes: Processes, url: str = "http://127.0.0.1:9/readyz") -> int:
+    """A child that takes no SIGTERM."""
+    processes.start("deaf", "simulate", "graph", "--port", "0", ready_url=url)
+    child = processes._children[0]
+    child.process.kill()
+    child.process.wait()
+    child.process = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, start_new_session=True)
+    assert child.process.stdout is not None
+    with child.process.stdout as out:
+        out.readline()
+    return child.process.pid
+
+
+def test_once_hurried_children_are_killed_at_once(processes: Processes, said: list[str]) -> None:
+    pid = deaf_child(processes)
+    processes.interrupts.hurried = True
+
+    processes.stop()
+
+    assert said == ["deaf is killed"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_what_stops_children_takes_no_signal_for_the_first(processes: Processes) -> None:
+    processes.stop()
+
+    assert processes.interrupts.stopping
+
+
+@pytest.mark.parametrize("health", [(503, b"crashed"), None])
+def test_a_child_without_health_is_ended_and_started_again(
+    processes: Processes, said: list[str], health: tuple[int, bytes] | None
+) -> None:
+    processes.new_watch = partial(Watch, look_every=0.0, hung_after=3, never_started_after=3)
+    processes.stop_within = 0.2
+    with readiness(health or (200, b"")) as url:
+        pid = deaf_child(processes, url if health else "http://127.0.0.1:9/readyz")
+
+        wait_for(processes, said, "deaf ended with status -9")
+
+    assert said[0].startswith("deaf hangs, ")
+    assert said[1].endswith("again in 1 s")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(processes: Processes, said: list[str], tmp_path: Path) -> None:
+    processes.start("broken", "no-such-command", ready_url="http://127.0.0.1:9/readyz")
+    log = processes._children[0].log
+    processes._children[0].process.wait()
+    processes.tend()
+    log.rename(tmp_path / "away")
+    log.mkdir()
+
+    wait_for(processes, said, "broken cannot be started: Is a directory; again in 2 s")
+
+    assert processes.restarts == {"broken": 0}
