@@ -206,12 +206,25 @@ async def test_workers_share_the_work_and_stop_together(streams: Streams) -> Non
 
 async def test_a_worker_that_dies_ends_the_others(streams: Streams) -> None:
     port = free_ports()
+    parent = await streams.start("cli", "streams", "--workers=2", f"--admin-port={port}")
+    await eventually(lambda: is_ready(port))
+    await eventually(lambda: is_ready(port + 100))
+
+    worker = ("--parent", str(parent.pid), "--full", "--", f"--admin-port={port + 100}$")
+    assert await ended(await asyncio.create_subprocess_exec("pkill", "-KILL", *worker)) == 0
+
+    assert await ended(parent) == 1
+    assert streams.output().splitlines()[-1] == "Error: worker 1 ended with status -9; the others were stopped"
+    assert not await is_ready(port)
+
+
+async def test_workers_whose_ports_are_taken_do_not_start(streams: Streams) -> None:
+    port = free_ports()
     with socket.create_server(("127.0.0.1", port + 100)):
         status = await ended(await streams.start("cli", "streams", "--workers=2", f"--admin-port={port}"))
 
     assert status == 1
-    assert streams.output().splitlines()[-1] == "Error: worker 1 ended with status 1; the others were stopped"
-    assert not await is_ready(port)
+    assert f"127.0.0.1:{port + 100} for health and metrics of streams worker 1 is taken" in streams.output()
 
 
 async def test_a_quiet_process_logs_nothing_at_all(streams: Streams) -> None:

@@ -301,6 +301,7 @@ def test_node_that_never_ran_is_not_running(tmp_path: Path) -> None:
 
 
 def test_death_while_starting_gives_the_reason_from_the_log(tmp_path: Path, machine: dict[str, str]) -> None:
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
     install(
         machine,
         "java",
