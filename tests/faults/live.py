@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
+from aiokafka import ConsumerRecord
 
 from cli.observer import Observer
 from leads.records import Lead
@@ -34,7 +35,7 @@ from tests.faults.lab import eventually
 
 STAGES = ("ingest", "streams", "sink send", "sink transcripts", "sink warehouse")
 _SPAN = timedelta(minutes=30)
-_SECRET = "live-app-secret"
+SECRET = "live-app-secret"
 _RETRIES = 40
 _PATIENCE = 300.0
 _QUIET = 8.0
@@ -73,12 +74,11 @@ class Live:
     def _spawned(self, command: str, *options: str) -> "subprocess.Popen[bytes]":
         with (self.home / f"{command.replace(' ', '-')}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "cli", *command.split(), *options], env=self._environ, stdout=log, stderr=log
+                [sys.executable, "-m", "cli", *command.split(), *options], env=self.environ, stdout=log, stderr=log
             )
 
     def fake_meta(self) -> "subprocess.Popen[bytes]":
-        webhook = f"http://127.0.0.1:{self.settings.port}/webhooks/messenger"
-        return self._spawned("simulate graph", "--port", str(self.graph_port), "--webhook", webhook)
+        return self._spawned("simulate graph", "--port", str(self.graph_port), "--webhook", self.webhook_url)
 
     async def stop(self, stage: str) -> int:
         """End a stage as an operator does, and give its exit status."""
@@ -99,6 +99,26 @@ class Live:
                 await self.start(stage)
             await asyncio.sleep(1)
 
+    def pids(self, stage: str) -> list[int]:
+        """The stage's process, while it runs."""
+        process = self._running[stage]
+        return [process.pid] if process.poll() is None else []
+
+    def respawn(self, stage: str) -> bool:
+        """Start a stage again if it has ended, without waiting for it; whether it had."""
+        if self._running[stage].poll() is None:
+            return False
+        self._running[stage] = self._spawned(stage, "--admin-port", str(self._ports[stage]))
+        return True
+
+    async def admin(self, stage: str, path: str) -> str:
+        """What the admin port of a stage answers; empty while it does not."""
+        async with httpx.AsyncClient() as http:
+            try:
+                return (await http.get(f"http://127.0.0.1:{self._ports[stage]}{path}")).text
+            except httpx.TransportError:
+                return ""
+
     def kill_all(self) -> None:
         for process in self._running.values():
             process.kill()
@@ -113,7 +133,11 @@ class Live:
         return answer.status_code == httpx.codes.OK
 
     @property
-    def _environ(self) -> dict[str, str]:
+    def webhook_url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.port}/webhooks/messenger"
+
+    @property
+    def environ(self) -> dict[str, str]:
         told = (
             "broker", "topic_prefix", "partitions", "replication", "state_dir", "pages", "followups", "graph_url",
             "warehouse", "port",
@@ -122,7 +146,7 @@ class Live:
             **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
             **{variable(name): str(getattr(self.settings, name)) for name in told},
             variable("app_id"): str(PAGES[0].target_app),
-            variable("app_secrets"): _SECRET,
+            variable("app_secrets"): SECRET,
             variable("verify_token"): "live-verify-token",
             "DEMO_PAGE_TOKEN": "live-page-token",
         }
@@ -148,7 +172,7 @@ class Live:
 
     def _poster(self, http: httpx.AsyncClient) -> Poster:
         url = f"http://127.0.0.1:{self.settings.port}/webhooks/messenger"
-        return Poster(http, url, _SECRET, delays=retry_delays(_RETRIES))
+        return Poster(http, url, SECRET, delays=retry_delays(_RETRIES))
 
     async def metrics(self, stage: str) -> str:
         async with httpx.AsyncClient() as http:
@@ -184,9 +208,13 @@ class Live:
 
     async def values(self, topic: str) -> list[bytes]:
         """The values of a topic, whole."""
+        return [record.value for record in await self.records(topic)]
+
+    async def records(self, topic: str) -> list[ConsumerRecord]:
+        """Every record of a topic."""
         async with kafka.consumer(cluster_of(self.settings), group=None, client_id="test") as consumer:
             runs = whole_topic(consumer, self.settings.topic(topic), self.settings.partitions)
-            return [record.value async for records in runs for record in records]
+            return [record async for records in runs for record in records]
 
 
 def a_campaign(seed: int, *, leads: int) -> Campaign:
@@ -205,8 +233,13 @@ def told_sent(observer: Observer) -> set[str]:
 
 
 @asynccontextmanager
-async def live_on(settings: Settings, home: Path, stages: Iterable[str] = STAGES) -> AsyncIterator[Live]:
-    """These stages on topics that exist, with a fake Meta; all of it is killed in the end."""
+async def live_on(
+    settings: Settings, home: Path, stages: Iterable[str] = STAGES, *, warehouse: str | None = None
+) -> AsyncIterator[Live]:
+    """These stages on topics that exist, with a fake Meta; all of it is killed in the end.
+
+    The warehouse is a folder in `home` unless another is named.
+    """
     examples = resources.files("simulator")
     graph_port = free_ports()
     live = Live(
@@ -219,7 +252,7 @@ async def live_on(settings: Settings, home: Path, stages: Iterable[str] = STAGES
             pages=Path(str(examples / "demo_pages.yaml")),
             followups=Path(str(examples / "demo_followups.yaml")),
             graph_url=f"http://127.0.0.1:{graph_port}",
-            warehouse=str(home / "warehouse"),
+            warehouse=warehouse or str(home / "warehouse"),
             port=free_ports(),
         ),
         home,

@@ -1,0 +1,208 @@
+"""What a run of chaos must leave: each 200 accounted for, nobody texted twice, the same leads everywhere, no lag."""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from cli.observer import UNSETTLED, Observer
+from ingest.receipts import Audit, read_promises
+from leads.records import SendFollowUp
+from runtime.cluster import cluster_of
+from schemas.codec import NotDecodable, command_codec
+from schemas.topics import COMMANDS, EVENTS, OUTCOMES, WEBHOOKS
+from sinks.query import ask
+from tests.faults.lab import eventually
+from tests.faults.live import STAGES, doubled, told_sent
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Chaos
+
+_QUIET = 10.0
+# A reply that comes while the call is on its way, or in the spool, cannot be known.
+_UNAVOIDABLE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Counts of what went wrong are 0 in a good run; the others say how much was looked at."""
+
+    webhooks: int
+    leads: int
+    texts: int
+    lost: int
+    misplaced: int
+    receipts_missing: int
+    receipts_different: int
+    leads_missing: int
+    leads_too_many: int
+    revisions_doubled: int
+    replay: str
+    not_in_warehouse: int
+    texted_twice: int
+    texted_late: int
+    ledger_differs: int
+    poison_without_letter: int
+    letters_without_poison: int
+    lag: str
+    grown: tuple[str, ...] = ()
+    processes: int = 0
+
+    def problems(self) -> list[str]:
+        """Each finding that must not be."""
+        return [line for name, line in self._each() if name not in ("webhooks", "leads", "texts") and line]
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.webhooks} webhooks answered 200, {self.leads} leads, {self.texts} texts"
+        yield from self.problems() or ["nothing lost, nobody texted twice, no lag"]
+
+    def _each(self) -> Iterator[tuple[str, str]]:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            yield name, f"{name.replace('_', ' ')}: {value}" if value else ""
+
+
+async def judge(chaos: "Chaos", *, within: float) -> Verdict:
+    """Wait until everything has come to rest, then compare; what did not come to rest is lag."""
+    live = chaos.live
+    observer = Observer()
+    watching = asyncio.create_task(observer.watch(cluster_of(live.settings), live.settings))
+    lag = ""
+    try:
+        await eventually(_Rest(chaos, observer).holds, within=within)
+    except TimeoutError:
+        lag = str(await _unfinished(chaos, observer))
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+    sends, leads = await live.sends(), await live.leads()
+    raw = await live.records(WEBHOOKS.name)
+    audit = _audit(chaos, raw)
+    newest: dict[str, int] = {}
+    for lead in leads:
+        newest[lead.lead_id] = max(lead.revision, newest.get(lead.lead_id, 0))
+    rows = await asyncio.to_thread(ask, live.settings.warehouse, "select lead_id, revision from leads")
+    letters = await _letters(chaos)
+    of_webhooks = chaos.may_be_refused | chaos.poison.put[WEBHOOKS.name]
+    known = {**chaos.poison.put, WEBHOOKS.name: of_webhooks}
+    texted = {name for name, done in sends.items() if done["effects"]}
+    in_doubt = {name for name, outcome in observer.outcomes.items() if outcome.status == "in_doubt"}
+    return Verdict(
+        webhooks=live.posted.total(),
+        leads=len(newest),
+        texts=len(texted),
+        lost=len(live.posted.keys() - {record.value for record in raw}),
+        misplaced=_misplaced(chaos, raw),
+        receipts_missing=len(audit.open),
+        receipts_different=len(audit.different),
+        leads_missing=max(0, chaos.expected_leads - len(newest)),
+        leads_too_many=max(0, len(newest) - chaos.expected_leads),
+        revisions_doubled=len(doubled(leads)),
+        replay=await asyncio.to_thread(_replay_differs, live.environ),
+        not_in_warehouse=len(newest.items() ^ dict(rows.rows).items()),
+        texted_twice=sum(done["effects"] > 1 for done in sends.values()),
+        texted_late=await _texted_late(chaos),
+        ledger_differs=len((told_sent(observer) ^ texted) - in_doubt),
+        poison_without_letter=sum(len(values - letters[name]) for name, values in known.items()),
+        letters_without_poison=sum(len(values - known[name]) for name, values in letters.items()),
+        lag=lag,
+    )
+
+
+class _Rest:
+    """Whether nothing is left to do, and was not for a while."""
+
+    def __init__(self, chaos: "Chaos", observer: Observer) -> None:
+        self._chaos, self._observer = chaos, observer
+        self._count, self._since = -1, 0.0
+
+    async def holds(self) -> bool:
+        count = self._observer.records.total()
+        if count != self._count or await _unfinished(self._chaos, self._observer):
+            self._count, self._since = count, monotonic()
+        await asyncio.sleep(1)
+        return monotonic() > self._since + _QUIET
+
+
+async def _unfinished(chaos: "Chaos", observer: Observer) -> Counter[str]:
+    """What is still to be done, by what it is."""
+    ended = {name for name, outcome in observer.outcomes.items() if outcome.status not in UNSETTLED}
+    open_commands = [name for name in observer.commands.keys() - ended if not name.startswith("poison")]
+    found = Counter(
+        {
+            "leads missing": max(0, chaos.expected_leads - len(observer.leads)),
+            "leads open": sum(not lead.closed for lead in observer.leads.values()),
+            "commands open": len(open_commands),
+        }
+    )
+    for stage in STAGES:
+        metrics = await chaos.live.admin(stage, "/metrics")
+        found[f"{stage} silent"] = int(not metrics)
+        for line in metrics.splitlines():
+            if line.startswith(("leadstream_consumer_lag{", "leadstream_spool_webhooks ")):
+                name, _, value = line.rpartition(" ")
+                found[f"{stage} {name}"] = 1 if value == "NaN" else int(float(value))
+    return +found
+
+
+def _audit(chaos: "Chaos", raw: list[Any]) -> Audit:
+    """As `leadstream verify` does; a kill -9 may have cost the log some receipts, which `lost` does not need."""
+    with (chaos.live.home / "ingest.log").open(encoding="utf-8", errors="replace") as log:
+        audit = Audit.of(read_promises(log))
+    for record in raw:
+        audit.see(f"{record.topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+    return audit
+
+
+def _misplaced(chaos: "Chaos", raw: list[Any]) -> int:
+    """How many receipts name a place in Kafka that holds other bytes."""
+    at = {f"{record.topic}/{record.partition}/{record.offset}": record.value for record in raw}
+    return sum(
+        at.get(receipt) != body
+        for body, receipts in chaos.receipts.items()
+        for receipt in receipts
+        if not receipt.startswith("spool/")
+    )
+
+
+def _replay_differs(environ: dict[str, str]) -> str:
+    """An independent fold of the raw topic by `leadstream replay`; empty when it gives the same leads."""
+    for arguments in (("replay", "run", "--from", "0", "--id", "chaos"), ("replay", "diff", "chaos")):
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=environ, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            return f"{' '.join(arguments[:2])} ended with {done.returncode}: {(done.stdout + done.stderr)[-400:]}"
+    return ""
+
+
+async def _texted_late(chaos: "Chaos") -> int:
+    """Texts after the command's window, or well after what had cancelled it was received."""
+    codec = command_codec()
+    ends: dict[str, datetime] = {}
+    for record in await chaos.live.records(COMMANDS.name):
+        try:
+            command: SendFollowUp = codec.decode(record.value)
+        except NotDecodable:
+            continue
+        end = command.created_at + _UNAVOIDABLE if command.cancel_reason else command.not_after
+        ends[command.command_id] = min(end, ends.get(command.command_id, end))
+    async with httpx.AsyncClient() as http:
+        messages = (await http.get(f"{chaos.live.settings.graph_url}/_simulator/messages")).json()["data"]
+    return sum(message["at"] > ends[message["metadata"]].timestamp() * 1000 for message in messages)
+
+
+async def _letters(chaos: "Chaos") -> dict[str, set[bytes]]:
+    """The values of the dead letters, by the topic that they came from."""
+    return {
+        topic.name: {record.value for record in await chaos.live.records(topic.dead_letters)}
+        for topic in (WEBHOOKS, EVENTS, COMMANDS, OUTCOMES)
+    }
