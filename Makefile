@@ -10,7 +10,7 @@ DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
 BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
 TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
 
-.PHONY: help install demo test test-compose test-faults test-install check bench docs lock release
+.PHONY: help install demo test test-compose test-faults chaos test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(DEV)  ## Run the tests, on a real Kafka
 
 test-faults: $(DEV)  ## Run the slow fault-injection tests
 	$(WITH_MAKE) $(BIN)/pytest -m faults
+
+chaos: $(DEV)  ## Hurt every part at random under load for an hour; SEED=N repeats a run, MINUTES=N is how long
+	$(WITH_MAKE) $(BIN)/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 test-compose: $(DEV)  ## Build the image and run the whole stack in containers, where an engine can be had
 	$(WITH_MAKE) $(BIN)/pytest -m compose --durations=12 tests/compose
