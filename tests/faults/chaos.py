@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -175,9 +174,9 @@ class Chaos:
                 await asyncio.sleep(fault.seconds)
                 send(pids, signal.SIGCONT)
             case "full disk":
-                limit_files(pids, 0)
+                limit_files(target, pids, "0")
                 await asyncio.sleep(fault.seconds)
-                limit_files(target.pids(), resource.RLIM_INFINITY)
+                limit_files(target, target.pids(), "unlimited")
             case "cut":
                 await self.proxy.cut()
                 await asyncio.sleep(fault.seconds)
@@ -276,7 +275,7 @@ async def _thaw(targets: dict[str, Target]) -> None:
     """Everything runs again, so that it can be stopped in order."""
     for target in targets.values():
         send(target.pids(), signal.SIGCONT)
-        limit_files(target.pids(), resource.RLIM_INFINITY)
+        limit_files(target, target.pids(), "unlimited")
         if target.name in ("kafka", "postgresql"):
             await target.revive()
 

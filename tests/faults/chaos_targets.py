@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-import resource
 import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
@@ -19,10 +18,13 @@ _BUFFER = 65536
 
 
 class Target(Protocol):
-    """A part that can be hurt; `gentle` is the signal that asks it to end."""
+    """A part that can be hurt; `gentle` is the signal that asks it to end, `user` who runs it if not we do."""
 
     name: str
     gentle: signal.Signals
+
+    @property
+    def user(self) -> str | None: ...
 
     def pids(self) -> list[int]:
         """Its processes, the main one first; empty while it does not run."""
@@ -40,6 +42,7 @@ class StageTarget:
     live: Live
     name: str
     gentle: signal.Signals = signal.SIGTERM
+    user: str | None = None
 
     def pids(self) -> list[int]:
         return self.live.pids(self.name)
@@ -67,6 +70,7 @@ class KafkaTarget:
     node: KafkaNode
     name: str = "kafka"
     gentle: signal.Signals = signal.SIGTERM
+    user: str | None = None
 
     def pids(self) -> list[int]:
         status = self.node.status()
@@ -88,6 +92,10 @@ class PostgresTarget:
     server: PostgresServer
     name: str = "postgresql"
     gentle: signal.Signals = signal.SIGINT
+
+    @property
+    def user(self) -> str | None:
+        return self.server.user
 
     def pids(self) -> list[int]:
         try:
@@ -113,6 +121,7 @@ class Proxy:
     target_port: int
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -122,9 +131,16 @@ class Proxy:
             self._server.close()
         for writer in list(self._open):
             writer.transport.abort()
+        if self._serving:
+            await asyncio.wait(self._serving)
         self._server = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._join(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
@@ -154,11 +170,13 @@ def send(pids: list[int], signal_number: signal.Signals) -> None:
             os.kill(pid, signal_number)
 
 
-def limit_files(pids: list[int], soft: int) -> None:
+def limit_files(target: Target, pids: list[int], limit: Literal["0", "unlimited"]) -> None:
     """Bound how far these processes can write into any file; 0 is a full disk to them."""
     for pid in pids:
-        with suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+        # Only a process of the same user may do it, where root lacks CAP_SYS_RESOURCE.
+        command = ["prlimit", f"--fsize={limit}:unlimited", "--pid", str(pid)]
+        done = subprocess.run(command, user=target.user, cwd="/", capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or not _runs(pid), f"{target.name}: {done.stderr}"
 
 
 def children_of(parent: int) -> list[int]:

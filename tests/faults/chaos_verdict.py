@@ -3,10 +3,11 @@
 import asyncio
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import httpx
 from cli.observer import UNSETTLED, Observer
 from ingest.receipts import Audit, read_promises
 from leads.records import SendFollowUp
+from runtime.clock import from_millis
 from runtime.cluster import cluster_of
 from schemas.codec import NotDecodable, command_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, WEBHOOKS
@@ -47,7 +49,7 @@ class Verdict:
     replay: str
     not_in_warehouse: int
     texted_twice: int
-    texted_late: int
+    texted_late: tuple[str, ...]
     ledger_differs: int
     poison_without_letter: int
     letters_without_poison: int
@@ -184,20 +186,24 @@ def _replay_differs(environ: dict[str, str]) -> str:
     return ""
 
 
-async def _texted_late(chaos: "Chaos") -> int:
+async def _texted_late(chaos: "Chaos") -> tuple[str, ...]:
     """Texts after the command's window, or well after what had cancelled it was received."""
     codec = command_codec()
-    ends: dict[str, datetime] = {}
+    commands: dict[str, list[SendFollowUp]] = defaultdict(list)
     for record in await chaos.live.records(COMMANDS.name):
-        try:
-            command: SendFollowUp = codec.decode(record.value)
-        except NotDecodable:
-            continue
-        end = command.created_at + _UNAVOIDABLE if command.cancel_reason else command.not_after
-        ends[command.command_id] = min(end, ends.get(command.command_id, end))
+        with suppress(NotDecodable):
+            command = codec.decode(record.value)
+            commands[command.command_id].append(command)
     async with httpx.AsyncClient() as http:
         messages = (await http.get(f"{chaos.live.settings.graph_url}/_simulator/messages")).json()["data"]
-    return sum(message["at"] > ends[message["metadata"]].timestamp() * 1000 for message in messages)
+    return tuple(
+        f"{command.rule} of {command.created_at}, {command.cancel_reason or 'in time'}, was sent at {at}"
+        for message in messages
+        for command in commands[message["metadata"]]
+        for at in [from_millis(message["at"])]
+        for end in [command.created_at + _UNAVOIDABLE if command.cancel_reason else command.not_after]
+        if at > end
+    )
 
 
 async def _letters(chaos: "Chaos") -> dict[str, set[bytes]]:
