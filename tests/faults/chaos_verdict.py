@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from tests.faults.chaos import Chaos
 
 _QUIET = 10.0
-# A reply that comes while the call is on its way, or in the spool, cannot be known.
+# A command carries nothing that cancels it: until the join has read a reply, the send sink cannot know of it.
+_FIGURES = frozenset({"webhooks", "leads", "texts", "texted_before_the_join_knew"})
+# A call that is on its way is not called back.
 _UNAVOIDABLE = timedelta(seconds=5)
 
 
@@ -49,7 +51,8 @@ class Verdict:
     replay: str
     not_in_warehouse: int
     texted_twice: int
-    texted_late: tuple[str, ...]
+    texted_late: list[str]
+    texted_before_the_join_knew: list[str]
     ledger_differs: int
     poison_without_letter: int
     letters_without_poison: int
@@ -59,10 +62,12 @@ class Verdict:
 
     def problems(self) -> list[str]:
         """Each finding that must not be."""
-        return [line for name, line in self._each() if name not in ("webhooks", "leads", "texts") and line]
+        return [line for name, line in self._each() if name not in _FIGURES and line]
 
     def lines(self) -> Iterator[str]:
         yield f"{self.webhooks} webhooks answered 200, {self.leads} leads, {self.texts} texts"
+        yield f"{len(self.texted_before_the_join_knew)} texts after a reply that waited in Kafka for the join"
+        yield from self.texted_before_the_join_knew[:3]
         yield from self.problems() or ["nothing lost, nobody texted twice, no lag"]
 
     def _each(self) -> Iterator[tuple[str, str]]:
@@ -91,7 +96,7 @@ async def judge(chaos: "Chaos", *, within: float) -> Verdict:
     for lead in leads:
         newest[lead.lead_id] = max(lead.revision, newest.get(lead.lead_id, 0))
     rows = await asyncio.to_thread(ask, live.settings.warehouse, "select lead_id, revision from leads")
-    letters = await _letters(chaos)
+    letters, (late, unaware) = await _letters(chaos), await _late_texts(chaos)
     of_webhooks = chaos.may_be_refused | chaos.poison.put[WEBHOOKS.name]
     known = {**chaos.poison.put, WEBHOOKS.name: of_webhooks}
     texted = {name for name, done in sends.items() if done["effects"]}
@@ -110,7 +115,8 @@ async def judge(chaos: "Chaos", *, within: float) -> Verdict:
         replay=await asyncio.to_thread(_replay_differs, live.environ),
         not_in_warehouse=len(newest.items() ^ dict(rows.rows).items()),
         texted_twice=sum(done["effects"] > 1 for done in sends.values()),
-        texted_late=await _texted_late(chaos),
+        texted_late=late,
+        texted_before_the_join_knew=unaware,
         ledger_differs=len((told_sent(observer) ^ texted) - in_doubt),
         poison_without_letter=sum(len(values - letters[name]) for name, values in known.items()),
         letters_without_poison=sum(len(values - known[name]) for name, values in letters.items()),
@@ -186,24 +192,28 @@ def _replay_differs(environ: dict[str, str]) -> str:
     return ""
 
 
-async def _texted_late(chaos: "Chaos") -> tuple[str, ...]:
-    """Texts after the command's window, or well after what had cancelled it was received."""
+async def _late_texts(chaos: "Chaos") -> tuple[list[str], list[str]]:
+    """Texts after their window or after the cancellation was in Kafka; and those after the reply was received only."""
     codec = command_codec()
-    commands: dict[str, list[SendFollowUp]] = defaultdict(list)
+    read: dict[str, list[tuple[SendFollowUp, datetime]]] = defaultdict(list)
     for record in await chaos.live.records(COMMANDS.name):
         with suppress(NotDecodable):
             command = codec.decode(record.value)
-            commands[command.command_id].append(command)
+            read[command.command_id].append((command, from_millis(record.timestamp)))
     async with httpx.AsyncClient() as http:
         messages = (await http.get(f"{chaos.live.settings.graph_url}/_simulator/messages")).json()["data"]
-    return tuple(
-        f"{command.rule} of {command.created_at}, {command.cancel_reason or 'in time'}, was sent at {at}"
-        for message in messages
-        for command in commands[message["metadata"]]
-        for at in [from_millis(message["at"])]
-        for end in [command.created_at + _UNAVOIDABLE if command.cancel_reason else command.not_after]
-        if at > end
-    )
+    late, unaware = [], []
+    for message in messages:
+        at = from_millis(message["at"])
+        for command, written_at in read[message["metadata"]]:
+            told = f"{command.rule} was sent at {at}, {command.cancel_reason or 'window'}"
+            if command.cancel_reason is None:
+                late += [f"{told} until {command.not_after}"] * (at > command.not_after)
+            elif at > written_at + _UNAVOIDABLE:
+                late.append(f"{told} written at {written_at}, received at {command.created_at}")
+            elif at > command.created_at + _UNAVOIDABLE:
+                unaware.append(f"{told} written at {written_at}, received at {command.created_at}")
+    return late, unaware
 
 
 async def _letters(chaos: "Chaos") -> dict[str, set[bytes]]:

@@ -1,14 +1,31 @@
 """Ten minutes of chaos; `make chaos` runs an hour of it, with any seed."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.chaos import plan, run_chaos
+from tests.faults.chaos_verdict import Verdict
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 SEED = 14
+FINDINGS = (
+    "lost",
+    "misplaced",
+    "receipts_missing",
+    "receipts_different",
+    "leads_missing",
+    "leads_too_many",
+    "revisions_doubled",
+    "not_in_warehouse",
+    "texted_twice",
+    "ledger_differs",
+    "poison_without_letter",
+    "letters_without_poison",
+)
 
 
 async def test_ten_minutes_of_chaos_lose_nothing_and_text_nobody_twice(
@@ -21,6 +38,39 @@ async def test_ten_minutes_of_chaos_lose_nothing_and_text_nobody_twice(
     verdict = await run_chaos(tmp_path, seed=SEED, minutes=10, say=say)
 
     assert verdict.problems() == []
+
+
+GOOD = Verdict(
+    webhooks=100,
+    leads=40,
+    texts=30,
+    texted_before_the_join_knew=["a reply that waited"],
+    **dict.fromkeys(FINDINGS, 0),  # type: ignore[arg-type] # they are counts
+    replay="",
+    lag="",
+    texted_late=[],
+)
+
+
+def test_a_good_run_has_no_problem() -> None:
+    assert GOOD.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 1) for name in FINDINGS),
+        ("replay", "replay diff ended with 1"),
+        ("lag", "streams 3"),
+        ("texted_late", ["a text"]),
+        ("grown", ("ingest",)),
+        ("processes", -1),
+    ],
+)
+def test_each_finding_fails_a_run(name: str, value: object) -> None:
+    changes: dict[str, Any] = {name: value}
+
+    assert len(replace(GOOD, **changes).problems()) == 1
 
 
 def test_a_seed_gives_the_same_faults() -> None:
