@@ -58,7 +58,7 @@ _CALM = 30.0
 _SETTLES_WITHIN = 420.0
 _BETWEEN_FAULTS = (2.0, 9.0)
 # Kafka and PostgreSQL need this long to come back; stages that never find them do no work that could go wrong.
-_RECOVERY = {"kafka": 40.0, "postgresql": 25.0}
+_RECOVERY = {"kafka": 30.0, "postgresql": 20.0, "poison": 0.0}
 _MOVES = ("kill", "end", "freeze", "full disk")
 _META_FAULTS = [
     {"kind": kind, "rate": rate}
@@ -87,18 +87,19 @@ class Fault:
 
 
 def plan(seed: int, seconds: float, targets: tuple[str, ...]) -> Iterator[Fault]:
-    """The faults of a seed; a part is not hurt while it still is."""
+    """The faults of a seed: the whole table in a random order, again and again; a part is not hurt while it still is."""
     rng, at = random.Random(seed), 0.0
-    free_at = dict.fromkeys(targets, 0.0)
+    table = [(target, move) for target in targets for move in _MOVES]
+    table += [("poison", kind) for kind in (*BODIES, *RECORDS)]
+    table += [("kafka", "cut")] * ("kafka" in targets)
+    free_at, left = dict.fromkeys([*targets, "poison"], 0.0), list[tuple[str, str]]()
     while (at := at + rng.uniform(*_BETWEEN_FAULTS)) < seconds:
-        target = rng.choice([*targets, "poison"])
-        if target == "poison":
-            yield Fault(at, target, rng.choice([*BODIES, *RECORDS]), 0.0)
-            continue
-        move = rng.choice([*_MOVES, "cut"] if target == "kafka" else _MOVES)
-        fault = Fault(at, target, move, rng.uniform(2, 15))
-        if at >= free_at[target]:
-            free_at[target] = at + fault.seconds + _RECOVERY.get(target, 5.0)
+        left = left or rng.sample(table, len(table))
+        drawn = next((fault for fault in left if at >= free_at[fault[0]]), None)
+        if drawn is not None:
+            left.remove(drawn)
+            fault = Fault(at, *drawn, rng.uniform(2, 15))
+            free_at[fault.target] = at + fault.seconds + _RECOVERY.get(fault.target, 5.0)
             yield fault
 
 

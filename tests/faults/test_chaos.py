@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.faults.chaos import plan, run_chaos
+from tests.faults.chaos_poison import BODIES, RECORDS
 from tests.faults.chaos_verdict import Verdict
+from tests.faults.live import STAGES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
@@ -73,6 +75,14 @@ def test_each_finding_fails_a_run(name: str, value: object) -> None:
     changes: dict[str, Any] = {name: value}
 
     assert len(replace(GOOD, **changes).problems()) == 1
+
+
+def test_ten_minutes_hurt_every_part_in_every_way() -> None:
+    parts = ("kafka", "postgresql", *STAGES)
+    done = {(fault.target, fault.move) for fault in plan(SEED, 600, parts)}
+
+    assert {target for target, _ in done} == {*parts, "poison"}
+    assert len(done) == 4 * len(parts) + len(("cut", *BODIES, *RECORDS))
 
 
 def test_a_seed_gives_the_same_faults() -> None:
