@@ -87,7 +87,7 @@ class Fault:
 
 
 def plan(seed: int, seconds: float, targets: tuple[str, ...]) -> Iterator[Fault]:
-    """The faults of a seed: the whole table in a random order, again and again; a part is not hurt while it still is."""
+    """The faults of a seed: the whole table in a random order, over and over. A part is not hurt while it still is."""
     rng, at = random.Random(seed), 0.0
     table = [(target, move) for target in targets for move in _MOVES]
     table += [("poison", kind) for kind in (*BODIES, *RECORDS)]
