@@ -171,8 +171,7 @@ class Live:
                 self.posted[body] += 1
 
     def _poster(self, http: httpx.AsyncClient) -> Poster:
-        url = f"http://127.0.0.1:{self.settings.port}/webhooks/messenger"
-        return Poster(http, url, SECRET, delays=retry_delays(_RETRIES))
+        return Poster(http, self.webhook_url, SECRET, delays=retry_delays(_RETRIES))
 
     async def metrics(self, stage: str) -> str:
         async with httpx.AsyncClient() as http:
