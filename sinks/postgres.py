@@ -183,7 +183,7 @@ def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> Non
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     stage, events = sql.Identifier(f"new_{table.events}"), sql.Identifier(table.events)
     parts = {"stage": stage, "events": events, "names": names}
-    connection.execute(sql.SQL("create temporary table {stage} (like {events}) on commit drop").format(**parts))
+    connection.execute(sql.SQL("create temporary table {stage} (like {events})").format(**parts))
     with connection.cursor() as cursor:
         with cursor.copy(sql.SQL("copy {stage} ({names}) from stdin").format(**parts)) as copy:
             values = [(field.name, _scalar if field.type in _SCALARS else _json) for field in table.schema]
@@ -194,6 +194,8 @@ def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> Non
         )
         if table.current is not None:
             cursor.execute(_upsert(table.current, columns, parts))
+        # The dead letters of another topic may come next, into the same table.
+        cursor.execute(sql.SQL("drop table {stage}").format(**parts))
 
 
 def _upsert(current: Current, columns: Sequence[str], parts: Mapping[str, sql.Composable]) -> sql.Composed:

@@ -214,6 +214,19 @@ class WarehouseConformance:
         assert _opened(target).open([leads(0), outcomes(0)]) == {leads(0): 5, outcomes(0): 2}
         assert target.ask("select * from leads") == []
 
+    def test_dead_letters_of_two_topics_come_in_one_batch(self, target: Target) -> None:
+        of_events = TopicPartition("messenger-events-dlq", 0)
+        writer = target.open()
+        writer.open({refused(0), of_events})
+        other = {**dead_letter(0, b"{"), "_topic": of_events.topic}
+
+        writer.write(
+            {"messenger-webhooks-dlq": [dead_letter(0, b"{")], of_events.topic: [other]}, {refused(0): 1, of_events: 1}
+        )
+
+        letters = target.ask("select _topic from dead_letter_records order by 1")
+        assert letters == [("messenger-events-dlq",), ("messenger-webhooks-dlq",)]
+
     def test_an_older_revision_that_comes_late_replaces_nothing(self, target: Target) -> None:
         writer = _opened(target)
         writer.write({"leads": [lead_row(0, 0, revision=2)]}, {leads(0): 1})
