@@ -40,6 +40,7 @@ from tests.faults.chaos_targets import (
     StageTarget,
     Target,
     children_of,
+    commands_of,
     footprint,
     limit_files,
     send,
@@ -130,13 +131,17 @@ class Chaos:
         loading = asyncio.create_task(self._load(_CALM + seconds))
         try:
             await asyncio.sleep(_CALM)
-            before, processes = self.footprints(), len(children_of(os.getpid()))
+            before, processes = self.footprints(), commands_of(children_of(os.getpid()))
             await self._hurt_all(seconds)
             self.say("the faults are over")
             await asyncio.wait_for(loading, _SETTLES_WITHIN)
             await eventually(self._all_run, within=_SETTLES_WITHIN)
             verdict = await judge(self, within=_SETTLES_WITHIN)
-            return replace(verdict, grown=self._grown(before), processes=len(children_of(os.getpid())) - processes)
+            return replace(
+                verdict,
+                grown=self._grown(before),
+                processes=sorted((commands_of(children_of(os.getpid())) - processes).elements()),
+            )
         finally:
             for task in (loading, *supervising):
                 task.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 
 from runtime.kafka_jars import KafkaNodeError
 from runtime.kafka_node import KafkaNode
+from tests import run_end
 from tests.faults.live import Live
 from tests.integration.warehouses import PostgresServer
 
@@ -186,6 +188,11 @@ def children_of(parent: int) -> list[int]:
             if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
                 found.append(int(stat.parent.name))
     return found
+
+
+def commands_of(pids: list[int]) -> Counter[str]:
+    """The command lines of those that run; what has ended and is not waited for yet has none."""
+    return +Counter(command for pid in pids if (command := run_end.command_line(pid)))
 
 
 def _runs(pid: int) -> bool:

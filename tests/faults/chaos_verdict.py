@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -58,7 +58,7 @@ class Verdict:
     letters_without_poison: int
     lag: str
     grown: tuple[str, ...] = ()
-    processes: int = 0
+    processes: Sequence[str] = ()
 
     def problems(self) -> list[str]:
         """Each finding that must not be."""

@@ -68,7 +68,7 @@ def test_a_good_run_has_no_problem() -> None:
         ("lag", "streams 3"),
         ("texted_late", ["a text"]),
         ("grown", ("ingest",)),
-        ("processes", -1),
+        ("processes", ["left"]),
     ],
 )
 def test_each_finding_fails_a_run(name: str, value: object) -> None:
