@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import signal
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from runtime.losses import Accepted, Losses, OutOfReach
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
+from runtime.stopping import stop_at_signals
 from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
 from runtime.topic_follower import NotFollowed, TopicFollower
@@ -229,9 +229,7 @@ def _run(
     broker, ids = broker_of(settings), schema_ids(settings)
 
     async def serve_work() -> None:
-        stop = asyncio.Event()
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+        stop = stop_at_signals()
         metrics, health = Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
             await work(_Process(settings, broker, ids, name, metrics, health, skips, accepted, stop, stack))

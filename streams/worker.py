@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import traceback
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import Health
 from runtime.losses import OutOfReach
 from runtime.metrics import Metrics
+from runtime.stopping import stop_at_signals
 from streams.lease import MembershipLost
 from streams.producer import DeliveryFailed
 from streams.transport import StuckInRebalance
@@ -39,9 +39,7 @@ def run_worker(build: Callable[[Metrics, Health], faust.App], admin_host: str, a
 
 async def _run(build: Callable[[Metrics, Health], faust.App], admin_host: str, admin_port: int) -> None:
     _quieten_faust()
-    stop = asyncio.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    stop = stop_at_signals()
     # The raw partition that the clock waits for may be another worker's; this one does all that it can.
     metrics, health = Metrics(), Health(spare=frozenset({CLOCK}))
     async with serve(create_admin_app(metrics, health), admin_host, admin_port):

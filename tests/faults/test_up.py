@@ -13,6 +13,7 @@ import termios
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,9 +88,10 @@ class Up:
         except (OSError, urllib.error.HTTPError):
             return False
 
-    def restarts(self) -> dict[str, int]:
-        noted: dict[str, int] = json.loads((self.home / "restarts.json").read_text())
-        return noted
+    def restarts(self) -> Counter[str]:
+        """By process; there is no file before the first."""
+        noted = self.home / "restarts.json"
+        return Counter(json.loads(noted.read_text()) if noted.exists() else {})
 
     def kill_the_rest(self) -> None:
         if self.process is not None:

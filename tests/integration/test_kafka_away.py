@@ -101,3 +101,17 @@ async def test_a_stage_is_red_while_kafka_stands_still(
 
     assert away["kafka"]["ready"] is False
     assert away["kafka"]["seen"].startswith(("no answer within", "no heartbeat was answered for"))
+
+
+@pytest.mark.parametrize("command", [("sink", "warehouse"), ("streams",)], ids=" ".join)
+async def test_a_stage_ends_though_kafka_does_not_answer(
+    node: KafkaNode, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    broker = await asyncio.to_thread(node.start, lambda _: None)
+    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker, partitions=1)))
+    running = node.status()
+    assert running is not None
+
+    async with asyncio.timeout(_PATIENCE), stage(broker, tmp_path, *command) as url:
+        await readiness(url, ready=True)
+        os.kill(running.pid, signal.SIGSTOP)
