@@ -107,7 +107,7 @@ SETTINGS = {
     ),
     "graph_url": Meaning(
         "Where the Graph API is; the simulator's address to send nothing to anybody. It must be https, or http on "
-        "loopback, because access tokens are sent there",
+        "loopback or to a container's name without a dot, because access tokens are sent there",
         "`sink send`",
     ),
     "graph_version": Meaning("Version of the Graph API", "`sink send`"),

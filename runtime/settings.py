@@ -23,6 +23,8 @@ _OWN_PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_f
 _PATHS = (*_OWN_PATHS, *_KAFKA_FILES, "schema_registry_ca_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+# No other network resolves it, unlike a number, which may be an address.
+_CONTAINER = re.compile(r"[a-z][a-z0-9-]*")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -195,12 +197,13 @@ def _basic_username(name: str, text: str) -> str:
 
 
 def _graph_address(name: str, text: str) -> str:
-    """Access tokens go there: in clear only inside this machine."""
+    """Access tokens go there: in clear only inside this machine, or to a container beside this one."""
     parts = _address_parts(text)
-    if not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
+    host = parts.hostname or ""
+    if not (parts.scheme == "https" or (parts.scheme == "http" and (_is_loopback(host) or _CONTAINER.fullmatch(host)))):
         raise SettingError(
-            f"{variable(name)} must be an https address such as https://graph.facebook.com, or http on loopback: "
-            "access tokens are sent there"
+            f"{variable(name)} must be an https address such as https://graph.facebook.com, or http on loopback or to "
+            "a container's name without a dot: access tokens are sent there"
         )
     return text
 

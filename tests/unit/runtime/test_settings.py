@@ -147,7 +147,14 @@ def test_a_number_out_of_bounds_is_refused_by_its_variable(name: str, text: str,
 
 
 @pytest.mark.parametrize(
-    "url", ["https://graph.facebook.com", "http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost:8090/"]
+    "url",
+    [
+        "https://graph.facebook.com",
+        "http://127.0.0.1:8090",
+        "http://[::1]:8090",
+        "http://localhost:8090/",
+        "http://simulator:8090",
+    ],
 )
 def test_tokens_go_to_https_or_stay_on_this_machine(url: str) -> None:
     assert read_settings({"LEADSTREAM_GRAPH_URL": url}).graph_url == url
@@ -157,6 +164,8 @@ def test_tokens_go_to_https_or_stay_on_this_machine(url: str) -> None:
     "url",
     [
         "http://graph.facebook.com",
+        "http://2130706433",
+        "http://0x7f000001",
         "http://10.0.0.7:8090",
         "http://127.0.0.1.example.com",
         "http://0.0.0.0:8090",
