@@ -114,6 +114,7 @@ class Processes:
                         f"{child.name} is not ready and said nothing new for {minutes}; see {child.log}"
                     )
                 time.sleep(_POLL)
+            child.watch.report(well=True)
             self.say(f"{child.name} is ready")
 
     def check(self) -> None:
