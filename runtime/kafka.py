@@ -33,11 +33,22 @@ class NotKafkasAnswer(KafkaError):  # type: ignore[misc] # aiokafka has no types
 
 @contextmanager
 def only_kafka_errors() -> Iterator[None]:
-    """Turn what aiokafka raises at bytes that no broker sends into a `KafkaError`: it asserts, unpacks and looks up."""
+    """Turn what aiokafka raises at a lost connection or at bytes that no broker sends into a `KafkaError`."""
     try:
-        yield
+        with only_kafkas_answers():
+            yield
     except (EOFError, OSError) as error:
         raise KafkaConnectionError(type(error).__name__) from error
+
+
+@contextmanager
+def only_kafkas_answers() -> Iterator[None]:
+    """Raise `NotKafkasAnswer` at bytes that no broker sends, where aiokafka asserts, unpacks and looks up."""
+    try:
+        yield
+    except OSError:
+        # A certificate that does not hold is a ValueError too.
+        raise
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise NotKafkasAnswer(type(error).__name__) from error
 

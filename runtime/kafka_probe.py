@@ -20,6 +20,7 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from runtime.cluster import Cluster
+from runtime.kafka import NotKafkasAnswer, only_kafkas_answers
 from runtime.oauth_token import NoToken
 from runtime.settings import variable
 
@@ -91,8 +92,9 @@ async def _connected(host: str, port: int, options: dict[str, Any]) -> AsyncIter
     timeout = int(_SECONDS * 1000)
     connection = AIOKafkaConnection(host, port, client_id="leadstream-probe", request_timeout_ms=timeout, **own)
     try:
-        await connection.connect()
-        yield connection
+        with only_kafkas_answers():
+            await connection.connect()
+            yield connection
     finally:
         closed = connection.close()
         if connection._protocol is not None:
@@ -102,6 +104,8 @@ async def _connected(host: str, port: int, options: dict[str, Any]) -> AsyncIter
 
 async def _explain(cluster: Cluster, host: str, port: int, error: BaseException) -> Fault:
     where = f"Kafka at {host}:{port}"
+    if isinstance(error, NotKafkasAnswer):
+        return Fault(f"the program at {host}:{port} does not answer as Kafka does: see {variable('broker')}", away=True)
     if isinstance(error, UnsupportedSaslMechanismError):
         return Fault(f"{where} does not offer {cluster.mechanism}, only {await _offered(cluster, host, port)}")
     seen = error.__cause__ or error
