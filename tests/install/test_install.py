@@ -41,7 +41,9 @@ def environ(trap: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
     """That of a user: no setting of leadstream's, no bytes written beside sources, the trap among pip's links."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LEADSTREAM_", "PYTHON", "MAKE"))}
     links = f"{os.environ.get('PIP_FIND_LINKS', '')} {trap}".strip()
-    return {**kept, "PIP_FIND_LINKS": links, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    # pip asks for the version of Rust, and Rust's launcher keeps its settings at home.
+    home = str(tmp_path_factory.mktemp("home"))
+    return {**kept, "HOME": home, "PIP_FIND_LINKS": links, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @pytest.fixture(scope="session")
