@@ -150,13 +150,18 @@ async def _play(
         graph = GraphControl(http, settings.graph_url)
         await post_deliveries(campaign.deliveries, Poster(http, webhook, SECRET), graph=graph)
     deadline = monotonic() + _PATIENCE
-    while len(observer.leads) < len(campaign.leads) or not observer.is_settled:
+    while len(observer.leads) < len(campaign.leads) or not observer.is_settled or not _has_transcripts(observer):
         assert monotonic() < deadline, (len(observer.leads), len(campaign.leads), observer.records)
         await asyncio.sleep(0.2)
     watching.cancel()
     await asyncio.wait([watching])
     assert any(outcome.status == "sent" for outcome in observer.outcomes.values())
     return await _revisions(reader, settings.topic(LEADS.name))
+
+
+def _has_transcripts(observer: Observer) -> bool:
+    """Whether the transcripts sink has found the answers of each complete lead whose webhooks told none."""
+    return all(lead.answers for lead in observer.leads.values() if lead.outcome == "complete")
 
 
 async def _revisions(reader: Cluster, topic: str) -> dict[str, list[dict[str, Any]]]:
