@@ -13,21 +13,19 @@ from typing import Any
 import click
 import httpx
 
-from cli.backfill_position import Position
 from cli.backfill_report import Report
-from cli.backfill_run import Backfill, Here, Question
-from cli.backfill_schedule import check_again_and_again, checked_since
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_pages
-from cli.environment import current_settings, log_file
-from cli.erasures import erasures_now
-from cli.leads_now import leads_now
-from cli.replay_place import TimeType
-from cli.schema_ids import schema_ids
+from cli.replay_options import TimeType
 from cli.terminal import say
 from leads.pages import Page
 from messenger.client import GraphClient
 from messenger.lead_flow import LeadForm, lead_form
+from operations.backfill.position import Position
+from operations.backfill.run import Backfill, Here, Question
+from operations.backfill.schedule import check_again_and_again, checked_since
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_pages
+from operations.deployment import erasures_now, leads_now, schema_ids
+from operations.environment import current_settings, log_file
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now

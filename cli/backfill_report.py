@@ -10,11 +10,12 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from cli.backfill_position import Counts, Position
-from cli.lead_text import MASK, shown
+from cli.lead_text import shown
 from cli.terminal import one_line, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
+from operations.backfill.position import Counts, Position, completeness
+from schemas.personal import MASK
 
 WORDS: Mapping[Standing, str] = {
     "held": "held",
@@ -22,12 +23,6 @@ WORDS: Mapping[Standing, str] = {
     "unanswered": "no answers",
     "cannot_tell": "cannot tell",
 }
-
-
-def completeness(counts: Counter[Standing]) -> float | None:
-    """The share of the leads which Meta shows that we have, None where it shows none."""
-    have = counts["held"] + counts["unanswered"]
-    return have / (have + counts["missing"]) if have + counts["missing"] else None
 
 
 @dataclass(slots=True)

@@ -16,18 +16,18 @@ import click
 import httpx
 from rich.console import Console
 
-from cli.environment import current_settings
-from cli.interrupts import Interrupts
-from cli.observer import Observer
-from cli.processes import Processes
-from cli.report import Report, count_endings
-from cli.stack import STAGES, running_kafka, running_stages
-from cli.stage_secrets import environ_of
-from cli.state_lock import locked
-from cli.unheard import unless_unheard
+from cli.demo_observer import Observer
+from cli.demo_report import Report, count_endings
+from operations.environment import current_settings
+from operations.local.interrupts import Interrupts
+from operations.local.processes import Processes
+from operations.local.stack import STAGES, running_kafka, running_stages
+from operations.local.stage_secrets import environ_of
+from operations.local.state_lock import locked
+from operations.local.unheard import unless_unheard
 from runtime.clock import now, to_millis
 from runtime.cluster import SECURITY_SETTINGS, Cluster
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_campaign

@@ -11,15 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.broker import broker_of, kafka_answers
-from cli.dead_letter_moves import close, remembered, send_back
-from cli.environment import current_settings
-from cli.erasures import erasures_now
 from cli.terminal import one_line, say
 from messenger.events import PageId, Psid
-from runtime.clock import now
-from runtime.cluster import Cluster
-from runtime.redrive import (
+from operations.broker import broker_of, kafka_answers
+from operations.dead_letters.letters import (
     SETTLED,
     Discard,
     Group,
@@ -31,6 +26,11 @@ from runtime.redrive import (
     newest_offsets,
     read_letter,
 )
+from operations.dead_letters.redrive import close, remembered, send_back
+from operations.deployment import erasures_now
+from operations.environment import current_settings
+from runtime.clock import now
+from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_follower import NotFollowed
 from runtime.topic_snapshot import records_now

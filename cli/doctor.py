@@ -12,15 +12,15 @@ import click
 import httpx
 from rich.console import Console
 
-from cli.configuration import load_pages
-from cli.doctor_schedule import look_again_and_again
-from cli.environment import current_settings, log_file
-from cli.examine_here import mend_here, verdicts_here
-from cli.examine_meta import MetaExamination
-from cli.mending import Mending
 from cli.terminal import one_line, say
 from leads.pages import Page
-from messenger.prerequisites import Verdict
+from operations.configuration import load_pages
+from operations.doctor.here import mend_here, verdicts_here
+from operations.doctor.mending import Mending
+from operations.doctor.meta import MetaExamination
+from operations.doctor.schedule import look_again_and_again
+from operations.doctor.verdicts import Verdict
+from operations.environment import current_settings, log_file
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
 from runtime.health import Health

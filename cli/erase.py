@@ -10,25 +10,24 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_pages
-from cli.environment import current_settings
-from cli.erasure import Erasure, NotPassed, Person
-from cli.erasures import erasures_now
+from cli.erase_requests import Asked, answer_alone, request_options, settle
 from cli.meta_id import META_ID
 from cli.progress import counted
-from cli.request_list import Asked, answer_alone, request_options, settle
-from cli.schema_ids import schema_ids
 from cli.terminal import say
-from cli.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from messenger.events import PageId, Psid
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_pages
+from operations.deployment import erasures_now, schema_ids
+from operations.environment import current_settings
+from operations.erase.steps import Erasure, NotPassed, Person
+from operations.erase.traces import Trace, in_files, in_server, in_topics, needles, replay_of
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics, partition_counts
 from runtime.topic_follower import NotFollowed
 from schemas.codec import Ids
 from sinks.consume import Unusable
-from streams.shadow import Shadow
+from streams.replay.shadow import Shadow
 
 _Answer = TypeVar("_Answer")
 

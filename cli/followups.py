@@ -9,18 +9,17 @@ from itertools import accumulate
 import click
 from aiokafka import AIOKafkaConsumer
 
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_caps, load_pages, load_rules
-from cli.environment import current_settings
 from cli.progress import counted
-from cli.schema_ids import schema_ids
 from cli.terminal import one_line, say
-from cli.topics import require_topics
 from leads.identity import command_id
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, Lead, OutcomeStatus
 from leads.rules import Rule
 from messenger.limits import MESSAGING_WINDOW
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_caps, load_pages, load_rules
+from operations.deployment import require_topics, schema_ids
+from operations.environment import current_settings
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster

@@ -18,14 +18,14 @@ import click
 import uvloop
 from aiokafka.errors import KafkaError
 
-from cli.access import require_access
-from cli.broker import broker_of
-from cli.environment import current_settings, log_file
-from cli.ports import public_port, require_ports, stage_port
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
-from ingest.spool_file import SpoolUnusable
+from ingest.spool.file import SpoolUnusable
 from ingest.workers import WorkerEnded, create_supervisor_app, supervise
+from operations.access import require_access
+from operations.broker import broker_of
+from operations.environment import current_settings, log_file
+from operations.local.ports import public_port, require_ports, stage_port
 from runtime import kafka
 from runtime.admin import listen, serve_on
 from runtime.child_process import end_with

@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from cli.broker import broker_of
-from cli.environment import current_settings
-from cli.ports import kafka_port, require_ports
-from cli.stage_secrets import environ_of
 from cli.terminal import say
+from operations.broker import broker_of
+from operations.environment import current_settings
+from operations.local.ports import kafka_port, require_ports
+from operations.local.stage_secrets import environ_of
 from runtime.cluster import Cluster
-from runtime.kafka_jars import KafkaNodeError
-from runtime.kafka_node import KafkaNode
 from runtime.kafka_probe import find_fault
+from runtime.local_kafka.jars import KafkaNodeError
+from runtime.local_kafka.node import KafkaNode
 from runtime.settings import variable
 
 _state_dir = click.option(

@@ -7,10 +7,7 @@ from typing import Any
 from cli.terminal import one_line
 from leads.records import Lead
 from messenger.events import Answer
-from schemas.registry import newest
-
-MASK = "•••"
-PERSONAL = frozenset(field["name"] for field in newest("lead").definition["fields"] if field.get("pii"))
+from schemas.personal import MASK, PERSONAL
 
 
 def shown(field: str, value: Any, *, show_pii: bool) -> str:

@@ -11,15 +11,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.broker import broker_of, kafka_answers
-from cli.environment import current_settings
 from cli.lead_text import line
-from cli.leads_now import leads_now
 from cli.meta_id import META_ID
-from cli.replay_place import TimeType
-from cli.schema_ids import schema_ids
+from cli.replay_options import TimeType
 from cli.terminal import cell, say
 from leads.records import Lead
+from operations.broker import broker_of, kafka_answers
+from operations.deployment import leads_now, schema_ids
+from operations.environment import current_settings
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings

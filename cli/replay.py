@@ -13,18 +13,16 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from cli import replay_report
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_pages, load_rules
-from cli.environment import current_settings
-from cli.erasures import erasures_now
 from cli.meta_id import META_ID
-from cli.replay_place import DurationType, PlaceType, ReplayName
-from cli.schema_ids import schema_ids
+from cli.replay_options import DurationType, PlaceType, ReplayName
 from cli.terminal import say
-from cli.topics import require_topics
 from leads.person import STATE_TTL, LeadPromoted
 from leads.policy import Policy
 from messenger.events import PageId, Psid
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_pages, load_rules
+from operations.deployment import erasures_now, require_topics, schema_ids
+from operations.environment import current_settings
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster
@@ -35,10 +33,10 @@ from runtime.topic_reader import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.state import person_codec
 from schemas.topics import JOIN_STATE, LEADS
-from streams.promotion import Settled, follow, promotions, publish, read_states
-from streams.replay import Rejoin, Tally, replay
-from streams.replay_plan import NothingThere, Place, Plan, Wanted, make_plan
-from streams.shadow import (
+from streams.replay.plan import NothingThere, Place, Plan, Wanted, make_plan
+from streams.replay.promotion import Settled, follow, promotions, publish, read_states
+from streams.replay.run import Rejoin, Tally, replay
+from streams.replay.shadow import (
     Comparison,
     NotReplayed,
     Reading,

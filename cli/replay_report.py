@@ -13,10 +13,10 @@ from cli.lead_text import shown
 from cli.terminal import say
 from leads.diff import Difference, fingerprint
 from leads.person import LeadPromoted
-from streams.promotion import Settled
-from streams.replay import Tally
-from streams.replay_plan import Plan
-from streams.shadow import Comparison, Reading
+from streams.replay.plan import Plan
+from streams.replay.promotion import Settled
+from streams.replay.run import Tally
+from streams.replay.shadow import Comparison, Reading
 
 _HELD_BACK = """\
 Held back: follow-ups and transcript requests go to topics that no sink reads, so that nobody is texted and the Graph

@@ -13,9 +13,9 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.configuration import load_pages
 from cli.terminal import say
 from messenger.events import AppId
+from operations.configuration import load_pages
 from runtime import clock
 from runtime.settings import SettingError, Settings, read_settings
 from runtime.yaml_file import FileFault

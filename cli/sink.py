@@ -17,17 +17,16 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from cli.accept_loss import accept_loss_option, accepted_losses
-from cli.access import require_access
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_caps, load_pages
-from cli.environment import current_settings, log_file
-from cli.ports import require_ports, stage_port
-from cli.schema_ids import schema_ids
 from cli.skip import skip_option, skippable
-from cli.topics import require_topics
 from leads.erasures import Erasures
 from leads.pages import Pages
 from messenger.client import CALL_TIMEOUT, GraphClient
+from operations.access import require_access
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_caps, load_pages
+from operations.deployment import require_topics, schema_ids
+from operations.environment import current_settings, log_file
+from operations.local.ports import require_ports, stage_port
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
@@ -52,19 +51,19 @@ from schemas.codec import (
     transcript_request_codec,
 )
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
-from sinks.ahead import KafkaAhead
-from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
-from sinks.delta import DeltaWarehouse
-from sinks.ledger import KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
-from sinks.postgres import PostgresWarehouse
-from sinks.postgres_connection import is_server
-from sinks.rows import warehouse_sources
-from sinks.send import SendSink, command_reader, event_reader
-from sinks.tables import TABLES, Table, tables_by_topic
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import KafkaOutcomeLog, Ledger
+from sinks.send.lookahead import KafkaAhead
+from sinks.send.sink import SendSink, command_reader, event_reader
 from sinks.transcripts import TranscriptSink
-from sinks.warehouse import Warehouse, WarehouseSink
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.connection import is_server
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.rows import warehouse_sources
+from sinks.warehouse.sink import Warehouse, WarehouseSink
+from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
 # For each client; it has nothing left to do when it is stopped.
 _LEAVES_WITHIN = 3.0

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 from aiokafka import TopicPartition
 
-from cli.broker import broker_of, kafka_answers
 from cli.terminal import say
+from operations.broker import broker_of, kafka_answers
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings

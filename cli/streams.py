@@ -10,16 +10,15 @@ import click
 import faust
 
 from cli.accept_loss import accept_loss_option, accepted_losses
-from cli.access import require_access
-from cli.broker import broker_of, kafka_answers
-from cli.configuration import load_pages, load_rules
-from cli.environment import current_settings, log_file
-from cli.ports import require_ports, stage_port
-from cli.schema_ids import schema_ids
 from cli.skip import places, skip_option, skippable
 from cli.terminal import say
-from cli.topics import require_topics
 from cli.worker_pool import WorkerDied, run_workers
+from operations.access import require_access
+from operations.broker import broker_of, kafka_answers
+from operations.configuration import load_pages, load_rules
+from operations.deployment import require_topics, schema_ids
+from operations.environment import current_settings, log_file
+from operations.local.ports import require_ports, stage_port
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 from runtime.health import Health
 from runtime.logs import configure_logging
@@ -29,7 +28,7 @@ from runtime.settings import Settings
 from runtime.suspect import Place
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.app import build_app, offset_memory
-from streams.transport import WrongVersion
+from streams.engine.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
 
 _PORTS_APART = 100

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import click
 
-from cli.environment import current_settings
 from cli.terminal import say
 from messenger import limits
 from messenger.events import AppId
 from messenger.template import Finding, check_template, new_template
+from operations.environment import current_settings
 
 # A template of ten elements with three buttons each, every text at its limit and escaped, is a tenth of it.
 _MAX_BYTES = 2**20

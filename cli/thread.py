@@ -8,8 +8,6 @@ from datetime import timedelta
 import click
 import httpx
 
-from cli.configuration import load_pages
-from cli.environment import current_settings
 from cli.meta_id import META_ID
 from cli.terminal import say
 from messenger.client import GraphClient
@@ -18,6 +16,8 @@ from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, thread_owner, thread_owner_request
 from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
 from messenger.routing import extend_request, pass_request, release_request, take_request
+from operations.configuration import load_pages
+from operations.environment import current_settings
 from runtime.loopback import NO_PROXY
 
 _SUCCESS = (True, "true")  # Meta's samples have both

@@ -9,10 +9,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.access import acl_commands, acl_entries, stage_grants
-from cli.broker import broker_of, kafka_answers
-from cli.environment import current_settings
 from cli.terminal import say
+from operations.access import acl_commands, acl_entries, stage_grants
+from operations.broker import broker_of, kafka_answers
+from operations.deployment import wanted_topics
+from operations.environment import current_settings
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
@@ -20,50 +21,14 @@ from runtime.topic_admin import (
     ExistingTopic,
     LayoutMismatchError,
     TopicRefusedError,
-    WantedTopic,
     apply_topics,
     compare_topics,
     existing_topics,
-    partition_counts,
-    partitions_advice,
     record_counts,
 )
 from schemas.topics import TOPICS
 
 _Answer = TypeVar("_Answer")
-
-
-def wanted_topics(settings: Settings) -> list[WantedTopic]:
-    """Every topic of the table as this deployment wants it."""
-    return [
-        WantedTopic(
-            settings.topic(topic.name),
-            settings.partitions,
-            settings.replication,
-            topic.settings_for(settings.retention),
-        )
-        for topic in TOPICS
-    ]
-
-
-async def require_topics(settings: Settings, broker: Cluster) -> None:
-    """A `ClickException` unless every topic is there with `settings.partitions`.
-
-    With another count the join would wait for partitions that are not there, or records would be left unread.
-    """
-    names = [settings.topic(topic.name) for topic in TOPICS]
-    counts = await partition_counts(broker, names)
-    missing = [name for name in names if name not in counts]
-    if missing:
-        raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
-    found = [
-        Difference(name, "partitions", str(counts[name]), str(settings.partitions))
-        for name in names
-        if counts[name] != settings.partitions
-    ]
-    advice = partitions_advice(found, len(TOPICS))
-    if advice is not None:
-        raise click.ClickException(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
 
 
 @click.group("topics")

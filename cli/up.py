@@ -7,21 +7,21 @@ from collections.abc import Iterator
 import click
 
 from cli import backfill, doctor
-from cli.configuration import load_pages, load_rules
-from cli.environment import current_settings
-from cli.interrupts import Interrupts
-from cli.kafka_keeper import KafkaKeeper, kept_kafka
-from cli.ports import Port, kafka_port, public_port, require_ports, stage_port
-from cli.processes import Processes
-from cli.restarts import note_restarts
-from cli.stack import STAGES, running_kafka, running_stages
-from cli.stage_secrets import environ_of
-from cli.state_lock import locked
 from cli.terminal import say as say_on_terminal
-from cli.unheard import unless_unheard
 from messenger.signature import sign
+from operations.configuration import load_pages, load_rules
+from operations.environment import current_settings
+from operations.local.interrupts import Interrupts
+from operations.local.kafka_keeper import KafkaKeeper, kept_kafka
+from operations.local.ports import Port, kafka_port, public_port, require_ports, stage_port
+from operations.local.processes import Processes
+from operations.local.restarts import note_restarts
+from operations.local.stack import STAGES, running_kafka, running_stages
+from operations.local.stage_secrets import environ_of
+from operations.local.state_lock import locked
+from operations.local.unheard import unless_unheard
 from runtime.file_limit import raise_file_limit
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.ports import authority
 from runtime.settings import Settings
 

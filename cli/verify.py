@@ -9,10 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from cli.broker import broker_of, kafka_answers
-from cli.environment import current_settings
 from cli.terminal import say
-from ingest.receipts import Audit, Closed, Gap, NoReceipt, Promise, read_promises
+from ingest.audit import Audit, Closed, Gap, NoReceipt, Promise, read_promises
+from operations.broker import broker_of, kafka_answers
+from operations.environment import current_settings
 from runtime import kafka
 from runtime.cluster import Cluster
 from schemas.topics import WEBHOOKS

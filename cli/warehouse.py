@@ -19,25 +19,33 @@ from rich.measure import Measurement
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from cli import warehouse_rebuild
-from cli.answer_files import with_masks, write_csv, write_lines, write_marked_csv, write_parquet
-from cli.answer_text import csv_cell, json_text, plain_text
-from cli.broker import broker_of, kafka_answers, known_broker
-from cli.environment import current_settings
-from cli.schema_ids import schema_ids
 from cli.terminal import cell, say, visible
+from operations import warehouse_rebuild
+from operations.broker import broker_of, kafka_answers, known_broker
+from operations.deployment import schema_ids
+from operations.environment import current_settings
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
 from sinks.delta_vacuum import vacuum_now
-from sinks.postgres_connection import is_server
-from sinks.query import Answer, Asked, BadQuery, ask, asking
-from sinks.replacement import Replacement, replacement_of
-from sinks.status import Status, status_of
-from sinks.tables import NAMES, tables_by_topic
-from sinks.views import VIEWS
+from sinks.warehouse.export import (
+    csv_cell,
+    json_text,
+    plain_text,
+    with_masks,
+    write_csv,
+    write_lines,
+    write_marked_csv,
+    write_parquet,
+)
+from sinks.warehouse.postgres.connection import is_server
+from sinks.warehouse.query import Answer, Asked, BadQuery, ask, asking
+from sinks.warehouse.rebuild import Replacement, replacement_of
+from sinks.warehouse.status import Status, status_of
+from sinks.warehouse.tables import NAMES, tables_by_topic
+from sinks.warehouse.views import VIEWS
 
 _NAMES = sorted([*NAMES, *(view.name for view in VIEWS)])
 # Wider than any table.

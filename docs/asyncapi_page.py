@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from schemas.registry import newest, released
 from schemas.registry_api import COMPATIBILITY
+from schemas.released import newest, released
 from schemas.topics import TOPICS, Topic
 
 _AVRO = "application/vnd.apache.avro+json;version=1.9.0"

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from cli.stage_secrets import NEEDED
 from docs.markdown import table
+from operations.local.stage_secrets import NEEDED
 from runtime.settings import SECRETS, Settings, variable
 
 _INTRODUCTION = """\

@@ -5,8 +5,8 @@ from datetime import timedelta
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from cli.access import stage_grants
 from docs.markdown import table
+from operations.access import stage_grants
 from runtime.access import Grant
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings
@@ -19,7 +19,7 @@ from schemas.codec import (
     outcome_codec,
     transcript_request_codec,
 )
-from schemas.registry import newest
+from schemas.released import newest
 from schemas.topics import (
     COMMANDS,
     DELETION_REQUESTS,

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 from docs.markdown import table
-from sinks.postgres import READER
-from sinks.query import types_of
-from sinks.tables import TABLES, Table
-from sinks.views import VIEWS, View
+from sinks.warehouse.postgres.warehouse import READER
+from sinks.warehouse.query import types_of
+from sinks.warehouse.tables import TABLES, Table
+from sinks.warehouse.views import VIEWS, View
 
 _INTRODUCTION = f"""\
 # The warehouse
 
-Made by `make docs` from `sinks/tables.py` and `sinks/views.py`; do not edit.
+Made by `make docs` from `sinks/warehouse/tables.py` and `sinks/warehouse/views.py`; do not edit.
 
 `leadstream sink warehouse` keeps it at `LEADSTREAM_WAREHOUSE`: a directory or the URI of an object store for Delta
 tables, `postgresql://…` for a server. Names, columns and values are the same in both. A batch of rows and the Kafka

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
 from ingest.body import BodiesInFlight, BodyBudget, BodyCutShort, BodyTooLarge
-from ingest.data_deletion import (
+from ingest.data_deletion.callback import (
     DELETION_PATH,
     FORM,
     STATUS_PATH,
@@ -23,9 +23,9 @@ from ingest.data_deletion import (
     NoSignedRequest,
     NotAForm,
 )
-from ingest.deletion_register import DeletionRegister, RegisterAway
+from ingest.data_deletion.requests import DeletionRegister, RegisterAway
 from ingest.keeper import Keeper
-from ingest.spool import SpoolFault, SpoolFull
+from ingest.spool.queue import SpoolFault, SpoolFull
 from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
 from messenger.errors import BadSignature, BadSignedRequest, ChallengeRefused
 from runtime.admin import health_routes

@@ -10,8 +10,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from ingest.publisher import REFUSALS, Delivery, NotDurable, Publisher
-from ingest.spool import Spool, SpoolFault
-from ingest.spool_file import Spooled
+from ingest.spool.file import Spooled
+from ingest.spool.queue import Spool, SpoolFault
 from runtime.kafka import only_kafka_errors
 
 # How long Kafka may take before the spool is asked. Meta gives us 5 seconds in all, and counts a later answer as none.

@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from ingest.access_log import AccessLog
 from ingest.app import create_app
 from ingest.body import BodyBudget
-from ingest.deletion_register import PART, DeletionRegister
+from ingest.data_deletion.requests import PART, DeletionRegister
 from ingest.keeper import PATIENCE, Keeper
 from ingest.publisher import Publisher
-from ingest.registry import registry_routes
-from ingest.spool import Spool
-from ingest.spool_file import move_spool
+from ingest.schema_registry import registry_routes
+from ingest.spool.file import move_spool
+from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
 from runtime.admin import create_admin_app, serve_on
 from runtime.bounded_http import BoundedHttp

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
+from messenger.error_codes import refusal
 from messenger.errors import OutcomeUnknown
 from messenger.events import AppId, PageId, Psid
 from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID
-from messenger.refusals import refusal
 from messenger.values import as_id, as_object, as_text
 
 _META_TIME = "%Y-%m-%dT%H:%M:%S+0000"

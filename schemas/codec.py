@@ -27,7 +27,7 @@ from leads.records import (
 from messenger import events
 from messenger.data_deletion import DeletionRequest
 from messenger.events import Ad, Answer, Origin, Progress
-from schemas.registry import newest, released
+from schemas.released import newest, released
 from schemas.writer import writer_of
 
 _MAGIC = 0

@@ -3,9 +3,9 @@
 import json
 
 from schemas.codec import SchemaIds
-from schemas.registry import Released, subjects
 from schemas.registry_api import COMPATIBILITY
 from schemas.registry_client import RegistryClient, RegistryFault
+from schemas.released import Released, subjects
 
 # Not allowed, no such method (a read-only proxy), or the subject is in read-only mode.
 _FORBIDDEN = frozenset({401, 403, 405, 422})

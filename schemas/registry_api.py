@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from fastavro.schema import SchemaParseException, parse_schema
 
 from schemas.compatibility import breaks
-from schemas.registry import Released, released, subjects
+from schemas.released import Released, released, subjects
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "FULL_TRANSITIVE"

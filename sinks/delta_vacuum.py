@@ -6,9 +6,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sinks.consume import Unusable
-from sinks.delta_forget import LOG_RETENTION
-from sinks.delta_tables import first_line, stored_tables
-from sinks.tables import NAMES
+from sinks.warehouse.delta.deletes import LOG_RETENTION
+from sinks.warehouse.delta.files import first_line, stored_tables
+from sinks.warehouse.tables import NAMES
 
 _NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 0 seconds"}
 

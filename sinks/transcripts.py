@@ -34,8 +34,8 @@ from runtime.metrics import Metrics
 from schemas.codec import Codec
 from sinks.at_record import on_record
 from sinks.consume import Received
-from sinks.courier import Graph
-from sinks.pace import Pace, pause_after
+from sinks.send.courier import Graph
+from sinks.send.pace import Pace, pause_after
 
 # Two a second are allowed, and the send sink looks up doubtful messages with the same call:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting

@@ -21,14 +21,14 @@ from runtime.settings import Settings
 from runtime.suspect import Place
 from schemas.codec import BUILT_IN, Ids
 from schemas.topics import ERASURES, EVENTS, JOIN_STATE, TRANSCRIPTS, WEBHOOKS
+from streams.engine.store import join_store
+from streams.engine.transport import batch_topic, create_app
+from streams.erasure_gate import Register
 from streams.guard import Guard
+from streams.health import Watch
 from streams.joining import Joining
-from streams.register import Register
 from streams.split import Record
 from streams.splitting import Splitting
-from streams.store import join_store
-from streams.transport import batch_topic, create_app
-from streams.watch import Watch
 
 Work = Callable[[TP, Sequence[Record]], Awaitable[None]]
 

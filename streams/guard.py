@@ -17,11 +17,11 @@ from runtime.clock import now
 from runtime.dead_letter import TooManyDeadLetters
 from runtime.health import SUSPECT, Health
 from runtime.suspect import MOST_ENDS, Place, Suspect, ended_again
-from streams.lease import MembershipLost
-from streams.producer import DeliveryFailed
-from streams.refusals import Refusals
+from streams.dead_letters import Refusals
+from streams.engine.lease import MembershipLost
+from streams.engine.producer import DeliveryFailed
+from streams.engine.transport import consumer_of, producer_of
 from streams.split import Record, Refusal
-from streams.transport import consumer_of, producer_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut
 from leads.erasures import NOBODY, Erasures
 from leads.join import Output, Step
+from leads.ordering import OF_A_PAGE, Fold, Shard
 from leads.person import JoinEvent, LeadPromoted
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
-from leads.shard import OF_A_PAGE, Fold, Shard
 from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
 from runtime.clock import from_millis
 from runtime.settings import Settings
@@ -22,9 +22,9 @@ from runtime.suspect import RAISED, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
+from streams.dead_letters import tried
 from streams.people import StoredPeople
 from streams.progress import CLOCK_SKEW
-from streams.refusals import tried
 from streams.split import Outgoing, Record, Refusal
 
 

@@ -8,11 +8,11 @@ import faust
 from aiokafka import TopicPartition
 
 from leads.erasures import Erasures
+from leads.ordering import without_offsets
 from leads.pages import Pages
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Rule
-from leads.shard import without_offsets
 from messenger.events import PageId
 from runtime.clock import now, to_millis
 from runtime.dead_letter import DeadLetterLimit
@@ -24,11 +24,11 @@ from runtime.suspect import Suspect
 from schemas.codec import Ids, NotDecodable
 from schemas.state import person_codec
 from schemas.topics import EVENTS
+from streams.dead_letters import Refusals
+from streams.engine.store import PartitionStore
+from streams.engine.transport import consumer_of, producer_of
 from streams.join import Joined, PartitionJoin
-from streams.refusals import Refusals
 from streams.split import Outgoing, Record
-from streams.store import PartitionStore
-from streams.transport import consumer_of, producer_of
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import KINDS, Ids, event_codec
 from schemas.topics import EVENTS, WEBHOOKS
+from streams.dead_letters import Refusals, tried
+from streams.engine.transport import end_of_log, producer_of
 from streams.progress import ProgressKeeper
-from streams.refusals import Refusals, tried
 from streams.split import Outgoing, Record, Refusal, Split, event_key, split
-from streams.transport import end_of_log, producer_of
 
 # How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
 # wait for it.

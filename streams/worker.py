@@ -15,10 +15,10 @@ from runtime.health import Health
 from runtime.losses import OutOfReach
 from runtime.metrics import Metrics
 from runtime.stopping import stop_at_signals
-from streams.lease import MembershipLost
-from streams.producer import DeliveryFailed
-from streams.transport import StuckInRebalance
-from streams.watch import CLOCK
+from streams.engine.lease import MembershipLost
+from streams.engine.producer import DeliveryFailed
+from streams.engine.transport import StuckInRebalance
+from streams.health import CLOCK
 
 _FAUST = ("faust", "mode")
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from cli.access import stage_grants
-from cli.topics import wanted_topics
+from operations.access import stage_grants
+from operations.deployment import wanted_topics
 from runtime.cluster import Cluster
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names

@@ -13,8 +13,8 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from runtime.cluster import Cluster
-from runtime.kafka_jars import kafka_version
-from runtime.kafka_node import answers
+from runtime.local_kafka.jars import kafka_version
+from runtime.local_kafka.node import answers
 
 _IMAGE = f"apache/kafka:{kafka_version()}"
 
@@ -43,8 +43,8 @@ def run(port: int) -> Iterator[str]:
 
 
 def settings(broker: str) -> dict[str, str]:
-    """Those of `runtime/kafka_node.properties`, in the image's spelling, with the addresses of a container."""
-    template = (files("runtime") / "kafka_node.properties").read_text()
+    """Those of `runtime/local_kafka/node.properties`, in the image's spelling, with the addresses of a container."""
+    template = (files("runtime.local_kafka") / "node.properties").read_text()
     text = Template(template).substitute(port=9092, controller_port=9093, data="/var/lib/kafka/data")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     local = {_variable(name): value for name, value in (line.split("=", 1) for line in lines)}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from schemas.registry import newest
+from schemas.released import newest
 
 LEAD = newest("lead").definition
 

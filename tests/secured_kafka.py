@@ -30,8 +30,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from runtime.cluster import Cluster
-from runtime.kafka_jars import find_java, kafka_jars
-from runtime.kafka_node import answers
+from runtime.local_kafka.jars import find_java, kafka_jars
+from runtime.local_kafka.node import answers
 from runtime.ports import free_ports
 from runtime.settings import PREFIX
 from tests.certificates import Authority, Certificate
@@ -138,7 +138,7 @@ class SecuredKafka:
         _until(lambda: gone.isdisjoint(_in_force(admin)))
 
     def _configure(self) -> Path:
-        template = Template((files("runtime") / "kafka_node.properties").read_text())
+        template = Template((files("runtime.local_kafka") / "node.properties").read_text())
         names = ("internal", "sasl", "mutual", "expired", "clear", "controller")
         ports = dict(zip(names, self.ports, strict=True))
         common = template.substitute(
@@ -161,7 +161,7 @@ class SecuredKafka:
         java, version = find_java(os.environ)
         jars = kafka_jars(os.environ, lambda _: None)
         logging = self.home / "log4j2.xml"
-        logging.write_text((files("runtime") / "kafka_node.log4j2.xml").read_text())
+        logging.write_text((files("runtime.local_kafka") / "node.log4j2.xml").read_text())
         classes = jars / f"classes-{version}.jsa"
         shared = [f"-XX:SharedArchiveFile={classes}"] if classes.exists() else []
         program = [java, *shared, *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars}/*"]

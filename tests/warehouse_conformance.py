@@ -20,11 +20,11 @@ from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import event_codec, lead_codec, outcome_codec
 from sinks.consume import Fenced, Received, Unusable
-from sinks.forget import KeyForgotten, PersonForgotten
-from sinks.query import Answer as Answered
-from sinks.rows import warehouse_sources
-from sinks.tables import LEAD_TABLE, TABLES, tables_by_topic
-from sinks.warehouse import Warehouse, WarehouseSink
+from sinks.warehouse.query import Answer as Answered
+from sinks.warehouse.removals import KeyForgotten, PersonForgotten
+from sinks.warehouse.rows import warehouse_sources
+from sinks.warehouse.sink import Warehouse, WarehouseSink
+from sinks.warehouse.tables import LEAD_TABLE, TABLES, tables_by_topic
 from tests.builders import MINUTE, NOON, PAGE, PERSON, a_lead, a_message, an_erasure
 from tests.unit.sinks.fakes import Clock
 from tests.unit.sinks.outcomes import an_outcome

@@ -6,7 +6,7 @@ from aiokafka import TopicPartition
 
 from runtime.dead_letter import dead_letter as as_dead_letter
 from schemas.codec import event_codec, lead_codec, outcome_codec
-from sinks.rows import dead_letter_row, user_message
+from sinks.warehouse.rows import dead_letter_row, user_message
 from tests.builders import a_lead, a_message
 from tests.unit.sinks.outcomes import an_outcome
 from tests.unit.sinks.records import a_record

@@ -36,14 +36,14 @@ from schemas.codec import BUILT_IN, event_codec, lead_codec
 from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS
 from streams.app import run_agent
+from streams.engine.store import PartitionStore, join_store
+from streams.engine.transport import create_app, is_settled
 from streams.guard import Guard
+from streams.health import Watch
 from streams.join import PartitionJoin
 from streams.joining import Joining
 from streams.split import Outgoing, event_key, split
 from streams.splitting import Splitting
-from streams.store import PartitionStore, join_store
-from streams.transport import create_app, is_settled
-from streams.watch import Watch
 
 PAGES = Pages()
 _EVENTS, _LEADS, _PEOPLE = event_codec(), lead_codec(), person_codec()

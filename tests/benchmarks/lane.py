@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable

@@ -12,10 +12,10 @@ from statistics import quantiles
 import httpx
 import pytest
 
-from cli.processes import Processes
-from cli.stack import admin_url
-from cli.topics import wanted_topics
 from messenger.events import Psid
+from operations.deployment import wanted_topics
+from operations.local.processes import Processes
+from operations.local.stack import admin_url
 from runtime.clock import now, to_millis
 from runtime.cluster import Cluster
 from runtime.ports import free_ports

@@ -10,8 +10,8 @@ from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import outcome_codec
 from schemas.topics import OUTCOMES
-from sinks.broker_time import BrokerTime
-from sinks.ledger import KafkaOutcomeLog, Ledger
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import KafkaOutcomeLog, Ledger
 from tests.benchmarks.conftest import Note
 from tests.integration.topics import connected
 from tests.unit.sinks.outcomes import an_outcome

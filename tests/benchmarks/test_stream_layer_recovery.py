@@ -8,8 +8,8 @@ from time import perf_counter
 
 import pytest
 
+from leads.ordering import Shard
 from leads.person import Person
-from leads.shard import Shard
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings

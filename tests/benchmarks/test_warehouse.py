@@ -18,11 +18,11 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from schemas.codec import lead_codec
-from sinks.delta import DeltaWarehouse
-from sinks.postgres import PostgresWarehouse
-from sinks.query import ask
-from sinks.tables import LEAD_TABLE, Row, tables_by_topic
-from sinks.warehouse import Warehouse
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.query import ask
+from sinks.warehouse.sink import Warehouse
+from sinks.warehouse.tables import LEAD_TABLE, Row, tables_by_topic
 from tests.benchmarks.conftest import Note
 from tests.builders import a_lead
 from tests.integration.warehouses import new_database, postgres_server

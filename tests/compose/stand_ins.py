@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from runtime.kafka_jars import kafka_jars
+from runtime.local_kafka.jars import kafka_jars
 from tests.compose.engine import Engine, NoEngine
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import yaml
 from avro.schema import make_avsc_object
 
 from docs.asyncapi_page import asyncapi_page
-from schemas.registry import newest
+from schemas.released import newest
 from schemas.topics import TOPICS, Topic
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(asyncapi_page())

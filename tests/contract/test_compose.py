@@ -11,10 +11,10 @@ import click
 import pytest
 import yaml
 
-from cli.configuration import load_pages, load_rules
 from cli.main import main
-from cli.stage_secrets import NEEDED
-from runtime.kafka_jars import kafka_version
+from operations.configuration import load_pages, load_rules
+from operations.local.stage_secrets import NEEDED
+from runtime.local_kafka.jars import kafka_version
 from runtime.settings import SECRETS, Settings, variable
 from simulator.people import PAGES
 from tests import kafka_container

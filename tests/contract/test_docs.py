@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import pytest
 
-from cli.configuration import load_pages, load_rules
 from cli.main import main
 from docs.configuration_page import PAGE_KEYS, RULE_KEYS, SEND_KEYS, SETTINGS, WHEN_KEYS
 from docs.generate import DOCS, PAGES
 from docs.topics_page import RAW_HEADERS
+from operations.configuration import load_pages, load_rules
 from runtime.metrics import Metrics
 from runtime.settings import SECRETS, Settings, variable
 from runtime.yaml_file import FileFault

@@ -10,7 +10,7 @@ import yaml
 from starlette.routing import BaseRoute, Route
 
 from docs.generate import DOCS
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
 from runtime.admin import create_admin_app
 from runtime.health import Health
 from runtime.metrics import Metrics

@@ -11,7 +11,7 @@ import pytest
 from cli.main import main
 from docs.generate import DOCS
 from ingest.publisher import Delivery
-from ingest.spool_file import SpoolFile
+from ingest.spool.file import SpoolFile
 from runtime.clock import from_millis
 from runtime.settings import Settings, variable
 from tests.contract.operating_commands import Command, operating_commands

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from ingest.registry import registry_routes
-from schemas.registry import released, subjects
+from ingest.schema_registry import registry_routes
 from schemas.registry_api import RegistryApi
+from schemas.released import released, subjects
 
 SUBJECTS = subjects()
 RELEASES = [

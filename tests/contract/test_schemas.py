@@ -38,7 +38,7 @@ from schemas.codec import (
     outcome_codec,
     transcript_request_codec,
 )
-from schemas.registry import newest, released
+from schemas.released import newest, released
 from schemas.topics import (
     COMMANDS,
     DELETION_REQUESTS,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.processes import Processes
-from cli.stack import admin_url
-from cli.topics import wanted_topics
 from leads.records import Lead
+from operations.deployment import wanted_topics
+from operations.local.processes import Processes
+from operations.local.stack import admin_url
 from runtime import kafka
 from runtime.cluster import Cluster, cluster_of
 from runtime.ports import free_ports

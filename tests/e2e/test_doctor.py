@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from cli.processes import Processes
-from cli.stack import admin_url
+from operations.local.processes import Processes
+from operations.local.stack import admin_url
 from runtime.ports import free_ports
 from runtime.settings import Settings
 

@@ -20,18 +20,18 @@ from aiokafka import TopicPartition
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.processes import Processes
-from cli.stack import admin_url
 from messenger.events import AppId, PageId, Psid, person_key
 from messenger.limits import ITEM_MAX
 from messenger.webhook import delivery_key
+from operations.dead_letters.letters import Letter, read_discard, read_letter
+from operations.local.processes import Processes
+from operations.local.stack import admin_url
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.ports import free_ports
-from runtime.redrive import Letter, read_discard, read_letter
 from runtime.settings import Settings, variable
 from schemas.codec import Ids, SchemaIds, event_codec, lead_codec
-from schemas.registry import newest, released
+from schemas.released import newest, released
 from schemas.topics import EVENTS, LEADS, REDRIVES, WEBHOOKS, Topic
 from simulator import payloads
 from simulator.payloads import Conversation

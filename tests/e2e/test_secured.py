@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.observer import Observer
-from cli.processes import Processes
-from cli.stack import STAGES, admin_url
+from cli.demo_observer import Observer
 from leads.records import Lead
+from operations.local.processes import Processes
+from operations.local.stack import STAGES, admin_url
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster

@@ -21,7 +21,7 @@ from messenger.events import Psid, person_key
 from runtime.clock import now, to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
-from sinks.query import ask
+from sinks.warehouse.query import ask
 from tests.builders import a_lead
 from tests.conftest import free_port
 from tests.integration.topics import put, records_of

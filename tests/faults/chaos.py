@@ -23,7 +23,7 @@ import httpx
 import pytest
 from aiokafka.errors import KafkaError
 
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
 from runtime.cluster import cluster_of
 from runtime.ports import free_ports
 from runtime.settings import Settings

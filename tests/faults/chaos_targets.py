@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from runtime.kafka_jars import KafkaNodeError
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.jars import KafkaNodeError
+from runtime.local_kafka.node import KafkaNode
 from tests import run_end
 from tests.faults.live import Live
 from tests.integration.warehouses import PostgresServer

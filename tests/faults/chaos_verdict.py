@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from cli.observer import UNSETTLED, Observer
-from ingest.receipts import Audit, read_promises
+from cli.demo_observer import UNSETTLED, Observer
+from ingest.audit import Audit, read_promises
 from leads.records import SendFollowUp
 from runtime.clock import from_millis
 from runtime.cluster import cluster_of
 from schemas.codec import NotDecodable, command_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, WEBHOOKS
-from sinks.query import ask
+from sinks.warehouse.query import ask
 from tests.faults.lab import eventually
 from tests.faults.live import STAGES, doubled, told_sent
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from runtime.kafka_jars import find_java, kafka_jars
+from runtime.local_kafka.jars import find_java, kafka_jars
 from runtime.ports import free_ports
 
 NODES = (1, 2, 3)
@@ -137,7 +137,7 @@ class Cluster:
 
     def _logging(self) -> Path:
         config = self.home / "log4j2.xml"
-        config.write_text((files("runtime") / "kafka_node.log4j2.xml").read_text())
+        config.write_text((files("runtime.local_kafka") / "node.log4j2.xml").read_text())
         return config
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from aiokafka import ConsumerRecord
 
-from cli.observer import Observer
+from cli.demo_observer import Observer
 from leads.records import Lead
 from runtime import kafka
 from runtime.clock import now

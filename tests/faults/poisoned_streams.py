@@ -14,7 +14,7 @@ import faust
 
 import leads.careful
 import leads.join
-import leads.shard
+import leads.ordering
 import messenger.webhook
 import streams.split
 from cli.skip import places
@@ -52,7 +52,7 @@ def inject(stage: str) -> None:
             leads.join.advance,
             lambda person, event, _: person.psid == POISONED and isinstance(event, MessageReceived),
         )
-        vars(leads.shard)["advance"] = vars(leads.careful)["advance"] = advance
+        vars(leads.ordering)["advance"] = vars(leads.careful)["advance"] = advance
     else:
         leads.join._fire = raising(leads.join._fire, lambda person, *_: person.psid == POISONED)
 

@@ -33,12 +33,12 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
-from sinks.ahead import KafkaAhead
-from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, RecordSource, Source, WholeSource
-from sinks.ledger import Acked, KafkaOutcomeLog, Ledger
 from sinks.limits import SendLimits
-from sinks.send import Input, SendSink, command_reader, event_reader
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import Acked, KafkaOutcomeLog, Ledger
+from sinks.send.lookahead import KafkaAhead
+from sinks.send.sink import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected
 
 OUR_APP = AppId("2262510160704936")

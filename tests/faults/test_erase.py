@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import now, to_millis
 from runtime.cluster import Cluster, cluster_of
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.codec import lead_codec

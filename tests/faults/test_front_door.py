@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from tests.faults.front_door import Comparison, IngestProcess, Meta, compare
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]

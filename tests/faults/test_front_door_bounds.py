@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from messenger.signature import sign
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from tests.faults.front_door import SECRET, Comparison, IngestProcess, Meta, a_body, compare
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]

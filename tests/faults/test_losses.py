@@ -12,8 +12,8 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from cli.topics import wanted_topics
 from messenger.events import Psid
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of

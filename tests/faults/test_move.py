@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from cli.observer import Observer
-from cli.topics import wanted_topics
+from cli.demo_observer import Observer
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings

@@ -10,9 +10,9 @@ import click
 import pytest
 from aiokafka import TopicPartition
 
-from cli.examine_set_aside import examine_set_aside
 from cli.skip import skippable
 from messenger.events import Psid
+from operations.doctor.set_aside import examine_set_aside
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of

@@ -14,11 +14,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
-from cli.topics import wanted_topics
 from messenger.events import Psid
+from operations.deployment import wanted_topics
 from runtime.clock import now
 from runtime.cluster import Cluster
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics

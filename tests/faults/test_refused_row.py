@@ -13,7 +13,7 @@ from runtime.settings import Settings, variable
 from runtime.suspect import MOST_ENDS
 from schemas.codec import outcome_codec
 from schemas.topics import OUTCOMES
-from sinks.query import ask
+from sinks.warehouse.query import ask
 from tests.integration.test_refused_rows import LONG
 from tests.integration.test_streams_process import Streams, ended, eventually, is_ready, parts_of
 from tests.integration.topics import put

@@ -10,9 +10,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
-from cli.topics import wanted_topics
 from leads.person import JoinEvent
 from messenger.events import Progress
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import cluster_of

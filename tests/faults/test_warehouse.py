@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from deltalake.exceptions import DeltaError
 
-from sinks.query import ask
+from sinks.warehouse.query import ask
 from tests.faults.warehouse_worker import PARTITIONS, log, open_warehouse
 from tests.integration.warehouses import new_database, postgres_server
 from tests.warehouse_rows import lead_row, leads
@@ -26,17 +26,17 @@ pytestmark = pytest.mark.faults
 _SERIAL = count(1)
 _DELTA_POINTS = [
     *(
-        f"sinks.delta:{one}:{moment}:3"
+        f"sinks.warehouse.delta.warehouse:{one}:{moment}:3"
         for one in ("_append", "sync", "_fold", "_merge")
         for moment in ("call", "return")
     ),
     *(f"deltalake.writer.writer:write_deltalake:{moment}:5" for moment in ("call", "return")),
-    *(f"sinks.delta_log:sync_commits:{moment}:8" for moment in ("call", "return")),
-    *(f"sinks.delta:_compact:{moment}:1" for moment in ("call", "return")),
+    *(f"sinks.warehouse.delta.durable_log:sync_commits:{moment}:8" for moment in ("call", "return")),
+    *(f"sinks.warehouse.delta.warehouse:_compact:{moment}:1" for moment in ("call", "return")),
 ]
 _POSTGRES_POINTS = [
     *(
-        f"sinks.postgres:{one}:{moment}:4"
+        f"sinks.warehouse.postgres.warehouse:{one}:{moment}:4"
         for one in ("_move_offsets", "_keep", "_upsert", "write")
         for moment in ("call", "return")
     ),
@@ -100,7 +100,7 @@ def test_a_replay_into_a_full_warehouse_changes_nothing(url: str) -> None:
 
 def test_a_log_torn_at_its_end_is_written_again(tmp_path: Path) -> None:
     url = str(tmp_path / "warehouse")
-    with _worker("write", url, "sinks.delta:_append:return:60") as writer:
+    with _worker("write", url, "sinks.warehouse.delta.warehouse:_append:return:60") as writer:
         assert writer.wait(120) == -signal.SIGKILL
     for table in ("lead_events", "leads"):
         last = max((tmp_path / "warehouse" / table / "_delta_log").glob("*.json"))

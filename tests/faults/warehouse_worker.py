@@ -15,11 +15,11 @@ from aiokafka import TopicPartition
 
 from schemas.codec import lead_codec
 from sinks.consume import Fenced
-from sinks.delta import DeltaWarehouse
-from sinks.postgres import PostgresWarehouse
-from sinks.query import ask
-from sinks.tables import Row, tables_by_topic
-from sinks.warehouse import Warehouse
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.query import ask
+from sinks.warehouse.sink import Warehouse
+from sinks.warehouse.tables import Row, tables_by_topic
 from tests.builders import a_lead
 
 PARTITIONS = (TopicPartition("leads", 0), TopicPartition("leads", 1))

@@ -19,9 +19,9 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from runtime.cluster import Cluster
 from runtime.reach import Reach
-from streams.producer import Outgoing
-from streams.store import PartitionStore, join_store
-from streams.transport import batch_topic, create_app, producer_of
+from streams.engine.producer import Outgoing
+from streams.engine.store import PartitionStore, join_store
+from streams.engine.transport import batch_topic, create_app, producer_of
 
 
 @dataclass(frozen=True, slots=True)

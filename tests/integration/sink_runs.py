@@ -16,12 +16,12 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import event_codec, lead_codec
 from sinks.consume import Consume
-from sinks.delta import DeltaWarehouse
-from sinks.postgres import PostgresWarehouse
-from sinks.query import ask
-from sinks.rows import warehouse_sources
-from sinks.tables import tables_by_topic
-from sinks.warehouse import Warehouse, WarehouseSink
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.query import ask
+from sinks.warehouse.rows import warehouse_sources
+from sinks.warehouse.sink import Warehouse, WarehouseSink
+from sinks.warehouse.tables import tables_by_topic
 from tests.builders import a_lead, a_message
 from tests.integration.topics import connected, put
 

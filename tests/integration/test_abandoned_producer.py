@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from cli.topics import wanted_topics
 from ingest.publisher import Delivery, Publisher
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.topics import WEBHOOKS

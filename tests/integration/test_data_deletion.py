@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.deletion_requests import open_requests, resolve
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
+from operations.erase.requests import open_requests, resolve
 from runtime.clock import now
 from runtime.cluster import cluster_of
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.codec import BUILT_IN

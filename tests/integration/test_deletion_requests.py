@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.deletion_requests import NotOpen, open_requests, read_register, resolve
-from cli.examine_requests import examine_requests
 from messenger.data_deletion import DeletionRequest
-from messenger.prerequisites import Verdict
+from operations.doctor.deletion_requests import examine_requests
+from operations.doctor.verdicts import Verdict
+from operations.erase.requests import NotOpen, open_requests, read_register, resolve
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, deletion_codec

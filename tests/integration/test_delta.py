@@ -10,10 +10,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from sinks.consume import Unusable
-from sinks.forget import PersonForgotten
-from sinks.query import BadQuery
-from sinks.status import status_of
-from sinks.tables import LEAD_TABLE
+from sinks.warehouse.query import BadQuery
+from sinks.warehouse.removals import PersonForgotten
+from sinks.warehouse.status import status_of
+from sinks.warehouse.tables import LEAD_TABLE
 from tests.builders import NOON, PAGE, PERSON
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import lead_row, leads, message_row, messages

@@ -14,7 +14,7 @@ from runtime.clock import now, to_millis
 from runtime.settings import Settings
 from schemas.topics import LEADS, WEBHOOKS
 from simulator.people import PAGES
-from sinks.query import BadQuery, ask
+from sinks.warehouse.query import BadQuery, ask
 from tests.e2e.recording import Recording
 from tests.integration.topics import put
 

@@ -18,7 +18,7 @@ from examples.consume_leads import newest_leads
 from examples.follow_since import follow
 from examples.query_delta import leads_by_ad
 from examples.query_polars import answer_counts
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
 from leads.records import Lead
 from messenger.events import Ad, Answer
 from runtime.admin import serve

@@ -20,23 +20,23 @@ import pytest
 from click.testing import CliRunner, Result
 from starlette.types import ASGIApp
 
-from cli.examine_stages import examine_stages
 from cli.main import main
-from cli.topics import wanted_topics
 from ingest.access_log import AccessLog
 from ingest.app import create_app
 from ingest.body import BodyBudget
-from ingest.deletion_register import DeletionRegister
+from ingest.data_deletion.requests import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
-from ingest.spool import Spool
+from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
+from operations.deployment import wanted_topics
+from operations.doctor.stages import examine_stages
 from runtime import kafka
 from runtime.clock import now, to_millis
 from runtime.cluster import Cluster, cluster_of
 from runtime.health import Health
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics

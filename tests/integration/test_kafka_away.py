@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
 from runtime.cluster import Cluster
-from runtime.kafka_node import KafkaNode
+from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from runtime.cluster import Cluster
-from runtime.kafka_node import KafkaNode, answers, running_broker
+from runtime.local_kafka.node import KafkaNode, answers, running_broker
 from runtime.ports import free_ports
 from runtime.topic_admin import WantedTopic, apply_topics
 

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from cli.main import main
 from docs.generate import DOCS
 from runtime.settings import Settings, variable
-from sinks.delta import DeltaWarehouse
-from sinks.tables import tables_by_topic
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.tables import tables_by_topic
 from tests.contract.operating_commands import Command, operating_commands
 
 pytestmark = pytest.mark.integration

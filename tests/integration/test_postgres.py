@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from cli.main import main
 from sinks.consume import Unavailable, Unusable
-from sinks.forget import KeyForgotten, PersonForgotten
-from sinks.tables import LEAD_TABLE
+from sinks.warehouse.removals import KeyForgotten, PersonForgotten
+from sinks.warehouse.tables import LEAD_TABLE
 from tests.builders import NOON, PAGE
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import dead_letter, lead_row, leads, message_row, messages, refused

@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from cli.examine_here import verdicts_here
 from cli.main import main
 from docs.warehouse_page import warehouse_page
+from operations.doctor.here import verdicts_here
 from runtime.settings import Settings
 from sinks.consume import Unavailable, Unusable
-from sinks.postgres_connection import connected
-from sinks.postgres_faults import faults_in_one_line
-from sinks.query import ask
-from sinks.status import status_of
+from sinks.warehouse.postgres.connection import connected
+from sinks.warehouse.postgres.faults import faults_in_one_line
+from sinks.warehouse.query import ask
+from sinks.warehouse.status import status_of
 from tests.certificates import Authority
 from tests.integration.warehouses import Target, new_database, own_postgres, pgbouncer
 from tests.warehouse_rows import lead_row, leads

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sinks.query import BadQuery
+from sinks.warehouse.query import BadQuery
 from tests.integration.warehouses import Target, new_database
 from tests.warehouse_rows import lead_row, leads
 

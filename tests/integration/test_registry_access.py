@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 from starlette.applications import Starlette
 
-from cli.examine_registry import examine_registry
 from cli.main import main
-from cli.schema_ids import schema_ids
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
+from operations.deployment import schema_ids
+from operations.doctor.registry import examine_registry
 from runtime.admin import serve
 from runtime.settings import read_settings
 from schemas.registry_api import RegistryApi

@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 from starlette.applications import Starlette
 
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
 from runtime.admin import serve
 from schemas.compatibility import breaks
-from schemas.registry import Released, subjects
 from schemas.registry_api import RegistryApi
+from schemas.released import Released, subjects
 from tests.certificates import Authority
 from tests.conftest import GIVEN_REGISTRY, free_port
 from tests.integration.registries import apicurio, register

@@ -20,9 +20,9 @@ from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
 from schemas.codec import lead_codec
 from schemas.topics import LEADS
-from streams.replay import Rejoin, Tally, replay
-from streams.replay_plan import NothingThere, Offset, Place, Plan, Wanted, make_plan
-from streams.shadow import NotReplayed, Shadow, extent_of
+from streams.replay.plan import NothingThere, Offset, Place, Plan, Wanted, make_plan
+from streams.replay.run import Rejoin, Tally, replay
+from streams.replay.shadow import NotReplayed, Shadow, extent_of
 from tests.builders import TARGET_APP
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.topics import connected, put, records_of

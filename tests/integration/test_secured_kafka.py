@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from cli.access import acl_commands, lacking_access, stage_grants
-from cli.topics import wanted_topics
 from examples.consume_confluent import leads_since, security
 from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
 from leads.pages import Pages
+from operations.access import acl_commands, lacking_access, stage_grants
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.access import Grant
 from runtime.clock import now

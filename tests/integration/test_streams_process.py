@@ -18,8 +18,8 @@ import httpx
 import pytest
 from aiokafka import TopicPartition
 
-from cli.topics import wanted_topics
 from messenger.events import PolicyEnforced, Psid
+from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.topics import wanted_topics
+from operations.deployment import wanted_topics
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
 from runtime.reach import Reach
-from streams.producer import DeliveryFailed
-from streams.store import PartitionStore, join_store
-from streams.transport import (
+from streams.engine.producer import DeliveryFailed
+from streams.engine.store import PartitionStore, join_store
+from streams.engine.transport import (
     Consumer,
     StuckInRebalance,
     batch_topic,

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from messenger.events import Ad, Answer
-from sinks.postgres import READER
-from sinks.views import VIEWS
+from sinks.warehouse.postgres.warehouse import READER
+from sinks.warehouse.views import VIEWS
 from tests.builders import MINUTE, NOON, SECOND
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import dead_letter, lead_row, leads, message_row, messages, outcome_row, outcomes, refused

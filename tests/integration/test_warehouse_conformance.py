@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sinks.status import status_of
+from sinks.warehouse.status import status_of
 from tests.integration.warehouses import Target, pgbouncer
 from tests.warehouse_conformance import WarehouseConformance
 from tests.warehouse_rows import CLUSTER, lead_row, leads, outcomes

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from sinks.delta import DeltaWarehouse
-from sinks.postgres import PostgresWarehouse
-from sinks.query import BadQuery, ask
-from sinks.tables import LEAD_TABLE, Table
-from sinks.warehouse import Warehouse
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.query import BadQuery, ask
+from sinks.warehouse.sink import Warehouse
+from sinks.warehouse.tables import LEAD_TABLE, Table
 from tests.integration.warehouses import TABLES, Target
 from tests.warehouse_rows import CLUSTER, lead_row, leads
 

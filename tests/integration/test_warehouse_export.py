@@ -8,9 +8,9 @@ from pyarrow import parquet
 
 from cli.main import main
 from messenger.events import Ad
-from sinks.query import types_of
-from sinks.tables import TABLES
-from sinks.views import VIEWS
+from sinks.warehouse.query import types_of
+from sinks.warehouse.tables import TABLES
+from sinks.warehouse.views import VIEWS
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import (
     dead_letter,

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from cli.main import main
 from runtime.settings import Settings
 from schemas.codec import event_codec
-from sinks.query import ask
+from sinks.warehouse.query import ask
 from tests.builders import an_erasure
 from tests.integration.sink_runs import Cluster
 from tests.integration.topics import put

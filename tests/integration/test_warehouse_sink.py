@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from runtime.settings import Settings
 from schemas.codec import lead_codec, outcome_codec
 from sinks.consume import Unusable
-from sinks.delta import DeltaWarehouse
-from sinks.tables import LEAD_TABLE
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.tables import LEAD_TABLE
 from tests.builders import a_lead
 from tests.integration.sink_runs import Cluster
 from tests.integration.topics import put

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from sinks.delta import DeltaWarehouse
-from sinks.postgres import PostgresWarehouse
-from sinks.query import Answer, ask
-from sinks.tables import tables_by_topic
-from sinks.warehouse import Warehouse
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.query import Answer, ask
+from sinks.warehouse.sink import Warehouse
+from sinks.warehouse.tables import tables_by_topic
 from tests.certificates import Certificate
 from tests.conftest import free_port
 from tests.warehouse_rows import CLUSTER

@@ -11,13 +11,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.backfill_position import Busy, Position, PositionFile
-from cli.backfill_report import completeness
-from cli.backfill_schedule import check_again_and_again, checked_since
 from cli.main import main
 from leads.gaps import Standing
 from leads.pages import Page
 from messenger.events import PageId
+from operations.backfill.position import Busy, Position, PositionFile, completeness
+from operations.backfill.schedule import check_again_and_again, checked_since
 from runtime.health import Health
 from runtime.metrics import Metrics
 from tests.builders import NOON, PAGE

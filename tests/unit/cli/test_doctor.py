@@ -13,22 +13,22 @@ import pytest
 from aiokafka import TopicPartition
 from click.testing import CliRunner
 
-from cli.examine_disk import disk_verdict, examine_disk
-from cli.examine_here import verdicts_here
-from cli.examine_kafka import erasure_verdicts, topic_verdicts
-from cli.examine_lag import lags_in
-from cli.examine_meta import MetaExamination
-from cli.examine_stages import examine_stages
 from cli.main import main
-from cli.mending import Mending
-from cli.restarts import note_restarts, noted_restarts
-from cli.state_lock import locked
 from leads.pages import Page
 from messenger.errors import ChallengeRefused
 from messenger.events import AppId, PageId
-from messenger.prerequisites import Verdict
 from messenger.setup import WEBHOOK_FIELDS
 from messenger.signature import answer_challenge
+from operations.doctor.disk import disk_verdict, examine_disk
+from operations.doctor.here import verdicts_here
+from operations.doctor.kafka import erasure_verdicts, topic_verdicts
+from operations.doctor.lag import lags_in
+from operations.doctor.mending import Mending
+from operations.doctor.meta import MetaExamination
+from operations.doctor.stages import examine_stages
+from operations.doctor.verdicts import Verdict
+from operations.local.restarts import note_restarts, noted_restarts
+from operations.local.state_lock import locked
 from runtime.settings import Settings
 from runtime.topic_admin import Difference
 from schemas.topics import TOPICS

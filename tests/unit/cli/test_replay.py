@@ -7,10 +7,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.lead_text import MASK, PERSONAL, line, shown
+from cli.lead_text import line, shown
 from cli.main import main
-from cli.replay_place import DurationType, PlaceType, ReplayName
-from streams.replay_plan import Offset
+from cli.replay_options import DurationType, PlaceType, ReplayName
+from schemas.personal import MASK, PERSONAL
+from streams.replay.plan import Offset
 from tests.builders import CITY, NOON, a_lead
 
 

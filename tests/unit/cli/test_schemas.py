@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from schemas.registry import newest
+from schemas.released import newest
 from tests.conftest import free_port
 
 LEAD = newest("lead").definition

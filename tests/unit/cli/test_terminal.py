@@ -14,7 +14,7 @@ from leads.diff import differences
 from leads.gaps import Finding
 from messenger.events import Ad, Answer
 from messenger.lead_flow import LeadFlow
-from streams.shadow import Comparison
+from streams.replay.shadow import Comparison
 from tests.builders import NOON, PAGE, PERSON, a_lead
 from tests.hostile import TEXT, assert_harmless
 

@@ -20,9 +20,9 @@ from pyarrow import parquet
 from cli.main import main
 from messenger.events import Ad, Answer
 from schemas.codec import lead_codec
-from sinks.delta import DeltaWarehouse
-from sinks.tables import tables_by_topic
-from sinks.views import VIEWS
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.tables import tables_by_topic
+from sinks.warehouse.views import VIEWS
 from tests.builders import PERSON, a_lead
 
 PARTITION = TopicPartition("leads", 0)

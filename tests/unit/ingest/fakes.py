@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ingest.access_log import AccessLog
 from ingest.app import create_app
 from ingest.body import BodyBudget
-from ingest.deletion_register import DeletionRegister
+from ingest.data_deletion.requests import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
-from ingest.spool import Spool
+from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from runtime.health import Health

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from ingest.access_log import AccessLog
+from ingest.audit import Audit, read_promises
 from ingest.keeper import InKafka
 from ingest.publisher import Delivery
-from ingest.receipts import Audit, read_promises
 from runtime.clock import from_millis
 
 pytestmark = pytest.mark.anyio

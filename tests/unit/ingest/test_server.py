@@ -14,7 +14,7 @@ import pytest
 
 from ingest.publisher import Delivery
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
-from ingest.spool_file import SpoolFile
+from ingest.spool.file import SpoolFile
 from runtime.admin import listen
 from runtime.clock import from_millis
 from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeFollower, FakeProducer, signed

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from leads.ordering import Fold, Shard
 from leads.pages import JOIN_WAIT, Page
 from leads.person import JoinEvent, Person
 from leads.policy import Policy
 from leads.records import Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import Rule, RuleStep
-from leads.shard import Fold, Shard
 from messenger.events import PageId, PlatformEvent, Progress, Psid
 from tests.builders import (
     NOON,

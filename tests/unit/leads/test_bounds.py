@@ -11,12 +11,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leads.bounds import EVENT_BYTES, WAITING_EVENTS
+from leads.ordering import Fold, Shard
 from leads.pages import Page
 from leads.person import JoinEvent, Person
 from leads.policy import Policy
 from leads.records import FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, RuleStep
-from leads.shard import Fold, Shard
 from messenger.events import Answer, Progress
 from messenger.limits import ITEM_MAX
 from schemas.codec import event_codec

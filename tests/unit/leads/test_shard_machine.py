@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from leads.join import Output
+from leads.ordering import Shard
 from leads.pages import Page
 from leads.person import Person
 from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Rule, RuleStep
-from leads.shard import Shard
 from messenger.events import Fact, LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
 from tests.builders import (
     CITY,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from messenger.events import AppId, PageId
-from messenger.prerequisites import routing_verdict, skew_verdict
 from messenger.setup import app_subscription, page_subscription, routing_is_on, subscribe_app_request, token_facts
+from operations.doctor.verdicts import routing_verdict, skew_verdict
 
 OURS = AppId("900100200300400")
 

@@ -15,7 +15,7 @@ from leads.person import Intervention, Issued, LeadPromoted, LeadState, Mark, Pe
 from messenger.events import Progress
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
-from schemas.registry import newest, released
+from schemas.released import newest, released
 from schemas.state import person_codec
 from tests.builders import CITY, NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message, an_origin
 

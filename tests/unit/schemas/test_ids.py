@@ -12,12 +12,12 @@ import pytest
 from fastavro.utils import generate_one
 from starlette.applications import Starlette
 
-from ingest.registry import registry_routes
+from ingest.schema_registry import registry_routes
 from schemas.codec import Codec
 from schemas.ids import registry_ids, require_compatibility
-from schemas.registry import newest, released, subjects
 from schemas.registry_api import RegistryApi
 from schemas.registry_client import RegistryClient, RegistryFault
+from schemas.released import newest, released, subjects
 
 URL = "http://registry/"
 SUBJECTS = [f"eu-{subject}" for subject in subjects()]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.clock import from_millis
-from schemas.registry import released
+from schemas.released import released
 from schemas.writer import writer_of
 
 PRIMITIVES: Mapping[str, st.SearchStrategy[Any]] = {

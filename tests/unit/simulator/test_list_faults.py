@@ -11,10 +11,10 @@ from messenger.client import GraphClient
 from messenger.errors import BrokenList, GraphError, TooMuchData
 from messenger.events import PageId, Psid
 from messenger.graph import conversation_request
+from operations.backfill.inbox import Inbox, Look, look_through
 from runtime.metrics import Metrics
 from simulator.faults import Fault
 from simulator.threads import Line, ThreadNews
-from sinks.inbox import Inbox, Look, look_through
 from tests.unit.simulator.conftest import NOW, PAGE, PSID, Meta, code_of
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
 from schemas.codec import command_codec, outcome_codec
-from sinks.ledger import Acked, Entry
+from sinks.send.ledger import Acked, Entry
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 PAGE = PageId("542998526103632")
@@ -87,7 +87,7 @@ class FakeKafka:
 
 
 class FakeOutcomeLog:
-    """`sinks.ledger.OutcomeLog` over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
+    """`sinks.send.ledger.OutcomeLog` over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
 
     def __init__(self, kafka: FakeKafka, clock: Clock | None = None, topic: str = "followup-outcomes") -> None:
         self.kafka, self.clock, self.topic = kafka, clock or Clock(), topic

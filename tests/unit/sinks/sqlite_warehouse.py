@@ -1,4 +1,4 @@
-"""The plainest warehouse that keeps every promise of `sinks.warehouse.Warehouse`, for tests without a server."""
+"""The plainest warehouse that keeps every promise of `sinks.warehouse.sink.Warehouse`, for tests without a server."""
 
 import json
 import sqlite3
@@ -12,9 +12,9 @@ import pyarrow as pa
 from aiokafka import TopicPartition
 
 from sinks.consume import Fenced, Unusable
-from sinks.forget import Removal
-from sinks.query import Answer
-from sinks.tables import PROVENANCE, Current, Row, Table
+from sinks.warehouse.query import Answer
+from sinks.warehouse.removals import Removal
+from sinks.warehouse.tables import PROVENANCE, Current, Row, Table
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KINDS = {pa.int64(): "integer", pa.bool_(): "integer", pa.timestamp("us", tz="UTC"): "integer", pa.binary(): "blob"}

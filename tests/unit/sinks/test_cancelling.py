@@ -11,15 +11,15 @@ from aiokafka import TopicPartition
 from leads.pages import Pages
 from leads.records import Button, Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import EVERY_CANCELLATION
+from messenger.error_codes import refusal
 from messenger.errors import GraphError, OutcomeUnknown
 from messenger.events import PageId, PlatformEvent, Psid
 from messenger.limits import LEADGEN_APP_ID
-from messenger.refusals import refusal
 from runtime.losses import Span
 from sinks.consume import Received, SinkCrashed
-from sinks.interventions import REMEMBERED, Interventions
-from sinks.ledger import Acked
 from sinks.limits import SendLimits
+from sinks.send.cancellations import REMEMBERED, Interventions
+from sinks.send.ledger import Acked
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from messenger.error_codes import refusal
 from messenger.errors import GraphError, OutcomeUnknown
 from messenger.events import AppId, Psid
-from messenger.refusals import refusal
 from sinks.consume import SinkCrashed
 from tests.unit.sinks.events import a_handover, a_take
 from tests.unit.sinks.fakes import INBOX, NOON, a_command

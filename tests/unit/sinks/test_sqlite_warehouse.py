@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sinks.query import Answer
-from sinks.tables import tables_by_topic
+from sinks.warehouse.query import Answer
+from sinks.warehouse.tables import tables_by_topic
 from tests.unit.sinks.sqlite_warehouse import SqliteWarehouse
 from tests.warehouse_conformance import WarehouseConformance
 from tests.warehouse_rows import CLUSTER

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from sinks.consume import Fenced, Received
-from sinks.forget import Kept
-from sinks.tables import LEAD_TABLE
-from sinks.warehouse import WarehouseSink
+from sinks.warehouse.removals import Kept
+from sinks.warehouse.sink import WarehouseSink
+from sinks.warehouse.tables import LEAD_TABLE
 from tests.unit.sinks.fakes import Clock
 from tests.unit.sinks.sqlite_warehouse import SqliteWarehouse
 

@@ -15,11 +15,11 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from schemas.codec import command_codec, event_codec, outcome_codec
-from sinks.broker_time import BrokerTime
 from sinks.consume import Consume, Source
-from sinks.ledger import Ledger
 from sinks.limits import SendLimits
-from sinks.send import Input, SendSink, event_reader
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import Ledger
+from sinks.send.sink import Input, SendSink, event_reader
 from tests.unit.sinks.fakes import (
     PAGE,
     Clock,

@@ -1,0 +1,166 @@
+"""A Page's inbox, read through at Meta's pace, with how we stand with each lead flow in it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from leads.gaps import Finding, Span, findings
+from leads.pages import Page
+from leads.records import Lead
+from messenger.errors import BrokenList, GraphError, OutcomeUnknown, Permanent, Retryable, Throttled, TooMuchData
+from messenger.events import PageId, Psid
+from messenger.graph import (
+    LIST_PAGE,
+    Conversation,
+    GraphRequest,
+    GraphResponse,
+    inbox_conversations,
+    inbox_request,
+    lead_form_steps,
+    lead_forms_request,
+)
+from messenger.lead_flow import LeadForm, lead_form
+from messenger.paging import Paging
+from runtime.metrics import Metrics
+from sinks.send.courier import Graph
+from sinks.send.pace import Pace, pause_after
+
+# Two a second are allowed, and calls that are evenly spread when they leave are less so when they arrive:
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
+_CALLS_PER_SECOND = 1.5
+# Whoever waits can start again where it was; only a throttled call is sure to be taken some time.
+_TRIES_MAX, _THROTTLED_MAX = 5, 20
+_NEARLY_USED_UP = 90
+_BREATH = timedelta(seconds=1)
+_FORM_PAGES_MAX = 20
+
+
+class Inbox:
+    """The conversations and the lead forms of one Page; `calls` counts every call, also those that failed.
+
+    Calls are made again after failures that pass, with growing pauses; `fraction` gives numbers from 0 to 1. What does
+    not pass, or has not after some tries, is a `GraphError`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        page: Page,
+        *,
+        now: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[None]],
+        fraction: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        self._graph, self.page = graph, page
+        self._now, self._sleep, self._fraction = now, sleep, fraction
+        self._metrics = metrics
+        self._pace = Pace(_CALLS_PER_SECOND)
+        self.calls = 0
+
+    async def forms(self) -> tuple[LeadForm, ...]:
+        """What the Page's lead ads ask; nothing where the token may not read it."""
+        forms: list[LeadForm] = []
+        paging = Paging(LIST_PAGE)
+        for _ in range(_FORM_PAGES_MAX):
+            try:
+                response = await self._list("messenger_lead_forms", lead_forms_request, paging)
+            except Permanent:
+                break
+            read = map(lead_form, lead_form_steps(response.body))
+            forms += [form for form in read if form is not None]
+            if not paging.advance(response.body):
+                break
+        return tuple(forms)
+
+    async def conversations(self, paging: Paging) -> tuple[tuple[Conversation, ...], Mapping[str, Any]]:
+        """A page of conversations, the last changed first, and the answer by which `paging` can go on."""
+        response = await self._list("conversations", inbox_request, paging)
+        own = {self.page.page_id, *self.page.also}
+        return inbox_conversations(response.body, own), response.body
+
+    async def _list(
+        self, endpoint: str, request: Callable[[PageId, str | None, int], GraphRequest], paging: Paging
+    ) -> GraphResponse:
+        """A page of a list, as long as Meta gives it; `TooMuchData` where a single row is too much."""
+        while True:
+            try:
+                return await self._call(endpoint, request(self.page.page_id, paging.after, paging.limit))
+            except TooMuchData:
+                if not paging.shrink():
+                    raise
+
+    async def _call(self, endpoint: str, request: GraphRequest) -> GraphResponse:
+        failures = 0
+        while True:
+            page_id, moment = self.page.page_id, self._now()
+            await self._sleep((self._pace.reserve(page_id, moment) - moment).total_seconds())
+            self.calls += 1
+            try:
+                response = await self._graph.call(request, self.page.access_token)
+            except GraphError as fault:
+                result = type(fault).__name__ if fault.code is None else str(fault.code)
+                self._metrics.graph_calls.labels(endpoint, result).inc()
+                failures += 1
+                most = _THROTTLED_MAX if isinstance(fault, Throttled) else _TRIES_MAX
+                passes = isinstance(fault, Retryable | OutcomeUnknown) and not isinstance(fault, TooMuchData)
+                if not passes or failures >= most:
+                    raise
+                self._pace.hold(page_id, self._now() + (fault.regain_after or pause_after(failures, self._fraction)))
+                continue
+            self._metrics.graph_calls.labels(endpoint, "ok").inc()
+            if response.usage is not None and response.usage.percent >= _NEARLY_USED_UP:
+                self._pace.hold(page_id, self._now() + (response.usage.regain_after or _BREATH))
+            return response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one page of conversations showed. `back_to` is when its last one changed last, `after` where to go on, None
+    at the end."""
+
+    findings: tuple[Finding, ...]
+    conversations: int
+    back_to: datetime
+    after: str | None
+
+
+async def look_through(
+    inbox: Inbox,
+    forms: Sequence[LeadForm],
+    leads: Mapping[Psid, Sequence[Lead]],
+    span: Span,
+    after: str | None = None,
+) -> AsyncIterator[Look]:
+    """The inbox page by page from `after` on, back to the beginning of the span. Raises `GraphError`.
+
+    Where the list is broken, the last page that Meta gives comes before the error.
+
+    Meta cannot be asked for a time, but shows what changed last first: a conversation that has not changed since the
+    span began has no flow in it.
+    """
+    back_to, paging = span.now, Paging(LIST_PAGE, after)
+    while True:
+        conversations, answer = await inbox.conversations(paging)
+        back_to = min((one.updated_at for one in conversations), default=back_to)
+        found = [
+            finding
+            for one in conversations
+            for finding in findings(one, inbox.page.page_id, forms, leads.get(one.psid, ()), span)
+        ]
+        broken: BrokenList | None = None
+        try:
+            at_the_end = not paging.advance(answer) or back_to < span.since
+        except BrokenList as fault:
+            at_the_end, broken = back_to < span.since, fault
+        yield Look(
+            findings=tuple(found),
+            conversations=len(conversations),
+            back_to=back_to,
+            after=None if at_the_end else paging.after,
+        )
+        if at_the_end:
+            return
+        if broken is not None:
+            raise broken

@@ -1,0 +1,109 @@
+"""Where an unfinished backfill of a Page is: a small file that survives the process, and nobody's ids in it."""
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from leads.gaps import Finding, Standing
+from messenger.events import PageId
+from runtime.clock import from_millis, to_millis
+from runtime.private_directory import make_private
+
+Counts = dict[date, Counter[Standing]]
+
+
+class Busy(Exception):
+    """Another process reads the inbox of this Page, and Meta counts the calls of both."""
+
+
+@dataclass(slots=True)
+class Position:
+    """How far it is. `began_at` names the run, also after it was taken up again; `after` is Meta's cursor, None before
+    the first page of the inbox was done."""
+
+    since: datetime
+    until: datetime
+    began_at: datetime
+    after: str | None = None
+    conversations: int = 0
+    counts: Counts = field(default_factory=dict)
+
+    def count(self, finding: Finding) -> None:
+        self.counts.setdefault(finding.day, Counter())[finding.standing] += 1
+
+
+class PositionFile:
+    """The position of one Page's backfill. `question` is what was asked for: each has a position of its own."""
+
+    def __init__(self, state_dir: Path, page_id: PageId, question: str) -> None:
+        name = quote(page_id, safe="")
+        self._lock = state_dir / "backfill" / f"{name}.lock"
+        self._path = self._lock.with_name(f"{name}-{sha256(question.encode()).hexdigest()[:16]}.json")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process away from this Page's inbox. Raises `Busy`, `OSError`."""
+        make_private(self._path.parent)
+        with self._lock.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy from None
+            yield
+
+    def read(self) -> Position | None:
+        """The position of this question, None where there is none that can be read."""
+        try:
+            return _from_plain(json.loads(self._path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, position: Position) -> None:
+        """Durable when this returns."""
+        draft = self._path.with_suffix(".new")
+        with draft.open("w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), 0o600)
+            json.dump(_to_plain(position), out)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(self._path)
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _to_plain(position: Position) -> dict[str, Any]:
+    return {
+        "since": to_millis(position.since),
+        "until": to_millis(position.until),
+        "began_at": to_millis(position.began_at),
+        "after": position.after,
+        "conversations": position.conversations,
+        "counts": {day.isoformat(): dict(counts) for day, counts in position.counts.items()},
+    }
+
+
+def _from_plain(plain: dict[str, Any]) -> Position:
+    return Position(
+        since=from_millis(plain["since"]),
+        until=from_millis(plain["until"]),
+        began_at=from_millis(plain["began_at"]),
+        after=plain["after"],
+        conversations=int(plain["conversations"]),
+        counts={date.fromisoformat(day): Counter(counts) for day, counts in plain["counts"].items()},
+    )
+
+
+def completeness(counts: Counter[Standing]) -> float | None:
+    """The share of the leads which Meta shows that we have, None where it shows none."""
+    have = counts["held"] + counts["unanswered"]
+    return have / (have + counts["missing"]) if have + counts["missing"] else None

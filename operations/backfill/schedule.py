@@ -1,0 +1,65 @@
+"""The gap detector again and again: completeness on an admin port, and a log line for each day that lacks leads."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, time, timedelta
+
+import click
+from aiokafka.errors import KafkaError
+
+from leads.pages import Page
+from operations.backfill.position import Position, completeness
+from runtime.health import Health
+from runtime.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_DAYS = 2
+
+
+def checked_since(now: datetime) -> datetime:
+    """Midnight in UTC two days ago, so that whole days are looked at."""
+    return datetime.combine(now.date() - timedelta(days=_DAYS), time(), UTC)
+
+
+async def check_again_and_again(
+    check: Callable[[Page], Awaitable[Position]],
+    pages: Sequence[Page],
+    every: timedelta,
+    metrics: Metrics,
+    health: Health,
+) -> None:
+    """Check every Page at once and then `every` so often, until cancelled.
+
+    A Page that could not be checked is not ready, and shows no completeness.
+    """
+    while True:
+        metrics.lead_completeness.clear()
+        for page in pages:
+            try:
+                position = await check(page)
+            except click.ClickException as fault:
+                _not_checked(page, fault.message, health)
+            except KafkaError as fault:
+                _not_checked(page, f"Kafka: {type(fault).__name__}", health)
+            else:
+                _tell(page, position, metrics, health)
+        await asyncio.sleep(every.total_seconds())
+
+
+def _not_checked(page: Page, why: str, health: Health) -> None:
+    health.report(page.page_id, ready=False, seen=why)
+    logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": why})
+
+
+def _tell(page: Page, position: Position, metrics: Metrics, health: Health) -> None:
+    for day, counts in sorted(position.counts.items()):
+        share = completeness(counts)
+        if share is not None:
+            metrics.lead_completeness.labels(page.page_id, day.isoformat()).set(share)
+        if counts["missing"]:
+            lacking = {"page_id": page.page_id, "day": day.isoformat(), "missing": counts["missing"]}
+            logger.warning("leads.missing", extra=lacking)
+    missing = sum(counts["missing"] for counts in position.counts.values())
+    health.report(page.page_id, ready=True, seen=f"{missing} missing of the last {_DAYS} days and today")

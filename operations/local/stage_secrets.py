@@ -1,0 +1,45 @@
+"""Which secret each stage needs; the processes of `up` and `demo` get no other."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from operations.configuration import token_variables
+from runtime.settings import SECRETS, Settings, variable
+
+# `tokens` are the access tokens of the Pages, whose variables pages.yaml names.
+Secret = Literal["app_secrets", "verify_token", "tokens", "warehouse"]
+
+NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
+    {
+        "kafka": frozenset(),
+        "ingest": frozenset({"app_secrets", "verify_token"}),
+        "streams": frozenset(),
+        "sink-send": frozenset({"app_secrets", "tokens"}),
+        "sink-warehouse": frozenset({"warehouse"}),
+        "sink-transcripts": frozenset({"app_secrets", "tokens"}),
+        "doctor": frozenset({"app_secrets", "verify_token", "tokens", "warehouse"}),
+        "backfill": frozenset({"app_secrets", "tokens"}),
+        "fake-meta": frozenset({"app_secrets", "tokens"}),
+    }
+)
+# A URL may hold the password of its server; libpq reads the others.
+_WAREHOUSE = (variable("warehouse"), "PGPASSWORD", "PGPASSFILE")
+# All but the broker talk to the broker and to the schema registry.
+_FOR_CLIENTS = re.compile(r"LEADSTREAM_(KAFKA|SCHEMA_REGISTRY)_")
+
+
+def environ_of(stage: str, environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The environment without the secrets that the stage, a name of `NEEDED`, has no use for."""
+    needed = NEEDED[stage]
+    withheld: set[str] = set()
+    if "tokens" not in needed:
+        withheld |= token_variables(settings)
+    if "warehouse" not in needed:
+        withheld |= set(_WAREHOUSE)
+    withheld |= {variable(name) for name in SECRETS if name not in needed and not _FOR_CLIENTS.match(variable(name))}
+    kept = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in withheld}
+    if stage == "kafka":
+        return {name: value for name, value in kept.items() if not name.startswith("LEADSTREAM_")}
+    return kept

@@ -1,0 +1,324 @@
+"""Follow-up commands → Send API → outcomes: no message is sent twice, and none is given up in silence."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
+
+from leads.erasures import NOBODY, Erasures
+from leads.pages import Pages
+from leads.person import JoinEvent, LeadPromoted
+from leads.records import PAGE_BLOCKED, SendFollowUp
+from messenger.events import (
+    DeliveryReceived,
+    EchoReceived,
+    HandoverReceived,
+    PersonErased,
+    PlatformEvent,
+    PolicyEnforced,
+    Progress,
+    ReadReceived,
+    ThreadControlTaken,
+    person_key,
+)
+from messenger.limits import ID_MAX
+from runtime.losses import Span
+from runtime.metrics import Metrics
+from schemas.codec import Codec, NotDecodable
+from sinks.at_record import on_record
+from sinks.consume import Fenced, Received, Unusable
+from sinks.limits import SendLimits
+from sinks.send.agenda import Agenda, Horizon, Pending
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.cancellations import REMEMBERED, Interventions
+from sinks.send.courier import Courier, Graph
+from sinks.send.ledger import LONGEST_WINDOW, Ledger
+from sinks.send.lookahead import Ahead
+from sinks.send.next_step import ERASED
+
+# How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
+_READ_AHEAD_MAX = 5000
+
+Input = SendFollowUp | PlatformEvent | Progress | None
+
+
+class SendSink:
+    """A stage that settles each command once.
+
+    It reads commands and, of the same people, the platform events: both topics must give it the same partitions.
+    `attempting` is durable before a call, the result before the command's offset may be committed. Commands of one
+    person are carried out one after the other; nobody waits for another person. Nothing is sent before everything is
+    read that lay in Kafka shortly before, because it may cancel the command. `partitions` is how many the topics have:
+    a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions are.
+    `fraction` gives numbers from 0 to 1. `erasures` is the register; `catch_up` brings it up to date.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        ahead: Ahead,
+        graph: Graph,
+        pages: Pages,
+        *,
+        commands: str,
+        clock: BrokerTime,
+        fraction: Callable[[], float],
+        metrics: Metrics,
+        limits: SendLimits,
+        partitions: int,
+        erasures: Erasures = NOBODY,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._erasures, self._catch_up = erasures, catch_up
+        self._ledger, self._ahead, self._pages, self._clock, self._metrics = ledger, ahead, pages, clock, metrics
+        self._commands, self._all_partitions = commands, partitions
+        self._limits = limits
+        self._courier = Courier(
+            ledger,
+            graph,
+            pages,
+            clock=clock,
+            fraction=fraction,
+            metrics=metrics,
+            limits=limits,
+            partitions=partitions,
+        )
+        self._slots = asyncio.Semaphore(limits.concurrent_calls)
+        self._agenda, self._interventions = Agenda(), Interventions(pages)
+        self._read_to: dict[TopicPartition, int] = {}
+        self._foretold: dict[str, str] = {}
+        self._partitions: dict[int, TopicPartition] = {}
+        self._events: dict[int, TopicPartition] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        await self._come_to_rest()
+        self._agenda, self._interventions, self._foretold = Agenda(), Interventions(self._pages), {}
+        self._partitions = {one.partition: one for one in spans if one.topic == self._commands}
+        self._events = {one.partition: one for one in spans if one.topic != self._commands}
+        if self._events.keys() != self._partitions.keys():
+            raise Unusable("commands and events are not assigned alike: do both topics have as many partitions?")
+        self._courier.take_share(max(len(self._partitions), 1) / max(len(self._partitions), self._all_partitions))
+        await self._ledger.open(self._partitions.keys())
+        self._closing = False
+        recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
+        self._read_to = {one: self._start(one, span, recent) for one, span in spans.items()}
+        return dict(self._read_to)
+
+    def _start(self, one: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
+        if one.topic == self._commands:
+            # Reading commands again is safe: each is settled in the ledger or too old to be sent.
+            return span.start
+        # What came between is remembered for commands that were written before it and are read only now.
+        return min(span.end if span.committed is None else span.start, recent.get(one, span.end))
+
+    async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
+        if self._catch_up is not None:
+            await self._catch_up()
+        of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
+        for one in batch:
+            if isinstance(one.record, SendFollowUp):
+                with on_record(one.partition, one.offset):
+                    self._take_command(one.partition.partition, one.offset, one.record)
+            elif one.record is not None and not isinstance(one.record, Progress):
+                of_person[_person_of(one.record)].append(Received(one.partition, one.offset, one.record))
+        hearing = map(self._hear_in_order, of_person.values())
+        for fault in await asyncio.gather(*hearing, return_exceptions=True):
+            if fault is not None:
+                raise fault
+        self._read_to.update({one: max(offset, self._read_to.get(one, 0)) for one, offset in positions.items()})
+
+    def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
+        if command.cancel_reason is not None:
+            self._foretold.pop(command.command_id, None)
+        if self._ledger.is_settled(partition, command.command_id):
+            return
+        erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
+        if not erased and self._is_cancelled(partition, command):
+            return
+        if self._ledger.is_too_old(partition, command):
+            self._metrics.items_ignored.labels("command_too_old").inc()
+            return
+        reason = ERASED if erased else command.cancel_reason or self._foretold.get(command.command_id)
+        is_refused = command.not_after > self._clock() + LONGEST_WINDOW
+        ready_at = self._clock() if reason is not None or is_refused else command.not_before
+        self._agenda.add(Pending(partition, offset, command, ready_at, reason))
+
+    def _is_cancelled(self, partition: int, command: SendFollowUp) -> bool:
+        """Whether it cancels what waits here, or what is in doubt for good: nobody knows whether that one arrived."""
+        return command.cancel_reason is not None and (
+            self._agenda.cancel(command, self._clock())
+            or self._ledger.attempt(partition, command.command_id) is not None
+        )
+
+    async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
+        for one in events:
+            with on_record(one.partition, one.offset):
+                if isinstance(one.record, PersonErased):
+                    self._erase(one.partition.partition, one.offset, one.record)
+                    continue
+                self._cancel_by(one)
+                await self._hear(one.partition.partition, one.record)
+
+    def _erase(self, partition: int, offset: int, event: PersonErased) -> None:
+        """End what was asked for up to the erasure; the register may know of a later one."""
+        assert event.psid is not None, "only people are erased"
+        until = max(event.received_at, self._erasures.until(event.page_id, event.psid) or event.received_at)
+        self._ledger.forget_person(partition, event.page_id, event.psid)
+        self._agenda.erase(person_key(event.page_id, event.psid), until, ERASED, offset=offset, now=self._clock())
+
+    async def _hear(self, partition: int, event: PlatformEvent) -> None:
+        """What a webhook tells of our messages, of the thread, or of the Page."""
+        match event:
+            case EchoReceived() | DeliveryReceived() | ReadReceived():
+                for outcome in self._ledger.confirmed_by(partition, event):
+                    if await self._ledger.append(partition, outcome):
+                        self._metrics.followup_outcomes.labels(outcome.status).inc()
+                        self._recall(event)
+            case HandoverReceived() | ThreadControlTaken() if self._interventions.is_ours(
+                event, event.new_owner_app_id
+            ):
+                self._recall(event)
+            case PolicyEnforced(action="block" | "unblock"):
+                if self._interventions.is_blocked(event.page_id):
+                    self._courier.block(event.page_id)
+                else:
+                    self._courier.unblock(event.page_id)
+            case _:
+                pass
+
+    def _cancel_by(self, one: Received[PlatformEvent]) -> None:
+        event = one.record
+        if not self._interventions.note(event):
+            return
+        page = event.psid is None
+        people = self._agenda.people_of(event.page_id, one.partition.partition) if page else [_person_of(event)]
+        for person in people:
+            self._agenda.cancel_by(person, self._interventions.cancels, offset=one.offset, now=self._clock())
+
+    def _recall(self, event: PlatformEvent) -> None:
+        self._agenda.recall(_person_of(event), self._clock())
+
+    async def tick(self) -> None:
+        self._reap()
+        for partition in self.full():
+            await self._read_ahead(partition)
+        now = self._clock()
+        for pending in self._agenda.due(now):
+            turn = self._courier.turn(pending)
+            if turn > now:
+                self._agenda.postpone(pending, turn)
+            else:
+                self._tasks.add(asyncio.create_task(self._carry_on(pending)))
+
+    async def _read_ahead(self, partition: TopicPartition) -> None:
+        """What cancels the commands of a partition is read even while there is no room for more commands."""
+        start, end = self._read_to[partition], (await self._ahead.ends([partition]))[partition]
+        span = range(start, min(end, start + _READ_AHEAD_MAX))
+        if not span:
+            return
+        for command in await self._ahead.cancellations(partition, span):
+            self._foretold[command.command_id] = command.cancel_reason or ""
+            self._agenda.cancel(command, self._clock())
+        self._read_to[partition] = span.stop
+
+    async def _carry_on(self, pending: Pending) -> None:
+        async with self._slots:
+            if self._closing:
+                return
+            with on_record(TopicPartition(self._commands, pending.partition), pending.offset):
+                await self._attempt(pending)
+
+    async def _attempt(self, pending: Pending) -> None:
+        if self._courier.would_send(pending) and not await self._is_read_up(pending):
+            self._agenda.postpone(pending, self._clock())
+            return
+        again_at = await self._courier.carry_on(pending)
+        if again_at is None:
+            self._agenda.finish(pending)
+        else:
+            self._agenda.postpone(pending, again_at)
+
+    async def _is_read_up(self, pending: Pending) -> bool:
+        """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
+        command, events = pending.command, self._events[pending.partition]
+        now, blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
+        by_events = blocked or bool(command.cancel_on)
+        known = pending.horizon
+        if known is None or not known.is_of(now, self._limits.call_timeout) or (by_events and events not in known.ends):
+            topics = [self._partitions[pending.partition], *([events] if by_events else [])]
+            known = pending.horizon = Horizon(now, await self._ahead.ends(topics))
+        if any(self._read_to[one] < end for one, end in known.ends.items()):
+            return False
+        if blocked and self._interventions.is_blocked(command.page_id):
+            pending.cancel_reason = pending.cancel_reason or PAGE_BLOCKED
+        pending.cancel_reason = pending.cancel_reason or self._interventions.cancels(command)
+        return True
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        commands = {self._partitions[one]: offset for one, offset in self._agenda.unfinished().items()}
+        # Until what it cancelled is settled, only the event itself says so.
+        return commands | {self._events[one]: offset for one, offset in self._agenda.unfinished_events().items()}
+
+    def full(self) -> Collection[TopicPartition]:
+        return [
+            one
+            for number, one in self._partitions.items()
+            if self._agenda.held(number) >= self._limits.held_per_partition
+        ]
+
+    async def close(self) -> None:
+        await self._come_to_rest()
+        self._reap()
+
+    async def _come_to_rest(self) -> None:
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = {task for task in self._tasks if not isinstance(task.exception(), Fenced)}
+
+    def _reap(self) -> None:
+        done = {task for task in self._tasks if task.done()}
+        self._tasks -= done
+        for task in done:
+            task.result()
+
+
+def _person_of(event: PlatformEvent) -> str:
+    return person_key(event.page_id, event.psid or "")
+
+
+def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes | None], Input]:
+    """Decodes what Meta says; what cannot be read is None, for it is the join that makes a dead letter of it."""
+
+    def read(value: bytes | None) -> Input:
+        try:
+            event = codec.decode(value)
+        except NotDecodable:
+            return None
+        return None if isinstance(event, LeadPromoted) else event
+
+    return read
+
+
+def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any], SendFollowUp]:
+    """Decodes a command where its person's events are read; anywhere else nothing could cancel it, and a copy of it in
+    another partition, with a ledger of its own, would be sent too."""
+    of_key, everywhere = DefaultPartitioner(), list(range(partitions))
+
+    def read(record: Any) -> SendFollowUp:
+        command = codec.decode(record.value)
+        if max(len(command.command_id), len(command.lead_id)) > ID_MAX:
+            raise NotDecodable(f"the id of a command or of its lead is longer than {ID_MAX} characters")
+        key = person_key(command.page_id, command.psid).encode()
+        if record.key != key:
+            raise NotDecodable("the key of a command is page:psid of its own person")
+        if record.partition != of_key(key, everywhere, everywhere):
+            raise NotDecodable("in another partition than its key's: produce with the partitioner murmur2")
+        return command
+
+    return read

@@ -1,0 +1,63 @@
+"""What to delete from Delta tables for good, and how long their logs may tell of it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import duckdb
+from deltalake import DeltaTable
+
+from sinks.warehouse.delta.files import files_of
+from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
+from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, Row, Table
+
+# Log entries hold the least and the greatest value of each column of a file, PSIDs and answers among them.
+LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 1 days"}
+
+_MESSAGES = "page_id = $page_id and psid = $psid and received_at <= $until"
+# DuckDB looks for no bytes in bytes; what is found here is looked at again.
+_LETTERS = (
+    "contains(hex(coalesce(key, '') || coalesce(value, '')), hex($psid)) and $page_id is not null"
+    " and refused_at <= $until"
+)
+_CANDIDATES = {MESSAGE_TABLE.events: _MESSAGES, DEAD_LETTER_TABLE.events: _LETTERS}
+
+
+def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> list[str]:
+    """What to delete from the `events` of a table."""
+    keys = keys_predicate(removals, table)
+    people = [one for one in removals if isinstance(one, PersonForgotten)]
+    places: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for person in people if table.events in _CANDIDATES else ():
+        for row in _candidates(delta, table, person):
+            if person.takes(table, row):
+                places[row["_topic"], row["_partition"]].add(row["_offset"])
+    found = [
+        f"_topic = {_quoted(topic)} and _partition = {partition} and _offset in ({', '.join(map(str, offsets))})"
+        for (topic, partition), offsets in places.items()
+    ]
+    return found if keys is None else [keys, *found]
+
+
+def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
+    """What to delete by key, from `events` and from the current table; None when there is nothing."""
+    keys = sorted({one.key for one in removals if isinstance(one, KeyForgotten) and one.table is table})
+    if not keys or table.current is None:
+        return None
+    return f"{table.current.key} in ({', '.join(map(_quoted, keys))})"
+
+
+def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> list[Row]:
+    files = files_of(delta)
+    if not files:
+        return []
+    given = {"files": files, "page_id": person.page_id, "psid": person.psid, "until": person.until}
+    with duckdb.connect(":memory:") as connection:
+        found = connection.sql(
+            f"select * from read_parquet($files, union_by_name = true) where {_CANDIDATES[table.events]}", params=given
+        )
+        rows: list[Row] = found.to_arrow_table().cast(table.schema).to_pylist()
+        return rows
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

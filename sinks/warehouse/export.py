@@ -1,0 +1,156 @@
+"""Answers of the warehouse as files: CSV for spreadsheets, JSON lines for programs, Parquet for analytics."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from math import isfinite
+from typing import Any, TextIO
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from schemas.personal import MASK
+from schemas.released import newest
+from sinks.warehouse.query import Asked, types_of
+from sinks.warehouse.tables import TABLES
+
+# What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean. European spreadsheets split
+# at semicolons and know nothing of a quote that began before one, so that a cell begins behind it, and at a new line.
+_FORMULA = re.compile('(^|[;\t\n])(?=[\\s"]*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\n])')
+# Of a longer number a spreadsheet keeps fifteen digits.
+_LONG_NUMBER = re.compile(r"[0-9]{16,}")
+_BYTES_OF_PEOPLE = frozenset({"key", "value"})
+
+
+def with_masks(asked: Asked) -> Asked:
+    """The same answer with masks for what is personal."""
+    hidden = personal_columns(asked.columns)
+    masks = [masked if one in hidden else (lambda value: value) for one in asked.columns]
+    return Asked(
+        asked.columns,
+        ([tuple(mask(one) for mask, one in zip(masks, row, strict=True)) for row in rows] for rows in asked.batches),
+    )
+
+
+def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
+    """With a header; `text` makes the cells."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(text, asked.columns))
+    for rows in asked.batches:
+        writer.writerows(map(text, row) for row in rows)
+
+
+def write_marked_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
+    """`write_csv` for files: Excel knows by the mark at the beginning that it is UTF-8."""
+    out.write("\ufeff")
+    write_csv(out, asked, text=text)
+
+
+def write_lines(out: TextIO, asked: Asked) -> None:
+    """An object a line."""
+    for rows in asked.batches:
+        out.writelines(json_text(dict(zip(asked.columns, row, strict=True))) + "\n" for row in rows)
+
+
+def write_parquet(out: TextIO, asked: Asked, *, name: str, masks: bool) -> None:
+    """The table or view `name` with its types; what a newer release has added, and every mask, is text."""
+    types = types_of(name)
+    if masks:
+        types |= {one: _type_of_mask(types[one]) for one in personal_columns(types)}
+    schema = pa.schema([pa.field(one, types.get(one, pa.string())) for one in asked.columns])
+    with parquet.ParquetWriter(out.buffer, schema) as writer:
+        for rows in asked.batches:
+            records = [_record(asked.columns, row, types) for row in rows]
+            writer.write_table(pa.Table.from_pylist(records, schema=schema))
+
+
+def _record(columns: tuple[str, ...], row: tuple[Any, ...], types: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        one: value if one in types or value is None else plain_text(value)
+        for one, value in zip(columns, row, strict=True)
+    }
+
+
+def _type_of_mask(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.string()) if pa.types.is_list(kind) else pa.string()
+
+
+def csv_cell(value: Any, *, text_ids: bool = False) -> str:
+    """The cell of a CSV file; what a spreadsheet would run has an apostrophe in front.
+
+    With `text_ids` numbers have it too that a spreadsheet would cut. Lines end with a line feed: the csv module leaves
+    a lone carriage return unquoted, and readers see a new row there.
+    """
+    text = plain_text(value).replace("\r\n", "\n").replace("\r", "\n")
+    if text_ids and _LONG_NUMBER.fullmatch(text):
+        return f"'{text}"
+    return text if isinstance(value, int | float | Decimal) else _FORMULA.sub(r"\1'", text)
+
+
+def plain_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return json_text(value)
+    return str(_plain(value))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON: a number that JSON does not have is its name."""
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def personal_columns(columns: Iterable[str]) -> frozenset[str]:
+    """Those of the columns that are about a person, by what the schemas mark as such."""
+    marked = {name for table in TABLES for topic in table.topics if topic.schema for name in _marked(topic.schema)}
+    return frozenset(columns) & (marked | _BYTES_OF_PEOPLE)
+
+
+def masked(value: Any) -> Any:
+    """A mask for a value, and nothing for none, so that what is missing can still be seen."""
+    if isinstance(value, list):
+        return [MASK] * len(value)
+    return None if value is None else MASK
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not isfinite(value):
+            return str(value)
+        case dict():
+            return {name: _finite(one) for name, one in value.items()}
+        case list():
+            return [_finite(one) for one in value]
+        case _:
+            return value
+
+
+def _marked(schema: str) -> Iterable[str]:
+    waiting: list[Any] = [newest(schema).definition]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += one
+        elif isinstance(one, dict):
+            if one.get("pii"):
+                yield one["name"]
+            waiting += [one.get("fields"), one.get("items"), one.get("type")]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case bytes():
+            return value.decode(errors="backslashreplace")
+        case _:
+            return str(value)

@@ -1,0 +1,191 @@
+"""SQL over the warehouse, read only: DuckDB over the Delta files, or the PostgreSQL server itself."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import duckdb
+import psycopg
+import pyarrow as pa
+from aiokafka import TopicPartition
+from deltalake import DeltaTable
+
+from sinks.consume import Unusable
+from sinks.warehouse.delta.files import files_of, local_path, stored_tables
+from sinks.warehouse.delta.warehouse import application, cluster_of
+from sinks.warehouse.postgres.connection import connected, is_server
+from sinks.warehouse.postgres.faults import told
+from sinks.warehouse.tables import NAMES, TABLES, Table
+from sinks.warehouse.views import DUCKDB, view_queries
+
+_AT_ONCE = 10_000
+# In this order: events that are read later hold all that the current tables were made from.
+_CURRENT_FIRST = tuple(reversed(NAMES))
+
+
+class BadQuery(ValueError):
+    """The query cannot be run; the message is fit to print."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+class Asked(NamedTuple):
+    """An answer that is still being read."""
+
+    columns: tuple[str, ...]
+    batches: Iterator[list[tuple[Any, ...]]]
+
+
+def ask(warehouse: str, query: str) -> Answer:
+    """The result of one SELECT over the tables and views, which are as new as the last commit. Raises `BadQuery`."""
+    with asking(warehouse, query) as asked:
+        return Answer(asked.columns, tuple(row for rows in asked.batches for row in rows))
+
+
+@contextmanager
+def asking(warehouse: str, query: str) -> Iterator[Asked]:
+    """As `ask`, with the rows in batches: for results that are too many to hold."""
+    if is_server(warehouse):
+        source = _server(warehouse)
+    elif local_path(warehouse) is None:
+        raise BadQuery("the warehouse is on object storage: query it with an engine that reads Delta tables there")
+    else:
+        source = _files(warehouse)
+    try:
+        with source as run:
+            cursor = run(query)
+            columns = tuple(one[0] for one in cursor.description)
+            yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
+    except (psycopg.errors.SyntaxError, psycopg.errors.InvalidCursorDefinition) as fault:
+        raise BadQuery(f"only one SELECT can be asked: {fault.diag.message_primary}") from None
+    except psycopg.Error as fault:
+        raise BadQuery(told(fault)) from None
+    except duckdb.Error as fault:
+        raise BadQuery(str(fault).strip()) from None
+    except Unusable as fault:
+        raise BadQuery(str(fault)) from None
+
+
+def types_of(name: str) -> dict[str, pa.DataType]:
+    """The columns of a table or a view with their types, which are the same in every warehouse."""
+    with _connected({}) as connection:
+        schema = connection.table(name).to_arrow_table().schema
+    return dict(zip(schema.names, schema.types, strict=True))
+
+
+@contextmanager
+def _server(url: str) -> Iterator[Callable[[str], Any]]:
+    # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
+    with closing(connected(url)) as connection, connection.cursor("answer") as cursor:
+        connection.read_only = True
+        connection.execute("set local cursor_tuple_fraction = 1")
+        connection.execute("set local time zone 'UTC'")
+        if connection.info.parameter_status("is_superuser") == "on":
+            # No read-only transaction keeps a superuser's functions from the server's files.
+            connection.execute("set local role pg_read_all_data")
+
+        def run(query: str) -> Any:
+            return cursor.execute(query.encode())
+
+        yield run
+
+
+@contextmanager
+def _files(root: str) -> Iterator[Callable[[str], Any]]:
+    with _connected(stored_tables(root, _CURRENT_FIRST)) as connection:
+
+        def run(query: str) -> Any:
+            if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
+                raise BadQuery("only one SELECT can be asked")
+            # DuckDB looks for Ctrl-C in the main thread only, and not always there.
+            with ThreadPoolExecutor(1) as thread:
+                asked = thread.submit(connection.execute, query)
+                try:
+                    return asked.result()
+                except KeyboardInterrupt:
+                    connection.interrupt()
+                    raise
+
+        yield run
+
+
+@contextmanager
+def _connected(stored: Mapping[str, DeltaTable]) -> Iterator[duckdb.DuckDBPyConnection]:
+    extensions = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    with duckdb.connect(":memory:", config={**extensions, "python_enable_replacements": False}) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        files = [file for table in TABLES for file in _create_tables(connection, stored, table)]
+        for name, select in view_queries(DUCKDB).items():
+            connection.execute(f"create view {name} as {select}")
+        # Views go on reading these files, and nothing else on this machine can be read or written.
+        connection.execute("set allowed_paths = $files", {"files": files})
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        connection.execute("begin transaction read only")
+        yield connection
+
+
+def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
+    statements = connection.extract_statements(query)
+    try:
+        return [one.type for one in statements]
+    except ValueError:
+        # DuckDB has kinds that its Python library does not know.
+        return []
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, DeltaTable], table: Table) -> list[str]:
+    if table.current is None:
+        return _create_table(connection, table.events, stored.get(table.events), table.schema)
+    name, folded, upto = table.current.name, f"_folded_{table.current.name}", f"_upto_{table.current.name}"
+    current = stored.get(name)
+    files = _create_table(connection, folded, current, table.schema)
+    files += _create_table(connection, table.events, stored.get(table.events), table.schema)
+    connection.execute(f"create table {upto} (topic varchar, part bigint, upto bigint)")
+    if current is not None:
+        _note_folded(connection, table.events, upto, current)
+    connection.execute(
+        f"""
+        create view {name} as
+        select * from (
+            from {folded}
+            union all by name
+            select event.* from {table.events} event left join {upto}
+            on event._topic = topic and event._partition = part where event._offset >= coalesce(upto, 0)
+        )
+        qualify row_number() over (
+            partition by {table.current.key} order by {table.current.newest_by} desc, _offset desc
+        ) = 1
+        """
+    )
+    return files
+
+
+def _create_table(
+    connection: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable | None, schema: pa.Schema
+) -> list[str]:
+    """The name for the rows of a Delta table, with every column of `schema` even where no file has it yet."""
+    connection.register("_no_rows", schema.empty_table())
+    connection.execute(f"create table _empty_{name} as from _no_rows")
+    connection.unregister("_no_rows")
+    files = files_of(delta) if delta is not None else []
+    rows = f"from _empty_{name}"
+    if files:
+        listed = ", ".join("'" + one.replace("'", "''") + "'" for one in files)
+        rows += f" union all by name from read_parquet([{listed}], union_by_name = true)"
+    connection.execute(f"create view {name} as {rows}")
+    return files
+
+
+def _note_folded(connection: duckdb.DuckDBPyConnection, events: str, upto: str, current: DeltaTable) -> None:
+    cluster_id = cluster_of(current)
+    places = connection.sql(f"select distinct _topic, _partition from {events}").fetchall()
+    for topic, partition in places:
+        version = current.transaction_version(application(cluster_id, TopicPartition(topic, partition)))
+        connection.execute(f"insert into {upto} values (?, ?, ?)", [topic, partition, version or 0])

@@ -1,0 +1,189 @@
+"""A second warehouse beside the one in use: filled anew, compared, and put in its place."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, LiteralString, Protocol
+
+import psycopg
+from psycopg import Connection, sql
+
+from sinks.consume import Unusable
+from sinks.warehouse.delta.files import local_path
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.connection import connected, is_server
+from sinks.warehouse.postgres.faults import faults_in_one_line
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse, relations
+from sinks.warehouse.query import ask
+from sinks.warehouse.sink import Warehouse
+from sinks.warehouse.tables import PROVENANCE, Table
+
+_REBUILT, _BEFORE = "rebuilt", "before"
+# A swap waits this long for those who read the old tables; whoever asks next waits behind it.
+_LOCK_TIMEOUT = "5s"
+
+Digest = tuple[int, Any]
+
+
+class Replacement(Protocol):
+    """The place of a new warehouse, `new`, and the one where the old is put, `aside`, as a user knows them."""
+
+    new: str
+    aside: str
+
+    def require_room(self) -> None:
+        """Raises `Unusable` while something of an earlier attempt is there."""
+
+    def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
+        """The new warehouse, empty."""
+
+    def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
+        """How many rows a table has and a digest of these columns, in the old warehouse and in the new one.
+
+        Equal rows give one digest in whatever order they lie.
+        """
+
+    def swap(self) -> None:
+        """Put the new warehouse in the place of the old one. Raises `Unusable` and changes nothing if it cannot."""
+
+
+def replacement_of(warehouse: str) -> Replacement:
+    """Raises `Unusable` where no warehouse can be rebuilt."""
+    if is_server(warehouse):
+        return PostgresReplacement(warehouse)
+    path = local_path(warehouse)
+    if path is None:
+        raise Unusable("a warehouse on object storage is not rebuilt: let a sink fill a new place")
+    return DeltaReplacement(path)
+
+
+def _without_places(columns: Sequence[str]) -> list[str]:
+    return [one for one in columns if one not in PROVENANCE]
+
+
+class DeltaReplacement:
+    """Directories NAME.rebuilt and NAME.before beside NAME."""
+
+    def __init__(self, old: Path) -> None:
+        self._old, self._new, self._aside = old, _beside(old, _REBUILT), _beside(old, _BEFORE)
+        self.new, self.aside = str(self._new), str(self._aside)
+
+    def require_room(self) -> None:
+        for place in (self._new, self._aside):
+            if place.exists():
+                raise Unusable(f"{place} is there already: look at it, then remove it")
+
+    def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
+        return DeltaWarehouse(str(self._new), tables, cluster_id=cluster_id)
+
+    def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
+        compared = ", ".join(f'"{one}"' for one in _without_places(columns))
+        query = f"select count(*), bit_xor(hash(one)) from (select {compared} from {name}) one"
+        (old,), (new,) = (ask(str(place), query).rows for place in (self._old, self._new))
+        return (old[0], old[1]), (new[0], new[1])
+
+    def swap(self) -> None:
+        self._old.rename(self._aside)
+        self._new.rename(self._old)
+
+
+def _beside(old: Path, ending: str) -> Path:
+    return old.with_name(f"{old.name}.{ending}")
+
+
+class PostgresReplacement:
+    """Schemas NAME_rebuilt and NAME_before beside NAME, the first one of the search path, which our tables lie in.
+
+    Only our tables and views change places, with the privileges on them; nobody's own objects in that schema do.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with faults_in_one_line(), connected(self._url) as connection:
+            [(schema,)] = connection.execute("select current_schema()").fetchall()
+        if schema is None:
+            raise Unusable("PostgreSQL has no schema that search_path names: create it")
+        self._old, self.new, self.aside = schema, f"{schema}_{_REBUILT}", f"{schema}_{_BEFORE}"
+
+    def require_room(self) -> None:
+        with faults_in_one_line(), connected(self._url) as connection:
+            for name in (self.new, self.aside):
+                if connection.execute("select from pg_namespace where nspname = %s", (name,)).fetchone() is not None:
+                    raise Unusable(f"schema {name} is there already: look at it, then drop it")
+
+    def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
+        with faults_in_one_line(), connected(self._url) as connection:
+            connection.execute(sql.SQL("create schema {}").format(sql.Identifier(self.new)))
+        return PostgresWarehouse(self._url, tables, cluster_id=cluster_id, schema=self.new)
+
+    def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
+        compared = sql.SQL(", ").join(map(sql.Identifier, _without_places(columns)))
+        query = sql.SQL("select count(*), bit_xor(hash_record_extended(one, 0)) from (select {} from {}) one")
+        with faults_in_one_line(), connected(self._url) as connection:
+            [old], [new] = (
+                connection.execute(query.format(compared, sql.Identifier(schema, name))).fetchall()
+                for schema in (self._old, self.new)
+            )
+        return (old[0], old[1]), (new[0], new[1])
+
+    def swap(self) -> None:
+        names = relations()
+        with faults_in_one_line(), connected(self._url) as connection:
+            try:
+                self._require_nothing_built_on(connection, names)
+                connection.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
+                self._copy_privileges(connection, names)
+                connection.execute(sql.SQL("create schema {}").format(sql.Identifier(self.aside)))
+                for start, end in ((self._old, self.aside), (self.new, self._old)):
+                    self._move(connection, names, start, end)
+                connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(self.new)))
+            except psycopg.errors.LockNotAvailable:
+                raise Unusable(
+                    f"somebody holds the old tables for longer than {_LOCK_TIMEOUT}: swap when long queries have ended"
+                ) from None
+
+    def _move(self, connection: Connection[Any], names: Sequence[str], start: str, end: str) -> None:
+        kinds = connection.execute(
+            "select relname, relkind from pg_class where relnamespace = %s::regnamespace and relname = any(%s)",
+            (_quoted(start), list(names)),
+        ).fetchall()
+        for name, kind in sorted(kinds):
+            alter: LiteralString = "alter view {} set schema {}" if kind == "v" else "alter table {} set schema {}"
+            connection.execute(sql.SQL(alter).format(sql.Identifier(start, name), sql.Identifier(end)))
+
+    def _copy_privileges(self, connection: Connection[Any], names: Sequence[str]) -> None:
+        for name, role, privilege in connection.execute(
+            "select relname, case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,"
+            " privilege_type from pg_class, aclexplode(relacl)"
+            " where relnamespace = %s::regnamespace and relname = any(%s) and grantee <> relowner",
+            (_quoted(self._old), list(names)),
+        ).fetchall():
+            connection.execute(
+                sql.SQL("grant {} on {} to {}").format(
+                    sql.SQL(privilege), sql.Identifier(self.new, name), sql.SQL(role)
+                )
+            )
+
+    def _require_nothing_built_on(self, connection: Connection[Any], names: Sequence[str]) -> None:
+        """What others made on the old tables would go on showing those."""
+        found = connection.execute(
+            """
+            with ours as (
+                select oid from pg_class where relnamespace = %s::regnamespace and relname = any(%s)
+            )
+            select distinct relation::regclass::text from (
+                select ev_class as relation from pg_rewrite join pg_depend
+                on pg_depend.classid = 'pg_rewrite'::regclass and pg_depend.objid = pg_rewrite.oid
+                where refclassid = 'pg_class'::regclass and refobjid in (select oid from ours)
+                union all
+                select indexrelid from pg_index where indrelid in (select oid from ours) and not indisprimary
+            ) built where relation not in (select oid from ours) order by 1
+            """,
+            (_quoted(self._old), list(names)),
+        ).fetchall()
+        if found:
+            listed = ", ".join(name for (name,) in found)
+            raise Unusable(f"{listed}: made on the old tables; drop them, swap, and make them again")
+
+
+def _quoted(schema: str) -> str:
+    return '"' + schema.replace('"', '""') + '"'

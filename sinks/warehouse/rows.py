@@ -1,0 +1,86 @@
+"""Kafka records → warehouse rows, and which topics they are read from."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from runtime.clock import from_millis
+from runtime.dead_letter import PREFIX
+from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
+from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
+from sinks.consume import RecordSource, WholeSource
+from sinks.send.ledger import FENCE
+from sinks.warehouse.removals import Kept, KeyForgotten, PersonForgotten
+from sinks.warehouse.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_FIELDS, OUTCOME_TABLE, Row, Table
+
+Rows = RecordSource[Kept] | WholeSource[Kept]
+
+_ERASED = "person_erased"
+_BY_THE_PERSON = frozenset({"message", "postback"})
+_DIGITS_OF_A_LONG = 19
+
+
+def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Rows]:
+    """How to read each topic of the warehouse, by its name on a cluster."""
+
+    dead_letters: Rows = WholeSource(dead_letter_row)
+
+    def source(topic: Topic, read: Callable[[Any], Kept]) -> Rows:
+        return RecordSource(read, name(topic.dead_letters))
+
+    sources = {
+        LEADS: source(LEADS, partial(newest_or_forgotten, LEAD_TABLE, lead_codec(ids))),
+        OUTCOMES: source(OUTCOMES, partial(newest_or_forgotten, OUTCOME_TABLE, outcome_codec(ids))),
+        EVENTS: source(EVENTS, partial(message_or_forgotten, event_codec(ids))),
+        **dict.fromkeys(DEAD_LETTER_TABLE.topics, dead_letters),
+    }
+    return {name(topic.name): one for topic, one in sources.items()}
+
+
+def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:
+    """A record of a compacted topic, or that its key is to be forgotten; a fence is neither. Raises `NotDecodable`."""
+    if record.value is not None:
+        return codec.decode_plain(record.value)
+    return None if record.key in (None, FENCE) else KeyForgotten(table, record.key.decode(errors="replace"))
+
+
+def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
+    """As `user_message`, or that a person is to be forgotten. Raises `NotDecodable`."""
+    if record.value is None or codec.decode_first(record.value) != _ERASED:
+        return None if record.value is None else user_message(codec, record.value)
+    plain = codec.decode_plain(record.value)
+    return PersonForgotten(plain["page_id"], plain["psid"], from_millis(record.timestamp))
+
+
+def user_message(codec: Codec[Any], value: bytes | None) -> Row | None:
+    """That a person wrote or pressed something; None for any other event. Raises `NotDecodable`."""
+    if codec.decode_first(value) not in _BY_THE_PERSON:
+        return None
+    plain = codec.decode_plain(value)
+    return {one: plain[one] for one in MESSAGE_FIELDS}
+
+
+def dead_letter_row(record: Any) -> Row:
+    """A dead letter as Kafka has it, with what its headers say; what they do not say is null."""
+    said = {name.removeprefix(PREFIX): value for name, value in record.headers if name.startswith(PREFIX)}
+    return {
+        "topic": _text(said.get("topic")),
+        "partition": _number(said.get("partition")),
+        "offset": _number(said.get("offset")),
+        "stage": _text(said.get("stage")),
+        "fault": _text(said.get("exception.class.name")),
+        "reason": _text(said.get("exception.message")),
+        "refused_at": from_millis(record.timestamp),
+        "key": record.key,
+        "value": record.value,
+    }
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")
+
+
+def _number(value: bytes | None) -> int | None:
+    if value is None or not value.isdigit() or len(value) >= _DIGITS_OF_A_LONG:
+        return None
+    return int(value)

@@ -1,0 +1,224 @@
+"""Lead and outcome records → warehouse rows, in batches that carry their offsets with them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aiokafka import TopicPartition
+
+from runtime.losses import Span
+from runtime.metrics import Metrics
+from sinks.at_record import AtRecord
+from sinks.consume import Received, RowRefused, Unusable
+from sinks.warehouse.removals import Kept, PersonForgotten, Removal
+from sinks.warehouse.tables import Row, Table
+
+logger = logging.getLogger(__name__)
+
+Offsets = Mapping[TopicPartition, int]
+
+
+class Warehouse(Protocol):
+    """A place that keeps rows and the offsets they came from in one transaction. Calls block; never two at a time."""
+
+    def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Hold exactly these partitions; gives the stored next offset of each that has one."""
+
+    def write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
+        """Keep the rows, by topic, together with the next offsets of their partitions: all or nothing for each table.
+
+        Offsets move without rows too, past records that make none. Rows below a stored offset are kept already and
+        are left out. Raises `Fenced` when the stored offsets are not those that we opened or wrote last.
+        """
+
+    def forget(self, removals: Sequence[Removal]) -> None:
+        """Delete these rows, durably, from what was written. May raise `Fenced`; a second time does nothing."""
+
+    def tidy(self) -> None:
+        """Take off the disk what was deleted or replaced a day ago. May raise `Fenced`."""
+
+    def fold(self) -> None:
+        """Bring what is derived from the rows up to date; called when idle and at the end. May raise `Fenced`."""
+
+    def close(self) -> None: ...
+
+
+# What a row can cause; all else is the server's or the disk's.
+_OF_A_ROW = (RowRefused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(slots=True)
+class _Buffer:
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    first: dict[TopicPartition, int] = field(default_factory=dict)
+    removals: list[Removal] = field(default_factory=list)
+    since: datetime | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rows.values()))
+
+
+class WarehouseSink:
+    """A stage that writes when `flush_rows` are there or the oldest of them is `flush_after` old.
+
+    `tables` are the tables by topic name. A record that is None makes no row. Offsets that only such records moved are
+    written every `mark_after`, so that Kafka's retention does not overtake them. A record that is a `Removal` takes
+    rows away, before the offsets move past it.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        tables: Mapping[str, Table],
+        *,
+        now: Callable[[], datetime],
+        metrics: Metrics,
+        flush_rows: int = 5000,
+        flush_after: timedelta = timedelta(seconds=1),
+        idle_after: timedelta = timedelta(seconds=3),
+        mark_after: timedelta = timedelta(hours=1),
+        tidy_after: timedelta = timedelta(hours=24),
+    ) -> None:
+        self._warehouse, self._tables, self._now, self._metrics = warehouse, tables, now, metrics
+        self._flush_rows, self._flush_after = flush_rows, flush_after
+        self._idle_after, self._mark_after, self._tidy_after = idle_after, mark_after, tidy_after
+        self._tidied_at: datetime | None = None
+        self._gone: list[PersonForgotten] = []
+        self._buffer = _Buffer()
+        self._positions: dict[TopicPartition, int] = {}
+        self._marked_at = now()
+        self._written_at: datetime | None = None
+
+    async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+        self._buffer = _Buffer()
+        self._positions.clear()
+        self._written_at = self._marked_at = self._now()
+        stored = await asyncio.to_thread(self._warehouse.open, set(spans))
+        for partition, offset in stored.items():
+            _check_reachable(partition, offset, spans[partition])
+        return {partition: stored.get(partition, span.first) for partition, span in spans.items()}
+
+    async def take(self, batch: Sequence[Received[Kept]], positions: Offsets) -> None:
+        buffer = self._buffer
+        for one in batch:
+            if one.record is None or self._is_gone(one):
+                continue
+            buffer.first.setdefault(one.partition, one.offset)
+            buffer.since = buffer.since or self._now()
+            if isinstance(one.record, Removal):
+                self._remove(one.record)
+                continue
+            where = {"_topic": one.partition.topic, "_partition": one.partition.partition, "_offset": one.offset}
+            buffer.rows.setdefault(one.partition.topic, []).append({**one.record, **where})
+        self._positions.update(positions)
+
+    def _is_gone(self, one: Received[Kept]) -> bool:
+        """Whether it is a row of somebody erased that another partition brings only now."""
+        row, table = one.record, self._tables[one.partition.topic]
+        if row is None or isinstance(row, Removal):
+            return False
+        return any(person.takes(table, row) for person in self._gone)
+
+    def _remove(self, removal: Removal) -> None:
+        if isinstance(removal, PersonForgotten):
+            self._gone.append(removal)
+        self._buffer.removals.append(removal)
+        for topic, rows in self._buffer.rows.items():
+            rows[:] = [row for row in rows if not removal.takes(self._tables[topic], row)]
+
+    async def tick(self) -> None:
+        now = self._now()
+        since = self._buffer.since
+        if since is not None and (len(self._buffer) >= self._flush_rows or now - since >= self._flush_after):
+            await self._flush()
+        elif now - self._marked_at >= self._mark_after:
+            await self._mark()
+        elif self._written_at is not None and now - self._written_at >= self._idle_after:
+            self._written_at = None
+            await asyncio.to_thread(self._warehouse.fold)
+        elif self._tidied_at is None or now - self._tidied_at >= self._tidy_after:
+            self._tidied_at = now
+            await asyncio.to_thread(self._warehouse.tidy)
+
+    def unfinished(self) -> Mapping[TopicPartition, int]:
+        return self._buffer.first
+
+    def full(self) -> Collection[TopicPartition]:
+        return ()
+
+    async def close(self) -> None:
+        await self._flush()
+        await self._mark()
+        await asyncio.to_thread(self._warehouse.fold)
+
+    async def _flush(self) -> None:
+        rows, removals = self._buffer.rows, self._buffer.removals
+        if removals:
+            # Before the offsets move: a kill in between reads the removals again.
+            await asyncio.to_thread(self._warehouse.forget, removals)
+        if rows:
+            written = {self._tables[topic].events for topic in rows}
+            offsets = {one: at for one, at in self._positions.items() if self._tables[one.topic].events in written}
+            with self._metrics.warehouse_commit_seconds.time():
+                await self._write(rows, offsets)
+            for topic, of_topic in rows.items():
+                self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(of_topic))
+            for one in offsets:
+                del self._positions[one]
+            self._written_at = self._now()
+        self._buffer = _Buffer()
+
+    async def _write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
+        try:
+            await asyncio.to_thread(self._warehouse.write, rows, offsets)
+        except _OF_A_ROW as fault:
+            ordered = sorted((row for of_topic in rows.values() for row in of_topic), key=_place)
+            await self._write_in_parts(ordered, fault)
+            await asyncio.to_thread(self._warehouse.write, {}, offsets)
+
+    async def _write_in_parts(self, rows: Sequence[Row], fault: Exception) -> None:
+        """Halve what was refused until one row is left. Raises `AtRecord` for the first that is refused alone."""
+        if len(rows) == 1:
+            topic, partition, offset = _place(rows[0])
+            raise AtRecord(TopicPartition(topic, partition), offset) from fault
+        for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+            by_topic: dict[str, list[Row]] = {}
+            for row in part:
+                by_topic.setdefault(row["_topic"], []).append(row)
+            ends = {TopicPartition(*_place(row)[:2]): row["_offset"] + 1 for row in part}
+            try:
+                await asyncio.to_thread(self._warehouse.write, by_topic, ends)
+            except _OF_A_ROW as refused:
+                await self._write_in_parts(part, refused)
+
+    async def _mark(self) -> None:
+        self._marked_at = self._now()
+        if self._positions:
+            await asyncio.to_thread(self._warehouse.write, {}, self._positions)
+            self._positions = {}
+
+
+def _place(row: Row) -> tuple[str, int, int]:
+    return row["_topic"], row["_partition"], row["_offset"]
+
+
+def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:
+    place = f"{partition.topic}/{partition.partition}"
+    if span.is_anew:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but {partition.topic} was deleted and made anew, and its"
+            " offsets begin again. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+        )
+    if stored > span.end:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but Kafka ends at {span.end}: the topic was made anew or"
+            " lost records. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+        )
+    if stored < span.first:
+        raise Unusable(
+            f"the warehouse has {place} up to offset {stored}, but Kafka begins at {span.first}: records between them"
+            " are gone. Restore them, or point LEADSTREAM_WAREHOUSE at a new place."
+        )

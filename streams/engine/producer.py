@@ -1,0 +1,117 @@
+"""A Faust producer that watches every delivery and writes only while its worker is a member of the group."""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Iterable, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.protocol.produce import ProduceRequest
+from faust.transport.drivers import aiokafka as driver
+
+from streams.engine.lease import MembershipLost
+
+# Topic, key, value, headers, partition; None as the partition lets the key decide.
+Outgoing = tuple[str, bytes | None, bytes | None, Sequence[tuple[str, bytes]] | None, int | None]
+
+_LEASE_POLL = 0.05
+
+
+class DeliveryFailed(Exception):
+    """A record was not acked by Kafka, so nothing that depends on it may be committed."""
+
+
+class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to us
+    """Tells aiokafka to fail a batch rather than retry it: this worker has failed, or is no member of the group."""
+
+
+class Producer(driver.Producer):  # type: ignore[misc]
+    """An idempotent producer whose every delivery is watched: `flush` returns when all are acked, or raises."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._unacked: set[asyncio.Future[Any]] = set()
+        self._failure: BaseException | None = None
+
+    def _settings_extra(self) -> dict[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        ask = producer.client.send
+
+        async def ask_while_member(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, ProduceRequest):
+                await self._wait_for_lease()
+            return await ask(node_id, request, **options)
+
+        producer.client.send = ask_while_member
+        return producer
+
+    async def _wait_for_lease(self) -> None:
+        consumer = self.app.consumer
+        try:
+            async with asyncio.timeout(self.request_timeout):
+                while consumer.failure is None and not consumer.lease.holds():  # noqa: ASYNC110 - a thread renews it
+                    await asyncio.sleep(_LEASE_POLL)
+        except (MembershipLost, TimeoutError) as error:
+            raise _MayNotWrite from error
+        if consumer.failure is not None:
+            raise _MayNotWrite
+
+    async def send_all(self, records: Iterable[Outgoing]) -> None:
+        """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""
+        await self._all_acked(await self._handed_over(records))
+
+    async def hand_over(self, records: Iterable[Outgoing]) -> None:
+        """Send the records and wait for none: the next `flush` does, and no commit goes without one.
+
+        Raises `DeliveryFailed` once any delivery has failed.
+        """
+        await self._handed_over(records)
+        self._raise_failure()
+
+    async def _handed_over(self, records: Iterable[Outgoing]) -> list["asyncio.Future[Any]"]:
+        producer = self._ensure_producer()
+        deliveries: list[asyncio.Future[Any]] = []
+        try:
+            for topic, key, value, headers, partition in records:
+                delivery = await producer.send(topic, value, key=key, partition=partition, headers=headers)
+                self._watch(delivery)
+                deliveries.append(delivery)
+        except KafkaError as error:
+            self._failure = error
+        return deliveries
+
+    async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        delivery: asyncio.Future[Any] = await super().send(*args, **options)
+        self._watch(delivery)
+        return delivery
+
+    def send_soon(self, fut: Any) -> None:
+        self._watch(fut)
+        super().send_soon(fut)
+
+    def _watch(self, delivery: "asyncio.Future[Any]") -> None:
+        self._unacked.add(delivery)
+        delivery.add_done_callback(self._acked)
+
+    def _acked(self, delivery: "asyncio.Future[Any]") -> None:
+        self._unacked.discard(delivery)
+        if not delivery.cancelled() and delivery.exception() is not None:
+            self._failure = delivery.exception()
+
+    async def flush(self) -> None:
+        """Wait until everything handed over so far is durable. Raises `DeliveryFailed` if any of it is not."""
+        await self._all_acked(self._unacked)
+
+    async def _all_acked(self, deliveries: Collection["asyncio.Future[Any]"]) -> None:
+        if deliveries:
+            # aiokafka itself never gives up on a batch of an idempotent producer.
+            _, late = await asyncio.wait(deliveries, timeout=self.request_timeout)
+            if late:
+                self._failure = KafkaTimeoutError(f"{len(late)} records in {self.request_timeout} seconds")
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise DeliveryFailed(f"not acked by Kafka: {type(self._failure).__name__}") from self._failure

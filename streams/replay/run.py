@@ -1,0 +1,213 @@
+"""Replay: the split and the join over the past, in one process, into topics of their own; nobody is texted."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from leads.erasures import NOBODY, Erasures
+from leads.join import Output
+from leads.ordering import Shard
+from leads.person import JoinEvent, Person
+from leads.policy import Policy
+from leads.records import FetchTranscript, Lead, SendFollowUp
+from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid, person_key
+from runtime.clock import from_millis
+from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
+from schemas.state import person_codec
+from schemas.topics import EVENTS, JOIN_STATE, Topic
+from streams.dead_letters import tried
+from streams.join import Outlet, as_received
+from streams.replay.merge import in_order_of_receipt
+from streams.replay.plan import Plan
+from streams.split import Outgoing, Record, Refusal, Split, event_key, split
+
+_IN_FLIGHT = 10_000
+_FACTS = frozenset({"transcript", "lead_recovered"})
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a replay read and what it would have done: commands are not sent, transcripts are not asked for."""
+
+    webhooks: int = 0
+    events: int = 0
+    transcripts: int = 0
+    unreadable: int = 0
+    revisions: int = 0
+    commands: int = 0
+    transcript_requests: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+
+    def count(self, output: Output) -> None:
+        match output:
+            case Lead():
+                self.revisions += 1
+            case SendFollowUp():
+                self.commands += 1
+            case FetchTranscript():
+                self.transcript_requests += 1
+
+
+class Rejoin:
+    """The live path's split and join, for a log that comes in the order of receipt.
+
+    One shard does for all partitions, because the join looks at one person at a time; and where everything up to a
+    record has been read, that record's time is the progress.
+    """
+
+    def __init__(
+        self,
+        policy_of: Callable[[PageId], Policy],
+        aliases: Mapping[PageId, PageId],
+        *,
+        page_id: PageId | None = None,
+        psid: Psid | None = None,
+        erasures: Erasures = NOBODY,
+    ) -> None:
+        self._erasures = erasures
+        self._aliases, self._page_id, self._psid = aliases, page_id, psid
+        self._people: dict[str, Person] = {}
+        self._shard = Shard(self._people, policy_of, raw_partitions=1)
+        self._taken = 0
+        self.tally = Tally()
+
+    def take(
+        self, webhooks: Sequence[Record], facts: Sequence[Fact], until: datetime
+    ) -> tuple[list[PlatformEvent], list[Output]]:
+        """The events of these webhooks, and what the join makes of all that was received before `until`."""
+        done = Split()
+        for webhook in webhooks:
+            one = tried(webhook, partial(split, [webhook], self._aliases, self._erasures))
+            done.add(Split(refused=[one]) if isinstance(one, Refusal) else one)
+        events = [event for event in done.events if self._is_wanted(event)]
+        told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
+        numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
+        self._taken += len(numbered)
+        # What raises is left out, as the live join leaves it out once it has ended there a few times.
+        fold = self._shard.fold([*numbered, (self._taken, Progress(((0, until),)))], bool)
+        self.tally.webhooks += len(webhooks)
+        self.tally.events += len(events)
+        self.tally.transcripts += len(told)
+        self.tally.unreadable += len(done.refused)
+        self.tally.ignored.update(done.ignored)
+        self.tally.ignored.update(fold.ignored)
+        self.tally.unreadable += len(fold.left_out)
+        return [*events, *told], fold.outputs
+
+    @property
+    def people(self) -> Collection[Person]:
+        """What the join remembers by now."""
+        return self._people.values()
+
+    def _is_wanted(self, event: PlatformEvent) -> bool:
+        # What Meta says of a Page concerns its people too.
+        return self._page_id in (None, event.page_id) and (event.psid is None or self._psid in (None, event.psid))
+
+
+async def replay(
+    plan: Plan,
+    rejoin: Rejoin,
+    consumer: AIOKafkaConsumer,
+    producer: AIOKafkaProducer,
+    name_of: Callable[[Topic], str],
+    on_read: Callable[[int], None],
+    ids: Ids = BUILT_IN,
+) -> Tally:
+    """Read what the plan says, at full speed, and write to the topics that `name_of` names; all is durable at the end.
+
+    What the join concludes before `plan.since` is only warm-up and is not written. `on_read` gets counts of records.
+    """
+    facts, shadow = _Facts(plan, ids), _Shadow(plan, rejoin.tally, producer, name_of, ids)
+    spans = {**plan.webhooks, **plan.facts}
+    async for run in in_order_of_receipt(consumer, spans, on_read, facts.may_be_wanted):
+        webhooks = [one for one in run if not facts.has(one)]
+        told = [fact for one in run if facts.has(one) and (fact := facts.read(one)) is not None]
+        await shadow.write(*rejoin.take(webhooks, told, from_millis(run[-1].timestamp)))
+    await shadow.write(*rejoin.take([], [], plan.until))
+    await shadow.remember(rejoin.people)
+    await shadow.flush()
+    return rejoin.tally
+
+
+class _Facts:
+    """Our own facts among the records of `messenger-events`; all else there is made anew from the webhooks."""
+
+    def __init__(self, plan: Plan, ids: Ids) -> None:
+        self._topics = {one.topic for one in plan.facts}
+        self._codec = event_codec(ids)
+
+    def has(self, record: Any) -> bool:
+        """Whether the record lies in the topic that facts come from."""
+        return record.topic in self._topics
+
+    def may_be_wanted(self, record: Any) -> bool:
+        """Whether the record is a webhook or a fact, at a glance."""
+        try:
+            return not self.has(record) or self._codec.decode_first(record.value) in _FACTS
+        except NotDecodable:
+            return False
+
+    def read(self, record: Any) -> Fact | None:
+        """The fact as the live join took it in; None for what it refused."""
+        try:
+            event = as_received(self._codec.decode(record.value), record)
+        except NotDecodable:
+            return None
+        return event if isinstance(event, Fact) else None
+
+
+class _Shadow:
+    """Writes what is not warm-up, and counts it."""
+
+    def __init__(
+        self, plan: Plan, tally: Tally, producer: AIOKafkaProducer, name_of: Callable[[Topic], str], ids: Ids
+    ) -> None:
+        self._since, self._tally, self._producer = plan.since, tally, producer
+        self._events_topic, self._codec = name_of(EVENTS), event_codec(ids)
+        self._state_topic = name_of(JOIN_STATE)
+        self._outlet = Outlet(name_of, ids)
+        self._sent: list[asyncio.Future[Any]] = []
+
+    async def write(self, events: Sequence[PlatformEvent], outputs: Sequence[Output]) -> None:
+        for event in events:
+            if event.received_at >= self._since:
+                await self._send(Outgoing(self._events_topic, event_key(event), self._codec.encode(event)))
+        for output in outputs:
+            if concluded_at(output) >= self._since:
+                await self._send(self._outlet.outgoing(output))
+                self._tally.count(output)
+
+    async def remember(self, people: Collection[Person]) -> None:
+        """Write what the join knows of leads at the end, for a promotion to hand over."""
+        codec = person_codec()
+        for person in people:
+            if person.leads:
+                key = person_key(person.page_id, person.psid).encode()
+                await self._send(Outgoing(self._state_topic, key, codec.encode(person)))
+
+    async def flush(self) -> None:
+        """Wait until all is durable. Raises `KafkaError`."""
+        await asyncio.gather(*self._sent)
+        self._sent.clear()
+
+    async def _send(self, record: Outgoing) -> None:
+        self._sent.append(await self._producer.send(record.topic, record.value, key=record.key))
+        if len(self._sent) >= _IN_FLIGHT:
+            await self.flush()
+
+
+def concluded_at(output: Output) -> datetime:
+    """The time of receipt, or the deadline, at which the join gave an output."""
+    match output:
+        case Lead():
+            return output.updated_at
+        case SendFollowUp():
+            return output.created_at
+        case FetchTranscript():
+            return output.requested_at

@@ -1,0 +1,194 @@
+"""The topics of one replay, what it was asked for, and what its leads and the live ones are at the same time."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from leads.diff import Difference, differences
+from leads.erasures import NOBODY, Erasures
+from leads.records import Lead, LeadId
+from messenger.events import PageId, Psid
+from runtime.clock import from_millis, to_millis
+from runtime.settings import Settings
+from runtime.topic_admin import WantedTopic
+from runtime.topic_reader import whole_topic
+from schemas.codec import Codec
+from schemas.topics import COMMANDS, EVENTS, FOREVER, JOIN_STATE, LEADS, TRANSCRIPTS, Topic
+from streams.replay.plan import Plan
+
+_SHADOWED = (EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
+
+
+class NotReplayed(Exception):
+    """There is no finished replay of that name; the message is fit to print."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What a finished replay speaks of: leads that changed from `since` up to, not including, `until`.
+
+    Transcripts of before `facts_from` were not there to be read any more.
+    """
+
+    since: datetime
+    until: datetime
+    facts_from: datetime | None = None
+    page_id: PageId | None = None
+    psid: Psid | None = None
+
+    def covers(self, lead: Lead) -> bool:
+        """Whether this very revision falls into it."""
+        return self.since <= lead.updated_at < self.until and self._is_about(lead)
+
+    def is_passed_by(self, lead: Lead) -> bool:
+        """Whether a lead of ours has gone on since."""
+        return lead.updated_at >= self.until and self._is_about(lead)
+
+    def _is_about(self, lead: Lead) -> bool:
+        return self.page_id in (None, lead.page_id) and self.psid in (None, lead.psid)
+
+
+def extent_of(plan: Plan) -> Extent:
+    wanted = plan.wanted
+    return Extent(
+        since=plan.since,
+        until=plan.until,
+        facts_from=plan.facts_from,
+        page_id=wanted.page_id,
+        psid=wanted.psid,
+    )
+
+
+class Shadow:
+    """The topics of the replay called `name`, on the cluster of these settings."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings, self.name = settings, name
+
+    @property
+    def record(self) -> str:
+        """The topic that says what was replayed, once that is done."""
+        return self._settings.topic(f"leadstream-replay-{self.name}")
+
+    def topic(self, topic: Topic) -> str:
+        return self._settings.topic(topic.shadow(self.name))
+
+    @property
+    def topics(self) -> list[WantedTopic]:
+        """Like the topics that they shadow, and one more for the extent."""
+        partitions, replication = self._settings.partitions, self._settings.replication
+        return [
+            *(
+                WantedTopic(self.topic(one), partitions, replication, one.settings_for(self._settings.retention))
+                for one in _SHADOWED
+            ),
+            WantedTopic(self.record, 1, replication, FOREVER),
+        ]
+
+    async def finish(self, producer: AIOKafkaProducer, extent: Extent) -> None:
+        """Say that everything is there."""
+        await producer.send_and_wait(self.record, json.dumps(_to_plain(extent)).encode())
+
+    async def extent(self, consumer: AIOKafkaConsumer) -> Extent:
+        """Raises `NotReplayed` for a replay that did not come to its end."""
+        async for records in whole_topic(consumer, self.record, 1):
+            return _from_plain(records[-1].value)
+        raise NotReplayed(f"the replay {self.name} has not finished: drop it, and run it again")
+
+
+def _to_plain(extent: Extent) -> dict[str, object]:
+    return {
+        "since": to_millis(extent.since),
+        "until": to_millis(extent.until),
+        "facts_from": None if extent.facts_from is None else to_millis(extent.facts_from),
+        "page_id": extent.page_id,
+        "psid": extent.psid,
+    }
+
+
+def _from_plain(value: bytes) -> Extent:
+    plain = json.loads(value)
+    times = {name: from_millis(plain.pop(name)) for name in ("since", "until", "facts_from") if plain[name] is not None}
+    return Extent(**{**plain, **times})
+
+
+@dataclass(slots=True)
+class Reading:
+    """The revisions of one `leads` topic that fall into an extent.
+
+    `passed` are leads that went on after it; compaction may have taken their revisions inside it. `last_revision` is
+    the highest number of each lead, at any time. `ends` are the offsets after what was read.
+    """
+
+    revisions: list[Lead] = field(default_factory=list)
+    newest: dict[LeadId, Lead] = field(default_factory=dict)
+    passed: set[LeadId] = field(default_factory=set)
+    last_revision: dict[LeadId, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+
+
+async def read_leads(
+    runs: AsyncIterator[Sequence[ConsumerRecord]], codec: Codec[Lead], extent: Extent, erasures: Erasures = NOBODY
+) -> Reading:
+    """Take in a whole topic, but for the leads of people who were erased since."""
+    reading = Reading()
+    async for records in runs:
+        for record in records:
+            lead = None if record.value is None else codec.decode(record.value)
+            if lead is not None and not erasures.cover(lead.page_id, lead.psid, lead.updated_at):
+                _take_in(lead, extent, reading)
+            reading.ends[TopicPartition(record.topic, record.partition)] = record.offset + 1
+    return reading
+
+
+def _take_in(lead: Lead, extent: Extent, reading: Reading) -> None:
+    reading.last_revision[lead.lead_id] = max(lead.revision, reading.last_revision.get(lead.lead_id, 0))
+    if extent.is_passed_by(lead):
+        reading.passed.add(lead.lead_id)
+    if not extent.covers(lead):
+        return
+    reading.revisions.append(lead)
+    known = reading.newest.get(lead.lead_id)
+    if known is None or lead.revision >= known.revision:
+        reading.newest[lead.lead_id] = lead
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a replay and the present do not agree on, and what could not be compared.
+
+    `gone_on` are leads whose live revisions of that time compaction has taken, `past_retention` those whose transcript
+    is no longer in `messenger-events`, so that the replay could only know less.
+    """
+
+    found: list[Difference]
+    compared: int
+    gone_on: int
+    past_retention: int
+
+
+def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
+    gone_on = {one for one in live.passed if one not in live.newest}
+    ours = {one: lead for one, lead in replayed.newest.items() if one not in gone_on}
+    found = differences(live.newest, ours)
+    blind = [one for one in found if _is_past_retention(one, extent)]
+    return Comparison(
+        [one for one in found if one not in blind],
+        len(live.newest.keys() | ours.keys()),
+        len(gone_on & replayed.newest.keys()),
+        len(blind),
+    )
+
+
+def _is_past_retention(one: Difference, extent: Extent) -> bool:
+    live, replayed = one.live, one.replayed
+    if live is None or extent.facts_from is None or live.first_seen_at >= extent.facts_from:
+        return False
+    if replayed is None:
+        return live.transcript_at is not None
+    # What only a transcript tells comes behind what the webhooks told, whichever of them came after it.
+    told = len(replayed.answers)
+    return len(live.answers) > told and live.answers[:told] == replayed.answers

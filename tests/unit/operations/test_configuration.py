@@ -1,0 +1,415 @@
+"""`pages.yaml` and `followups.yaml`: what they mean, and that every fault names file, line and key."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leads.pages import JOIN_WAIT, Page
+from leads.records import Button, FollowUpMessage, QuickReply
+from leads.rules import EVERY_CANCELLATION, AnswerCondition, Caps, QuietHours, Rule, RuleStep
+from messenger import limits
+from messenger.events import AppId, PageId
+from operations.configuration import load_caps, load_pages, load_rules
+from runtime.settings import Settings
+from runtime.yaml_file import FileFault
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CITY = "What city is your store located?"
+
+
+def pages_of(tmp_path: Path, text: str) -> list[Page]:
+    path = tmp_path / "pages.yaml"
+    path.write_text(text, encoding="utf-8")
+    return list(load_pages(Settings(pages=path, app_id="42"), {"PAGE_TOKEN": "canary-token"}))
+
+
+def rules_of(tmp_path: Path, text: str) -> tuple[Rule, ...]:
+    path = tmp_path / "followups.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_rules(Settings(followups=path), {})
+
+
+def rule_of(tmp_path: Path, *lines: str) -> Rule:
+    [rule] = rules_of(tmp_path, "\n".join(("rules:", "  - name: one", *(f"    {line}" for line in lines))))
+    return rule
+
+
+def refusal(load: Callable[[Path, str], Any], tmp_path: Path, text: str) -> str:
+    with pytest.raises(FileFault) as fault:
+        load(tmp_path, text)
+    return str(fault.value).removeprefix(f"{tmp_path}/")
+
+
+def test_the_example_pages_load() -> None:
+    settings = Settings(pages=EXAMPLES / "pages.yaml")
+
+    [page] = load_pages(settings, {"PAGE_TOKEN": "a-token"})
+
+    assert page == Page(
+        PageId("542998526103632"),
+        access_token="a-token",
+        target_app=AppId("2262510160704936"),
+        join_wait=timedelta(minutes=15),
+        thread_control=timedelta(days=4),
+        also=(PageId("104508901353867"),),
+        questions=(CITY, "Are you interested in becoming a reseller?"),
+    )
+
+
+def test_the_example_followups_load() -> None:
+    thanks, second_chance, reminder = load_rules(Settings(followups=EXAMPLES / "followups.yaml"), {})
+
+    assert thanks == Rule(
+        name="thanks",
+        outcome="complete",
+        wait_for="answers",
+        steps=(RuleStep(FollowUpMessage(f"Thanks! Someone in {{answers[{CITY}]|your city}} will write soon.")),),
+    )
+    assert second_chance == Rule(
+        name="second-chance",
+        outcome="incomplete",
+        steps=(
+            RuleStep(
+                FollowUpMessage(
+                    "Still interested?", (QuickReply("Call me", "Call me"), QuickReply("No, thanks", "NO_THANKS"))
+                ),
+                timedelta(minutes=10),
+            ),
+        ),
+    )
+    assert reminder == Rule(
+        name="reminder",
+        outcome="complete",
+        answers=(AnswerCondition(CITY, equals="Menlo Park"),),
+        wait_for="answers",
+        cancel_on=frozenset(EVERY_CANCELLATION),
+        steps=(
+            RuleStep(
+                FollowUpMessage(
+                    "We are still here.",
+                    buttons=(
+                        Button("web_url", "Our stores", url="https://example.com/stores"),
+                        Button("postback", "Stop", payload="STOP"),
+                    ),
+                ),
+                timedelta(hours=2),
+            ),
+        ),
+    )
+
+
+def test_without_the_files_every_page_has_the_defaults_and_there_are_no_rules(tmp_path: Path) -> None:
+    settings = Settings(pages=tmp_path / "gone.yaml", followups=tmp_path / "gone.yaml", app_id="42")
+
+    pages = load_pages(settings, {})
+
+    assert list(pages) == []
+    assert pages.get(PageId("1")) == Page(PageId("1"), target_app=AppId("42"))
+    assert load_rules(settings, {}) == ()
+
+
+Load = Callable[[Settings, dict[str, str]], object]
+
+
+@pytest.mark.parametrize(("name", "load"), [("pages", load_pages), ("followups", load_rules), ("followups", load_caps)])
+def test_a_directory_in_place_of_a_file_is_one_line(tmp_path: Path, name: str, load: Load) -> None:
+    with pytest.raises(FileFault) as fault:
+        load(Settings(**{name: tmp_path}), {})  # type: ignore[arg-type]
+
+    assert str(fault.value) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not look into. Root may look into any, so it becomes nobody meanwhile."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o700)
+
+
+@pytest.mark.parametrize(("name", "load"), [("pages", load_pages), ("followups", load_rules), ("followups", load_caps)])
+def test_a_file_that_may_not_be_read_is_one_line_that_names_the_user(locked: Path, name: str, load: Load) -> None:
+    with pytest.raises(FileFault) as fault:
+        load(Settings(**{name: locked / "a.yaml"}), {})  # type: ignore[arg-type]
+
+    assert str(fault.value) == f"{locked}/a.yaml: cannot be read: Permission denied for uid {os.geteuid()}"
+
+
+def test_a_page_with_nothing_said_has_the_defaults(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {}}')
+
+    assert page == Page(
+        PageId("1"),
+        access_token="",
+        target_app=AppId("42"),
+        join_wait=JOIN_WAIT,
+        thread_control=limits.THREAD_CONTROL_DEFAULT,
+    )
+
+
+def test_a_page_is_found_by_its_other_ids(tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {also: ["2", "3"]}}')
+
+    pages = load_pages(Settings(pages=path), {})
+
+    assert pages.aliases == {PageId("2"): PageId("1"), PageId("3"): PageId("1")}
+
+
+def test_an_access_token_is_not_shown(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {access_token: "${PAGE_TOKEN}"}}')
+
+    assert page.access_token == "canary-token"
+    assert "canary" not in repr(page)
+
+
+@pytest.mark.parametrize("token", ["EAAcanary\n", "EAA canary", " EAAcanary", "EAAcan\u00e4ry", "EAA\tcanary"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str, tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}"}}', encoding="utf-8")
+
+    with pytest.raises(FileFault, match=r"pages\.yaml:1: access_token has a blank") as fault:
+        load_pages(Settings(pages=path), {"PAGE_TOKEN": token})
+
+    assert "EAA" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("page: {}", "pages.yaml:1: unknown key 'page'; known are pages"),
+        ("{}", "pages.yaml:1: 'pages' is missing"),
+        ("pages: []", "pages.yaml:1: a mapping is wanted here"),
+        ('pages:\n  "1": []', "pages.yaml:2: a mapping is wanted here"),
+        ('pages:\n  "1": {}\n  "1": {}', "pages.yaml:3: '1' stands here twice"),
+        ('pages:\n  "1":\n    token: x', "pages.yaml:3: unknown key 'token'; known are access_token, "),
+        ('pages:\n  "1":\n    access_token: ${GONE}', "pages.yaml:3: the environment variable GONE is not set"),
+        ('pages:\n  "1":\n    target_app: [1]', "pages.yaml:3: one value is wanted here"),
+        ('pages:\n  "1":\n    join_wait: soon', "pages.yaml:3: a duration is wanted here"),
+        ('pages:\n  "1":\n    thread_control: 4', "pages.yaml:3: a duration is wanted here"),
+        ('pages:\n  "1":\n    also: "2"', "pages.yaml:3: a list is wanted here"),
+        ('pages:\n  "1":\n    questions:\n      - [a]', "pages.yaml:4: one value is wanted here"),
+    ],
+)
+def test_a_fault_in_the_pages_names_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(pages_of, tmp_path, text).startswith(message)
+
+
+def test_one_page_or_ad_may_stand_without_a_list(tmp_path: Path) -> None:
+    one = rule_of(tmp_path, 'when: {page: "1", ad: "2"}', "send: {text: hello}")
+    several = rule_of(tmp_path, 'when: {page: ["1", "3"], ad: ["2"]}', "send: {text: hello}")
+
+    assert (one.pages, one.ads) == (frozenset({"1"}), frozenset({"2"}))
+    assert (several.pages, several.ads) == (frozenset({"1", "3"}), frozenset({"2"}))
+
+
+def test_an_answer_is_matched_by_text_part_or_pattern(tmp_path: Path) -> None:
+    rule = rule_of(tmp_path, 'when: {answers: {City: {contains: Park, regex: "^M"}}}', "send: {text: hello}")
+
+    [condition] = rule.answers
+    assert (condition.question, condition.equals, condition.contains) == ("City", None, "Park")
+    assert condition.regex is not None
+    assert condition.regex.text == "^M"
+
+
+@pytest.mark.parametrize("pattern", ["(?=Park)", "(?<=a)b", r"(a)\\1", "a{2000}", "["])
+def test_what_the_engine_cannot_take_is_told_with_its_line(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(FileFault, match=r"followups\.yaml:\d+: not a regular expression that RE2 can take: "):
+        rule_of(tmp_path, f'when: {{answers: {{City: {{regex: "{pattern}"}}}}}}', "send: {text: hello}")
+
+
+def test_nothing_cancels_a_rule_with_an_empty_list(tmp_path: Path) -> None:
+    assert rule_of(tmp_path, "cancel_on: []", "send: {text: hello}").cancel_on == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rule: []", "followups.yaml:1: unknown key 'rule'; known are rules"),
+        ("rules: {}", "followups.yaml:1: a list is wanted here"),
+        ("rules:\n  - name: a", "followups.yaml:2: the rule has no 'send'"),
+        ("rules:\n  - send: {text: a}", "followups.yaml:2: the rule has no 'name'"),
+        (
+            "rules:\n  - {name: a, send: {text: b}, delay: 5s}",
+            "followups.yaml:2: unknown key 'delay'; known are name, ",
+        ),
+        (
+            "rules:\n  - {name: a, send: {text: b}}\n  - {name: a, send: {text: c}}",
+            "followups.yaml:3: a rule named 'a' stands above",
+        ),
+    ],
+)
+def test_a_fault_in_the_rules_names_its_line(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(rules_of, tmp_path, text).startswith(message)
+
+
+REPLIES = ", ".join(["{title: a}"] * (limits.QUICK_REPLIES_MAX + 1))
+BUTTONS = ", ".join(["{title: a, payload: b}"] * (limits.BUTTONS_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("when: {outcome: maybe}", "'maybe' is none of complete, incomplete"),
+        ("when: {city: x}", "unknown key 'city'; known are outcome, page, ad, answers"),
+        ("when: {page: {}}", "one value is wanted here"),
+        ("when: {answers: [a]}", "a mapping is wanted here"),
+        ("when: {answers: {City: {}}}", "one of equals, contains, regex is wanted here"),
+        ("when: {answers: {City: {is: x}}}", "unknown key 'is'; known are equals, contains, regex"),
+        ("when: {answers: {City: {regex: '['}}}", "not a regular expression that RE2 can take: missing ]"),
+        ("wait_for: rain", "'rain' is none of answers, handover"),
+        ("after: soon", "a duration is wanted here"),
+        ("cancel_on: [weather]", "'weather' is none of reply, human, control_lost"),
+        ("send: {}", "the message has no 'text'"),
+        ("send: {text: a, image: b}", "unknown key 'image'; known are text, quick_replies, buttons"),
+        ("send: {text: 'Hi {name}'}", "placeholders are {answers[a question]}, "),
+        ("send: {text: 'Hi {answers[City?'}", "placeholders are {answers[a question]}, "),
+        (f"send: {{text: {'a' * 2000}}}", "2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'🙂' * 1000}}}", "2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'a' * 641}, buttons: [{{title: a, payload: b}}]}}", "641 characters; Meta takes 640"),
+        (f"send: {{text: a, quick_replies: [{REPLIES}]}}", "14 quick replies; Meta takes 13"),
+        (f"send: {{text: a, buttons: [{BUTTONS}]}}", "4 buttons; Meta takes 3"),
+        ("send: {text: ' '}", "the text is empty"),
+        ('send: {text: "\\u200b"}', "the text is empty"),
+        ("send: {text: '{answers[Why?]} {ad.ad_title}'}", "the text is empty where its placeholders are unknown"),
+        ("send: {text: 'Hello {ad.titel}'}", "placeholders are {answers[a question]}"),
+        ("send: {text: 'Hello {ad.__class__}'}", "placeholders are {answers[a question]}"),
+        ("send: {text: a, quick_replies: [{payload: b}]}", "'title' is missing"),
+        ("send: {text: a, quick_replies: [{title: ' '}]}", "a text is wanted here, and this one is empty"),
+        ("send: {text: a, quick_replies: [{title: b, payload: ''}]}", "a text is wanted here, and this one is empty"),
+        (f"send: {{text: a, quick_replies: [{{title: {'🙂' * 11}}}]}}", "22 characters; Meta takes 20"),
+        ("send: {text: a, buttons: [{title: b, url: ' '}]}", "a text is wanted here, and this one is empty"),
+        ("send: {text: a, tag: HUMAN_AGENT}", "unknown key 'tag'"),
+        ("send: {text: a, messaging_type: MESSAGE_TAG}", "unknown key 'messaging_type'"),
+        (f"send: {{text: a, quick_replies: [{{title: {'a' * 21}}}]}}", "21 characters; Meta takes 20"),
+        (
+            f"send: {{text: a, quick_replies: [{{title: a, payload: {'b' * 1001}}}]}}",
+            "1001 characters; Meta takes 1000",
+        ),
+        (
+            "send: {text: a, quick_replies: [{title: a}], buttons: [{title: b, url: c}]}",
+            "a message has quick_replies or",
+        ),
+        ("send: {text: a, buttons: [{title: b}]}", "a button has either a url or a payload"),
+        ("send: {text: a, buttons: [{title: b, url: c, payload: d}]}", "a button has either a url or a payload"),
+        ("send: {text: a, buttons: [{url: c}]}", "'title' is missing"),
+        (f"send: {{text: a, buttons: [{{title: {'a' * 21}, url: c}}]}}", "21 characters; Meta takes 20"),
+        (f"send: {{text: a, buttons: [{{title: a, payload: {'b' * 1001}}}]}}", "1001 characters; Meta takes 1000"),
+    ],
+)
+def test_a_fault_in_a_rule_names_its_line(tmp_path: Path, line: str, message: str) -> None:
+    send = () if line.startswith("send:") else ("    send: {text: a}",)
+    text = "\n".join(("rules:", "  - name: one", f"    {line}", *send))
+
+    assert refusal(rules_of, tmp_path, text).startswith(f"followups.yaml:3: {message}")
+
+
+def test_the_longest_texts_that_meta_takes_pass(tmp_path: Path) -> None:
+    text = rule_of(tmp_path, f"send: {{text: {'a' * 1999}}}")
+    with_button = rule_of(tmp_path, f"send: {{text: {'a' * 640}, buttons: [{{title: {'b' * 20}, url: c}}]}}")
+
+    assert len(text.steps[0].send.text) == 1999
+    assert len(with_button.steps[0].send.text) == 640
+
+
+def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) -> None:
+    rule = rule_of(
+        tmp_path,
+        "quiet_hours: 21:00-08:00",
+        "steps:",
+        "  - send: {text: hello}",
+        '  - {after: 2h, send: {text: "still there?"}}',
+        "then: pass_to_inbox",
+    )
+
+    assert rule.steps == (
+        RuleStep(FollowUpMessage("hello")),
+        RuleStep(FollowUpMessage("still there?"), timedelta(hours=2)),
+    )
+    assert rule.quiet_hours == QuietHours(time(21), time(8))
+    assert rule.then == "pass_to_inbox"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("quiet_hours: night", "two times of day are wanted here, such as 21:00-08:00"),
+        ("quiet_hours: 24:00-08:00", "two times of day are wanted here"),
+        ("quiet_hours: 08:00-08:00", "these quiet hours are empty"),
+        ("then: tag", "'tag' is none of pass_to_inbox, release"),
+        ("steps: [{send: {text: a}}]", "'send' belongs into the steps of this rule"),
+        ("tag: HUMAN_AGENT", "unknown key 'tag'"),
+        ("messaging_type: MESSAGE_TAG", "unknown key 'messaging_type'"),
+    ],
+)
+def test_a_fault_in_a_rules_course_is_named_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    text = f"rules:\n  - name: one\n    {line}\n    send: {{text: a}}"
+
+    assert said in refusal(rules_of, tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [("[]", "followups.yaml:3: the rule has no steps"), ("[{after: 1h}]", "followups.yaml:3: the rule has no 'send'")],
+)
+def test_steps_without_a_message_are_refused(tmp_path: Path, steps: str, said: str) -> None:
+    assert refusal(rules_of, tmp_path, f"rules:\n  - name: one\n    steps: {steps}") == said
+
+
+def test_caps_stand_beside_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text("caps: {per_person: 3, per_page: 500}\nrules: []")
+
+    assert load_caps(Settings(followups=path), {}) == Caps(per_person=3, per_page=500)
+    assert load_caps(Settings(followups=tmp_path / "none.yaml"), {}) == Caps()
+
+
+def test_a_cap_of_which_some_partition_would_get_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text("rules: []\ncaps: {per_page: 7}")
+
+    with pytest.raises(FileFault, match=r":2: .*8 is the least"):
+        load_caps(Settings(followups=path), {})
+    path.write_text("rules: []\ncaps: {per_page: 8}")
+    assert load_caps(Settings(followups=path), {}) == Caps(per_page=8)
+
+
+@pytest.mark.parametrize(
+    ("caps", "said"),
+    [
+        ("{per_person: 0}", "a whole number from 1 is wanted here"),
+        ("{per_person: many}", "a whole number from 1 is wanted here"),
+        ("{per_day: 3}", "unknown key 'per_day'"),
+    ],
+)
+def test_a_fault_in_the_caps_is_named_with_its_line(tmp_path: Path, caps: str, said: str) -> None:
+    path = tmp_path / "followups.yaml"
+    path.write_text(f"rules: []\ncaps: {caps}")
+
+    with pytest.raises(FileFault, match=f"followups.yaml:2: {said}"):
+        load_caps(Settings(followups=path), {})
+
+
+def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
+
+    assert page.time_zone.key == "Europe/Berlin"
+    assert "no time zone" in refusal(pages_of, tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Berlin}')
+
+
+def test_a_process_that_never_calls_meta_needs_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "pages.yaml"
+    path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}", join_wait: 5s}}')
+
+    (page,) = load_pages(Settings(pages=path), {}, tokens=False)
+
+    assert (page.access_token, page.join_wait) == ("", timedelta(seconds=5))

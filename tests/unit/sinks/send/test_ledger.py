@@ -1,0 +1,268 @@
+"""The ledger: what it remembers, and how it notices a second writer."""
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from leads.records import FollowUpOutcome
+from schemas.codec import outcome_codec
+from sinks.consume import Fenced
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import REMEMBERED, Attempt, Ledger
+from tests.unit.sinks.fakes import NOON, Clock, FakeKafka, FakeOutcomeLog
+from tests.unit.sinks.outcomes import an_outcome
+
+pytestmark = pytest.mark.anyio
+
+
+def _ledger(kafka: FakeKafka) -> Ledger:
+    return Ledger(FakeOutcomeLog(kafka), outcome_codec(), BrokerTime(Clock()))
+
+
+async def test_what_one_process_wrote_the_next_one_reads() -> None:
+    kafka = FakeKafka()
+    first, second = _ledger(kafka), _ledger(kafka)
+    await first.open([0, 1])
+    await first.append(0, an_outcome("c1", "attempting", attempt=1))
+    await first.append(0, an_outcome("c1", "sent", attempt=1, mid="m_1"))
+    await first.append(1, an_outcome("c2", "attempting", attempt=3))
+
+    await second.open([0, 1])
+
+    assert second.is_settled(0, "c1")
+    assert second.attempt(0, "c1") is None
+    assert second.knows_message(0, "m_1")
+    assert second.attempt(1, "c2") == Attempt(3, NOON)
+    assert not second.is_settled(1, "c2")
+
+
+@pytest.mark.parametrize("status", ["sent", "delivered", "read", "rejected", "expired", "cancelled"])
+async def test_a_result_settles_a_command(status: str) -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", status))
+
+    assert ledger.is_settled(0, "c1")
+
+
+@pytest.mark.parametrize("status", ["attempting", "in_doubt"])
+async def test_an_attempt_without_a_result_stays_open(status: str) -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", status, attempt=1))
+
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON)
+    assert not ledger.is_settled(0, "c1")
+
+
+async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", "parked", attempt=1, reason="the Page is blocked"))
+
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON, "the Page is blocked")
+    assert not ledger.is_settled(0, "c1")
+
+
+async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refused_does_not_count() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+    for status in ("attempting", "sent", "delivered", "read"):
+        await ledger.append(0, an_outcome("c1", status, attempt=1))
+    await ledger.append(0, an_outcome("c2", "parked", attempt=1, reason="another app has the thread"))
+    await ledger.append(0, an_outcome("c3", "attempting", attempt=1))
+
+    counted = an_outcome("c1", "sent")
+
+    assert ledger.sent_to(0, counted.page_id, counted.psid) == 1
+    assert ledger.may_have_sent(0, counted.page_id).keys() == {"c3"}
+
+
+@pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
+async def test_a_message_that_was_sent_is_never_unsaid(later: str) -> None:
+    kafka = FakeKafka()
+    ledger = _ledger(kafka)
+    await ledger.open([0])
+    await ledger.append(0, an_outcome("c1", "sent", mid="m_1"))
+
+    assert not await ledger.append(0, an_outcome("c1", later))
+
+    assert [one.status for one in FakeOutcomeLog(kafka).outcomes()] == ["sent"]
+
+
+async def test_a_doubt_does_not_move_the_time_of_its_attempt() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0])
+
+    await ledger.append(0, an_outcome("c1", "attempting", attempt=1))
+    await ledger.append(0, an_outcome("c1", "in_doubt", attempt=1, occurred_at=NOON + timedelta(seconds=10)))
+
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON)
+
+
+async def test_the_time_of_an_attempt_is_the_brokers_not_that_of_the_worker_that_made_it() -> None:
+    kafka = FakeKafka()
+    ahead = Clock(NOON + timedelta(hours=1))
+    kafka.put(
+        "followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", occurred_at=ahead()))
+    )
+    ledger = _ledger(kafka)
+
+    await ledger.open([0])
+
+    assert ledger.attempt(0, "c1") == Attempt(0, NOON)
+
+
+async def test_taking_a_partition_sets_the_clock_by_the_broker() -> None:
+    own = Clock(NOON + timedelta(hours=1))
+    log = FakeOutcomeLog(FakeKafka(), own)
+    log.broker_clock = Clock()
+    clock = BrokerTime(own)
+
+    await Ledger(log, outcome_codec(), clock).open([0])
+
+    assert clock() == NOON
+
+
+async def test_who_takes_a_partition_over_fences_its_former_holder_before_that_one_can_send() -> None:
+    kafka = FakeKafka()
+    former, holder = _ledger(kafka), _ledger(kafka)
+    await former.open([0])
+    await holder.open([0])
+
+    with pytest.raises(Fenced):
+        await former.append(0, an_outcome("c1", "attempting", attempt=1))
+
+
+async def test_an_outcome_that_was_erased_stays_settled() -> None:
+    kafka = FakeKafka()
+    kafka.put("followup-outcomes", 0, b"c1", None)
+    ledger = _ledger(kafka)
+
+    await ledger.open([0])
+
+    assert ledger.is_settled(0, "c1")
+
+
+async def test_of_two_writers_the_second_is_fenced_before_it_can_send() -> None:
+    kafka = FakeKafka()
+    stale, holder = _ledger(kafka), _ledger(kafka)
+    await stale.open([0])
+    await holder.open([0])
+    await holder.append(0, an_outcome("c1", "attempting", attempt=1))
+
+    with pytest.raises(Fenced):
+        await stale.append(0, an_outcome("c1", "attempting", attempt=1))
+
+
+async def test_a_fenced_writer_knows_nothing_until_it_has_read_what_the_other_wrote() -> None:
+    kafka = FakeKafka()
+    stale, holder = _ledger(kafka), _ledger(kafka)
+    await stale.open([0])
+    await holder.open([0])
+    await holder.append(0, an_outcome("c1", "sent"))
+    with pytest.raises(Fenced):
+        await stale.append(0, an_outcome("c2", "attempting", attempt=1))
+    with pytest.raises(Fenced):
+        stale.is_settled(0, "c1")
+
+    await stale.open([0])
+
+    assert stale.is_settled(0, "c1")
+    assert stale.attempt(0, "c2") is not None
+
+
+async def test_the_holder_learns_of_an_intruder_at_its_next_outcome() -> None:
+    kafka = FakeKafka()
+    holder = _ledger(kafka)
+    await holder.open([0])
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", attempt=1)))
+
+    with pytest.raises(Fenced):
+        await holder.append(0, an_outcome("c1", "attempting", attempt=1))
+
+
+async def test_a_partition_that_was_given_up_is_forgotten() -> None:
+    ledger = _ledger(FakeKafka())
+    await ledger.open([0, 1])
+    await ledger.append(1, an_outcome("c1", "sent"))
+
+    await ledger.open([0])
+
+    with pytest.raises(Fenced):
+        ledger.is_settled(1, "c1")
+
+
+async def test_an_unreadable_entry_counts_as_settled() -> None:
+    kafka = FakeKafka()
+    kafka.put("followup-outcomes", 0, b"c1", b"\x01")
+    ledger = _ledger(kafka)
+
+    await ledger.open([0])
+
+    assert ledger.is_settled(0, "c1")
+
+
+async def test_many_outcomes_may_be_under_way_at_once() -> None:
+    kafka = FakeKafka()
+    ledger = _ledger(kafka)
+    await ledger.open([0])
+    outcomes: list[FollowUpOutcome] = [an_outcome(f"c{number}", "sent") for number in range(50)]
+
+    async with anyio.create_task_group() as group:
+        for outcome in outcomes:
+            group.start_soon(ledger.append, 0, outcome)
+
+    assert all(ledger.is_settled(0, outcome.command_id) for outcome in outcomes)
+
+
+async def test_outcomes_are_forgotten_in_the_end_so_that_memory_is_bounded() -> None:
+    clock = Clock()
+    log = FakeOutcomeLog(FakeKafka(), clock)
+    ledger = Ledger(log, outcome_codec(), BrokerTime(clock))
+    await ledger.open([0])
+    await ledger.append(0, an_outcome("old", "sent", mid="m_old"))
+    await ledger.append(0, an_outcome("doubt", "in_doubt", attempt=1))
+
+    clock.advance(REMEMBERED)
+    await ledger.append(0, an_outcome("middle", "sent", occurred_at=clock()))
+    known_until_then = ledger.is_settled(0, "old") and ledger.knows_message(0, "m_old")
+    clock.advance(timedelta(seconds=1))
+    await ledger.append(0, an_outcome("new", "sent", occurred_at=clock()))
+
+    assert known_until_then
+    assert not ledger.is_settled(0, "old")
+    assert not ledger.knows_message(0, "m_old")
+    assert ledger.attempt(0, "doubt") is None
+    assert ledger.is_settled(0, "middle")
+
+
+async def test_a_ledger_is_read_from_where_it_is_remembered() -> None:
+    clock = Clock(NOON + REMEMBERED + timedelta(seconds=1))
+    kafka = FakeKafka()
+    log = FakeOutcomeLog(kafka, clock)
+    for name in ("old", "new"):
+        kafka.put("followup-outcomes", 0, name.encode(), outcome_codec().encode(an_outcome(name, "sent")))
+    log.stamps = {(0, 0): NOON, (0, 1): NOON + timedelta(hours=1)}
+    ledger = Ledger(log, outcome_codec(), BrokerTime(clock))
+
+    await ledger.open([0])
+
+    assert (ledger.is_settled(0, "old"), ledger.is_settled(0, "new")) == (False, True)
+    await ledger.append(0, an_outcome("newest", "sent", occurred_at=clock()))
+
+
+async def test_reading_a_long_ledger_is_told() -> None:
+    kafka = FakeKafka()
+    value = outcome_codec().encode(an_outcome("c", "sent"))
+    for number in range(25_000):
+        kafka.put("followup-outcomes", 0, b"%d" % number, value)
+    told: list[tuple[int, int]] = []
+
+    await Ledger(FakeOutcomeLog(kafka), outcome_codec(), BrokerTime(Clock()), lambda *one: told.append(one)).open([0])
+
+    assert told == [(10_000, 25_000), (20_000, 25_000)]

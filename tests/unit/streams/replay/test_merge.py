@@ -1,0 +1,86 @@
+"""Several partitions as one log."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import pytest
+from aiokafka import TopicPartition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.replay.merge import in_order_of_receipt
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class ARecord:
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+@dataclass
+class PartitionsInMemory:
+    """A consumer that gives a few records of each partition at a time."""
+
+    logs: dict[TopicPartition, list[ARecord]]
+    at_once: int
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self.positions = dict.fromkeys(partitions, 0)
+
+    def seek(self, one: TopicPartition, offset: int) -> None:
+        self.positions[one] = offset
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[ARecord]]:
+        found = {}
+        for one in partitions:
+            records = [record for record in self.logs[one] if record.offset >= self.positions[one]][: self.at_once]
+            if records:
+                found[one] = records
+            # As a real one does behind a gap at the end.
+            self.positions[one] = records[-1].offset + 1 if len(records) == self.at_once else 1_000
+        return found
+
+    async def position(self, one: TopicPartition) -> int:
+        return self.positions[one]
+
+
+logs = st.lists(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), max_size=12), min_size=1, max_size=4)
+
+
+def the_logs(steps: list[list[tuple[int, int]]]) -> dict[TopicPartition, list[ARecord]]:
+    """Partitions whose offsets have gaps and whose times never run backwards."""
+    made: dict[TopicPartition, list[ARecord]] = {}
+    for partition, pairs in enumerate(steps):
+        offset, time, records = 0, 0, list[ARecord]()
+        for gap, pause in pairs:
+            offset, time = offset + gap, time + pause
+            records.append(ARecord("raw", partition, offset, time))
+        made[TopicPartition("raw", partition)] = records
+    return made
+
+
+@settings(deadline=None)
+@given(logs, st.integers(1, 4), st.integers(0, 20))
+async def test_every_wanted_record_comes_once_and_in_the_order_of_receipt(
+    steps: list[list[tuple[int, int]]], at_once: int, stop: int
+) -> None:
+    made = the_logs(steps)
+    counted: list[int] = []
+    runs = in_order_of_receipt(
+        PartitionsInMemory(made, at_once), dict.fromkeys(made, range(stop)), counted.append, lambda one: one.offset % 5
+    )
+
+    found = [record async for run in runs for record in run]
+
+    inside = [record for record in chain(*made.values()) if record.offset < stop]
+    assert sorted(found, key=lambda one: (one.partition, one.offset)) == [one for one in inside if one.offset % 5]
+    assert [one.timestamp for one in found] == sorted(one.timestamp for one in found)
+    assert sum(counted) == len(inside)

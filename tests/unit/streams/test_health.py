@@ -1,0 +1,174 @@
+"""What a worker reports of itself while it works."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import isnan
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from runtime.clock import now
+from runtime.health import Health
+from runtime.metrics import Metrics
+from streams.engine.lease import Lease
+from streams.health import CLOCK, Watch
+
+EVENTS = TP("messenger-events", 3)
+MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class FakeConsumer:
+    """Partitions with the time up to which each is finished, None while it is not."""
+
+    all_ends: dict[TP, datetime | None]
+    failure: BaseException | None = None
+    lease: Lease = field(default_factory=lambda: Lease(12))
+
+    def ends(self) -> dict[TP, datetime | None]:
+        return self.all_ends
+
+    def highwater(self, tp: TP) -> int:
+        return 50
+
+
+@dataclass
+class Worker:
+    """A watch over a worker that is given as values."""
+
+    consumer: FakeConsumer = field(default_factory=lambda: FakeConsumer({EVENTS: None}))
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=lambda: Health(spare=frozenset({CLOCK})))
+    clock_lags: dict[int, timedelta] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        recovered = asyncio.Event()
+        recovered.set()
+        tables = SimpleNamespace(recovery=SimpleNamespace(completed=recovered))
+        self.app = SimpleNamespace(consumer=self.consumer, tables=tables, rebalancing=False, should_stop=False)
+        store: Any = SimpleNamespace(parts={})
+        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.clock_lags)
+
+    def lag(self) -> float | None:
+        labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
+        return self.metrics.registry.get_sample_value("leadstream_consumer_lag", labels)
+
+
+def a_batch(last_offset: int) -> SimpleNamespace:
+    return SimpleNamespace(topic=EVENTS.topic, tp=EVENTS, offset=last_offset, value=[b"one", b"two"])
+
+
+def test_lag_is_what_no_finished_batch_covers() -> None:
+    worker = Worker()
+    with worker.watch.batch(a_batch(last_offset=41)):
+        pass
+
+    worker.watch.look(now())
+
+    assert worker.lag() == 8
+    sizes = {"topic": EVENTS.topic}
+    assert worker.metrics.registry.get_sample_value("leadstream_batch_records_sum", sizes) == 2
+
+
+def test_at_the_end_of_the_log_there_is_no_lag() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+
+    worker.watch.look(now())
+
+    assert worker.lag() == 0
+
+
+def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+    worker.watch.look(now())
+
+    worker.consumer.all_ends = {}
+    worker.watch.look(now())
+
+    assert worker.lag() is None
+
+
+def test_the_raw_partition_that_holds_the_clock_back_is_named() -> None:
+    """All leads wait for it, and no other sign of this worker shows it: it does its own work."""
+    worker = Worker(clock_lags={0: timedelta(0), 3: 4 * MINUTE})
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (False, "raw partition 3 is 240 s behind")
+    assert worker.health.ready
+    name, labels = "leadstream_join_clock_lag_seconds", {"partition": "3"}
+    assert worker.metrics.registry.get_sample_value(name, labels) == 240
+
+
+def test_a_clock_that_nothing_holds_back_is_ready() -> None:
+    worker = Worker(clock_lags={0: timedelta(0), 3: timedelta(seconds=1)})
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (True, "raw partition 3 is 1 s behind")
+
+
+def test_a_clock_without_any_report_is_not_ready() -> None:
+    worker = Worker()
+
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK] == (False, "no raw partition has reported yet")
+
+
+def test_a_worker_without_its_partitions_is_not_ready() -> None:
+    worker = Worker()
+    worker.watch.look(now())
+    assert worker.health.ready
+
+    worker.app.rebalancing = True
+    worker.watch.look(now())
+
+    assert not worker.health.ready
+
+
+def test_a_worker_whose_heartbeats_are_not_answered_is_not_ready_and_its_lag_is_unknown() -> None:
+    worker = Worker(FakeConsumer({EVENTS: now()}))
+    worker.consumer.lease.granted(monotonic() - 12)
+
+    worker.watch.look(now())
+
+    assert worker.health.parts["kafka"] == (False, "no heartbeat was answered for 12 s")
+    assert not worker.health.ready
+    assert isnan(worker.lag() or 0)
+
+    worker.consumer.lease.granted(monotonic())
+    worker.watch.look(now())
+
+    assert worker.health.ready
+    assert worker.lag() == 0
+
+
+def test_a_worker_that_failed_is_red() -> None:
+    worker = Worker(FakeConsumer({}, failure=ArithmeticError("of a person")))
+
+    worker.watch.look(now())
+
+    assert worker.health.crashed == "ArithmeticError"
+
+
+def test_a_stuck_batch_is_red_until_it_is_finished() -> None:
+    worker = Worker()
+
+    with worker.watch.batch(a_batch(last_offset=41)):
+        worker.watch.look(now() + 3 * MINUTE)
+        while_stuck = worker.health.crashed
+    worker.watch.look(now() + 3 * MINUTE)
+
+    assert while_stuck is not None
+    assert while_stuck.startswith("a batch of messenger-events/3 is unfinished")
+    assert worker.health.crashed is None
+
+
+def test_a_batch_that_raises_leaves_the_error_to_the_transport() -> None:
+    with pytest.raises(ArithmeticError), Worker().watch.batch(a_batch(last_offset=41)):
+        raise ArithmeticError
