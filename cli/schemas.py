@@ -15,9 +15,8 @@ from operations.environment import current_settings
 from runtime.settings import Settings
 from schemas.codec import SchemaIds
 from schemas.compatibility import breaks, retypes
-from schemas.ids import registry_ids, require_compatibility
 from schemas.registry_api import COMPATIBILITY
-from schemas.registry_client import RegistryFault, registry_client
+from schemas.registry_client import RegistryFault, registry_client, registry_ids, require_compatibility
 from schemas.released import Released, released
 
 _CANDIDATE = re.compile(r"(?P<schema>[a-z][a-z-]*)\.v(?P<version>[1-9][0-9]*)")

@@ -13,9 +13,17 @@ from cli.terminal import say
 from messenger.client import GraphClient
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
-from messenger.graph import GraphRequest, GraphResponse, thread_owner, thread_owner_request
+from messenger.graph import (
+    GraphRequest,
+    GraphResponse,
+    extend_request,
+    pass_request,
+    release_request,
+    take_request,
+    thread_owner,
+    thread_owner_request,
+)
 from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
-from messenger.routing import extend_request, pass_request, release_request, take_request
 from operations.configuration import load_pages
 from operations.environment import current_settings
 from runtime.loopback import NO_PROXY

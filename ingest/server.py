@@ -28,9 +28,8 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Codec, deletion_codec
-from schemas.ids import registry_ids
 from schemas.registry_api import RegistryApi
-from schemas.registry_client import registry_client
+from schemas.registry_client import registry_client, registry_ids
 from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 
 _PROBE_EVERY = timedelta(seconds=2)

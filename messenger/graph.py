@@ -10,7 +10,7 @@ from urllib.parse import quote
 from messenger.error_codes import refusal
 from messenger.errors import OutcomeUnknown
 from messenger.events import AppId, PageId, Psid
-from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID
+from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
 from messenger.values import as_id, as_object, as_text
 
 _META_TIME = "%Y-%m-%dT%H:%M:%S+0000"
@@ -144,6 +144,34 @@ def thread_owner_request(page_id: PageId, psid: Psid) -> GraphRequest:
     """Ask which app has thread control; `thread_owner` reads the answer."""
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
     return GraphRequest("GET", f"{_segment(page_id)}/thread_owner", {"recipient": psid})
+
+
+def pass_request(page_id: PageId, psid: Psid, target: AppId) -> GraphRequest:
+    """Give the thread to another app, such as the Page Inbox."""
+    return _control_request(page_id, "pass", psid, target_app_id=target)
+
+
+def take_request(page_id: PageId, psid: Psid) -> GraphRequest:
+    """Take the thread; Meta refuses unless the Page has a default app."""
+    return _control_request(page_id, "take", psid)
+
+
+def release_request(page_id: PageId, psid: Psid) -> GraphRequest:
+    """Leave the thread to nobody; it is idle then."""
+    return _control_request(page_id, "release", psid)
+
+
+def extend_request(page_id: PageId, psid: Psid, duration: timedelta) -> GraphRequest:
+    """Keep the thread for so long; raises `ValueError` beyond what Meta grants."""
+    if not timedelta(0) < duration <= THREAD_CONTROL_MAX:
+        raise ValueError(f"thread control is extended by up to {THREAD_CONTROL_MAX.days} days")
+    return _control_request(page_id, "extend", psid, duration=int(duration.total_seconds()))
+
+
+def _control_request(page_id: PageId, action: str, psid: Psid, **given: str | int) -> GraphRequest:
+    return GraphRequest(
+        "POST", f"{_segment(page_id)}/{action}_thread_control", body={"recipient": {"id": psid}, **given}
+    )
 
 
 def lead_forms_request(page_id: PageId, after: str | None = None, limit: int = LIST_PAGE) -> GraphRequest:

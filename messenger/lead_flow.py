@@ -4,17 +4,18 @@ The Conversations API marks no message as the Leadgen app's. A flow therefore be
 question of a known form, word for word: a chat in which somebody asks what a form asks later is no flow.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from messenger.events import Answer, LeadOutcome, Psid
 from messenger.graph import ConversationMessage
 from messenger.limits import MESSAGING_WINDOW
-from messenger.transcript import normal_question
 from messenger.values import as_id, as_object, as_text
 
+# The Conversations API shows whole seconds, our stamps may have been cut to them.
+_STAMP_STEP = timedelta(seconds=1)
 _KINDS = ("QUESTION", "CONFIRMATION", "DISQUALIFY")
 
 
@@ -200,3 +201,40 @@ class _Flow:
         if said and self.asked is not None:
             text = "\n".join((one.text or "").strip() for one in said)
             self.answers[self._question()] = Answer((self.asked.text or "").strip(), text), said[-1]
+
+
+def parse_transcript(
+    messages: Sequence[ConversationMessage], psid: Psid, *, ended_at: datetime, questions: Iterable[str] = ()
+) -> tuple[Answer, ...]:
+    """The answers that a flow which ended at a time has left among `messages`, newest first, in the order of the flow.
+
+    What was said after the flow, or more than a messaging window before its end, is no part of it. Where any of the
+    known `questions` was asked, only these count; else whatever the Page said last before the person wrote. A question
+    that was asked twice has its last answer.
+    """
+    flow = [
+        (one.sender_id == psid, one.text.strip())
+        for one in reversed(messages)
+        if one.text is not None and ended_at - MESSAGING_WINDOW <= one.created_at <= ended_at + _STAMP_STEP
+    ]
+    known = {normal_question(question) for question in questions}
+    asked = {text for by_person, text in flow if not by_person}
+    to_known = {text for text in asked if normal_question(text) in known}
+    return _pairs(flow, to_known or asked)
+
+
+def _pairs(flow: Iterable[tuple[bool, str]], questions: set[str]) -> tuple[Answer, ...]:
+    said: dict[str, list[str]] = {}
+    question: str | None = None
+    for by_person, text in flow:
+        if not by_person:
+            question = text if text in questions else None
+            said.pop(text, None)
+        elif question is not None:
+            said.setdefault(question, []).append(text)
+    return tuple(Answer(question, "\n".join(texts)) for question, texts in said.items())
+
+
+def normal_question(question: str) -> str:
+    """A question with what may differ between two tellings of it, case and spaces, made equal."""
+    return " ".join(question.split()).casefold()

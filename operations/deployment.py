@@ -13,8 +13,7 @@ from runtime.topic_admin import Difference, WantedTopic, partition_counts, parti
 from runtime.topic_follower import TopicFollower
 from runtime.topic_reader import whole_topic
 from schemas.codec import BUILT_IN, Ids, lead_codec
-from schemas.ids import registry_ids
-from schemas.registry_client import RegistryFault, registry_client
+from schemas.registry_client import RegistryFault, registry_client, registry_ids
 from schemas.topics import ERASURES, LEADS, TOPICS
 
 

@@ -1,6 +1,7 @@
 """A client of the schema registry: credentials, TLS, bounds of time and size, and faults that name the setting."""
 
 import asyncio
+import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +14,9 @@ import httpx
 
 from runtime.loopback import is_loopback
 from runtime.settings import Settings, variable
-from schemas.registry_api import CONTENT_TYPE
+from schemas.codec import SchemaIds
+from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
+from schemas.released import Released, subjects
 
 _SECONDS = 20
 _MOST_BYTES = 4 * 1024 * 1024
@@ -21,6 +24,11 @@ _REASON_CHARACTERS = 500
 _URL, _CA_FILE = variable("schema_registry_url"), variable("schema_registry_ca_file")
 _CREDENTIALS = f"{variable('schema_registry_username')} and {variable('schema_registry_password')}"
 _MENDS = {401: f"check {_CREDENTIALS}", 403: f"the user of {variable('schema_registry_username')} has no right to it"}
+
+# Not allowed, no such method (a read-only proxy), or the subject is in read-only mode.
+_FORBIDDEN = frozenset({401, 403, 405, 422})
+# Four bytes of every record, and a Java int for other readers.
+_MOST = 2**31 - 1
 
 
 class RegistryFault(Exception):
@@ -98,6 +106,42 @@ async def registry_client(
         transport=transport,
     ) as http:
         yield RegistryClient(settings.schema_registry_url, http)
+
+
+async def registry_ids(registry: RegistryClient, prefix: str = "") -> dict[str, SchemaIds]:
+    """Schema name → the ids of its releases in another registry, the newest to write with.
+
+    Registering is idempotent: a registry answers the id that a schema already has. Raises `RegistryFault`.
+    """
+    found = {}
+    for subject, versions in subjects().items():
+        ids = {await _id_of(one, registry, prefix + subject): one.definition for one in versions}
+        found[versions[-1].schema] = SchemaIds(list(ids)[-1], ids)
+    return found
+
+
+async def require_compatibility(registry: RegistryClient, prefix: str = "") -> bool:
+    """Have the registry refuse versions that are not FULL_TRANSITIVE; False where we may not set that.
+
+    Raises `RegistryFault` when the registry does not answer.
+    """
+    answers = [
+        await registry.ask("PUT", "config", prefix + subject, body={"compatibility": COMPATIBILITY})
+        for subject in subjects()
+    ]
+    return all(answer.is_success for answer in answers)
+
+
+async def _id_of(one: Released, registry: RegistryClient, subject: str) -> int:
+    body = {"schema": json.dumps(one.definition)}
+    answer = await registry.ask("POST", "subjects", subject, "versions", body=body)
+    if answer.status in _FORBIDDEN:
+        answer = await registry.ask("POST", "subjects", subject, body=body)
+    asked = f"version {one.version} of {subject}"
+    schema_id = answer.members(asked).get("id")
+    if type(schema_id) is not int or not 0 <= schema_id <= _MOST:
+        raise RegistryFault(f"the schema registry answered no schema id for {asked}")
+    return schema_id
 
 
 def _credentials(settings: Settings) -> httpx.BasicAuth | None:

@@ -26,9 +26,9 @@ from messenger.graph import (
     lead_form_questions,
     lead_forms_request,
 )
+from messenger.lead_flow import parse_transcript
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from messenger.paging import Paging
-from messenger.transcript import parse_transcript
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import Codec

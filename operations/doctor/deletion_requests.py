@@ -11,8 +11,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings, variable
 from schemas.codec import BUILT_IN, Ids
-from schemas.ids import registry_ids
-from schemas.registry_client import RegistryFault, registry_client
+from schemas.registry_client import RegistryFault, registry_client, registry_ids
 
 _LATE = timedelta(days=14)
 _MOST_NAMED = 5

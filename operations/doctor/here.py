@@ -17,8 +17,7 @@ from operations.doctor.set_aside import examine_set_aside
 from operations.doctor.stages import examine_stages
 from operations.doctor.verdicts import Verdict
 from runtime.settings import SettingError, Settings
-from schemas.ids import registry_ids
-from schemas.registry_client import registry_client
+from schemas.registry_client import registry_client, registry_ids
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.postgres.connection import is_server

@@ -14,8 +14,7 @@ from leads.policy import Policy
 from leads.records import Lead
 from messenger.events import LeadRecovered, TranscriptFetched
 from messenger.graph import Conversation, ConversationMessage
-from messenger.lead_flow import LeadForm
-from messenger.transcript import normal_question
+from messenger.lead_flow import LeadForm, normal_question
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, RESELLER, SECOND, TARGET_APP, a_handover, a_lead
 
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from messenger.events import Answer, Psid
 from messenger.graph import ConversationMessage
-from messenger.transcript import parse_transcript
+from messenger.lead_flow import parse_transcript
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, RESELLER, SECOND
 
 Said = tuple[str, str | None]

@@ -7,9 +7,8 @@ import pytest
 
 from messenger.client import GraphClient
 from messenger.events import AppId
-from messenger.graph import GraphRequest, send_request
+from messenger.graph import GraphRequest, extend_request, pass_request, release_request, send_request, take_request
 from messenger.limits import PAGE_INBOX_APP_ID
-from messenger.routing import extend_request, pass_request, release_request, take_request
 from simulator.threads import Thread
 from tests.unit.simulator.conftest import NOW, OTHER_APP, OUR_APP, PAGE, PSID, Meta, code_of
 

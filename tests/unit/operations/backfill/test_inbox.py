@@ -11,8 +11,7 @@ from leads.gaps import Span
 from leads.pages import Page
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, OutcomeUnknown, PageBlocked, Throttled
 from messenger.graph import GraphRequest, GraphResponse, Usage
-from messenger.lead_flow import LeadForm
-from messenger.transcript import normal_question
+from messenger.lead_flow import LeadForm, normal_question
 from operations.backfill.inbox import Inbox, Look, look_through
 from runtime.metrics import Metrics
 from tests.builders import CITY, NOON, PAGE, PERSON, SECOND

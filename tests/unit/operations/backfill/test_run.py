@@ -16,8 +16,7 @@ from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked
 from messenger.events import LeadRecovered
 from messenger.graph import GraphRequest, GraphResponse
-from messenger.lead_flow import LeadForm
-from messenger.transcript import normal_question
+from messenger.lead_flow import LeadForm, normal_question
 from operations.backfill.run import Backfill, Here, Question
 from runtime.clock import now
 from runtime.metrics import Metrics

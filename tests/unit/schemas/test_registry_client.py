@@ -14,9 +14,8 @@ from starlette.applications import Starlette
 
 from ingest.schema_registry import registry_routes
 from schemas.codec import Codec
-from schemas.ids import registry_ids, require_compatibility
 from schemas.registry_api import RegistryApi
-from schemas.registry_client import RegistryClient, RegistryFault
+from schemas.registry_client import RegistryClient, RegistryFault, registry_ids, require_compatibility
 from schemas.released import newest, released, subjects
 
 URL = "http://registry/"

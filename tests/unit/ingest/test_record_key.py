@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.key import record_key
+from ingest.publisher import record_key
 from messenger.webhook import delivery_key
 from simulator.campaign import plan_campaign
 from tests.builders import NOON
