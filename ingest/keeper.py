@@ -1,4 +1,4 @@
-"""Keeps each delivery: in Kafka when it answers in time, else in the spool until Kafka has it."""
+"""Keeps each delivery: in Kafka when Kafka answers in time, else in the spool until Kafka has it."""
 
 import asyncio
 import logging
@@ -9,18 +9,19 @@ from functools import partial
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
+from ingest.delivery_state import AHEAD, State, States
 from ingest.publisher import REFUSALS, Delivery, NotDurable, Publisher
 from ingest.spool.file import Spooled
 from ingest.spool.queue import Spool, SpoolFault
 from runtime.kafka import only_kafka_errors
 
-# How long Kafka may take before the spool is asked. Meta gives us 5 seconds in all, and counts a later answer as none.
+# How long Kafka may take before the spool is used. Meta allows 5 seconds in all, and treats a later answer as none.
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
 PATIENCE = timedelta(seconds=2)
-# So few in the spool are with Kafka sooner than a new delivery is on disk behind them.
+# With so few ahead of it in the spool, a delivery reaches Kafka sooner than it would reach the disk behind them.
 _NEARLY_DRAINED = 200
 _RETRY_AFTER = timedelta(milliseconds=500)
-# How often what Kafka refuses is tried again: somebody may have mended the topic meanwhile.
+# How often Kafka is offered again what it refused: the topic's limit may have been raised meanwhile.
 _TRY_REFUSED_AGAIN = timedelta(minutes=10)
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InKafka:
-    """Where a delivery lies, acknowledged by all in-sync replicas."""
+    """The place of a delivery in Kafka, acknowledged by all in-sync replicas."""
 
     topic: str
     partition: int
@@ -40,7 +41,7 @@ class InKafka:
 
 @dataclass(frozen=True, slots=True)
 class InSpool:
-    """Where a delivery lies on disk until it is in Kafka."""
+    """The place of a delivery on disk until it is in Kafka."""
 
     spool: str
     position: int
@@ -53,15 +54,11 @@ Receipt = InKafka | InSpool
 
 
 class Keeper:
-    """Keeps deliveries in an order that Kafka shows too: what was answered goes before all that came after the answer.
+    """Keeps deliveries, so that the order of answers is also the order in Kafka.
 
-    A delivery is *handed over* once the producer has it, and the producer keeps the order. While something in the
-    spool is not handed over, new deliveries go behind it. One that was handed over and not acknowledged in time is in
-    the spool as well, to survive a crash; its acknowledgement removes it, so that only a crash, or a producer that is
-    lost, makes a second copy of it.
-
-    A delivery that Kafka refuses in a batch of its own is *set aside*: it stays in the spool, those behind it go on,
-    and it is tried again every `try_refused_again` and at the next start.
+    `keep` is called by any number of requests at once, `drain` runs once beside them. While a delivery in the spool is
+    WAITING or SUSPECT, new deliveries go behind it. A SENT delivery holds nobody up, because the producer keeps the
+    order; it stays in the spool until its acknowledgement. So only a crash or a lost producer makes a second copy.
     """
 
     def __init__(
@@ -76,48 +73,47 @@ class Keeper:
         self.spool = spool
         self._patience = patience.total_seconds()
         self._try_refused_again = try_refused_again.total_seconds()
-        self._to_hand_over = spool.count
-        self._all_handed_over = asyncio.Event()
-        self._work = asyncio.Event()
-        self._handed_over: dict[str, asyncio.Future[RecordMetadata]] = {}
-        self._settled: set[str] = set()
-        # Refused, maybe for the sake of others in the batch.
-        self._suspects: set[str] = set()
-        self._set_aside: dict[int, str] = {}
+        self._states = States(spool.count)
+        # Kafka did not answer in time, and nothing was acknowledged since.
         self._stalled = False
+        # A send failed, so the drain reads the spool from its beginning.
         self._start_again = False
-        self._count(0)
 
     async def keep(self, delivery: Delivery) -> Receipt:
-        """Where the delivery lies, once it does. Raises `NotDurable` when neither Kafka nor the spool has it."""
+        """Make one delivery durable and return its place.
+
+        Waits up to `patience` for Kafka, then for the spool's disk; does not wait for a Kafka that is known to be away.
+        Raises `SpoolFull` or `SpoolFault`: the delivery may be in Kafka, and Meta must deliver it again.
+        Cancelled during the wait for the disk, the delivery still goes into the spool.
+        """
         sent = None
         if self._kafka_is_near:
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._all_handed_over.wait()
+                    await self._states.none_ahead.wait()
                     sent = await self._publisher.send(delivery)
                     with only_kafka_errors():
                         record = await asyncio.shield(sent)
                 return InKafka(record.topic, record.partition, record.offset)
             except REFUSALS:
-                # Kafka is there, so the spool does not wait for it: it finds out which delivery was refused.
+                # Kafka answers, so it is not stalled; the drain finds out which delivery of the batch is at fault.
                 pass
             except (TimeoutError, KafkaError) as error:
                 if not self._stalled:
                     _log.warning("spool.entered", extra={"reason": type(error).__name__})
                 self._stalled = True
-        # Once begun it is finished, whatever becomes of the request: the counts depend on it.
+        # Finished even when the request is cancelled: the states depend on it.
         return await asyncio.shield(self._spool(delivery, sent))
 
     @property
     def waiting(self) -> int:
-        """How many in the spool are on their way to Kafka."""
+        """The number of spooled deliveries that are on their way to Kafka."""
         return self.spool.count - self.set_aside
 
     @property
     def set_aside(self) -> int:
-        """How many in the spool Kafka refuses."""
-        return len(self._set_aside)
+        """The number of spooled deliveries that Kafka refuses."""
+        return self._states.count[State.SET_ASIDE]
 
     @property
     def is_draining(self) -> bool:
@@ -125,57 +121,56 @@ class Keeper:
 
     @property
     def _kafka_is_near(self) -> bool:
-        # With nothing that waits, this delivery is the one that finds out whether Kafka is back.
-        return self.waiting == 0 or (not self._stalled and self._to_hand_over <= _NEARLY_DRAINED)
+        # With an empty spool, this delivery finds out whether Kafka is back.
+        return self.waiting == 0 or (not self._stalled and self._states.ahead <= _NEARLY_DRAINED)
 
     async def _spool(self, delivery: Delivery, sent: "asyncio.Future[RecordMetadata] | None") -> InSpool:
-        if sent is None:
-            self._count(+1)
-        else:
-            self._handed_over[delivery.id] = sent
+        # Before the disk has it: deliveries that come meanwhile go behind it.
+        self._states.add(delivery, State.WAITING if sent is None else State.SENT)
         try:
             position = await self.spool.append(delivery)
         except NotDurable:
-            if sent is None:
-                self._count(-1)
-            else:
-                del self._handed_over[delivery.id]
+            self._states.remove(delivery)
             raise
         if sent is not None:
             sent.add_done_callback(partial(self._settle, Spooled(position, delivery)))
         return InSpool(self.spool.name, position)
 
     async def drain(self) -> None:
-        """Hand over what is in the spool, in its order, whenever there is something; until cancelled."""
+        """Give what is in the spool to the producer, in the order of the spool, until cancelled.
+
+        Waits for a spooled delivery, for the producer, and `_RETRY_AFTER` after a fault of either; raises nothing else
+        than what is a bug. A delivery that Kafka refuses in a batch of its own is set aside, and those behind it go on.
+        It is offered again each `try_refused_again` and at the next start.
+        """
         after = 0
         while True:
             try:
-                async with asyncio.timeout(self._try_refused_again if self._set_aside else None):
-                    await self._work.wait()
+                async with asyncio.timeout(self._try_refused_again if self.set_aside else None):
+                    await self._states.some_ahead.wait()
             except TimeoutError:
-                self._take_back()
-            self._work.clear()
+                self._suspect_refused()
+            self._states.some_ahead.clear()
             if self._start_again:
                 after = await self._beginning()
-            while not self._start_again and (waiting := await self._read(after)):
-                for spooled in waiting:
+            while not self._start_again and (batch := await self._read(after)):
+                for spooled in batch:
                     if not await self._hand_over(spooled):
                         break
                     after = spooled.position
 
     async def _beginning(self) -> int:
-        """Wait until nothing is under way, so that what follows a failure does not overtake it any further."""
+        """Wait until nothing is with the producer: what follows a failed delivery overtakes it no further."""
         await asyncio.sleep(_RETRY_AFTER.total_seconds())
-        while self._handed_over:
-            await asyncio.wait(self._handed_over.values())
-            await asyncio.sleep(0)
+        while self._states.count[State.SENT]:
+            await self._states.none_sent.wait()
         self._start_again = False
         return 0
 
     async def _read(self, after: int) -> list[Spooled]:
         while True:
-            # What is settled by now is not read again; what is settled from now on may have been.
-            self._settled.clear()
+            # The read may still return a delivery that is acknowledged during it, and none from before it.
+            self._states.forget_in_kafka()
             try:
                 return await self.spool.read(after)
             except SpoolFault as fault:
@@ -183,15 +178,12 @@ class Keeper:
                 await asyncio.sleep(_RETRY_AFTER.total_seconds())
 
     async def _hand_over(self, spooled: Spooled) -> bool:
-        """Whether the producer has it; not when something before it must go first after all."""
-        delivery_id = spooled.delivery.id
-        while not (
-            delivery_id in self._handed_over or delivery_id in self._settled or spooled.position in self._set_aside
-        ):
+        """True once the delivery is no longer WAITING or SUSPECT; False when an earlier one must go first after all."""
+        while (state := self._states.of(spooled.delivery)) in AHEAD:
             if self._start_again:
                 return False
             try:
-                if delivery_id in self._suspects:
+                if state is State.SUSPECT:
                     await self._hand_over_alone(spooled)
                     continue
                 sent = await self._publisher.send(spooled.delivery)
@@ -202,26 +194,21 @@ class Keeper:
                 _log.warning("spool.not_drained", extra={"reason": type(error).__name__})
                 await asyncio.sleep(_RETRY_AFTER.total_seconds())
                 continue
-            self._handed_over[delivery_id] = sent
+            self._states.move(spooled.delivery, State.SENT)
             sent.add_done_callback(partial(self._settle, spooled))
-            self._count(-1)
         return True
 
     async def _hand_over_alone(self, spooled: Spooled) -> None:
-        """Behind all that is under way, which a refusal would take along."""
-        if self._handed_over:
-            await asyncio.wait(self._handed_over.values())
-            await asyncio.sleep(0)
+        """Wait until nothing is with the producer, because a refusal would fail that too; then send."""
+        if self._states.count[State.SENT]:
+            await self._states.none_sent.wait()
             return
         await self._publisher.send_alone(spooled.delivery)
-        self._suspects.discard(spooled.delivery.id)
-        self._count(-1)
-        self._forget(spooled)
+        self._acknowledged(spooled)
 
     def _put_aside(self, spooled: Spooled, refusal: KafkaError) -> None:
-        self._set_aside[spooled.position] = spooled.delivery.id
+        self._states.move(spooled.delivery, State.SET_ASIDE)
         self._stalled = False
-        self._count(-1)
         _log.error(
             "spool.set_aside",
             extra={
@@ -232,35 +219,22 @@ class Keeper:
             },
         )
 
-    def _take_back(self) -> None:
-        """What was set aside goes first again, each alone, since its place in the order is before all that came."""
-        self._suspects.update(self._set_aside.values())
-        self._count(len(self._set_aside))
-        self._set_aside.clear()
+    def _suspect_refused(self) -> None:
+        """Offer what was set aside again, each alone and before all that is behind it in the spool."""
+        self._states.suspect_set_aside()
         self._start_again = True
 
     def _settle(self, spooled: Spooled, sent: "asyncio.Future[RecordMetadata]") -> None:
-        del self._handed_over[spooled.delivery.id]
-        if sent.cancelled() or (error := sent.exception()) is not None:
-            if not sent.cancelled() and isinstance(error, REFUSALS):
-                self._suspects.add(spooled.delivery.id)
-            self._count(+1)
-            self._start_again = True
+        error = None if sent.cancelled() else sent.exception()
+        if error is None and not sent.cancelled():
+            self._acknowledged(spooled)
             return
-        self._forget(spooled)
+        self._states.move(spooled.delivery, State.SUSPECT if isinstance(error, REFUSALS) else State.WAITING)
+        self._start_again = True
 
-    def _forget(self, spooled: Spooled) -> None:
-        """Kafka has it."""
-        self._settled.add(spooled.delivery.id)
+    def _acknowledged(self, spooled: Spooled) -> None:
+        self._states.move(spooled.delivery, State.IN_KAFKA)
         self._stalled = False
         self.spool.remove(spooled)
         if self.waiting == 0:
             _log.info("spool.drained")
-
-    def _count(self, change: int) -> None:
-        self._to_hand_over += change
-        if self._to_hand_over:
-            self._all_handed_over.clear()
-            self._work.set()
-        else:
-            self._all_handed_over.set()
