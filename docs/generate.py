@@ -7,6 +7,7 @@ from docs.asyncapi_page import asyncapi_page
 from docs.configuration_page import configuration_page
 from docs.join_page import join_page
 from docs.metrics_page import metrics_page
+from docs.reasons_page import reasons_page
 from docs.topics_page import topics_page
 from docs.warehouse_page import warehouse_page
 
@@ -16,6 +17,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "join.md": join_page,
     "metrics.md": metrics_page,
+    "reasons.md": reasons_page,
     "warehouse.md": warehouse_page,
     "asyncapi.yaml": asyncapi_page,
 }

@@ -254,7 +254,7 @@ def _dead_letters(topics: list[Topic]) -> str:
     _, _, headers = dead_letter(
         _Unreadable(WEBHOOKS.name, 3, 4711, None, b"{"),
         stage="split",
-        reason="delivery: not_json",
+        reason="not_json",
         fault="UnreadableDelivery",
     )
     return (

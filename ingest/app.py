@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -33,6 +34,33 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 
+RefusedRequest = Literal[
+    # The signature is missing or does not fit; the log names which.
+    "bad_signature",
+    # A subscription request that is not ours; the log names the parameter.
+    "challenge_refused",
+    # The client hung up before the end of its body.
+    "cut_short",
+    # The body is larger than the limit.
+    "too_large",
+    # The bodies in flight take all the memory that they may.
+    "bodies_in_flight",
+    # The body has a Content-Encoding.
+    "encoded",
+    # Kafka is away and the spool is full.
+    "spool_full",
+    # Neither Kafka nor the disk takes the request now.
+    "not_kept",
+    # The data-deletion request is not Meta's form.
+    "not_a_form",
+    # The form does not have exactly one `signed_request`.
+    "no_signed_request",
+    # The signed request is not Meta's; the log names what is wrong.
+    "bad_signed_request",
+    # The request is kept, and `LEADSTREAM_PUBLIC_URL` is not set, so it cannot be answered.
+    "no_public_url",
+]
+
 _LATER = {"Retry-After": "30"}
 
 _log = logging.getLogger(__name__)
@@ -41,7 +69,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: int
-    result: str
+    result: RefusedRequest
     headers: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -24,10 +24,42 @@ MessengerError
 from datetime import timedelta
 from typing import Literal
 
-SignatureFault = Literal["missing", "several", "malformed", "mismatch"]
-ChallengeFault = Literal["mode", "verify_token", "challenge"]
-SignedRequestFault = Literal["malformed", "mismatch", "not_json", "algorithm", "user_id", "issued_at", "expires"]
-DeliveryFault = Literal["not_json", "too_deep", "not_an_object", "no_entries"]
+from messenger.reasons import DeliveryFault
+
+SignatureFault = Literal[
+    # No `X-Hub-Signature-256`, or only the legacy SHA-1 one.
+    "missing",
+    # More than one header.
+    "several",
+    # Not `sha256=` and 64 hexadecimal digits.
+    "malformed",
+    # None of our app secrets signed the body.
+    "mismatch",
+]
+ChallengeFault = Literal[
+    # `hub.mode` is not `subscribe`.
+    "mode",
+    # `hub.verify_token` is not our verify token.
+    "verify_token",
+    # `hub.challenge` is missing or too long.
+    "challenge",
+]
+SignedRequestFault = Literal[
+    # Not a signature, a dot and a payload.
+    "malformed",
+    # None of our app secrets signed it.
+    "mismatch",
+    # The payload is not a JSON object.
+    "not_json",
+    # The algorithm is not HMAC-SHA256.
+    "algorithm",
+    # The user id is missing or not a number.
+    "user_id",
+    # The time of issue is missing or in the future.
+    "issued_at",
+    # The request has expired.
+    "expires",
+]
 
 
 class MessengerError(Exception):
@@ -59,10 +91,10 @@ class BadSignedRequest(MessengerError):
 
 
 class UnreadableDelivery(MessengerError):
-    """`reason` says what the body is not."""
+    """A delivery that is refused as a whole; the message is the code `reason`."""
 
     def __init__(self, reason: DeliveryFault) -> None:
-        super().__init__(f"delivery: {reason}")
+        super().__init__(reason)
         self.reason: DeliveryFault = reason
 
 

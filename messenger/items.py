@@ -8,8 +8,8 @@ from typing import Any, TypedDict, TypeVar
 
 from messenger import events
 from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
-from messenger.ignored import IGNORED_KEYS, IgnoredReason
 from messenger.limits import ID_MAX, LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, SUMMARY_PREFIX
+from messenger.reasons import IGNORED_KEYS, IgnoredReason, ItemFaultReason
 from messenger.values import as_id, as_millis, as_object, as_text, moment
 
 _HOP_OUTCOMES: Mapping[str, LeadOutcome] = MappingProxyType(
@@ -21,7 +21,7 @@ _REFERRAL_OUTCOMES: Mapping[str, LeadOutcome] = MappingProxyType(
 
 
 class Ignored(Exception):
-    """The item is well, and nothing that we act on."""
+    """The item is well-formed, and we do not act on it."""
 
     def __init__(self, reason: IgnoredReason) -> None:
         super().__init__(reason)
@@ -29,11 +29,12 @@ class Ignored(Exception):
 
 
 class Malformed(Exception):
-    """The item claims to be an event that we know, and is not; `reason` quotes nothing of it."""
+    """The item claims to be an event that we know, and is not; `place` names the key or list that is at fault."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: ItemFaultReason, place: str) -> None:
+        super().__init__(f"{reason}: {place}")
+        self.reason: ItemFaultReason = reason
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ def read_item(item: Item) -> PlatformEvent:
         if key in item.fields:
             content = item.fields[key]
             if not isinstance(content, dict):
-                raise Malformed(f"{key}: not an object")
+                raise Malformed("not_an_object", key)
             return read(item, content)
     for key, reason in IGNORED_KEYS.items():
         if key in item.fields:
@@ -97,7 +98,7 @@ class _Facts(TypedDict):
 
 def _page_facts(item: Item) -> _Facts:
     if item.page_id is None:
-        raise Malformed("no page id")
+        raise Malformed("no_page", "recipient")
     return {
         "page_id": item.page_id,
         "psid": None,
@@ -121,14 +122,14 @@ def _event_id(kind: str, *parts: object) -> str:
 def _mid(content: Mapping[str, Any], kind: str) -> str:
     mid = as_id(content.get("mid"))
     if mid is None:
-        raise Malformed(f"{kind}: no mid")
+        raise Malformed("no_mid", kind)
     return mid
 
 
 def _app(content: Mapping[str, Any], name: str) -> AppId | None:
     app_id = as_id(content.get(name))
     if len(app_id or "") > ID_MAX:
-        raise Malformed(f"{name}: longer than {ID_MAX} characters")
+        raise Malformed("id_too_long", name)
     return None if app_id is None else AppId(app_id)
 
 
@@ -191,7 +192,7 @@ def _postback(item: Item, postback: Mapping[str, Any]) -> events.PostbackReceive
 def _reaction(item: Item, reaction: Mapping[str, Any]) -> events.ReactionReceived:
     facts, mid, action = _facts(item), _mid(reaction, "reaction"), as_text(reaction.get("action"))
     if action is None:
-        raise Malformed("reaction: no action")
+        raise Malformed("no_action", "reaction")
     return events.ReactionReceived(
         **facts, event_id=_event_id("reaction", mid, action, item.millis), mid=mid, action=action, standby=item.standby
     )
@@ -225,10 +226,10 @@ def _ad(referral: Mapping[str, Any]) -> Ad:
 def _answers(lead: object) -> tuple[Answer, ...]:
     # `lead` stands beside `referral`: https://developers.facebook.com/documentation/business-messaging/messenger-platform/discovery/lead-generation-ads-in-messenger
     if not isinstance(lead, dict | None):
-        raise Malformed("lead: not an object")
+        raise Malformed("not_an_object", "lead")
     rows = as_object(lead).get("data")
     if not isinstance(rows, list | None):
-        raise Malformed("lead.data: not a list")
+        raise Malformed("not_a_list", "lead.data")
     pairs = ((as_id(as_object(row).get("question")), _answer(as_object(row).get("answer"))) for row in rows or ())
     return tuple(Answer(question, answer) for question, answer in pairs if question is not None and answer is not None)
 
@@ -287,14 +288,14 @@ def _read(item: Item, read: Mapping[str, Any]) -> events.ReadReceived:
 def _watermark(content: Mapping[str, Any], kind: str) -> int:
     millis = as_millis(content.get("watermark"))
     if millis is None:
-        raise Malformed(f"{kind}: no watermark")
+        raise Malformed("no_watermark", kind)
     return millis
 
 
 def _policy(item: Item, policy: Mapping[str, Any]) -> events.PolicyEnforced:
     facts, action = _page_facts(item), as_text(policy.get("action"))
     if action is None:
-        raise Malformed("policy_enforcement: no action")
+        raise Malformed("no_action", "policy_enforcement")
     return events.PolicyEnforced(
         **facts,
         event_id=_event_id("policy", item.millis, action),

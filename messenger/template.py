@@ -188,7 +188,7 @@ def _receiving_app(app: Located, our_app: AppId | None) -> Findings:
     elif app_id == limits.LEADGEN_APP_ID:
         yield _fault(app, "this is Meta's Leadgen app, which asks the questions: name the app that follows up")
     elif our_app is not None and app_id != our_app:
-        yield _warning(app, f"leads go to app {app_id}, and LEADSTREAM_APP_ID is {our_app}")
+        yield _warning(app, f"leads go to app {app_id}, and your app is {our_app}")
 
 
 def _control_days(days: Located) -> Findings:

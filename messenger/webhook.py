@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from messenger.errors import UnreadableDelivery
 from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
-from messenger.ignored import IgnoredReason
 from messenger.items import Ignored, Item, Malformed, is_echo, left_out, read_item
 from messenger.limits import ID_MAX, ITEM_MAX
+from messenger.reasons import IgnoredReason, ItemFaultReason
 from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
@@ -22,10 +22,11 @@ _NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class ItemFault:
-    """An item that claims to be an event that we know, and is not; `reason` quotes nothing of it."""
+    """An item that claims to be an event that we know, and is not; `place` names the key or list that is at fault."""
 
     item: int
-    reason: str
+    reason: ItemFaultReason
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def parse_delivery(
     for index, place in enumerate(_places(envelope)):
         try:
             if is_large and place.list_name != "entry":
-                _require_size(place.value)
+                _require_size(place)
             item = _item(place, received_at, Origin(topic, partition, offset, index), aliases)
             event = read_item(item)
             events.append(event)
@@ -70,7 +71,7 @@ def parse_delivery(
         except Ignored as passed_over:
             ignored.append(passed_over.reason)
         except Malformed as fault:
-            faults.append(ItemFault(index, fault.reason))
+            faults.append(ItemFault(index, fault.reason, fault.place))
     if not envelope["entry"]:
         ignored.append("empty_entry")
     return Parsed(tuple(events), tuple(ignored), tuple(faults))
@@ -140,14 +141,14 @@ def _unwrapped(change: object) -> object:
 def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping[PageId, PageId]) -> Item:
     entry, fields = place.entry, place.value
     if not isinstance(fields, Mapping):
-        raise Malformed(f"{place.list_name}: not an object")
+        raise Malformed("not_an_object", place.list_name)
     if place.list_name == "entry":
         raise Ignored("empty_entry")
     if "field" in fields and place.list_name == "changes":
         raise Ignored("instant_form_lead" if fields["field"] == "leadgen" else "other_change")
     page_id, psid = _address(place)
     if max(len(page_id or ""), len(psid or "")) > ID_MAX:
-        raise Malformed(f"an id longer than {ID_MAX} characters")
+        raise Malformed("id_too_long", "sender or recipient")
     sent_millis = as_millis(entry.get("time"))
     entry_hops = _hops(entry)
     return Item(
@@ -165,13 +166,13 @@ def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping
     )
 
 
-def _require_size(value: object) -> None:
+def _require_size(place: _Place) -> None:
     try:
-        size = len(json.dumps(value))
+        size = len(json.dumps(place.value))
     except RecursionError:
-        raise Malformed("too deep") from None
+        raise Malformed("too_deep", place.list_name) from None
     if size > ITEM_MAX:
-        raise Malformed(f"larger than {ITEM_MAX} bytes")
+        raise Malformed("too_large", place.list_name)
 
 
 def _address(place: _Place) -> tuple[PageId | None, Psid | None]:

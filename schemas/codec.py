@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import fastavro
 
@@ -34,8 +34,39 @@ _MAGIC = 0
 _PREFIX = struct.Struct(">bI")
 
 
+ValueFault = Literal[
+    # Fewer bytes than the prefix of the Confluent wire format, or a null.
+    "too_short",
+    # The first byte is not that of the Confluent wire format.
+    "not_wire_format",
+    # The schema id belongs to no release of this topic's schema.
+    "unknown_schema_id",
+    # The bytes after the prefix are not a record of the schema.
+    "not_a_record",
+    # Bytes follow the record.
+    "bytes_after_record",
+    # An event lacks its times or its origin.
+    "event_incomplete",
+    # A promotion lacks its lead.
+    "promotion_incomplete",
+    # The id of a command or of its lead is longer than 255 characters.
+    "id_too_long",
+    # The key of a command is not `page:psid` of its own person.
+    "key_of_another",
+    # A command is in another partition than its key's: its producer does not use murmur2.
+    "wrong_partition",
+]
+
+
 class NotDecodable(ValueError):
-    """The bytes are not a record of this topic; the message names the fault and never the content."""
+    """The value is refused as a record of its topic. The message is the code `reason`, and `detail` behind a colon.
+
+    Neither says anything of the content.
+    """
+
+    def __init__(self, reason: ValueFault, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason: ValueFault = reason
 
 
 KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
@@ -127,10 +158,10 @@ def _event_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> JoinEv
         return Progress(tuple((one["partition"], one["time"]) for one in values["received_until"] or ()))
     record = KINDS.get(values["kind"])
     if record and None in (values["event_at"], values["received_at"], values["origin"]):
-        raise NotDecodable("an event without its times or its origin")
+        raise NotDecodable("event_incomplete")
     if record is LeadPromoted:
         if None in (values["state"], values["replaces"]):
-            raise NotDecodable("a promotion without its lead")
+            raise NotDecodable("promotion_incomplete")
         values = {**values, "state": lead_state_from_plain(values["state"], leads)}
     event: JoinEvent | None = _build(record, values) if record else None
     return event
@@ -213,7 +244,7 @@ class Codec(Generic[T]):
         body, schemas = self._opened(value)
         plain = self._read(body, *schemas)
         if not isinstance(plain, dict) or body.read(1):
-            raise NotDecodable(f"not a {self.schema}: bytes follow the record")
+            raise NotDecodable("bytes_after_record")
         return plain
 
     def decode_first(self, value: bytes | None) -> Any:
@@ -223,12 +254,12 @@ class Codec(Generic[T]):
 
     def _opened(self, value: bytes | None) -> tuple[io.BytesIO, tuple[Any, Any]]:
         if value is None or len(value) < _PREFIX.size:
-            raise NotDecodable("no Confluent wire format: shorter than its prefix")
+            raise NotDecodable("too_short")
         magic, schema_id = _PREFIX.unpack_from(value)
         if magic != _MAGIC:
-            raise NotDecodable(f"no Confluent wire format: magic byte {magic}")
+            raise NotDecodable("not_wire_format", f"magic byte {magic}")
         if schema_id not in self._known:
-            raise NotDecodable(f"schema id {schema_id} is not a released {self.schema}")
+            raise NotDecodable("unknown_schema_id", f"{schema_id} is not a released {self.schema}")
         body = io.BytesIO(value)
         body.seek(_PREFIX.size)
         return body, self._known[schema_id]
@@ -237,7 +268,7 @@ class Codec(Generic[T]):
         try:
             return fastavro.schemaless_reader(body, *schemas)
         except _DECODE_FAULTS as fault:
-            raise NotDecodable(f"not a {self.schema}: {type(fault).__name__}") from None
+            raise NotDecodable("not_a_record", type(fault).__name__) from None
 
 
 def _released_ids(schema: str) -> SchemaIds:

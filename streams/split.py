@@ -80,10 +80,11 @@ def split(records: Sequence[Record], aliases: Mapping[PageId, PageId], erasures:
 
 
 def _reason(faults: Sequence[ItemFault]) -> str:
-    """Names the first faults only: the reason is a header of the dead letter, and a body can hold a million items."""
-    named = [f"item {fault.item}: {fault.reason}" for fault in faults[:_NAMED_FAULTS]]
+    """The codes, then the first items: the reason is a header, and a body can hold a million items."""
+    codes = ", ".join(dict.fromkeys(fault.reason for fault in faults))
+    named = [f"item {fault.item} ({fault.place})" for fault in faults[:_NAMED_FAULTS]]
     more = [f"{len(faults) - _NAMED_FAULTS} more"] if len(faults) > _NAMED_FAULTS else []
-    return "; ".join(named + more)
+    return f"{codes}: {', '.join(named + more)}"
 
 
 def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:

@@ -313,12 +313,12 @@ def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any
     def read(record: Any) -> SendFollowUp:
         command = codec.decode(record.value)
         if max(len(command.command_id), len(command.lead_id)) > ID_MAX:
-            raise NotDecodable(f"the id of a command or of its lead is longer than {ID_MAX} characters")
+            raise NotDecodable("id_too_long")
         key = person_key(command.page_id, command.psid).encode()
         if record.key != key:
-            raise NotDecodable("the key of a command is page:psid of its own person")
+            raise NotDecodable("key_of_another")
         if record.partition != of_key(key, everywhere, everywhere):
-            raise NotDecodable("in another partition than its key's: produce with the partitioner murmur2")
+            raise NotDecodable("wrong_partition", "produce with the partitioner murmur2")
         return command
 
     return read

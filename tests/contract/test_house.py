@@ -24,6 +24,7 @@ GRAB_BAGS = {"base", "common", "handler", "handlers", "helpers", "manager", "mis
 # In parts, so that this file does not hold what it looks for.
 MACHINE_PATHS = re.compile(r"(?<![\w.$}<-])/(?:" + "|".join(("work", "home", "root", "Users")) + r")/\w")
 # A name in a string is one of ours, to be replaced behind its module's back.
+PRODUCT = re.compile("leadstream", re.IGNORECASE)
 PATCHING = re.compile("unittest" + r"\.mock|mock" + r"\.patch|monkeypatch" + r"\.setattr\(\s*[\"']")
 
 
@@ -72,6 +73,17 @@ def test_tests_pass_fakes_in_and_patch_nothing() -> None:
 @pytest.mark.parametrize("text", ["from unittest.{} import Mock", "@{}.patch('a.b')", "monkeypatch.{}('a.b', 1)"])
 def test_a_patch_would_be_found(text: str) -> None:
     assert PATCHING.search(text.format("setattr" if "monkey" in text else "mock"))
+
+
+def test_what_meta_sends_and_allows_does_not_name_this_product() -> None:
+    assert [
+        path for path in sorted((ROOT / "messenger").rglob("*.py")) if PRODUCT.search(path.read_text("utf-8"))
+    ] == []
+
+
+@pytest.mark.parametrize("text", ["run `leadstream up`", "leadstream's app", "set LEADSTREAM_APP_ID"])
+def test_the_name_of_this_product_would_be_found(text: str) -> None:
+    assert PRODUCT.search(text)
 
 
 def test_topics_are_named_in_one_place() -> None:

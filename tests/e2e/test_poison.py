@@ -21,7 +21,6 @@ from click.testing import CliRunner
 
 from cli.main import main
 from messenger.events import AppId, PageId, Psid, person_key
-from messenger.limits import ITEM_MAX
 from messenger.webhook import delivery_key
 from operations.dead_letters.letters import Letter, read_discard, read_letter
 from operations.local.processes import Processes
@@ -52,14 +51,14 @@ EITHER: Ids = {
 }
 
 
-FOREIGN = f"schema id {1000 + newest('event').id}"
+FOREIGN = f"unknown_schema_id: {1000 + newest('event').id}"
 # What an operator finds out about each kind, in the words of the refusal.
 UNMENDABLE = {
     "not_json": "no webhook: a stranger's bytes",
     "no_value": "nulls have nothing to read in them",
-    "larger than": "a text of three million letters, and no lead in it",
+    "too_large": "a text of three million letters, and no lead in it",
     "EOFError": "cut short: its rest is nowhere",
-    "no Confluent": "a null, in messenger-events",
+    "too_short": "a null, in messenger-events",
 }
 
 
@@ -194,11 +193,11 @@ def test_poison_ends_in_the_dead_letters_and_a_redrive_after_the_mend_leaves_non
 
     assert asyncio.run(place.leads()) == set(good)
     assert Counter(letter.reason for letter in letters) == {
-        "delivery: not_json": 2,
+        "not_json": 2,
         "no_value": 2,
-        f"item 0: larger than {ITEM_MAX} bytes": 2,
+        "too_large: item 0 (messaging)": 2,
         f"{FOREIGN} is not a released event": 4,
-        "no Confluent wire format: shorter than its prefix": 1,
+        "too_short": 1,
     }
     assert sorted(letter.value or b"" for letter in letters) == sorted(value or b"" for _, value in poison + of_events)
 
@@ -221,6 +220,6 @@ def test_poison_ends_in_the_dead_letters_and_a_redrive_after_the_mend_leaves_non
     assert place.dlq("list") == ["35 dead letters: 8 discarded, 27 redriven"]
     assert place.dlq("redrive", "--yes")[-1] == "0 sent back"
     assert sorted(asyncio.run(place.reasons_of_discards())) == sorted(
-        [UNMENDABLE["not_json"]] * 2 + [UNMENDABLE["no_value"]] * 2 + [UNMENDABLE["larger than"]] * 2
-        + [UNMENDABLE["EOFError"]] + [UNMENDABLE["no Confluent"]]
+        [UNMENDABLE["not_json"]] * 2 + [UNMENDABLE["no_value"]] * 2 + [UNMENDABLE["too_large"]] * 2
+        + [UNMENDABLE["EOFError"]] + [UNMENDABLE["too_short"]]
     )  # fmt: skip

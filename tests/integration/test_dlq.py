@@ -54,12 +54,12 @@ def test_without_dead_letters_there_are_none(dlq: Dlq) -> None:
 
 
 def test_list_counts_by_topic_and_reason(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=3, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=3, reason="not_json")
     _refused(kafka_topics, LEADS, stage="warehouse", reason="schema id 99")
 
     everything, one_topic = dlq("list").output, dlq("list", "--topic", "leads").output
 
-    assert "split: UnreadableDelivery: delivery: not_json\n    3 open" in everything
+    assert "split: UnreadableDelivery: not_json\n    3 open" in everything
     assert everything.endswith("4 dead letters: 4 open\n")
     assert one_topic.endswith("1 dead letters: 1 open\n")
     assert dlq("list", "--reason", "NOT_JSON").output.endswith("3 dead letters: 3 open\n")
@@ -67,7 +67,7 @@ def test_list_counts_by_topic_and_reason(dlq: Dlq, kafka_topics: Settings) -> No
 
 
 def test_a_letter_is_masked_until_asked_for(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, reason="not_json")
     letter_id = dlq("list", "--each").output.split()[1]
 
     masked, shown = dlq("show", letter_id).output, dlq("show", letter_id, "--show-pii").output
@@ -88,7 +88,7 @@ def test_an_unknown_letter_is_one_line(dlq: Dlq, kafka_topics: Settings) -> None
 
 
 def test_redrive_sends_nothing_unless_told_to(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=3, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=3, reason="not_json")
 
     result = dlq("redrive", "--limit", "2")
 
@@ -98,7 +98,7 @@ def test_redrive_sends_nothing_unless_told_to(dlq: Dlq, kafka_topics: Settings) 
 
 
 def test_redriven_bytes_lie_in_the_partition_they_came_from(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=5, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=5, reason="not_json")
     before = _records(kafka_topics, WEBHOOKS.name)
 
     result = dlq("redrive", "--yes")
@@ -110,7 +110,7 @@ def test_redriven_bytes_lie_in_the_partition_they_came_from(dlq: Dlq, kafka_topi
 
 
 def test_a_letter_goes_once_however_often_it_is_asked_for(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=3, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=3, reason="not_json")
 
     counts = [dlq("redrive", "--limit", "2", "--yes").output.splitlines()[-1] for _ in range(3)]
 
@@ -129,7 +129,7 @@ def test_an_old_revision_is_not_put_over_a_newer_one(dlq: Dlq, kafka_topics: Set
 
 
 def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="not_json")
     salt = b"s" * 32
     erasure = erasure_record(salt, PageId("542"), Psid("710000"), now())
     asyncio.run(put(kafka_topics, kafka_topics.topic(ERASURES.name), salt_record(salt), erasure))
@@ -141,7 +141,7 @@ def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: S
 
 
 def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, reason="not_json")
     asyncio.run(delete_topics(cluster_of(kafka_topics), [kafka_topics.topic(REDRIVES.name)]))
 
     result = dlq("redrive", "--yes")
@@ -152,7 +152,7 @@ def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Set
 
 
 def test_what_is_discarded_is_closed_for_good_and_accounted_for(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="not_json")
     _refused(kafka_topics, LEADS, stage="warehouse", reason="schema id 99")
 
     told = dlq("discard", "--reason", "not_json", "--because", "no webhook").output
@@ -171,7 +171,7 @@ def test_what_is_discarded_is_closed_for_good_and_accounted_for(dlq: Dlq, kafka_
 
 
 def test_a_discard_can_be_undone(dlq: Dlq, kafka_topics: Settings) -> None:
-    _refused(kafka_topics, WEBHOOKS, count=2, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, count=2, reason="not_json")
     letter_id = dlq("list", "--each").output.split()[1]
     dlq("discard", "--because", "a mistake", "--yes")
 
@@ -184,7 +184,7 @@ def test_a_discard_can_be_undone(dlq: Dlq, kafka_topics: Settings) -> None:
 
 @pytest.mark.parametrize("arguments", [["--yes"], ["--because", "a", "--undo"], ["--because", " "]])
 def test_a_discard_needs_a_reason(dlq: Dlq, kafka_topics: Settings, arguments: list[str]) -> None:
-    _refused(kafka_topics, WEBHOOKS, reason="delivery: not_json")
+    _refused(kafka_topics, WEBHOOKS, reason="not_json")
 
     assert dlq("discard", *arguments).exit_code == 2
     assert dlq("list").output.endswith("1 dead letters: 1 open\n")

@@ -45,7 +45,7 @@ def test_a_warning_alone_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_a_template_for_another_app_is_told() -> None:
-    assert "LEADSTREAM_APP_ID is 5" in template("check", str(SAMPLE), app="5").output
+    assert "your app is 5" in template("check", str(SAMPLE), app="5").output
 
 
 def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:

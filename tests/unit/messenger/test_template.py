@@ -81,7 +81,7 @@ def test_leads_that_go_to_another_app_are_told() -> None:
     (finding,) = check_template(SAMPLE, our_app=AppId("1"))
 
     assert finding == Finding(
-        "warning", 22, "message.receiving_app_id", "leads go to app 1278416343931139, and LEADSTREAM_APP_ID is 1"
+        "warning", 22, "message.receiving_app_id", "leads go to app 1278416343931139, and your app is 1"
     )
 
 

@@ -27,8 +27,8 @@ from messenger.events import (
     SummaryReceived,
     person_key,
 )
-from messenger.ignored import IgnoredReason
 from messenger.limits import ITEM_MAX
+from messenger.reasons import IgnoredReason, ItemFaultReason
 from messenger.webhook import ItemFault, Parsed, delivery_key, parse_delivery
 
 PAGE, PERSON, OTHER = PageId("542998526103632"), Psid("5794982867201265"), Psid("5794982867201266")
@@ -100,7 +100,7 @@ def test_an_item_that_no_kafka_record_holds_costs_its_neighbours_nothing() -> No
     parsed = parse(body)
 
     assert [event.event_id for event in parsed.events] == ["message:m_1"]
-    assert parsed.faults == (ItemFault(1, f"larger than {ITEM_MAX} bytes"),)
+    assert parsed.faults == (ItemFault(1, "too_large", "messaging"),)
 
 
 def test_an_empty_entry_of_a_large_body_is_ignored_by_name() -> None:
@@ -126,7 +126,7 @@ def test_the_second_kind_of_an_item_is_counted_beside_the_event_of_the_first() -
 def test_an_id_that_no_page_or_person_has_is_a_fault() -> None:
     parsed = parse(a_body(an_entry({"sender": {"id": "7" * 256}, "recipient": {"id": PAGE}, "message": {"mid": "m"}})))
 
-    assert parsed.faults == (ItemFault(0, "an id longer than 255 characters"),)
+    assert parsed.faults == (ItemFault(0, "id_too_long", "sender or recipient"),)
 
 
 @pytest.mark.parametrize("key", ["policy_enforcement", "policy-enforcement"])
@@ -149,10 +149,10 @@ def test_a_bad_item_costs_its_neighbours_nothing() -> None:
     assert [event.event_id for event in parsed.events] == ["message:m_1", "message:m_2"]
     assert parsed.ignored == ("optin",)
     assert parsed.faults == (
-        ItemFault(1, "message: no mid"),
-        ItemFault(3, "messaging: not an object"),
-        ItemFault(4, "read: no watermark"),
-        ItemFault(5, "entry: not an object"),
+        ItemFault(1, "no_mid", "message"),
+        ItemFault(3, "not_an_object", "messaging"),
+        ItemFault(4, "no_watermark", "read"),
+        ItemFault(5, "not_an_object", "entry"),
     )
 
 
@@ -224,33 +224,35 @@ def test_other_products_are_ignored_by_name(other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "reason", "place"),
     [
-        ({"message": "hello"}, "message: not an object"),
-        ({"message": {"mid": ""}}, "message: no mid"),
-        ({"message": {"mid": None, "is_echo": True}}, "message: no mid"),
-        ({"pass_thread_control": []}, "pass_thread_control: not an object"),
-        ({"take_thread_control": None}, "take_thread_control: not an object"),
-        ({"request_thread_control": 1}, "request_thread_control: not an object"),
-        ({"referral": "x"}, "referral: not an object"),
-        ({"referral": REFERRAL, "lead": []}, "lead: not an object"),
-        ({"referral": REFERRAL, "lead": {"data": {}}}, "lead.data: not a list"),
-        ({"postback": "x"}, "postback: not an object"),
-        ({"reaction": {"action": "react"}}, "reaction: no mid"),
-        ({"reaction": {"mid": "m_1"}}, "reaction: no action"),
-        ({"delivery": {"mids": ["m_1"]}}, "delivery: no watermark"),
-        ({"read": {"watermark": float("nan")}}, "read: no watermark"),
-        ({"policy_enforcement": {}}, "policy_enforcement: no action"),
+        ({"message": "hello"}, "not_an_object", "message"),
+        ({"message": {"mid": ""}}, "no_mid", "message"),
+        ({"message": {"mid": None, "is_echo": True}}, "no_mid", "message"),
+        ({"pass_thread_control": []}, "not_an_object", "pass_thread_control"),
+        ({"take_thread_control": None}, "not_an_object", "take_thread_control"),
+        ({"request_thread_control": 1}, "not_an_object", "request_thread_control"),
+        ({"referral": "x"}, "not_an_object", "referral"),
+        ({"referral": REFERRAL, "lead": []}, "not_an_object", "lead"),
+        ({"referral": REFERRAL, "lead": {"data": {}}}, "not_a_list", "lead.data"),
+        ({"postback": "x"}, "not_an_object", "postback"),
+        ({"reaction": {"action": "react"}}, "no_mid", "reaction"),
+        ({"reaction": {"mid": "m_1"}}, "no_action", "reaction"),
+        ({"delivery": {"mids": ["m_1"]}}, "no_watermark", "delivery"),
+        ({"read": {"watermark": float("nan")}}, "no_watermark", "read"),
+        ({"policy_enforcement": {}}, "no_action", "policy_enforcement"),
     ],
 )
-def test_a_malformed_item_is_a_fault_with_its_reason(content: dict[str, Any], reason: str) -> None:
-    assert parse(a_body(an_entry(an_item(**content)))) == Parsed(faults=(ItemFault(0, reason),))
+def test_a_malformed_item_is_a_fault_with_its_reason(
+    content: dict[str, Any], reason: ItemFaultReason, place: str
+) -> None:
+    assert parse(a_body(an_entry(an_item(**content)))) == Parsed(faults=(ItemFault(0, reason, place),))
 
 
 def test_an_event_without_any_page_is_a_fault() -> None:
     body = a_body({"messaging": [{"sender": {"id": PERSON}, "message": {"mid": "m_1"}}]})
 
-    assert parse(body).faults == (ItemFault(0, "no page id"),)
+    assert parse(body).faults == (ItemFault(0, "no_page", "recipient"),)
 
 
 def test_a_single_item_without_its_list_is_read() -> None:

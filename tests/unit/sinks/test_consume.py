@@ -26,7 +26,7 @@ ONE, TWO = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
 def _decode(value: bytes | None) -> str:
     if value == b"bad":
-        raise NotDecodable("not an order")
+        raise NotDecodable("not_a_record")
     return (value or b"").decode()
 
 
@@ -136,7 +136,7 @@ async def test_an_undecodable_value_is_kept_with_its_bytes_before_it_is_passed()
 
     [letter] = world.kafka.topics[TopicPartition("orders-dlq", 0)]
     assert (letter.key, letter.value) == (b"key", b"bad")
-    assert dict(letter.headers)["__connect.errors.exception.message"] == b"not an order"
+    assert dict(letter.headers)["__connect.errors.exception.message"] == b"not_a_record"
     assert world.kafka.effects == ["to orders-dlq", "commit"]
     assert world.stage.taken == [(0, 1, "a")]
 
