@@ -49,6 +49,52 @@ New nullable fields of a record become columns by themselves, at the end of a ta
 `select * from leads` that a client had prepared before (`cached plan must not change result type`): name the columns,
 ask a view, or connect again. A change that old readers cannot read goes to a new topic version and to new tables.
 
+## An analyst's five questions
+
+After `make demo` the warehouse of its campaign stays in `.leadstream/demo/warehouse`. You can query it while a sink writes:
+
+```sh
+LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse sql "…"
+```
+
+1. How far do leads get, Page by Page? (Meta tells nobody who only clicked.)
+
+   ```sql
+   select page_id, sum(leads) as leads, sum(complete) as complete, sum(answered) as answered,
+          sum(followed_up) as followed_up, sum(read) as read, sum(replied) as replied
+   from lead_funnel group by page_id order by leads desc
+   ```
+
+2. Which ad brings complete leads?
+
+   ```sql
+   select ad_id, ad_title, sum(leads) as leads, round(100.0 * sum(complete) / sum(leads), 1) as percent_complete
+   from lead_funnel group by ad_id, ad_title order by percent_complete desc, leads desc
+   ```
+
+3. What do people answer?
+
+   ```sql
+   select question, answer, sum(leads) as leads
+   from answer_counts group by question, answer order by question, leads desc
+   ```
+
+4. How soon after a lead is its first follow-up?
+
+   ```sql
+   select page_id, count(*) as followed_up,
+          percentile_cont(0.5) within group (order by seconds_to_followup) as median_seconds
+   from lead_journeys where followed_up_at is not null group by page_id
+   ```
+
+5. What became of follow-ups that were not sent, and why?
+
+   ```sql
+   select rule, status, reason, count(*) as commands
+   from followup_outcomes where status not in ('sent', 'delivered', 'read')
+   group by rule, status, reason order by commands desc
+   ```
+
 ## PostgreSQL
 
 Tested with version 15; `warehouse rebuild` needs 14. `leadstream doctor` checks what follows, and writes nothing.

@@ -1,4 +1,4 @@
-"""The views answer the same on every warehouse, and what an analyst asks first is answered by the README's queries."""
+"""The views answer the same on every warehouse, and what an analyst asks first is answered by the recipes of docs/warehouse.md."""
 
 import re
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.builders import MINUTE, NOON, SECOND
 from tests.integration.warehouses import Target
 from tests.warehouse_rows import dead_letter, lead_row, leads, message_row, messages, outcome_row, outcomes, refused
 
-README = Path(__file__).parents[2] / "README.md"
+RECIPES = Path(__file__).parents[2] / "docs" / "warehouse.md"
 SUMMER = Ad("120", "Summer", None, None)
 MENLO, OAKLAND = Answer("City?", "Menlo Park"), Answer("City?", "Oakland")
 DAY = NOON.date()
@@ -156,8 +156,8 @@ def test_every_view_is_there_while_nothing_is(target: Target, view: str) -> None
 
 
 def _queries() -> list[Any]:
-    """Those that the README prints under each question."""
-    section = README.read_text(encoding="utf-8").split("## An analyst's five questions")[1].split("\n## ")[0]
+    """Those that the page prints under each question."""
+    section = RECIPES.read_text(encoding="utf-8").split("## An analyst's five questions")[1].split("\n## ")[0]
     asked = re.findall(r"^\d\. (.+?)\n+ +```sql\n(.+?)```", section, re.MULTILINE | re.DOTALL)
     return [pytest.param(query, id=question) for question, query in asked]
 
