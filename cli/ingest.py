@@ -18,7 +18,6 @@ import click
 import uvloop
 from aiokafka.errors import KafkaError
 
-from ingest.schema_registry import registry_routes
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
 from ingest.spool.file import SpoolUnusable
 from ingest.workers import WorkerEnded, create_supervisor_app, supervise
@@ -147,8 +146,8 @@ def _end_at_crash(kind: type[BaseException] | None, error: BaseException | None,
 async def _supervise(settings: Settings, admin: socket.socket, workers: Sequence[Worker]) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_run_worker, args=(settings, worker)) for worker in workers]
-    registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix))
-    app = create_supervisor_app([worker.admin.getsockname()[1] for worker in workers], extra_routes=registry)
+    registry = None if settings.schema_registry_url else RegistryApi(settings.topic_prefix)
+    app = create_supervisor_app([worker.admin.getsockname()[1] for worker in workers], registry)
     async with serve_on(admin, app):
         await supervise(processes, _stopped_by_signals())
 

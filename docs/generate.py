@@ -7,6 +7,7 @@ from docs.asyncapi_page import asyncapi_page
 from docs.configuration_page import configuration_page
 from docs.join_page import join_page
 from docs.metrics_page import metrics_page
+from docs.openapi_page import openapi_page
 from docs.reasons_page import reasons_page
 from docs.topics_page import topics_page
 from docs.warehouse_page import warehouse_page
@@ -20,6 +21,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reasons.md": reasons_page,
     "warehouse.md": warehouse_page,
     "asyncapi.yaml": asyncapi_page,
+    "openapi.yaml": openapi_page,
 }
 
 

@@ -4,13 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
@@ -18,6 +17,9 @@ from ingest.body import BodiesInFlight, BodyBudget, BodyCutShort, BodyTooLarge
 from ingest.data_deletion.callback import (
     DELETION_PATH,
     FORM,
+    KEPT,
+    PAGES,
+    SIGNED_REQUEST,
     STATUS_PATH,
     DataDeletion,
     NoPublicUrl,
@@ -26,8 +28,9 @@ from ingest.data_deletion.callback import (
 )
 from ingest.data_deletion.requests import DeletionRegister, RegisterAway
 from ingest.keeper import Keeper
+from ingest.path_operations import add_get, add_probes, new_app, refused
 from ingest.spool.queue import SpoolFault, SpoolFull
-from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
+from ingest.webhooks import ACCEPTED, CHALLENGE, DELIVERY, WEBHOOK_PATH, EncodedBody, Webhooks
 from messenger.errors import BadSignature, BadSignedRequest, ChallengeRefused
 from runtime.admin import health_routes
 from runtime.health import Health
@@ -132,20 +135,8 @@ def create_app(
         _log.warning(event, extra={"result": answer.result, "reason": str(error)})
         return PlainTextResponse(answer.result, answer.status, answer.headers)
 
-    everything_else = FastAPI(
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        # It would send a client where the Host of its request says.
-        redirect_slashes=False,
-        routes=[
-            Route(WEBHOOK_PATH, webhooks.challenge, methods=["GET", "POST"]),
-            Route(DELETION_PATH, deletions.receive, methods=["POST"]),
-            Route(STATUS_PATH, deletions.show),
-            *health_routes(health),
-        ],
-        exception_handlers={HTTPException: _refuse_plainly, **dict.fromkeys(_ANSWERS, refuse)},
-    )
+    handlers: dict[type[Exception], Any] = {HTTPException: _refuse_plainly, **dict.fromkeys(_ANSWERS, refuse)}
+    everything_else = create_cold_app(webhooks, deletions, health, exception_handlers=handlers)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST" or scope["path"] != WEBHOOK_PATH:
@@ -158,6 +149,54 @@ def create_app(
             response = await refuse(Request(scope), error)
             await response(scope, receive, send)
 
+    return app
+
+
+def create_cold_app(webhooks: Webhooks, deletions: DataDeletion, health: Health, **options: Any) -> FastAPI:
+    """Every path of the public port, described. POST of the webhook is answered before FastAPI is asked."""
+    app = new_app(**options)
+    add_get(
+        app,
+        WEBHOOK_PATH,
+        webhooks.challenge,
+        summary="Meta's question whether this webhook is ours.",
+        response_class=PlainTextResponse,
+        response_description="The challenge.",
+        responses=refused(403),
+        openapi_extra={"parameters": CHALLENGE},
+    )
+    app.add_api_route(
+        WEBHOOK_PATH,
+        webhooks.challenge,
+        methods=["POST"],
+        operation_id="deliver",
+        summary="Take a delivery, and answer once it is durable.",
+        description="The body is kept byte for byte once its signature holds. Any other answer than 200 makes Meta "
+        "deliver again.",
+        response_class=PlainTextResponse,
+        response_description="The delivery is in Kafka, or on disk in the spool from which it goes there.",
+        responses={200: ACCEPTED, **refused(400, 403, 413, 415, 503)},
+        openapi_extra=DELIVERY,
+    )
+    app.add_api_route(
+        DELETION_PATH,
+        deletions.receive,
+        methods=["POST"],
+        summary="Meta's data-deletion callback.",
+        response_description="The request is in Kafka.",
+        responses={200: KEPT, **refused(400, 403, 413, 415, 503)},
+        openapi_extra=SIGNED_REQUEST,
+    )
+    add_get(
+        app,
+        STATUS_PATH,
+        deletions.show,
+        summary="The page that tells a person what became of a request.",
+        response_class=HTMLResponse,
+        response_description="What became of it.",
+        responses=PAGES,
+    )
+    add_probes(app, health_routes(health))
     return app
 
 

@@ -18,11 +18,11 @@ from ingest.body import BodyBudget
 from ingest.data_deletion.requests import PART, DeletionRegister
 from ingest.keeper import PATIENCE, Keeper
 from ingest.publisher import Publisher
-from ingest.schema_registry import registry_routes
+from ingest.schema_registry import create_ingest_admin
 from ingest.spool.file import move_spool
 from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
-from runtime.admin import create_admin_app, serve_on
+from runtime.admin import serve_on
 from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -96,8 +96,8 @@ async def run_ingest(
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
     app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
     # With a registry of the user's the built-in ids would be wrong ones.
-    registry = [] if settings.schema_registry_url else registry_routes(RegistryApi(settings.topic_prefix), budget)
-    admin = create_admin_app(metrics, health, extra_routes=registry)
+    registry = None if settings.schema_registry_url else RegistryApi(settings.topic_prefix)
+    admin = create_ingest_admin(metrics, health, registry, budget)
     metrics.spool_webhooks.set_function(lambda: spool.count)
     metrics.spool_bytes.set_function(lambda: spool.size)
     metrics.spool_set_aside.set_function(lambda: keeper.set_aside)

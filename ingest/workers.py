@@ -3,18 +3,22 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 
 import httpx
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
+
+from ingest.path_operations import new_app
+from ingest.schema_registry import add_registry
+from schemas.registry_api import RegistryApi
 
 _ENDS_WITHIN = timedelta(seconds=25)
 _LOOK_EVERY = timedelta(milliseconds=100)
@@ -49,7 +53,7 @@ def _end(process: SpawnProcess) -> None:
         process.join()
 
 
-def create_supervisor_app(ports: Sequence[int], *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+def create_supervisor_app(ports: Sequence[int], registry: RegistryApi | None) -> FastAPI:
     """Health and metrics of the workers whose admin ports these are: ready when all are, metrics added up."""
     urls = [f"http://127.0.0.1:{port}" for port in ports]
 
@@ -62,12 +66,10 @@ def create_supervisor_app(ports: Sequence[int], *, extra_routes: Sequence[BaseRo
         texts = [answer.text for answer in await _ask(urls, "/metrics") if answer]
         return Response(add_up(texts), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    paths: tuple[tuple[str, Callable[..., object]], ...] = (
-        ("/healthz", health),
-        ("/readyz", health),
-        ("/metrics", metrics),
-    )
-    return Starlette(routes=[*(Route(path, endpoint) for path, endpoint in paths), *extra_routes])
+    app = new_app(routes=[Route("/healthz", health), Route("/readyz", health), Route("/metrics", metrics)])
+    if registry is not None:
+        add_registry(app, registry)
+    return app
 
 
 async def _ask(urls: Sequence[str], path: str) -> list[httpx.Response | None]:

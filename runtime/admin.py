@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runtime.bounded_http import BoundedHttp
@@ -26,13 +26,16 @@ _GRACE = timedelta(seconds=10)
 _BACKLOG = 2048
 
 
-def create_admin_app(metrics: Metrics, health: Health, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
-    """`/healthz`, `/readyz` and `/metrics`, beside what the process adds."""
+def create_admin_app(metrics: Metrics, health: Health) -> Starlette:
+    """`/healthz`, `/readyz` and `/metrics`."""
+    return Starlette(routes=admin_routes(metrics, health))
 
+
+def admin_routes(metrics: Metrics, health: Health) -> list[Route]:
     async def exposition(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    return Starlette(routes=[*health_routes(health), Route("/metrics", exposition), *extra_routes])
+    return [*health_routes(health), Route("/metrics", exposition)]
 
 
 def health_routes(health: Health) -> list[Route]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from fastavro.schema import SchemaParseException, parse_schema
 
@@ -43,22 +43,8 @@ class RegistryApi:
         """`version` is a number, `latest`, or -1, which means the same."""
         return _described(subject, self._find(subject, version))
 
-    def definition(self, subject: str, version: str) -> dict[str, Any]:
-        return self._find(subject, version).definition
-
-    def references(self, subject: str, version: str) -> list[int]:
-        """The ids of the schemas that refer to a version: none, as every release stands by itself."""
-        self._find(subject, version)
-        return []
-
     def schema(self, schema_id: str) -> dict[str, Any]:
         return {"schema": json.dumps(_by_id(schema_id).definition)}
-
-    def definition_of_id(self, schema_id: str) -> dict[str, Any]:
-        return _by_id(schema_id).definition
-
-    def subjects_of(self, schema_id: str) -> list[str]:
-        return [use["subject"] for use in self.uses(schema_id)]
 
     def uses(self, schema_id: str) -> list[dict[str, Any]]:
         """Where a schema is used."""
@@ -68,20 +54,6 @@ class RegistryApi:
             for subject, versions in sorted(self._subjects.items())
             if wanted in versions
         ]
-
-    def types(self) -> list[str]:
-        return ["AVRO"]
-
-    def contexts(self) -> list[str]:
-        return ["."]
-
-    def mode(self) -> dict[str, str]:
-        return {"mode": "READONLY"}
-
-    def mode_of(self, subject: str) -> dict[str, str]:
-        if subject not in self._subjects:
-            raise RegistryRefusal(40409, f"Subject '{subject}' does not have subject-level mode configured")
-        return self.mode()
 
     def config(self) -> dict[str, str]:
         return {"compatibilityLevel": COMPATIBILITY}
@@ -102,7 +74,10 @@ class RegistryApi:
     def register(self, subject: str, request: bytes) -> dict[str, int]:
         """The id of a schema that is released already, so that clients which register at start work as they are."""
         found = _same(self._subjects.get(subject, ()), _requested(request))
-        return {"id": found.id} if found else self.change(subject)
+        if found is None:
+            message = f"Subject {subject} is in read-only mode: schemas are released with leadstream"
+            raise RegistryRefusal(42205, message)
+        return {"id": found.id}
 
     def compatible(self, subject: str, request: bytes, version: str | None = None) -> dict[str, Any]:
         """Whether the schema in `request` and a version, or every one, read each other; if not, which fields break."""
@@ -110,11 +85,6 @@ class RegistryApi:
         versions = self._versions_of(subject) if version is None else (self._find(subject, version),)
         faults = list(dict.fromkeys(fault for one in versions for fault in _breaks(one, wanted)))
         return {"is_compatible": False, "messages": faults} if faults else {"is_compatible": True}
-
-    def change(self, subject: str = "") -> NoReturn:
-        """What every request to change anything is answered."""
-        name = f"Subject {subject}" if subject else "The registry"
-        raise RegistryRefusal(42205, f"{name} is in read-only mode: schemas are released with leadstream")
 
     def _versions_of(self, subject: str) -> tuple[Released, ...]:
         try:

@@ -1,8 +1,10 @@
 """Meta's data-deletion callback: verify, keep, answer with a code and a page, and show that page."""
 
 import logging
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
+from fastapi import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -26,6 +28,38 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
+}
+
+# For the OpenAPI document: the form is read without FastAPI.
+SIGNED_REQUEST = {
+    "requestBody": {
+        "description": "At most 16 KiB.",
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["signed_request"],
+                    "properties": {"signed_request": {"type": "string"}},
+                }
+            }
+        },
+    }
+}
+KEPT = {
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["url", "confirmation_code"],
+                "properties": {"url": {"type": "string"}, "confirmation_code": {"type": "string"}},
+            }
+        }
+    }
+}
+_PAGE = {"text/html": {"schema": {"type": "string"}}}
+PAGES: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Nobody was given this code.", "content": _PAGE},
+    503: {"description": "The state of requests cannot be read now.", "content": _PAGE},
 }
 
 _log = logging.getLogger(__name__)
@@ -69,9 +103,9 @@ class DataDeletion:
         answer = {"url": f"{self._public_url}{DELETION_PATH}/{deletion.code}", "confirmation_code": deletion.code}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, code: Annotated[str, Path(json_schema_extra={"pattern": "^[A-Z2-7]{24}$"})]) -> Response:
         try:
-            found = self._register.find(request.path_params["code"])
+            found = self._register.find(code)
         except RegisterAway:
             return HTMLResponse(unavailable_page(), 503, {**_PAGE_HEADERS, "Retry-After": "30"})
         if found is None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
 from docs.generate import DOCS
 from examples.consume_confluent import leads_since
@@ -18,7 +17,6 @@ from examples.consume_leads import newest_leads
 from examples.follow_since import follow
 from examples.query_delta import leads_by_ad
 from examples.query_polars import answer_counts
-from ingest.schema_registry import registry_routes
 from leads.records import Lead
 from messenger.events import Ad, Answer
 from runtime.admin import serve
@@ -27,13 +25,13 @@ from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import existing_topics, record_counts
 from schemas.codec import lead_codec
-from schemas.registry_api import RegistryApi
 from tests.builders import a_lead
 from tests.certificates import Authority
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, USER, front
 from tests.integration.topics import put
 from tests.integration.warehouses import Target
+from tests.unit.ingest.fakes import registry_app
 from tests.warehouse_rows import lead_row, leads
 
 SUMMER = Ad("120", "Summer", None, None)
@@ -79,7 +77,7 @@ async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> No
 async def test_confluents_client_reads_from_a_moment_on_by_the_built_in_registry(kafka_topics: Settings) -> None:
     topic, port = kafka_topics.topic("leads"), free_port()
     await put(kafka_topics, topic, _record("l1", 1), _record("l1", 2), (b"l0", None))
-    app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
+    app = registry_app(kafka_topics.topic_prefix)
 
     def read(since: Any) -> list[tuple[str, int]]:
         found = leads_since(str(kafka_topics.broker), f"http://127.0.0.1:{port}", since, topic)
@@ -101,7 +99,7 @@ async def test_confluents_client_reads_by_a_registry_with_a_password_and_a_ca(
 ) -> None:
     topic, port = kafka_topics.topic("leads"), free_port()
     await put(kafka_topics, topic, _record("l1", 1))
-    app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
+    app = registry_app(kafka_topics.topic_prefix)
     authority = Authority(tmp_path / "ca")
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_USERNAME", USER)
     monkeypatch.setenv("LEADSTREAM_SCHEMA_REGISTRY_PASSWORD", PASSWORD)
@@ -171,7 +169,7 @@ async def test_kcat_reads_as_the_docs_say(kafka_topics: Settings, line: str) -> 
     _require_kcat(avro="avro" in line)
     topic, port = kafka_topics.topic("leads"), free_port()
     await put(kafka_topics, topic, _record("l1", 1), _record("l2", 1))
-    app = Starlette(routes=registry_routes(RegistryApi(kafka_topics.topic_prefix)))
+    app = registry_app(kafka_topics.topic_prefix)
     here = {"127.0.0.1:9092": str(kafka_topics.broker), "http://127.0.0.1:8001": f"http://127.0.0.1:{port}"}
     words = [{**here, "leads": topic}.get(word, word) for word in shlex.split(line)]
 

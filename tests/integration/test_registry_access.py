@@ -8,18 +8,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from starlette.applications import Starlette
 
 from cli.main import main
-from ingest.schema_registry import registry_routes
 from operations.deployment import schema_ids
 from operations.doctor.registry import examine_registry
 from runtime.admin import serve
 from runtime.settings import read_settings
-from schemas.registry_api import RegistryApi
 from tests.certificates import Authority, Certificate
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, POWERLESS, USER, front
+from tests.unit.ingest.fakes import registry_app
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     port, over, up = free_port(), threading.Event(), threading.Event()
 
     async def run() -> None:
-        async with serve(Starlette(routes=registry_routes(RegistryApi(""))), "127.0.0.1", port):
+        async with serve(registry_app(), "127.0.0.1", port):
             up.set()
             await asyncio.to_thread(over.wait)
 

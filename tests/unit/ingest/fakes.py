@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.access_log import AccessLog
@@ -19,7 +20,9 @@ from ingest.app import create_app
 from ingest.body import BodyBudget
 from ingest.data_deletion.requests import DeletionRegister
 from ingest.keeper import Keeper
+from ingest.path_operations import new_app
 from ingest.publisher import Publisher
+from ingest.schema_registry import add_registry
 from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
@@ -27,6 +30,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Codec, deletion_codec
+from schemas.registry_api import RegistryApi
 
 TOPIC = "messenger-webhooks"
 DELETION_TOPIC = "data-deletion-requests"
@@ -324,6 +328,13 @@ async def registering(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def registry_app(prefix: str = "") -> FastAPI:
+    """The built-in registry alone."""
+    app = new_app()
+    add_registry(app, RegistryApi(prefix))
+    return app
 
 
 async def settled() -> None:

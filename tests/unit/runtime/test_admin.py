@@ -66,16 +66,6 @@ async def test_metrics_are_in_prometheus_text() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_process_may_add_routes() -> None:
-    async def greet(_: Request) -> Response:
-        return PlainTextResponse("hello")
-
-    app = create_admin_app(Metrics(), Health(), extra_routes=[Route("/greeting", greet)])
-
-    assert (await get(app, "/greeting")).text == "hello"
-
-
-@pytest.mark.anyio
 async def test_a_server_takes_no_signal_and_logs_no_access(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

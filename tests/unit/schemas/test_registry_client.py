@@ -10,13 +10,11 @@ import fastavro
 import httpx
 import pytest
 from fastavro.utils import generate_one
-from starlette.applications import Starlette
 
-from ingest.schema_registry import registry_routes
 from schemas.codec import Codec
-from schemas.registry_api import RegistryApi
 from schemas.registry_client import RegistryClient, RegistryFault, registry_ids, require_compatibility
 from schemas.released import newest, released, subjects
+from tests.unit.ingest.fakes import registry_app
 
 URL = "http://registry/"
 SUBJECTS = [f"eu-{subject}" for subject in subjects()]
@@ -78,7 +76,7 @@ async def test_where_registering_is_forbidden_they_are_looked_up(status: int) ->
 
 @pytest.mark.anyio
 async def test_the_built_in_registry_gives_the_released_ids() -> None:
-    transport = httpx.ASGITransport(Starlette(routes=registry_routes(RegistryApi("eu-"))))
+    transport = httpx.ASGITransport(registry_app("eu-"))
     async with httpx.AsyncClient(transport=transport) as http:
         found = await registry_ids(RegistryClient("http://registry", http), "eu-")
 
