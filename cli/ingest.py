@@ -27,6 +27,7 @@ from operations.environment import current_settings, log_file
 from operations.local.ports import public_port, require_ports, stage_port
 from runtime import kafka
 from runtime.admin import listen, serve_on
+from runtime.bounded_http import PINS
 from runtime.child_process import end_with
 from runtime.cluster import Cluster, cluster_of
 from runtime.file_faults import reason
@@ -34,6 +35,7 @@ from runtime.kafka_probe import find_fault
 from runtime.log_file import LogFile
 from runtime.logs import configure_logging, tell_crash
 from runtime.settings import SettingError, Settings, variable
+from runtime.versions import require_versions
 from schemas.registry_api import RegistryApi
 from schemas.topics import DELETION_REQUESTS
 
@@ -62,6 +64,7 @@ def command(*, workers: int, **given: str | int | None) -> None:
     Example:
       LEADSTREAM_APP_ID=… LEADSTREAM_APP_SECRET=… LEADSTREAM_VERIFY_TOKEN=… leadstream ingest --port 8080
     """
+    require_versions(PINS)
     settings = replace(current_settings(), **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     try:
         settings.require("app_id", "app_secrets", "verify_token")

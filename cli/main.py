@@ -11,6 +11,7 @@ from runtime.file_limit import raise_file_limit
 from runtime.logs import tell_crash
 from runtime.losses import OutOfReach
 from runtime.settings import SettingError
+from runtime.versions import WrongVersion
 from runtime.yaml_file import FileFault
 
 _COMMANDS = {
@@ -53,7 +54,7 @@ class _Commands(click.Group):
         raise_file_limit()
         try:
             return super().invoke(ctx)
-        except (SettingError, FileFault, OutOfReach) as fault:
+        except (SettingError, FileFault, OutOfReach, WrongVersion) as fault:
             raise click.ClickException(visible(str(fault))) from None
         except PermissionError as fault:
             raise click.ClickException(

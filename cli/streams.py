@@ -28,7 +28,6 @@ from runtime.settings import Settings
 from runtime.suspect import Place
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.app import build_app, offset_memory
-from streams.engine.transport import WrongVersion
 from streams.worker import WorkerCrashed, run_worker
 
 _PORTS_APART = 100
@@ -128,7 +127,5 @@ def _run_one(admin_port: int, dead_letters: int, skips: Collection[Place], accep
         run_worker(build, settings.admin_host, admin_port)
     except WorkerCrashed as fault:
         raise click.ClickException(f"streams stopped: {fault}; its offsets have not moved") from None
-    except WrongVersion as fault:
-        raise click.ClickException(str(fault)) from None
     except OSError as fault:
         raise click.ClickException(f"admin port {admin_port}: {fault.strerror}") from None

@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from runtime.bounded_http import BoundedHttp
+from runtime.bounded_http import PINS, BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.versions import require_versions
 
 # As long as a proxy's, mostly 60 seconds: one that keeps a connection for longer than we do answers 502 now and then.
 KEEP_ALIVE = timedelta(seconds=75)
@@ -97,8 +98,9 @@ async def serve_on(
 ) -> AsyncIterator[None]:
     """As `serve`, on a socket that listens already and stays the caller's; `http` makes the protocol of connections.
 
-    A connection may be idle for `keep_alive` between two requests.
+    A connection may be idle for `keep_alive` between two requests. Raises `WrongVersion` for another uvicorn.
     """
+    require_versions(PINS)
     config = uvicorn.Config(
         app,
         http=http,  # type: ignore[arg-type] # uvicorn only calls it

@@ -12,6 +12,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+# This module uses private parts of it.
+PINS = {"uvicorn": "0.54.0"}
 # Meta gives a delivery 5 seconds in all, so that who needs longer to send one is not Meta.
 RECEIVE_WITHIN = 5.0
 # Under the 1024 open files that a process may have where nobody has raised it.

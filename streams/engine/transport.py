@@ -8,7 +8,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from importlib.metadata import version
 from time import monotonic
 from typing import Any
 
@@ -24,6 +23,7 @@ from yarl import URL
 from runtime.cluster import Cluster
 from runtime.losses import OutOfReach
 from runtime.reach import Reach
+from runtime.versions import WrongVersion, require_versions
 from streams.engine.consumer_thread import Batch, ConsumerThread, Fetched
 from streams.engine.credentials import credentials
 from streams.engine.delivery_order import DeliveryOrder
@@ -38,10 +38,6 @@ PINS = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.1", "aiokafka": "0.1
 _MAX_WAITING = 4
 _IDLE_POLL = 0.1
 _BUSY_POLL = 0.005
-
-
-class WrongVersion(RuntimeError):
-    """An installed library is not the one whose inside this transport knows."""
 
 
 class StuckInRebalance(Exception):
@@ -260,6 +256,8 @@ def create_app(
     Raises `WrongVersion` unless the exact libraries are installed that the transport was written and tested against.
     """
     require_versions(PINS)
+    if faust.streams._CStreamIterator is None:
+        raise WrongVersion("Faust runs without its compiled parts, and then loses events at a rebalance")
     TRANSPORTS.aliases[SCHEME] = f"{__name__}:{Transport.__name__}"
     app = _App(
         app_id,
@@ -299,15 +297,6 @@ class _App(faust.App):  # type: ignore[misc]
             await super()._producer_flush(logger)
         except DeliveryFailed as error:
             await fail_fast(self, error)
-
-
-def require_versions(pins: Mapping[str, str]) -> None:
-    """Raise `WrongVersion` unless exactly these versions are installed, and Faust with its compiled parts."""
-    for package, wanted in pins.items():
-        if version(package) != wanted:
-            raise WrongVersion(f"{package} {version(package)} is installed, the stream layer needs exactly {wanted}")
-    if faust.streams._CStreamIterator is None:
-        raise WrongVersion("Faust runs without its compiled parts, and then loses events at a rebalance")
 
 
 def batch_topic(app: faust.App, name: str) -> Any:

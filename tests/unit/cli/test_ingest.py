@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from runtime.bounded_http import PINS
 
 GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
 
@@ -34,6 +35,16 @@ def test_what_is_wrong_is_named(environ: dict[str, str], arguments: list[str], s
     assert result.exit_code == status
     assert said in result.output.splitlines()[-1]
     assert "canary" not in result.output
+
+
+def test_another_uvicorn_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PINS, "uvicorn", "0.0.1")
+
+    result = CliRunner().invoke(main, ["ingest"], env=GOOD)
+
+    assert result.exit_code == 1
+    assert "needs exactly 0.0.1: run `pip install uvicorn==0.0.1`" in result.output
+    assert result.output.count("\n") == 1
 
 
 def test_help_shows_an_example() -> None:
