@@ -5,7 +5,8 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -18,7 +19,7 @@ from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, delete_topics, topic_names
-from tests.run_place import ROOT, RunPlace
+from tests.run_place import MARK, ROOT, RunPlace
 
 if TYPE_CHECKING:
     from tests.secured_kafka import SecuredKafka
@@ -29,6 +30,7 @@ pytest.register_assert_rewrite("tests.warehouse_conformance")
 set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A busy machine is not a slow rule: no test here is about time.
 hypothesis_settings.register_profile("leadstream", deadline=None)
+hypothesis_settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis_settings.load_profile("leadstream")
 
 _GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
@@ -36,13 +38,40 @@ GIVEN_REGISTRY = os.environ.get("LEADSTREAM_TEST_REGISTRY")
 
 _SERIAL = itertools.count(1)
 _PLACE = pytest.StashKey[RunPlace]()
+_NODE = pytest.StashKey[KafkaNode]()
+# With these fixtures a test starts so much that all who use them share it.
+_SHARED = ("secured_kafka", "pipeline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_PLACE] = RunPlace()
+    place = config.stash[_PLACE] = RunPlace()
+    shared = getattr(config, "workerinput", None)
+    home, port = (Path(shared["kafka_home"]), shared["kafka_port"]) if shared else (place.kafka_home, free_ports())
+    config.stash[_NODE] = KafkaNode(home, port)
+    if shared or not config.getoption("numprocesses", None):
+        place.enter()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """The workers of pytest-xdist have one Kafka: the first of them that needs it starts it."""
+    kafka, place = node.config.stash[_NODE], node.config.stash[_PLACE]
+    node.workerinput |= {"kafka_home": str(kafka.state_dir), "kafka_port": kafka.port, "mark": place.mark}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist which tests stay together: those that start servers share them."""
+    for item in items:
+        if item.get_closest_marker("integration") is not None:
+            names = getattr(item, "fixturenames", ())
+            group = next((name for name in _SHARED if name in names), item.path.stem)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[_NODE].stop()
     if running := session.config.stash[_PLACE].still_running():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         out = session.config.get_terminal_writer()
@@ -66,21 +95,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka_broker(request: pytest.FixtureRequest) -> Iterator[str]:
     """`host:port` of a real Kafka: `LEADSTREAM_BROKER`, else a container if its image is here, else a local node."""
     from tests import kafka_container  # half a second, which runs without Kafka need not wait
 
     if _GIVEN_BROKER:
         yield _GIVEN_BROKER
-    elif kafka_container.image_is_here():
+    elif not hasattr(request.config, "workerinput") and kafka_container.image_is_here():
         with kafka_container.run(free_ports()) as broker:
             yield broker
     else:
-        node = KafkaNode(tmp_path_factory.mktemp("state"), free_ports())
-        try:
-            yield node.start(lambda _: None)
-        finally:
-            node.stop()
+        # It may outlive the worker that starts it, and ends with the run.
+        mark = getattr(request.config, "workerinput", {}).get("mark")
+        yield request.config.stash[_NODE].start(lambda _: None, os.environ | ({MARK: mark} if mark else {}))
 
 
 @pytest.fixture(scope="session")

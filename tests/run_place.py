@@ -17,7 +17,7 @@ from tests import run_end
 
 ROOT = Path(__file__).parents[1]
 
-_MARK = "TEST_RUN"
+MARK = "TEST_RUN"
 # What programs need to be found, to fetch what they need, and to be measured.
 _KEPT = re.compile(
     "PATH|PYENV_ROOT|JAVA_HOME|MAVEN_(OPTS|ARGS)|DOCKER_[A-Z_]+|(PIP|UV|COV|COVERAGE|PYTEST)_[A-Z_]+|PYTHONDONTWRITEBYTECODE"
@@ -26,20 +26,21 @@ _KEPT = re.compile(
 
 
 class RunPlace:
-    """Entered once, before any test is collected; everything in it ends with this process, also when that is killed."""
+    """Made once, before any test is collected, and entered where tests run; everything in it ends with this process, also when that is killed."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))
         self.home, self.work, temporary = (self._folder / name for name in ("home", "work", "tmp"))
+        self.kafka_home = self._folder / "kafka"
         for folder in (self.home, self.work, temporary):
             folder.mkdir()
         # PostgreSQL runs as another user where the tests run as root.
         for folder in (self._folder, temporary):
             folder.chmod(0o711)
-        self._mark = f"{_MARK}={secrets.token_hex(8)}"
+        self.mark = secrets.token_hex(8)
         self._came_from = Path.cwd()
         self._end = subprocess.Popen(
-            [sys.executable, "-I", "-S", run_end.__file__, self._mark, str(self._folder)],
+            [sys.executable, "-I", "-S", run_end.__file__, f"{MARK}={self.mark}", str(self._folder)],
             stdin=subprocess.PIPE,
             env={},
             # Ctrl-C is not for it.
@@ -64,10 +65,12 @@ class RunPlace:
                 "TMPDIR": str(temporary),
                 # Java names files by the locale.
                 "LC_ALL": "C.UTF-8",
-                _MARK: self._mark.partition("=")[2],
+                MARK: self.mark,
             }
         )
         tempfile.tempdir = str(temporary)
+
+    def enter(self) -> None:
         os.chdir(self.work)
 
     def leave(self) -> None:
@@ -83,7 +86,7 @@ class RunPlace:
 
     def still_running(self) -> list[str]:
         """The command lines of what this run has started and not ended."""
-        return [line for pid in run_end.marked_processes(self._mark) if (line := run_end.command_line(pid))]
+        return [line for pid in run_end.marked_processes(f"{MARK}={self.mark}") if (line := run_end.command_line(pid))]
 
 
 def _writable_cache() -> Path | None:
