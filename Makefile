@@ -1,6 +1,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# Most tests wait for servers, so that twice as many as there are cores pass at a time.
+WORKERS ?= 4
 # On Linux the command ends with make, also when make is killed.
 WITH_MAKE := exec $(BIN)/python -I -S runtime/child_process.py $$PPID
 # What is in .venv, by the contents of the files that it is made from: a checkout of another commit changes only their times.
@@ -10,7 +12,7 @@ DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
 BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
 TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
 
-.PHONY: help install demo test test-compose test-faults chaos test-install check bench docs lock release
+.PHONY: help install demo test test-unit test-compose test-faults chaos test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +22,11 @@ install: $(OURS)  ## Make .venv with leadstream in it, from the locked requireme
 demo: install  ## Run a whole campaign on this machine and show what became of it
 	$(WITH_MAKE) $(BIN)/leadstream demo
 
-test: $(DEV)  ## Run the tests, on a real Kafka
-	$(WITH_MAKE) $(BIN)/pytest -m "not faults and not benchmark and not install and not compose"
+test: $(DEV)  ## Run the tests, on a real Kafka; WORKERS=N is how many at once
+	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not benchmark and not install and not compose"
+
+test-unit: $(DEV)  ## Run the tests that start no server, with few examples for each property
+	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --hypothesis-profile quick -m "not slow" tests/unit
 
 test-faults: $(DEV)  ## Run the slow fault-injection tests
 	$(WITH_MAKE) $(BIN)/pytest -m faults

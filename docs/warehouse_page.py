@@ -51,7 +51,8 @@ ask a view, or connect again. A change that old readers cannot read goes to a ne
 
 ## An analyst's five questions
 
-After `make demo` the warehouse of its campaign stays in `.leadstream/demo/warehouse`. You can query it while a sink writes:
+After `make demo` the warehouse of its campaign stays in `.leadstream/demo/warehouse`. You can query it while a sink
+writes:
 
 ```sh
 LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse sql "…"

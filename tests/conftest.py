@@ -61,9 +61,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist which tests stay together: those that start servers share them."""
+    """Tell pytest-xdist which tests stay together: those that share servers, else those of one file."""
     for item in items:
-        if item.get_closest_marker("integration") is not None:
+        if not item.path.is_relative_to(ROOT / "tests" / "unit"):
             names = getattr(item, "fixturenames", ())
             group = next((name for name in _SHARED if name in names), item.path.stem)
             item.add_marker(pytest.mark.xdist_group(group))

@@ -26,7 +26,7 @@ _KEPT = re.compile(
 
 
 class RunPlace:
-    """Made once, before any test is collected, and entered where tests run; everything in it ends with this process, also when that is killed."""
+    """Made before tests are collected, and entered where they run; all in it ends with this process, also by a kill."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))

@@ -1,4 +1,4 @@
-"""The views answer the same on every warehouse, and what an analyst asks first is answered by the recipes of docs/warehouse.md."""
+"""The views answer the same on every warehouse, and the recipes of docs/warehouse.md run on each."""
 
 import re
 from datetime import timedelta

@@ -30,7 +30,7 @@ def _filled(target: Target) -> Target:
 def test_sql_answers_in_utc_and_days_are_those_of_utc_wherever_it_runs(target: Target) -> None:
     _filled(target)
     code = (
-        "import sys; from sinks.query import ask;"
+        "import sys; from sinks.warehouse.query import ask;"
         "[(seen, day)] = ask(sys.argv[1], 'select first_seen_at, day from lead_journeys').rows;"
         "print(seen.isoformat(), day)"
     )

@@ -25,6 +25,8 @@ from sinks.warehouse.tables import tables_by_topic
 from sinks.warehouse.views import VIEWS
 from tests.builders import PERSON, a_lead
 
+pytestmark = pytest.mark.slow
+
 PARTITION = TopicPartition("leads", 0)
 _NAMES = ["lead_events", "leads", "followup_outcomes", "user_messages", "dead_letter_records", *(v.name for v in VIEWS)]
 _FILES: dict[str, list[str]] = {"plain.parquet": [], "hidden.parquet": ["--mask-pii"]}

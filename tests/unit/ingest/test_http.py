@@ -12,7 +12,7 @@ from runtime.admin import listen, serve_on
 from runtime.bounded_http import MAX_HEAD, BoundedHttp
 from tests.unit.ingest.fakes import SECRET, WEBHOOK_PATH, FakeProducer, Ingest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 BODY = b'{"object":"page","entry":[]}'
 SIGNATURE = sign(BODY, SECRET).encode()

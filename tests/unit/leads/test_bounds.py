@@ -37,6 +37,8 @@ from tests.builders import (
     an_origin,
 )
 
+pytestmark = pytest.mark.slow
+
 HELLO = (RuleStep(FollowUpMessage("hello")), RuleStep(FollowUpMessage("again"), timedelta(hours=3)))
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), (Rule(name="thanks", wait_for="answers", steps=HELLO),))
 # The record's overhead and its key.

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from runtime.admin import listen, serve_on
 from runtime.bounded_http import BoundedHttp, peer_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 

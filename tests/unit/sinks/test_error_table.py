@@ -15,7 +15,7 @@ from tests.unit.sinks.events import a_handover, a_take
 from tests.unit.sinks.fakes import INBOX, NOON, a_command
 from tests.unit.sinks.worlds import OUR_APP, SendWorld, statuses
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 Row = tuple[int, int | None]
 

@@ -23,7 +23,7 @@ from runtime.metrics import Metrics
 from schemas.codec import event_codec
 from tests.builders import CITY, PAGE, SECOND, a_register
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOUR = timedelta(hours=1)
 FORM = LeadForm((normal_question(CITY.question),), frozenset([normal_question(CITY.question)]))

@@ -18,6 +18,8 @@ import pytest
 from operations.local.processes import Processes
 from operations.local.watch import Watch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def said() -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -82,7 +83,9 @@ def test_a_child_has_no_secret_of_another(settings: Settings, tmp_path: Path) ->
     ) as processes:
         processes.start("streams", "simulate", "graph", "--port", "0", ready_url="http://127.0.0.1:9/")
         pid = processes._children[0].process.pid
-        seen = Path(f"/proc/{pid}/environ").read_bytes()
+        # Until the child runs its program it has no environment.
+        while not (seen := Path(f"/proc/{pid}/environ").read_bytes()):
+            sleep(0.01)
 
     assert b"PATH=" in seen
     assert b"s3cret" not in seen
