@@ -39,6 +39,7 @@ GIVEN_REGISTRY = os.environ.get("LEADSTREAM_TEST_REGISTRY")
 _SERIAL = itertools.count(1)
 _PLACE = pytest.StashKey[RunPlace]()
 _NODE = pytest.StashKey[KafkaNode]()
+_LEFT = pytest.StashKey[list[str]]()
 # With these fixtures a test starts so much that all who use them share it.
 _SHARED = ("secured_kafka", "pipeline")
 
@@ -47,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     place = config.stash[_PLACE] = RunPlace()
     shared = getattr(config, "workerinput", None)
     home, port = (Path(shared["kafka_home"]), shared["kafka_port"]) if shared else (place.kafka_home, free_ports())
-    config.stash[_NODE] = KafkaNode(home, port)
+    config.stash[_NODE], config.stash[_LEFT] = KafkaNode(home, port), []
     if shared or not config.getoption("numprocesses", None):
         place.enter()
 
@@ -69,12 +70,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LEFT] += getattr(node, "workeroutput", {}).get("left", [])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):
-        session.config.stash[_NODE].stop()
-    if running := session.config.stash[_PLACE].still_running():
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left"] = config.stash[_PLACE].still_running()
+        return
+    config.stash[_NODE].stop()
+    running = config.stash[_LEFT] if config.getoption("numprocesses", None) else config.stash[_PLACE].still_running()
+    if running:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        out = session.config.get_terminal_writer()
+        out = config.get_terminal_writer()
         out.line("\n".join(("", "The tests have left these processes:", *running)), red=True)
 
 

@@ -40,6 +40,7 @@ _HOSTILE = {
     "FORCE_COLOR": "1",
     "XDG_CONFIG_HOME": "no-config",
 }
+WORKERS: list[list[str]] = [[], ["-n", "2"]]
 _FAULTY = """
 import subprocess
 from pathlib import Path
@@ -113,8 +114,9 @@ def test_nothing_of_the_machine_is_read(kafka_broker: str, poisoned: Path) -> No
     assert files_in(poisoned) == before
 
 
-def test_tests_that_leave_something_fail_the_run(faulty: Path, tmp_path: Path) -> None:
-    with a_run("-p", "tests.conftest", faulty, "-k", "writes or leaves", place=tmp_path) as run:
+@pytest.mark.parametrize("workers", WORKERS, ids=str)
+def test_tests_that_leave_something_fail_the_run(workers: list[str], faulty: Path, tmp_path: Path) -> None:
+    with a_run(*workers, "-p", "tests.conftest", faulty, "-k", "writes or leaves", place=tmp_path) as run:
         said, _ = run.communicate()
 
     assert run.returncode == 1
@@ -126,16 +128,17 @@ def test_tests_that_leave_something_fail_the_run(faulty: Path, tmp_path: Path) -
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("workers", WORKERS, ids=str)
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]], ids=str)
 def test_an_ended_run_leaves_neither_processes_nor_files(
-    signals: list[signal.Signals], faulty: Path, tmp_path: Path
+    signals: list[signal.Signals], workers: list[str], faulty: Path, tmp_path: Path
 ) -> None:
     """A Kafka of its own, and a process in a session of its own that no signal of a terminal reaches."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     # Without a Docker engine it starts a node.
     environ = {"TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"}
-    with a_run("-p", "tests.conftest", f"{faulty}::test_waits_for_ever", place=tmp_path, **environ) as run:
+    with a_run(*workers, "-p", "tests.conftest", f"{faulty}::test_waits_for_ever", place=tmp_path, **environ) as run:
         wait(lambda: any("sleep 600" in line for line in command_lines(tmp_path)))
         running = command_lines(tmp_path)
         for number in signals:
