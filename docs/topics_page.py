@@ -9,6 +9,7 @@ from docs.markdown import table
 from operations.access import stage_grants
 from runtime.access import Grant
 from runtime.dead_letter import dead_letter
+from runtime.plausible import SENT_AT
 from runtime.settings import Settings
 from schemas.codec import (
     Codec,
@@ -112,6 +113,8 @@ may do so idempotently, on Kafka 3.0 and later; no stage needs anything on the c
 RAW_HEADERS = {
     "received-at": "When ingest had the body: milliseconds since 1970, as digits. The time of receipt that leads go by "
     "is the record's own, from the broker",
+    SENT_AT: "When ingest sent the record, likewise, by a clock that is held against the time that has passed. A "
+    "record whose own time is more than two minutes later was received then: the broker's clock was ahead",
     "x-hub-signature-256": "Meta's signature of these very bytes",
     "delivery-id": "A random id of this POST, for logs",
 }

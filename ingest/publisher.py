@@ -27,8 +27,9 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
 from messenger.webhook import delivery_key
-from runtime.clock import to_millis
+from runtime.clock import now, to_millis, uptime
 from runtime.kafka import follows_metadata, only_kafka_errors, stop_within
+from runtime.plausible import SENT_AT, PlausibleTime
 
 # What Kafka says of a batch that it will not take later either. aiokafka knows no INVALID_RECORD, and says unknown.
 # https://kafka.apache.org/protocol#protocol_error_codes
@@ -89,6 +90,7 @@ class Publisher:
         self._connect, self._explain = connect, explain
         self._reconnect_after = reconnect_after.total_seconds()
         self.topic = topic
+        self._clock = PlausibleTime(now(), uptime())
         self._producer: AIOKafkaProducer | None = None
         self._why_not = "not connected"
         self._connected = asyncio.Event()
@@ -101,7 +103,9 @@ class Publisher:
         Waits for a connection and for room, and gives nothing to the producer when it is cancelled while it waits.
         Raises `KafkaError`, as does the result: then Kafka does not have the delivery, or may not have it.
         """
-        return await self._send(self.topic, delivery.body, record_key(delivery.body), _headers(delivery))
+        # The headers say when the producer was given the delivery, however long that had to wait.
+        await self._connected.wait()
+        return await self._send(self.topic, delivery.body, record_key(delivery.body), self._headers(delivery))
 
     async def put(self, topic: str, key: bytes, value: bytes) -> None:
         """Have a record in another topic: it is durable once this returns. Waits as `send` does; raises `KafkaError`.
@@ -135,7 +139,7 @@ class Publisher:
         assert self._producer is not None
         key = record_key(delivery.body)
         batch = self._producer.create_batch()
-        batch.append(timestamp=None, key=key, value=delivery.body, headers=_headers(delivery))
+        batch.append(timestamp=None, key=key, value=delivery.body, headers=self._headers(delivery))
         batch.close()
         try:
             with only_kafka_errors():
@@ -201,6 +205,14 @@ class Publisher:
             if not sent.done():
                 sent.set_exception(KafkaConnectionError("the producer is gone"))
 
+    def _headers(self, delivery: Delivery) -> list[tuple[str, bytes]]:
+        return [
+            ("received-at", b"%d" % to_millis(delivery.received_at)),
+            (SENT_AT, b"%d" % to_millis(self._clock.at(now(), uptime()))),
+            ("x-hub-signature-256", delivery.signature.encode()),
+            ("delivery-id", delivery.id.encode()),
+        ]
+
     def _watch(self, sent: "asyncio.Future[RecordMetadata]") -> None:
         self._unsettled.add(sent)
         sent.add_done_callback(self._settle)
@@ -216,14 +228,6 @@ class Publisher:
             # What is given to it from now on would only fail as well.
             self._connected.clear()
             self._lost.set()
-
-
-def _headers(delivery: Delivery) -> list[tuple[str, bytes]]:
-    return [
-        ("received-at", b"%d" % to_millis(delivery.received_at)),
-        ("x-hub-signature-256", delivery.signature.encode()),
-        ("delivery-id", delivery.id.encode()),
-    ]
 
 
 def _pass_on(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[RecordMetadata]") -> None:

@@ -21,6 +21,8 @@ from messenger.events import PageId, PersonErased, PolicyEnforced, Progress, per
 People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
 _STALE_WAKES = 1000
+# A raw partition whose progress falls by more than this was reported by a clock that had jumped ahead.
+_GONE_BACK = timedelta(minutes=2)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 # How the key of a Page's own state ends.
 OF_A_PAGE = person_key(PageId(""), THE_PAGE)
@@ -128,7 +130,9 @@ class Shard:
 
     def _pass_time(self, progress: Progress, done: Fold) -> None:
         for partition, time in progress.received_until:
-            self._progress[partition] = max(time, self._progress.get(partition, time))
+            before = self._progress.get(partition, time)
+            # A lower clock is always safe: events and deadlines wait longer, as after a restart.
+            self._progress[partition] = time if before - time > _GONE_BACK else max(time, before)
             self._began_at = self._began_at or time
         clock = self.clock
         if clock is None:

@@ -65,7 +65,7 @@ def build_app(
     guarded_join = Guard(
         app, "join", joining.join, joining.join_carefully, joining.refusals, health, skips, joining.is_past
     )
-    watch = Watch(app, store, metrics, health, joining.clock_lags)
+    watch = Watch(app, store, metrics, health, joining.clock_lags, lambda: splitting.refused)
     run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(guarded_split.do), watch)
     run_agent(app, "join", settings.topic(EVENTS.name), register.before(guarded_join.do), watch)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from leads.erasures import NOBODY, Erasures
@@ -11,8 +12,11 @@ from messenger.events import Event, PageId, PlatformEvent, person_key
 from messenger.webhook import ItemFault, Parsed, parse_delivery
 from runtime.clock import from_millis
 from runtime.dead_letter import Headers, Refused
+from runtime.plausible import SENT_AT, TOLERANCE
 
 _NAMED_FAULTS = 10
+# Of milliseconds since 1970, until the year 5138.
+_DIGITS = 14
 
 
 class Record(Refused, Protocol):
@@ -87,20 +91,41 @@ def _reason(faults: Sequence[ItemFault]) -> str:
     return f"{codes}: {', '.join(named + more)}"
 
 
+def received_at(record: Record) -> datetime:
+    """The broker's stamp, unless it is minutes after ingest sent the record: then its clock was ahead, and ingest's
+    counts. It depends on the record alone, so that a replay sees the same.
+    """
+    stamp = from_millis(record.timestamp)
+    sent_at = next((value for name, value in record.headers if name == SENT_AT), None)
+    if sent_at is None or not sent_at.isdigit() or len(sent_at) > _DIGITS:
+        return stamp
+    sent = from_millis(int(sent_at))
+    return sent if stamp - sent > TOLERANCE else stamp
+
+
 def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:
     if record.value is None:
         return "no_value"
+    received, stamp = received_at(record), from_millis(record.timestamp)
     try:
-        return parse_delivery(
-            record.value,
-            received_at=from_millis(record.timestamp),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            aliases=aliases,
-        )
+        parsed = _parse_as_received(record.value, record, received, aliases)
+        # Meta knew of it later than ingest says it was sent: ingest's clock is behind, and the broker's counts.
+        if received < stamp and any(event.event_at - received > TOLERANCE for event in parsed.events):
+            parsed = _parse_as_received(record.value, record, stamp, aliases)
     except UnreadableDelivery as fault:
         return str(fault)
+    return parsed
+
+
+def _parse_as_received(body: bytes, record: Record, received: datetime, aliases: Mapping[PageId, PageId]) -> Parsed:
+    return parse_delivery(
+        body,
+        received_at=received,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        aliases=aliases,
+    )
 
 
 def event_key(event: Event) -> bytes:

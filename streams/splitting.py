@@ -1,7 +1,8 @@
 """The `split` agent's work: events on their way, then acked, then progress and the delivery's offset."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -11,22 +12,27 @@ from leads.erasures import Erasures
 from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
 from messenger.events import PlatformEvent
-from runtime.clock import from_millis, now
+from runtime.clock import from_millis, now, uptime
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.plausible import PlausibleTime
 from runtime.settings import Settings
 from schemas.codec import KINDS, Ids, event_codec
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.dead_letters import Refusals, tried
 from streams.engine.transport import end_of_log, producer_of
 from streams.progress import ProgressKeeper
-from streams.split import Outgoing, Record, Refusal, Split, event_key, split
+from streams.split import Outgoing, Record, Refusal, Split, event_key, received_at, split
+
+logger = logging.getLogger(__name__)
 
 # How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
 # wait for it.
 _BUSY_REPORT = timedelta(milliseconds=100)
 _IDLE_REPORT = timedelta(seconds=1)
+# How often the log names what was refused.
+_WARN_EVERY = timedelta(minutes=1)
 _KIND_NAMES = {record: kind for kind, record in KINDS.items()}
 
 
@@ -52,9 +58,11 @@ class Splitting:
         dead_letters = settings.topic(WEBHOOKS.dead_letters)
         self.refusals = Refusals("split", UnreadableDelivery, dead_letters, limit, metrics, health)
         self._keeper = ProgressKeeper()
-        self._reported_at = now()
+        self._plausible = PlausibleTime(now(), uptime())
+        self._warned_at = uptime() - _WARN_EVERY
+        self._reported_at = uptime()
         self._waited_for = False
-        self._handed_over: dict[int, datetime] = {}
+        self._handed_over: dict[int, tuple[datetime, datetime]] = {}
 
     async def split(self, partition: int, records: Sequence[Record]) -> None:
         """Raises `TooManyDeadLetters` before any of them is written."""
@@ -80,7 +88,9 @@ class Splitting:
         letters = self.refusals.letters(done.refused, now())
         # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.
         await producer_of(self._app).hand_over([*events, *letters])
-        self._handed_over[partition] = from_millis(records[-1].timestamp)
+        self._handed_over[partition] = received_at(records[-1]), from_millis(records[-1].timestamp)
+        if done.events:
+            self._plausible.confirm(max(event.event_at for event in done.events), now(), uptime())
         for kind, count in Counter(_KIND_NAMES[type(event)] for event in done.events).items():
             self._metrics.events_parsed.labels(kind).inc(count)
         for reason, count in done.ignored.items():
@@ -93,20 +103,34 @@ class Splitting:
         partitions = range(self._settings.partitions) if event.psid is None else (None,)
         return [Outgoing(self._events, event_key(event), value, partition=one) for one in partitions]
 
+    @property
+    def refused(self) -> Mapping[int, timedelta]:
+        """How far ahead of the plausible time the raw partitions are, where they are."""
+        return self._keeper.refused
+
+    def _warn(self) -> None:
+        if self.refused and uptime() >= self._warned_at + _WARN_EVERY:
+            self._warned_at = uptime()
+            ahead = max(self.refused.values()).total_seconds()
+            logger.error("progress.refused", extra={"partitions": sorted(self.refused), "seconds_ahead": ahead})
+
     async def report_progress(self) -> None:
         """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and
         then."""
         ends = {tp.partition: at for tp, at in end_of_log(self._app).items() if tp.topic == self._webhooks}
         handed_over, self._handed_over = self._handed_over, {}
         await producer_of(self._app).flush()
-        for partition, received_at in handed_over.items():
-            self._keeper.read(partition, received_at)
+        for partition, (received, stamp) in handed_over.items():
+            self._keeper.read(partition, received, stamp)
             self._waited_for = True
         self._keeper.forget(frozenset(ends))
-        self._keeper.see({partition: at for partition, at in ends.items() if at is not None})
+        wall, moment = now(), uptime()
+        plausible = self._plausible.at(wall, moment)
+        self._keeper.see({partition: at for partition, at in ends.items() if at is not None}, wall, plausible)
+        self._warn()
         frees = self._waited_for and not self._keeper.is_behind
         pause = _BUSY_REPORT if self._waited_for else _IDLE_REPORT
-        progress, moment = self._keeper.progress, now()
+        progress = self._keeper.progress
         if progress.received_until and (frees or moment >= self._reported_at + pause):
             value = self._codec.encode(progress)
             await producer_of(self._app).send_all(

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX, Headers, Refused
+from runtime.plausible import SENT_AT
 
 COUNT = "redrive-count"
 
@@ -162,7 +163,8 @@ def sent_back(letter: Letter) -> tuple[bytes | None, bytes | None, Headers]:
 
     The refusal's own headers stay behind; should the record be refused again, its letter carries the count.
     """
-    kept = [(name, value) for name, value in letter.headers if name != COUNT]
+    # It is received anew, however long ago ingest sent it.
+    kept = [(name, value) for name, value in letter.headers if name not in (COUNT, SENT_AT)]
     return letter.key, letter.value, [*kept, (COUNT, b"%d" % (letter.redrives + 1))]
 
 

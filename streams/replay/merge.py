@@ -2,9 +2,13 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from streams.split import received_at
+
+Received = tuple[datetime, ConsumerRecord]
 _READ = {"timeout_ms": 1000, "max_records": 4000}
 
 
@@ -14,33 +18,38 @@ async def in_order_of_receipt(
     on_read: Callable[[int], None],
     wanted: Callable[[ConsumerRecord], bool],
 ) -> AsyncIterator[list[ConsumerRecord]]:
-    """The `wanted` records of the spans in runs of any length, each run after the one before by their Kafka timestamps.
+    """The `wanted` records of the spans in runs of any length, each run after the one before by their time of receipt.
 
     Several records of one millisecond may be spread over two runs. `on_read` gets counts of all that is read.
     """
     unread = {one for one, span in spans.items() if span}
-    waiting: dict[TopicPartition, deque[ConsumerRecord]] = {one: deque() for one in unread}
+    waiting: dict[TopicPartition, deque[Received]] = {one: deque() for one in unread}
+    # Receipt can run backwards by as much as clocks differ.
+    reached: dict[TopicPartition, datetime] = {}
     consumer.assign(sorted(unread))
     for one in unread:
         consumer.seek(one, spans[one].start)
     while unread or any(waiting.values()):
         hungry = [one for one in unread if not waiting[one]]
         if not hungry:
-            yield _up_to(min((waiting[one][-1].timestamp for one in unread), default=None), waiting)
+            yield _up_to(min((reached[one] for one in unread), default=None), waiting)
             continue
         found = await consumer.getmany(*hungry, **_READ)
         for one, records in found.items():
             inside = [record for record in records if record.offset < spans[one].stop]
-            waiting[one].extend(filter(wanted, inside))
+            for record in filter(wanted, inside):
+                received = received_at(record)
+                waiting[one].append((received, record))
+                reached[one] = max(received, reached.get(one, received))
             on_read(len(inside))
         # Offsets can end in a gap, which moves the position and shows no record.
         unread -= {one for one in hungry if await consumer.position(one) >= spans[one].stop}
 
 
-def _up_to(timestamp: int | None, waiting: Mapping[TopicPartition, deque[ConsumerRecord]]) -> list[ConsumerRecord]:
-    run: list[ConsumerRecord] = []
+def _up_to(moment: datetime | None, waiting: Mapping[TopicPartition, deque[Received]]) -> list[ConsumerRecord]:
+    run: list[Received] = []
     for records in waiting.values():
-        while records and (timestamp is None or records[0].timestamp <= timestamp):
+        while records and (moment is None or records[0][0] <= moment):
             run.append(records.popleft())
-    run.sort(key=lambda record: (record.timestamp, record.topic, record.partition, record.offset))
-    return run
+    run.sort(key=lambda one: (one[0], one[1].topic, one[1].partition, one[1].offset))
+    return [record for _, record in run]

@@ -77,7 +77,7 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
     facts = log.partitions(EVENTS.name)
     since = await log.time_of(wanted.begin, webhooks)
     until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
-    read_from = since - wanted.warm_up
+    read_from, stop = since - wanted.warm_up, until if wanted.until is not None else None
     holes = await log.holes([*webhooks, *facts], read_from)
     if since >= until:
         raise NothingThere("the replay would end before it begins")
@@ -86,8 +86,8 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
         read_from=read_from,
         since=since,
         until=until,
-        webhooks=await log.spans(webhooks, read_from, until),
-        facts=await log.spans(facts, read_from, until),
+        webhooks=await log.spans(webhooks, read_from, stop),
+        facts=await log.spans(facts, read_from, stop),
         holes=holes,
         facts_from=max((hole.ends_at or until for hole in holes if hole.partition in facts), default=None),
     )
@@ -117,9 +117,15 @@ class _Log:
         return min(times)
 
     async def spans(
-        self, partitions: Collection[TopicPartition], begin: datetime, until: datetime
+        self, partitions: Collection[TopicPartition], begin: datetime, until: datetime | None
     ) -> dict[TopicPartition, range]:
-        starts, stops = await self._offsets_at(partitions, begin), await self._offsets_at(partitions, until)
+        """The offsets from one time to another, or to the end: a record that is stamped ahead of the present ends
+        nothing there."""
+        starts = await self._offsets_at(partitions, begin)
+        if until is None:
+            _, stops = await self._bounds(partitions)
+        else:
+            stops = await self._offsets_at(partitions, until)
         return {one: range(starts[one], stops[one]) for one in partitions}
 
     async def holes(self, partitions: Collection[TopicPartition], read_from: datetime) -> tuple[Hole, ...]:

@@ -17,7 +17,6 @@ from leads.person import JoinEvent, Person
 from leads.policy import Policy
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid, person_key
-from runtime.clock import from_millis
 from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
 from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
@@ -25,7 +24,7 @@ from streams.dead_letters import tried
 from streams.join import Outlet, as_received
 from streams.replay.merge import in_order_of_receipt
 from streams.replay.plan import Plan
-from streams.split import Outgoing, Record, Refusal, Split, event_key, split
+from streams.split import Outgoing, Record, Refusal, Split, event_key, received_at, split
 
 _IN_FLIGHT = 10_000
 _FACTS = frozenset({"transcript", "lead_recovered"})
@@ -125,10 +124,14 @@ async def replay(
     """
     facts, shadow = _Facts(plan, ids), _Shadow(plan, rejoin.tally, producer, name_of, ids)
     spans = {**plan.webhooks, **plan.facts}
-    async for run in in_order_of_receipt(consumer, spans, on_read, facts.may_be_wanted):
+
+    def is_wanted(record: Any) -> bool:
+        return received_at(record) < plan.until and facts.may_be_wanted(record)
+
+    async for run in in_order_of_receipt(consumer, spans, on_read, is_wanted):
         webhooks = [one for one in run if not facts.has(one)]
         told = [fact for one in run if facts.has(one) and (fact := facts.read(one)) is not None]
-        await shadow.write(*rejoin.take(webhooks, told, from_millis(run[-1].timestamp)))
+        await shadow.write(*rejoin.take(webhooks, told, received_at(run[-1])))
     await shadow.write(*rejoin.take([], [], plan.until))
     await shadow.remember(rejoin.people)
     await shadow.flush()

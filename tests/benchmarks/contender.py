@@ -60,7 +60,7 @@ async def ours(stage: str, settings: Settings) -> None:
     )
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
     health = Health()
-    watch = Watch(app, store, metrics, health, dict)
+    watch = Watch(app, store, metrics, health, dict, dict)
     if stage == "split":
         splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, health, BUILT_IN)
         guard = Guard(app, stage, splitting.split, splitting.split_carefully, splitting.refusals, health)

@@ -9,8 +9,10 @@ from datetime import timedelta
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 
+from ingest import publisher as publisher_module
 from ingest.publisher import Delivery, Publisher
-from runtime.clock import from_millis
+from runtime.clock import from_millis, to_millis
+from tests.builders import MINUTE, NOON
 from tests.unit.ingest.fakes import TOPIC, FakeProducer
 
 DELIVERY = Delivery("d1", from_millis(1), "sha256=0", b"a body")
@@ -138,3 +140,20 @@ async def connected(publisher: Publisher) -> AsyncIterator[None]:
     yield
     staying.cancel()
     await asyncio.wait([staying])
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_jumps_says_when_a_delivery_was_sent_by_the_time_that_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer, wall, passed = FakeProducer(), NOON, timedelta()
+    monkeypatch.setattr(publisher_module, "now", lambda: wall)
+    monkeypatch.setattr(publisher_module, "uptime", lambda: passed)
+    publisher = Publisher(lambda: producer, TOPIC)
+
+    async with connected(publisher):
+        wall, passed = NOON + timedelta(hours=2), MINUTE
+        await publisher.send(DELIVERY)
+        await publisher.send_alone(DELIVERY)
+
+    assert {record.headers["sent-at"] for record in producer.records} == {b"%d" % to_millis(NOON + MINUTE)}

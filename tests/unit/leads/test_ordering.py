@@ -126,6 +126,23 @@ def test_lead_closes_on_a_quiet_page() -> None:
     assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [True]
 
 
+def test_progress_that_falls_by_hours_had_jumped_and_closes_no_new_lead() -> None:
+    shard = a_shard()
+    shard.fold([(0, progress(LATER, LATER))])
+
+    fold = shard.fold([(1, a_handover()), (2, progress(NOON + SECOND, NOON + SECOND))])
+
+    assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [False]
+
+
+def test_progress_that_falls_a_little_changes_nothing() -> None:
+    """Another worker has taken the partition over, and reads on from the last commit."""
+    shard = a_shard()
+    shard.fold([(0, progress(NOON + MINUTE, NOON + MINUTE)), (1, progress(NOON, NOON))])
+
+    assert shard.clock == NOON + MINUTE
+
+
 def test_idle_person_leaves_the_state() -> None:
     people: dict[str, Person] = {}
     shard = a_shard(people)

@@ -44,6 +44,7 @@ class Worker:
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=lambda: Health(spare=frozenset({CLOCK})))
     clock_lags: dict[int, timedelta] = field(default_factory=dict)
+    refused: dict[int, timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         recovered = asyncio.Event()
@@ -51,7 +52,7 @@ class Worker:
         tables = SimpleNamespace(recovery=SimpleNamespace(completed=recovered))
         self.app = SimpleNamespace(consumer=self.consumer, tables=tables, rebalancing=False, should_stop=False)
         store: Any = SimpleNamespace(parts={})
-        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.clock_lags)
+        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.clock_lags, lambda: self.refused)
 
     def lag(self) -> float | None:
         labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
@@ -110,6 +111,24 @@ def test_a_clock_that_nothing_holds_back_is_ready() -> None:
     worker.watch.look(now())
 
     assert worker.health.parts[CLOCK] == (True, "raw partition 3 is 1 s behind")
+
+
+def test_a_clock_that_has_jumped_is_red_with_the_reason_and_stays_spare() -> None:
+    worker = Worker(clock_lags={0: timedelta(0), 3: timedelta(0)}, refused={3: 120 * MINUTE})
+
+    worker.watch.look(now())
+
+    reason = "raw partition 3 is 7200 s ahead of a plausible time: check the clocks"
+    assert worker.health.parts[CLOCK] == (False, reason)
+    assert worker.health.ready
+    name, labels = "leadstream_progress_refused_seconds", {"partition": "3"}
+    assert worker.metrics.registry.get_sample_value(name, labels) == 7200
+
+    worker.refused = {}
+    worker.watch.look(now())
+
+    assert worker.health.parts[CLOCK][0]
+    assert worker.metrics.registry.get_sample_value(name, labels) is None
 
 
 def test_a_clock_without_any_report_is_not_ready() -> None:

@@ -1,8 +1,10 @@
 """Split: every item of a delivery ends somewhere named."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+
+import pytest
 
 from messenger.events import HandoverReceived, PageId, Psid
 from streams.split import event_key, split
@@ -94,3 +96,43 @@ def test_an_erased_person_s_item_is_ignored_by_name_and_the_next_person_s_is_not
     assert [event.psid for event in done.events] == ["8"]
     assert done.ignored["erased"] == 1
     assert len(before.events) == 2
+
+
+SENT_AT = RECEIVED_AT - timedelta(hours=2)
+
+
+def a_delivery(meta_said: datetime, *, sent_at: bytes) -> ARecord:
+    body = the_product_page_handover().replace(b"1662056205364", b"%d" % (meta_said.timestamp() * 1000))
+    return ARecord(body, headers=[("sent-at", sent_at)])
+
+
+def test_a_delivery_that_the_broker_stamped_hours_later_was_received_when_ingest_sent_it() -> None:
+    sent = b"%d" % (SENT_AT.timestamp() * 1000)
+
+    [event] = split([a_delivery(SENT_AT, sent_at=sent)], {}).events
+
+    assert event.received_at == SENT_AT
+
+
+def test_an_ingest_whose_clock_is_behind_metas_is_not_believed() -> None:
+    sent = b"%d" % (SENT_AT.timestamp() * 1000)
+
+    [event] = split([a_delivery(RECEIVED_AT, sent_at=sent)], {}).events
+
+    assert event.received_at == RECEIVED_AT
+
+
+@pytest.mark.parametrize("moment", [RECEIVED_AT - timedelta(minutes=2), RECEIVED_AT + timedelta(hours=2)])
+def test_the_brokers_stamp_counts_within_minutes_of_ingests_and_before_it(moment: datetime) -> None:
+    sent = b"%d" % (moment.timestamp() * 1000)
+
+    [event] = split([a_delivery(SENT_AT, sent_at=sent)], {}).events
+
+    assert event.received_at == RECEIVED_AT
+
+
+@pytest.mark.parametrize("sent_at", [b"", b"-1", b"soon", b"9" * 5000])
+def test_a_time_that_ingest_did_not_write_counts_for_nothing(sent_at: bytes) -> None:
+    [event] = split([a_delivery(SENT_AT, sent_at=sent_at)], {}).events
+
+    assert event.received_at == RECEIVED_AT

@@ -54,6 +54,12 @@ def test_what_goes_back_is_what_came_and_a_count() -> None:
     assert headers == [("received-at", b"1"), ("redrive-count", b"1")]
 
 
+def test_what_goes_back_was_not_sent_by_ingest_just_now() -> None:
+    letter = _letter(_Record(headers=[("sent-at", b"1"), ("received-at", b"1")]))
+
+    assert sent_back(letter)[2] == [("received-at", b"1"), ("redrive-count", b"1")]
+
+
 def test_a_null_goes_back_as_a_null() -> None:
     assert sent_back(_letter(_Record(value=None)))[:2] == (b"k", None)
 

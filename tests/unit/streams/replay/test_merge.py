@@ -20,6 +20,7 @@ class ARecord:
     partition: int
     offset: int
     timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass
@@ -84,3 +85,25 @@ async def test_every_wanted_record_comes_once_and_in_the_order_of_receipt(
     assert sorted(found, key=lambda one: (one.partition, one.offset)) == [one for one in inside if one.offset % 5]
     assert [one.timestamp for one in found] == sorted(one.timestamp for one in found)
     assert sum(counted) == len(inside)
+
+
+async def test_a_log_whose_stamps_go_back_is_read_to_its_end() -> None:
+    """A broker's clock jumped ahead and back."""
+    log = [ARecord("raw", 0, offset, stamp) for offset, stamp in enumerate([5, 9_000_000, 6, 7, 8])]
+    made = {TopicPartition("raw", 0): log}
+    runs = in_order_of_receipt(PartitionsInMemory(made, 3), dict.fromkeys(made, range(5)), lambda _: None, bool)
+
+    found = [record async for run in runs for record in run]
+
+    assert sorted(record.offset for record in found) == [0, 1, 2, 3, 4]
+
+
+async def test_a_record_comes_when_ingest_sent_it_if_the_broker_stamped_it_hours_later() -> None:
+    raw, other = TopicPartition("raw", 0), TopicPartition("raw", 1)
+    jumped = ARecord("raw", 0, 0, 9_000_000, headers=(("sent-at", b"4"),))
+    made = {raw: [jumped, ARecord("raw", 0, 1, 6)], other: [ARecord("raw", 1, 0, 5)]}
+    runs = in_order_of_receipt(PartitionsInMemory(made, 3), dict.fromkeys(made, range(2)), lambda _: None, bool)
+
+    found = [(record.partition, record.offset) async for run in runs for record in run]
+
+    assert found == [(0, 0), (1, 0), (0, 1)]
