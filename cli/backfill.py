@@ -35,7 +35,7 @@ from runtime.logs import configure_logging
 from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from runtime.topic_follower import NotFollowed
+from runtime.topic_reading import TopicMissing
 from schemas.codec import Ids, NotDecodable, event_codec
 from schemas.topics import EVENTS
 
@@ -203,7 +203,7 @@ def _ask(question: Awaitable[Any]) -> Any:
     try:
         with kafka_answers():
             return asyncio.run(answer())
-    except (NotDecodable, NotFollowed) as fault:
+    except (NotDecodable, TopicMissing) as fault:
         raise click.ClickException(f"the leads cannot be compared: {fault}") from None
     except OSError as fault:
         raise click.ClickException(f"cannot go on: {fault}") from None

@@ -32,8 +32,7 @@ from operations.environment import current_settings
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
-from runtime.topic_follower import NotFollowed
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import TopicMissing, records_now
 from schemas.topics import TOPICS, Topic
 
 _CLIENT = "leadstream-dlq"
@@ -324,5 +323,5 @@ def _ask(question: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         with kafka_answers():
             return asyncio.run(question)
-    except NotFollowed as fault:
+    except TopicMissing as fault:
         raise click.ClickException(str(fault)) from None

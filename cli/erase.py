@@ -24,7 +24,7 @@ from operations.erase.traces import Trace, in_files, in_server, in_topics, needl
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics, partition_counts
-from runtime.topic_follower import NotFollowed
+from runtime.topic_reading import TopicMissing
 from schemas.codec import Ids
 from sinks.consume import Unusable
 from streams.replay.shadow import Shadow
@@ -264,7 +264,7 @@ def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
     try:
         with kafka_answers():
             return asyncio.run(question)
-    except (NotPassed, NotFollowed) as fault:
+    except (NotPassed, TopicMissing) as fault:
         raise click.ClickException(f"{fault} Run the command again: it goes on where it was.") from None
     except Unusable as fault:
         raise click.ClickException(str(fault)) from None

@@ -24,7 +24,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings, variable
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec, outcome_codec
 from schemas.topics import LEADS, OUTCOMES
 

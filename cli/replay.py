@@ -28,8 +28,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, partition_counts
-from runtime.topic_follower import NotFollowed
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import TopicMissing, whole_topic
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.state import person_codec
 from schemas.topics import JOIN_STATE, LEADS
@@ -291,5 +290,5 @@ def _run(work: Callable[[_Cluster], Coroutine[Any, Any, _Answer]]) -> _Answer:
     try:
         with kafka_answers():
             return uvloop.run(with_clients())
-    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable, NotFollowed) as fault:
+    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable, TopicMissing) as fault:
         raise click.ClickException(str(fault)) from None

@@ -41,7 +41,7 @@ from runtime.settings import Settings
 from runtime.stopping import stop_at_signals
 from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
-from runtime.topic_follower import NotFollowed, TopicFollower
+from runtime.topic_reading import TopicFollower, TopicMissing
 from runtime.yaml_file import FileFault
 from schemas.codec import (
     Ids,
@@ -110,7 +110,7 @@ class _Process:
         self.stack.push_async_callback(follower.stop)
         try:
             await follower.start()
-        except NotFollowed as fault:
+        except TopicMissing as fault:
             raise Unusable(str(fault)) from None
         return erasures, follower.catch_up
 

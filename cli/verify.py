@@ -15,6 +15,7 @@ from operations.broker import broker_of, kafka_answers
 from operations.environment import current_settings
 from runtime import kafka
 from runtime.cluster import Cluster
+from runtime.topic_reading import read_until
 from schemas.topics import WEBHOOKS
 
 _SHOWN = 20
@@ -83,10 +84,9 @@ async def _read_topic(broker: Cluster, topic: str, audit: Audit) -> None:
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             reading = progress.add_task("records", total=sum(ends.values()) - sum(beginnings.values()))
-            while [one for one in partitions if await consumer.position(one) < ends[one]]:
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    for record in records:
-                        audit.see(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
-                    progress.advance(reading, len(records))
+            async for records in read_until(consumer, ends):
+                for record in records:
+                    audit.see(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+                progress.advance(reading, len(records))
     finally:
         await consumer.stop()

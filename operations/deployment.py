@@ -10,8 +10,7 @@ from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import Difference, WantedTopic, partition_counts, partitions_advice
-from runtime.topic_follower import TopicFollower
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import TopicFollower, whole_topic
 from schemas.codec import BUILT_IN, Ids, lead_codec
 from schemas.registry_client import RegistryFault, registry_client, registry_ids
 from schemas.topics import ERASURES, LEADS, TOPICS
@@ -67,7 +66,7 @@ async def leads_now(settings: Settings, broker: Cluster, ids: Ids) -> dict[str, 
 
 
 async def erasures_now(settings: Settings, broker: Cluster) -> Erasures:
-    """Raises `NotFollowed` where the topic is missing, or `KafkaError`."""
+    """Raises `TopicMissing` where the topic is missing, or `KafkaError`."""
     found = Erasures()
     follower = TopicFollower(broker, settings.topic(ERASURES.name), found.note, client_id="leadstream-erasures")
     try:

@@ -8,7 +8,7 @@ import faust
 
 from leads.erasures import Erasures
 from runtime.cluster import Cluster
-from runtime.topic_follower import TopicFollower
+from runtime.topic_reading import TopicFollower
 
 P = ParamSpec("P")
 

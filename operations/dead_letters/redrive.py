@@ -15,7 +15,7 @@ from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import partition_counts
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import records_now
 from schemas.topics import REDRIVES
 
 _CLIENT = "leadstream-dlq"

@@ -12,7 +12,7 @@ from runtime.cluster import Cluster
 from runtime.kafka_probe import find_fault
 from runtime.settings import Settings
 from runtime.topic_admin import FLUSH, Difference, apply_topics, compare_topics, partitions_advice
-from runtime.topic_follower import NotFollowed
+from runtime.topic_reading import TopicMissing
 from schemas.topics import TOPICS, WEBHOOKS
 
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.
@@ -54,7 +54,7 @@ async def _erasures(settings: Settings, broker: Cluster) -> list[Verdict]:
     try:
         async with asyncio.timeout(_SECONDS):
             return erasure_verdicts(settings, len(await erasures_now(settings, broker)))
-    except (NotFollowed, KafkaError, TimeoutError):
+    except (TopicMissing, KafkaError, TimeoutError):
         return []  # what is missing or silent has a verdict of its own
 
 

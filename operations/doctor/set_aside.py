@@ -12,7 +12,7 @@ from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.suspect import RAISED
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import records_now
 from schemas.topics import TOPICS
 
 _CLIENT = "leadstream-doctor"

@@ -8,7 +8,7 @@ from messenger.data_deletion import DeletionRequest, Resolution
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import records_now
 from schemas.codec import Ids, NotDecodable, deletion_codec
 from schemas.topics import DELETION_REQUESTS
 

@@ -20,7 +20,7 @@ from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
 from runtime.settings import Settings
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import records_now
 from schemas.codec import Codec, Ids, NotDecodable, event_codec, lead_codec, outcome_codec
 from schemas.state import person_codec
 from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES

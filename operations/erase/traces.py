@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import topic_names
-from runtime.topic_snapshot import records_now
+from runtime.topic_reading import records_now
 from schemas.topics import TOPICS
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.postgres.connection import connected, is_server

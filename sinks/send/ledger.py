@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from leads.records import FollowUpOutcome, OutcomeStatus, SendFollowUp
 from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived
 from runtime.clock import from_millis, to_millis
+from runtime.topic_reading import read_spans
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
@@ -328,16 +329,9 @@ class KafkaOutcomeLog:
         return {one.partition: first.offset for one, first in found.items() if first is not None}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
-        ends = {TopicPartition(self._topic, one): span.stop for one, span in spans.items() if span}
-        self._reader.assign(list(ends))
-        for one in ends:
-            self._reader.seek(one, spans[one.partition].start)
-        while ends:
-            for records in (await self._reader.getmany(*ends, timeout_ms=200)).values():
-                for record in records:
-                    stamp = from_millis(record.timestamp)
-                    yield Entry(record.partition, record.offset, record.key, record.value, stamp)
-            ends = {one: end for one, end in ends.items() if await self._reader.position(one) < end}
+        places = {TopicPartition(self._topic, partition): span for partition, span in spans.items()}
+        async for record in read_spans(self._reader, places):
+            yield Entry(record.partition, record.offset, record.key, record.value, from_millis(record.timestamp))
 
     async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
         sent = await self._producer.send(self._topic, value, key=key, partition=partition)

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from leads.records import SendFollowUp
 from runtime.clock import to_millis
+from runtime.topic_reading import read_spans
 from schemas.codec import Codec, NotDecodable
 
 
@@ -44,14 +45,8 @@ class KafkaAhead:
         return {one: first.offset for one, first in found.items() if first is not None}
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
-        self._reader.assign([partition])
-        self._reader.seek(partition, span.start)
-        found: list[SendFollowUp] = []
-        while await self._reader.position(partition) < span.stop:
-            for records in (await self._reader.getmany(partition, timeout_ms=200)).values():
-                commands = (self._decoded(one.value) for one in records if one.offset < span.stop)
-                found += (one for one in commands if one is not None and one.cancel_reason is not None)
-        return found
+        commands = [self._decoded(record.value) async for record in read_spans(self._reader, {partition: span})]
+        return [command for command in commands if command is not None and command.cancel_reason is not None]
 
     def _decoded(self, value: bytes | None) -> SendFollowUp | None:
         try:

@@ -14,7 +14,7 @@ from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
 from runtime.topic_admin import WantedTopic
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.codec import Codec
 from schemas.topics import COMMANDS, EVENTS, FOREVER, JOIN_STATE, LEADS, TRANSCRIPTS, Topic
 from streams.replay.plan import Plan

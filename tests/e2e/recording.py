@@ -26,7 +26,7 @@ from runtime.admin import serve
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.codec import Codec, event_codec, lead_codec
 from schemas.topics import EVENTS, LEADS, TRANSCRIPTS, WEBHOOKS
 from simulator.campaign import Campaign, PlannedDelivery

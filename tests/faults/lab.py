@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
@@ -13,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from runtime.topic_reading import whole_topic
 from tests.faults.worker import Job
 
 REPO = Path(__file__).parents[2]
@@ -96,15 +98,9 @@ class Lab:
 
     async def read(self, topic: str) -> list[ConsumerRecord]:
         """Every record of a topic, by partition and offset."""
-        tps = [TopicPartition(topic, partition) for partition in range(self.job.partitions)]
-        records: list[ConsumerRecord] = []
         async with self._consumer() as consumer:
-            consumer.assign(tps)
-            await consumer.seek_to_beginning(*tps)
-            ends = await consumer.end_offsets(tps)
-            while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-                for found in (await consumer.getmany(timeout_ms=200)).values():
-                    records += found
+            runs = [run async for run in whole_topic(consumer, topic, self.job.partitions)]
+        records = chain.from_iterable(runs)
         return sorted(records, key=lambda record: (record.partition, record.offset))
 
     def _consumer(self, **options: object) -> AIOKafkaConsumer:

@@ -25,7 +25,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.codec import lead_codec
 from schemas.topics import LEADS, WEBHOOKS
 from simulator.campaign import LONGEST_LAG, Campaign, plan_campaign

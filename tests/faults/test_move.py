@@ -15,7 +15,7 @@ from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, compare_topics
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.topics import DELETION_REQUESTS, ERASURES, OUTCOMES, WEBHOOKS
 from tests.faults.cluster import admin_of, three_brokers
 from tests.faults.live import a_campaign, live_on, told_sent

@@ -18,7 +18,7 @@ from runtime.clock import from_millis
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics, compare_topics
-from runtime.topic_reader import whole_topic
+from runtime.topic_reading import whole_topic
 from schemas.codec import event_codec
 from schemas.topics import EVENTS, WEBHOOKS
 from tests.e2e.recording import Recording

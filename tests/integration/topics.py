@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import TopicPartition
-
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
+from runtime.topic_reading import records_now
 
 
 @asynccontextmanager
@@ -23,15 +22,7 @@ async def connected(client: Any) -> AsyncIterator[Any]:
 
 async def records_of(settings: Settings, topic: str) -> list[Any]:
     """All records of a topic, each partition in its order."""
-    async with connected(kafka.consumer(cluster_of(settings), group=None, client_id="test")) as reader:
-        partitions = [TopicPartition(topic, one) for one in range(settings.partitions)]
-        reader.assign(partitions)
-        ends = await reader.end_offsets(partitions)
-        found: list[Any] = []
-        while any([await reader.position(one) < end for one, end in ends.items()]):
-            for records in (await reader.getmany(timeout_ms=100)).values():
-                found += records
-        return found
+    return [record async for record in records_now(cluster_of(settings), [topic], client_id="test")]
 
 
 async def put(settings: Settings, topic: str, *records: tuple[bytes | None, bytes | None]) -> None:
