@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import time, timedelta
-from typing import cast
+from typing import cast, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
@@ -25,9 +25,10 @@ from leads.rules import (
 from messenger import limits
 from messenger.events import AppId, LeadOutcome, PageId
 from runtime.settings import Settings
-from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Value, read_yaml
+from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, read_yaml
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
+_UTC = ZoneInfo("UTC")
 _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "after", "steps", "then")
 
@@ -39,7 +40,7 @@ def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool =
     """
     default_target_app = AppId(settings.app_id) if settings.app_id else None
     try:
-        pages = read_yaml(settings.pages, environ).required("pages").section()
+        pages = read_yaml(settings.pages, environ).section("pages").required("pages").section()
     except FileMissing:
         return Pages(default_target_app=default_target_app)
     return Pages(
@@ -51,27 +52,26 @@ def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool =
 def token_variables(settings: Settings) -> frozenset[str]:
     """The environment variables of the Pages' access tokens; every variable of a file that has a fault."""
     try:
-        pages = read_yaml(settings.pages, {}).required("pages").section()
-        given = [value.section(*_PAGE_KEYS) for value in pages.values()]
+        pages = read_yaml(settings.pages, {}).section("pages").required("pages").section()
+        sections = [page.section(*_PAGE_KEYS) for page in pages.values()]
     except FileFault:
         text = settings.pages.read_text(errors="replace") if settings.pages.is_file() else ""
         return frozenset(VARIABLE.findall(text))
-    return frozenset().union(*(page["access_token"].variables() for page in given if "access_token" in page))
+    return frozenset[str]().union(*(page.read("access_token", Value.variables, ()) for page in sections))
 
 
 def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, tokens: bool) -> Page:
-    given = value.section(*_PAGE_KEYS)
+    section = value.section(*_PAGE_KEYS)
+    target_app = section.read("target_app", Value.text, default_target_app)
     return Page(
         page_id,
-        access_token=_token(given["access_token"]) if tokens and "access_token" in given else "",
-        target_app=AppId(given["target_app"].text()) if "target_app" in given else default_target_app,
-        join_wait=given["join_wait"].duration() if "join_wait" in given else JOIN_WAIT,
-        thread_control=given["thread_control"].duration()
-        if "thread_control" in given
-        else limits.THREAD_CONTROL_DEFAULT,
-        also=tuple(PageId(one.text()) for one in given["also"].items()) if "also" in given else (),
-        questions=tuple(one.text() for one in given["questions"].items()) if "questions" in given else (),
-        **({"time_zone": _time_zone(given["time_zone"])} if "time_zone" in given else {}),
+        access_token=section.read("access_token", _token, "") if tokens else "",
+        target_app=AppId(target_app) if target_app is not None else None,
+        join_wait=section.read("join_wait", Value.duration, JOIN_WAIT),
+        thread_control=section.read("thread_control", Value.duration, limits.THREAD_CONTROL_DEFAULT),
+        also=tuple(map(PageId, section.read("also", Value.texts, ()))),
+        questions=section.read("questions", Value.texts, ()),
+        time_zone=section.read("time_zone", _time_zone, _UTC),
     )
 
 
@@ -79,28 +79,28 @@ def _token(value: Value) -> str:
     token = value.text()
     # Anything else cannot stand in a header: each call with it would fail after it may have been sent.
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise value.fault("access_token has a blank, a line break or a letter that no token has: copy it again")
+        raise value.fault("the token has a blank, a line break or a letter that no token has: copy it again")
     return token
 
 
 def _time_zone(value: Value) -> ZoneInfo:
     name = value.text()
     if name not in available_timezones():
-        raise value.fault(f"{name!r} is no time zone; a name as Europe/Berlin is wanted here")
+        raise value.fault("expected a time zone such as Europe/Berlin")
     return ZoneInfo(name)
 
 
 def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ...]:
     """The follow-up rules of `settings.followups`; without the file there are none."""
     try:
-        values = read_yaml(settings.followups, environ).required("rules", "caps").items()
+        values = read_yaml(settings.followups, environ).section("rules", "caps").required("rules").items()
     except FileMissing:
         return ()
     rules: dict[str, Rule] = {}
     for value in values:
         rule = _rule(value)
         if rule.name in rules:
-            raise value.fault(f"a rule named {rule.name!r} stands above")
+            raise value.fault(f"duplicate rule {rule.name!r}")
         rules[rule.name] = rule
     return tuple(rules.values())
 
@@ -108,161 +108,155 @@ def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ..
 def load_caps(settings: Settings, environ: Mapping[str, str]) -> Caps:
     """How many messages there may be in a day, by `caps` of `settings.followups`."""
     try:
-        given = read_yaml(settings.followups, environ).section("rules", "caps")
+        file = read_yaml(settings.followups, environ).section("rules", "caps")
     except FileMissing:
         return Caps()
-    values = given["caps"].section("per_person", "per_page") if "caps" in given else {}
-    caps = Caps(**{name: _whole_number(value) for name, value in values.items()})
-    if caps.per_page is not None and caps.per_page < settings.partitions:
-        raise values["per_page"].fault(
-            f"the cap is shared out to {settings.partitions} partitions, so that {settings.partitions} is the least"
-        )
+    section = file["caps"].section("per_person", "per_page") if "caps" in file else {}
+    caps = Caps(**{name: _whole_number(value) for name, value in section.items()})
+    if caps.per_page is not None and caps.per_page < (least := settings.partitions):
+        raise section["per_page"].fault(f"expected at least {least}, because {least} partitions share the cap")
     return caps
 
 
 def _whole_number(value: Value) -> int:
     text = value.text()
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise value.fault("a whole number from 1 is wanted here")
+        raise value.fault("expected a whole number from 1")
     return int(text)
 
 
 def _rule(value: Value) -> Rule:
-    given = value.section(*_RULE_KEYS)
-    if "name" not in given:
-        raise value.fault("the rule has no 'name'")
-    when = given["when"].section("outcome", "page", "ad", "answers") if "when" in given else {}
-    cancel_on = given["cancel_on"].items() if "cancel_on" in given else None
+    section = value.section(*_RULE_KEYS)
+    when = section["when"].section("outcome", "page", "ad", "answers") if "when" in section else Section(value)
     return Rule(
-        name=given["name"].text(),
-        outcome=cast(LeadOutcome, when["outcome"].one_of("complete", "incomplete")) if "outcome" in when else None,
-        pages=_texts(when.get("page")),
-        ads=_texts(when.get("ad")),
-        answers=tuple(_condition(question, one) for question, one in when["answers"].section().items())
-        if "answers" in when
-        else (),
-        wait_for=cast(WaitFor, given["wait_for"].one_of("answers", "handover")) if "wait_for" in given else None,
-        cancel_on=frozenset(
-            EVERY_CANCELLATION
-            if cancel_on is None
-            else (cast(Cancellation, one.one_of(*EVERY_CANCELLATION)) for one in cancel_on)
-        ),
-        quiet_hours=_quiet_hours(given["quiet_hours"]) if "quiet_hours" in given else None,
-        steps=_steps(value, given),
-        then=cast(AfterSending, given["then"].one_of("pass_to_inbox", "release")) if "then" in given else None,
+        name=section.required("name").text(),
+        outcome=when.read("outcome", _outcome, None),
+        pages=when.read("page", _one_or_more, None),
+        ads=when.read("ad", _one_or_more, None),
+        answers=when.read("answers", _conditions, ()),
+        wait_for=section.read("wait_for", _wait_for, None),
+        cancel_on=section.read("cancel_on", _cancellations, frozenset(EVERY_CANCELLATION)),
+        quiet_hours=section.read("quiet_hours", _quiet_hours, None),
+        steps=_steps(section),
+        then=section.read("then", _after_sending, None),
     )
 
 
-def _steps(rule: Value, given: Mapping[str, Value]) -> tuple[RuleStep, ...]:
+def _outcome(value: Value) -> LeadOutcome:
+    return cast(LeadOutcome, value.choice(*get_args(LeadOutcome)))
+
+
+def _wait_for(value: Value) -> WaitFor:
+    return cast(WaitFor, value.choice(*get_args(WaitFor)))
+
+
+def _cancellations(value: Value) -> frozenset[Cancellation]:
+    return frozenset(cast(Cancellation, item.choice(*EVERY_CANCELLATION)) for item in value.items())
+
+
+def _after_sending(value: Value) -> AfterSending:
+    return cast(AfterSending, value.choice(*get_args(AfterSending)))
+
+
+def _one_or_more(value: Value) -> frozenset[str]:
+    """One text or a list of them."""
+    return frozenset(value.texts() if value.is_list else [value.text()])
+
+
+def _steps(rule: Section) -> tuple[RuleStep, ...]:
     """One `send` with its `after`, or several of both under `steps`."""
-    if "steps" not in given:
-        return (_step(rule, given),)
+    if "steps" not in rule:
+        return (_step(rule),)
     for key in ("send", "after"):
-        if key in given:
-            raise given[key].fault(f"{key!r} belongs into the steps of this rule")
-    steps = tuple(_step(one, one.section("send", "after")) for one in given["steps"].items())
+        if key in rule:
+            raise rule[key].fault(f"{key!r} must be inside the steps of this rule")
+    steps = tuple(_step(step.section("send", "after")) for step in rule["steps"].items())
     if not steps:
-        raise given["steps"].fault("the rule has no steps")
+        raise rule["steps"].fault("the rule has no steps")
     return steps
 
 
-def _step(value: Value, given: Mapping[str, Value]) -> RuleStep:
-    if "send" not in given:
-        raise value.fault("the rule has no 'send'")
-    return RuleStep(_message(given["send"]), given["after"].duration() if "after" in given else timedelta(0))
+def _step(section: Section) -> RuleStep:
+    return RuleStep(_message(section.required("send")), section.read("after", Value.duration, timedelta(0)))
 
 
 def _quiet_hours(value: Value) -> QuietHours:
-    found = _HOURS.fullmatch(value.text())
-    if found is None:
-        raise value.fault("two times of day are wanted here, such as 21:00-08:00")
-    start, end = (time.fromisoformat(one) for one in found.groups())
+    match = _HOURS.fullmatch(value.text())
+    if match is None:
+        raise value.fault("expected two times of day, such as 21:00-08:00")
+    start, end = map(time.fromisoformat, match.groups())
     if start == end:
         raise value.fault("these quiet hours are empty")
     return QuietHours(start, end)
 
 
-def _texts(value: Value | None) -> frozenset[str] | None:
-    """One text or a list of them."""
-    if value is None:
-        return None
-    try:
-        return frozenset(one.text() for one in value.items())
-    except ValueError:
-        return frozenset([value.text()])
+def _conditions(value: Value) -> tuple[AnswerCondition, ...]:
+    return tuple(_condition(question, condition) for question, condition in value.section().items())
 
 
 def _condition(question: str, value: Value) -> AnswerCondition:
-    given = value.section("equals", "contains", "regex")
-    if not given:
-        raise value.fault("one of equals, contains, regex is wanted here")
-    try:
-        pattern = Pattern(given["regex"].text()) if "regex" in given else None
-    except NoPattern as fault:
-        raise given["regex"].fault(
-            f"not a regular expression that RE2 can take: {fault}; it has no look-around and no back-references"
-        ) from None
+    section = value.section("equals", "contains", "regex")
+    if not section:
+        raise value.fault("expected one of equals, contains, regex")
     return AnswerCondition(
         question,
-        equals=given["equals"].text() if "equals" in given else None,
-        contains=given["contains"].text() if "contains" in given else None,
-        regex=pattern,
+        equals=section.read("equals", Value.text, None),
+        contains=section.read("contains", Value.text, None),
+        regex=section.read("regex", _pattern, None),
     )
 
 
+def _pattern(value: Value) -> Pattern:
+    try:
+        return Pattern(value.text())
+    except NoPattern as fault:
+        raise value.fault(f"RE2 refuses it: {fault}; RE2 has no look-around and no back-references") from None
+
+
 def _message(value: Value) -> FollowUpMessage:
-    given = value.section("text", "quick_replies", "buttons")
-    if "text" not in given:
-        raise value.fault("the message has no 'text'")
-    replies = tuple(_quick_reply(one) for one in given["quick_replies"].items()) if "quick_replies" in given else ()
-    buttons = tuple(_button(one) for one in given["buttons"].items()) if "buttons" in given else ()
+    section = value.section("text", "quick_replies", "buttons")
+    text = section.required("text")
+    replies = section.read("quick_replies", lambda replies: tuple(map(_quick_reply, replies.items())), ())
+    buttons = section.read("buttons", lambda buttons: tuple(map(_button, buttons.items())), ())
     if replies and buttons:
-        raise given["buttons"].fault("a message has quick_replies or buttons, not both")
-    _limit(given["quick_replies"] if replies else value, "quick replies", len(replies), limits.QUICK_REPLIES_MAX)
-    _limit(given["buttons"] if buttons else value, "buttons", len(buttons), limits.BUTTONS_MAX)
-    message = FollowUpMessage(given["text"].text(), replies, buttons)
+        raise section["buttons"].fault("a message has quick_replies or buttons, not both")
+    _limit(section.get("quick_replies", value), "quick replies", len(replies), limits.QUICK_REPLIES_MAX)
+    _limit(section.get("buttons", value), "buttons", len(buttons), limits.BUTTONS_MAX)
+    message = FollowUpMessage(text.text(), replies, buttons)
     if set("{}") & set(PLACEHOLDER.sub("", message.text)):
-        raise given["text"].fault(
-            "placeholders are {answers[a question]}, {ad.ad_title}, {page_id}, each with |default"
-        )
+        raise text.fault("placeholders are {answers[a question]}, {ad.ad_title}, {page_id}, each with |default")
     if is_blank(with_defaults(message.text)):
-        raise given["text"].fault("the text is empty where its placeholders are unknown; {…|default} says what then")
-    _limit(given["text"], "characters", utf16_units(message.text), longest_text(message))
+        raise text.fault("the text is empty where its placeholders are unknown: add a |default")
+    _limit(text, "characters", utf16_units(message.text), longest_text(message))
     return message
 
 
 def _quick_reply(value: Value) -> QuickReply:
-    given = value.section("title", "payload")
-    title = _required(value, given, "title", limits.QUICK_REPLY_TITLE_MAX)
-    if "payload" not in given:
-        return QuickReply(title, title)
-    return QuickReply(title, _required(value, given, "payload", limits.QUICK_REPLY_PAYLOAD_MAX))
+    section = value.section("title", "payload")
+    title = _text(section.required("title"), limits.QUICK_REPLY_TITLE_MAX)
+    payload = section.read("payload", lambda payload: _text(payload, limits.QUICK_REPLY_PAYLOAD_MAX), title)
+    return QuickReply(title, payload)
 
 
 def _button(value: Value) -> Button:
-    given = value.section("title", "url", "payload")
-    title = _required(value, given, "title", limits.BUTTON_TITLE_MAX)
-    if ("url" in given) == ("payload" in given):
+    section = value.section("title", "url", "payload")
+    title = _text(section.required("title"), limits.BUTTON_TITLE_MAX)
+    if ("url" in section) == ("payload" in section):
         raise value.fault("a button has either a url or a payload")
-    if "url" in given:
-        return Button("web_url", title, url=_given_text(given["url"]))
-    return Button("postback", title, payload=_required(value, given, "payload", limits.POSTBACK_PAYLOAD_MAX))
+    if "url" in section:
+        return Button("web_url", title, url=_text(section["url"]))
+    return Button("postback", title, payload=_text(section["payload"], limits.POSTBACK_PAYLOAD_MAX))
 
 
-def _required(value: Value, given: dict[str, Value], key: str, longest: int) -> str:
-    if key not in given:
-        raise value.fault(f"{key!r} is missing")
-    text = _given_text(given[key])
-    _limit(given[key], "characters", utf16_units(text), longest)
+def _text(value: Value, longest: int | None = None) -> str:
+    text = value.text()
+    if is_blank(text):
+        raise value.fault("expected a text that is not empty")
+    if longest is not None:
+        _limit(value, "characters", utf16_units(text), longest)
     return text
 
 
-def _given_text(value: Value) -> str:
-    if is_blank(value.text()):
-        raise value.fault("a text is wanted here, and this one is empty")
-    return value.text()
-
-
-def _limit(value: Value, what: str, count: int, most: int) -> None:
+def _limit(value: Value, things: str, count: int, most: int) -> None:
     if count > most:
-        raise value.fault(f"{count} {what}; Meta takes {most} at the most")
+        raise value.fault(f"{count} {things}; Meta takes {most} at the most")

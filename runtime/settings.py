@@ -1,4 +1,4 @@
-"""The environment, read once into a frozen value; `docs/configuration.md` lists the same names and a test compares."""
+"""The environment, read once into a frozen value. `docs/configuration.md` is made from it."""
 
 import ipaddress
 import re
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from runtime.duration import duration_of
 from runtime.ports import authority
 from runtime.secret_file import SecretFileFault, secret_text
 
@@ -18,27 +20,29 @@ DEFAULT_KAFKA_PORT = 9092
 # Each may come from a file: `<variable>_FILE` names it.
 SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
-_KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
-_OWN_PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
-_PATHS = (*_OWN_PATHS, *_KAFKA_FILES, "schema_registry_ca_file")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 # No other network resolves it, unlike a number, which may be an address.
 _CONTAINER = re.compile(r"[a-z][a-z0-9-]*")
-_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DIGITS = 16
+_SHORTEST = timedelta(seconds=1)
+_LONGEST = timedelta(days=36_500)
 
 
 class SettingError(ValueError):
     """A variable is missing or wrong; the message names it and never shows its value."""
 
 
+class _Refused(Exception):
+    """What is wrong with a value, as the rest of a sentence that begins with the variable's name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that the environment decides. Secrets are not shown by `repr`.
+    """Everything that the environment decides. `repr` shows no secret.
 
-    `broker` None means the local Kafka, `schema_registry_url` None the built-in registry, `spool_dir` None `spool` in
-    `state_dir`, `retention` None for ever.
+    None means: for `broker` the local Kafka, for `schema_registry_url` the built-in registry, for `spool_dir` the
+    directory `spool` in `state_dir`, for `retention` for ever.
     """
 
     broker: str | None = None
@@ -88,7 +92,7 @@ class Settings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show."""
+        """The values that no log may show."""
         own = (self.verify_token, self.kafka_sasl_password, self.schema_registry_password)
         return tuple(filter(None, (*self.app_secrets, *own)))
 
@@ -111,26 +115,14 @@ def variable(name: str) -> str:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from `LEADSTREAM_…` variables; an empty variable counts as unset."""
-    given = {name: text for name in Settings.__dataclass_fields__ if (text := _text(environ, name))}
-    values: dict[str, object] = {**given}
-    for name in _PATHS:
-        if name in given:
-            values[name] = Path(given[name])
-    for name, low, high in (
-        ("kafka_port", 1, 65535),
-        ("port", 0, 65535),
-        ("admin_port", 0, 65535),
-        ("partitions", 1, 10_000),
-        ("replication", 1, 100),
-        ("spool_bytes", 2**20, 2**50),
-        ("log_bytes", 2**20, 2**50),
-    ):
-        if name in given:
-            values[name] = _whole_number(name, given[name], low, high)
-    for name, read in _READ.items():
-        if name in given:
-            values[name] = read(name, given[name])
-    return Settings(**values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name in Settings.__dataclass_fields__:
+        if text := _text(environ, name):
+            try:
+                values[name] = _READERS.get(name, str)(text)
+            except _Refused as refused:
+                raise SettingError(f"{variable(name)} {refused}") from None
+    return Settings(**values)
 
 
 def _text(environ: Mapping[str, str], name: str) -> str | None:
@@ -142,17 +134,20 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
         raise SettingError(str(fault)) from None
 
 
-def _whole_number(name: str, text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise SettingError(f"{variable(name)} must be a whole number from {low} to {high}")
-    return int(text)
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not low <= int(text) <= high:
+            raise _Refused(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
 
 
-def _duration(name: str, text: str) -> timedelta:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise SettingError(f"{variable(name)} must be a duration such as 90s, 15m, 12h or 30d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def _duration(text: str) -> timedelta:
+    duration = duration_of(text)
+    if duration is None or not _SHORTEST <= duration <= _LONGEST:
+        raise _Refused("must be a duration such as 90s, 15m, 12h or 30d")
+    return duration
 
 
 def _address_parts(text: str) -> SplitResult:
@@ -164,45 +159,45 @@ def _address_parts(text: str) -> SplitResult:
     return urlsplit("")
 
 
-def _https_address(name: str, text: str) -> str:
+def _https_address(text: str) -> str:
     """Without the slash at its end, so that a path can follow."""
     plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
     if _address_parts(text).scheme != "https" or not plain:
-        raise SettingError(f"{variable(name)} must be an https address such as https://leads.example.com")
+        raise _Refused("must be an https address such as https://leads.example.com")
     return text.rstrip("/")
 
 
-def _ip_address(name: str, text: str) -> str:
+def _ip_address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise SettingError(f"{variable(name)} must be an IP address such as 127.0.0.1, 0.0.0.0 or ::") from None
+        raise _Refused("must be an IP address such as 127.0.0.1, 0.0.0.0 or ::") from None
 
 
-def _registry_address(name: str, text: str) -> str:
+def _registry_address(text: str) -> str:
     parts = _address_parts(text)
     if "@" in parts.netloc:
         user, password = variable("schema_registry_username"), variable("schema_registry_password")
-        raise SettingError(f"{variable(name)} must hold no user and password: set {user} and {password}")
+        raise _Refused(f"must hold no user and password: set {user} and {password}")
     if parts.scheme not in {"http", "https"} or not text.isprintable() or parts.query or parts.fragment:
-        raise SettingError(f"{variable(name)} must be an address such as https://registry.example.com")
+        raise _Refused("must be an address such as https://registry.example.com")
     return text
 
 
-def _basic_username(name: str, text: str) -> str:
+def _basic_username(text: str) -> str:
     # https://www.rfc-editor.org/rfc/rfc7617#section-2
     if ":" in text:
-        raise SettingError(f"{variable(name)} must not have a colon")
+        raise _Refused("must not have a colon")
     return text
 
 
-def _graph_address(name: str, text: str) -> str:
+def _graph_address(text: str) -> str:
     """Access tokens go there: in clear only inside this machine, or to a container beside this one."""
     parts = _address_parts(text)
     host = parts.hostname or ""
     if not (parts.scheme == "https" or (parts.scheme == "http" and (_is_loopback(host) or _CONTAINER.fullmatch(host)))):
-        raise SettingError(
-            f"{variable(name)} must be an https address such as https://graph.facebook.com, or http on loopback or to "
+        raise _Refused(
+            "must be an https address such as https://graph.facebook.com, or http on loopback or to "
             "a container's name without a dot: access tokens are sent there"
         )
     return text
@@ -215,58 +210,66 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _one_word(name: str, text: str) -> str:
+def _one_word(text: str) -> str:
     if not text.isprintable() or text != text.strip():
-        raise SettingError(f"{variable(name)} has a blank at its beginning or end, or a line break: take it off")
+        raise _Refused("has a blank at its beginning or end, or a line break: take it off")
     return text
 
 
-def _app_id(name: str, text: str) -> str:
+def _app_id(text: str) -> str:
     if not text.isascii() or not text.isdigit():
-        raise SettingError(f"{variable(name)} must be the number that the App Dashboard shows")
+        raise _Refused("must be the number that the App Dashboard shows")
     return text
 
 
-def _secrets(name: str, text: str) -> tuple[str, ...]:
+def _secrets(text: str) -> tuple[str, ...]:
     secrets = tuple(part.strip() for part in text.split(","))
     if not all(secrets):
-        raise SettingError(f"{variable(name)} has an empty secret between its commas")
+        raise _Refused("has an empty secret between its commas")
     return secrets
 
 
-def _one_of(known: Collection[str]) -> Callable[[str, str], str]:
-    def read(name: str, text: str) -> str:
-        if text not in known:
-            raise SettingError(f"{variable(name)} must be one of {', '.join(known)}")
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise _Refused(f"must be one of {', '.join(choices)}")
         return text
 
     return read
 
 
-def _command_line(name: str, text: str) -> str:
+def _command_line(text: str) -> str:
     try:
         parts = shlex.split(text)
     except ValueError:
         parts = []
     if not parts:
-        raise SettingError(f"{variable(name)} must be a command with its arguments, quoted as for a shell")
+        raise _Refused("must be a command with its arguments, quoted as for a shell")
     return text
 
 
-_READ: Mapping[str, Callable[[str, str], object]] = MappingProxyType(
+_PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
+_PEM_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "schema_registry_ca_file")
+# Any other setting is text as it is.
+_READERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
     {
+        **dict.fromkeys((*_PATHS, *_PEM_FILES), Path),
+        **dict.fromkeys(("port", "admin_port"), _whole_number(0, 65535)),
+        **dict.fromkeys(("log_bytes", "spool_bytes"), _whole_number(2**20, 2**50)),
+        **dict.fromkeys(("keep_alive", "retention"), _duration),
         "admin_host": _ip_address,
-        "graph_url": _graph_address,
-        "verify_token": _one_word,
-        "keep_alive": _duration,
         "app_id": _app_id,
         "app_secrets": _secrets,
-        "retention": _duration,
+        "graph_url": _graph_address,
+        "kafka_oauth_token_command": _command_line,
+        "kafka_port": _whole_number(1, 65535),
+        "kafka_sasl_mechanism": _one_of(_MECHANISMS),
+        "kafka_security_protocol": _one_of(_PROTOCOLS),
+        "partitions": _whole_number(1, 10_000),
+        "public_url": _https_address,
+        "replication": _whole_number(1, 100),
         "schema_registry_url": _registry_address,
         "schema_registry_username": _basic_username,
-        "public_url": _https_address,
-        "kafka_security_protocol": _one_of(_PROTOCOLS),
-        "kafka_sasl_mechanism": _one_of(_MECHANISMS),
-        "kafka_oauth_token_command": _command_line,
+        "verify_token": _one_word,
     }
 )

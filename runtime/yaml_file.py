@@ -1,21 +1,22 @@
-"""YAML files of settings: a value knows its file and line, `${NAME}` reads the environment, unknown keys are faults."""
+"""YAML files of settings: each fault names file, line and key; `${NAME}` reads the environment."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
+from runtime.duration import duration_of
 from runtime.file_faults import reason
 from runtime.secret_file import SecretFileFault, secret_text
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
 _LONGEST = timedelta(days=365)
-_DURATION_DIGITS = 12
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_Read = TypeVar("_Read")
+_Default = TypeVar("_Default")
 
 
 class FileFault(ValueError):
@@ -28,76 +29,94 @@ class FileMissing(FileFault):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One place in a YAML file. Every method refuses what it cannot give with a `FileFault`."""
+    """One place in a YAML file, and the key that leads there. Every method raises `FileFault` for another shape."""
 
     path: Path
     node: yaml.Node
     environ: Mapping[str, str]
+    key: str = ""
 
-    def fault(self, what: str) -> FileFault:
-        return FileFault(f"{self.path}:{self.node.start_mark.line + 1}: {what}")
+    def fault(self, problem: str) -> FileFault:
+        key = f"{self.key}: " if self.key else ""
+        return FileFault(f"{self.path}:{self.node.start_mark.line + 1}: {key}{problem}")
 
-    def _at(self, node: yaml.Node) -> "Value":
-        return Value(self.path, node, self.environ)
+    def _at(self, node: yaml.Node, key: str) -> "Value":
+        return Value(self.path, node, self.environ, key)
 
-    def section(self, *allowed: str) -> "dict[str, Value]":
-        """A mapping; when keys are named, no others may stand in it."""
+    def section(self, *allowed: str) -> "Section":
+        """A mapping. Where keys are named, any other key is a fault."""
         if not isinstance(self.node, yaml.MappingNode):
-            raise self.fault("a mapping is wanted here")
-        found: dict[str, Value] = {}
-        for key, value in self.node.value:
-            name = self._at(key).text()
+            raise self.fault("expected a mapping")
+        section = Section(self)
+        for key_node, value_node in self.node.value:
+            key = self._at(key_node, self.key)
+            name = key.text()
             if allowed and name not in allowed:
-                raise self._at(key).fault(f"unknown key {name!r}; known are {', '.join(allowed)}")
-            if name in found:
-                raise self._at(key).fault(f"{name!r} stands here twice")
-            found[name] = self._at(value)
-        return found
+                raise key.fault(f"unknown key {name!r}; known are {', '.join(allowed)}")
+            if name in section:
+                raise key.fault(f"duplicate key {name!r}")
+            section[name] = self._at(value_node, name)
+        return section
 
-    def required(self, key: str, *allowed: str) -> "Value":
-        """The value of a key that must be there, in a mapping of this and the allowed keys."""
-        given = self.section(key, *allowed)
-        if key not in given:
-            raise self.fault(f"{key!r} is missing")
-        return given[key]
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.node, yaml.SequenceNode)
 
     def items(self) -> "Iterator[Value]":
         if not isinstance(self.node, yaml.SequenceNode):
-            raise self.fault("a list is wanted here")
-        return map(self._at, self.node.value)
+            raise self.fault("expected a list")
+        return (self._at(node, self.key) for node in self.node.value)
+
+    def texts(self) -> tuple[str, ...]:
+        return tuple(item.text() for item in self.items())
 
     def text(self) -> str:
         """A scalar as text, with `${NAME}` filled from the environment, or from the file that `NAME_FILE` names."""
         if not isinstance(self.node, yaml.ScalarNode):
-            raise self.fault("one value is wanted here")
+            raise self.fault("expected one value")
         return VARIABLE.sub(self._variable, self.node.value)
 
     def variables(self) -> frozenset[str]:
         """The names of the variables in a scalar, whether they are set or not."""
         return frozenset(VARIABLE.findall(self.node.value)) if isinstance(self.node, yaml.ScalarNode) else frozenset()
 
-    def _variable(self, found: re.Match[str]) -> str:
+    def _variable(self, match: re.Match[str]) -> str:
         try:
-            value = secret_text(self.environ, found[1])
+            value = secret_text(self.environ, match[1])
         except SecretFileFault as fault:
             raise self.fault(str(fault)) from None
         if value is None:
-            raise self.fault(f"the environment variable {found[1]} is not set")
+            raise self.fault(f"the environment variable {match[1]} is not set")
         return value
 
     def duration(self) -> timedelta:
-        found = _DURATION.fullmatch(self.text())
-        if found is None:
-            raise self.fault("a duration is wanted here, such as 5s, 15m, 2h or 4d")
-        if len(found[1]) > _DURATION_DIGITS or (duration := timedelta(**{_UNITS[found[2]]: int(found[1])})) > _LONGEST:
-            raise self.fault(f"a duration of at most {_LONGEST.days}d is expected here")
+        duration = duration_of(self.text())
+        if duration is None or duration > _LONGEST:
+            raise self.fault(f"expected a duration such as 5s, 15m, 2h or 4d, at most {_LONGEST.days}d")
         return duration
 
-    def one_of(self, *choices: str) -> str:
+    def choice(self, *choices: str) -> str:
         text = self.text()
         if text not in choices:
-            raise self.fault(f"{text!r} is none of {', '.join(choices)}")
+            raise self.fault(f"expected one of {', '.join(choices)}")
         return text
+
+
+class Section(dict[str, Value]):
+    """The values of a mapping by key."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__()
+        self._value = value
+
+    def required(self, key: str) -> Value:
+        if key not in self:
+            raise self._value.fault(f"{key!r} is missing")
+        return self[key]
+
+    def read(self, key: str, reader: Callable[[Value], _Read], default: _Default) -> _Read | _Default:
+        """What `reader` makes of the value, or the default where the key is missing."""
+        return reader(self[key]) if key in self else default
 
 
 def read_yaml(path: Path, environ: Mapping[str, str]) -> Value:

@@ -54,8 +54,8 @@ def test_a_step_past_the_messaging_window_is_told(run: CliRunner, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("rules:\n  - {name: a, sned: {text: b}}", 2, "unknown key 'sned'"),
-        ("rules: []\ncaps: {per_person: none}", 2, "a whole number from 1 is wanted here"),
+        ("rules:\n  - {name: a, sned: {text: b}}", 2, "rules: unknown key 'sned'"),
+        ("rules: []\ncaps: {per_person: none}", 2, "per_person: expected a whole number from 1"),
     ],
 )
 def test_a_fault_is_one_line_with_file_and_line(

@@ -177,7 +177,7 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str, tm
     path = tmp_path / "pages.yaml"
     path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}"}}', encoding="utf-8")
 
-    with pytest.raises(FileFault, match=r"pages\.yaml:1: access_token has a blank") as fault:
+    with pytest.raises(FileFault, match=r"pages\.yaml:1: access_token: the token has a blank") as fault:
         load_pages(Settings(pages=path), {"PAGE_TOKEN": token})
 
     assert "EAA" not in str(fault.value)
@@ -188,16 +188,19 @@ def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str, tm
     [
         ("page: {}", "pages.yaml:1: unknown key 'page'; known are pages"),
         ("{}", "pages.yaml:1: 'pages' is missing"),
-        ("pages: []", "pages.yaml:1: a mapping is wanted here"),
-        ('pages:\n  "1": []', "pages.yaml:2: a mapping is wanted here"),
-        ('pages:\n  "1": {}\n  "1": {}', "pages.yaml:3: '1' stands here twice"),
-        ('pages:\n  "1":\n    token: x', "pages.yaml:3: unknown key 'token'; known are access_token, "),
-        ('pages:\n  "1":\n    access_token: ${GONE}', "pages.yaml:3: the environment variable GONE is not set"),
-        ('pages:\n  "1":\n    target_app: [1]', "pages.yaml:3: one value is wanted here"),
-        ('pages:\n  "1":\n    join_wait: soon', "pages.yaml:3: a duration is wanted here"),
-        ('pages:\n  "1":\n    thread_control: 4', "pages.yaml:3: a duration is wanted here"),
-        ('pages:\n  "1":\n    also: "2"', "pages.yaml:3: a list is wanted here"),
-        ('pages:\n  "1":\n    questions:\n      - [a]', "pages.yaml:4: one value is wanted here"),
+        ("pages: []", "pages.yaml:1: pages: expected a mapping"),
+        ('pages:\n  "1": []', "pages.yaml:2: 1: expected a mapping"),
+        ('pages:\n  "1": {}\n  "1": {}', "pages.yaml:3: pages: duplicate key '1'"),
+        ('pages:\n  "1":\n    token: x', "pages.yaml:3: 1: unknown key 'token'; known are access_token, "),
+        (
+            'pages:\n  "1":\n    access_token: ${GONE}',
+            "pages.yaml:3: access_token: the environment variable GONE is not set",
+        ),
+        ('pages:\n  "1":\n    target_app: [1]', "pages.yaml:3: target_app: expected one value"),
+        ('pages:\n  "1":\n    join_wait: soon', "pages.yaml:3: join_wait: expected a duration"),
+        ('pages:\n  "1":\n    thread_control: 4', "pages.yaml:3: thread_control: expected a duration"),
+        ('pages:\n  "1":\n    also: "2"', "pages.yaml:3: also: expected a list"),
+        ('pages:\n  "1":\n    questions:\n      - [a]', "pages.yaml:4: questions: expected one value"),
     ],
 )
 def test_a_fault_in_the_pages_names_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -223,7 +226,7 @@ def test_an_answer_is_matched_by_text_part_or_pattern(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["(?=Park)", "(?<=a)b", r"(a)\\1", "a{2000}", "["])
 def test_what_the_engine_cannot_take_is_told_with_its_line(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(FileFault, match=r"followups\.yaml:\d+: not a regular expression that RE2 can take: "):
+    with pytest.raises(FileFault, match=r"followups\.yaml:\d+: regex: RE2 refuses it: "):
         rule_of(tmp_path, f'when: {{answers: {{City: {{regex: "{pattern}"}}}}}}', "send: {text: hello}")
 
 
@@ -235,16 +238,16 @@ def test_nothing_cancels_a_rule_with_an_empty_list(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("rule: []", "followups.yaml:1: unknown key 'rule'; known are rules"),
-        ("rules: {}", "followups.yaml:1: a list is wanted here"),
-        ("rules:\n  - name: a", "followups.yaml:2: the rule has no 'send'"),
-        ("rules:\n  - send: {text: a}", "followups.yaml:2: the rule has no 'name'"),
+        ("rules: {}", "followups.yaml:1: rules: expected a list"),
+        ("rules:\n  - name: a", "followups.yaml:2: rules: 'send' is missing"),
+        ("rules:\n  - send: {text: a}", "followups.yaml:2: rules: 'name' is missing"),
         (
             "rules:\n  - {name: a, send: {text: b}, delay: 5s}",
-            "followups.yaml:2: unknown key 'delay'; known are name, ",
+            "followups.yaml:2: rules: unknown key 'delay'; known are name, ",
         ),
         (
             "rules:\n  - {name: a, send: {text: b}}\n  - {name: a, send: {text: c}}",
-            "followups.yaml:3: a rule named 'a' stands above",
+            "followups.yaml:3: rules: duplicate rule 'a'",
         ),
     ],
 )
@@ -259,51 +262,57 @@ BUTTONS = ", ".join(["{title: a, payload: b}"] * (limits.BUTTONS_MAX + 1))
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("when: {outcome: maybe}", "'maybe' is none of complete, incomplete"),
-        ("when: {city: x}", "unknown key 'city'; known are outcome, page, ad, answers"),
-        ("when: {page: {}}", "one value is wanted here"),
-        ("when: {answers: [a]}", "a mapping is wanted here"),
-        ("when: {answers: {City: {}}}", "one of equals, contains, regex is wanted here"),
-        ("when: {answers: {City: {is: x}}}", "unknown key 'is'; known are equals, contains, regex"),
-        ("when: {answers: {City: {regex: '['}}}", "not a regular expression that RE2 can take: missing ]"),
-        ("wait_for: rain", "'rain' is none of answers, handover"),
-        ("after: soon", "a duration is wanted here"),
-        ("cancel_on: [weather]", "'weather' is none of reply, human, control_lost"),
-        ("send: {}", "the message has no 'text'"),
-        ("send: {text: a, image: b}", "unknown key 'image'; known are text, quick_replies, buttons"),
-        ("send: {text: 'Hi {name}'}", "placeholders are {answers[a question]}, "),
-        ("send: {text: 'Hi {answers[City?'}", "placeholders are {answers[a question]}, "),
-        (f"send: {{text: {'a' * 2000}}}", "2000 characters; Meta takes 1999 at the most"),
-        (f"send: {{text: {'🙂' * 1000}}}", "2000 characters; Meta takes 1999 at the most"),
-        (f"send: {{text: {'a' * 641}, buttons: [{{title: a, payload: b}}]}}", "641 characters; Meta takes 640"),
-        (f"send: {{text: a, quick_replies: [{REPLIES}]}}", "14 quick replies; Meta takes 13"),
-        (f"send: {{text: a, buttons: [{BUTTONS}]}}", "4 buttons; Meta takes 3"),
-        ("send: {text: ' '}", "the text is empty"),
-        ('send: {text: "\\u200b"}', "the text is empty"),
-        ("send: {text: '{answers[Why?]} {ad.ad_title}'}", "the text is empty where its placeholders are unknown"),
-        ("send: {text: 'Hello {ad.titel}'}", "placeholders are {answers[a question]}"),
-        ("send: {text: 'Hello {ad.__class__}'}", "placeholders are {answers[a question]}"),
-        ("send: {text: a, quick_replies: [{payload: b}]}", "'title' is missing"),
-        ("send: {text: a, quick_replies: [{title: ' '}]}", "a text is wanted here, and this one is empty"),
-        ("send: {text: a, quick_replies: [{title: b, payload: ''}]}", "a text is wanted here, and this one is empty"),
-        (f"send: {{text: a, quick_replies: [{{title: {'🙂' * 11}}}]}}", "22 characters; Meta takes 20"),
-        ("send: {text: a, buttons: [{title: b, url: ' '}]}", "a text is wanted here, and this one is empty"),
-        ("send: {text: a, tag: HUMAN_AGENT}", "unknown key 'tag'"),
-        ("send: {text: a, messaging_type: MESSAGE_TAG}", "unknown key 'messaging_type'"),
-        (f"send: {{text: a, quick_replies: [{{title: {'a' * 21}}}]}}", "21 characters; Meta takes 20"),
+        ("when: {outcome: maybe}", "outcome: expected one of complete, incomplete"),
+        ("when: {city: x}", "when: unknown key 'city'; known are outcome, page, ad, answers"),
+        ("when: {page: {}}", "page: expected one value"),
+        ("when: {answers: [a]}", "answers: expected a mapping"),
+        ("when: {answers: {City: {}}}", "City: expected one of equals, contains, regex"),
+        ("when: {answers: {City: {is: x}}}", "City: unknown key 'is'; known are equals, contains, regex"),
+        ("when: {answers: {City: {regex: '['}}}", "regex: RE2 refuses it: missing ]"),
+        ("wait_for: rain", "wait_for: expected one of answers, handover"),
+        ("after: soon", "after: expected a duration"),
+        ("cancel_on: [weather]", "cancel_on: expected one of reply, human, control_lost"),
+        ("send: {}", "send: 'text' is missing"),
+        ("send: {text: a, image: b}", "send: unknown key 'image'; known are text, quick_replies, buttons"),
+        ("send: {text: 'Hi {name}'}", "text: placeholders are {answers[a question]}, "),
+        ("send: {text: 'Hi {answers[City?'}", "text: placeholders are {answers[a question]}, "),
+        (f"send: {{text: {'a' * 2000}}}", "text: 2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'🙂' * 1000}}}", "text: 2000 characters; Meta takes 1999 at the most"),
+        (f"send: {{text: {'a' * 641}, buttons: [{{title: a, payload: b}}]}}", "text: 641 characters; Meta takes 640"),
+        (f"send: {{text: a, quick_replies: [{REPLIES}]}}", "quick_replies: 14 quick replies; Meta takes 13"),
+        (f"send: {{text: a, buttons: [{BUTTONS}]}}", "buttons: 4 buttons; Meta takes 3"),
+        ("send: {text: ' '}", "text: the text is empty"),
+        ('send: {text: "\\u200b"}', "text: the text is empty"),
+        ("send: {text: '{answers[Why?]} {ad.ad_title}'}", "text: the text is empty where its placeholders are unknown"),
+        ("send: {text: 'Hello {ad.titel}'}", "text: placeholders are {answers[a question]}"),
+        ("send: {text: 'Hello {ad.__class__}'}", "text: placeholders are {answers[a question]}"),
+        ("send: {text: a, quick_replies: [{payload: b}]}", "quick_replies: 'title' is missing"),
+        ("send: {text: a, quick_replies: [{title: ' '}]}", "title: expected a text that is not empty"),
+        ("send: {text: a, quick_replies: [{title: b, payload: ''}]}", "payload: expected a text that is not empty"),
+        (f"send: {{text: a, quick_replies: [{{title: {'🙂' * 11}}}]}}", "title: 22 characters; Meta takes 20"),
+        ("send: {text: a, buttons: [{title: b, url: ' '}]}", "url: expected a text that is not empty"),
+        ("send: {text: a, tag: HUMAN_AGENT}", "send: unknown key 'tag'"),
+        ("send: {text: a, messaging_type: MESSAGE_TAG}", "send: unknown key 'messaging_type'"),
+        (f"send: {{text: a, quick_replies: [{{title: {'a' * 21}}}]}}", "title: 21 characters; Meta takes 20"),
         (
             f"send: {{text: a, quick_replies: [{{title: a, payload: {'b' * 1001}}}]}}",
-            "1001 characters; Meta takes 1000",
+            "payload: 1001 characters; Meta takes 1000",
         ),
         (
             "send: {text: a, quick_replies: [{title: a}], buttons: [{title: b, url: c}]}",
-            "a message has quick_replies or",
+            "buttons: a message has quick_replies or",
         ),
-        ("send: {text: a, buttons: [{title: b}]}", "a button has either a url or a payload"),
-        ("send: {text: a, buttons: [{title: b, url: c, payload: d}]}", "a button has either a url or a payload"),
-        ("send: {text: a, buttons: [{url: c}]}", "'title' is missing"),
-        (f"send: {{text: a, buttons: [{{title: {'a' * 21}, url: c}}]}}", "21 characters; Meta takes 20"),
-        (f"send: {{text: a, buttons: [{{title: a, payload: {'b' * 1001}}}]}}", "1001 characters; Meta takes 1000"),
+        ("send: {text: a, buttons: [{title: b}]}", "buttons: a button has either a url or a payload"),
+        (
+            "send: {text: a, buttons: [{title: b, url: c, payload: d}]}",
+            "buttons: a button has either a url or a payload",
+        ),
+        ("send: {text: a, buttons: [{url: c}]}", "buttons: 'title' is missing"),
+        (f"send: {{text: a, buttons: [{{title: {'a' * 21}, url: c}}]}}", "title: 21 characters; Meta takes 20"),
+        (
+            f"send: {{text: a, buttons: [{{title: a, payload: {'b' * 1001}}}]}}",
+            "payload: 1001 characters; Meta takes 1000",
+        ),
     ],
 )
 def test_a_fault_in_a_rule_names_its_line(tmp_path: Path, line: str, message: str) -> None:
@@ -342,11 +351,11 @@ def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("quiet_hours: night", "two times of day are wanted here, such as 21:00-08:00"),
-        ("quiet_hours: 24:00-08:00", "two times of day are wanted here"),
-        ("quiet_hours: 08:00-08:00", "these quiet hours are empty"),
-        ("then: tag", "'tag' is none of pass_to_inbox, release"),
-        ("steps: [{send: {text: a}}]", "'send' belongs into the steps of this rule"),
+        ("quiet_hours: night", "quiet_hours: expected two times of day, such as 21:00-08:00"),
+        ("quiet_hours: 24:00-08:00", "quiet_hours: expected two times of day"),
+        ("quiet_hours: 08:00-08:00", "quiet_hours: these quiet hours are empty"),
+        ("then: tag", "then: expected one of pass_to_inbox, release"),
+        ("steps: [{send: {text: a}}]", "send: 'send' must be inside the steps of this rule"),
         ("tag: HUMAN_AGENT", "unknown key 'tag'"),
         ("messaging_type: MESSAGE_TAG", "unknown key 'messaging_type'"),
     ],
@@ -359,7 +368,10 @@ def test_a_fault_in_a_rules_course_is_named_with_its_line(tmp_path: Path, line: 
 
 @pytest.mark.parametrize(
     ("steps", "said"),
-    [("[]", "followups.yaml:3: the rule has no steps"), ("[{after: 1h}]", "followups.yaml:3: the rule has no 'send'")],
+    [
+        ("[]", "followups.yaml:3: steps: the rule has no steps"),
+        ("[{after: 1h}]", "followups.yaml:3: steps: 'send' is missing"),
+    ],
 )
 def test_steps_without_a_message_are_refused(tmp_path: Path, steps: str, said: str) -> None:
     assert refusal(rules_of, tmp_path, f"rules:\n  - name: one\n    steps: {steps}") == said
@@ -377,7 +389,7 @@ def test_a_cap_of_which_some_partition_would_get_nothing_is_refused(tmp_path: Pa
     path = tmp_path / "followups.yaml"
     path.write_text("rules: []\ncaps: {per_page: 7}")
 
-    with pytest.raises(FileFault, match=r":2: .*8 is the least"):
+    with pytest.raises(FileFault, match=r":2: per_page: expected at least 8, because 8 partitions share the cap"):
         load_caps(Settings(followups=path), {})
     path.write_text("rules: []\ncaps: {per_page: 8}")
     assert load_caps(Settings(followups=path), {}) == Caps(per_page=8)
@@ -386,9 +398,9 @@ def test_a_cap_of_which_some_partition_would_get_nothing_is_refused(tmp_path: Pa
 @pytest.mark.parametrize(
     ("caps", "said"),
     [
-        ("{per_person: 0}", "a whole number from 1 is wanted here"),
-        ("{per_person: many}", "a whole number from 1 is wanted here"),
-        ("{per_day: 3}", "unknown key 'per_day'"),
+        ("{per_person: 0}", "per_person: expected a whole number from 1"),
+        ("{per_person: many}", "per_person: expected a whole number from 1"),
+        ("{per_day: 3}", "caps: unknown key 'per_day'"),
     ],
 )
 def test_a_fault_in_the_caps_is_named_with_its_line(tmp_path: Path, caps: str, said: str) -> None:
@@ -403,7 +415,9 @@ def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
 
     assert page.time_zone.key == "Europe/Berlin"
-    assert "no time zone" in refusal(pages_of, tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Berlin}')
+    assert "time_zone: expected a time zone such as" in refusal(
+        pages_of, tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Berlin}'
+    )
 
 
 def test_a_process_that_never_calls_meta_needs_no_token(tmp_path: Path) -> None:

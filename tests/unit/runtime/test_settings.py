@@ -135,6 +135,7 @@ def test_an_empty_variable_counts_as_unset(name: str) -> None:
         ("PARTITIONS", "0", "from 1 to 10000"),
         ("PARTITIONS", "8.5", "from 1 to 10000"),
         ("PARTITIONS", "٨", "from 1 to 10000"),
+        ("PARTITIONS", "9" * 5000, "from 1 to 10000"),
         ("REPLICATION", "101", "from 1 to 100"),
         ("SPOOL_BYTES", "1000", "from 1048576 to 1125899906842624"),
     ],
@@ -348,7 +349,7 @@ def test_the_prefix_stands_in_front_of_a_topic() -> None:
     assert Settings(topic_prefix="eu-").topic("leads") == "eu-leads"
 
 
-@pytest.mark.parametrize("text", ["30", "0d", "-1d", "1w", "٣d", "1d2h"])
+@pytest.mark.parametrize("text", ["30", "0d", "999ms", "36501d", "-1d", "1w", "٣d", "1d2h"])
 def test_a_retention_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(SettingError) as fault:
         read_settings({"LEADSTREAM_RETENTION": text})

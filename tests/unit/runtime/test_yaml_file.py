@@ -1,4 +1,4 @@
-"""A fault in a file of settings names the file, the line and what is wanted there."""
+"""A fault in a file of settings names the file, the line, the key and what is expected."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -27,24 +27,28 @@ def refusal(tmp_path: Path, text: str, ask: Refused) -> str:
     ("text", "ask", "message"),
     [
         ("one: 1\ntwo: 2\n", lambda root: root.section("one"), "settings.yaml:2: unknown key 'two'; known are one"),
-        ("one: 1\none: 2\n", lambda root: root.section(), "settings.yaml:2: 'one' stands here twice"),
-        ("- one\n", lambda root: root.section(), "settings.yaml:1: a mapping is wanted here"),
-        ("? [a]\n: 1\n", lambda root: root.section(), "settings.yaml:1: one value is wanted here"),
-        ("\none: 1\n", lambda root: root.required("two", "one"), "settings.yaml:2: 'two' is missing"),
-        ("one: 1\n", lambda root: root.required("two"), "settings.yaml:1: unknown key 'one'; known are two"),
-        ("\n\none: 1\n", lambda root: root.items(), "settings.yaml:3: a list is wanted here"),
-        ("- 1\n", lambda root: root.text(), "settings.yaml:1: one value is wanted here"),
+        ("one: 1\none: 2\n", lambda root: root.section(), "settings.yaml:2: duplicate key 'one'"),
+        ("- one\n", lambda root: root.section(), "settings.yaml:1: expected a mapping"),
+        ("? [a]\n: 1\n", lambda root: root.section(), "settings.yaml:1: expected one value"),
+        ("\none: 1\n", lambda root: root.section("one", "two").required("two"), "settings.yaml:2: 'two' is missing"),
+        ("one: 1\n", lambda root: root.section("two"), "settings.yaml:1: unknown key 'one'; known are two"),
+        ("\n\none: 1\n", lambda root: root.items(), "settings.yaml:3: expected a list"),
+        ("- 1\n", lambda root: root.text(), "settings.yaml:1: expected one value"),
         ("${GONE}\n", lambda root: root.text(), "settings.yaml:1: the environment variable GONE is not set"),
-        ("15 minutes\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
-        ("366d\n", lambda root: root.duration(), "settings.yaml:1: a duration of at most 365d is expected here"),
+        ("15 minutes\n", lambda root: root.duration(), "settings.yaml:1: expected a duration such as 5s, 15m, "),
+        (
+            "366d\n",
+            lambda root: root.duration(),
+            "settings.yaml:1: expected a duration such as 5s, 15m, 2h or 4d, at most 365d",
+        ),
         (
             "9" * 13 + "d\n",
             lambda root: root.duration(),
-            "settings.yaml:1: a duration of at most 365d is expected here",
+            "settings.yaml:1: expected a duration such as 5s, 15m, 2h or 4d, at most 365d",
         ),
-        ("-5s\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
-        ("1h30m\n", lambda root: root.duration(), "settings.yaml:1: a duration is wanted here, such as 5s, 15m, "),
-        ("blue\n", lambda root: root.one_of("red", "green"), "settings.yaml:1: 'blue' is none of red, green"),
+        ("-5s\n", lambda root: root.duration(), "settings.yaml:1: expected a duration such as 5s, 15m, "),
+        ("1h30m\n", lambda root: root.duration(), "settings.yaml:1: expected a duration such as 5s, 15m, "),
+        ("blue\n", lambda root: root.choice("red", "green"), "settings.yaml:1: expected one of red, green"),
     ],
 )
 def test_what_cannot_be_given_is_refused_with_file_and_line(
@@ -140,5 +144,5 @@ def test_numbers_and_truth_values_are_text_as_they_are_written(tmp_path: Path) -
 def test_a_fault_inside_a_list_names_the_line_of_its_item(tmp_path: Path) -> None:
     items = list(read(tmp_path, "- 5s\n- soon\n").items())
 
-    with pytest.raises(FileFault, match=r"settings\.yaml:2: a duration"):
+    with pytest.raises(FileFault, match=r"settings\.yaml:2: expected a duration"):
         items[1].duration()
