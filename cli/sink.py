@@ -52,10 +52,10 @@ from schemas.codec import (
 )
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
-from sinks.limits import SendLimits
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import KafkaOutcomeLog, Ledger
 from sinks.send.lookahead import KafkaAhead
+from sinks.send.pace import SendLimits
 from sinks.send.sink import SendSink, command_reader, event_reader
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse.delta.warehouse import DeltaWarehouse

@@ -20,16 +20,16 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from cli.terminal import cell, say, visible
-from operations import warehouse_rebuild
 from operations.broker import broker_of, kafka_answers, known_broker
 from operations.deployment import schema_ids
 from operations.environment import current_settings
 from runtime import kafka
 from runtime.cluster import Cluster
+from runtime.consumer_groups import sink_is_running
 from runtime.settings import Settings
 from schemas.codec import Ids
 from sinks.consume import Unusable
-from sinks.delta_vacuum import vacuum_now
+from sinks.warehouse.delta.deletes import vacuum_now
 from sinks.warehouse.export import (
     csv_cell,
     json_text,
@@ -42,7 +42,7 @@ from sinks.warehouse.export import (
 )
 from sinks.warehouse.postgres.connection import is_server
 from sinks.warehouse.query import Answer, Asked, BadQuery, ask, asking
-from sinks.warehouse.rebuild import Replacement, replacement_of
+from sinks.warehouse.rebuild import Replacement, compare, fill, replacement_of
 from sinks.warehouse.status import Status, status_of
 from sinks.warehouse.tables import NAMES, tables_by_topic
 from sinks.warehouse.views import VIEWS
@@ -264,7 +264,7 @@ def _require_no_sink(settings: Settings) -> None:
 
 
 async def _stopped(settings: Settings, broker: Cluster) -> None:
-    if await warehouse_rebuild.sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
+    if await sink_is_running(broker, f"{settings.topic_prefix}leadstream-warehouse"):
         raise click.ClickException("a warehouse sink is running: stop it first")
 
 
@@ -277,8 +277,8 @@ async def _rebuild(settings: Settings, ids: Ids, place: Replacement) -> list[str
         raise click.ClickException("the warehouse holds nothing of these topics")
     with Progress(TextColumn("records read"), MofNCompleteColumn(), console=Console(stderr=True)) as shown:
         task = shown.add_task("", total=None)
-        await warehouse_rebuild.fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
-    found = await asyncio.to_thread(warehouse_rebuild.compare, place)
+        await fill(settings, broker, ids, place, before, lambda read: shown.advance(task, read))
+    found = await asyncio.to_thread(compare, place)
     for one in found:
         say(f"{one.table}: {one.rows} rows, {one.rebuilt} rebuilt{', equal' if one.same else ''}")
     return [one.table for one in found if one.same is False]

@@ -15,10 +15,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from leads.erasures import erasure_record, salt_record
 from messenger.events import Origin, PageId, PersonErased, Psid, person_key
 from operations.deployment import erasures_now
-from operations.warehouse_rebuild import members_of
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
+from runtime.consumer_groups import members_of
 from runtime.settings import Settings
 from runtime.topic_reading import records_now
 from schemas.codec import Codec, Ids, NotDecodable, event_codec, lead_codec, outcome_codec

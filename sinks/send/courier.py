@@ -25,7 +25,6 @@ from messenger.graph import (
     thread_owner_request,
 )
 from runtime.metrics import Metrics
-from sinks.limits import SendLimits
 from sinks.send.agenda import Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.caps import Quota
@@ -46,7 +45,7 @@ from sinks.send.next_step import (
     message_in,
     next_step,
 )
-from sinks.send.pace import Blocks, Pace, pause_after
+from sinks.send.pace import Blocks, Pace, SendLimits, pause_after
 
 _LOOK_UPS_MAX = 8
 _ASK_AGAIN_MAX = timedelta(minutes=15)

@@ -30,7 +30,6 @@ from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.at_record import on_record
 from sinks.consume import Fenced, Received, Unusable
-from sinks.limits import SendLimits
 from sinks.send.agenda import Agenda, Horizon, Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.cancellations import REMEMBERED, Interventions
@@ -38,6 +37,7 @@ from sinks.send.courier import Courier, Graph
 from sinks.send.ledger import LONGEST_WINDOW, Ledger
 from sinks.send.lookahead import Ahead
 from sinks.send.next_step import ERASED
+from sinks.send.pace import SendLimits
 
 # How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000

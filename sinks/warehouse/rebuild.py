@@ -1,21 +1,34 @@
 """A second warehouse beside the one in use: filled anew, compared, and put in its place."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString, Protocol
 
 import psycopg
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import Connection, sql
 
-from sinks.consume import Unusable
+from runtime import kafka
+from runtime.clock import now
+from runtime.cluster import Cluster
+from runtime.losses import Span
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from schemas.codec import Ids, NotDecodable
+from sinks.consume import Received, Unusable
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.delta.warehouse import DeltaWarehouse
 from sinks.warehouse.postgres.connection import connected, is_server
 from sinks.warehouse.postgres.faults import faults_in_one_line
 from sinks.warehouse.postgres.warehouse import PostgresWarehouse, relations
 from sinks.warehouse.query import ask
-from sinks.warehouse.sink import Warehouse
-from sinks.warehouse.tables import PROVENANCE, Table
+from sinks.warehouse.removals import Kept
+from sinks.warehouse.rows import Rows, warehouse_sources
+from sinks.warehouse.sink import Warehouse, WarehouseSink
+from sinks.warehouse.status import Status
+from sinks.warehouse.tables import PROVENANCE, TABLES, Table, tables_by_topic
 
 _REBUILT, _BEFORE = "rebuilt", "before"
 # A swap waits this long for those who read the old tables; whoever asks next waits behind it.
@@ -187,3 +200,77 @@ class PostgresReplacement:
 
 def _quoted(schema: str) -> str:
     return '"' + schema.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table in both warehouses; `same` is None where Kafka need not have every row any more."""
+
+    table: str
+    rows: int
+    rebuilt: int
+    same: bool | None
+
+
+async def fill(
+    settings: Settings, broker: Cluster, ids: Ids, place: Replacement, old: Status, progress: Callable[[int], None]
+) -> None:
+    """Write everything from Kafka's beginning up to the offsets of `old` into the new warehouse. Raises `Unusable`."""
+    tables = tables_by_topic(settings.topic)
+    warehouse = await asyncio.to_thread(place.open, tables, cluster_id=old.cluster_id or "")
+    sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics())
+    reader = kafka.consumer(broker, group=None, client_id="leadstream-rebuild")
+    await reader.start()
+    try:
+        first = await reader.beginning_offsets(list(old.offsets))
+        left = {one: end for one, end in old.offsets.items() if end > first[one]}
+        reader.assign(list(left))
+        starts = await sink.open({one: Span(first[one], end, None) for one, end in left.items()})
+        for partition, offset in starts.items():
+            reader.seek(partition, offset)
+        await _read(reader, sink, warehouse_sources(settings.topic, ids), left, progress)
+        await sink.close()
+    finally:
+        await reader.stop()
+        warehouse.close()
+
+
+async def _read(
+    reader: AIOKafkaConsumer,
+    sink: WarehouseSink,
+    sources: Mapping[str, Rows],
+    ends: Mapping[TopicPartition, int],
+    progress: Callable[[int], None],
+) -> None:
+    left = dict(ends)
+    while left:
+        for partition, records in (await reader.getmany(timeout_ms=500, max_records=5000)).items():
+            source = sources[partition.topic]
+            rows = (_row(source, one) for one in records if one.offset < ends[partition])
+            await sink.take([Received(partition, offset, row) for offset, row in rows], {})
+            progress(len(records))
+        for partition in list(left):
+            position = min(await reader.position(partition), ends[partition])
+            await sink.take([], {partition: position})
+            if position == ends[partition]:
+                del left[partition]
+        await sink.tick()
+
+
+def _row(source: Rows, record: Any) -> tuple[int, Kept]:
+    """The offset of a record and what is kept of it; what the sink refused makes nothing."""
+    try:
+        return record.offset, source.read(record)
+    except NotDecodable:
+        return record.offset, None
+
+
+def compare(place: Replacement) -> list[Comparison]:
+    """What both hold; equal is what an analyst sees, wherever in Kafka it came from."""
+    found = []
+    for table in TABLES:
+        for name in [table.events] + ([table.current.name] if table.current is not None else []):
+            old, new = place.digests(name, table.schema.names)
+            same = old == new if table.current is not None and name == table.current.name else None
+            found.append(Comparison(name, old[0], new[0], same))
+    return found

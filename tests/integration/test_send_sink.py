@@ -23,10 +23,10 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, RecordSource, Source, WholeSource
-from sinks.limits import SendLimits
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import KafkaOutcomeLog, Ledger
 from sinks.send.lookahead import KafkaAhead
+from sinks.send.pace import SendLimits
 from sinks.send.sink import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
-from sinks.warehouse.delta.files import files_of
+from sinks.consume import Unusable
+from sinks.warehouse.delta.files import files_of, first_line, stored_tables
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
-from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, Row, Table
+from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, NAMES, Row, Table
 
 # Log entries hold the least and the greatest value of each column of a file, PSIDs and answers among them.
 LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 1 days"}
+_NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 0 seconds"}
 
 _MESSAGES = "page_id = $page_id and psid = $psid and received_at <= $until"
 # DuckDB looks for no bytes in bytes; what is found here is looked at again.
@@ -61,3 +64,25 @@ def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> lis
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def vacuum_now(root: str) -> int:
+    """Remove every file that no row of now is in, and the log before now; gives how many tables there are.
+
+    Nobody else may write or read meanwhile. Raises `Unusable`.
+    """
+    tables = stored_tables(root, NAMES).values()
+    try:
+        for delta in tables:
+            _vacuum(delta)
+    except (DeltaError, OSError) as fault:
+        raise Unusable(f"{root} cannot be written to: {first_line(fault)}") from None
+    return len(tables)
+
+
+def _vacuum(delta: DeltaTable) -> None:
+    delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+    delta.alter.set_table_properties(dict(_NO_LOG_RETENTION))
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    delta.alter.set_table_properties(dict(LOG_RETENTION))

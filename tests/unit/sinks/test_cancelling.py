@@ -17,9 +17,9 @@ from messenger.events import PageId, PlatformEvent, Psid
 from messenger.limits import LEADGEN_APP_ID
 from runtime.losses import Span
 from sinks.consume import Received, SinkCrashed
-from sinks.limits import SendLimits
 from sinks.send.cancellations import REMEMBERED, Interventions
 from sinks.send.ledger import Acked
+from sinks.send.pace import SendLimits
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses

@@ -16,9 +16,9 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
-from sinks.limits import SendLimits
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import Ledger
+from sinks.send.pace import SendLimits
 from sinks.send.sink import Input, SendSink, event_reader
 from tests.unit.sinks.fakes import (
     PAGE,

@@ -24,8 +24,8 @@ from messenger.errors import (
 from messenger.events import Psid
 from runtime.losses import Span
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
-from sinks.limits import SendLimits
 from sinks.send.ledger import LONGEST_WINDOW, Acked
+from sinks.send.pace import SendLimits
 from sinks.send.sink import Input
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
