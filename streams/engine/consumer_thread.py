@@ -226,6 +226,9 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         before = self._positions()
         with fetcher._subscriptions.fetch_context():
             found = await fetcher.fetched_records(partitions, timeout=wait, max_records=_MAX_BATCH)
+        if self._is_checked() and self._watched.out_of_range:
+            # aiokafka has moved the position behind the loss, which would be committed as if it were read.
+            await self._look_for_losses()
         after = self._positions()
         moved = [tp for tp in partitions & after.keys() if tp in found or after[tp] > before.get(tp, after[tp])]
         batches = [Batch(tp, found.get(tp, []), after[tp]) for tp in moved]

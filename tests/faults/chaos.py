@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 
 from operations.deployment import wanted_topics
 from runtime.cluster import cluster_of
+from runtime.kafka_node import answers
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
@@ -237,7 +238,7 @@ class Chaos:
         self.receipts[body].add(receipt)
 
     async def _all_run(self) -> bool:
-        return all(target.pids() for target in self.targets.values())
+        return all(target.pids() for target in self.targets.values()) and await answers(cluster_of(self.live.settings))
 
     def _grown(self, before: dict[str, Footprint]) -> tuple[str, ...]:
         """What holds much more than before: half of its memory and 64 MB, or 32 files (a broker: 400, its logs)."""

@@ -83,7 +83,7 @@ async def judge(chaos: "Chaos", *, within: float) -> Verdict:
     watching = asyncio.create_task(observer.watch(cluster_of(live.settings), live.settings))
     lag = ""
     try:
-        await eventually(_Rest(chaos, observer).holds, within=within)
+        await eventually(_Rest(chaos, observer, watching).holds, within=within)
     except TimeoutError:
         lag = str(await _unfinished(chaos, observer))
     finally:
@@ -127,11 +127,13 @@ async def judge(chaos: "Chaos", *, within: float) -> Verdict:
 class _Rest:
     """Whether nothing is left to do, and was not for a while."""
 
-    def __init__(self, chaos: "Chaos", observer: Observer) -> None:
-        self._chaos, self._observer = chaos, observer
+    def __init__(self, chaos: "Chaos", observer: Observer, watching: asyncio.Task[None]) -> None:
+        self._chaos, self._observer, self._watching = chaos, observer, watching
         self._count, self._since = -1, 0.0
 
     async def holds(self) -> bool:
+        if self._watching.done():
+            self._watching.result()
         count = self._observer.records.total()
         if count != self._count or await _unfinished(self._chaos, self._observer):
             self._count, self._since = count, monotonic()
