@@ -1,6 +1,6 @@
 """A loss that a fetch runs into is never committed as if it had been read."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from faust.types import TP
 
 from runtime.kafka import FetchWatch
-from runtime.losses import OutOfReach
+from runtime.losses import OutOfReach, Span
 from runtime.reach import Reach
 from streams.consumer_thread import ConsumerThread
 
@@ -20,7 +20,7 @@ PARTITION = TP("messenger-webhooks", 0)
 
 
 class FetcherAtALoss:
-    """As aiokafka: Kafka refuses the offset during the wait for records, and the position moves to the log's beginning."""
+    """As aiokafka: Kafka refuses the offset during the wait, and the position moves to the log's beginning."""
 
     _closed = False
 
@@ -42,7 +42,10 @@ class FetcherAtALoss:
 class NothingToAdd(Reach):
     """Knows no more than the fetch did."""
 
-    async def spans(self, *_: Any) -> Any: ...
+    async def spans(
+        self, consumer: Any, partitions: Collection[TopicPartition], *, unread: Collection[TopicPartition] = ()
+    ) -> dict[TopicPartition, Span]:
+        return {}
 
 
 async def test_a_fetch_that_runs_into_a_loss_hands_over_no_batch_behind_it() -> None:
