@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 
 from operations.deployment import wanted_topics
 from runtime.cluster import cluster_of
-from runtime.kafka_node import answers
+from runtime.local_kafka.node import answers
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics

@@ -12,7 +12,7 @@ from faust.types import TP
 from runtime.kafka import FetchWatch
 from runtime.losses import OutOfReach, Span
 from runtime.reach import Reach
-from streams.consumer_thread import ConsumerThread
+from streams.engine.consumer_thread import ConsumerThread
 
 pytestmark = pytest.mark.anyio
 
