@@ -11,9 +11,8 @@ from aiokafka import AIOKafkaConsumer
 
 from cli.progress import counted
 from cli.terminal import one_line, say
-from leads.identity import command_id
 from leads.preview import Preview, preview
-from leads.records import FollowUpOutcome, Lead, OutcomeStatus
+from leads.records import FollowUpOutcome, Lead, OutcomeStatus, command_id
 from leads.rules import Rule
 from messenger.limits import MESSAGING_WINDOW
 from operations.broker import broker_of, kafka_answers

@@ -16,8 +16,9 @@ from cli import replay_report
 from cli.meta_id import META_ID
 from cli.replay_options import DurationType, PlaceType, ReplayName
 from cli.terminal import say
-from leads.person import STATE_TTL, LeadPromoted
-from leads.policy import Policy
+from leads.facts import LeadPromoted
+from leads.person import STATE_TTL
+from leads.rules import Policy
 from messenger.events import PageId, Psid
 from operations.broker import broker_of, kafka_answers
 from operations.configuration import load_pages, load_rules

@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.lead_text import shown
 from cli.terminal import say
 from leads.diff import Difference, fingerprint
-from leads.person import LeadPromoted
+from leads.facts import LeadPromoted
 from streams.replay.plan import Plan
 from streams.replay.promotion import Settled
 from streams.replay.run import Tally

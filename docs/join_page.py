@@ -4,17 +4,16 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from docs.markdown import table
+from leads.facts import LeadRecovered, TranscriptFetched
 from leads.person import STATE_TTL
 from messenger.events import (
     EchoReceived,
     HandoverReceived,
-    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
     PlatformEvent,
     SummaryReceived,
     ThreadControlTaken,
-    TranscriptFetched,
 )
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
 from tests.builders import TARGET_APP

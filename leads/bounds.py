@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import datetime
 
+from leads.facts import JoinEvent, LeadPromoted
 from leads.followup import end_all
 from leads.pairing import revise
-from leads.person import JoinEvent, LeadPromoted, LeadState, Person
-from leads.policy import Policy
-from leads.records import SHED, Lead, LeadId, SendFollowUp
+from leads.person import Person
+from leads.records import SHED, Lead, LeadId, LeadState, SendFollowUp
+from leads.rules import Policy
 from messenger.events import Answer
 
 # One event; an item of Meta's is smaller (`ITEM_MAX`), even where its ids repeat its texts.

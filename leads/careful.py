@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from leads.facts import JoinEvent
 from leads.join import Step, advance, block, elapse
-from leads.person import JoinEvent, Person
-from leads.policy import Policy
+from leads.person import Person
+from leads.rules import Policy
 
 # Raises what publishing a step would raise.
 Trial = Callable[[Step], object]

@@ -8,8 +8,8 @@ import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 
-from leads.person import JoinEvent
-from messenger.events import PageId, PersonErased, Psid, person_key
+from leads.facts import JoinEvent, PersonErased
+from messenger.events import PageId, Psid, person_key
 
 SALT = b"salt/"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -4,14 +4,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from leads.identity import command_id
 from leads.message import longest_text
 from leads.pairing import flow_ended_at
-from leads.person import Issued, LeadState, Person, Scheduled
-from leads.policy import Policy, Rules
-from leads.records import PAGE_BLOCKED, SHED, Cancellation, CancelReason, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule, render
-from leads.window import closes_at
+from leads.person import Issued, Person, Scheduled, closes_at
+from leads.records import (
+    PAGE_BLOCKED,
+    SHED,
+    Cancellation,
+    CancelReason,
+    FollowUpMessage,
+    Lead,
+    LeadState,
+    SendFollowUp,
+    command_id,
+)
+from leads.rules import Policy, Rule, Rules, render
 
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from leads.identity import recovery_event_id
+from leads.facts import Fact, LeadRecovered, TranscriptFetched, recovery_event_id
 from leads.pairing import DROP_MARGIN, FLOW_SPREAD, flow_ended_at
 from leads.records import Lead, LeadId
-from messenger.events import Fact, LeadRecovered, Origin, PageId, Psid, TranscriptFetched
+from messenger.events import Origin, PageId, Psid
 from messenger.graph import Conversation
 from messenger.lead_flow import LeadFlow, LeadForm, lead_flows
 from messenger.limits import MESSAGING_WINDOW

@@ -11,27 +11,23 @@ from typing import Any
 
 from leads import followup
 from leads.bounds import has_room, is_shed, without_oldest
-from leads.identity import remembered
+from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
-from leads.person import SEEN_EVENTS, STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person, Scheduled
-from leads.policy import Policy
-from leads.records import Cancellation, FetchTranscript, Lead, LeadId, SendFollowUp
-from leads.window import control_expires_at
+from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at
+from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp, remembered
+from leads.rules import Policy
 from messenger.events import (
     AppId,
     EchoReceived,
     Event,
     HandoverReceived,
-    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
-    PersonErased,
     PostbackReceived,
     ReactionReceived,
     SummaryReceived,
     ThreadControlRequested,
     ThreadControlTaken,
-    TranscriptFetched,
 )
 from messenger.limits import LEADGEN_APP_ID, THREAD_CONTROL_DEFAULT
 

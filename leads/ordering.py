@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 from leads.bounds import too_much_waits
 from leads.careful import LeftOut, Trial, advance_carefully, block_carefully, elapse_carefully
+from leads.facts import JoinEvent, PersonErased, Progress
 from leads.join import Output, Step, advance, block, elapse
-from leads.person import THE_PAGE, JoinEvent, Mark, Person
-from leads.policy import Policy
+from leads.person import THE_PAGE, Mark, Person
 from leads.records import PAGE_BLOCKED
-from messenger.events import PageId, PersonErased, PolicyEnforced, Progress, person_key
+from leads.rules import Policy
+from messenger.events import PageId, PolicyEnforced, person_key
 
 People = MutableMapping[str, Person]
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.

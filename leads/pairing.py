@@ -4,19 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from leads.identity import lead_id, remembered
+from leads.facts import LeadRecovered
 from leads.pages import Page
-from leads.person import LeadState, Person
-from leads.records import AnswersSource, CloseReason, Lead, WebhookOrigin
-from leads.window import closes_at
-from messenger.events import (
-    Answer,
-    HandoverReceived,
-    LeadOutcome,
-    LeadRecovered,
-    LeadReferralReceived,
-    SummaryReceived,
-)
+from leads.person import Person, closes_at
+from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
+from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
 from messenger.summary import parse_summary
 

@@ -3,42 +3,16 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from leads.records import Cancellation, CancelReason, Lead, LeadId
-from messenger.events import Answer, AppId, Event, PageId, PlatformEvent, Psid
+from leads.facts import JoinEvent
+from leads.records import Cancellation, CancelReason, LeadId, LeadState
+from messenger.events import AppId, PageId, Psid
+from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
 # Stands for the PSID in the state of a Page itself.
 THE_PAGE = Psid("")
 MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class LeadState:
-    """A lead with what its record does not show: the signals it was made from, and what the rules did about it."""
-
-    lead: Lead
-    signals: tuple[str, ...]
-    closes_at: datetime
-    referral_answers: tuple[Answer, ...] = ()
-    transcript_answers: tuple[Answer, ...] = ()
-    planned: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadPromoted(Event):
-    """Our own fact: a replay knows a lead better than `leads` did when its newest revision was `replaces`.
-
-    `state` is the lead as the replay has it; what the rules did about it there says nothing here. `replaces` is 0 for a
-    lead that only the replay knows. `provenance` names the replay.
-    """
-
-    state: LeadState
-    replaces: int
-    provenance: str
-
-
-JoinEvent = PlatformEvent | LeadPromoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +121,13 @@ class Person:
         """The first time of the join's clock at which this person changes; a waiting event needs it to have passed."""
         turns = (event.received_at + MILLISECOND for event in self.waiting)
         return self.forget_at if self.is_idle else min([*self.deadlines, *turns])
+
+
+def closes_at(last_user_message_at: datetime) -> datetime:
+    """The end of the messaging window that the person's last message opened; at that instant it is closed."""
+    return last_user_message_at + MESSAGING_WINDOW
+
+
+def control_expires_at(since: datetime, granted: timedelta) -> datetime:
+    """The end of thread control that was granted, or renewed by the person's last message, at `since`."""
+    return since + granted

@@ -6,9 +6,8 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from leads.followup import not_after, rendered
-from leads.policy import Rules
 from leads.records import FollowUpMessage, Lead
-from leads.rules import Rule
+from leads.rules import Rule, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def preview(lead: Lead, rules: Rules, zone: ZoneInfo) -> Iterator[Preview]:
                 yield Preview(*told, why_not=reason)
                 continue
             moment = rule.due_at(number, moment, zone)
-            late = moment > not_after(lead)
+            late = moment >= not_after(lead)
             yield Preview(*told, send_at=moment, why_not="the window closes before" if late else None)
 
 

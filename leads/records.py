@@ -6,11 +6,17 @@ Times are UTC with millisecond precision.
 
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Final, Literal, NewType
+from uuid import UUID, uuid5
 
 from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 
 LeadId = NewType("LeadId", str)
+
+_ID_MAX = 512
+# For ever: another namespace would give every lead of the past another id.
+_NAMESPACE = UUID("6f0f7b0e-4a52-5f5e-9a5c-2f6f1f1d9c11")
 
 AnswersSource = Literal["referral", "summary", "transcript", "none"]
 Cancellation = Literal["reply", "human", "control_lost"]
@@ -61,6 +67,18 @@ class Lead:
     close_reason: CloseReason | None = None
     origins: tuple[WebhookOrigin, ...] = ()
     transcript_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeadState:
+    """A lead with what its record does not show: the signals it was made from, and what the rules did about it."""
+
+    lead: Lead
+    signals: tuple[str, ...]
+    closes_at: datetime
+    referral_answers: tuple[Answer, ...] = ()
+    transcript_answers: tuple[Answer, ...] = ()
+    planned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +159,18 @@ class FetchTranscript:
     psid: Psid
     requested_at: datetime
     lead_at: datetime
+
+
+def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
+    """The id of the lead that this signal opened."""
+    return LeadId(str(uuid5(_NAMESPACE, f"lead:{page_id}:{psid}:{opening_event_id}")))
+
+
+def remembered(event_id: str) -> str:
+    """An event's id as state keeps it: itself, or a hash in the place of one that repeats a long text."""
+    return event_id if len(event_id) <= _ID_MAX else f"sha256:{sha256(event_id.encode()).hexdigest()}"
+
+
+def command_id(lead: LeadId, rule: str, step: int) -> str:
+    """The id of the one command that this step of a rule may give for a lead."""
+    return str(uuid5(_NAMESPACE, f"command:{lead}:{rule}:{step}"))

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import re2
 
 from leads.message import is_blank
+from leads.pages import Page
 from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
 from messenger.events import Ad, LeadOutcome
 
@@ -146,6 +147,18 @@ class Rule:
                 return lead.handover_at is not None
             case None:
                 return True
+
+
+Rules = tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings and rules that apply to one Page, and whether Meta blocks it at the moment in question."""
+
+    page: Page
+    rules: Rules
+    is_blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,38 +169,6 @@ class PolicyEnforced(Event):
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscriptFetched(Event):
-    """Our own fact: what the Conversations API showed of a lead that has no answers.
-
-    `provenance` names the backfill that found it; None where a transcript request asked.
-    """
-
-    lead_id: str
-    answers: tuple[Answer, ...]
-    provenance: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadRecovered(Event):
-    """Our own fact: the Conversations API showed a lead flow of which no webhook had made a lead.
-
-    `event_at` is the time of the person's last answer, `last_user_message_at` that of their last message of all,
-    `last_page_message_at` that of the last which the Page wrote after the flow. `provenance` names the backfill.
-    """
-
-    outcome: LeadOutcome
-    answers: tuple[Answer, ...]
-    last_user_message_at: datetime
-    last_page_message_at: datetime | None = None
-    provenance: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PersonErased(Event):
-    """Our own fact: everything that was received of this person before it is to be forgotten."""
-
-
 PlatformEvent = (
     HandoverReceived
     | ThreadControlTaken
@@ -215,18 +183,7 @@ PlatformEvent = (
     | DeliveryReceived
     | ReadReceived
     | PolicyEnforced
-    | TranscriptFetched
-    | PersonErased
-    | LeadRecovered
 )
-Fact = TranscriptFetched | LeadRecovered
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The splitter's word that everything received before these times is in, by raw partition."""
-
-    received_until: tuple[tuple[int, datetime], ...]
 
 
 def person_key(page_id: str, psid: str) -> str:

@@ -13,20 +13,22 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import fastavro
 
-from leads.person import JoinEvent, LeadPromoted, LeadState
+from leads import facts
+from leads.facts import JoinEvent, LeadPromoted, Progress
 from leads.records import (
     Button,
     FetchTranscript,
     FollowUpMessage,
     FollowUpOutcome,
     Lead,
+    LeadState,
     QuickReply,
     SendFollowUp,
     WebhookOrigin,
 )
 from messenger import events
 from messenger.data_deletion import DeletionRequest
-from messenger.events import Ad, Answer, Origin, Progress
+from messenger.events import Ad, Answer, Origin
 from schemas.released import newest, released
 from schemas.writer import writer_of
 
@@ -84,9 +86,9 @@ KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
         "delivery": events.DeliveryReceived,
         "read": events.ReadReceived,
         "policy": events.PolicyEnforced,
-        "transcript": events.TranscriptFetched,
-        "person_erased": events.PersonErased,
-        "lead_recovered": events.LeadRecovered,
+        "transcript": facts.TranscriptFetched,
+        "person_erased": facts.PersonErased,
+        "lead_recovered": facts.LeadRecovered,
         "lead_promoted": LeadPromoted,
     }
 )

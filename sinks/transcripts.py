@@ -10,11 +10,11 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
+from leads.facts import JoinEvent, Progress, TranscriptFetched
 from leads.pages import Page, Pages
-from leads.person import JoinEvent
 from leads.records import FetchTranscript
 from messenger.errors import BrokenList, GraphError, OutcomeUnknown, Retryable, Throttled, TooMuchData
-from messenger.events import Answer, Origin, PageId, Progress, TranscriptFetched, person_key
+from messenger.events import Answer, Origin, PageId, person_key
 from messenger.graph import (
     LIST_PAGE,
     ConversationMessage,

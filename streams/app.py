@@ -26,9 +26,9 @@ from streams.engine.transport import batch_topic, create_app
 from streams.erasure_gate import Register
 from streams.guard import Guard
 from streams.health import Watch
-from streams.joining import Joining
-from streams.split import Record
-from streams.splitting import Splitting
+from streams.join import Joining
+from streams.records import Record
+from streams.split import Splitting
 
 Work = Callable[[TP, Sequence[Record]], Awaitable[None]]
 

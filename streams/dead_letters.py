@@ -9,7 +9,7 @@ from runtime.dead_letter import DeadLetterLimit, dead_letter
 from runtime.health import SET_ASIDE, Health
 from runtime.metrics import Metrics
 from runtime.suspect import RAISED, place_of
-from streams.split import Outgoing, Record, Refusal
+from streams.records import Outgoing, Record, Refusal
 
 logger = logging.getLogger(__name__)
 

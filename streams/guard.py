@@ -21,7 +21,7 @@ from streams.dead_letters import Refusals
 from streams.engine.lease import MembershipLost
 from streams.engine.producer import DeliveryFailed
 from streams.engine.transport import consumer_of, producer_of
-from streams.split import Record, Refusal
+from streams.records import Record, Refusal
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,6 @@
 """Join: a run of event records of one partition → lead revisions, commands, transcript requests, and the new state."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,25 +8,35 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+import faust
+from aiokafka import TopicPartition
+
 from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut
 from leads.erasures import NOBODY, Erasures
+from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
 from leads.join import Output, Step
-from leads.ordering import OF_A_PAGE, Fold, Shard
-from leads.person import JoinEvent, LeadPromoted
-from leads.policy import Policy
+from leads.ordering import OF_A_PAGE, Fold, Shard, without_offsets
+from leads.pages import Pages
 from leads.records import FetchTranscript, Lead, SendFollowUp
-from messenger.events import Fact, Origin, PageId, PersonErased, Progress, person_key
-from runtime.clock import from_millis
+from leads.rules import Policy, Rule
+from messenger.events import Origin, PageId, person_key
+from runtime.clock import from_millis, now, to_millis
+from runtime.dead_letter import DeadLetterLimit
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.reach import Reach
 from runtime.settings import Settings
-from runtime.suspect import RAISED, place_of
+from runtime.suspect import RAISED, Suspect, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.state import person_codec
-from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
-from streams.dead_letters import tried
+from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
+from streams.dead_letters import Refusals, tried
+from streams.engine.store import PartitionStore
+from streams.engine.transport import consumer_of, producer_of
 from streams.people import StoredPeople
 from streams.progress import CLOCK_SKEW
-from streams.split import Outgoing, Record, Refusal
+from streams.records import Outgoing, Record, Refusal
 
 
 @dataclass(slots=True)
@@ -189,3 +200,112 @@ def _is_of_a_page(change: tuple[bytes, bytes | None]) -> bool:
 
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
     return person_key(output.page_id, output.psid).encode()
+
+
+logger = logging.getLogger(__name__)
+
+
+class Joining:
+    """Events → leads and commands, for all partitions of this worker."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        store: PartitionStore,
+        settings: Settings,
+        pages: Pages,
+        rules: tuple[Rule, ...],
+        erasures: Erasures,
+        limit: DeadLetterLimit,
+        metrics: Metrics,
+        health: Health,
+        ids: Ids,
+    ) -> None:
+        self._app, self._store, self._settings, self._ids = app, store, settings, ids
+        self._metrics, self._erasures = metrics, erasures
+        self.refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics, health)
+        self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
+        self._joins: dict[int, PartitionJoin] = {}
+        self._epoch = store.epoch
+
+    async def join(self, partition: int, records: Sequence[Record]) -> None:
+        """Raises `TooManyDeadLetters` before any of them is written."""
+        await self._let_go_of_old_topics(partition)
+        await self._write(partition, self._join_of(partition).join(records))
+
+    async def join_carefully(self, partition: int, records: Sequence[Record]) -> None:
+        """The same, but what raises is left out and refused. Raises `TooManyDeadLetters` likewise."""
+        await self._let_go_of_old_topics(partition)
+        await self._write(partition, self._join_of(partition).join_carefully(records))
+
+    async def _let_go_of_old_topics(self, partition: int) -> None:
+        """Forget the offsets of topics that were made anew, before a record of theirs is taken for a known one."""
+        reach: Reach = self._app.reach
+        events = self._settings.topic(EVENTS.name)
+        ours = [TopicPartition(topic, partition) for topic in (events, self._store.changelog_topic_name)]
+        topics = reach.made_anew(ours)
+        if not topics:
+            return
+        codec, stored = person_codec(), self._store.parts[partition]
+        people = {
+            key: without_offsets(codec.decode(value), topics, of_events=events in topics)
+            for key, value in stored.items()
+        }
+        await self._keep(partition, [(key, codec.encode(person)) for key, person in people.items()])
+        # Only now, so that a worker that dies before does it again, with nothing joined in between.
+        await consumer_of(self._app).thread.know_topics(ours)
+        reach.is_known(ours)
+        self._joins.pop(partition, None)
+        logger.warning("state.of_old_topics_forgotten", extra={"partition": partition, "topics": sorted(topics)})
+
+    def is_past(self, partition: int, suspect: Suspect) -> bool:
+        """Whether all that was due when the suspected records came has had its turn: it may wait for later ones."""
+        clock = self._join_of(partition).clock
+        return clock is not None and to_millis(clock) > suspect.until
+
+    async def _write(self, partition: int, done: Joined) -> None:
+        letters = self.refusals.letters(done.refused, now())
+        producer = producer_of(self._app)
+        await producer.send_all([*done.outputs, *letters])
+        await self._keep(partition, done.changes)
+        self._count(done)
+
+    async def _keep(self, partition: int, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        changelog = self._store.changelog_topic_name
+        outgoing = [Outgoing(changelog, key, value, None, partition) for key, value in changes]
+        await producer_of(self._app).send_all(outgoing)
+        for key, value in changes:
+            self._store.put(partition, key, value)
+
+    def clock_lags(self) -> dict[int, timedelta]:
+        """How far behind each raw partition is, for the partition of ours that waits the longest for it."""
+        every = [one.lags for one in self._joins.values()] if self._epoch == self._store.epoch else []
+        return {raw: max(lags[raw] for lags in every if lags) for raw in next(filter(None, every), {})}
+
+    def _join_of(self, partition: int) -> PartitionJoin:
+        if self._epoch != self._store.epoch:
+            self._joins.clear()
+            self._epoch = self._store.epoch
+        if partition not in self._joins:
+            self._joins[partition] = PartitionJoin(
+                self._store.parts[partition], self._policy_of, self._settings, self._ids, self._erasures
+            )
+        return self._joins[partition]
+
+    def _count(self, done: Joined) -> None:
+        moment = now()
+        for output in done.published:
+            match output:
+                case Lead():
+                    self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
+                    self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
+                case SendFollowUp():
+                    self._metrics.followups_planned.labels("cancelled" if output.cancel_reason else "issued").inc()
+                case FetchTranscript():
+                    pass
+        for reason, count in done.ignored.items():
+            self._metrics.items_ignored.labels(reason).inc(count)
+        for (what, page_id), count in done.shed.items():
+            self._metrics.join_state_shed.labels(what).inc(count)
+            logger.warning("state.shed", extra={"what": what, "page": page_id, "count": count})
+        self.refusals.tell(done.refused)

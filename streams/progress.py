@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from messenger.events import Progress
+from leads.facts import Progress
 from runtime.plausible import TOLERANCE
 
 # How far the broker's clock, which stamps receipt, may run behind ours, which sees the end of the log.

@@ -1,51 +1,33 @@
 """Split: raw deliveries → their platform events, one record each; what cannot be read → dead letters."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import datetime, timedelta
+from functools import partial
+
+import faust
 
 from leads.erasures import NOBODY, Erasures
+from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
-from messenger.events import Event, PageId, PlatformEvent, person_key
+from messenger.events import PageId, PlatformEvent
 from messenger.webhook import ItemFault, Parsed, parse_delivery
-from runtime.clock import from_millis
-from runtime.dead_letter import Headers, Refused
-from runtime.plausible import SENT_AT, TOLERANCE
+from runtime.clock import from_millis, now, uptime
+from runtime.dead_letter import DeadLetterLimit
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.plausible import TOLERANCE, PlausibleTime
+from runtime.settings import Settings
+from schemas.codec import KINDS, Ids, event_codec
+from schemas.topics import EVENTS, WEBHOOKS
+from streams.dead_letters import Refusals, tried
+from streams.engine.transport import end_of_log, producer_of
+from streams.progress import ProgressKeeper
+from streams.records import Outgoing, Record, Refusal, event_key, received_at
 
 _NAMED_FAULTS = 10
-# Of milliseconds since 1970, until the year 5138.
-_DIGITS = 14
-
-
-class Record(Refused, Protocol):
-    """A consumed record; aiokafka's `ConsumerRecord` is one."""
-
-    @property
-    def timestamp(self) -> int: ...
-
-
-class Outgoing(NamedTuple):
-    """A record to write; `partition` None lets the key decide."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Headers | None = None
-    partition: int | None = None
-
-
-class Refusal(NamedTuple):
-    """A record that is refused for good, and why; the reason quotes nothing of it.
-
-    `fault` names what refused it where that is not what the step's other refusals have in common: the class of an
-    exception that nobody foresaw, or an operator's skip.
-    """
-
-    record: Record
-    reason: str
-    fault: str | None = None
 
 
 @dataclass(slots=True)
@@ -91,18 +73,6 @@ def _reason(faults: Sequence[ItemFault]) -> str:
     return f"{codes}: {', '.join(named + more)}"
 
 
-def received_at(record: Record) -> datetime:
-    """The broker's stamp, unless it is minutes after ingest sent the record: then its clock was ahead, and ingest's
-    counts. It depends on the record alone, so that a replay sees the same.
-    """
-    stamp = from_millis(record.timestamp)
-    sent_at = next((value for name, value in record.headers if name == SENT_AT), None)
-    if sent_at is None or not sent_at.isdigit() or len(sent_at) > _DIGITS:
-        return stamp
-    sent = from_millis(int(sent_at))
-    return sent if stamp - sent > TOLERANCE else stamp
-
-
 def _parse(record: Record, aliases: Mapping[PageId, PageId]) -> Parsed | str:
     if record.value is None:
         return "no_value"
@@ -128,6 +98,116 @@ def _parse_as_received(body: bytes, record: Record, received: datetime, aliases:
     )
 
 
-def event_key(event: Event) -> bytes:
-    """page:psid, or the page id for what concerns a Page."""
-    return (person_key(event.page_id, event.psid) if event.psid else event.page_id).encode()
+logger = logging.getLogger(__name__)
+
+# How often progress is reported: while it reads, and when it has nothing to read, because another worker's events may
+# wait for it.
+_BUSY_REPORT = timedelta(milliseconds=100)
+_IDLE_REPORT = timedelta(seconds=1)
+# How often the log names what was refused.
+_WARN_EVERY = timedelta(minutes=1)
+_KIND_NAMES = {record: kind for kind, record in KINDS.items()}
+
+
+class Splitting:
+    """Raw deliveries → events, for all raw partitions of this worker."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        settings: Settings,
+        pages: Pages,
+        erasures: Erasures,
+        limit: DeadLetterLimit,
+        metrics: Metrics,
+        health: Health,
+        ids: Ids,
+    ) -> None:
+        self._erasures = erasures
+        self._app, self._settings, self._pages, self._metrics = app, settings, pages, metrics
+        self._codec = event_codec(ids)
+        self._events = settings.topic(EVENTS.name)
+        self._webhooks = settings.topic(WEBHOOKS.name)
+        dead_letters = settings.topic(WEBHOOKS.dead_letters)
+        self.refusals = Refusals("split", UnreadableDelivery, dead_letters, limit, metrics, health)
+        self._keeper = ProgressKeeper()
+        self._plausible = PlausibleTime(now(), uptime())
+        self._warned_at = uptime() - _WARN_EVERY
+        self._reported_at = uptime()
+        self._waited_for = False
+        self._handed_over: dict[int, tuple[datetime, datetime]] = {}
+
+    async def split(self, partition: int, records: Sequence[Record]) -> None:
+        """Raises `TooManyDeadLetters` before any of them is written."""
+        await self._write(partition, records, *self._split(records))
+
+    async def split_carefully(self, partition: int, records: Sequence[Record]) -> None:
+        """The same, but a delivery whose work raises is refused. Raises `TooManyDeadLetters` likewise."""
+        whole, outgoing = Split(), list[Outgoing]()
+        for record in records:
+            done = tried(record, partial(self._split, [record]))
+            if isinstance(done, Refusal):
+                whole.refused.append(done)
+            else:
+                whole.add(done[0])
+                outgoing += done[1]
+        await self._write(partition, records, whole, outgoing)
+
+    def _split(self, records: Sequence[Record]) -> tuple[Split, list[Outgoing]]:
+        done = split(records, self._pages.aliases, self._erasures)
+        return done, [record for event in done.events for record in self._records_of(event)]
+
+    async def _write(self, partition: int, records: Sequence[Record], done: Split, events: list[Outgoing]) -> None:
+        letters = self.refusals.letters(done.refused, now())
+        # Not waited for: the acks come while the next batch is parsed, and progress and commits wait for them.
+        await producer_of(self._app).hand_over([*events, *letters])
+        self._handed_over[partition] = received_at(records[-1]), from_millis(records[-1].timestamp)
+        if done.events:
+            self._plausible.confirm(max(event.event_at for event in done.events), now(), uptime())
+        for kind, count in Counter(_KIND_NAMES[type(event)] for event in done.events).items():
+            self._metrics.events_parsed.labels(kind).inc(count)
+        for reason, count in done.ignored.items():
+            self._metrics.items_ignored.labels(reason).inc(count)
+        self.refusals.tell(done.refused)
+
+    def _records_of(self, event: PlatformEvent) -> list[Outgoing]:
+        value = self._codec.encode(event)
+        # What concerns a Page concerns its people, who are spread over all partitions.
+        partitions = range(self._settings.partitions) if event.psid is None else (None,)
+        return [Outgoing(self._events, event_key(event), value, partition=one) for one in partitions]
+
+    @property
+    def refused(self) -> Mapping[int, timedelta]:
+        """How far ahead of the plausible time the raw partitions are, where they are."""
+        return self._keeper.refused
+
+    def _warn(self) -> None:
+        if self.refused and uptime() >= self._warned_at + _WARN_EVERY:
+            self._warned_at = uptime()
+            ahead = max(self.refused.values()).total_seconds()
+            logger.error("progress.refused", extra={"partitions": sorted(self.refused), "seconds_ahead": ahead})
+
+    async def report_progress(self) -> None:
+        """Tell every partition of the events how far we are: at once when that frees an event of ours, else now and
+        then."""
+        ends = {tp.partition: at for tp, at in end_of_log(self._app).items() if tp.topic == self._webhooks}
+        handed_over, self._handed_over = self._handed_over, {}
+        await producer_of(self._app).flush()
+        for partition, (received, stamp) in handed_over.items():
+            self._keeper.read(partition, received, stamp)
+            self._waited_for = True
+        self._keeper.forget(frozenset(ends))
+        wall, moment = now(), uptime()
+        plausible = self._plausible.at(wall, moment)
+        self._keeper.see({partition: at for partition, at in ends.items() if at is not None}, wall, plausible)
+        self._warn()
+        frees = self._waited_for and not self._keeper.is_behind
+        pause = _BUSY_REPORT if self._waited_for else _IDLE_REPORT
+        progress = self._keeper.progress
+        if progress.received_until and (frees or moment >= self._reported_at + pause):
+            value = self._codec.encode(progress)
+            await producer_of(self._app).send_all(
+                [Outgoing(self._events, None, value, partition=number) for number in range(self._settings.partitions)]
+            )
+            self._waited_for = self._keeper.is_behind
+            self._reported_at = moment

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from leads.erasures import Erasures, erasure_record, salt_record
+from leads.facts import LeadRecovered, PersonErased
 from leads.records import Lead, LeadId
 from messenger.events import (
     Ad,
@@ -17,12 +18,10 @@ from messenger.events import (
     EchoReceived,
     HandoverReceived,
     LeadOutcome,
-    LeadRecovered,
     LeadReferralReceived,
     MessageReceived,
     Origin,
     PageId,
-    PersonErased,
     PolicyEnforced,
     Psid,
     SummaryReceived,

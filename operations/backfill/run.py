@@ -13,11 +13,12 @@ import click
 
 from cli.backfill_report import Bar, Report
 from leads.erasures import Erasures
+from leads.facts import Fact
 from leads.gaps import Finding, Span, fact_of
 from leads.pages import Page
 from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked, TooMuchData
-from messenger.events import Fact, PageId, Psid, person_key
+from messenger.events import PageId, Psid, person_key
 from messenger.lead_flow import LeadForm
 from operations.backfill.inbox import Inbox, Look, look_through
 from operations.backfill.position import Busy, Position, PositionFile

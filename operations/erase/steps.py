@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from leads.erasures import erasure_record, salt_record
-from messenger.events import Origin, PageId, PersonErased, Psid, person_key
+from leads.facts import PersonErased
+from messenger.events import Origin, PageId, Psid, person_key
 from operations.deployment import erasures_now
 from runtime import kafka
 from runtime.clock import from_millis

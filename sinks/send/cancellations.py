@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from leads.facts import JoinEvent
 from leads.pages import Pages
 from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, SendFollowUp
 from messenger.events import (
@@ -44,7 +45,7 @@ class Interventions:
         self._newest: dict[tuple[str, Cancellation], datetime] = {}
         self._policies: dict[PageId, _Policy] = {}
 
-    def note(self, event: PlatformEvent) -> bool:
+    def note(self, event: JoinEvent) -> bool:
         """Take an event in; whether it may cancel anything."""
         if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
             self._note_policy(event)
@@ -87,7 +88,7 @@ class Interventions:
         while self._newest[oldest := next(iter(self._newest))] < moment:
             del self._newest[oldest]
 
-    def _reason(self, event: PlatformEvent) -> Cancellation | None:
+    def _reason(self, event: JoinEvent) -> Cancellation | None:
         match event:
             case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
                 return "reply"

@@ -9,17 +9,14 @@ from aiokafka import TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
 
 from leads.erasures import NOBODY, Erasures
+from leads.facts import JoinEvent, LeadPromoted, PersonErased, Progress
 from leads.pages import Pages
-from leads.person import JoinEvent, LeadPromoted
 from leads.records import PAGE_BLOCKED, SendFollowUp
 from messenger.events import (
     DeliveryReceived,
     EchoReceived,
     HandoverReceived,
-    PersonErased,
-    PlatformEvent,
     PolicyEnforced,
-    Progress,
     ReadReceived,
     ThreadControlTaken,
     person_key,
@@ -42,7 +39,7 @@ from sinks.send.pace import SendLimits
 # How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
 
-Input = SendFollowUp | PlatformEvent | Progress | None
+Input = SendFollowUp | JoinEvent | Progress | None
 
 
 class SendSink:
@@ -119,7 +116,7 @@ class SendSink:
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
         if self._catch_up is not None:
             await self._catch_up()
-        of_person: dict[str, list[Received[PlatformEvent]]] = defaultdict(list)
+        of_person: dict[str, list[Received[JoinEvent]]] = defaultdict(list)
         for one in batch:
             if isinstance(one.record, SendFollowUp):
                 with on_record(one.partition, one.offset):
@@ -155,7 +152,7 @@ class SendSink:
             or self._ledger.attempt(partition, command.command_id) is not None
         )
 
-    async def _hear_in_order(self, events: Iterable[Received[PlatformEvent]]) -> None:
+    async def _hear_in_order(self, events: Iterable[Received[JoinEvent]]) -> None:
         for one in events:
             with on_record(one.partition, one.offset):
                 if isinstance(one.record, PersonErased):
@@ -171,7 +168,7 @@ class SendSink:
         self._ledger.forget_person(partition, event.page_id, event.psid)
         self._agenda.erase(person_key(event.page_id, event.psid), until, ERASED, offset=offset, now=self._clock())
 
-    async def _hear(self, partition: int, event: PlatformEvent) -> None:
+    async def _hear(self, partition: int, event: JoinEvent) -> None:
         """What a webhook tells of our messages, of the thread, or of the Page."""
         match event:
             case EchoReceived() | DeliveryReceived() | ReadReceived():
@@ -191,7 +188,7 @@ class SendSink:
             case _:
                 pass
 
-    def _cancel_by(self, one: Received[PlatformEvent]) -> None:
+    def _cancel_by(self, one: Received[JoinEvent]) -> None:
         event = one.record
         if not self._interventions.note(event):
             return
@@ -200,7 +197,7 @@ class SendSink:
         for person in people:
             self._agenda.cancel_by(person, self._interventions.cancels, offset=one.offset, now=self._clock())
 
-    def _recall(self, event: PlatformEvent) -> None:
+    def _recall(self, event: JoinEvent) -> None:
         self._agenda.recall(_person_of(event), self._clock())
 
     async def tick(self) -> None:
@@ -288,7 +285,7 @@ class SendSink:
             task.result()
 
 
-def _person_of(event: PlatformEvent) -> str:
+def _person_of(event: JoinEvent) -> str:
     return person_key(event.page_id, event.psid or "")
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from streams.split import received_at
+from streams.records import received_at
 
 Received = tuple[datetime, ConsumerRecord]
 _READ = {"timeout_ms": 1000, "max_records": 4000}

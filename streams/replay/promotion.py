@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from leads.person import LeadPromoted, LeadState, Person
-from leads.records import Lead, LeadId
+from leads.facts import LeadPromoted
+from leads.person import Person
+from leads.records import Lead, LeadId, LeadState
 from messenger.events import Origin
 from runtime.settings import Settings
 from schemas.codec import Codec, Ids, event_codec
 from schemas.topics import EVENTS
+from streams.records import event_key
 from streams.replay.shadow import Comparison, Reading
-from streams.split import event_key
 
 _READ = {"timeout_ms": 500, "max_records": 5000}
 # The join fills in where the record lies.

@@ -11,20 +11,22 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from leads.erasures import NOBODY, Erasures
+from leads.facts import Fact, JoinEvent, Progress
 from leads.join import Output
 from leads.ordering import Shard
-from leads.person import JoinEvent, Person
-from leads.policy import Policy
+from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
-from messenger.events import Fact, PageId, PlatformEvent, Progress, Psid, person_key
+from leads.rules import Policy
+from messenger.events import PageId, Psid, person_key
 from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
 from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.dead_letters import tried
 from streams.join import Outlet, as_received
+from streams.records import Outgoing, Record, Refusal, event_key, received_at
 from streams.replay.merge import in_order_of_receipt
 from streams.replay.plan import Plan
-from streams.split import Outgoing, Record, Refusal, Split, event_key, received_at, split
+from streams.split import Split, split
 
 _IN_FLIGHT = 10_000
 _FACTS = frozenset({"transcript", "lead_recovered"})
@@ -78,7 +80,7 @@ class Rejoin:
 
     def take(
         self, webhooks: Sequence[Record], facts: Sequence[Fact], until: datetime
-    ) -> tuple[list[PlatformEvent], list[Output]]:
+    ) -> tuple[list[JoinEvent], list[Output]]:
         """The events of these webhooks, and what the join makes of all that was received before `until`."""
         done = Split()
         for webhook in webhooks:
@@ -104,7 +106,7 @@ class Rejoin:
         """What the join remembers by now."""
         return self._people.values()
 
-    def _is_wanted(self, event: PlatformEvent) -> bool:
+    def _is_wanted(self, event: JoinEvent) -> bool:
         # What Meta says of a Page concerns its people too.
         return self._page_id in (None, event.page_id) and (event.psid is None or self._psid in (None, event.psid))
 
@@ -177,7 +179,7 @@ class _Shadow:
         self._outlet = Outlet(name_of, ids)
         self._sent: list[asyncio.Future[Any]] = []
 
-    async def write(self, events: Sequence[PlatformEvent], outputs: Sequence[Output]) -> None:
+    async def write(self, events: Sequence[JoinEvent], outputs: Sequence[Output]) -> None:
         for event in events:
             if event.received_at >= self._since:
                 await self._send(Outgoing(self._events_topic, event_key(event), self._codec.encode(event)))

@@ -19,12 +19,13 @@ import faust
 import uvloop
 
 from leads.erasures import NOBODY
+from leads.facts import Progress
 from leads.join import advance
 from leads.pages import Pages
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import Lead
-from messenger.events import PageId, PlatformEvent, Progress
+from leads.rules import Policy
+from messenger.events import PageId, PlatformEvent
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.dead_letter import DeadLetterLimit
@@ -40,10 +41,9 @@ from streams.engine.store import PartitionStore, join_store
 from streams.engine.transport import create_app, is_settled
 from streams.guard import Guard
 from streams.health import Watch
-from streams.join import PartitionJoin
-from streams.joining import Joining
-from streams.split import Outgoing, event_key, split
-from streams.splitting import Splitting
+from streams.join import Joining, PartitionJoin
+from streams.records import Outgoing, event_key
+from streams.split import Splitting, split
 
 PAGES = Pages()
 _EVENTS, _LEADS, _PEOPLE = event_codec(), lead_codec(), person_codec()

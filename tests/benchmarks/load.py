@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from messenger.events import Ad, AppId, PageId, PlatformEvent, Progress, Psid, person_key
+from leads.facts import Progress
+from messenger.events import Ad, AppId, PageId, PlatformEvent, Psid, person_key
 from messenger.webhook import parse_delivery
 from schemas.topics import WEBHOOKS
 from simulator import payloads

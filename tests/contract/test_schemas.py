@@ -13,7 +13,7 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import make_avsc_object
 
-from leads.person import Intervention, Issued, LeadState, Mark, Person, Scheduled
+from leads.person import Intervention, Issued, Mark, Person, Scheduled
 from leads.records import (
     Button,
     FetchTranscript,
@@ -21,6 +21,7 @@ from leads.records import (
     FollowUpOutcome,
     Lead,
     LeadId,
+    LeadState,
     QuickReply,
     SendFollowUp,
     WebhookOrigin,

@@ -19,8 +19,8 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from leads.facts import TranscriptFetched
 from leads.records import Lead
-from messenger.events import TranscriptFetched
 from runtime import kafka
 from runtime.admin import serve
 from runtime.clock import now

@@ -10,8 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
-from leads.person import JoinEvent
-from messenger.events import Progress
+from leads.facts import JoinEvent, Progress
 from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.clock import from_millis

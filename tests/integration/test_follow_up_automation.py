@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from examples.follow_up_automation import run
-from leads.identity import command_id
-from leads.records import FollowUpOutcome, Lead, LeadId, SendFollowUp
+from leads.records import FollowUpOutcome, Lead, LeadId, SendFollowUp, command_id
 from messenger.events import Psid
 from runtime.clock import now
 from runtime.cluster import cluster_of

@@ -10,8 +10,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from leads.pages import Page
-from leads.policy import Policy
 from leads.records import Lead
+from leads.rules import Policy
 from messenger.events import PageId, Psid, person_key
 from runtime import kafka
 from runtime.clock import from_millis, now

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from leads.facts import TranscriptFetched
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript, LeadId
 from messenger.client import GraphClient
-from messenger.events import Answer, AppId, PageId, Psid, TranscriptFetched, person_key
+from messenger.events import Answer, AppId, PageId, Psid, person_key
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from leads.facts import JoinEvent, TranscriptFetched
 from leads.records import AnswersSource, CloseReason
-from messenger.events import AppId, LeadOutcome, PlatformEvent, TranscriptFetched
+from messenger.events import AppId, LeadOutcome
 from tests.builders import (
     CITY,
     INBOX,
@@ -44,16 +45,16 @@ class Case:
     """`received` in the order of receipt; a day later nothing more has come."""
 
     name: str
-    received: tuple[PlatformEvent, ...]
+    received: tuple[JoinEvent, ...]
     leads: tuple[Becomes, ...]
     asks_for_transcript: bool = False
 
 
-def case(name: str, received: Sequence[PlatformEvent], *leads: Becomes, asks: bool = False) -> Case:
+def case(name: str, received: Sequence[JoinEvent], *leads: Becomes, asks: bool = False) -> Case:
     return Case(name, tuple(received), leads, asks)
 
 
-def late(event: PlatformEvent, by: timedelta = LATE) -> PlatformEvent:
+def late(event: JoinEvent, by: timedelta = LATE) -> JoinEvent:
     return replace(event, received_at=event.event_at + by)
 
 

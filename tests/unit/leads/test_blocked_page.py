@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from leads.facts import JoinEvent, Progress
 from leads.ordering import Fold, Shard
 from leads.pages import JOIN_WAIT, Page
-from leads.person import JoinEvent, Person
-from leads.policy import Policy
+from leads.person import Person
 from leads.records import Cancellation, FollowUpMessage, SendFollowUp
-from leads.rules import Rule, RuleStep
-from messenger.events import PageId, PlatformEvent, Progress, Psid
+from leads.rules import Policy, Rule, RuleStep
+from messenger.events import PageId, PlatformEvent, Psid
 from tests.builders import (
     NOON,
     PAGE,

@@ -11,13 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leads.bounds import EVENT_BYTES, WAITING_EVENTS
+from leads.facts import JoinEvent, Progress
 from leads.ordering import Fold, Shard
 from leads.pages import Page
-from leads.person import JoinEvent, Person
-from leads.policy import Policy
+from leads.person import Person
 from leads.records import FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule, RuleStep
-from messenger.events import Answer, Progress
+from leads.rules import Policy, Rule, RuleStep
+from messenger.events import Answer
 from messenger.limits import ITEM_MAX
 from schemas.codec import event_codec
 from schemas.state import person_codec

@@ -12,9 +12,8 @@ from leads.followup import not_after, rendered
 from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import Button, FollowUpMessage, SendFollowUp
-from leads.rules import QuietHours, Rule, RuleStep
+from leads.rules import Policy, QuietHours, Rule, RuleStep
 from messenger.events import Answer, PlatformEvent
 from tests.builders import NOON, PAGE, PERSON, TARGET_APP, a_handover, a_lead, a_message, a_take, an_echo
 

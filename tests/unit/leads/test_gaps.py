@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from leads.facts import LeadRecovered, TranscriptFetched
 from leads.gaps import Finding, Span, fact_of, findings
 from leads.join import advance
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import Lead
-from messenger.events import LeadRecovered, TranscriptFetched
+from leads.rules import Policy
 from messenger.graph import Conversation, ConversationMessage
 from messenger.lead_flow import LeadForm, normal_question
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, RESELLER, SECOND, TARGET_APP, a_handover, a_lead

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
+from leads.facts import JoinEvent, TranscriptFetched
 from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import AnswerCondition, Rule, RuleStep
-from messenger.events import AppId, PlatformEvent, TranscriptFetched
+from leads.rules import AnswerCondition, Policy, Rule, RuleStep
+from messenger.events import AppId
 from tests.builders import (
     CITY,
     INBOX,
@@ -43,7 +43,7 @@ FOR_RESELLERS = Rule(
 )
 
 
-def fold(*events: PlatformEvent, policy: Policy = POLICY) -> tuple[Person, list[Output]]:
+def fold(*events: JoinEvent, policy: Policy = POLICY) -> tuple[Person, list[Output]]:
     """The person and all outputs after these events, in the order given."""
     person = Person(page_id=PAGE, psid=PERSON, touched_at=NOON)
     outputs: list[Output] = []
@@ -101,8 +101,8 @@ def test_flow_that_was_not_finished_is_an_incomplete_lead(previous: str | None, 
 
 
 def test_duplicate_adds_nothing_and_publishes_nothing() -> None:
-    once: list[PlatformEvent] = [a_handover(), a_summary(NOON + SECOND)]
-    again: list[PlatformEvent] = [a_handover(NOON, received_at=NOON + MINUTE), a_summary(NOON + 2 * MINUTE)]
+    once: list[JoinEvent] = [a_handover(), a_summary(NOON + SECOND)]
+    again: list[JoinEvent] = [a_handover(NOON, received_at=NOON + MINUTE), a_summary(NOON + 2 * MINUTE)]
 
     _, outputs = fold(*once, *again)
 
@@ -125,7 +125,7 @@ def test_pass_between_other_apps_makes_no_lead() -> None:
 
 def test_second_handover_starts_a_second_lead_and_signals_go_to_the_nearest() -> None:
     second = NOON + 3 * MINUTE
-    events: list[PlatformEvent] = [
+    events: list[JoinEvent] = [
         a_handover(NOON),
         a_handover(second),
         a_summary(NOON + SECOND, received_at=second + SECOND, mid="m_1", text="Lead summary:\nQ?: first"),
@@ -166,7 +166,7 @@ def test_signal_of_a_later_flow_does_not_fill_an_open_lead() -> None:
 def test_stale_stamps_are_paired_by_receipt() -> None:
     """Meta's own two samples are ten days apart by their stamps; posted together they are one lead."""
     years_ago = NOON - timedelta(days=1000)
-    events: list[PlatformEvent] = [
+    events: list[JoinEvent] = [
         a_handover(years_ago, received_at=NOON),
         a_summary(years_ago - timedelta(days=10), received_at=NOON + SECOND),
     ]
@@ -333,7 +333,7 @@ def test_delayed_follow_up_carries_its_due_time() -> None:
     ],
     ids=["the person wrote", "a human answered", "the Page Inbox took the thread"],
 )
-def test_pending_follow_up_is_cancelled(event: PlatformEvent, reason: str) -> None:
+def test_pending_follow_up_is_cancelled(event: JoinEvent, reason: str) -> None:
     policy = Policy(POLICY.page, (LATER,))
     person, outputs = fold(a_handover(), event, policy=policy)
 
@@ -375,7 +375,7 @@ def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
 
 
 @pytest.mark.parametrize("event", [a_take(NOON + MINUTE), an_echo(NOON + MINUTE)], ids=["take", "echo"])
-def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: PlatformEvent) -> None:
+def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: JoinEvent) -> None:
     policy = Policy(Page(PAGE), (LATER,))
 
     _, outputs = fold(a_handover(), event, policy=policy)
@@ -392,7 +392,7 @@ def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: Pl
     ],
     ids=["the person wrote", "a human answered", "the Page Inbox took the thread"],
 )
-def test_rule_that_would_act_only_after_somebody_came_between_is_cancelled(event: PlatformEvent, reason: str) -> None:
+def test_rule_that_would_act_only_after_somebody_came_between_is_cancelled(event: JoinEvent, reason: str) -> None:
     """The answers come late, after the lead closed and after the event that cancels."""
     policy = Policy(POLICY.page, (FOR_RESELLERS,))
     late = a_referral(NOON + SECOND, received_at=NOON + 20 * MINUTE)

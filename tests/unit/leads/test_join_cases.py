@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from leads.facts import TranscriptFetched
 from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import FetchTranscript, Lead
-from messenger.events import TranscriptFetched
+from leads.rules import Policy
 from tests.builders import NOON, PAGE, PERSON, TARGET_APP
 from tests.unit.leads.cases import CASES, JOIN_WAIT, Becomes, Case
 

@@ -9,13 +9,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leads.facts import Progress
 from leads.join import Output
 from leads.ordering import Shard, without_offsets
 from leads.pages import Page
 from leads.person import STATE_TTL, Person
-from leads.policy import Policy
 from leads.records import Lead
-from messenger.events import LeadOutcome, Origin, PlatformEvent, Progress, Psid
+from leads.rules import Policy
+from messenger.events import LeadOutcome, Origin, PlatformEvent, Psid
 from tests.builders import (
     MINUTE,
     NOON,

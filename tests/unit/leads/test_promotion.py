@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from leads.facts import JoinEvent, LeadPromoted
 from leads.join import Output, Step, advance, elapse
 from leads.pages import Page
-from leads.person import STATE_TTL, JoinEvent, LeadPromoted, LeadState, Person
-from leads.policy import Policy
-from leads.records import FollowUpMessage, Lead, LeadId, SendFollowUp
-from leads.rules import Rule, RuleStep
+from leads.person import STATE_TTL, Person
+from leads.records import FollowUpMessage, Lead, LeadId, LeadState, SendFollowUp
+from leads.rules import Policy, Rule, RuleStep
 from messenger.events import Answer, HandoverReceived, LeadReferralReceived
 from tests.builders import (
     CITY,

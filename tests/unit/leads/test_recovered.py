@@ -5,13 +5,12 @@ from datetime import timedelta
 
 import pytest
 
+from leads.facts import JoinEvent
 from leads.join import Output, advance
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import FollowUpMessage, Lead, SendFollowUp, WebhookOrigin
-from leads.rules import Rule, RuleStep
-from messenger.events import PlatformEvent
+from leads.rules import Policy, Rule, RuleStep
 from tests.builders import (
     CITY,
     MINUTE,
@@ -32,7 +31,7 @@ POLICY = Policy(Page(PAGE, target_app=TARGET_APP), (THANKS,))
 HOUR = timedelta(hours=1)
 
 
-def fold(*events: PlatformEvent) -> list[Output]:
+def fold(*events: JoinEvent) -> list[Output]:
     person, outputs = Person(page_id=PAGE, psid=PERSON, touched_at=NOON), list[Output]()
     for event in events:
         step = advance(person, event, POLICY)
@@ -92,7 +91,7 @@ def test_the_follow_up_of_an_old_lead_can_never_be_sent() -> None:
     ],
     ids=["the person wrote", "somebody answered"],
 )
-def test_where_the_conversation_went_on_nobody_is_texted(fact: PlatformEvent, reason: str) -> None:
+def test_where_the_conversation_went_on_nobody_is_texted(fact: JoinEvent, reason: str) -> None:
     assert [one.cancel_reason for one in commands_of(fold(fact))] == [reason]
 
 

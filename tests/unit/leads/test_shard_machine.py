@@ -10,14 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from leads.facts import Fact, JoinEvent, Progress, TranscriptFetched
 from leads.join import Output
 from leads.ordering import Shard
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule, RuleStep
-from messenger.events import Fact, LeadOutcome, Origin, PlatformEvent, Progress, Psid, TranscriptFetched
+from leads.rules import Policy, Rule, RuleStep
+from messenger.events import LeadOutcome, Origin, Psid
 from tests.builders import (
     CITY,
     MINUTE,
@@ -55,11 +55,11 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOON
-        self.signals: list[PlatformEvent] = []
+        self.signals: list[JoinEvent] = []
         self.leads_begun = 0
-        self.raw: list[list[PlatformEvent]] = [[] for _ in range(RAW_PARTITIONS)]
+        self.raw: list[list[JoinEvent]] = [[] for _ in range(RAW_PARTITIONS)]
         self.split = [0] * RAW_PARTITIONS
-        self.log: list[PlatformEvent | Progress] = []
+        self.log: list[JoinEvent | Progress] = []
         self.facts: list[Fact] = []
         self.people: dict[str, Person] = {}
         self.shard = self._fresh_shard()
@@ -69,7 +69,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.commands: dict[tuple[str, bool], SendFollowUp] = {}
 
     @rule(psid=st.sampled_from(PEOPLE), what=st.sampled_from([a_message, an_echo, a_take]), number=st.integers(0, 2))
-    def somebody_comes_between(self, psid: Psid, what: Callable[[datetime], PlatformEvent], number: int) -> None:
+    def somebody_comes_between(self, psid: Psid, what: Callable[[datetime], JoinEvent], number: int) -> None:
         event = what(self.now)
         self.signals.append(replace(event, psid=psid, event_id=f"{event.event_id}:{number}"))
 
@@ -85,7 +85,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
     @rule(psid=st.sampled_from(PEOPLE), outcome=st.sampled_from(["complete", "incomplete"]), said=st.booleans())
     def a_flow_ends(self, psid: Psid, outcome: LeadOutcome, said: bool) -> None:
         self.leads_begun += 1
-        signals: list[PlatformEvent] = [
+        signals: list[JoinEvent] = [
             a_handover(self.now, outcome=outcome),
             a_referral(self.now + SECOND, outcome=outcome, ad_id=f"ad{self.leads_begun}"),
         ]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.person import Intervention, Issued, LeadPromoted, LeadState, Mark, Person, Scheduled
-from messenger.events import Progress
+from leads.facts import LeadPromoted, Progress
+from leads.person import Intervention, Issued, Mark, Person, Scheduled
+from leads.records import LeadState
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.released import newest, released

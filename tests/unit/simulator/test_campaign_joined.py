@@ -8,8 +8,8 @@ import pytest
 from leads.join import advance, elapse
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import Lead
+from leads.rules import Policy
 from messenger.errors import UnreadableDelivery
 from messenger.events import PageId, PlatformEvent, person_key
 from messenger.webhook import parse_delivery

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from leads.facts import PersonErased
 from messenger.events import (
     AppId,
     DeliveryReceived,
@@ -10,7 +11,6 @@ from messenger.events import (
     HandoverReceived,
     MessageReceived,
     Origin,
-    PersonErased,
     PolicyEnforced,
     Psid,
     ReadReceived,

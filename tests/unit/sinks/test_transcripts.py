@@ -11,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
+from leads.facts import TranscriptFetched
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript, LeadId
 from messenger.errors import (
@@ -22,7 +23,7 @@ from messenger.errors import (
     Throttled,
     TooMuchData,
 )
-from messenger.events import Answer, PageId, Psid, TranscriptFetched, person_key
+from messenger.events import Answer, PageId, Psid, person_key
 from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
 from runtime.metrics import Metrics

@@ -8,9 +8,10 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
+from leads.facts import JoinEvent
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
-from messenger.events import AppId, PageId, PlatformEvent, person_key
+from messenger.events import AppId, PageId, person_key
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
@@ -79,7 +80,7 @@ class SendWorld:
         """What an earlier process left in the ledger."""
         self.kafka.put("followup-outcomes", partition, outcome.command_id.encode(), outcome_codec().encode(outcome))
 
-    def event(self, event: PlatformEvent) -> None:
+    def event(self, event: JoinEvent) -> None:
         self.kafka.put(EVENTS.topic, 0, b"key", event_codec().encode(event))
 
     def add_page(self, page_id: str) -> None:

@@ -8,13 +8,13 @@ import pytest
 from leads.ordering import Shard
 from leads.pages import Page
 from leads.person import Person
-from leads.policy import Policy
 from leads.records import Lead
+from leads.rules import Policy
 from messenger.events import PlatformEvent, Psid
 from runtime.clock import to_millis
 from runtime.plausible import SENT_AT, PlausibleTime
 from streams.progress import ProgressKeeper
-from streams.split import received_at
+from streams.records import received_at
 from tests.builders import MINUTE, NOON, PAGE, SECOND, TARGET_APP, a_handover, a_message
 from tests.unit.streams.test_split import ARecord
 

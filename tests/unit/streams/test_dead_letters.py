@@ -10,7 +10,7 @@ from runtime.dead_letter import DeadLetterLimit, TooManyDeadLetters
 from runtime.health import Health
 from runtime.metrics import Metrics
 from streams.dead_letters import Refusals
-from streams.split import Refusal
+from streams.records import Refusal
 from tests.builders import NOON
 
 

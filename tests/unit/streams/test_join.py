@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from leads.facts import Progress
 from leads.pages import Page
-from leads.policy import Policy
 from leads.records import FollowUpMessage, SendFollowUp
-from leads.rules import Rule, RuleStep
-from messenger.events import Progress, Psid
+from leads.rules import Policy, Rule, RuleStep
+from messenger.events import Psid
 from runtime.clock import to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, lead_codec

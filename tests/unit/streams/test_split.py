@@ -7,7 +7,8 @@ from importlib.resources import files
 import pytest
 
 from messenger.events import HandoverReceived, PageId, Psid
-from streams.split import event_key, split
+from streams.records import event_key
+from streams.split import split
 from tests.builders import a_register
 
 RECEIVED_AT = datetime(2026, 3, 2, 12, tzinfo=UTC)

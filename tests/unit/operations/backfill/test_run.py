@@ -11,10 +11,10 @@ import pytest
 
 from cli.backfill_report import Report
 from leads.erasures import NOBODY, Erasures
+from leads.facts import LeadRecovered
 from leads.pages import Page
 from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked
-from messenger.events import LeadRecovered
 from messenger.graph import GraphRequest, GraphResponse
 from messenger.lead_flow import LeadForm, normal_question
 from operations.backfill.run import Backfill, Here, Question

@@ -2,7 +2,7 @@
 
 import pytest
 
-from messenger.events import Progress
+from leads.facts import Progress
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX, dead_letter
 from schemas.codec import NotDecodable, event_codec

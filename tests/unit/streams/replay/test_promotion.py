@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from leads.person import LeadState, Person
-from leads.records import Lead, LeadId
+from leads.person import Person
+from leads.records import Lead, LeadId, LeadState
 from messenger.events import Origin
 from runtime.clock import to_millis
 from schemas.codec import event_codec, lead_codec

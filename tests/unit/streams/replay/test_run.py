@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leads.diff import fingerprint
+from leads.facts import LeadRecovered, Progress, TranscriptFetched
 from leads.join import Output
 from leads.pages import Page
-from leads.policy import Policy
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
-from leads.rules import Rule, RuleStep
-from messenger.events import LeadRecovered, Origin, PageId, Progress, Psid, TranscriptFetched
+from leads.rules import Policy, Rule, RuleStep
+from messenger.events import Origin, PageId, Psid
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, lead_codec

@@ -10,17 +10,17 @@ import pytest
 from faust.types import TP
 
 from leads.erasures import NOBODY
+from leads.facts import Progress
 from leads.pages import Pages
-from messenger.events import Progress
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, event_codec
-from streams import splitting
+from streams import split
 from streams.progress import CLOCK_SKEW
-from streams.split import Outgoing
-from streams.splitting import Splitting
+from streams.records import Outgoing
+from streams.split import Splitting
 from tests.builders import MINUTE, NOON
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ class Machine:
             "end_of_log": lambda _: {RAW: self.wall},
             "producer_of": lambda _: producer,
         }.items():
-            self.monkeypatch.setattr(splitting, name, fake)
+            self.monkeypatch.setattr(split, name, fake)
         app: Any = None
         limit, ids = DeadLetterLimit(100), BUILT_IN
         self.splitting = Splitting(app, SETTINGS, Pages({}), NOBODY, limit, Metrics(), Health(), ids)
