@@ -17,9 +17,6 @@ from ingest.body import BodiesInFlight, BodyBudget, BodyCutShort, BodyTooLarge
 from ingest.data_deletion.callback import (
     DELETION_PATH,
     FORM,
-    KEPT,
-    PAGES,
-    SIGNED_REQUEST,
     STATUS_PATH,
     DataDeletion,
     NoPublicUrl,
@@ -28,9 +25,9 @@ from ingest.data_deletion.callback import (
 )
 from ingest.data_deletion.requests import DeletionRegister, RegisterAway
 from ingest.keeper import Keeper
-from ingest.path_operations import add_get, add_probes, new_app, refused
+from ingest.path_operations import add_get, add_probes, new_app
 from ingest.spool.queue import SpoolFault, SpoolFull
-from ingest.webhooks import ACCEPTED, CHALLENGE, DELIVERY, WEBHOOK_PATH, EncodedBody, Webhooks
+from ingest.webhooks import WEBHOOK_PATH, EncodedBody, Webhooks
 from messenger.errors import BadSignature, BadSignedRequest, ChallengeRefused
 from runtime.admin import health_routes
 from runtime.health import Health
@@ -153,49 +150,12 @@ def create_app(
 
 
 def create_cold_app(webhooks: Webhooks, deletions: DataDeletion, health: Health, **options: Any) -> FastAPI:
-    """Every path of the public port, described. POST of the webhook is answered before FastAPI is asked."""
+    """Every path of the public port; POST of the webhook is answered before FastAPI is asked."""
     app = new_app(**options)
-    add_get(
-        app,
-        WEBHOOK_PATH,
-        webhooks.challenge,
-        summary="Meta's question whether this webhook is ours.",
-        response_class=PlainTextResponse,
-        response_description="The challenge.",
-        responses=refused(403),
-        openapi_extra={"parameters": CHALLENGE},
-    )
-    app.add_api_route(
-        WEBHOOK_PATH,
-        webhooks.challenge,
-        methods=["POST"],
-        operation_id="deliver",
-        summary="Take a delivery, and answer once it is durable.",
-        description="The body is kept byte for byte once its signature holds. Any other answer than 200 makes Meta "
-        "deliver again.",
-        response_class=PlainTextResponse,
-        response_description="The delivery is in Kafka, or on disk in the spool from which it goes there.",
-        responses={200: ACCEPTED, **refused(400, 403, 413, 415, 503)},
-        openapi_extra=DELIVERY,
-    )
-    app.add_api_route(
-        DELETION_PATH,
-        deletions.receive,
-        methods=["POST"],
-        summary="Meta's data-deletion callback.",
-        response_description="The request is in Kafka.",
-        responses={200: KEPT, **refused(400, 403, 413, 415, 503)},
-        openapi_extra=SIGNED_REQUEST,
-    )
-    add_get(
-        app,
-        STATUS_PATH,
-        deletions.show,
-        summary="The page that tells a person what became of a request.",
-        response_class=HTMLResponse,
-        response_description="What became of it.",
-        responses=PAGES,
-    )
+    add_get(app, WEBHOOK_PATH, webhooks.challenge, response_class=PlainTextResponse)
+    app.add_api_route(WEBHOOK_PATH, webhooks.challenge, methods=["POST"], response_class=PlainTextResponse)
+    app.add_api_route(DELETION_PATH, deletions.receive, methods=["POST"])
+    add_get(app, STATUS_PATH, deletions.show, response_class=HTMLResponse)
     add_probes(app, health_routes(health))
     return app
 

@@ -40,34 +40,6 @@ _Paged = Annotated[_Page, Depends()]
 _Subject = Annotated[str, Path(examples=["leads-value"])]
 _Version = Annotated[str, Path(description="A number, `latest`, or -1, which means the same.", examples=["latest"])]
 
-_ERROR = {
-    "type": "object",
-    "required": ["error_code", "message"],
-    "properties": {"error_code": {"type": "integer"}, "message": {"type": "string"}},
-}
-_REFUSED = {"description": "Refused, in Confluent's words.", "content": {CONTENT_TYPE: {"schema": _ERROR}}}
-_READ: dict[int | str, dict[str, Any]] = {404: _REFUSED, 422: _REFUSED}
-_POSTED = {
-    **_READ,
-    400: {"description": "The client hung up."},
-    413: {"description": "The body is over 1 MiB."},
-    503: {"description": "The bodies under way take all the memory that they may."},
-}
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["schema"],
-                    "properties": {"schema": {"type": "string"}, "schemaType": {"const": "AVRO"}},
-                }
-            }
-        },
-    }
-}
-
 
 def create_ingest_admin(metrics: Metrics, health: Health, registry: RegistryApi | None, budget: BodyBudget) -> FastAPI:
     """The admin port of one ingest process; no `registry` where the user has one."""
@@ -93,16 +65,14 @@ def add_registry(app: FastAPI, registry: RegistryApi, budget: BodyBudget | None 
         ("/config", operations.config),
         ("/config/{subject}", operations.config_of),
     ):
-        app.add_api_route(path, read, response_class=_Answer, responses=_READ)
+        app.add_api_route(path, read, response_class=_Answer)
     for path, check in (
         ("/subjects/{subject}", operations.look_up),
         ("/subjects/{subject}/versions", operations.register),
         ("/compatibility/subjects/{subject}/versions", operations.compatible),
         ("/compatibility/subjects/{subject}/versions/{version}", operations.compatible_with),
     ):
-        app.add_api_route(
-            path, check, methods=["POST"], response_class=_Answer, responses=_POSTED, openapi_extra=_SCHEMA
-        )
+        app.add_api_route(path, check, methods=["POST"], response_class=_Answer)
     for error, handler in _HANDLERS.items():
         app.add_exception_handler(error, handler)
 

@@ -11,7 +11,7 @@ from ingest.access_log import AccessLog
 from ingest.body import BodyBudget, is_encoded, read_body
 from ingest.keeper import InSpool, Keeper, Receipt
 from ingest.publisher import Delivery
-from messenger.signature import CHALLENGE_MAX, answer_challenge, verify_signature
+from messenger.signature import answer_challenge, verify_signature
 from runtime.clock import now
 from runtime.metrics import Metrics
 
@@ -21,43 +21,6 @@ MAX_BODY = 4 * 1024 * 1024
 
 _ANSWER = b"EVENT_RECEIVED"
 _ANSWER_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_ANSWER))]
-
-# For the OpenAPI document: FastAPI sees neither the parameters nor the body of these two.
-CHALLENGE = [
-    {"name": "hub.mode", "in": "query", "required": True, "schema": {"const": "subscribe"}},
-    {"name": "hub.verify_token", "in": "query", "required": True, "schema": {"type": "string"}},
-    {
-        "name": "hub.challenge",
-        "in": "query",
-        "required": True,
-        "schema": {"type": "string", "minLength": 1, "maxLength": CHALLENGE_MAX},
-    },
-]
-DELIVERY = {
-    "parameters": [
-        {
-            "name": "X-Hub-Signature-256",
-            "in": "header",
-            "required": True,
-            "description": "`sha256=` and the HMAC of the body's bytes with an app secret, in lower-case hex; once.",
-            "schema": {"type": "string", "pattern": "^sha256=[0-9a-f]{64}$"},
-        }
-    ],
-    "requestBody": {
-        "description": "At most 4 MiB, without Content-Encoding but `identity`, within 5 seconds.",
-        "content": {"application/json": {"schema": True}},
-    },
-}
-ACCEPTED = {
-    "headers": {
-        "Leadstream-Receipt": {
-            "required": True,
-            "description": "`<topic>/<partition>/<offset>`, or `spool/<name>/<position>`; see `leadstream verify`.",
-            "schema": {"type": "string", "pattern": "^[^/]+/[^/]+/[0-9]+$"},
-        }
-    },
-    "content": {"text/plain": {"schema": {"const": "EVENT_RECEIVED"}}},
-}
 
 
 class EncodedBody(Exception):

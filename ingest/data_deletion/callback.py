@@ -1,7 +1,7 @@
 """Meta's data-deletion callback: verify, keep, answer with a code and a page, and show that page."""
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import Path
@@ -28,38 +28,6 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
-}
-
-# For the OpenAPI document: the form is read without FastAPI.
-SIGNED_REQUEST = {
-    "requestBody": {
-        "description": "At most 16 KiB.",
-        "content": {
-            FORM: {
-                "schema": {
-                    "type": "object",
-                    "required": ["signed_request"],
-                    "properties": {"signed_request": {"type": "string"}},
-                }
-            }
-        },
-    }
-}
-KEPT = {
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["url", "confirmation_code"],
-                "properties": {"url": {"type": "string"}, "confirmation_code": {"type": "string"}},
-            }
-        }
-    }
-}
-_PAGE = {"text/html": {"schema": {"type": "string"}}}
-PAGES: dict[int | str, dict[str, Any]] = {
-    404: {"description": "Nobody was given this code.", "content": _PAGE},
-    503: {"description": "The state of requests cannot be read now.", "content": _PAGE},
 }
 
 _log = logging.getLogger(__name__)
