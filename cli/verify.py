@@ -86,7 +86,7 @@ async def _read_topic(broker: Cluster, topic: str, audit: Audit) -> None:
             reading = progress.add_task("records", total=sum(ends.values()) - sum(beginnings.values()))
             async for records in read_until(consumer, ends):
                 for record in records:
-                    audit.see(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+                    audit.compare(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
                 progress.advance(reading, len(records))
     finally:
         await consumer.stop()

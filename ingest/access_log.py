@@ -1,4 +1,4 @@
-"""The access log: a JSON line for each delivery that was answered 200, in the shape of all other lines."""
+"""The access log: a receipt for each delivery that was answered 200, as a JSON line like all other log lines."""
 
 import asyncio
 import logging
@@ -12,18 +12,18 @@ from runtime.clock import now
 
 _WRITE_EVERY = timedelta(milliseconds=100)
 _AGAIN_AFTER = timedelta(seconds=1)
-# About 17 MB: a minute of a busy process, for which the disk may be full without any loss.
+# About 17 MB: the disk may be full for a minute of a busy process without the loss of a receipt.
 MOST_WAITING = 50_000
 
 _log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Writes lines a few at a time, since a log record for each would cost as much as the delivery itself.
+    """Writes receipts in batches, because a log record for each costs as much as its delivery.
 
-    `write` is `os.write` of the log: it may raise `OSError` or write a part. What it has not taken waits, up to `most`
-    lines; those beyond are lost, and their numbers show it: receipts of an `instance` are numbered from 0 without a
-    gap. No field can hold what a person or a secret says, so that there is nothing to redact.
+    `write` is `os.write` of the log: it may raise `OSError` or write a part. Up to `most` receipts wait for it, and
+    further ones are lost. The receipts of an `instance` are numbered from 0, so that a gap shows a loss. No field can
+    hold personal data or a secret, so nothing is redacted.
     """
 
     def __init__(self, write: Callable[[bytes], int], instance: str, *, most: int = MOST_WAITING) -> None:
@@ -35,10 +35,10 @@ class AccessLog:
         self._lines: list[str] = []
         self._is_torn = False
         self._timer: asyncio.TimerHandle | None = None
-        # Why the log does not take the receipts; empty while it does.
+        # Why the log cannot be written; empty while it can.
         self.fault = ""
 
-    def note(self, delivery: Delivery, receipt: Receipt) -> None:
+    def add(self, delivery: Delivery, receipt: Receipt) -> None:
         number = self._number
         self._number += 1
         if len(self._lines) >= self._most:
@@ -54,13 +54,13 @@ class AccessLog:
         )
 
     def write(self) -> None:
-        """Write what waits, and again later where the log does not take all of it."""
+        """Write the waiting receipts, and later again those that the log did not take."""
         self._timer = None
         if not self._write_all():
             self._timer = asyncio.get_running_loop().call_later(_AGAIN_AFTER.total_seconds(), self.write)
 
     def close(self) -> None:
-        """Write what waits, and how many receipts there were: then a lost one at the end is seen too."""
+        """Write the waiting receipts and their number, so that a loss at the end shows too."""
         if self._timer is not None:
             self._timer.cancel()
         self._lines.append(
@@ -70,7 +70,7 @@ class AccessLog:
         self._write_all()
 
     def _write_all(self) -> bool:
-        """Whether nothing waits any more."""
+        """Write the waiting receipts; False when some still wait."""
         start = b"\n" if self._is_torn else b""
         data = start + "".join(self._lines).encode()
         try:
@@ -80,7 +80,7 @@ class AccessLog:
             return False
         del self._lines[: data.count(b"\n", len(start), written)]
         if written:
-            # The rest of a line would be read as a part of another writer's: it is written again, whole.
+            # The rest alone would join the next line of another process, so the line is written again, whole.
             self._is_torn = data[written - 1 : written] != b"\n"
         if not self._lines:
             self._recover()
@@ -89,7 +89,7 @@ class AccessLog:
     def _fail(self, error: OSError) -> None:
         if not self.fault:
             _log.error("receipts.unwritten", extra={"reason": error.strerror})
-        self.fault = f"the log does not take them: {error.strerror}"
+        self.fault = f"the log cannot be written: {error.strerror}"
 
     def _recover(self) -> None:
         if self.fault:

@@ -1,4 +1,4 @@
-"""The public port: Meta's webhook, its data-deletion callback, health, and one table from fault to answer."""
+"""The public port: Meta's webhook and data-deletion callback, health, and the table of refusals."""
 
 import logging
 from collections.abc import Mapping
@@ -39,17 +39,17 @@ RefusedRequest = Literal[
     "bad_signature",
     # A subscription request that is not ours; the log names the parameter.
     "challenge_refused",
-    # The client hung up before the end of its body.
+    # The client closed the connection before the end of its body.
     "cut_short",
     # The body is larger than the limit.
     "too_large",
-    # The bodies in flight take all the memory that they may.
+    # The bodies in flight take all of their memory.
     "bodies_in_flight",
     # The body has a Content-Encoding.
     "encoded",
     # Kafka is away and the spool is full.
     "spool_full",
-    # Neither Kafka nor the disk takes the request now.
+    # Neither Kafka nor the disk takes the request at the moment.
     "not_kept",
     # The data-deletion request is not Meta's form.
     "not_a_form",
@@ -73,7 +73,7 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-# Any other answer than 200 makes Meta deliver again. The rest of a body that is too large is not waited for.
+# Meta delivers again after any other answer than 200. The connection closes where the rest of a body is not read.
 _ANSWERS: Mapping[type[Exception], _Answer] = MappingProxyType(
     {
         BadSignature: _Answer(403, "bad_signature"),
@@ -139,7 +139,7 @@ def create_app(
         if scope["method"] != "POST" or scope["path"] != WEBHOOK_PATH:
             await everything_else(scope, receive, send)
             return
-        # Around FastAPI, which costs more than the signature, the key and the record together.
+        # FastAPI costs more than the signature, the key and the record together.
         try:
             await webhooks.accept(scope, receive, send)
         except _REFUSALS as error:

@@ -1,4 +1,4 @@
-"""Whether what was answered 200 is in Kafka, byte for byte: the receipts of access logs against the raw topic."""
+"""Compares the receipts in access logs with the raw topic: each delivery answered 200 is in Kafka, byte for byte."""
 
 import json
 import re
@@ -10,21 +10,21 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
-# What container engines and terminals add; JSON writes no control character as it is.
+# Container engines and terminals add these; JSON escapes control characters.
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 # The hexadecimal digits at the beginning of a delivery id that name the process.
 _INSTANCE = 16
 
 
 class NoReceipt(ValueError):
-    """What was given is no access log, or one of its receipts lacks a part."""
+    """The file is not an access log, or a receipt in it lacks a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a 200 has promised: this body, in Kafka at the place of its receipt, or anywhere if the spool had it.
+    """The promise of a 200: this body is in Kafka at the place of its receipt, or anywhere if it was spooled.
 
-    `number` counts the receipts of a process from 0, without a gap; logs of older releases have none.
+    `number` counts the receipts of a process from 0; logs of older releases have none.
     """
 
     delivery_id: str
@@ -39,7 +39,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a process wrote last: how many receipts there were."""
+    """The last line of a process: the number of its receipts."""
 
     instance: str
     receipts: int
@@ -47,7 +47,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Receipts of a process that the log lacks, by their numbers, both included."""
+    """Receipts of a process that the log lacks, from number `first` to `last`."""
 
     instance: str
     first: int
@@ -55,15 +55,15 @@ class Gap:
 
 
 def read_promises(lines: Iterable[str]) -> Iterator[Promise | Closed]:
-    """The promises in the lines of a log, which may hold other events too, words of a crash and a line that a kill cut
-    short. Before and behind a line may stand what container engines add: a service's name, a time, colours.
+    """The promises in the lines of a log, between other events, crash reports and torn lines.
 
-    Raises `NoReceipt` where none of the lines is a log's, or a promise lacks a part.
+    Container engines may have added a service's name, a time or colours to each line. Raises `NoReceipt` when no line
+    is from a log of ingest, or a promise lacks a field.
     """
-    known, line_number = False, 0
+    is_log, line_number = False, 0
     for line_number, line in enumerate(lines, start=1):
         fields = _fields(line)
-        known = known or "event" in fields
+        is_log = is_log or "event" in fields
         try:
             match fields.get("event"):
                 case "delivery.accepted":
@@ -77,9 +77,9 @@ def read_promises(lines: Iterable[str]) -> Iterator[Promise | Closed]:
                 case "receipts.closed":
                     yield Closed(str(fields["instance"]), int(fields["receipts"]))
         except KeyError as missing:
-            raise NoReceipt(f"line {line_number} accepts a delivery without {missing}") from None
-    if line_number and not known:
-        raise NoReceipt("no line of it is from a log of `leadstream ingest`")
+            raise NoReceipt(f"line {line_number}: the receipt has no {missing}") from None
+    if line_number and not is_log:
+        raise NoReceipt("no line is from a log of `leadstream ingest`")
 
 
 def _fields(line: str) -> Mapping[str, Any]:
@@ -93,7 +93,7 @@ def _fields(line: str) -> Mapping[str, Any]:
 
 @dataclass(slots=True)
 class Audit:
-    """Promises that the records of the raw topic keep, one after the other; what is left in the end is missing.
+    """Promises, of which each record of the raw topic may keep one; those still `open` at the end are missing.
 
     `unreceipted` counts records of the same processes for which the log has no receipt.
     """
@@ -120,15 +120,14 @@ class Audit:
 
     @property
     def gaps(self) -> Iterator[Gap]:
-        """The receipts that the log lacks between those it has. What is before the first is maybe in an older log."""
+        """The receipts that the log lacks between those it has. Earlier ones may be in an older log."""
         for instance, numbers in self._numbers.items():
-            known = sorted(set(numbers))
-            for before, after in pairwise(known):
+            for before, after in pairwise(sorted(set(numbers))):
                 if after > before + 1:
                     yield Gap(instance, before + 1, after - 1)
 
-    def see(self, place: str, headers: Mapping[str, bytes], value: bytes) -> None:
-        """Hold a record at `place` (topic/partition/offset) against the promise of its delivery id."""
+    def compare(self, place: str, headers: Mapping[str, bytes], value: bytes) -> None:
+        """Compare a record at `place` (topic/partition/offset) with the promise of its delivery id."""
         delivery_id = headers.get("delivery-id", b"").decode(errors="replace")
         if delivery_id in self._kept:
             self.copies += 1

@@ -1,55 +1,56 @@
-"""Request bodies, read up to a limit and no further, and within what all of a process may hold together."""
+"""Reads request bodies within a limit for each, and within a budget for all bodies in flight of a process."""
 
 from starlette.types import Receive
 
-# Bodies of up to so many bytes are always read: their number is bounded by that of the connections.
+# Bodies up to this size are always read: the limit of connections bounds their number.
 SMALL = 64 * 1024
-# What all bodies in flight may hold beyond that.
+# The budget of all bodies in flight for the bytes beyond that.
 MAX_IN_FLIGHT = 64 * 1024 * 1024
 
-# Far beyond any limit, and few enough for Python to read as a number.
+# Larger than any limit, and small enough for Python to parse.
 _MAX_DIGITS = 18
 
 
 class BodyTooLarge(Exception):
-    """The body is longer than the limit; what lies behind it was not read."""
+    """The body is longer than the limit; the rest was not read."""
 
 
 class BodyCutShort(Exception):
-    """The client hung up before the end of its body."""
+    """The client closed the connection before the end of its body."""
 
 
 class BodiesInFlight(Exception):
-    """The bodies in flight take all the memory that they may; what lies behind the beginning of this was not read."""
+    """The budget is used up by bodies in flight; the rest of this body was not read."""
 
 
 class BodyBudget:
-    """The bytes that bodies in flight may hold together, without the first `SMALL` of each."""
+    """The bytes that all bodies in flight may hold, beyond the first `SMALL` of each."""
 
     def __init__(self, limit: int = MAX_IN_FLIGHT) -> None:
         self._free = limit
 
     def take(self, before: int, after: int) -> None:
-        """A body grows from `before` bytes to `after`. Raises `BodiesInFlight`: then it does not."""
+        """Let a body grow from `before` bytes to `after`. Raises `BodiesInFlight`: then it may not."""
         more = max(after, SMALL) - max(before, SMALL)
         if more > self._free:
             raise BodiesInFlight
         self._free -= more
 
     def give_back(self, size: int) -> None:
-        """A body of `size` bytes is no longer held."""
+        """Return the bytes of a body of `size` bytes."""
         self._free += max(size, SMALL) - SMALL
 
 
 def is_encoded(value: str) -> bool:
-    """Whether a Content-Encoding changes the body; `identity` is the name of none."""
+    """Whether a Content-Encoding changes the body; `identity` does not."""
     return value.strip().lower() not in {"", "identity"}
 
 
 async def read_body(announced: bytes, receive: Receive, limit: int, budget: BodyBudget | None = None) -> bytes:
-    """The whole body, of `limit` bytes at most, whatever Content-Length `announced` and whether it was there or not.
+    """Read the whole body, of at most `limit` bytes. `announced` is the Content-Length, which may be wrong or empty.
 
-    Its bytes are of `budget` until the caller gives them back; a limit of no more than `SMALL` needs none.
+    The caller gives the bytes back to `budget`; a limit up to `SMALL` needs no budget. Raises `BodyTooLarge`,
+    `BodyCutShort` or `BodiesInFlight`, and then has given them back.
     """
     if announced.isdigit() and (len(announced) > _MAX_DIGITS or int(announced) > limit):
         raise BodyTooLarge

@@ -1,4 +1,4 @@
-"""A verified delivery onto the raw topic, byte for byte."""
+"""Publishes verified deliveries to the raw topic, byte for byte."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ from runtime.clock import now, to_millis, uptime
 from runtime.kafka import follows_metadata, only_kafka_errors, stop_within
 from runtime.plausible import SENT_AT, PlausibleTime
 
-# What Kafka says of a batch that it will not take later either. aiokafka knows no INVALID_RECORD, and says unknown.
+# Kafka refuses such a batch again however often it is sent. aiokafka has no INVALID_RECORD and raises UnknownError.
 # https://kafka.apache.org/protocol#protocol_error_codes
 REFUSALS = (
     MessageSizeTooLargeError,
@@ -41,11 +41,11 @@ REFUSALS = (
     PolicyViolationError,
     UnknownError,
 )
-# A producer that has once said one of these never gets a record through again: only a new one does. One whose batch was
-# refused has counted it all the same, and what follows in that partition is out of order.
+# After one of these errors a producer never gets a record through again, and must be replaced. A refused batch has used
+# a sequence number, so later batches of its partition would be out of order.
 _PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, UnknownProducerId, *REFUSALS)
 _RECONNECT_AFTER = timedelta(seconds=1)
-# What is left behind by then is in the spool, or was answered 503 and will be delivered again.
+# A delivery that is not flushed by then is in the spool, or was answered 503 and is delivered again.
 _FLUSH_WITHIN = timedelta(seconds=5)
 
 _END = rb'\s*:\s*\{\s*"id"\s*:\s*"(\d{1,32})"\s*\}'
@@ -58,12 +58,12 @@ _log = logging.getLogger(__name__)
 
 
 class NotDurable(Exception):
-    """The delivery is in neither Kafka nor the spool as far as we know, so that Meta must deliver it again."""
+    """The delivery is not known to be in Kafka or in the spool: Meta must deliver it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook POST whose signature held: the body as it came, and what came with it."""
+    """One webhook POST with a valid signature; `body` is verbatim."""
 
     id: str
     received_at: datetime
@@ -74,9 +74,11 @@ class Delivery:
 class Publisher:
     """Publishes deliveries to one topic through a producer that it connects, and replaces when it is lost.
 
-    `explain` says why Kafka does not let us in, for the log and for readiness.
+    `stay_connected` runs once, beside any number of calls of the other methods; until it has connected, and while it
+    replaces a producer, these wait. They raise `KafkaError` and nothing else of aiokafka's.
 
     Records of one person share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2.
+    `explain` finds out why Kafka refuses a connection, for the log and for readiness.
     """
 
     def __init__(
@@ -92,25 +94,28 @@ class Publisher:
         self.topic = topic
         self._clock = PlausibleTime(now(), uptime())
         self._producer: AIOKafkaProducer | None = None
-        self._why_not = "not connected"
+        self._fault = "not connected"
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
         self._unsettled: set[asyncio.Future[RecordMetadata]] = set()
 
     async def send(self, delivery: Delivery) -> "asyncio.Future[RecordMetadata]":
-        """Give the delivery to the producer, behind all that it was given before; the result is Kafka's answer.
+        """Give the delivery to the producer; the result is Kafka's acknowledgement.
 
-        Waits for a connection and for room, and gives nothing to the producer when it is cancelled while it waits.
-        Raises `KafkaError`, as does the result: then Kafka does not have the delivery, or may not have it.
+        Waits for a connection and for room in the producer's buffer. Cancelled meanwhile, nothing is given. Afterwards
+        the producer keeps the order: the delivery is in Kafka behind all that it was given before in that partition.
+        Raises `KafkaError`, and so does the result: then Kafka may or may not have the delivery. The result always
+        completes: the loss of the producer fails it.
         """
         # The headers say when the producer was given the delivery, however long that had to wait.
         await self._connected.wait()
         return await self._send(self.topic, delivery.body, record_key(delivery.body), self._headers(delivery))
 
     async def put(self, topic: str, key: bytes, value: bytes) -> None:
-        """Have a record in another topic: it is durable once this returns. Waits as `send` does; raises `KafkaError`.
+        """Write a record to another topic; it is durable once this returns.
 
-        Cancelled after the producer has it, the record may still be written.
+        Waits as `send` does, and for the acknowledgement. Raises `KafkaError`, and then, or when it is cancelled, the
+        record may still be written.
         """
         sent = await self._send(topic, value, key, [])
         with only_kafka_errors():
@@ -125,16 +130,19 @@ class Publisher:
             with only_kafka_errors():
                 sent: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key=key, headers=headers)
         except MessageSizeTooLargeError:
-            # It was held against the producer's own limit, and nothing was given to the producer.
+            # The producer compares with its own limit, and has taken nothing.
             raise
         except KafkaError as error:
-            self._note(error)
+            self._check_producer(error)
             raise
-        self._watch(sent)
+        self._track(sent)
         return sent
 
     async def send_alone(self, delivery: Delivery) -> RecordMetadata:
-        """As `send`, in a batch of its own and up to Kafka's answer: a refusal is then of this very delivery."""
+        """As `send`, in a batch of its own, and wait for Kafka's answer.
+
+        Raises one of `REFUSALS` for this very delivery, or any other `KafkaError` when Kafka may or may not have it.
+        """
         await self._connected.wait()
         assert self._producer is not None
         key = record_key(delivery.body)
@@ -147,16 +155,19 @@ class Publisher:
                 partition = DefaultPartitioner()(key, partitions, partitions)
                 taken = await self._producer.send_batch(batch, self.topic, partition=partition)
         except KafkaError as error:
-            self._note(error)
+            self._check_producer(error)
             raise
         sent: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-        taken.add_done_callback(partial(_pass_on, sent))
-        self._watch(sent)
+        taken.add_done_callback(partial(_copy_answer, sent))
+        self._track(sent)
         with only_kafka_errors():
             return await sent
 
     async def stay_connected(self) -> None:
-        """Connect, and connect anew whenever the producer is lost, until cancelled."""
+        """Connect, and connect again whenever the producer is lost, until cancelled.
+
+        Cancelled, it flushes the producer for up to `_FLUSH_WITHIN` and fails what is not acknowledged by then.
+        """
         while True:
             producer = self._connect()
             try:
@@ -169,19 +180,19 @@ class Publisher:
                 _log.error("producer.lost")
             except KafkaError as error:
                 reason = await self._reason_of(error)
-                self._why_not = f"not connected: {reason}"
+                self._fault = f"not connected: {reason}"
                 _log.warning("kafka.unreachable", extra={"reason": reason})
                 await asyncio.sleep(self._reconnect_after)
             finally:
-                await self._leave(producer)
+                await self._disconnect(producer)
 
     async def find_fault(self) -> str | None:
-        """What is wrong with the way to the topic, or None when Kafka answers and has it."""
+        """What is wrong with the connection or the topic, None if nothing is. Waits for Kafka's answer."""
         if self._producer is None:
-            return self._why_not
+            return self._fault
         if not follows_metadata(self._producer):
             self._lost.set()
-            return "Kafka's answers could not be read: connecting anew"
+            return "Kafka's answers could not be read: connecting again"
         try:
             with only_kafka_errors():
                 cluster = await self._producer.client.fetch_all_metadata()
@@ -192,11 +203,11 @@ class Publisher:
         return None
 
     async def _reason_of(self, error: KafkaError) -> str:
-        # aiokafka says the same of a Kafka that is away and of one that does not let us in.
+        # aiokafka has the same error for a Kafka that is away and for one that refuses the connection.
         return str((await self._explain() if self._explain is not None else None) or type(error).__name__)
 
-    async def _leave(self, producer: AIOKafkaProducer) -> None:
-        """Flush the producer, and give up on what it still holds: nobody will answer for that any more."""
+    async def _disconnect(self, producer: AIOKafkaProducer) -> None:
+        """Flush the producer, and fail what it still holds: its acknowledgements can no longer arrive."""
         self._connected.clear()
         self._producer = None
         if not await stop_within(producer, _FLUSH_WITHIN.total_seconds()):
@@ -213,25 +224,24 @@ class Publisher:
             ("delivery-id", delivery.id.encode()),
         ]
 
-    def _watch(self, sent: "asyncio.Future[RecordMetadata]") -> None:
+    def _track(self, sent: "asyncio.Future[RecordMetadata]") -> None:
         self._unsettled.add(sent)
         sent.add_done_callback(self._settle)
 
     def _settle(self, sent: "asyncio.Future[RecordMetadata]") -> None:
         self._unsettled.discard(sent)
         if not sent.cancelled() and (error := sent.exception()) is not None:
-            self._note(error)
+            self._check_producer(error)
 
-    def _note(self, error: BaseException) -> None:
-        # The plain class, or one that is none of Kafka's, is what remains after aiokafka's sender task has died.
+    def _check_producer(self, error: BaseException) -> None:
+        # After the death of its sender task, aiokafka raises the plain class, or an error that is not Kafka's.
         if isinstance(error, _PRODUCER_IS_LOST) or type(error) is KafkaError or not isinstance(error, KafkaError):
-            # What is given to it from now on would only fail as well.
             self._connected.clear()
             self._lost.set()
 
 
-def _pass_on(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[RecordMetadata]") -> None:
-    """The answer for a batch to who waits for it, unless they were told already that the producer is gone."""
+def _copy_answer(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[RecordMetadata]") -> None:
+    """The answer for a batch, unless the loss of the producer has failed `sent` already."""
     if taken.cancelled() or sent.done():
         return
     error = taken.exception()
@@ -242,12 +252,12 @@ def _pass_on(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[Reco
 
 
 def record_key(body: bytes) -> bytes | None:
-    """What `delivery_key` gives for a body that Meta sends, mostly without reading all of its JSON."""
-    # In a string quotes are escaped, so these cannot be text that somebody wrote. An echo has the ends the other way.
+    """As `delivery_key`, for most bodies without parsing all of their JSON."""
+    # Quotes in a JSON string are escaped, so these are keys and not text of a person. In an echo the ends are swapped.
     if body.count(b'"sender"') == 1 and body.count(b'"recipient"') == 1 and b'"is_echo"' not in body:
-        found = _ONE_PERSON.search(body)
-        if found is not None:
-            person, page, other_page, other_person = found.groups()
+        ends = _ONE_PERSON.search(body)
+        if ends is not None:
+            person, page, other_page, other_person = ends.groups()
             return b"%b:%b" % (page or other_page, person or other_person)
     key = delivery_key(body)
     return None if key is None else key.encode()

@@ -1,4 +1,4 @@
-"""One ingest process: both ports in one loop, the way to Kafka, the spool, and an end that loses nothing."""
+"""One ingest process: both ports in one loop, the producer, the spool, and a stop that loses nothing."""
 
 import asyncio
 import logging
@@ -34,14 +34,14 @@ from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 
 _PROBE_EVERY = timedelta(seconds=2)
 _PROBE_WITHIN = timedelta(seconds=5)
-_TELL_EVERY = timedelta(milliseconds=500)
+_REPORT_EVERY = timedelta(milliseconds=500)
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a process is given: sockets that listen, the public one maybe shared, and a spool of its own."""
+    """The sockets and the spool of a process; other processes may listen on `public` too."""
 
     public: socket.socket
     admin: socket.socket
@@ -49,13 +49,13 @@ class Worker:
 
 
 def spool_path(settings: Settings, number: int) -> Path:
-    """The spool of a worker. Each topic has spools of its own, so that a demo never drains what is live."""
+    """The spool of a worker. It belongs to one topic, so that a demo never drains live webhooks."""
     directory = settings.spool_dir or settings.state_dir / "spool"
     return directory / f"{settings.topic(WEBHOOKS.name)}-{number}.sqlite"
 
 
 def adopt_spools(settings: Settings, workers: int) -> None:
-    """Move what workers left behind that are no more into the spool of the first one. Raises `SpoolUnusable`."""
+    """Move the spools of workers beyond `workers` into the first worker's spool. Raises `SpoolUnusable`."""
     first = spool_path(settings, 0)
     for path in first.parent.glob(f"{settings.topic(WEBHOOKS.name)}-*.sqlite"):
         number = path.stem.rpartition("-")[2]
@@ -79,14 +79,14 @@ async def run_ingest(
     """Serve until `stop` is set, whether Kafka answers or not.
 
     `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `access_log`
-    writes bytes to the log and returns how many it has taken; it may raise `OSError`. `explain` says why
-    Kafka does not let us in.
+    writes bytes to the log and returns how many it has written; it may raise `OSError`. `explain` finds out why Kafka
+    refuses a connection.
 
-    Then, in this order: not ready, no new connection, every request in flight answered, the producer flushed, the spool
-    closed. Raises `SpoolUnusable`.
+    It stops in this order: not ready, no new connection, every request in flight answered, the producer flushed, the
+    spool closed. Raises `SpoolUnusable`.
     """
     metrics, health = Metrics(), Health(spare=frozenset({"kafka", "refused", "receipts", PART}))
-    health.report("kafka", ready=False, seen="not asked yet")
+    health.report("kafka", ready=False, seen="not checked yet")
     instance = token_hex(8)
     receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
@@ -95,23 +95,23 @@ async def run_ingest(
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
     app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
-    # With a registry of the user's the built-in ids would be wrong ones.
+    # Beside a registry of the user's, the built-in ids would be wrong.
     registry = None if settings.schema_registry_url else RegistryApi(settings.topic_prefix)
     admin = create_ingest_admin(metrics, health, registry, budget)
     metrics.spool_webhooks.set_function(lambda: spool.count)
     metrics.spool_bytes.set_function(lambda: spool.size)
     metrics.spool_set_aside.set_function(lambda: keeper.set_aside)
-    watches = (
+    jobs = (
         publisher.stay_connected(),
         keeper.drain(),
         register.stay_informed(),
-        _watch(publisher, health, probe_every),
-        _tell(keeper, receipts, health),
+        _report_kafka(publisher, health, probe_every),
+        _report_disks(keeper, receipts, health),
     )
     http = partial(BoundedHttp, on_refusal=lambda reason: metrics.connections_refused.labels(reason).inc())
     try:
         async with asyncio.TaskGroup() as tasks:
-            watching = [tasks.create_task(one) for one in watches]
+            running = [tasks.create_task(job) for job in jobs]
             async with (
                 serve_on(worker.admin, admin),
                 serve_on(worker.public, app, http=http, keep_alive=settings.keep_alive),
@@ -121,7 +121,7 @@ async def run_ingest(
                 await stop.wait()
                 health.report("serving", ready=False, seen="stopping")
                 _log.info("ingest.stopping", extra={"spooled": spool.count})
-            for task in watching:
+            for task in running:
                 task.cancel()
     finally:
         receipts.close()
@@ -141,8 +141,7 @@ def _ports(worker: Worker) -> dict[str, str | int]:
     return {"host": host, "port": port, "admin_port": worker.admin.getsockname()[1]}
 
 
-async def _watch(publisher: Publisher, health: Health, every: timedelta) -> None:
-    """Keep what is shown of Kafka true."""
+async def _report_kafka(publisher: Publisher, health: Health, every: timedelta) -> None:
     while True:
         fault = await _find_fault(publisher)
         health.report("kafka", ready=fault is None, seen=fault or "")
@@ -157,19 +156,18 @@ async def _find_fault(publisher: Publisher) -> str | None:
         return "no answer from Kafka in time"
 
 
-async def _tell(keeper: Keeper, receipts: AccessLog, health: Health) -> None:
-    """Keep what is shown of the disks true: with a full one and no Kafka, nothing can be kept."""
+async def _report_disks(keeper: Keeper, receipts: AccessLog, health: Health) -> None:
     while True:
         spool = keeper.spool
-        seen = f"{spool.count} webhooks, {spool.size} bytes: {_doing(keeper)}" if spool.count else "empty"
+        seen = f"{spool.count} webhooks, {spool.size} bytes: {_activity(keeper)}" if spool.count else "empty"
         health.report("spool", ready=not spool.is_full, seen=seen)
         refused = f"{keeper.set_aside} webhooks are set aside in the spool" if keeper.set_aside else ""
         health.report("refused", ready=not refused, seen=refused)
         health.report("receipts", ready=not receipts.fault, seen=receipts.fault)
-        await asyncio.sleep(_TELL_EVERY.total_seconds())
+        await asyncio.sleep(_REPORT_EVERY.total_seconds())
 
 
-def _doing(keeper: Keeper) -> str:
+def _activity(keeper: Keeper) -> str:
     if keeper.spool.is_full:
         return "full"
     if keeper.is_draining:

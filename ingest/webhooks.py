@@ -16,7 +16,7 @@ from runtime.clock import now
 from runtime.metrics import Metrics
 
 WEBHOOK_PATH = "/webhooks/messenger"
-# Meta names no limit; bodies beyond 300 KB have been seen, as it escapes each character to up to 12 bytes.
+# Meta documents no limit. Bodies beyond 300 KB have been seen: Meta escapes each character to up to 12 bytes.
 MAX_BODY = 4 * 1024 * 1024
 
 _ANSWER = b"EVENT_RECEIVED"
@@ -24,14 +24,14 @@ _ANSWER_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-l
 
 
 class EncodedBody(Exception):
-    """The body has a Content-Encoding, which Meta never sends and under which the signature would mean other bytes."""
+    """The body has a Content-Encoding. Meta never sends one, and the signature would be of other bytes."""
 
 
 class Webhooks:
-    """GET answers the subscription challenge; POST takes a delivery, as a plain ASGI application.
+    """`challenge` answers GET; `accept` answers POST, as a plain ASGI application.
 
-    Both raise what refuses the request; `ingest.app` has the table of answers. Ids of deliveries are `instance`, which
-    no other process has, and a number.
+    Both raise the refusals in the table of `ingest.app`. The id of a delivery is `instance`, which no other process
+    has, and a number.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Webhooks:
         self._accepted.inc()
         if isinstance(receipt, InSpool):
             self._spooled.inc()
-        self._access_log.note(delivery, receipt)
+        self._access_log.add(delivery, receipt)
         return receipt
 
 
 def _read_headers(scope: Scope) -> tuple[bytes, list[str]]:
-    """The announced length, and all values of the signature header. Raises `EncodedBody`."""
+    """The Content-Length, and all values of the signature header. Raises `EncodedBody`."""
     announced = b""
     signatures = []
     for name, value in scope["headers"]:

@@ -1,4 +1,4 @@
-"""Several ingest processes on one public port, and one admin port that answers for all of them."""
+"""Supervises several ingest processes on one public port, with one admin port for all of them."""
 
 import asyncio
 import logging
@@ -21,23 +21,23 @@ from ingest.schema_registry import add_registry
 from schemas.registry_api import RegistryApi
 
 _ENDS_WITHIN = timedelta(seconds=25)
-_LOOK_EVERY = timedelta(milliseconds=100)
+_CHECK_EVERY = timedelta(milliseconds=100)
 _ASK_WITHIN = timedelta(seconds=2)
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerEnded(Exception):
-    """A worker has ended without being asked to, and the others were ended too."""
+    """A worker has ended by itself, and the others were stopped."""
 
 
 async def supervise(processes: Sequence[SpawnProcess], stop: asyncio.Event) -> None:
-    """Run the processes until `stop` is set or one ends, then end them all and wait for them. Raises `WorkerEnded`."""
+    """Run the processes until `stop` is set or a process ends, then stop all of them. Raises `WorkerEnded`."""
     for process in processes:
         process.start()
     while not stop.is_set() and all(process.is_alive() for process in processes):
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _LOOK_EVERY.total_seconds())
+            await asyncio.wait_for(stop.wait(), _CHECK_EVERY.total_seconds())
     for process in processes:
         process.terminate()
     await asyncio.gather(*(asyncio.to_thread(_end, process) for process in processes))
@@ -54,13 +54,13 @@ def _end(process: SpawnProcess) -> None:
 
 
 def create_supervisor_app(ports: Sequence[int], registry: RegistryApi | None) -> FastAPI:
-    """Health and metrics of the workers whose admin ports these are: ready when all are, metrics added up."""
+    """Health and metrics of the workers with these admin ports: ready when all are, metrics added up."""
     urls = [f"http://127.0.0.1:{port}" for port in ports]
 
     async def health(request: Request) -> Response:
         states = [answer.json() if answer else {"seen": "no answer"} for answer in await _ask(urls, request.url.path)]
-        good = [state.get("ready", state.get("status") == "alive") for state in states]
-        return JSONResponse({"ready": all(good), "workers": states}, status_code=200 if all(good) else 503)
+        is_ready = all(state.get("ready", state.get("status") == "alive") for state in states)
+        return JSONResponse({"ready": is_ready, "workers": states}, status_code=200 if is_ready else 503)
 
     async def metrics(_: Request) -> Response:
         texts = [answer.text for answer in await _ask(urls, "/metrics") if answer]
@@ -85,7 +85,7 @@ async def _get(client: httpx.AsyncClient, url: str) -> httpx.Response | None:
 
 
 def add_up(expositions: Sequence[str]) -> str:
-    """One exposition in Prometheus' text format: samples of the same name and labels are added."""
+    """Add the samples of the same name and labels, in Prometheus' text format."""
     kinds: dict[str, str] = {}
     sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for text in expositions:

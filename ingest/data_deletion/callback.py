@@ -1,4 +1,4 @@
-"""Meta's data-deletion callback: verify, keep, answer with a code and a page, and show that page."""
+"""Meta's data-deletion callback: verify and keep a request, answer with its code and page, and show that page."""
 
 import logging
 from typing import Annotated
@@ -42,13 +42,13 @@ class NoSignedRequest(Exception):
 
 
 class NoPublicUrl(Exception):
-    """The request is kept, and there is no address of a status page to answer with."""
+    """The request is kept, but the answer has no address of a status page: `public_url` is not set."""
 
 
 class DataDeletion:
-    """POST takes a request, GET of its code shows what became of it.
+    """`receive` answers POST once Kafka has the request; `show` answers GET with its status page.
 
-    POST raises what refuses it; `ingest.app` has the table of answers. It is answered only once Kafka has the request.
+    `receive` raises the refusals in the table of `ingest.app`.
     """
 
     # https://developers.facebook.com/docs/development/create-an-app/app-dashboard/data-deletion-callback
@@ -64,34 +64,32 @@ class DataDeletion:
         deletion = read_signed_request(await _read_form(request), self._secrets, now())
         await self._register.keep(deletion)
         _log.info("deletion_request.received", extra={"code": deletion.code})
-        # Never the Host of the request: whoever sends that would choose where a person is sent to.
+        # Never the Host of the request: its sender would choose where a person is sent.
         if self._public_url is None:
-            raise NoPublicUrl("kept, but Meta wants the address of a status page: set LEADSTREAM_PUBLIC_URL")
+            raise NoPublicUrl("kept, but the answer needs the address of a status page: set LEADSTREAM_PUBLIC_URL")
         self._accepted.inc()
         answer = {"url": f"{self._public_url}{DELETION_PATH}/{deletion.code}", "confirmation_code": deletion.code}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
     async def show(self, code: Annotated[str, Path(json_schema_extra={"pattern": "^[A-Z2-7]{24}$"})]) -> Response:
         try:
-            found = self._register.find(code)
+            deletion = self._register.find(code)
         except RegisterAway:
             return HTMLResponse(unavailable_page(), 503, {**_PAGE_HEADERS, "Retry-After": "30"})
-        if found is None:
+        if deletion is None:
             return HTMLResponse(unknown_page(), 404, _PAGE_HEADERS)
-        return HTMLResponse(status_page(found), headers=_PAGE_HEADERS)
+        return HTMLResponse(status_page(deletion), headers=_PAGE_HEADERS)
 
 
 async def _read_form(request: Request) -> str:
-    """The one `signed_request` of the form. Raises what refuses any other body."""
-    given_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given_type != FORM or any(map(is_encoded, request.headers.getlist("content-encoding"))):
+    """The `signed_request` of the form. Raises `NotAForm`, `NoSignedRequest`, or a refusal of `read_body`."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != FORM or any(map(is_encoded, request.headers.getlist("content-encoding"))):
         raise NotAForm
     announced = request.headers.get("content-length", "").encode("latin-1")
     body = await read_body(announced, request.receive, MAX_FORM)
     try:
-        found = parse_qs(body.decode("ascii"), max_num_fields=_MOST_FIELDS).get("signed_request", [])
+        [signed_request] = parse_qs(body.decode("ascii"), max_num_fields=_MOST_FIELDS).get("signed_request", [])
     except ValueError:
-        found = []
-    if len(found) != 1:
-        raise NoSignedRequest
-    return found[0]
+        raise NoSignedRequest from None
+    return signed_request

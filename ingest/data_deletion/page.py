@@ -1,4 +1,4 @@
-"""The page on which a person sees what became of their data-deletion request."""
+"""The status page of a data-deletion request, for the person who made it."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ li span { display: block; color: var(--soft); font-size: .9rem; }
 code { font-size: .9rem; overflow-wrap: anywhere; }
 """.strip()
 
-# What the browser may do with the page: show it, with this style. Nothing else, and nobody may frame it.
+# The browser may show the page with this style, and nothing else; no site may frame it.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'sha256-"
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -57,21 +57,21 @@ $body
 </html>
 """)
 
-_WHAT_WAS_DONE = {
+_RESOLUTIONS = {
     "erased": ("Deleted", "What we held about you has been deleted."),
     "nothing_held": ("Closed", "We looked, and we hold no data that can be connected to you."),
 }
 
 
 def status_page(request: DeletionRequest) -> str:
-    """Where the request stands: received, being worked on, resolved. It never shows whose it is."""
+    """The progress of the request: received, in work, resolved. It never shows whose request it is."""
     resolved_at = request.resolved_at
-    last, said = _WHAT_WAS_DONE.get(request.resolution or "", ("Deleted", "It has been dealt with."))
+    last, text = _RESOLUTIONS.get(request.resolution or "", ("Deleted", "It has been dealt with."))
     if resolved_at is None:
-        last, said = "Done", "We have received it and are working on it. You need not do anything more."
+        last, text = "Done", "We have received it and are working on it. You need not do anything more."
     return _page(
         "Your data deletion request",
-        f"<p>{said}</p>\n<ol>\n"
+        f"<p>{text}</p>\n<ol>\n"
         f"{_step('done', 'Received', request.requested_at)}\n"
         f"{_step('done' if resolved_at else 'now', 'Being worked on')}\n"
         f"{_step('done' if resolved_at else 'later', last, resolved_at)}\n"

@@ -1,4 +1,4 @@
-"""What a worker knows of data-deletion requests: it follows their topic, and adds to it."""
+"""The data-deletion requests that a worker knows: it follows their topic, and adds to it."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from runtime.kafka import only_kafka_errors
 from schemas.codec import Codec, NotDecodable
 from schemas.registry_client import RegistryFault
 
-# About 40 MB; who asked before the last so many looks at a status page that knows nothing of it.
+# About 40 MB; the status page of an older request says that it is unknown.
 MOST_REMEMBERED = 100_000
 PART = "data_deletion"
 
@@ -29,13 +29,13 @@ _log = logging.getLogger(__name__)
 
 
 class RegisterAway(Exception):
-    """The register cannot be read or written now: the request has to come again."""
+    """The register cannot be read or written at the moment: the request must come again."""
 
 
 class DeletionRegister:
-    """Requests by their code, without the ids of people, the newest `most` of them.
+    """The newest `most` requests by their code, without the ids of people.
 
-    Any worker can tell of any request, since each reads the whole topic; it falls behind the others by a moment only.
+    Each worker reads the whole topic, so any worker can show any request, a moment after another has taken it.
     `follow` makes consumers of the topic, in no group and from its beginning, that are not started.
     """
 
@@ -62,9 +62,9 @@ class DeletionRegister:
         health.report(PART, ready=False, seen="not read yet")
 
     async def keep(self, request: DeletionRequest) -> None:
-        """Have it in Kafka, acknowledged by all in-sync replicas; one that is known already stays as it is.
+        """Write the request to Kafka, acknowledged by all in-sync replicas; a known one stays as it is.
 
-        Raises `RegisterAway`: then Kafka does not have it, or may not have it.
+        Raises `RegisterAway`: then Kafka may or may not have it.
         """
         try:
             async with asyncio.timeout(self._patience):
@@ -75,16 +75,16 @@ class DeletionRegister:
                 await self._publisher.put(self._topic, request.code.encode(), self._codec.encode(request))
         except (TimeoutError, KafkaError) as error:
             raise RegisterAway(type(error).__name__) from error
-        self._note(request)
+        self._remember(request)
 
     def find(self, code: str) -> DeletionRequest | None:
-        """What is known of a request, without the person's id. Raises `RegisterAway` until the topic has been read."""
+        """The request without the person's id. Raises `RegisterAway` until the topic has been read."""
         if not self._is_read.is_set():
             raise RegisterAway("not read yet")
         return self._known.get(code)
 
     async def stay_informed(self) -> None:
-        """Follow the topic, from its beginning again whenever that fails, until cancelled."""
+        """Follow the topic until cancelled; after a failure, read it from its beginning again."""
         while True:
             try:
                 self._codec = await self._find_codec()
@@ -96,15 +96,15 @@ class DeletionRegister:
                     finally:
                         await consumer.stop()
             except (KafkaError, RegistryFault) as error:
-                why = str(error) if isinstance(error, RegistryFault) else type(error).__name__
-                self._health.report(PART, ready=False, seen=f"not read: {why}")
+                fault = str(error) if isinstance(error, RegistryFault) else type(error).__name__
+                self._health.report(PART, ready=False, seen=f"not read: {fault}")
                 _log.warning("deletion_requests.unread", extra={"reason": type(error).__name__})
             await asyncio.sleep(self._again_after)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         unread = await consumer.end_offsets(consumer.assignment())
         while True:
-            if unread and all([await consumer.position(one) >= end for one, end in unread.items()]):
+            if unread and all([await consumer.position(partition) >= end for partition, end in unread.items()]):
                 unread = {}
                 self._is_read.set()
                 self._health.report(PART, ready=True, seen="read")
@@ -118,12 +118,12 @@ class DeletionRegister:
             self._known.pop((record.key or b"").decode(errors="replace"), None)
             return
         try:
-            self._note(self._codec.decode(record.value))
+            self._remember(self._codec.decode(record.value))
         except NotDecodable as fault:
             place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             _log.warning("deletion_request.unreadable", extra={**place, "reason": str(fault)})
 
-    def _note(self, request: DeletionRequest) -> None:
+    def _remember(self, request: DeletionRequest) -> None:
         self._known.pop(request.code, None)
         self._known[request.code] = replace(request, user_id=None)
         if len(self._known) > self._most:

@@ -10,7 +10,7 @@ from ingest.publisher import Delivery
 from runtime.clock import from_millis, to_millis
 from runtime.private_directory import create_private, make_missing
 
-# What SQLite, the signature and the id take beside a body; it bounds the number of rows as well as their bytes.
+# The space of the signature, the id and SQLite beside a body; so the limit bounds the number of rows too.
 ROW_OVERHEAD = 512
 _READ_BYTES = 4 * 1024 * 1024
 _READ_ROWS = 500
@@ -28,39 +28,39 @@ _SETUP = """
 
 
 class SpoolUnusable(Exception):
-    """Another process has this spool, or the disk does not let us have it; the message says which."""
+    """Another process uses this spool, or the disk refuses it; the message says which."""
 
 
 class Spooled(NamedTuple):
-    """A delivery at its position in the spool. Positions grow and are never given twice."""
+    """A delivery at its position in the spool. Positions grow and are never reused."""
 
     position: int
     delivery: Delivery
 
 
 class SpoolFile:
-    """One process's spool. What a method has changed is on disk when it returns; `sqlite3.Error` means nothing changed.
+    """The spool of one process. Opening it raises `SpoolUnusable`.
 
-    Not for two threads at once. Raises `SpoolUnusable`.
+    A change is on disk when its method returns; after `sqlite3.Error` nothing has changed. Not for two threads at once.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             self._connection = _open(path)
         except sqlite3.Error as error:
-            taken = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            raise SpoolUnusable(f"the spool {path} {'is in use by another process' if taken else error}") from error
+            in_use = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            raise SpoolUnusable(f"the spool {path} {'is in use by another process' if in_use else error}") from error
         except OSError as error:
             raise SpoolUnusable(f"the spool {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            # SQLite's own message, where it quotes what is damaged.
+            # SQLite's message quotes the damaged bytes.
             raise SpoolUnusable(f"the spool {path}: its tables cannot be read") from error
 
     def write(self, arrived: Sequence[Delivery], drained: Iterable[int]) -> list[int]:
-        """Append what arrived and remove what has been drained, as one commit; returns the new positions."""
+        """Append the arrivals and remove the drained positions, in one commit; return the new positions."""
         with self._connection as transaction:
             transaction.execute("begin immediate")
-            transaction.executemany("delete from deliveries where position = ?", ((one,) for one in drained))
+            transaction.executemany("delete from deliveries where position = ?", ((position,) for position in drained))
             return [self._append(delivery) for delivery in arrived]
 
     def _append(self, delivery: Delivery) -> int:
@@ -72,11 +72,11 @@ class SpoolFile:
         return cursor.lastrowid
 
     def read(self, after: int) -> list[Spooled]:
-        """The next deliveries behind a position, in order: a few hundred, or as many as are a few megabytes.
+        """The next deliveries behind a position, in order: `_READ_ROWS`, or as many as have `_READ_BYTES`.
 
         Raises `sqlite3.Error` for a damaged file.
         """
-        found: list[Spooled] = []
+        batch: list[Spooled] = []
         size = 0
         rows = self._connection.execute(
             "select position, id, received_at, signature, body from deliveries where position > ? order by position"
@@ -85,24 +85,24 @@ class SpoolFile:
         )
         for position, delivery_id, received_at, signature, body in rows:
             try:
-                found.append(Spooled(position, Delivery(delivery_id, from_millis(received_at), signature, body)))
+                batch.append(Spooled(position, Delivery(delivery_id, from_millis(received_at), signature, body)))
             except (OverflowError, TypeError):
                 raise sqlite3.DatabaseError(f"delivery {position} of the spool is damaged") from None
             size += len(body)
             if size >= _READ_BYTES:
                 break
         rows.close()
-        return found
+        return batch
 
     def contents(self) -> tuple[int, int]:
-        """How many deliveries are in it, and what they take: their bodies and `ROW_OVERHEAD` for each."""
+        """The number of deliveries, and their size: the bodies and `ROW_OVERHEAD` for each."""
         count, size = self._connection.execute(
             "select count(*), coalesce(sum(length(body)), 0) from deliveries"
         ).fetchone()
         return count, size + count * ROW_OVERHEAD
 
     def wipe(self) -> None:
-        """Give the space of drained deliveries back, and with it what they said. Cheap only while it is empty."""
+        """Free the space of drained deliveries, and so erase their content. Cheap only while the spool is empty."""
         self._connection.execute("vacuum")
         self._connection.execute("pragma wal_checkpoint(truncate)")
 
@@ -111,12 +111,12 @@ class SpoolFile:
 
 
 def move_spool(source: Path, target: Path) -> None:
-    """Append a spool to another and remove it. Broken off, it leaves some in both, which makes second copies."""
+    """Append a spool to another and remove it. A crash meanwhile leaves some deliveries in both, as second copies."""
     leaving, staying = SpoolFile(source), SpoolFile(target)
     try:
-        while moving := leaving.read(0):
-            staying.write([one.delivery for one in moving], [])
-            leaving.write([], [one.position for one in moving])
+        while batch := leaving.read(0):
+            staying.write([spooled.delivery for spooled in batch], [])
+            leaving.write([], [spooled.position for spooled in batch])
     finally:
         leaving.close()
         staying.close()
@@ -125,14 +125,14 @@ def move_spool(source: Path, target: Path) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     make_missing(path.parent)
-    # Bodies hold personal data: nobody else on this machine may read them.
+    # Bodies hold personal data: no other user of this machine may read them.
     create_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.1)
     try:
         connection.executescript(_SETUP)
-        # The exclusive lock is taken by the first write and then kept.
+        # SQLite takes the exclusive lock at the first write, and keeps it.
         connection.executescript("begin immediate; commit")
-        # A file that is damaged is found out here, and not by the first delivery.
+        # Find a damaged file here, not at the first delivery.
         connection.execute("select count(*), sum(length(body)) from deliveries").fetchone()
         _sync_directory(path.parent)
     except BaseException:
@@ -142,7 +142,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _sync_directory(directory: Path) -> None:
-    """A new file is durable once its directory is."""
+    """A new file is durable once its directory is synced."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

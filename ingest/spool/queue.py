@@ -1,4 +1,4 @@
-"""The spool as the event loop sees it: one writer thread, one fsync for all that waits, a bound on its size."""
+"""The spool for the event loop: one writer thread, one fsync for all that waits, a bounded size."""
 
 import asyncio
 import sqlite3
@@ -20,7 +20,7 @@ class SpoolFull(NotDurable):
 
 
 class SpoolFault(NotDurable):
-    """The disk does not take the delivery; the message is SQLite's."""
+    """The disk refuses the delivery; the message is SQLite's."""
 
 
 @dataclass(slots=True)
@@ -30,9 +30,10 @@ class _Arrival:
 
 
 class Spool:
-    """Deliveries that wait for Kafka. `count` and `size` are those of all that is in it or on its way in.
+    """Deliveries that wait for Kafka, in the order of their positions.
 
-    Raises `SpoolUnusable`.
+    All methods are for one event loop, and may be called at any time between the constructor, which raises
+    `SpoolUnusable`, and `close`. `count` and `size` include deliveries that are on their way to the disk.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -50,7 +51,11 @@ class Spool:
         return self.size >= self._limit
 
     async def append(self, delivery: Delivery) -> int:
-        """Its position, once the delivery is on disk. Raises `SpoolFull` or `SpoolFault`: then it is not."""
+        """Write the delivery to disk and return its position, which is beyond all positions before.
+
+        Waits for the disk; several appends share one fsync. Raises `SpoolFull` or `SpoolFault`: then it is not on disk.
+        It must not be cancelled meanwhile.
+        """
         cost = _cost(delivery)
         if self.size + cost > self._limit:
             raise SpoolFull("the spool is full")
@@ -65,13 +70,19 @@ class Spool:
             raise
 
     def remove(self, spooled: Spooled) -> None:
-        """Forget a delivery that Kafka has. Lost in a crash, a removal makes a second copy of a record, not a gap."""
+        """Remove a delivery that Kafka has, on disk a little later.
+
+        A crash before that makes a second copy of a record, never a gap.
+        """
         self.count, self.size = self.count - 1, self.size - _cost(spooled.delivery)
         self._drained.append(spooled.position)
         self._write_soon()
 
     async def read(self, after: int) -> list[Spooled]:
-        """The next deliveries behind a position, without those that were removed. Raises `SpoolFault`."""
+        """The next deliveries behind a position, a few hundred at most; none if there are none.
+
+        Waits for the disk, which first takes all that was appended or removed before the call. Raises `SpoolFault`.
+        """
         await self._write()
         try:
             return await self._on_thread(lambda: self._file.read(after))
@@ -79,7 +90,7 @@ class Spool:
             raise SpoolFault(str(error)) from error
 
     async def close(self) -> None:
-        """Finish what was begun, and let other processes have the file."""
+        """Write what waits, and release the file to other processes. No other method may be called after it."""
         if self._writing is not None:
             await self._writing
         await self._write()
@@ -92,25 +103,26 @@ class Spool:
 
     async def _write_all(self) -> None:
         written = True
-        # What could not be removed waits for the next arrival, which the disk may take again.
+        # A removal that the disk refused waits for the next arrival.
         while self._arrivals or (self._drained and written):
             written = await self._write()
         if self.count == 0:
             await self._on_thread(self._wipe)
 
     async def _write(self) -> bool:
-        """Commit all that waits at this moment; False if the disk does not take it."""
+        """Commit all that waits at this moment; False if the disk refuses it."""
         arrivals, self._arrivals = self._arrivals, []
         drained, self._drained = self._drained, []
         try:
-            positions = await self._on_thread(lambda: self._file.write([one.delivery for one in arrivals], drained))
+            deliveries = [arrival.delivery for arrival in arrivals]
+            positions = await self._on_thread(lambda: self._file.write(deliveries, drained))
         except sqlite3.Error as error:
             self._drained += drained
-            for one in arrivals:
-                one.position.set_exception(SpoolFault(str(error)))
+            for arrival in arrivals:
+                arrival.position.set_exception(SpoolFault(str(error)))
             return False
-        for one, position in zip(arrivals, positions, strict=True):
-            one.position.set_result(position)
+        for arrival, position in zip(arrivals, positions, strict=True):
+            arrival.position.set_result(position)
         return True
 
     def _wipe(self) -> None:

@@ -143,7 +143,7 @@ async def test_receipts_go_on_once_a_full_disk_takes_them_and_verify_tells_what_
     whole = await asyncio.to_thread(verify, ingest, log)
     assert await ingest.stop() == 0
 
-    assert meanwhile == {"ready": False, "seen": "the log does not take them: File too large"}
+    assert meanwhile == {"ready": False, "seen": "the log cannot be written: File too large"}
     assert afterwards == {"ready": True, "seen": ""}
     assert (whole.exit_code, whole.output) == (0, "1500 in Kafka byte for byte, 0 missing, 0 different\n")
 

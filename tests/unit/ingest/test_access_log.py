@@ -37,7 +37,7 @@ class Disk:
 def note(log: AccessLog, *numbers: int) -> None:
     for number in numbers:
         delivery = Delivery(f"{INSTANCE}{number:016x}", from_millis(1), "sha256=0", b"%d" % number)
-        log.note(delivery, InKafka("messenger-webhooks", 0, number))
+        log.add(delivery, InKafka("messenger-webhooks", 0, number))
 
 
 def audit_of(disk: Disk) -> Audit:
@@ -77,7 +77,7 @@ async def test_what_a_full_disk_does_not_take_is_written_once_it_does(room: int)
     assert len(audit.open) == 4
     assert list(audit.gaps) == []
     assert log.fault == ""
-    assert full in {"", "the log does not take them: No space left on device"}
+    assert full in {"", "the log cannot be written: No space left on device"}
 
 
 async def test_receipts_beyond_the_memory_for_them_are_lost_and_seen() -> None:

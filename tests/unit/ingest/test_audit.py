@@ -78,7 +78,7 @@ def test_records_of_a_process_without_a_receipt_are_counted() -> None:
     audit = Audit.of(read_promises([accepted(0), accepted(2)]))
 
     for delivery_id in ("a" * 16 + f"{8:016x}", "b" * 32, "a" * 16 + f"{7:016x}"):
-        audit.see("messenger-webhooks/0/7", {"delivery-id": delivery_id.encode()}, b"")
+        audit.compare("messenger-webhooks/0/7", {"delivery-id": delivery_id.encode()}, b"")
 
     assert audit.unreceipted == 1
 

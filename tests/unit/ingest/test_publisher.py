@@ -96,7 +96,7 @@ async def test_a_producer_that_learns_of_no_new_leader_is_replaced() -> None:
     publisher = Publisher(lambda: next(producers), TOPIC)
 
     async with connected(publisher):
-        assert await publisher.find_fault() == "Kafka's answers could not be read: connecting anew"
+        assert await publisher.find_fault() == "Kafka's answers could not be read: connecting again"
         await new.started.wait()
 
 
