@@ -1,4 +1,4 @@
-"""The httpx rim of the Graph API: carries a request, gives what `decipher_response` says."""
+"""The only I/O of messenger/: sends a Graph API request by httpx, and returns what `decipher_response` makes of it."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,7 @@ CALL_TIMEOUT = timedelta(seconds=10)
 _CONNECT_SECONDS = 4.0
 # A page of 20 messages is about 50 KB.
 MAX_ANSWER = 16 * 1024 * 1024
-# A chunk of gzip grows to a thousand times its size at most; of codings upon each other there is no end.
+# A chunk of gzip grows to at most a thousand times its size; codings upon each other have no bound.
 _ENCODINGS = frozenset({"identity", "gzip"})
 
 _BEFORE_SENDING = (
@@ -26,7 +26,7 @@ _BEFORE_SENDING = (
 
 
 class GraphClient:
-    """Calls the Graph API for any Page. With an app secret each call proves that it comes from the app."""
+    """Calls the Graph API for any Page. With an app secret, each call proves that it comes from the app."""
 
     def __init__(
         self,
@@ -43,9 +43,10 @@ class GraphClient:
         self._seconds = timeout.total_seconds()
 
     async def call(self, request: GraphRequest, token: str) -> GraphResponse:
-        """The answer within the timeout, which holds for the call as a whole, or a `GraphError`.
+        """The answer to a call, which as a whole may take as long as the timeout.
 
-        `NotSent` where the call failed before it could reach Meta, `OutcomeUnknown` where it may have.
+        Raises `NotSent` when the call cannot have reached Meta, `OutcomeUnknown` when it may have, or another
+        `GraphError` that Meta answered.
         """
         try:
             async with asyncio.timeout(self._seconds):
@@ -66,18 +67,18 @@ class GraphClient:
             f"{self._root}/{request.path}",
             params=query,
             json=request.body,
-            # Bytes, because httpx quotes a text that it cannot encode in its error.
+            # Bytes, because httpx quotes text that it cannot encode in its error.
             headers={b"Authorization": b"Bearer " + token.encode(), b"Accept-Encoding": b"gzip"},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS),
         )
 
 
 async def _read(response: httpx.Response) -> bytes:
-    """The body, of `MAX_ANSWER` bytes at most once it is decompressed. Raises `OutcomeUnknown`: the call was made."""
+    """The body, decompressed to at most `MAX_ANSWER` bytes. Raises `OutcomeUnknown`, because the call was made."""
     content = bytearray()
     try:
         if response.headers.get("content-encoding", "identity").lower() not in _ENCODINGS:
-            raise OutcomeUnknown("Graph API: the answer is encoded in a way that was not asked for")
+            raise OutcomeUnknown("Graph API: the answer has a Content-Encoding that was not asked for")
         async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > MAX_ANSWER:

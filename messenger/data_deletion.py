@@ -1,4 +1,4 @@
-"""Who asks Meta to have their data deleted here: the signed request of its callback, and the request that we keep."""
+"""Data-deletion requests: the signed request of Meta's callback, and the request that we keep."""
 
 import base64
 import hashlib
@@ -13,10 +13,10 @@ from typing import Any, Literal
 from messenger.errors import BadSignedRequest
 
 DeletionStatus = Literal["received", "resolved"]
-# What became of it: what we held is erased, or we held nothing about this person.
+# We erased what we held, or held nothing about this person.
 Resolution = Literal["erased", "nothing_held"]
 
-# A sender's clock may be ahead of ours, or a request on its way may be overtaken by its end.
+# Meta's clock may be ahead of ours, and a request may expire on its way.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 _SIGNED_REQUEST = re.compile(r"([\w-]{43})\.([\w-]+)", re.ASCII)
@@ -26,9 +26,9 @@ _CODE_BYTES = 15  # 24 letters and digits
 
 @dataclass(frozen=True, slots=True)
 class DeletionRequest:
-    """One request. `user_id` is an app-scoped id and **no PSID**: nothing is found by looking for it as one.
+    """One request. `user_id` is an app-scoped id and **not a PSID**, so it finds nobody's events or leads.
 
-    It is None as soon as the request is resolved; `resolved_at` and `resolution` are None until then.
+    It is None once the request is resolved; `resolved_at` and `resolution` are None until then.
     """
 
     code: str
@@ -39,23 +39,23 @@ class DeletionRequest:
     resolution: Resolution | None = None
 
     def resolve(self, at: datetime, resolution: Resolution) -> "DeletionRequest":
-        """The same request, done, and without the person's id."""
+        """The same request, resolved and without the person's id."""
         return DeletionRequest(self.code, "resolved", self.requested_at, None, at, resolution)
 
 
 def read_signed_request(signed_request: str, secrets: Sequence[str], moment: datetime) -> DeletionRequest:
     """The request in Meta's `signed_request`; raises `BadSignedRequest` unless one of our app secrets signed it.
 
-    Every secret is tried, as for a webhook. The confirmation code is a keyed hash of what was signed: the same request
-    has the same code however often it is delivered, and nobody without the app secret can guess one or read who it is.
+    Every secret is tried, as for a webhook. The confirmation code is a keyed hash of the signed text: a request has the
+    same code in each delivery, and without the app secret a code can neither be guessed nor traced to a person.
     """
     # https://developers.facebook.com/docs/development/create-an-app/app-dashboard/data-deletion-callback
-    # What is signed is the encoded text, as it came.
+    # The signature is of the encoded text, verbatim.
     parts = _SIGNED_REQUEST.fullmatch(signed_request)
     if parts is None:
         raise BadSignedRequest("malformed")
-    given, encoded = _decode(parts[1]), parts[2].encode()
-    signers = [one for one in secrets if hmac.compare_digest(_digest(one, encoded), given)]
+    signature, encoded = _decode(parts[1]), parts[2].encode()
+    signers = [secret for secret in secrets if hmac.compare_digest(_digest(secret, encoded), signature)]
     if not signers:
         raise BadSignedRequest("mismatch")
     payload = _read(parts[2])
@@ -98,7 +98,7 @@ def _requested_at(payload: Mapping[str, Any], moment: datetime) -> datetime:
     if type(issued_at) is not int or not 0 < issued_at <= latest:
         raise BadSignedRequest("issued_at")
     # Meta's page shows `expires`; requests without it have been seen: https://github.com/Auxx-Ai/auxx-ai/pull/1729
-    # In Meta's signed requests 0 means that nothing runs out.
+    # In Meta's signed requests, 0 means that the request does not expire.
     ended = (moment - CLOCK_TOLERANCE).timestamp()
     if expires not in (None, 0) and (type(expires) is not int or expires < ended):
         raise BadSignedRequest("expires")

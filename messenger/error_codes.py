@@ -1,4 +1,4 @@
-"""Meta's error codes → the error that says what to do; the only place that knows a code."""
+"""Meta's error codes → the error that says what to do. No other module has a code."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -21,8 +21,8 @@ from messenger.errors import (
 from messenger.values import as_text
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/error-codes
-# Subcodes come first, for codes 10, 100 and 200 mean many things. The page prints some of them bare, without the code
-# they come under, so they are looked up as codes too.
+# Subcodes come first, because codes 10, 100 and 200 have many meanings. The page prints some subcodes without their
+# code, so they are looked up as codes too.
 _BY_SUBCODE: Mapping[int, type[GraphError]] = MappingProxyType(
     {
         2018065: WindowClosed,
@@ -32,11 +32,11 @@ _BY_SUBCODE: Mapping[int, type[GraphError]] = MappingProxyType(
         1545041: PersonUnavailable,
         2018001: PersonUnavailable,
         2018164: PersonUnavailable,
-        2018338: PersonUnavailable,  # comes under 613, but it is this person who gets too much, not a rate
+        2018338: PersonUnavailable,  # comes under 613, but limits this person and not a rate
         2018300: ParkUntilOwner,
         2018321: ParkUntilOwner,  # the lead flow is running
         1893063: PageBlocked,
-        1357046: OutcomeUnknown,  # documented as an error that comes although the message was sent
+        1357046: OutcomeUnknown,  # documented: the message was sent all the same
         2018344: NotPermitted,
         2018247: NotPermitted,
         2018008: NotSent,  # Meta could not fetch an attachment
@@ -50,7 +50,7 @@ _BY_PAIR: Mapping[tuple[int, int], type[GraphError]] = MappingProxyType(
 )
 _BY_CODE: Mapping[int, type[GraphError]] = MappingProxyType(
     {
-        **dict.fromkeys((-1, 1, 2, 1200), OutcomeUnknown),  # "temporary", which does not say that nothing was done
+        **dict.fromkeys((-1, 1, 2, 1200), OutcomeUnknown),  # "temporary": Meta may have done it
         **dict.fromkeys((4, 17, 32, 341, 613, 80001, 80006), Throttled),
         **dict.fromkeys((551, 10903), PersonUnavailable),
         **dict.fromkeys((102, 190, 368, 2022), PageBlocked),
@@ -63,9 +63,9 @@ _TOO_MUCH_DATA = (1, "reduce the amount of data")
 
 
 def refusal(status: int, error: Mapping[str, Any], regain_after: timedelta | None) -> GraphError:
-    """The error of an answer; `error` is Meta's object, empty where none came.
+    """The error of an answer; `error` is Meta's object, empty without one.
 
-    Meta's `message` is left out, because it can quote ids, and so is anything else that it wrote in words.
+    It holds none of Meta's texts, because they can quote ids.
     """
     code, subcode = _integer(error.get("code")), _integer(error.get("error_subcode"))
     kind = _kind(status, code, subcode, is_transient=error.get("is_transient") is True)
@@ -83,17 +83,17 @@ def refusal(status: int, error: Mapping[str, Any], regain_after: timedelta | Non
 def _kind(status: int, code: int | None, subcode: int | None, *, is_transient: bool) -> type[GraphError]:
     if code is None:
         return _kind_of_status(status)
-    known = _BY_PAIR.get((code, subcode or 0)) or _BY_SUBCODE.get(subcode or 0) or _BY_SUBCODE.get(code)
-    known = known or _BY_CODE.get(code)
-    if known is not None:
-        return known
+    kind = _BY_PAIR.get((code, subcode or 0)) or _BY_SUBCODE.get(subcode or 0) or _BY_SUBCODE.get(code)
+    kind = kind or _BY_CODE.get(code)
+    if kind is not None:
+        return kind
     return OutcomeUnknown if is_transient or status >= 500 else InvalidRequest
 
 
 def _kind_of_status(status: int) -> type[GraphError]:
     if status == 429:
         return Throttled
-    # A refusal without Meta's error object is a proxy's: the call did not come through, and may tomorrow.
+    # A refusal without Meta's error object comes from a proxy, so the call did not reach Meta.
     return NotSent if 400 <= status < 500 else OutcomeUnknown
 
 

@@ -1,24 +1,24 @@
-"""What can go wrong between Meta and us; the class says what to do about it.
+"""The errors between Meta and us; the class says what to do.
 
 MessengerError
 ├── BadSignature            a delivery that our app secret did not sign
 ├── ChallengeRefused        a subscription request that is not ours
-├── BadSignedRequest        a data-deletion request that our app secret did not sign, or that says nothing usable
+├── BadSignedRequest        a data-deletion request that our app secret did not sign, or without usable content
 ├── UnreadableDelivery      verified bytes that are not a webhook
-└── GraphError              a Graph API call that did not do what was asked
+└── GraphError              a failed Graph API call
     ├── Retryable           the same call may be made again
     │   ├── NotSent         nothing reached Meta, or Meta did nothing with it
     │   └── Throttled       too many calls; wait first
     ├── OutcomeUnknown      Meta may have done it: look before calling again
-    │   └── TooMuchData     Meta wants to be asked for fewer rows
+    │   └── TooMuchData     ask for fewer rows
     ├── ParkUntilOwner      another app has the thread; wait until it is ours
-    ├── PageBlocked         nothing will work for this Page until somebody acts
+    ├── PageBlocked         no call for this Page works until an operator acts
     ├── BrokenList          Meta's list cannot be read to its end
     └── Permanent           the same call will never succeed
-        ├── WindowClosed        outside the messaging window; only the person can open it
+        ├── WindowClosed        outside the messaging window; only a message of the person opens it
         ├── PersonUnavailable   this person cannot be written to
         ├── NotPermitted        the app or the token lacks a permission or a feature
-        └── InvalidRequest      a call that Meta does not understand
+        └── InvalidRequest      Meta refused the call as it is
 """
 
 from datetime import timedelta
@@ -67,7 +67,7 @@ class MessengerError(Exception):
 
 
 class BadSignature(MessengerError):
-    """`reason` says what is wrong with the signature."""
+    """The signature is missing or wrong, by `reason`."""
 
     def __init__(self, reason: SignatureFault) -> None:
         super().__init__(f"signature: {reason}")
@@ -83,7 +83,7 @@ class ChallengeRefused(MessengerError):
 
 
 class BadSignedRequest(MessengerError):
-    """`reason` names what is wrong with the request or with this part of it."""
+    """`reason` names the part of the request that is wrong."""
 
     def __init__(self, reason: SignedRequestFault) -> None:
         super().__init__(f"signed request: {reason}")
@@ -99,9 +99,9 @@ class UnreadableDelivery(MessengerError):
 
 
 class GraphError(MessengerError):
-    """`code` and `subcode` are Meta's, None where no Graph error came; `trace_id` is what Meta's support asks for.
+    """`code` and `subcode` are Meta's, None without a Graph error; `trace_id` is for Meta's support.
 
-    `regain_after` is how long Meta says that access is lost, None when it does not say.
+    `regain_after` is how long access is lost, None when Meta does not say.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class NotSent(Retryable):
 
 
 class Throttled(Retryable):
-    """Too many calls: wait `regain_after`, or longer each time where Meta does not say."""
+    """Too many calls: wait `regain_after`, or longer each time when it is None."""
 
 
 class OutcomeUnknown(GraphError):
-    """Meta may have done it. A read may be repeated; a send only after a look at the echo or the conversation."""
+    """Meta may have done it. Repeat a read; repeat a send only if neither its echo nor the conversation shows it."""
 
 
 class TooMuchData(OutcomeUnknown):
@@ -141,15 +141,15 @@ class TooMuchData(OutcomeUnknown):
 
 
 class BrokenList(GraphError):
-    """A list that cannot be read to its end, because Meta repeats a cursor or leaves it out."""
+    """A list without an end: Meta repeats a cursor or leaves it out."""
 
 
 class ParkUntilOwner(GraphError):
-    """Another app, or the lead flow itself, has thread control; the person may be written to once it is ours."""
+    """Another app, or the lead flow itself, has thread control; write to the person once it is ours."""
 
 
 class PageBlocked(GraphError):
-    """The Page's token is dead or Meta restricted the Page; further calls only burn retries."""
+    """The Page's token is invalid, or Meta restricted the Page; retries cannot succeed."""
 
 
 class Permanent(GraphError):
@@ -161,7 +161,7 @@ class WindowClosed(Permanent):
 
 
 class PersonUnavailable(Permanent):
-    """No such person for this Page, or one who cannot or will not receive."""
+    """The Page has no such person, or the person cannot or will not receive messages."""
 
 
 class NotPermitted(Permanent):
@@ -169,4 +169,4 @@ class NotPermitted(Permanent):
 
 
 class InvalidRequest(Permanent):
-    """Meta refused the call as it is: our bug, or a code that we do not know."""
+    """Meta refused the call as it is: a bug of ours, or an unknown code."""

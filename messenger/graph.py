@@ -1,4 +1,4 @@
-"""Graph API calls as values, and what Meta's answers mean; `client.py` carries them."""
+"""Graph API calls as values, and the meaning of Meta's answers; `client.py` sends them."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -14,19 +14,19 @@ from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID, THREAD
 from messenger.values import as_id, as_object, as_text
 
 _META_TIME = "%Y-%m-%dT%H:%M:%S+0000"
-# Goes with the message, so that the thread changes hands exactly if the message is sent:
+# Part of the message, so that the thread changes hands exactly when the message is sent:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
 _THREAD_CONTROL: Mapping[str, Mapping[str, str]] = {
     "pass_to_inbox": {"control_type": "pass", "app_id": PAGE_INBOX_APP_ID},
     "release": {"control_type": "release"},
 }
-LIST_PAGE = 25  # Meta's own, with all that each conversation brings
-_COUNT_MAX = 10**6  # more than any percentage or wait that Meta can mean, and less than overflows a timedelta
+LIST_PAGE = 25  # Meta's default; each conversation brings its newest messages
+_COUNT_MAX = 10**6  # beyond any real percentage or wait, and within a timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class GraphRequest:
-    """A call below `/<version>`. Holds no token: the client puts it into a header, where no access log writes it."""
+    """A call below `/<version>`. Without the token: the client puts it into a header, which access logs omit."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -36,9 +36,9 @@ class GraphRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much of a rate limit is used: the worst percentage that Meta names, and how long until access comes back.
+    """The used part of a rate limit: the highest percentage that Meta names.
 
-    `regain_after` is None while access is not lost.
+    `regain_after` is the time until lost access returns, None while access is not lost.
     """
 
     percent: int
@@ -47,7 +47,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GraphResponse:
-    """A successful answer; `usage` is None while Meta has too few calls to count."""
+    """A successful answer; `usage` is None while Meta has counted too few calls."""
 
     body: Mapping[str, Any]
     usage: Usage | None
@@ -67,7 +67,7 @@ class ConversationMessage:
 class Conversation:
     """A conversation of a Page's inbox with the newest of its messages, newest first.
 
-    `has_older` when Meta shows no details of still older ones.
+    `has_older` when there are still older ones, of which Meta shows no details.
     """
 
     psid: Psid
@@ -90,7 +90,7 @@ def send_request(
     or `payload`), as `dataclasses.asdict` gives a follow-up message. The echo webhook brings `metadata` back.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/reference/send-api
-    # A tag cannot be expressed: HUMAN_AGENT is for messages that a human wrote, the others are retired.
+    # There is no tag: HUMAN_AGENT is for messages that a human wrote, the others are retired.
     body = {
         "recipient": {"id": psid},
         "messaging_type": "RESPONSE",
@@ -103,20 +103,22 @@ def send_request(
 def _content(message: Mapping[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"text": message["text"]}
     if message.get("buttons"):
-        buttons = [{name: value for name, value in one.items() if value is not None} for one in message["buttons"]]
+        buttons = [
+            {name: value for name, value in button.items() if value is not None} for button in message["buttons"]
+        ]
         payload = {"template_type": "button", "text": message["text"], "buttons": buttons}
         content = {"attachment": {"type": "template", "payload": payload}}
     if message.get("quick_replies"):
-        content["quick_replies"] = [{"content_type": "text", **one} for one in message["quick_replies"]]
+        content["quick_replies"] = [{"content_type": "text", **reply} for reply in message["quick_replies"]]
     return content
 
 
 def conversation_request(
     page_id: PageId, psid: Psid, after: str | None = None, limit: int = CONVERSATION_DETAILS_MAX
 ) -> GraphRequest:
-    """The newest messages between the Page and a person, as many as Meta shows the details of.
+    """The newest messages between the Page and a person: all of which Meta shows details.
 
-    Fewer, `limit`, come page by page: `after` is the cursor of `conversation_page`.
+    A smaller `limit` returns them page by page; `after` is the cursor of `conversation_page`.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
     # Without `user_id` Meta lists the whole inbox, without `from` questions and answers look the same.
@@ -130,9 +132,9 @@ def conversation_request(
 
 
 def inbox_request(page_id: PageId, after: str | None = None, limit: int = LIST_PAGE) -> GraphRequest:
-    """A page of the Page's conversations, the last changed first; `after` is what `next_cursor` said of the one before.
+    """A page of the Page's conversations, the last changed first; `after` is the `next_cursor` of the page before.
 
-    Meta cannot be asked for a time, and leaves out what lay in the requests folder for 30 days.
+    Meta has no filter by time, and leaves out conversations that lay in the requests folder for 30 days.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
     newest = f"messages.limit({CONVERSATION_DETAILS_MAX}){{id,from,message,created_time}}"
@@ -157,25 +159,25 @@ def take_request(page_id: PageId, psid: Psid) -> GraphRequest:
 
 
 def release_request(page_id: PageId, psid: Psid) -> GraphRequest:
-    """Leave the thread to nobody; it is idle then."""
+    """Give up the thread; it is idle then."""
     return _control_request(page_id, "release", psid)
 
 
 def extend_request(page_id: PageId, psid: Psid, duration: timedelta) -> GraphRequest:
-    """Keep the thread for so long; raises `ValueError` beyond what Meta grants."""
+    """Keep the thread for `duration`; raises `ValueError` for more than Meta grants."""
     if not timedelta(0) < duration <= THREAD_CONTROL_MAX:
         raise ValueError(f"thread control is extended by up to {THREAD_CONTROL_MAX.days} days")
     return _control_request(page_id, "extend", psid, duration=int(duration.total_seconds()))
 
 
-def _control_request(page_id: PageId, action: str, psid: Psid, **given: str | int) -> GraphRequest:
+def _control_request(page_id: PageId, action: str, psid: Psid, **options: str | int) -> GraphRequest:
     return GraphRequest(
-        "POST", f"{_segment(page_id)}/{action}_thread_control", body={"recipient": {"id": psid}, **given}
+        "POST", f"{_segment(page_id)}/{action}_thread_control", body={"recipient": {"id": psid}, **options}
     )
 
 
 def lead_forms_request(page_id: PageId, after: str | None = None, limit: int = LIST_PAGE) -> GraphRequest:
-    """A page of the templates of the Page's lead ads; `after` is what `next_cursor` said of the page before."""
+    """A page of the templates of the Page's lead ads; `after` is the `next_cursor` of the page before."""
     # https://developers.facebook.com/documentation/ads-commerce/marketing-api/ad-creative/messaging-ads/click-to-messenger
     query = {"fields": "step_list", "limit": str(limit)} | ({"after": after} if after else {})
     return GraphRequest("GET", f"{_segment(page_id)}/messenger_lead_forms", query)
@@ -187,20 +189,19 @@ def lead_form_steps(body: Mapping[str, Any]) -> tuple[list[Any], ...]:
 
 
 def lead_form_questions(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """The questions, as people read them, in the answer to a `lead_forms_request`."""
+    """The questions of the templates in the answer to a `lead_forms_request`, verbatim."""
     steps = (as_object(step) for steps in lead_form_steps(body) for step in steps)
-    asked = (as_text(step.get("message")) for step in steps if step.get("step_type") == "QUESTION")
-    return tuple(question for question in asked if question)
+    texts = (as_text(step.get("message")) for step in steps if step.get("step_type") == "QUESTION")
+    return tuple(question for question in texts if question)
 
 
 def has_next(holder: Mapping[str, Any]) -> bool:
-    """Whether a page of a list is followed by another one."""
+    """Whether another page of a list follows."""
     return bool(as_object(holder.get("paging")).get("next"))
 
 
 def next_cursor(holder: Mapping[str, Any]) -> str | None:
-    """Where the next page of a list begins, None where Meta does not say. `paging.next` holds the token and is never
-    used."""
+    """The cursor of the next page of a list, None without one. `paging.next` is not used: it holds the token."""
     return as_text(as_object(as_object(holder.get("paging")).get("cursors")).get("after")) or None
 
 
@@ -216,33 +217,34 @@ def _segment(page_id: PageId) -> str:
 
 def conversation_messages(body: Mapping[str, Any]) -> tuple[ConversationMessage, ...]:
     """The messages in the answer to a `conversation_request`, newest first; those without id or time are left out."""
-    read = (
+    messages = (
         _conversation_message(as_object(row))
         for conversation in _rows(body)
         for row in _rows(as_object(as_object(conversation).get("messages")))
     )
-    return tuple(message for message in read if message is not None)
+    return tuple(message for message in messages if message is not None)
 
 
 def inbox_conversations(body: Mapping[str, Any], page_ids: Collection[PageId]) -> tuple[Conversation, ...]:
     """The conversations in the answer to an `inbox_request`, in its order; `page_ids` are the Page's own.
 
-    One without a time, or with nobody but the Page in it, is left out.
+    A conversation without a time or without a person is left out.
     """
-    read = (_conversation(as_object(row), page_ids) for row in _rows(body))
-    return tuple(one for one in read if one is not None)
+    conversations = (_conversation(as_object(row), page_ids) for row in _rows(body))
+    return tuple(conversation for conversation in conversations if conversation is not None)
 
 
 def _conversation(row: Mapping[str, Any], page_ids: Collection[PageId]) -> Conversation | None:
-    ids = (as_id(as_object(one).get("id")) for one in _rows(as_object(row.get("participants"))))
-    psid = next((one for one in ids if one is not None and one not in page_ids), None)
+    ids = (as_id(as_object(participant).get("id")) for participant in _rows(as_object(row.get("participants"))))
+    psid = next((user_id for user_id in ids if user_id is not None and user_id not in page_ids), None)
     updated_at = _moment(row.get("updated_time"))
     if psid is None or updated_at is None:
         return None
-    held = as_object(row.get("messages"))
-    rows = _rows(held)
-    messages = tuple(one for one in map(_conversation_message, map(as_object, rows)) if one is not None)
-    has_older = has_next(held) or len(messages) < len(rows)
+    page = as_object(row.get("messages"))
+    rows = _rows(page)
+    read = map(_conversation_message, map(as_object, rows))
+    messages = tuple(message for message in read if message is not None)
+    has_older = has_next(page) or len(messages) < len(rows)
     return Conversation(Psid(psid), updated_at, messages, has_older)
 
 
@@ -270,13 +272,13 @@ def _moment(value: object) -> datetime | None:
 
 
 def thread_owner(body: Mapping[str, Any]) -> AppId | None:
-    """The owner in the answer to a `thread_owner_request`; None when idle, or when Meta does not let us know."""
+    """The owner in the answer to a `thread_owner_request`; None when the thread is idle or Meta does not say."""
     owners = (as_id(as_object(as_object(row).get("thread_owner")).get("app_id")) for row in _rows(body))
     return next((AppId(owner) for owner in owners if owner is not None), None)
 
 
 def decipher_response(status: int, headers: Mapping[str, str], body: bytes) -> GraphResponse:
-    """What Meta did, or the error that says what to do; the table of codes is in `refusals.py`."""
+    """The answer, or the error that says what to do; the table of codes is in `error_codes.py`."""
     usage = _usage(headers)
     answer = _json_object(body)
     if not 200 <= status < 300 or (answer is not None and "error" in answer):
@@ -296,11 +298,11 @@ def _json_object(body: bytes | str) -> dict[str, Any] | None:
 
 def _usage(headers: Mapping[str, str]) -> Usage | None:
     # https://developers.facebook.com/docs/graph-api/overview/rate-limiting
-    # Page and system-user tokens get a list by business, app and user tokens one object; only the worst matters.
-    given = {name.lower(): value for name, value in headers.items()}
-    by_business = _json_object(given.get("x-business-use-case-usage", "")) or {}
-    by_app = _json_object(given.get("x-app-usage", ""))
-    counts = [as_object(one) for business in by_business.values() if isinstance(business, list) for one in business]
+    # Page and system-user tokens get a list by business, app and user tokens an object; the highest value counts.
+    by_name = {name.lower(): value for name, value in headers.items()}
+    by_business = _json_object(by_name.get("x-business-use-case-usage", "")) or {}
+    by_app = _json_object(by_name.get("x-app-usage", ""))
+    counts = [as_object(count) for rows in by_business.values() if isinstance(rows, list) for count in rows]
     counts += [by_app] if by_app else []
     if not counts:
         return None

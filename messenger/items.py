@@ -1,4 +1,4 @@
-"""One messaging item → the platform event it is, the reason to ignore it, or what is wrong with it."""
+"""One messaging item → its platform event, the reason to ignore it, or its fault."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,10 +39,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A messaging item with what its envelope says of it.
+    """A messaging item with the facts from its envelope.
 
-    `sent_at` is the time of the entry. `hops` are the hop contexts that speak for this item alone, `entry_hops` those
-    that it shares with the others of its entry.
+    `sent_at` is the time of the entry. `hops` are the hop contexts of this item alone, `entry_hops` those that it
+    shares with the other items of its entry.
     """
 
     fields: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Item:
 
     @property
     def millis(self) -> int | None:
-        """Meta's own stamp of the item, the only time that two deliveries of it share."""
+        """Meta's stamp of the item; the other times differ between two deliveries of it."""
         return as_millis(self.fields.get("timestamp"))
 
 
@@ -76,7 +76,7 @@ def read_item(item: Item) -> PlatformEvent:
 
 
 def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:
-    """What the item holds beside its event: other kinds of item, and answers that are no text."""
+    """The ignored parts of an item beside its event: other kinds of item, and answers that are not text."""
     kinds = _KINDS & item.fields.keys()
     reasons: list[IgnoredReason] = []
     if len(kinds) > 1:
@@ -162,8 +162,8 @@ def is_echo(fields: Mapping[str, Any]) -> bool:
 
 
 def _summary_outcome(item: Item, text: str | None) -> LeadOutcome | None:
-    # Only the hop context proves a summary, for anybody can type its first line. The text must look like one as well,
-    # because ordinary messages may pass the same hop; the prefix may be translated, so a list of lines is enough.
+    # Only the hop context proves a summary, because a person can type its first line. The text must look like a summary
+    # as well, because ordinary messages may pass the same hop. The prefix may be translated, so lines are enough.
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
     if text is None:
         return None
@@ -224,7 +224,7 @@ def _ad(referral: Mapping[str, Any]) -> Ad:
 
 
 def _answers(lead: object) -> tuple[Answer, ...]:
-    # `lead` stands beside `referral`: https://developers.facebook.com/documentation/business-messaging/messenger-platform/discovery/lead-generation-ads-in-messenger
+    # `lead` is beside `referral`: https://developers.facebook.com/documentation/business-messaging/messenger-platform/discovery/lead-generation-ads-in-messenger
     if not isinstance(lead, dict | None):
         raise Malformed("not_an_object", "lead")
     rows = as_object(lead).get("data")
@@ -273,8 +273,8 @@ def _requested(item: Item, request: Mapping[str, Any]) -> events.ThreadControlRe
 
 def _delivery(item: Item, delivery: Mapping[str, Any]) -> events.DeliveryReceived:
     facts, watermark = _facts(item), _watermark(delivery, "delivery")
-    given = delivery.get("mids")
-    mids = tuple(mid for mid in map(as_id, given) if mid is not None) if isinstance(given, list) else ()
+    listed = delivery.get("mids")
+    mids = tuple(mid for mid in map(as_id, listed) if mid is not None) if isinstance(listed, list) else ()
     return events.DeliveryReceived(
         **facts, event_id=_event_id("delivery", watermark, *mids), watermark=moment(watermark), mids=mids
     )

@@ -1,7 +1,7 @@
-"""The messages of a conversation → the lead flows in them, told by the wording of the ads' questions alone.
+"""The messages of a conversation → the lead flows in them, or the answers of a known flow.
 
-The Conversations API marks no message as the Leadgen app's. A flow therefore begins where the Page asks the first
-question of a known form, word for word: a chat in which somebody asks what a form asks later is no flow.
+The Conversations API marks no message as the Leadgen app's. So only the wording of the ads' questions shows a flow: it
+begins when the Page asks the first question of a known form, word for word. A later question of the form begins none.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,17 +14,14 @@ from messenger.graph import ConversationMessage
 from messenger.limits import MESSAGING_WINDOW
 from messenger.values import as_id, as_object, as_text
 
-# The Conversations API shows whole seconds, our stamps may have been cut to them.
+# The Conversations API has whole seconds, and our stamps may be cut to them.
 _STAMP_STEP = timedelta(seconds=1)
 _KINDS = ("QUESTION", "CONFIRMATION", "DISQUALIFY")
 
 
 @dataclass(frozen=True, slots=True)
 class LeadForm:
-    """What a lead ad says: its questions in order, those that no other question follows, and its last words.
-
-    All texts are as `normal_question` gives them.
-    """
+    """The normalised texts of a lead ad: its questions in order, those that may be `last`, and its closing texts."""
 
     questions: tuple[str, ...]
     last: frozenset[str]
@@ -34,8 +31,11 @@ class LeadForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeadFlow:
-    """One way through a form. `answered_at` and `answer_mid` are those of the last answer; `ended_at` is the time of
-    the flow's last message, which may be the Page's. `is_cut` when its beginning is older than what Meta shows."""
+    """One run of a person through a form. `answered_at` and `answer_mid` are those of the last answer.
+
+    `ended_at` is the time of the flow's last message, which may be the Page's. `is_cut` when Meta no longer shows its
+    beginning.
+    """
 
     outcome: LeadOutcome
     answers: tuple[Answer, ...]
@@ -46,7 +46,7 @@ class LeadFlow:
 
 
 def lead_form(steps: Sequence[object]) -> LeadForm | None:
-    """The form of a template's `step_list`, None where it asks nothing."""
+    """The form of a template's `step_list`, None for one without a question."""
     # https://developers.facebook.com/documentation/ads-commerce/marketing-api/ad-creative/messaging-ads/click-to-messenger
     of_kind: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in _KINDS}
     for step in map(as_object, steps):
@@ -57,11 +57,11 @@ def lead_form(steps: Sequence[object]) -> LeadForm | None:
         return None
     ids = {as_id(step.get("step_id")) for step in questions}
     ending = [step for step in questions if not _leads_to(step, ids)]
-    # Where no step says what follows, they follow one another.
+    # Steps without `next_step_ids` follow each other in order.
     last = ending if len(ending) < len(questions) else questions[-1:]
     return LeadForm(
         tuple(dict.fromkeys(map(_text, questions))),
-        *(frozenset(map(_text, some)) for some in (last, confirmations, disqualifications)),
+        *(frozenset(map(_text, group)) for group in (last, confirmations, disqualifications)),
     )
 
 
@@ -71,19 +71,19 @@ def _text(step: Mapping[str, Any]) -> str:
 
 def _leads_to(step: Mapping[str, Any], ids: Collection[str | None]) -> bool:
     onward = step.get("next_step_ids")
-    return isinstance(onward, list) and any(as_id(one) in ids for one in onward)
+    return isinstance(onward, list) and any(as_id(step_id) in ids for step_id in onward)
 
 
 def lead_flows(
     messages: Sequence[ConversationMessage], psid: Psid, forms: Sequence[LeadForm], *, has_older: bool
 ) -> tuple[LeadFlow, ...]:
-    """The flows with at least one answer among `messages`, which come newest first; the oldest flow comes first.
+    """The flows with at least one answer among `messages`, oldest first; `messages` are newest first.
 
-    `has_older` when Meta shows no details of still older messages.
+    `has_older` when there are still older messages, of which Meta shows no details.
 
-    An answer counts when the flow went on from it. A flow is complete when the Page said the form's confirmation; where
-    a form has none, when its last question is answered, which what a person writes after they dropped it looks like.
-    Of the answer to a last question only the first message counts: what follows is said to somebody else.
+    An answer counts when the flow goes on after it. A flow is complete when the Page sends the form's confirmation, or,
+    for a form without one, when its last question is answered; a message that a person writes after dropping the flow
+    there looks the same. Only the first message answers a last question: further ones are to a human.
     """
     flows: list[_Flow] = []
     for message in reversed(messages):
@@ -91,14 +91,14 @@ def lead_flows(
             continue
         if message.sender_id == psid:
             if flows:
-                flows[-1].hear(message)
+                flows[-1].answer(message)
         elif not (flows and flows[-1].takes(message)):
-            begun = _begun(message, forms, may_be_cut=has_older and not flows)
-            flows += [begun] if begun is not None else []
-    return tuple(found for flow in flows if (found := flow.told()) is not None)
+            flow = _begin(message, forms, may_be_cut=has_older and not flows)
+            flows += [flow] if flow is not None else []
+    return tuple(lead_flow for flow in flows if (lead_flow := flow.end()) is not None)
 
 
-def _begun(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cut: bool) -> "_Flow | None":
+def _begin(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cut: bool) -> "_Flow | None":
     text = normal_question(message.text or "")
     from_the_first = tuple(form for form in forms if form.questions[0] == text)
     asking = tuple(form for form in forms if text in form.questions) if may_be_cut else ()
@@ -109,26 +109,28 @@ def _begun(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cu
 
 @dataclass(slots=True)
 class _Flow:
-    """A flow while it is read. `forms` are those that ask all that was asked, `asked` is the question that waits for
-    its answer, `heard` what the person wrote since; `answers` are by question, each with the message that ends it."""
+    """A flow while it is read. `forms` are those with all questions so far; `asked` is the question without an answer.
+
+    `replies` are the person's messages since; `answers` are by question, each with its last message.
+    """
 
     forms: tuple[LeadForm, ...]
     asked: ConversationMessage | None
     ended_at: datetime
     is_cut: bool
-    heard: list[ConversationMessage] = field(default_factory=list)
+    replies: list[ConversationMessage] = field(default_factory=list)
     answers: dict[str, tuple[Answer, ConversationMessage]] = field(default_factory=dict)
     outcome: LeadOutcome | None = None
     interrupted: bool = False
 
-    def hear(self, message: ConversationMessage) -> None:
+    def answer(self, message: ConversationMessage) -> None:
         if self.asked is not None and not self.interrupted and self._is_soon(message):
-            self.heard.append(message)
+            self.replies.append(message)
 
     def takes(self, message: ConversationMessage) -> bool:
-        """Whether a message of the Page belongs to the flow, which then goes on with it or ends."""
+        """Whether a message of the Page belongs to the flow; if so, the flow goes on with it or ends."""
         text = normal_question(message.text or "")
-        if self.outcome is not None or not self._is_soon(message) or (self.interrupted and self._has_come_to_its_end()):
+        if self.outcome is not None or not self._is_soon(message) or (self.interrupted and self._is_at_its_end()):
             return False
         if (outcome := self._outcome_by(text)) is not None:
             self._keep_answer(self._answer())
@@ -136,7 +138,7 @@ class _Flow:
             return True
         asking = tuple(form for form in self.forms if text in form.questions)
         if not asking:
-            # Somebody else speaks, or the flow asks for an answer that it can read.
+            # A human writes, or the flow asks again for a readable answer.
             self.interrupted = True
             return False
         if self._is_past(text):
@@ -144,10 +146,10 @@ class _Flow:
         self._ask(text, message, asking)
         return True
 
-    def told(self) -> LeadFlow | None:
+    def end(self) -> LeadFlow | None:
         if self.outcome is None:
             self.outcome = "incomplete"
-            if self._has_come_to_its_end():
+            if self._is_at_its_end():
                 self._keep_answer(self._answer())
                 self.outcome = "complete"
         if not self.answers:
@@ -171,17 +173,17 @@ class _Flow:
         return "complete" if any(text in form.confirmations for form in self.forms) else None
 
     def _is_past(self, text: str) -> bool:
-        if self._has_come_to_its_end():
+        if self._is_at_its_end():
             return text in self.answers or text == self._question()
         is_first = any(form.questions[0] == text for form in self.forms)
         return is_first and not self.is_cut and text != self._question()
 
     def _ask(self, text: str, message: ConversationMessage, asking: tuple[LeadForm, ...]) -> None:
         if text != self._question():
-            self._keep_answer(self.heard)
-        # A question that is asked again has its last answer.
+            self._keep_answer(self.replies)
+        # The last answer to a repeated question counts.
         self.answers.pop(text, None)
-        self.heard, self.interrupted = [], False
+        self.replies, self.interrupted = [], False
         self.forms, self.asked, self.ended_at = asking, message, message.created_at
 
     def _question(self) -> str:
@@ -190,51 +192,51 @@ class _Flow:
     def _is_last(self) -> bool:
         return any(self._question() in form.last for form in self.forms)
 
-    def _has_come_to_its_end(self) -> bool:
+    def _is_at_its_end(self) -> bool:
         unconfirmed = any(self._question() in form.last and not form.confirmations for form in self.forms)
-        return unconfirmed and bool(self.heard)
+        return unconfirmed and bool(self.replies)
 
     def _answer(self) -> list[ConversationMessage]:
-        return self.heard[:1] if self._is_last() else self.heard
+        return self.replies[:1] if self._is_last() else self.replies
 
-    def _keep_answer(self, said: Sequence[ConversationMessage]) -> None:
-        if said and self.asked is not None:
-            text = "\n".join((one.text or "").strip() for one in said)
-            self.answers[self._question()] = Answer((self.asked.text or "").strip(), text), said[-1]
+    def _keep_answer(self, replies: Sequence[ConversationMessage]) -> None:
+        if replies and self.asked is not None:
+            text = "\n".join((reply.text or "").strip() for reply in replies)
+            self.answers[self._question()] = Answer((self.asked.text or "").strip(), text), replies[-1]
 
 
 def parse_transcript(
     messages: Sequence[ConversationMessage], psid: Psid, *, ended_at: datetime, questions: Iterable[str] = ()
 ) -> tuple[Answer, ...]:
-    """The answers that a flow which ended at a time has left among `messages`, newest first, in the order of the flow.
+    """The answers of the flow that ended at `ended_at`, in its order; `messages` are newest first.
 
-    What was said after the flow, or more than a messaging window before its end, is no part of it. Where any of the
-    known `questions` was asked, only these count; else whatever the Page said last before the person wrote. A question
-    that was asked twice has its last answer.
+    Messages after the flow, or more than a messaging window before its end, do not count. If the Page asked any of the
+    known `questions`, only these count; else each answer belongs to the Page's last message before it. The last answer
+    to a repeated question counts.
     """
     flow = [
-        (one.sender_id == psid, one.text.strip())
-        for one in reversed(messages)
-        if one.text is not None and ended_at - MESSAGING_WINDOW <= one.created_at <= ended_at + _STAMP_STEP
+        (message.sender_id == psid, message.text.strip())
+        for message in reversed(messages)
+        if message.text is not None and ended_at - MESSAGING_WINDOW <= message.created_at <= ended_at + _STAMP_STEP
     ]
-    known = {normal_question(question) for question in questions}
-    asked = {text for by_person, text in flow if not by_person}
-    to_known = {text for text in asked if normal_question(text) in known}
-    return _pairs(flow, to_known or asked)
+    of_form = {normal_question(question) for question in questions}
+    by_page = {text for by_person, text in flow if not by_person}
+    asked = {text for text in by_page if normal_question(text) in of_form}
+    return _pairs(flow, asked or by_page)
 
 
 def _pairs(flow: Iterable[tuple[bool, str]], questions: set[str]) -> tuple[Answer, ...]:
-    said: dict[str, list[str]] = {}
+    replies: dict[str, list[str]] = {}
     question: str | None = None
     for by_person, text in flow:
         if not by_person:
             question = text if text in questions else None
-            said.pop(text, None)
+            replies.pop(text, None)
         elif question is not None:
-            said.setdefault(question, []).append(text)
-    return tuple(Answer(question, "\n".join(texts)) for question, texts in said.items())
+            replies.setdefault(question, []).append(text)
+    return tuple(Answer(question, "\n".join(texts)) for question, texts in replies.items())
 
 
 def normal_question(question: str) -> str:
-    """A question with what may differ between two tellings of it, case and spaces, made equal."""
+    """A question for comparison: case and spaces do not count."""
     return " ".join(question.split()).casefold()

@@ -20,7 +20,7 @@ THREAD_CONTROL_MAX = timedelta(days=7)
 THREAD_CONTROL_MAX_ELSEWHERE = timedelta(days=30)
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/reference/send-api
-TEXT_MAX_UTF16_UNITS = 1999  # "less than 2000 characters"; the unit is undocumented, so the narrowest reading
+TEXT_MAX_UTF16_UNITS = 1999  # "less than 2000 characters"; Meta documents no unit, so this is the narrowest
 METADATA_MAX = 999  # "< 1000 chars"
 QUICK_REPLIES_MAX = 13
 QUICK_REPLY_TITLE_MAX = 20
@@ -34,11 +34,11 @@ GENERIC_TITLE_MAX = 80
 GENERIC_SUBTITLE_MAX = 80
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
-CONVERSATION_DETAILS_MAX = 20  # of an older message Meta says that it was deleted
+CONVERSATION_DETAILS_MAX = 20  # Meta shows an older message as deleted
 
-# Ours: Meta's ids have up to about 20 digits. A person's key is a Kafka key, and each of their records repeats it.
+# Ours: Meta's ids have up to about 20 digits. Each record of a person repeats their key.
 ID_MAX = 255
 
-# Ours: what is made of one item must fit into a Kafka record of 1 MB, several times over in a person's state. Meta
-# names no limit for what a person writes.
+# Ours: the event of an item must fit into a Kafka record of 1 MB, and several of them into a person's state. Meta
+# documents no limit for a person's text.
 ITEM_MAX = 250_000

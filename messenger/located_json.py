@@ -1,4 +1,4 @@
-"""JSON text → values that know their line and their key, for files that people write by hand."""
+"""JSON text → values with their line and key, for files that people write by hand."""
 
 import json
 import re
@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _DEPTH_MAX = 100
-# What Python reads and writes as numbers, and JSON does not know.
+# Python reads these as numbers; JSON has none of them.
 _NO_JSON = ("NaN", "Infinity", "-Infinity")
 
 
 class BadJson(ValueError):
-    """The text is not JSON, or means two things; `line` counts from 1."""
+    """The text is not JSON, or is ambiguous; `line` counts from 1."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(what)
@@ -25,8 +25,8 @@ class BadJson(ValueError):
 class Located:
     """One value: an object as `dict[str, Located]`, a list as `list[Located]`, anything else as Python has it.
 
-    `key` is the way to it, as in `message.buttons[0].title`; empty for the whole. What is no plain name stands in it as
-    JSON has it, so that it can be printed on one line.
+    `key` is its path, as in `message.buttons[0].title`; empty for the whole. A name that is not plain is in it as JSON,
+    so that it can be printed on one line.
     """
 
     value: Any
@@ -50,23 +50,23 @@ class _Token(NamedTuple):
 
 
 def read_json(text: str) -> Located:
-    """The whole as a value. Raises `BadJson`, also when a key stands twice in one object."""
+    """The text as a value. Raises `BadJson`, also for a duplicate key."""
     try:
         json.loads(text, parse_int=str, parse_float=str)
     except json.JSONDecodeError as fault:
         raise BadJson(fault.lineno, f"this is not JSON: {fault.msg}") from None
     except RecursionError:
         raise BadJson(1, f"deeper than {_DEPTH_MAX} levels") from None
-    # What json has accepted needs no second grammar: the tokens only say where things stand.
+    # The json module has checked the grammar, so the tokens only give positions.
     return _value(_tokens(text), "", 0)
 
 
 def _tokens(text: str) -> Iterator[_Token]:
     line, at = 1, 0
-    for found in _TOKEN.finditer(text):
-        line += text.count("\n", at, found.start())
-        at = found.start()
-        yield _Token(found[0], line)
+    for match in _TOKEN.finditer(text):
+        line += text.count("\n", at, match.start())
+        at = match.start()
+        yield _Token(match[0], line)
 
 
 def _value(tokens: Iterator[_Token], key: str, depth: int, token: _Token | None = None) -> Located:
@@ -86,30 +86,30 @@ def _scalar(text: str, line: int) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise BadJson(line, "a number too long to be read") from None
+        raise BadJson(line, "a number is too long to read") from None
 
 
 def _object(tokens: Iterator[_Token], key: str, depth: int) -> dict[str, Located]:
-    found: dict[str, Located] = {}
+    fields: dict[str, Located] = {}
     while (token := next(tokens)).text != "}":
         if token.text == ",":
             continue
         name = json.loads(token.text)
-        if name in found:
-            raise BadJson(token.line, f"{name!r} stands here twice")
+        if name in fields:
+            raise BadJson(token.line, f"duplicate key {name!r}")
         next(tokens)
-        found[name] = _value(tokens, _way(key, name), depth + 1)
-    return found
+        fields[name] = _value(tokens, _path(key, name), depth + 1)
+    return fields
 
 
-def _way(key: str, name: str) -> str:
+def _path(key: str, name: str) -> str:
     step = name if name.isidentifier() and name.isascii() else json.dumps(name)
     return f"{key}.{step}" if key else step
 
 
 def _list(tokens: Iterator[_Token], key: str, depth: int) -> list[Located]:
-    found: list[Located] = []
+    items: list[Located] = []
     while (token := next(tokens)).text != "]":
         if token.text != ",":
-            found.append(_value(tokens, f"{key}[{len(found)}]", depth + 1, token))
-    return found
+            items.append(_value(tokens, f"{key}[{len(items)}]", depth + 1, token))
+    return items

@@ -1,4 +1,4 @@
-"""A place in a list that Meta gives page by page."""
+"""The position in a list that Meta returns page by page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from messenger.graph import has_next, next_cursor
 
 @dataclass(slots=True)
 class Paging:
-    """Where the next page begins, `after`, and how many rows to ask for, `limit`: never more than `most`."""
+    """The cursor of the next page, `after`, and the number of rows to ask for, `limit`: at most `most`."""
 
     most: int
     after: str | None = None
@@ -21,28 +21,27 @@ class Paging:
         self.limit, self._seen = self.most, {self.after}
 
     def shrink(self) -> bool:
-        """Halve the next page, which begins at the same cursor; False where it has one row already."""
+        """Halve the next page, from the same cursor; False when it has one row already."""
         if self.limit == 1:
             return False
         self.limit //= 2
         return True
 
     def advance(self, holder: Mapping[str, Any]) -> bool:
-        """Go on after the page in `holder`; False after the last one.
+        """Go on after the page in `holder`; False after the last page.
 
-        A list that cannot be read to its end is `BrokenList`: Meta names a next page without its cursor, or a cursor
-        that it named before.
+        Raises `BrokenList` when Meta names a next page without a cursor, or with an earlier cursor.
         """
         if not has_next(holder):
             self.after = None
             return False
         after = next_cursor(holder)
         if after is None:
-            raise BrokenList("Graph API: the list has a next page and no cursor for it")
+            raise BrokenList("Graph API: the list has a next page without a cursor")
         if after in self._seen:
-            raise BrokenList("Graph API: the list came back to a cursor that it had before")
+            raise BrokenList("Graph API: the list repeats a cursor")
         self._seen.add(after)
         self.after = after
-        # A few rows with much in them must not slow down all that follow.
+        # A few large rows must not slow down the rest of the list.
         self.limit = min(2 * self.limit, self.most)
         return True

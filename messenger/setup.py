@@ -1,4 +1,4 @@
-"""What Meta must have been told before a lead reaches us: questions to the Graph, and the facts in its answers."""
+"""The set-up at Meta that leads need: calls to read and change it, and the facts in their answers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from messenger.graph import GraphRequest
 from messenger.values import as_id, as_object, as_text
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
-# That page names the first two; without the others ad ids, replies of humans and blocks of the Page are never heard of.
+# That page names the first two. The others bring ad ids, replies of humans and blocks of the Page.
 WEBHOOK_FIELDS = (
     "messages",
     "messaging_handovers",
@@ -20,7 +20,7 @@ WEBHOOK_FIELDS = (
     "message_echoes",
     "messaging_policy_enforcement",
 )
-# The Conversations API wants the last one, which the lead-ads page leaves out.
+# The Conversations API needs the last one, which the lead-ads page leaves out.
 SCOPES = ("pages_messaging", "pages_manage_metadata", "pages_read_engagement")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ _SECONDS_MAX = 10**11
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """What Meta says of a token; None is "for ever" in a time, and "not told" elsewhere."""
+    """Meta's facts of a token; None means "for ever" for a time, and "unknown" elsewhere."""
 
     is_valid: bool
     app_id: AppId | None
@@ -49,13 +49,13 @@ class AppSubscription:
 
 
 def app_token(app_id: AppId, app_secret: str) -> str:
-    """The token by which an app speaks for itself."""
+    """The token of an app itself."""
     # https://developers.facebook.com/documentation/facebook-login/guides/access-tokens
     return f"{app_id}|{app_secret}"
 
 
 def token_request(page_token: str) -> GraphRequest:
-    """Ask, with the app's token, what a Page's token is good for. The request holds that token: log nothing of it."""
+    """Ask, with the app's token, for the facts of a Page's token. The request holds that token: do not log it."""
     # https://developers.facebook.com/docs/graph-api/reference/debug_token
     return GraphRequest("GET", "debug_token", {"input_token": page_token})
 
@@ -65,7 +65,7 @@ def app_subscriptions_request(app_id: AppId) -> GraphRequest:
 
 
 def subscribe_app_request(app_id: AppId, callback_url: str, verify_token: str, fields: Iterable[str]) -> GraphRequest:
-    """Subscribe the app. Meta asks the callback its challenge at once, and replaces all fields that it had."""
+    """Subscribe the app. Meta sends the callback its challenge at once, and replaces all subscribed fields."""
     # https://developers.facebook.com/docs/graph-api/reference/app/subscriptions
     body = {
         "object": "page",
@@ -83,7 +83,7 @@ def page_subscriptions_request(page_id: PageId) -> GraphRequest:
 
 
 def subscribe_page_request(page_id: PageId, fields: Iterable[str]) -> GraphRequest:
-    """Subscribe the token's app to the Page; replaces all fields that it had."""
+    """Subscribe the token's app to the Page; replaces all subscribed fields."""
     body = {"subscribed_fields": ",".join(fields)}
     return GraphRequest("POST", f"{quote(page_id, safe='')}/subscribed_apps", body=body)
 
@@ -111,14 +111,14 @@ def app_subscription(body: Mapping[str, Any]) -> AppSubscription | None:
     """The subscription to Pages in the answer to an `app_subscriptions_request`, None when there is none."""
     for row in map(as_object, _rows(body)):
         if row.get("object") == "page":
-            names = (as_object(one).get("name", one) for one in _list(row.get("fields")))
+            names = (as_object(field).get("name", field) for field in _list(row.get("fields")))
             callback_url = as_text(row.get("callback_url")) or ""
             return AppSubscription(callback_url, row.get("active") is True, _texts(list(names)))
     return None
 
 
 def page_subscription(body: Mapping[str, Any], app_id: AppId) -> frozenset[str] | None:
-    """The fields of our app in the answer to a `page_subscriptions_request`, None when the Page has not got the app."""
+    """The fields of our app in the answer to a `page_subscriptions_request`, None when the Page lacks the app."""
     for row in map(as_object, _rows(body)):
         if as_id(row.get("id")) == app_id:
             return _texts(row.get("subscribed_fields"))
@@ -140,7 +140,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _texts(value: object) -> frozenset[str]:
-    return frozenset(one for one in _list(value) if isinstance(one, str))
+    return frozenset(text for text in _list(value) if isinstance(text, str))
 
 
 def _time(value: object) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Who may speak: the signature of a delivery, the subscription challenge, the proof beside a token."""
+"""Proofs: the signature of a delivery, the subscription challenge, the proof beside a token."""
 
 import hashlib
 import hmac
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from messenger.errors import BadSignature, ChallengeRefused
 
-CHALLENGE_MAX = 256  # documented as an integer; kept as opaque text, but never as an unbounded echo
+CHALLENGE_MAX = 256  # documented as an integer; returned as opaque text, within a bound
 
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 
@@ -15,13 +15,13 @@ _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 def verify_signature(body: bytes, header_values: Sequence[str] | str | None, secrets: Sequence[str]) -> None:
     """Return if one of our app secrets signed `body`, the raw bytes of the request; raise `BadSignature` otherwise.
 
-    `header_values` are all values of `X-Hub-Signature-256`. Every secret is tried, so that the time taken does not
-    tell which one matched while secrets are rotated.
+    `header_values` are all values of `X-Hub-Signature-256`. Every secret is tried, so that the time does not depend on
+    which secret matched while secrets are rotated.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
-    # Meta signs the escaped form that it sends, so the bytes are hashed as they came and never re-serialised.
-    given = _only_signature(header_values)
-    matches = [hmac.compare_digest(sign(body, secret), given) for secret in secrets]
+    # Meta signs the escaped form that it sends, so the bytes are hashed verbatim and never re-serialised.
+    signature = _only_signature(header_values)
+    matches = [hmac.compare_digest(sign(body, secret), signature) for secret in secrets]
     if not any(matches):
         raise BadSignature("mismatch")
 
@@ -30,7 +30,7 @@ def _only_signature(header_values: Sequence[str] | str | None) -> str:
     values = [header_values] if isinstance(header_values, str) else list(header_values or ())
     if len(values) > 1:
         raise BadSignature("several")
-    # The legacy sha1 value is no signature: to accept it would let a sender choose the weaker hash.
+    # A legacy sha1 value does not count: a sender could choose the weaker hash.
     if not values or not values[0] or values[0].startswith("sha1="):
         raise BadSignature("missing")
     if not _SIGNATURE.fullmatch(values[0]):
@@ -46,7 +46,7 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def answer_challenge(query: Mapping[str, str], verify_token: str) -> str:
-    """The challenge of Meta's subscription request, to be sent back as plain text; raises `ChallengeRefused`."""
+    """The challenge of Meta's subscription request, to return as plain text; raises `ChallengeRefused`."""
     # https://developers.facebook.com/docs/graph-api/webhooks/getting-started
     if query.get("hub.mode") != "subscribe":
         raise ChallengeRefused("mode")
@@ -58,8 +58,8 @@ def answer_challenge(query: Mapping[str, str], verify_token: str) -> str:
     return challenge
 
 
-def _same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass"))
+def _same(token: str, expected: str) -> bool:
+    return hmac.compare_digest(token.encode(errors="surrogatepass"), expected.encode(errors="surrogatepass"))
 
 
 def appsecret_proof(token: str, secret: str) -> str:

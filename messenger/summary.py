@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from messenger.events import Answer
 from messenger.limits import SUMMARY_PREFIX
 
-# Meta shows the format by one example and gives no grammar, no escaping and no word on other languages:
+# Meta documents an example, and no grammar, no escaping and no other languages:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
 _HEADER = re.compile(rf"{re.escape(SUMMARY_PREFIX)}[ \t]*\n?")
 _HEADER_IN_ANOTHER_LANGUAGE = re.compile(r"[^\n:\uff1a?\uff1f\u061f]*[:\uff1a][ \t]*(?:\n|\Z)")
-# A colon ends a question when a space or the end of the line follows: "10:30" and "https://…" hold none.
+# A colon ends a question when a space or the end of the line follows, so "10:30" and "https://…" hold none.
 _COLON = r"(?::(?=[ \t]|$)|\uff1a)"
 _AFTER_QUESTION_MARK = re.compile(rf"(?<=[?\uff1f\u061f]){_COLON}")
 _ANYWHERE = re.compile(_COLON)
@@ -19,17 +19,17 @@ _ANYWHERE = re.compile(_COLON)
 def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...]:
     """The questions and answers of a summary, in its order; never raises.
 
-    With `questions`, the exact texts of the lead form, each stands where a line begins with it and a colon, the longest
-    first, and everything up to the next one is its answer, to the character. The list should be complete: a question
-    that is not on it belongs to the answer before it.
+    `questions` are the exact texts of the lead form. A line that begins with such a text and a colon is that question,
+    the longest first; everything up to the next question is its answer, verbatim. The list should be complete, because
+    a question that is not on it becomes a part of the answer before it.
 
-    Without them, or before the first of them, lines are read as written:
-    - a line is a pair if it has "?: " (the question keeps its mark), or else ": "; the first one separates;
+    Without questions, or before the first of them, each line is read by itself:
+    - a line with "?: " (the question keeps its mark), or else ": ", is a pair; the first separator counts;
     - a line with nothing after the separator is a question with an empty answer;
-    - a line without separator goes on with the answer before it, because people write several lines;
-    - it begins a question instead when no pair came before it, or when the next line is a pair that starts with a
+    - a line without a separator continues the answer before it, because people write several lines;
+    - but it begins a question when no pair came before it, or when the next line is a pair that starts with a
       lower-case letter, as the second half of a sentence does.
-    The first line is a header and not a pair if it is "Lead summary:", or any words that end in a colon and are no
+    The first line is a header and not a pair if it is "Lead summary:", or words that end in a colon and are not a
     question. Full-width colons and question marks count like plain ones.
     """
     lines = _unix_line_ends(text)
@@ -39,7 +39,7 @@ def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...
 
 
 def _unix_line_ends(text: str) -> str:
-    # Only where every line ends so: a lone "\r\n" was typed by the person and belongs to the answer.
+    # Only if every line ends so: a person typed a lone "\r\n", and it belongs to the answer.
     return text.replace("\r\n", "\n") if text.count("\r\n") == text.count("\n") else text
 
 

@@ -1,4 +1,4 @@
-"""JSON values as Meta writes them → ids, texts and times; each function gives None for what it cannot be."""
+"""JSON values as Meta writes them → ids, texts and times; each function returns None for any other value."""
 
 import math
 import re
@@ -11,7 +11,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_BELOW = 10**11
-_FIRST_MILLIS, _END_MILLIS = 10**12, 10**13  # 2001 to 2286: all that Meta can mean by 13 digits
+_FIRST_MILLIS, _END_MILLIS = 10**12, 10**13  # 2001 to 2286: every time of 13 digits
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
@@ -22,7 +22,7 @@ def as_object(value: object) -> Mapping[str, Any]:
 
 
 def as_text(value: object) -> str | None:
-    """A text that can be encoded: JSON may escape half of a surrogate pair, which no UTF-8 can hold."""
+    """A text that can be encoded: JSON may escape half of a surrogate pair, which UTF-8 cannot encode."""
     if not isinstance(value, str):
         return None
     return value if value.isascii() else _LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", value)

@@ -1,4 +1,4 @@
-"""A delivery's bytes → its platform events, with a name for whatever is no event; the envelope's quirks live here."""
+"""A delivery's bytes → its platform events, ignored reasons and faults; the envelope's quirks are handled here."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from messenger.reasons import IgnoredReason, ItemFaultReason
 from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
-# Meta's prose has one `messaging` item an entry; bodies have `messaging`, `standby` or `changes`, of any length.
+# Meta documents one `messaging` item an entry; bodies have `messaging`, `standby` or `changes`, of any length.
 _LISTS = ("messaging", "standby", "changes")
 _NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
 
@@ -31,7 +31,7 @@ class ItemFault:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Where each item of a delivery ended, in the order of the body."""
+    """The items of a delivery, in the order of the body: each is an event, ignored or a fault."""
 
     events: tuple[PlatformEvent, ...] = ()
     ignored: tuple[IgnoredReason, ...] = ()
@@ -47,11 +47,11 @@ def parse_delivery(
     offset: int,
     aliases: Mapping[PageId, PageId] = _NO_ALIASES,
 ) -> Parsed:
-    """Every item of a delivery as an event, an ignored reason or a fault; one bad item never costs its neighbours.
+    """Every item of a delivery as an event, an ignored reason or a fault; a bad item does not affect the others.
 
     `aliases` maps other ids of a Page to its page id. `event_at` is Meta's stamp of the item, else that of its entry,
     else `received_at`. Origins count the items over the whole body, so that they differ between any two events.
-    Raises `UnreadableDelivery` if the body as a whole is no webhook.
+    Raises `UnreadableDelivery` if the body as a whole is not a webhook.
     """
     envelope = _read(body)
     if envelope.get("object") != "page":
@@ -68,8 +68,8 @@ def parse_delivery(
             event = read_item(item)
             events.append(event)
             ignored += left_out(item, event)
-        except Ignored as passed_over:
-            ignored.append(passed_over.reason)
+        except Ignored as harmless:
+            ignored.append(harmless.reason)
         except Malformed as fault:
             faults.append(ItemFault(index, fault.reason, fault.place))
     if not envelope["entry"]:
@@ -98,7 +98,7 @@ def _read(body: bytes) -> dict[str, Any]:
         envelope = json.loads(body)
     except RecursionError:
         raise UnreadableDelivery("too_deep") from None
-    except ValueError:  # also bytes in no encoding, and numbers too long to be read
+    except ValueError:  # also bytes that are not text, and numbers too long to parse
         raise UnreadableDelivery("not_json") from None
     if not isinstance(envelope, dict):
         raise UnreadableDelivery("not_an_object")
@@ -108,7 +108,7 @@ def _read(body: bytes) -> dict[str, Any]:
 
 
 class _Place(NamedTuple):
-    """A JSON value that stands where an item belongs. `list_name` is "entry" where the entry itself is at fault."""
+    """A JSON value at the place of an item. `list_name` is "entry" when the entry itself is at fault."""
 
     entry: Mapping[str, Any]
     list_name: str
@@ -181,7 +181,7 @@ def _address(place: _Place) -> tuple[PageId | None, Psid | None]:
     sender, recipient = (as_id(as_object(fields.get(end)).get("id")) for end in ("sender", "recipient"))
     # An echo goes the other way: https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/message-echoes
     page, person = (sender, recipient) if is_echo(fields) else (recipient, sender)
-    # In both samples of the lead-ads page `entry.id` is not the recipient, so it only stands in for a missing one.
+    # In both samples of the lead-ads page `entry.id` is not the recipient, so it only replaces a missing recipient.
     page = page or as_id(place.entry.get("id"))
     return (None if page is None else PageId(page), None if person is None else Psid(person))
 

@@ -29,7 +29,7 @@ def test_a_fault_is_told_with_file_line_and_key(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert result.output.splitlines() == [
-        f"{path}:15: fault: message.attachment.payload.buttons[1].title: 23 characters; Meta takes 20 at the most",
+        f"{path}:15: fault: message.attachment.payload.buttons[1].title: 23 characters; Meta takes at most 20",
         f"Error: 1 to mend in {path}",
     ]
 
@@ -107,7 +107,7 @@ def test_a_new_template_hands_its_leads_to_the_app_and_passes(tmp_path: Path) ->
         (["--app", "leads"], 1, "--app or LEADSTREAM_APP_ID"),
         (["--app", "0"], 1, "--app or LEADSTREAM_APP_ID"),
         (["--app", "7", "--button", "Shop=https://"], 1, "buttons[0].url"),
-        (["--app", "7", "--question", "Interested?=Yes||No"], 1, "step_list[0].answers[1]: a text is wanted"),
+        (["--app", "7", "--question", "Interested?=Yes||No"], 1, "step_list[0].answers[1]: expected a text"),
         (["--app", "7", "--days", "8"], 2, "8 is not in the range"),
         (["--app", "7", "--button", "Shop"], 2, "TITLE=URL or TITLE=PAYLOAD"),
         (["--app", "7", "--button", f"{'x' * 21}=MORE"], 1, "buttons[0].title: 21 characters"),

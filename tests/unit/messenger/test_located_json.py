@@ -59,10 +59,10 @@ def test_what_is_no_object_and_no_list_has_no_parts() -> None:
     [
         ("", 1, "Expecting value"),
         ('{"a": 1\n\n"b": 2}', 3, "Expecting ',' delimiter"),
-        ('{\n"a": 1,\n"a": 2}', 3, "'a' stands here twice"),
+        ('{\n"a": 1,\n"a": 2}', 3, "duplicate key 'a'"),
         ("[" * 102 + "]" * 102, 1, "deeper than 100 levels"),
         ("[" * 100_000, 1, "deeper than 100 levels"),
-        ("[1,\n" + "9" * 5000 + "]", 2, "a number too long to be read"),
+        ("[1,\n" + "9" * 5000 + "]", 2, "a number is too long to read"),
         ('{"a": 1,\n"b": NaN}', 2, "this is not JSON: NaN"),
         ("[\n\n-Infinity]", 3, "this is not JSON: -Infinity"),
         ("message:\n  text: Hi\n", 1, "this is not JSON"),

@@ -59,7 +59,7 @@ def test_days_that_only_one_page_allows_are_doubtful(days: int) -> None:
     assert finding.severity == "warning"
     assert finding.key == "message.receiving_app_control_expiration"
     assert DISAGREEMENT in finding.what
-    assert "where it is invalid, it means 1 day" in finding.what
+    assert "an invalid value means 1 day" in finding.what
 
 
 @pytest.mark.parametrize("days", [0, 31, -1, "4", 4.0, True, None, [4]])
@@ -97,7 +97,7 @@ def test_routing_in_another_place_than_the_message_is_a_fault(key: str) -> None:
     (finding,) = check_template(with_value(key, 4))
 
     assert (finding.severity, finding.key) == ("fault", key)
-    assert "belongs into 'message'" in finding.what
+    assert "must be inside 'message'" in finding.what
 
 
 def test_routing_inside_a_button_is_found_as_well() -> None:
@@ -109,12 +109,12 @@ def test_routing_inside_a_button_is_found_as_well() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "where", "said"),
     [
-        ("buttons", [], "buttons", "no buttons; one is wanted at least"),
-        ("buttons", {}, "buttons", "a list of buttons is wanted"),
-        ("buttons.0.title", "x" * 21, "buttons[0].title", "21 characters; Meta takes 20 at the most"),
+        ("buttons", [], "buttons", "no buttons: expected at least one"),
+        ("buttons", {}, "buttons", "expected a list of buttons"),
+        ("buttons.0.title", "x" * 21, "buttons[0].title", "21 characters; Meta takes at most 20"),
         ("buttons.0.title", "\N{GRINNING FACE}" * 11, "buttons[0].title", "22 characters"),
-        ("buttons.0.title", " ", "buttons[0].title", "a text is wanted"),
-        ("buttons.0.title", 5, "buttons[0].title", "a text is wanted"),
+        ("buttons.0.title", " ", "buttons[0].title", "expected a text"),
+        ("buttons.0.title", 5, "buttons[0].title", "expected a text"),
         ("buttons.0.url", "www.facebook.com", "buttons[0].url", "https://"),
         ("buttons.0.url", "https://", "buttons[0].url", "names a host"),
         ("buttons.0.url", "https://[", "buttons[0].url", "names a host"),
@@ -122,11 +122,11 @@ def test_routing_inside_a_button_is_found_as_well() -> None:
         ("buttons.0.url", "javascript:alert(1)", "buttons[0].url", "https://"),
         ("buttons.0.url", None, "buttons[0].url", "https://"),
         ("buttons.0.type", "wish", "buttons[0].type", "'web_url' or 'postback'"),
-        ("buttons.1.payload", "x" * 1001, "buttons[1].payload", "1001 characters; Meta takes 1000"),
+        ("buttons.1.payload", "x" * 1001, "buttons[1].payload", "1001 characters; Meta takes at most 1000"),
         ("buttons.1", {"type": "postback", "title": "a"}, "buttons[1]", "'payload' is missing"),
         ("buttons.1", "button", "buttons[1]", "'title' is missing"),
-        ("text", "x" * 641, "text", "641 characters; Meta takes 640"),
-        ("template_type", "receipt", "template_type", "'button' or 'generic' is wanted"),
+        ("text", "x" * 641, "text", "641 characters; Meta takes at most 640"),
+        ("template_type", "receipt", "template_type", "'button' or 'generic'"),
     ],
 )
 def test_a_limit_of_the_button_template_is_held(key: str, value: Any, where: str, said: str) -> None:
@@ -140,7 +140,7 @@ def test_three_buttons_pass_and_four_do_not() -> None:
 
     assert found(with_value("message.attachment.payload.buttons", [button] * 3)) == []
     assert found(with_value("message.attachment.payload.buttons", [button] * 4)) == [
-        (BUTTONS, "4 buttons; Meta takes 3 at the most")
+        (BUTTONS, "4 buttons; Meta takes at most 3")
     ]
 
 
@@ -149,18 +149,27 @@ def test_three_buttons_pass_and_four_do_not() -> None:
     [
         ({}, "either a text or an attachment"),
         ({"text": "a", "attachment": {"type": "template", "payload": {"template_type": "button"}}}, "either a text"),
-        ({"text": "x" * 2000}, "2000 characters; Meta takes 1999"),
-        ({"attachment": {"type": "image"}}, "an attachment of type 'template' with a payload is wanted"),
-        ({"attachment": "template"}, "an attachment of type 'template' with a payload is wanted"),
-        ({"attachment": {"type": "template", "payload": {}}}, "'button' or 'generic' is wanted"),
+        ({"text": "x" * 2000}, "2000 characters; Meta takes at most 1999"),
+        ({"attachment": {"type": "image"}}, "expected an attachment of type 'template' with a payload"),
+        ({"attachment": "template"}, "expected an attachment of type 'template' with a payload"),
+        ({"attachment": {"type": "template", "payload": {}}}, "'button' or 'generic'"),
         (
             {"text": "a", "quick_replies": [{"content_type": "text", "title": "x" * 21, "payload": "b"}]},
-            "21 characters; Meta takes 20",
+            "21 characters; Meta takes at most 20",
         ),
         ({"text": "a", "quick_replies": [{"content_type": "text", "title": "b"}]}, "'payload' is missing"),
-        ({"text": "a", "quick_replies": [{"title": "b", "payload": "c"}]}, "'content_type' is one of text, user_phone"),
-        ({"text": "a", "quick_replies": [{"content_type": "location"}]}, "'content_type' is one of text, user_phone"),
-        ({"text": "a", "quick_replies": [{"title": "b", "payload": "c"}] * 14}, "14 quick replies; Meta takes 13"),
+        (
+            {"text": "a", "quick_replies": [{"title": "b", "payload": "c"}]},
+            "'content_type' must be one of text",
+        ),
+        (
+            {"text": "a", "quick_replies": [{"content_type": "location"}]},
+            "'content_type' must be one of text",
+        ),
+        (
+            {"text": "a", "quick_replies": [{"title": "b", "payload": "c"}] * 14},
+            "14 quick replies; Meta takes at most",
+        ),
         ({"text": "a", "nonsense": 1}, "Meta documents no 'nonsense' here"),
     ],
 )
@@ -179,12 +188,12 @@ ELEMENT = {"title": "Shoes", "subtitle": "Red", "buttons": [{"type": "postback",
     ("elements", "said"),
     [
         ([ELEMENT] * 10, ""),
-        ([ELEMENT] * 11, "11 elements; Meta takes 10 at the most"),
-        ([{"title": "x" * 81, "subtitle": "a"}], "81 characters; Meta takes 80"),
-        ([{"title": "a", "subtitle": "x" * 81}], "81 characters; Meta takes 80"),
-        ([{"title": "a"}], "an element has something besides its title"),
+        ([ELEMENT] * 11, "11 elements; Meta takes at most 10"),
+        ([{"title": "x" * 81, "subtitle": "a"}], "81 characters; Meta takes at most 80"),
+        ([{"title": "a", "subtitle": "x" * 81}], "81 characters; Meta takes at most 80"),
+        ([{"title": "a"}], "expected something beside the title of an element"),
         ([{"title": "a", "buttons": []}], "no buttons"),
-        (None, "a list of elements is wanted"),
+        (None, "expected a list of elements"),
     ],
 )
 def test_a_limit_of_the_generic_template_is_held(elements: Any, said: str) -> None:
@@ -201,25 +210,25 @@ def test_a_limit_of_the_generic_template_is_held(elements: Any, said: str) -> No
     [
         ([a_question(step_id="1", next_step_ids=["2"]), {"step_id": 2, "step_type": "INTRO", "message": "a"}], ""),
         ([a_question(reply_type="QUICK_REPLIES", answers=["Yes", {"text": "No"}])], ""),
-        ([], "no steps; one is wanted at least"),
+        ([], "no steps: expected at least one"),
         ([{"step_type": "INTRO", "message": "Hi"}], "the ad asks nothing"),
-        ([a_question(step_type="ASK")], "'step_type' is one of INTRO, QUESTION, CONFIRMATION, DISQUALIFY"),
-        ([a_question(message="")], "a text is wanted"),
-        ([a_question(reply_type="SING")], "'reply_type' is one of NONE, PREFILL, QUICK_REPLIES"),
+        ([a_question(step_type="ASK")], "'step_type' must be one of INTRO, QUESTION, CONFIRMATION, DISQUALIFY"),
+        ([a_question(message="")], "expected a text"),
+        ([a_question(reply_type="SING")], "'reply_type' must be one of NONE, PREFILL, QUICK_REPLIES"),
         ([a_question(reply_type="QUICK_REPLIES")], "QUICK_REPLIES without answers"),
         ([a_question(reply_type="PREFILL")], "PREFILL without a prefill_type"),
         ([a_question(reply_type="PREFILL", prefill_type="EMAIL")], ""),
         ([a_question(answers=[str(number) for number in range(14)])], "14 answers; Meta shows 13 at once"),
-        ([a_question(answers=["x" * 21])], "an answer to tap has 20 characters at the most"),
+        ([a_question(answers=["x" * 21])], "an answer to tap has at most 20 characters"),
         ([a_question(step_id="1"), a_question(step_id=1)], "another step has the same step_id"),
-        ([a_question(step_id=[1]), a_question(step_id=[2]), a_question()], "a text or a number is wanted"),
-        ([a_question(step_id="1", next_step_ids="1")], "a list is wanted"),
+        ([a_question(step_id=[1]), a_question(step_id=[2]), a_question()], "expected a text or a number"),
+        ([a_question(step_id="1", next_step_ids="1")], "expected a list"),
         ([a_question(next_step_ids=[None])], "no step has this step_id"),
-        ([a_question(reply_type="QUICK_REPLIES", answers={"Yes": 1})], "a list is wanted"),
-        ([a_question(reply_type="QUICK_REPLIES", answers=["Yes", " "])], "a text is wanted"),
+        ([a_question(reply_type="QUICK_REPLIES", answers={"Yes": 1})], "expected a list"),
+        ([a_question(reply_type="QUICK_REPLIES", answers=["Yes", " "])], "expected a text"),
         ([a_question(step_id="1", next_step_ids=["9"])], "no step has this step_id"),
-        ([a_question(message="Size: large?")], "the summary does not show where this question ends"),
-        ([a_question(message="Large\nor small?")], "the summary does not show where this question ends"),
+        ([a_question(message="Size: large?")], "the summary does not show the end of a question"),
+        ([a_question(message="Large\nor small?")], "the summary does not show the end of a question"),
     ],
 )  # fmt: skip
 def test_a_rule_of_the_questions_is_held(steps: list[dict[str, Any]], said: str) -> None:
@@ -231,7 +240,7 @@ def test_a_rule_of_the_questions_is_held(steps: list[dict[str, Any]], said: str)
 
 @pytest.mark.parametrize("text", ["[]", "5", "{}", '{"message": "Hi"}'])
 def test_what_has_no_message_is_no_template(text: str) -> None:
-    assert "an object 'message' is wanted" in [what for _, what in found(text)]
+    assert "expected an object 'message'" in [what for _, what in found(text)]
 
 
 def test_text_that_is_no_json_is_told_with_its_line() -> None:

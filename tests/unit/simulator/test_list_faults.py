@@ -96,7 +96,7 @@ async def test_a_single_row_that_is_too_much_is_an_error(meta: Meta) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("repeated_cursor", "came back to a cursor"), ("lost_cursor", "no cursor for it")]
+    ("kind", "words"), [("repeated_cursor", "repeats a cursor"), ("lost_cursor", "without a cursor")]
 )
 async def test_a_list_without_a_way_on_ends_after_its_last_page(meta: Meta, kind: str, words: str) -> None:
     reading = Reading(meta)
