@@ -1,7 +1,7 @@
 """Records ↔ Avro bytes in the Confluent wire format: a zero byte, the schema id in four bytes, the body.
 
-`Codec` maps our frozen records to Avro by field name. Schema ids come from the released table unless another registry's
-ids are passed in.
+`Codec` maps our frozen records to Avro by field name. Schema ids are those of the released table, unless the ids of
+another registry are passed in.
 """
 
 import io
@@ -61,9 +61,9 @@ ValueFault = Literal[
 
 
 class NotDecodable(ValueError):
-    """The value is refused as a record of its topic. The message is the code `reason`, and `detail` behind a colon.
+    """The value is refused as a record of its topic. The message is the code `reason`, with `detail` behind a colon.
 
-    Neither says anything of the content.
+    Neither quotes the content.
     """
 
     def __init__(self, reason: ValueFault, detail: str = "") -> None:
@@ -107,19 +107,19 @@ def _plain(value: Any) -> Any:
     if names is not None:
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value
 
 
 def _answers(values: list[dict[str, str]]) -> tuple[Answer, ...]:
-    return tuple(Answer(one["question"], one["answer"]) for one in values)
+    return tuple(Answer(pair["question"], pair["answer"]) for pair in values)
 
 
 def _message(value: dict[str, Any]) -> FollowUpMessage:
     return FollowUpMessage(
         value["text"],
-        tuple(QuickReply(**one) for one in value["quick_replies"]),
-        tuple(Button(**one) for one in value["buttons"]),
+        tuple(QuickReply(**reply) for reply in value["quick_replies"]),
+        tuple(Button(**button) for button in value["buttons"]),
     )
 
 
@@ -127,7 +127,7 @@ _BUILD: Mapping[str, Callable[[Any], Any]] = {
     "answers": _answers,
     "ad": lambda value: Ad(**value),
     "origin": lambda value: Origin(**value),
-    "origins": lambda values: tuple(WebhookOrigin(**one) for one in values),
+    "origins": lambda values: tuple(WebhookOrigin(**origin) for origin in values),
     "mids": tuple,
     "cancel_on": tuple,
     "message": _message,
@@ -144,7 +144,7 @@ def _build(record: type, values: Mapping[str, Any]) -> Any:
 
 
 def _event_to_plain(event: JoinEvent | Progress | None, leads: "Codec[Lead]") -> dict[str, Any]:
-    assert event is not None, "an unknown kind is only ever read"
+    assert event is not None, "an unknown kind is never written"
     if isinstance(event, Progress):
         pairs = [{"partition": partition, "time": time} for partition, time in event.received_until]
         return {"kind": "progress", "received_until": pairs}
@@ -157,7 +157,7 @@ def _event_to_plain(event: JoinEvent | Progress | None, leads: "Codec[Lead]") ->
 
 def _event_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> JoinEvent | Progress | None:
     if values["kind"] == "progress":
-        return Progress(tuple((one["partition"], one["time"]) for one in values["received_until"] or ()))
+        return Progress(tuple((pair["partition"], pair["time"]) for pair in values["received_until"] or ()))
     record = KINDS.get(values["kind"])
     if record and None in (values["event_at"], values["received_at"], values["origin"]):
         raise NotDecodable("event_incomplete")
@@ -182,7 +182,7 @@ def lead_state_to_plain(state: LeadState, leads: "Codec[Lead]") -> dict[str, Any
 
 
 def lead_state_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> LeadState:
-    """Raises `NotDecodable` for a lead that is none."""
+    """Raises `NotDecodable` when the lead inside cannot be decoded."""
     return LeadState(
         lead=leads.decode(values["lead"]),
         signals=tuple(values["signals"]),
@@ -197,7 +197,7 @@ T = TypeVar("T")
 
 
 class SchemaIds(NamedTuple):
-    """The ids of one schema in a registry: the newest to write with, and what each id means."""
+    """The ids of a schema in a registry: the newest, to write with, and the definition of each id."""
 
     write_id: int
     definitions: Mapping[int, dict[str, Any]]
@@ -211,8 +211,8 @@ _DECODE_FAULTS = (EOFError, IndexError, KeyError, OverflowError, TypeError, Unic
 class Codec(Generic[T]):
     """Encodes and decodes the values of one schema.
 
-    `ids` are those of a registry, by schema name; what is not there has the ids of the released table. `decode` raises
-    `NotDecodable` on anything that is not such a value.
+    `ids` are those of a registry, by schema name; any other schema has the ids of the released table. `decode` raises
+    `NotDecodable` for any other value.
     """
 
     def __init__(
@@ -224,15 +224,15 @@ class Codec(Generic[T]):
     ) -> None:
         self.schema = schema
         self._to_plain, self._from_plain = to_plain, from_plain
-        known = ids.get(schema) or _released_ids(schema)
+        schema_ids = ids.get(schema) or _released_ids(schema)
         ours = newest(schema).definition
         self._reader = fastavro.parse_schema(ours)
-        # Without a reader's schema fastavro need not resolve the two, which are the same for nearly every record.
-        self._known = {
+        # Without a reader's schema fastavro resolves nothing; nearly every record has our own schema.
+        self._definitions = {
             schema_id: (fastavro.parse_schema(theirs), None if theirs == ours else self._reader)
-            for schema_id, theirs in known.definitions.items()
+            for schema_id, theirs in schema_ids.definitions.items()
         }
-        self._prefix = _PREFIX.pack(_MAGIC, known.write_id)
+        self._prefix = _PREFIX.pack(_MAGIC, schema_ids.write_id)
         self._write = writer_of(ours)
 
     def encode(self, record: T) -> bytes:
@@ -243,28 +243,28 @@ class Codec(Generic[T]):
 
     def decode_plain(self, value: bytes | None) -> dict[str, Any]:
         """The value as nested dicts of Avro's field names."""
-        body, schemas = self._opened(value)
+        body, schemas = self._open(value)
         plain = self._read(body, *schemas)
         if not isinstance(plain, dict) or body.read(1):
             raise NotDecodable("bytes_after_record")
         return plain
 
     def decode_first(self, value: bytes | None) -> Any:
-        """The first field alone, at a fraction of the price."""
-        body, (written_with, _) = self._opened(value)
+        """The first field alone, without decoding the rest."""
+        body, (written_with, _) = self._open(value)
         return self._read(body, written_with["fields"][0]["type"])
 
-    def _opened(self, value: bytes | None) -> tuple[io.BytesIO, tuple[Any, Any]]:
+    def _open(self, value: bytes | None) -> tuple[io.BytesIO, tuple[Any, Any]]:
         if value is None or len(value) < _PREFIX.size:
             raise NotDecodable("too_short")
         magic, schema_id = _PREFIX.unpack_from(value)
         if magic != _MAGIC:
             raise NotDecodable("not_wire_format", f"magic byte {magic}")
-        if schema_id not in self._known:
+        if schema_id not in self._definitions:
             raise NotDecodable("unknown_schema_id", f"{schema_id} is not a released {self.schema}")
         body = io.BytesIO(value)
         body.seek(_PREFIX.size)
-        return body, self._known[schema_id]
+        return body, self._definitions[schema_id]
 
     def _read(self, body: io.BytesIO, *schemas: Any) -> Any:
         try:
@@ -274,11 +274,13 @@ class Codec(Generic[T]):
 
 
 def _released_ids(schema: str) -> SchemaIds:
-    return SchemaIds(newest(schema).id, {one.id: one.definition for one in released() if one.schema == schema})
+    return SchemaIds(
+        newest(schema).id, {release.id: release.definition for release in released() if release.schema == schema}
+    )
 
 
 def event_codec(ids: Ids = BUILT_IN) -> Codec[JoinEvent | Progress | None]:
-    """Platform events and progress records; a kind that this version does not know decodes to None."""
+    """Platform events and progress records; an unknown kind decodes to None."""
     leads = lead_codec(ids)
     return Codec(
         "event", lambda event: _event_to_plain(event, leads), lambda values: _event_from_plain(values, leads), ids

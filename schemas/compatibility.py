@@ -1,4 +1,4 @@
-"""Whether two versions of a schema read each other: FULL compatibility, where only optional fields may come and go.
+"""Whether two versions of a schema read each other: FULL compatibility, in which only optional fields come and go.
 
 https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html#full-compatibility
 """
@@ -11,20 +11,20 @@ _Names = tuple[Mapping[str, Definition], Mapping[str, Definition]]
 
 
 class _Difference(NamedTuple):
-    """What differs at a path; `readable` when Avro reads either side with the other all the same."""
+    """A difference at a path; `readable` when Avro still reads each side with the other."""
 
-    said: str
+    text: str
     readable: bool = False
 
 
 def breaks(older: Definition, newer: Definition) -> list[str]:
-    """What keeps readers of one version from the records of the other, each with the path of its field."""
-    return [one.said for one in _differences(older, newer) if not one.readable]
+    """The differences that keep readers of a version from records of the other, each with the path of its field."""
+    return [difference.text for difference in _differences(older, newer) if not difference.readable]
 
 
 def retypes(older: Definition, newer: Definition) -> list[str]:
-    """The types that change although Avro's readers do not mind, as text to bytes: a warehouse's column would."""
-    return [one.said for one in _differences(older, newer) if one.readable]
+    """The changes of type that Avro reads and a warehouse's column does not, such as text to bytes."""
+    return [difference.text for difference in _differences(older, newer) if difference.readable]
 
 
 def _differences(older: Definition, newer: Definition) -> Iterator[_Difference]:
@@ -35,7 +35,7 @@ def _of_records(older: Definition, newer: Definition, path: str, names: _Names) 
     if older["name"] != newer["name"]:
         yield _Difference(f"{path.rstrip('.') or 'the record'}: was {older['name']} and is {newer['name']}")
         return
-    before, after = ({field["name"]: field for field in one["fields"]} for one in (older, newer))
+    before, after = ({field["name"]: field for field in version["fields"]} for version in (older, newer))
     for name in before | after:
         old, new = before.get(name), after.get(name)
         if old is not None and new is not None:
@@ -47,7 +47,7 @@ def _of_records(older: Definition, newer: Definition, path: str, names: _Names) 
 
 
 def _of_types(older: Any, newer: Any, path: str, names: _Names) -> Iterator[_Difference]:
-    older, newer = (_resolved(one, named) for one, named in zip((older, newer), names, strict=True))
+    older, newer = (_resolved(avro, named) for avro, named in zip((older, newer), names, strict=True))
     if _read_as(older) != _read_as(newer):
         yield _Difference(f"{path}: was {_kind(older)} and is {_kind(newer)}")
     elif isinstance(older, list) and isinstance(newer, list):
@@ -60,7 +60,7 @@ def _of_types(older: Any, newer: Any, path: str, names: _Names) -> Iterator[_Dif
 
 
 def _inside(older: Any, newer: Any, path: str, names: _Names) -> Iterator[_Difference]:
-    """Between two types of one kind."""
+    """The differences inside two types of the same kind."""
     match older, newer:
         case {"type": "record"}, {"type": "record"}:
             yield from _of_records(older, newer, f"{path}.", names)
@@ -98,7 +98,7 @@ def _kind(avro: Any) -> str:
 
 
 def _read_as(avro: Any) -> str:
-    """The same for types that Avro reads as each other: text as bytes, in any order of a union, of any logical type.
+    """The same name for types that Avro reads as each other: text as bytes, unions in any order, logical types.
 
     https://avro.apache.org/docs/1.11.1/specification/#schema-resolution
     """
@@ -115,14 +115,14 @@ def _read_as(avro: Any) -> str:
 
 def _named(definition: Any) -> dict[str, Definition]:
     """The records, enums and fixed types inside a definition by their names."""
-    found: dict[str, Definition] = {}
+    named: dict[str, Definition] = {}
     waiting = [definition]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += one
-        elif isinstance(one, dict):
-            if one.get("type") in ("record", "enum", "fixed"):
-                found[one["name"]] = one
-            waiting += [one.get("fields"), one.get("items"), one.get("values"), one.get("type")]
-    return found
+        avro = waiting.pop()
+        if isinstance(avro, list):
+            waiting += avro
+        elif isinstance(avro, dict):
+            if avro.get("type") in ("record", "enum", "fixed"):
+                named[avro["name"]] = avro
+            waiting += [avro.get("fields"), avro.get("items"), avro.get("values"), avro.get("type")]
+    return named

@@ -1,4 +1,4 @@
-"""The fields about a person, by what the schemas mark as such, and the mask that stands in their place."""
+"""The fields of a lead with personal data, as the schema marks them, and the mask that is shown for them."""
 
 from schemas.released import newest
 

@@ -1,4 +1,4 @@
-"""Confluent's Schema Registry API over the released schemas: every answer as a value, and nothing to write to."""
+"""The answers of the built-in schema registry, in Confluent's API, from the released schemas alone."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class RegistryRefusal(Exception):
-    """An error of the API; the first three digits of its code are the HTTP status, `body` is what clients read.
+    """An error of the API. The first three digits of its code are the HTTP status; `body` is for the client.
 
     https://docs.confluent.io/platform/current/schema-registry/develop/api.html#errors
     """
@@ -27,17 +27,17 @@ class RegistryRefusal(Exception):
 
 
 class RegistryApi:
-    """The answers for the topics of one prefix, as JSON values. A method raises `RegistryRefusal` for anything else."""
+    """The answers for the topics with a prefix, as JSON values; raises `RegistryRefusal` for any other request."""
 
     def __init__(self, prefix: str = "") -> None:
         self._subjects = {f"{prefix}{subject}": versions for subject, versions in subjects().items()}
 
     def subjects(self, prefix: str = "") -> list[str]:
-        """The subjects that begin with `prefix`; Confluent's `:*:` before it means every context, and there is one."""
-        return [one for one in sorted(self._subjects) if one.startswith(prefix.removeprefix(":*:"))]
+        """The subjects that begin with `prefix`; Confluent's `:*:` before it means all contexts. There is only one."""
+        return [subject for subject in sorted(self._subjects) if subject.startswith(prefix.removeprefix(":*:"))]
 
     def versions(self, subject: str) -> list[int]:
-        return [one.version for one in self._versions_of(subject)]
+        return [release.version for release in self._versions_of(subject)]
 
     def version(self, subject: str, version: str) -> dict[str, Any]:
         """`version` is a number, `latest`, or -1, which means the same."""
@@ -47,12 +47,12 @@ class RegistryApi:
         return {"schema": json.dumps(_by_id(schema_id).definition)}
 
     def uses(self, schema_id: str) -> list[dict[str, Any]]:
-        """Where a schema is used."""
-        wanted = _by_id(schema_id)
+        """The subjects and versions of a schema."""
+        release = _by_id(schema_id)
         return [
-            {"subject": subject, "version": wanted.version}
+            {"subject": subject, "version": release.version}
             for subject, versions in sorted(self._subjects.items())
-            if wanted in versions
+            if release in versions
         ]
 
     def config(self) -> dict[str, str]:
@@ -64,26 +64,26 @@ class RegistryApi:
         return self.config()
 
     def look_up(self, subject: str, request: bytes) -> dict[str, Any]:
-        """The release of a subject that is the schema in `request`, whatever its spacing."""
+        """The release of a subject that equals the schema in `request`; spacing does not count."""
         versions = self._versions_of(subject)
-        found = _same(versions, _requested(request))
-        if found is None:
+        release = _same(versions, _requested(request))
+        if release is None:
             raise RegistryRefusal(40403, "Schema not found")
-        return _described(subject, found)
+        return _described(subject, release)
 
     def register(self, subject: str, request: bytes) -> dict[str, int]:
-        """The id of a schema that is released already, so that clients which register at start work as they are."""
-        found = _same(self._subjects.get(subject, ()), _requested(request))
-        if found is None:
+        """The id of a released schema, so that clients that register at start work unchanged."""
+        release = _same(self._subjects.get(subject, ()), _requested(request))
+        if release is None:
             message = f"Subject {subject} is in read-only mode: schemas are released with leadstream"
             raise RegistryRefusal(42205, message)
-        return {"id": found.id}
+        return {"id": release.id}
 
     def compatible(self, subject: str, request: bytes, version: str | None = None) -> dict[str, Any]:
-        """Whether the schema in `request` and a version, or every one, read each other; if not, which fields break."""
-        wanted = _parsed(_requested(request))
+        """Whether the schema in `request` and a version, or all, read each other; if not, which fields break."""
+        candidate = _parsed(_requested(request))
         versions = self._versions_of(subject) if version is None else (self._find(subject, version),)
-        faults = list(dict.fromkeys(fault for one in versions for fault in _breaks(one, wanted)))
+        faults = list(dict.fromkeys(fault for release in versions for fault in _breaks(release, candidate)))
         return {"is_compatible": False, "messages": faults} if faults else {"is_compatible": True}
 
     def _versions_of(self, subject: str) -> tuple[Released, ...]:
@@ -98,28 +98,29 @@ class RegistryApi:
             return versions[-1]
         if _VERSION.fullmatch(version) is None:
             raise RegistryRefusal(42202, f"The specified version '{version[:40]}' is not a valid version id.")
-        for one in versions:
-            if one.version == int(version):
-                return one
+        for release in versions:
+            if release.version == int(version):
+                return release
         raise RegistryRefusal(40402, f"Version {version} not found.")
 
 
 def _by_id(schema_id: str) -> Released:
-    for one in released():
-        if str(one.id) == schema_id:
-            return one
+    for release in released():
+        if str(release.id) == schema_id:
+            return release
     raise RegistryRefusal(40403, f"Schema {schema_id[:40]} not found")
 
 
-def _described(subject: str, one: Released) -> dict[str, Any]:
-    return {"subject": subject, "version": one.version, "id": one.id, "schema": json.dumps(one.definition)}
+def _described(subject: str, release: Released) -> dict[str, Any]:
+    definition = json.dumps(release.definition)
+    return {"subject": subject, "version": release.version, "id": release.id, "schema": definition}
 
 
 def _requested(request: bytes) -> Any:
     try:
-        wanted = json.loads(request)
-        if wanted.get("schemaType", "AVRO") == "AVRO":
-            return json.loads(wanted["schema"])
+        fields = json.loads(request)
+        if fields.get("schemaType", "AVRO") == "AVRO":
+            return json.loads(fields["schema"])
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass
     raise RegistryRefusal(42201, "Input schema is an invalid Avro schema")
@@ -133,11 +134,11 @@ def _parsed(definition: Any) -> Any:
     return definition
 
 
-def _breaks(one: Released, wanted: Any) -> list[str]:
-    if isinstance(wanted, dict) and wanted.get("type") == "record":
-        return breaks(one.definition, wanted)
-    return ["the schema is no record"]
+def _breaks(release: Released, candidate: Any) -> list[str]:
+    if isinstance(candidate, dict) and candidate.get("type") == "record":
+        return breaks(release.definition, candidate)
+    return ["the schema is not a record"]
 
 
 def _same(versions: tuple[Released, ...], definition: Any) -> Released | None:
-    return next((one for one in versions if one.definition == definition), None)
+    return next((release for release in versions if release.definition == definition), None)

@@ -1,4 +1,4 @@
-"""A client of the schema registry: credentials, TLS, bounds of time and size, and faults that name the setting."""
+"""The client of a schema registry, and our ids there: registered at start, or looked up where that is forbidden."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ _MOST = 2**31 - 1
 
 
 class RegistryFault(Exception):
-    """The registry cannot be used; the message is one line and has neither its address nor a credential."""
+    """The registry cannot be used; the message is one line, without its address or a credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Answer:
         return httpx.codes.is_success(self.status)
 
     def members(self, asked: str) -> Mapping[str, Any]:
-        """The JSON object of a success. Raises `RegistryFault` that names what was asked for."""
+        """The JSON object of a success. Raises `RegistryFault`, which names the request by `asked`."""
         if not self.is_success:
-            why = self._reason() or f"; {_MENDS.get(self.status, f'check {_URL}')}"
-            raise RegistryFault(f"the schema registry answered {self.status} for {asked}{why}")
+            reason = self._reason() or f"; {_MENDS.get(self.status, f'check {_URL}')}"
+            raise RegistryFault(f"the schema registry answered {self.status} for {asked}{reason}")
         members = self._json()
         if not isinstance(members, dict):
             raise RegistryFault(
@@ -57,7 +57,7 @@ class Answer:
         return members
 
     def _reason(self) -> str:
-        """Why the registry refuses a schema, as a terminal can show it; other errors may tell an address."""
+        """The registry's reason to refuse a schema, printable; the text of other errors may hold an address."""
         members = self._json()
         if self.status != httpx.codes.CONFLICT or not isinstance(members, dict) or "message" not in members:
             return ""
@@ -98,7 +98,7 @@ async def registry_client(
     settings: Settings, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator[RegistryClient]:
     """A client of the registry that is set. Raises `RegistryFault`."""
-    assert settings.schema_registry_url is not None, "the built-in registry is asked by nobody of ours"
+    assert settings.schema_registry_url is not None, "nothing of ours asks the built-in registry"
     async with httpx.AsyncClient(
         auth=_credentials(settings),
         verify=_trust(settings),
@@ -111,17 +111,17 @@ async def registry_client(
 async def registry_ids(registry: RegistryClient, prefix: str = "") -> dict[str, SchemaIds]:
     """Schema name → the ids of its releases in another registry, the newest to write with.
 
-    Registering is idempotent: a registry answers the id that a schema already has. Raises `RegistryFault`.
+    Registering is idempotent: a registry returns the id that a schema already has. Raises `RegistryFault`.
     """
-    found = {}
-    for subject, versions in subjects().items():
-        ids = {await _id_of(one, registry, prefix + subject): one.definition for one in versions}
-        found[versions[-1].schema] = SchemaIds(list(ids)[-1], ids)
-    return found
+    by_schema = {}
+    for subject, releases in subjects().items():
+        ids = {await _id_of(release, registry, prefix + subject): release.definition for release in releases}
+        by_schema[releases[-1].schema] = SchemaIds(list(ids)[-1], ids)
+    return by_schema
 
 
 async def require_compatibility(registry: RegistryClient, prefix: str = "") -> bool:
-    """Have the registry refuse versions that are not FULL_TRANSITIVE; False where we may not set that.
+    """Set the registry to refuse versions that are not FULL_TRANSITIVE; False where we may not set that.
 
     Raises `RegistryFault` when the registry does not answer.
     """
@@ -132,12 +132,12 @@ async def require_compatibility(registry: RegistryClient, prefix: str = "") -> b
     return all(answer.is_success for answer in answers)
 
 
-async def _id_of(one: Released, registry: RegistryClient, subject: str) -> int:
-    body = {"schema": json.dumps(one.definition)}
+async def _id_of(release: Released, registry: RegistryClient, subject: str) -> int:
+    body = {"schema": json.dumps(release.definition)}
     answer = await registry.ask("POST", "subjects", subject, "versions", body=body)
     if answer.status in _FORBIDDEN:
         answer = await registry.ask("POST", "subjects", subject, body=body)
-    asked = f"version {one.version} of {subject}"
+    asked = f"version {release.version} of {subject}"
     schema_id = answer.members(asked).get("id")
     if type(schema_id) is not int or not 0 <= schema_id <= _MOST:
         raise RegistryFault(f"the schema registry answered no schema id for {asked}")
@@ -149,7 +149,7 @@ def _credentials(settings: Settings) -> httpx.BasicAuth | None:
     if user is None and password is None:
         return None
     if user is None or password is None:
-        raise RegistryFault(f"{_CREDENTIALS} go together, and one of them is not set")
+        raise RegistryFault(f"set both or neither of {_CREDENTIALS}")
     return httpx.BasicAuth(user, password)
 
 
@@ -175,6 +175,6 @@ async def _read(answer: httpx.Response) -> bytes:
 
 def _fault(fault: httpx.HTTPError | httpx.InvalidURL) -> RegistryFault:
     if untrusted := re.search(r"certificate verify failed: ([^(]+)", str(fault)):
-        why = untrusted[1].strip().rstrip(".")
-        return RegistryFault(f"the schema registry's certificate is not trusted: {why}; check {_CA_FILE}")
+        reason = untrusted[1].strip().rstrip(".")
+        return RegistryFault(f"the schema registry's certificate is not trusted: {reason}; check {_CA_FILE}")
     return RegistryFault(f"the schema registry did not answer ({type(fault).__name__}); check {_URL}")

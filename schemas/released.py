@@ -1,4 +1,4 @@
-"""Released Avro schemas with their fixed ids; what the built-in registry serves and the codec writes."""
+"""The released Avro schemas with their fixed ids, for the built-in registry and the codec."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.topics import TOPICS
 
-# A released id is for ever: it stands in every record ever written.
+# A released id never changes: it is in every record written with it.
 _RELEASED = {
     1: "event.v1",
     2: "lead.v1",
@@ -45,13 +45,13 @@ def _load(schema_id: int, stem: str) -> Released:
 
 def newest(schema: str) -> Released:
     """The newest release of a schema."""
-    return max((one for one in released() if one.schema == schema), key=lambda one: one.version)
+    return max((release for release in released() if release.schema == schema), key=lambda release: release.version)
 
 
 def subjects() -> dict[str, tuple[Released, ...]]:
     """Subject (`<topic>-value`, as Confluent's TopicNameStrategy has it) → its versions, oldest first."""
     return {
-        f"{topic.name}-value": tuple(one for one in released() if one.schema == topic.schema)
+        f"{topic.name}-value": tuple(release for release in released() if release.schema == topic.schema)
         for topic in TOPICS
         if topic.schema is not None
     }

@@ -15,12 +15,12 @@ def person_codec() -> Codec[Person]:
         return {
             **_flat(person),
             "wake_at": person.wake_at,
-            "marks": [_flat(one) for one in person.marks],
-            "waiting": [events.encode(one) for one in person.waiting],
-            "leads": [lead_state_to_plain(one, leads) for one in person.leads],
-            "scheduled": [_flat(one) for one in person.scheduled],
-            "issued": [{**_flat(one), "cancel_on": list(one.cancel_on)} for one in person.issued],
-            "interventions": [_flat(one) for one in person.interventions],
+            "marks": [_flat(mark) for mark in person.marks],
+            "waiting": [events.encode(event) for event in person.waiting],
+            "leads": [lead_state_to_plain(lead, leads) for lead in person.leads],
+            "scheduled": [_flat(step) for step in person.scheduled],
+            "issued": [{**_flat(command), "cancel_on": list(command.cancel_on)} for command in person.issued],
+            "interventions": [_flat(intervention) for intervention in person.interventions],
         }
 
     def from_plain(values: Mapping[str, Any]) -> Person:
@@ -28,13 +28,15 @@ def person_codec() -> Codec[Person]:
         return Person(
             **{
                 **fields,
-                "marks": tuple(Mark(**one) for one in values["marks"]),
-                "waiting": tuple(events.decode(one) for one in values["waiting"]),
+                "marks": tuple(Mark(**mark) for mark in values["marks"]),
+                "waiting": tuple(events.decode(event) for event in values["waiting"]),
                 "seen": tuple(values["seen"]),
-                "leads": tuple(lead_state_from_plain(one, leads) for one in values["leads"]),
-                "scheduled": tuple(Scheduled(**one) for one in values["scheduled"]),
-                "issued": tuple(Issued(**{**one, "cancel_on": tuple(one["cancel_on"])}) for one in values["issued"]),
-                "interventions": tuple(Intervention(**one) for one in values["interventions"]),
+                "leads": tuple(lead_state_from_plain(lead, leads) for lead in values["leads"]),
+                "scheduled": tuple(Scheduled(**step) for step in values["scheduled"]),
+                "issued": tuple(
+                    Issued(**{**command, "cancel_on": tuple(command["cancel_on"])}) for command in values["issued"]
+                ),
+                "interventions": tuple(Intervention(**intervention) for intervention in values["interventions"]),
             }
         )
 

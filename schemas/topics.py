@@ -1,16 +1,16 @@
-"""Every topic in one table: key, schema, writer, readers, cleanup. The only place that names one."""
+"""Every topic in one table: key, schema, writer, readers, cleanup. No other module has the name of a topic."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-# Both, because a cluster may have a default for the one that is not set on the topic.
+# Both, because a cluster may have a default for either.
 FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 WEEK = {"retention.ms": str(7 * 24 * 3600 * 1000)}
 MONTH = {"retention.ms": str(30 * 24 * 3600 * 1000)}
-# Compaction takes nothing from the segment that is written to, so it has to end before what was erased is gone.
+# Compaction spares the active segment, so a segment must end before its erased records are gone.
 ONE_DAY = {"max.compaction.lag.ms": str(24 * 3600 * 1000), "delete.retention.ms": str(24 * 3600 * 1000)}
-# What is older than the retention goes with its segment, so segments must be shorter than the retention.
+# Kafka deletes whole segments, so a segment must be shorter than the retention.
 _SEGMENTS_A_RETENTION = 4
 
 
@@ -34,9 +34,9 @@ class Topic:
         return {"cleanup.policy": self.cleanup, **dict(self.config)}
 
     def settings_for(self, retention: timedelta | None) -> dict[str, str]:
-        """The same where nothing personal may be kept for longer than `retention`; None is for ever.
+        """The same, with no personal data kept for longer than `retention`; None is for ever.
 
-        Records go with their segment, at the latest a quarter of `retention` after it has passed.
+        Records are deleted with their segment, at the latest a quarter of `retention` later.
         """
         if retention is None or not self.personal:
             return self.settings
@@ -48,11 +48,11 @@ class Topic:
 
     @property
     def dead_letters(self) -> str:
-        """The name of the topic that takes the records of this one that we refuse for good."""
+        """The name of the topic for the records of this topic that we refuse for good."""
         return f"{self.name}-dlq"
 
     def shadow(self, replay: str) -> str:
-        """The name of the topic that a replay writes in the place of this one."""
+        """The name of the topic that a replay writes instead of this one."""
         return f"{self.name}-replay-{replay}"
 
 
@@ -63,8 +63,8 @@ def _shorter(millis: str, most: int) -> str:
     return str(most if int(millis) < 0 else min(int(millis), most))
 
 
-# Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default;
-# and what one body holds may end in one event, one lead, one person's state.
+# Meta escapes each character to up to 12 bytes and batches up to 1000 updates, so bodies outgrow Kafka's 1 MB default.
+# The content of a body may end in a single event, lead or state.
 LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
 
 WEBHOOKS = Topic(
@@ -74,7 +74,7 @@ WEBHOOKS = Topic(
     producer="ingest",
     consumers="streams (split), replay",
     description="The POST body, byte for byte; the headers carry the receipt, the signature and the delivery id.",
-    # Receipt is the broker's time, so that it never runs backwards in a partition, even when a spool drains late.
+    # The time of receipt is the broker's: it never runs backwards in a partition, even when a spool drains late.
     config=tuple({"message.timestamp.type": "LogAppendTime", **FOREVER, **LARGE}.items()),
 )
 EVENTS = Topic(
@@ -82,8 +82,8 @@ EVENTS = Topic(
     key="page:psid",
     schema="event",
     producer="streams (split), sink transcripts, backfill, replay promote, erase",
-    consumers="streams (join), sink send (confirmations, what came between), sink warehouse (who wrote), automations",
-    description="One platform event; progress records tell how far the splitter is.",
+    consumers="streams (join), sink send (confirmations, cancellations), sink warehouse (messages), automations",
+    description="One platform event; progress records report the splitter's watermark.",
     # A fact of ours is received when the broker appends it, as a webhook is (decision 0005).
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),
 )
@@ -112,9 +112,9 @@ OUTCOMES = Topic(
     schema="followup-outcome",
     producer="sink send",
     consumers="sink send (the ledger), sink warehouse, analysts",
-    description="What became of a command. Lies in the partition of its command; a fence has no value.",
+    description="The outcome of a command, in the partition of the command; a fence has no value.",
     cleanup="compact",
-    # The clocks of the workers that send may be wrong; the broker's decides when an attempt was made.
+    # The clocks of sending workers may be wrong, so the broker's decides when an attempt was made.
     config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),
 )
 TRANSCRIPTS = Topic(
@@ -132,7 +132,7 @@ JOIN_STATE = Topic(
     schema="join-state",
     producer="streams (join)",
     consumers="streams (join)",
-    description="The join's state by person; internal, named as Faust names changelogs.",
+    description="The join's state by person; internal, with the name that Faust gives a changelog.",
     cleanup="compact",
     config=tuple({**ONE_DAY, **LARGE}.items()),
 )
@@ -142,7 +142,7 @@ REDRIVES = Topic(
     schema=None,
     producer="dlq redrive, dlq discard",
     consumers="dlq",
-    description="Which dead letters were sent back or discarded; the value is when, headers say by whom and why.",
+    description="Dead letters that were sent back or discarded. The value is the time; headers say by whom and why.",
     cleanup="compact",
     personal=False,
 )
@@ -152,10 +152,10 @@ ERASURES = Topic(
     schema=None,
     producer="erase",
     consumers="streams, sink send, sink transcripts, replay, dlq, erase",
-    description="Who was erased, without an id. The value is the time, in milliseconds since 1970, up to which "
-    "everything of that person is dead (decision 0006).",
+    description="The people who were erased, without an id. The value is a time in milliseconds since 1970: everything "
+    "received of that person before it is ignored (decision 0006).",
     cleanup="compact",
-    # An erasure goes by the broker's time, whatever the clock of whoever enters it says.
+    # An erasure has the broker's time, not that of the operator's clock.
     config=(("message.timestamp.type", "LogAppendTime"),),
     personal=False,
 )
@@ -165,9 +165,9 @@ DELETION_REQUESTS = Topic(
     schema="data-deletion-request",
     producer="ingest, erase",
     consumers="ingest (the status page), erase, doctor",
-    description="What people asked Meta to have deleted here, until and after an operator resolved it.",
+    description="Data-deletion requests from Meta, until and after an operator resolves them.",
     cleanup="compact",
-    # The record with the person's id must not outlast the one without it for long.
+    # Compaction soon removes the record with the person's id behind the record without it.
     config=(("max.compaction.lag.ms", str(24 * 3600 * 1000)),),
 )
 

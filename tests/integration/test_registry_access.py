@@ -75,8 +75,14 @@ def test_a_registry_takes_our_credentials_over_its_own_tls(registry: Registry) -
     [
         ({"PASSWORD": "wrong"}, "answered 401 for version 1 of messenger-events-value; check LEADSTREAM_{}_USERNAME"),
         ({"USERNAME": POWERLESS}, "answered 403 for version 1 of {} has no right to it"),
-        ({"USERNAME": ""}, "USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD go together, and one of them is not set"),
-        ({"PASSWORD": ""}, "USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD go together, and one of them is not set"),
+        (
+            {"USERNAME": ""},
+            "set both or neither of LEADSTREAM_SCHEMA_REGISTRY_USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD",
+        ),
+        (
+            {"PASSWORD": ""},
+            "set both or neither of LEADSTREAM_SCHEMA_REGISTRY_USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD",
+        ),
         ({"CA_FILE": ""}, "certificate is not trusted: {}; check LEADSTREAM_SCHEMA_REGISTRY_CA_FILE"),
         ({"CA_FILE": "other"}, "certificate is not trusted: {}; check LEADSTREAM_SCHEMA_REGISTRY_CA_FILE"),
         ({"CA_FILE": "/nowhere.pem"}, "LEADSTREAM_SCHEMA_REGISTRY_CA_FILE cannot be read: No such file"),
