@@ -33,7 +33,7 @@ from runtime.cluster import Cluster, cluster_of
 from runtime.file_faults import reason
 from runtime.kafka_probe import find_fault
 from runtime.log_file import LogFile
-from runtime.logs import configure_logging, tell_crash
+from runtime.logs import configure_logging, log_crash
 from runtime.settings import SettingError, Settings, variable
 from runtime.versions import require_versions
 from schemas.registry_api import RegistryApi
@@ -142,7 +142,7 @@ def _run_worker(settings: Settings, worker: Worker) -> None:
 
 def _end_at_crash(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
     if kind is not None and error is not None:
-        tell_crash(kind, error, trace)
+        log_crash(kind, error, trace)
         raise SystemExit(1)
 
 

@@ -8,7 +8,7 @@ import click
 
 from cli.terminal import visible
 from runtime.file_limit import raise_file_limit
-from runtime.logs import tell_crash
+from runtime.logs import log_crash
 from runtime.losses import OutOfReach
 from runtime.settings import SettingError
 from runtime.versions import WrongVersion
@@ -50,7 +50,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a wrong setting or file becomes one line and a status."""
-        sys.excepthook = tell_crash
+        sys.excepthook = log_crash
         raise_file_limit()
         try:
             return super().invoke(ctx)

@@ -270,7 +270,7 @@ async def _post(
             graph = None if target.graph_url is None else GraphControl(http, target.graph_url, target.peers)
             try:
                 if graph is not None:
-                    await graph.tell(unseen)
+                    await graph.report(unseen)
                 return await post_deliveries(
                     deliveries,
                     Poster(http, target.url, target.secret, delays=retry_delays(target.retries), peers=target.peers),

@@ -22,7 +22,7 @@ from operations.local.state_lock import locked
 from operations.local.unheard import unless_unheard
 from runtime.file_limit import raise_file_limit
 from runtime.local_kafka.node import KafkaNode
-from runtime.ports import authority
+from runtime.loopback import authority
 from runtime.settings import Settings
 
 _CHECK_EVERY = 0.5

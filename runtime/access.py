@@ -1,4 +1,4 @@
-"""What a client must be allowed to do, and what Kafka's ACLs allow it."""
+"""The operations that a client needs, and those that Kafka's ACLs allow it."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -33,9 +33,9 @@ NOT_ALLOWED = (
     ClusterAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
-# An older Kafka does not say.
-_UNSAID = -(2**31)
-_LOOKS, _BETWEEN_LOOKS = 60, 0.25
+# The answer of an older Kafka, which does not report operations.
+_UNREPORTED = -(2**31)
+_ATTEMPTS, _RETRY_AFTER = 60, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Missing:
 
 
 def refused_use(error: KafkaError) -> str:
-    """What one of `NOT_ALLOWED` says was refused: aiokafka names the resource, and not the operation."""
+    """The use that an error of `NOT_ALLOWED` refuses: aiokafka names the resource but not the operation."""
     kinds = ("topic", "group", "cluster", "transactional id")
     kind = next(kind for kind, kept in zip(kinds, NOT_ALLOWED, strict=True) if isinstance(error, kept))
     names = [name for arg in error.args for name in ([arg] if isinstance(arg, str) else arg)]
@@ -69,9 +69,9 @@ def refused_use(error: KafkaError) -> str:
 
 
 async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Missing]:
-    """Those of the named operations that Kafka would refuse us, by topic and group. Raises `KafkaError`.
+    """The granted operations that Kafka would refuse us, by topic and group. Raises `KafkaError`.
 
-    Topics that do not exist are not asked about, and neither are prefixes.
+    Topics that do not exist and prefixes are not checked.
     """
     admin = AIOKafkaAdminClient(**cluster.options)
     try:
@@ -87,7 +87,7 @@ async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Mi
         Missing(operation, *place)
         for place, operations in needed.items()
         for operation in operations
-        if not _has(allowed.get(place, _UNSAID), operation)
+        if not _has(allowed.get(place, _UNREPORTED), operation)
     ]
 
 
@@ -96,12 +96,12 @@ def _needed(grants: Iterable[Grant]) -> Iterator[tuple[tuple[str, str], list[str
     for grant in grants:
         for name in () if grant.prefixed else grant.names:
             operations = needed.setdefault((grant.resource, name), [])
-            operations += [one for one in grant.operations if one not in operations]
+            operations += [operation for operation in grant.operations if operation not in operations]
     yield from needed.items()
 
 
 def _has(allowed: int, operation: str) -> bool:
-    return allowed == _UNSAID or bool(allowed >> _BITS[operation] & 1)
+    return allowed == _UNREPORTED or bool(allowed >> _BITS[operation] & 1)
 
 
 async def _allowed_on_topics(admin: AIOKafkaAdminClient, names: list[str]) -> dict[tuple[str, str], int]:
@@ -115,21 +115,21 @@ async def _allowed_on_topics(admin: AIOKafkaAdminClient, names: list[str]) -> di
 
 
 async def _allowed_on_group(admin: AIOKafkaAdminClient, name: str) -> int:
-    for _ in range(_LOOKS):
+    for _ in range(_ATTEMPTS):
         try:
             coordinator = await admin.find_coordinator(name)
             answer = await admin._send_request(_OperationsOnGroup(name), coordinator)
         except GroupAuthorizationFailedError:
             return 0
         except (IncompatibleBrokerVersion, NotImplementedError):
-            return _UNSAID
+            return _UNREPORTED
         except GroupCoordinatorNotAvailableError:
-            # A new cluster makes its coordinator when it is first asked for.
-            await asyncio.sleep(_BETWEEN_LOOKS)
+            # A new cluster creates its coordinator at the first request.
+            await asyncio.sleep(_RETRY_AFTER)
             continue
         [(code, *_, bits)] = answer.groups
         return 0 if code == GroupAuthorizationFailedError.errno else int(bits)
-    return _UNSAID
+    return _UNREPORTED
 
 
 class _MetadataResponse(Response):  # type: ignore[misc] # aiokafka is untyped to us
@@ -178,7 +178,7 @@ class _MetadataRequest(RequestStruct):  # type: ignore[misc]
 
 
 class _OperationsOnTopics(Request[_MetadataRequest]):  # type: ignore[misc]
-    """The version of Metadata that tells what we may do, which aiokafka lacks."""
+    """The version of Metadata that reports allowed operations, which aiokafka lacks."""
 
     API_KEY = 3
 
@@ -197,7 +197,7 @@ class _DescribeGroupsRequest(RequestStruct):  # type: ignore[misc]
 
 
 class _OperationsOnGroup(Request[_DescribeGroupsRequest]):  # type: ignore[misc]
-    """As aiokafka's own, which reads the answer of version 3 as one of version 2, without what we may do."""
+    """DescribeGroups 3, whose answer aiokafka reads as version 2, without the allowed operations."""
 
     API_KEY = 15
 

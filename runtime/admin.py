@@ -1,4 +1,4 @@
-"""The HTTP face of a process: health, metrics, and a server that lives inside a running event loop."""
+"""Health and metrics over HTTP, and a server inside a running event loop."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.versions import require_versions
 
-# As long as a proxy's, mostly 60 seconds: one that keeps a connection for longer than we do answers 502 now and then.
+# Longer than most proxies, which keep 60 seconds: one that keeps a connection longer than we do answers 502 at times.
 KEEP_ALIVE = timedelta(seconds=75)
 
 _GRACE = timedelta(seconds=10)
@@ -77,10 +77,10 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(
     app: ASGIApp, host: str, port: int, *, grace: timedelta = _GRACE, http: Callable[..., asyncio.Protocol] = AdminHttp
 ) -> AsyncIterator[int]:
-    """Serve inside the running loop and give the port, which matters when 0 was asked for.
+    """Serve inside the running loop and yield the port, also for port 0.
 
-    Leaving takes no new connection and lets the requests that are in flight finish, for at most `grace`. Raises
-    `OSError` when the address is taken. The app's lifespan is not run.
+    On exit no new connection is accepted, and requests in flight have `grace` to finish. Raises `OSError` when the
+    address is taken. The app's lifespan is not run.
     """
     with listen(host, port) as listener:
         async with serve_on(listener, app, grace=grace, http=http):
@@ -96,7 +96,7 @@ async def serve_on(
     http: Callable[..., Any] = AdminHttp,
     keep_alive: timedelta = KEEP_ALIVE,
 ) -> AsyncIterator[None]:
-    """As `serve`, on a socket that listens already and stays the caller's; `http` makes the protocol of connections.
+    """Like `serve`, on a listening socket, which the caller closes; `http` makes the protocol of connections.
 
     A connection may be idle for `keep_alive` between two requests. Raises `WrongVersion` for another uvicorn.
     """

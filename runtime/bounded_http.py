@@ -1,4 +1,4 @@
-"""HTTP connections that have a deadline, and limits to their number and their headers; uvicorn's have none."""
+"""HTTP connections with a deadline, and limits on their number and headers, which uvicorn lacks."""
 
 import asyncio
 import ipaddress
@@ -14,13 +14,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # This module uses private parts of it.
 PINS = {"uvicorn": "0.54.0"}
-# Meta gives a delivery 5 seconds in all, so that who needs longer to send one is not Meta.
+# Meta gives a delivery 5 seconds in all, so a slower client is not Meta.
 RECEIVE_WITHIN = 5.0
 # Under the 1024 open files that a process may have where nobody has raised it.
 MAX_CONNECTIONS = 900
-# A request that is still arriving after so long may lose its connection to another one.
+# A request that is still arriving after so many seconds may lose its connection to a new one.
 SLOW_AFTER = 1.0
-# Who rents an IPv6 network has all the addresses in it.
+# One renter has all addresses of an IPv6 network.
 _IPV6_NETWORK = 64
 # Request line and headers; Meta's are under 1 KiB, and proxies add some.
 MAX_HEAD = 64 * 1024
@@ -37,29 +37,28 @@ _TOO_MANY = (
 
 
 class _RefusedHead(Exception):
-    """uvicorn answers 400 to whatever a callback of its parser raises, and closes the connection."""
+    """uvicorn answers 400 to any exception of a parser callback, and closes the connection."""
 
 
 class BoundedHttp(HttpToolsProtocol):
     """Closes a connection on which a request, headers and body, takes longer than `receive_within` seconds to arrive.
 
-    A connection that says nothing, that drips, or that does not read its answers is closed as well; one that is kept
-    alive may be idle as long as the server's `keep_alive` says. With `max_connections` open, a new one takes the place
-    of one that waits for its client: an idle one, of the peer that has the most, and longest idle; else one whose
-    request has been arriving for longer than `slow_after` seconds, or is of a peer that has more than half of all. Only
-    where each is being answered the new one is answered 503.
+    A silent or dripping connection, and one whose client does not read its answers, is closed as well. A kept-alive
+    connection may be idle for the server's `keep_alive`. With `max_connections` open, a new connection replaces one
+    that waits for its client: the longest idle connection of the peer with the most; if none is idle, one whose request
+    has been arriving for more than `slow_after` seconds, or whose peer has more than half of all. The new connection is
+    answered 503 only where every other one is being answered.
 
-    Answered 400 are a head of more than `MAX_HEAD` bytes, CONNECT, whose body would be read as a request, a
-    Transfer-Encoding that is more than chunks, and a Host that is missing, doubled or none. An upgrade to another
-    protocol is not taken: the request is an ordinary one. Trailers are no headers, and are left out. A client that has
-    closed its side after a request is still answered. `on_refusal` is told `malformed`, `too_slow`, `evicted` or
-    `no_room` for each.
+    400 is the answer to a head of more than `MAX_HEAD` bytes, to CONNECT, whose body would be read as a request, to a
+    Transfer-Encoding other than chunked, and to a missing, duplicate or invalid Host. An upgrade to another protocol is
+    ignored, and trailers are left out. A client that has closed its side after a request is still answered. For each
+    refusal, `on_refusal` gets `malformed`, `too_slow`, `evicted` or `no_room`.
     """
 
     receive_within = RECEIVE_WITHIN
     max_connections = MAX_CONNECTIONS
     slow_after = SLOW_AFTER
-    # So that a flood of new connections does not look for each of them.
+    # Several at once, so that a flood of new connections does not search for each.
     closed_at_once = 16
 
     def __init__(self, *arguments: Any, on_refusal: Callable[[str], None] = lambda _: None, **options: Any) -> None:
@@ -95,7 +94,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing():
             return
-        # A header that has not ended is not shown to us yet.
+        # The parser shows a header only at its end.
         if before == self._heads and self._in_head:
             self._arrived += len(data)
             if self._arrived > MAX_HEAD:
@@ -107,7 +106,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._lift_deadline()
 
     def _parse(self, data: bytes) -> bool:
-        """False where it is no HTTP."""
+        """False where the data are not HTTP."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -126,7 +125,7 @@ class BoundedHttp(HttpToolsProtocol):
         lines = [b"%b %b HTTP/%b" % (self._offered_by, self.url, self.scope["http_version"].encode())]
         for name, value in self.headers:
             if name == b"connection":
-                value = b", ".join(one for one in value.split(b",") if one.strip().lower() != b"upgrade")
+                value = b", ".join(option for option in value.split(b",") if option.strip().lower() != b"upgrade")
             if name != b"upgrade":
                 lines.append(b"%b: %b" % (name, value))
         self._offered_by = b""
@@ -163,7 +162,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._offer()
             return
         fields = dict(self.headers)
-        # Nearly every head is as simple as this, and looked at no further.
+        # Nearly every head needs no further check.
         if (
             self._is_long
             or fields.get(b"host") != self._known_host
@@ -181,7 +180,7 @@ class BoundedHttp(HttpToolsProtocol):
             super().on_message_complete()
 
     def _offer(self) -> None:
-        """Remember who offers another protocol. Behind CONNECT its body would be read as a request."""
+        """Remember the method of a request that offers another protocol. CONNECT's body would be read as a request."""
         self._offered_by = self.parser.get_method()
         if self._offered_by == b"CONNECT":
             raise _RefusedHead
@@ -213,20 +212,24 @@ class BoundedHttp(HttpToolsProtocol):
             self._known_host = hosts[0]
 
     def _make_room(self) -> bool:
-        """Close connections that wait for their client, if there are any."""
+        """Close connections that wait for their client; False where there are none."""
         others = [
-            one
-            for one in self.connections
-            if isinstance(one, BoundedHttp) and one is not self and not one.transport.is_closing()
+            other
+            for other in self.connections
+            if isinstance(other, BoundedHttp) and other is not self and not other.transport.is_closing()
         ]
-        peers = Counter(one.peer for one in others)
-        idle = [one for one in others if one.is_idle]
-        closed = nsmallest(self.closed_at_once, idle, key=lambda one: (-peers[one.peer], one.waits_since))
+        peers = Counter(other.peer for other in others)
+        idle = [other for other in others if other.is_idle]
+        closed = nsmallest(self.closed_at_once, idle, key=lambda other: (-peers[other.peer], other.waits_since))
         if not closed:
             slow_since = self.loop.time() - self.slow_after
             greedy = {peer for peer, count in peers.items() if 2 * count > len(others) and peer != self.peer}
-            slow = [one for one in others if one.is_arriving and (one.peer in greedy or one.waits_since < slow_since)]
-            closed = nsmallest(1, slow, key=lambda one: (-peers[one.peer], one.waits_since))
+            slow = [
+                other
+                for other in others
+                if other.is_arriving and (other.peer in greedy or other.waits_since < slow_since)
+            ]
+            closed = nsmallest(1, slow, key=lambda other: (-peers[other.peer], other.waits_since))
         for connection in closed:
             connection._on_refusal("evicted")
             connection.transport.abort()
@@ -234,14 +237,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def peer(self) -> str:
-        """Who is at the other end: an IPv4 address or an IPv6 network; for a relay it is the relay."""
+        """The other end: an IPv4 address or an IPv6 network; behind a relay, the relay's."""
         if self._peer is None:
             self._peer = peer_of(self.client[0]) if self.client else ""
         return self._peer
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a request has come since the last answer, or at all."""
+        """Whether nothing of a request has arrived since the last answer, or since the start."""
         return self.timeout_keep_alive_task is not None or (self._deadline is not None and not self._began)
 
     @property
@@ -251,14 +254,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def waits_since(self) -> float:
-        """Since when, by the loop's clock, the next or the rest of a request is waited for."""
+        """The loop's time at which the wait for the next request, or for the rest of one, began."""
         if self.timeout_keep_alive_task is not None:
             return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
         assert self._deadline is not None
         return self._deadline.when() - self.receive_within
 
     def _set_deadline(self) -> None:
-        """The deadline is of the whole request: what arrives does not move it."""
+        """The deadline covers the whole request: arriving bytes do not move it."""
         if self._deadline is None:
             self._deadline = self.loop.call_later(self.receive_within, self._give_up)
 

@@ -1,12 +1,12 @@
-"""The Kafka to use and the way in: the one place that turns settings into options of aiokafka's clients."""
+"""The Kafka cluster and its security: settings become the options of aiokafka's clients here."""
 
 import ssl
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from runtime.file_faults import reason
+from runtime.loopback import is_loopback
 from runtime.oauth_token import TokenCommand
 from runtime.settings import SettingError, Settings, variable
 
@@ -20,8 +20,8 @@ SECURITY_SETTINGS = ("kafka_security_protocol", *_SASL, *_FILES)
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A Kafka cluster, `host:port` and more with commas, and how its clients are let in. Neither `str` nor `repr` shows
-    a secret."""
+    """A Kafka cluster, `host:port` and more with commas, and how clients log in. Neither `str` nor `repr` shows a
+    secret."""
 
     servers: str
     protocol: str = "PLAINTEXT"
@@ -37,7 +37,7 @@ class Cluster:
 
     @property
     def principal(self) -> str:
-        """Who we are to Kafka's ACLs, as far as it can be told from here."""
+        """Our principal in Kafka's ACLs, as far as the settings show it."""
         return f"User:{self.username}" if self.username else "this client"
 
     @property
@@ -54,9 +54,9 @@ class Cluster:
 
 
 def cluster_of(settings: Settings) -> Cluster:
-    """The Kafka of `LEADSTREAM_BROKER`. Raises `SettingError` where the settings of its security do not go together.
+    """The Kafka of `LEADSTREAM_BROKER`. Raises `SettingError` for contradicting settings of its security.
 
-    The files are read here, once: a new certificate takes a restart.
+    The files are read once: a new certificate needs a restart.
     """
     settings.require("broker")
     servers, protocol = str(settings.broker), settings.kafka_security_protocol
@@ -80,12 +80,12 @@ def cluster_of(settings: Settings) -> Cluster:
 
 
 def local_cluster(settings: Settings, servers: str) -> Cluster:
-    """The local node, which knows no security. Raises `SettingError` where the settings name some."""
+    """The local node, which has no security. Raises `SettingError` where the settings ask for it."""
     for name in (*_FILES, *_SASL):
-        _refuse_without(settings, name, f"{variable('broker')}: the local Kafka knows no security")
+        _refuse_without(settings, name, f"{variable('broker')}: the local Kafka has no security")
     if settings.kafka_security_protocol != "PLAINTEXT":
         raise SettingError(
-            f"{variable('kafka_security_protocol')} is set without {variable('broker')}: the local Kafka knows no "
+            f"{variable('kafka_security_protocol')} is set without {variable('broker')}: the local Kafka has no "
             "security"
         )
     return Cluster(servers)
@@ -162,10 +162,4 @@ def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def _is_loopback(server: str) -> bool:
-    host = server.strip().rpartition(":")[0].strip("[]") or server.strip()
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(server.strip().rpartition(":")[0].strip("[]") or server.strip())

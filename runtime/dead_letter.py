@@ -1,4 +1,4 @@
-"""A record that is refused for good, as it goes to its dead-letter topic: the bytes as they came, the reason beside."""
+"""Dead letters: a refused record with its own bytes and the reason in its headers, and the limit to their number."""
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ Headers = list[tuple[str, bytes]]
 
 
 class Refused(Protocol):
-    """What a dead letter keeps of a consumed record; aiokafka's `ConsumerRecord` is one."""
+    """The parts of a consumed record that a dead letter keeps; aiokafka's `ConsumerRecord` has them."""
 
     @property
     def topic(self) -> str: ...
@@ -30,13 +30,13 @@ class Refused(Protocol):
 def dead_letter(record: Refused, *, stage: str, reason: str, fault: str) -> tuple[bytes | None, bytes | None, Headers]:
     """The key, value and headers of the dead letter of a record.
 
-    `stage` names the step that refused, `fault` the class of the error, `reason` says what is wrong and must hold no
-    personal data. The record's own headers stay, save those of an earlier refusal.
+    `stage` names the step that refused, `fault` the class of the error. `reason` must hold no personal data. The
+    record's own headers stay, except those of an earlier refusal.
     """
     # Kafka Connect's names, so that its dead-letter tools read ours:
     # https://cwiki.apache.org/confluence/display/KAFKA/KIP-298%3A+Error+Handling+in+Connect
-    # Connect's stage is a phase and its class is the code that ran it; with us one name says both.
-    said = {
+    # Connect's stage is a phase and its class the code that ran it; our stage is both.
+    refusal = {
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
@@ -46,9 +46,9 @@ def dead_letter(record: Refused, *, stage: str, reason: str, fault: str) -> tupl
         "exception.message": reason,
     }
     kept = [(name, value) for name, value in record.headers if not name.startswith(PREFIX)]
-    # Kafka's clients write no record without both.
+    # Kafka's clients write no record without a key and a value.
     key = b"" if record.key is None and record.value is None else record.key
-    return key, record.value, kept + [(PREFIX + name, text.encode()) for name, text in said.items()]
+    return key, record.value, kept + [(PREFIX + name, text.encode()) for name, text in refusal.items()]
 
 
 # A bad deploy refuses everything; a partition's own bad records are far fewer.
@@ -56,13 +56,13 @@ DEAD_LETTERS_A_MINUTE = 100
 
 
 class TooManyDeadLetters(Exception):
-    """More of a partition was refused than its records can be blamed for; the message names the partition."""
+    """A partition had so many refusals that our code is at fault, not its records; the message names the partition."""
 
 
 class DeadLetterLimit:
     """At most so many dead letters of a partition in any minute.
 
-    Past that it is our code that is at fault, and refusing on would drain a topic into its dead-letter topic.
+    Beyond the limit our code is at fault, and more refusals would drain the topic into its dead-letter topic.
     """
 
     _SPAN = timedelta(minutes=1)

@@ -1,16 +1,16 @@
-"""Live and ready: named parts, each with whether it works and what was seen."""
+"""Liveness and readiness: named parts, each with its state and what was seen."""
 
 from dataclasses import dataclass, field
 
-# Parts that show records which a stage suspects or has set aside; the stage goes on without them.
+# Parts for the records that a stage suspects or has set aside; the stage goes on without them.
 SUSPECT, SET_ASIDE = "suspect", "set_aside"
 
 
 @dataclass(slots=True)
 class Health:
-    """A process is ready while every part that it named is; it is alive until something sets `crashed`.
+    """A process is ready while all its parts are ready; it is alive until `crashed` is set.
 
-    Parts named in `spare`, `SUSPECT` and `SET_ASIDE` are shown, but the process can do its work without them.
+    The parts in `spare`, `SUSPECT` and `SET_ASIDE` are shown, but the process works without them.
     """
 
     parts: dict[str, tuple[bool, str]] = field(default_factory=dict)
@@ -18,11 +18,11 @@ class Health:
     spare: frozenset[str] = frozenset()
 
     def report(self, part: str, *, ready: bool, seen: str = "") -> None:
-        """Say how a part is doing; `seen` is for people and holds no secret and no personal data."""
+        """Set the state of a part; `seen` is for people to read and holds no secret and no personal data."""
         self.parts[part] = (ready, seen)
 
     def forget(self, part: str) -> None:
-        """Show a part no longer."""
+        """Remove a part."""
         self.parts.pop(part, None)
 
     @property

@@ -28,12 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 class NotKafkasAnswer(KafkaError):  # type: ignore[misc] # aiokafka has no types
-    """The answer is none that Kafka gives: another program listens at the broker's address, or garbles what passes."""
+    """No Kafka answers so: another program listens at the broker's address, or garbles the bytes on the way."""
 
 
 @contextmanager
 def only_kafka_errors() -> Iterator[None]:
-    """Turn what aiokafka raises at a lost connection or at bytes that no broker sends into a `KafkaError`."""
+    """Raise `KafkaError` where aiokafka raises another error at a lost connection or at bytes that no broker sends."""
     try:
         with only_kafkas_answers():
             yield
@@ -56,8 +56,8 @@ def only_kafkas_answers() -> Iterator[None]:
 def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafkaProducer:
     """An idempotent producer that waits for all in-sync replicas.
 
-    It never gives a send up while Kafka is away: whoever cannot wait puts a timeout around the await. A batch waits as
-    long for company as with Kafka's own producer since 4.0.
+    It never gives up a send while Kafka is away: set a timeout where you cannot wait. Its linger is that of Kafka's own
+    producer since 4.0.
     """
     return AIOKafkaProducer(
         **broker.options,
@@ -73,10 +73,10 @@ def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafka
 
 
 async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:
-    """Flush the producer and end it; False if it still held something when the time was up, or could not be ended.
+    """Flush and stop the producer; False if it still held records after `seconds`, or could not be stopped.
 
-    `AIOKafkaProducer.stop`, once cancelled, leaves its sender running, which would send what it has whenever Kafka is
-    back. What is on its way when the time is up may still be written.
+    A cancelled `AIOKafkaProducer.stop` leaves its sender running, which would send its records when Kafka is back.
+    Records in flight after `seconds` may still be written.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -90,9 +90,9 @@ async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:
 
 
 async def leave(client: Any, seconds: float) -> None:
-    """Stop a client that has nothing left to do, waiting for so long at the most.
+    """Stop an idle client, and wait at most `seconds` for it.
 
-    While Kafka is away, aiokafka's consumer waits for it in `stop`, or raises what ended its requests.
+    While Kafka is away, aiokafka's consumer waits for it in `stop`, or raises the error that ended its requests.
     """
     stopping = asyncio.ensure_future(client.stop())
     await asyncio.wait([stopping], timeout=seconds)
@@ -109,25 +109,25 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     if sender is not None:
         sender.cancel()
     if not follows_metadata(producer):
-        # It would raise what the task has died of, and leave the connections open.
+        # It would raise the error of that task, and leave the connections open.
         producer.client._sync_task = None
     await producer.client.close()
-    # Cancelled once, the sender waits for its requests; these may wait for metadata of which nobody asks any more.
+    # Cancelled once, the sender waits for its requests; these may wait for metadata that nothing requests any more.
     while sender is not None and not sender.done():
         await asyncio.wait([sender], timeout=_CANCEL_AGAIN_AFTER)
         sender.cancel()
 
 
 def follows_metadata(producer: AIOKafkaProducer) -> bool:
-    """Whether the task lives that learns of new leaders and topics. aiokafka does not start it again."""
+    """Whether the task that learns of new leaders and topics still runs. aiokafka does not start it again."""
     task = producer.client._sync_task
     return task is None or not task.done()
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka is untyped
-    """A consumer that never jumps: where Kafka no longer has the next record, `getmany` raises `OutOfReach`.
+    """A consumer that skips nothing: where Kafka no longer has the next record, `getmany` raises `OutOfReach`.
 
-    aiokafka resets such a position and says nothing.
+    aiokafka resets such a position in silence.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -136,7 +136,7 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka is untyped
 
     @property
     def misses_topics(self) -> bool:
-        """Whether a fetch was told since `sees_topics` that its topic does not exist."""
+        """Whether a fetch since `sees_topics` was answered that its topic does not exist."""
         return bool(self._watch.missing)
 
     def sees_topics(self) -> None:
@@ -159,14 +159,18 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka is untyped
 
 @dataclass(slots=True)
 class FetchWatch:
-    """What fetches were refused: the offsets that came next and are gone, and partitions of topics that are gone."""
+    """Refused fetches: the next offsets that are gone, and the partitions of topics that are gone."""
 
     out_of_range: dict[TopicPartition, int] = field(default_factory=dict)
     missing: set[TopicPartition] = field(default_factory=set)
 
     def note(self, request: FetchRequest, response: Any, subscription: Any) -> None:
-        """Take in an answer. One to a fetch from where the consumer no longer is says nothing, as for aiokafka."""
-        asked = {TopicPartition(topic, one): offset for topic, parts in request.topics for one, offset, _ in parts}
+        """Note an answer. As in aiokafka, the answer to a fetch from a position that was left is ignored."""
+        asked = {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in request.topics
+            for partition, offset, _ in partitions
+        }
         for topic, answers in response.topics:
             for partition, error, *_ in answers:
                 tp = TopicPartition(topic, partition)
@@ -183,7 +187,7 @@ def _position(subscriptions: Any, partition: TopicPartition) -> int | None:
 
 
 def watch_fetches(client: Any, subscription: Any) -> FetchWatch:
-    """Watch what this client's fetches are answered."""
+    """Watch the answers to this client's fetches."""
     watch, ask = FetchWatch(), client.send
 
     async def ask_and_watch(node_id: int, request: Any, **options: Any) -> Any:
@@ -197,7 +201,7 @@ def watch_fetches(client: Any, subscription: Any) -> FetchWatch:
 
 
 def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, **options: Any) -> Consumer:
-    """A consumer that commits only when told to, and starts at the beginning of what it has not read."""
+    """A consumer that commits only on request, and begins a partition without a commit at its first record."""
     return Consumer(
         *topics,
         **broker.options,
@@ -206,7 +210,7 @@ def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, *
         enable_auto_commit=False,
         **{
             "auto_offset_reset": "earliest",
-            # What an automation wrote in a transaction that it aborted was never said.
+            # The records of an aborted transaction do not count.
             "isolation_level": "read_committed",
             "fetch_max_wait_ms": 100,
             "session_timeout_ms": 15_000,
@@ -220,15 +224,15 @@ def consumer(broker: Cluster, *topics: str, group: str | None, client_id: str, *
 async def suspects_of(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
 ) -> dict[TopicPartition, Suspect]:
-    """What the committed offsets of the consumer's group say of records that ended it."""
+    """The suspects in the committed offsets of the consumer's group."""
     # aiokafka has no public way to the metadata of a committed offset.
     committed = await consumer._coordinator.fetch_committed_offsets(list(partitions))
-    found = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
-    return {partition: suspect for partition, suspect in found.items() if suspect is not None}
+    suspects = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
+    return {partition: suspect for partition, suspect in suspects.items() if suspect is not None}
 
 
 async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, note: str) -> None:
-    """Write the note, with a suspect, to the committed offset of an assigned partition, which stays where it is."""
+    """Write the note to the committed offset of an assigned partition, and leave the offset as it is."""
     offset = await consumer.committed(partition)
     if offset is None:
         offset = (await consumer.beginning_offsets([partition]))[partition]
@@ -236,12 +240,12 @@ async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, no
 
 
 async def suspects_of_group(broker: Cluster, group: str) -> dict[TopicPartition, Suspect]:
-    """What the committed offsets of a group say of records that ended it, whoever is in the group."""
+    """The suspects in the committed offsets of a group, asked from outside of it."""
     admin = AIOKafkaAdminClient(**broker.options)
     try:
         await admin.start()
         committed = await admin.list_consumer_group_offsets(group)
     finally:
         await admin.close()
-    found = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
-    return {partition: suspect for partition, suspect in found.items() if suspect is not None}
+    suspects = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
+    return {partition: suspect for partition, suspect in suspects.items() if suspect is not None}

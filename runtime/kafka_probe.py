@@ -1,4 +1,4 @@
-"""Why a Kafka does not let us in: aiokafka's clients only say that they found no server."""
+"""Why a connection to Kafka fails: aiokafka's clients only say that they found no server."""
 
 import asyncio
 import os
@@ -38,8 +38,8 @@ _UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What keeps us out, in one line. `away`: nothing answers, which may pass by itself; else settings have to change
-    here or there."""
+    """Why we cannot connect, in one line. `away`: nothing answers, which may pass by itself; otherwise a setting must
+    change, here or there."""
 
     text: str
     away: bool = False
@@ -49,9 +49,9 @@ class Fault:
 
 
 async def find_fault(cluster: Cluster) -> Fault | None:
-    """What is wrong with the way in; None where each node that the cluster names can be reached.
+    """Why we cannot connect; None where each node that the cluster names can be reached.
 
-    One of the servers has to answer; the nodes that it names are those that clients then talk to.
+    One of the servers must answer; clients then talk to the nodes that it names.
     """
     servers = [_host_and_port(server) for server in cluster.servers.split(",")]
     faults: list[Fault] = []
@@ -76,12 +76,12 @@ async def _unreachable(cluster: Cluster, nodes: Iterable[tuple[str, int]]) -> Fa
 
 
 async def _nodes(cluster: Cluster, host: str, port: int) -> list[tuple[str, int]]:
-    """The nodes as this server names them, asked for after it has let us in."""
+    """The nodes as this server names them after the login."""
     async with asyncio.timeout(_SECONDS):
         async with _connected(host, port, cluster.options) as connection:
             answer = await connection.send(MetadataRequest([]))
     if not answer.brokers:
-        # So it answers a client whose token it refused, which aiokafka does not see.
+        # The answer to a client whose token was refused, which aiokafka does not notice.
         raise KafkaConnectionError("no nodes")
     return [(node_host, node_port) for _, node_host, node_port, *_ in answer.brokers]
 
@@ -111,8 +111,8 @@ async def _explain(cluster: Cluster, host: str, port: int, error: BaseException)
     seen = error.__cause__ or error
     if isinstance(seen, ssl.SSLError):
         return Fault(f"{where} {_of_tls(cluster, seen)}")
-    if (said := _of_sasl(cluster, error)) is not None:
-        return Fault(f"{where} {said}")
+    if (refusal := _of_sasl(cluster, error)) is not None:
+        return Fault(f"{where} {refusal}")
     if isinstance(error, NoToken):
         return Fault(f"{error.args[0]}, so that {where} does not let us in")
     return _of_connection(cluster, where, error, seen) or _away(host, port, error)
@@ -176,7 +176,7 @@ def _away(host: str, port: int, error: BaseException) -> Fault:
 
 
 async def _offered(cluster: Cluster, host: str, port: int) -> str:
-    """The mechanisms of a server, asked for without naming one of them."""
+    """The SASL mechanisms that a server offers."""
     plain = Cluster(cluster.servers, cluster.protocol.removeprefix("SASL_"), tls=cluster.tls)
     try:
         async with asyncio.timeout(_SECONDS):

@@ -1,4 +1,4 @@
-"""A process's log in a file of its own, which is cut into pieces of a bounded size."""
+"""The log of a process in its own file, which is cut into pieces of a bounded size."""
 
 import fcntl
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.private_directory import make_missing
 
-# The newest has the name of the log, the others a number behind it, which grows with their age.
+# The newest has the name of the log; the older ones have a number behind it, which grows with their age.
 PIECES = 8
 _OUTPUT, _ERRORS = 1, 2
 
@@ -16,8 +16,8 @@ _OUTPUT, _ERRORS = 1, 2
 class LogFile(io.RawIOBase):
     """A log in the file `path`; all pieces together take about `limit` bytes.
 
-    With `is_output` standard output and standard error go there too. Processes may share a log: each goes to the piece
-    that another one has begun. Raises `OSError`.
+    With `is_output` standard output and standard error go there too. Processes may share a log: each moves on to a
+    piece that another process began. Raises `OSError`.
     """
 
     def __init__(self, path: Path, limit: int, *, is_output: bool = True) -> None:
@@ -30,13 +30,13 @@ class LogFile(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes, /) -> int:  # type: ignore[override] # nobody gives it anything else
-        """How many bytes the log has taken. Raises `OSError`."""
+    def write(self, data: bytes, /) -> int:  # type: ignore[override] # logging writes nothing else
+        """The number of bytes written. Raises `OSError`."""
         self._turn_over()
         return os.write(self._descriptors[0], data)
 
     def _turn_over(self) -> None:
-        """Begin a new piece where this one is full. Where the disk does not allow it, this one goes on."""
+        """Begin a new piece where this one is full. Where the disk refuses, this one goes on."""
         try:
             if self._is_current(size_matters=True):
                 return

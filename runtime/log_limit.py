@@ -1,4 +1,4 @@
-"""The same log line again and again: written a few times in a minute, then counted."""
+"""Repeated log lines: written a few times in a minute, then counted."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ class _Run:
 class LimitedHandler(logging.StreamHandler[TextIO]):
     """Writes at most three of the same line in a minute, and after the minute one line with the count of the others.
 
-    Lines are the same when `identify` gives the same for them: a line that differs in anything is always written. The
-    count is written with the next line of any kind, or when the handler is closed.
+    Lines are the same when `identify` gives equal texts for them. The count is written with the next line of any kind,
+    or when the handler is closed.
     """
 
     def __init__(self, stream: TextIO, identify: Callable[[logging.LogRecord], str]) -> None:
@@ -36,7 +36,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         try:
             line = self._identify(record)
         except (TypeError, ValueError):
-            self.handleError(record)  # as `logging` does with arguments that do not go with their message
+            self.handleError(record)  # as `logging` does with arguments that do not fit their message
             return
         run = self._runs.setdefault(line, _Run(record))
         if run.written < _MOST:
@@ -51,7 +51,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         super().close()
 
     def _ended(self, began_by: float) -> Iterator[logging.LogRecord]:
-        # In order of their first records, as a dict is.
+        # A dict keeps the order of their first records.
         for line, run in list(self._runs.items()):
             if run.first.created > began_by:
                 return
@@ -62,5 +62,5 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
 def _count(run: _Run) -> logging.LogRecord:
     fields = {"of": run.first.getMessage(), "count": run.left_out, "seconds": _SECONDS}
-    told = {"name": run.first.name, "levelno": run.first.levelno, "levelname": run.first.levelname}
-    return logging.makeLogRecord({**told, "msg": "log.left_out", **fields})
+    source = {"name": run.first.name, "levelno": run.first.levelno, "levelname": run.first.levelname}
+    return logging.makeLogRecord({**source, "msg": "log.left_out", **fields})

@@ -1,4 +1,4 @@
-"""Logs as JSON lines: an event's name and its fields, with every known secret taken out."""
+"""Logs as JSON lines: an event's name and its fields, with every known secret redacted."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from runtime.log_limit import LimitedHandler
 
 REDACTED = "[redacted]"
 
-# At DEBUG aiokafka prints keys and values, at INFO httpx prints URLs: neither goes below WARNING, whatever is asked.
+# At DEBUG aiokafka prints keys and values, at INFO httpx prints URLs: both stay at WARNING or above.
 _QUIET = ("aiokafka", "asyncio", "httpcore", "httpx", "uvicorn")
 
 _NAMED_SECRET = re.compile(
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Redaction:
-    """Takes the configured secrets, and whatever looks like a token, out of texts."""
+    """Replaces the configured secrets, and text that looks like a token."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         longest_first = sorted(filter(None, secrets), key=len, reverse=True)
@@ -45,14 +45,14 @@ class Redaction:
         return _META_TOKEN.sub(REDACTED, _BEARER.sub(rf"\1{REDACTED}", text))
 
     def value(self, value: Any) -> Any:
-        """A JSON value of the same shape; what JSON has no word for becomes its text."""
+        """A JSON value of the same shape; a value of any other type becomes text."""
         match value:
             case None | bool() | int() | float():
                 return value
             case Mapping():
-                return {self.text(str(key)): self.value(one) for key, one in value.items()}
+                return {self.text(str(key)): self.value(field) for key, field in value.items()}
             case list() | tuple():
-                return [self.value(one) for one in value]
+                return [self.value(item) for item in value]
             case _:
                 return self.text(str(value))
 
@@ -65,15 +65,15 @@ class JsonLines(logging.Formatter):
         self._redaction = redaction
 
     def formatException(self, ei: Any) -> str:
-        return told(ei[1])
+        return trace_of(ei[1])
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        # In ASCII no word of others can move a terminal that shows the log.
+        # ASCII keeps foreign text from controlling a terminal that shows the log.
         return json.dumps({"time": time, **self._line(record)})
 
     def timeless(self, record: logging.LogRecord) -> str:
-        """The line without its time: the same for the same again."""
+        """The line without its time, equal for a repeated event."""
         return json.dumps(self._line(record))
 
     def _line(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class JsonLines(logging.Formatter):
             fields["stack"] = record.stack_info
         event = record.getMessage()
         if record.name == "asyncio" and record.exc_info:
-            # It goes on with what tasks and callbacks hold, which may be what a person wrote.
+            # The rest shows what tasks and callbacks hold, which may be a person's text.
             event = event.partition("\n")[0].partition("(")[0]
         return {
             "level": record.levelname.lower(),
@@ -94,27 +94,27 @@ class JsonLines(logging.Formatter):
         }
 
 
-def told(error: BaseException | None) -> str:
-    """The places and kinds of an exception, its causes and members, without their words: these may quote a person's."""
+def trace_of(error: BaseException | None) -> str:
+    """The stack and class of an exception, its causes and members, without their messages, which may quote a person."""
     parts = []
     while error is not None:
         parts.append("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__)
         if isinstance(error, BaseExceptionGroup):
-            parts += map(told, error.exceptions)
+            parts += map(trace_of, error.exceptions)
         error = error.__cause__ or error.__context__
     return "\n".join(parts)
 
 
-def tell_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """As `sys.excepthook`: what ends the process, in the log if there is one, and in no way with its words."""
+def log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For `sys.excepthook`: log the exception that ends the process, or print it, without its message."""
     if logging.getLogger().handlers:
         _log.critical("process.crashed", exc_info=(kind, error, trace))
     else:
-        sys.stderr.write(f"{told(error)}\n")
+        sys.stderr.write(f"{trace_of(error)}\n")
 
 
 def configure_logging(level: str, *, secrets: Iterable[str], file: LogFile | None = None) -> None:
-    """Log to standard error, maybe in a `file`, from `level` on. Raises `ValueError` when there is no such level."""
+    """Log from `level` on to `file`, else to standard error. Raises `ValueError` for an unknown level."""
     lines = JsonLines(Redaction(secrets))
     # Each write is one line, or an error of that line alone.
     stream = (

@@ -1,9 +1,9 @@
-"""Hosts that are this machine: no proxy leads to them, and nobody listens on the way."""
+"""This machine's own hosts, which need neither a proxy nor encryption."""
 
 import ipaddress
 from collections.abc import Mapping
 
-# For `mounts` of an httpx client: the proxies of the environment are asked for every other host.
+# For `mounts` of an httpx client: proxies of the environment serve every other host.
 NO_PROXY: Mapping[str, None] = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 
 
@@ -13,3 +13,8 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as a URL has them: an IPv6 address is in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
-"""What Kafka lost before a stage read it: named and counted, and refused until an operator accepts it.
+"""Records that Kafka lost before a stage read them: reported, counted, and refused until an operator accepts the loss.
 
-Three things lose records without an error: retention that passes a stage, a log that was cut off, and a topic that was
+Three things lose records without an error: retention that overtakes a stage, a truncated log, and a topic that was
 deleted and made anew, whose offsets begin again. The first two show in the offsets, the third in the topic's id.
 """
 
@@ -18,7 +18,7 @@ _TOPICS = "topics"
 
 
 class OutOfReach(Exception):
-    """Kafka no longer has what comes next; the message says where, how much, and what to do."""
+    """Kafka no longer has the next record; the message says where, how much is lost, and what to do."""
 
 
 def gone(topic: str, partition: int, offset: int) -> str:
@@ -31,10 +31,9 @@ def gone(topic: str, partition: int, offset: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What Kafka has of a partition: offsets from `first` up to, not including, `end`, and what the group committed.
+    """A partition in Kafka: its offsets from `first` up to, not including, `end`, and the group's committed offset.
 
-    `moved_to` is where to read on behind a loss that an operator accepted. `is_anew` says that the group knew the topic
-    by another id.
+    `moved_to` is the offset to read on from after an accepted loss. `is_anew`: the group knew the topic by another id.
     """
 
     first: int
@@ -45,7 +44,7 @@ class Span:
 
     @property
     def start(self) -> int:
-        """Where to read on."""
+        """The offset to read on from."""
         if self.moved_to is not None:
             return self.moved_to
         return self.first if self.committed is None else self.committed
@@ -53,7 +52,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What an operator knows to be lost: `places` by partition and committed offset, and topics made anew."""
+    """The losses that an operator accepts: `places` by partition and committed offset, and topics made anew."""
 
     places: Collection[Place] = ()
     topics: Collection[str] = ()
@@ -64,14 +63,14 @@ NOTHING = Accepted()
 
 @dataclass(slots=True)
 class Losses:
-    """The losses of one stage; `command` is how it is started, for what to do."""
+    """The losses of one stage; `command` starts it, and is quoted in errors."""
 
     command: str
     metrics: Metrics
     accepted: Accepted = NOTHING
 
     def checked(self, topic: str, partition: int, span: Span) -> Span:
-        """The span, moved behind a loss that is accepted. Raises `OutOfReach` for any other loss."""
+        """The span, moved behind an accepted loss. Raises `OutOfReach` for any other loss."""
         at, where = span.committed, {"topic": topic, "partition": partition}
         if at is None:
             if span.first > 0:
@@ -85,7 +84,7 @@ class Losses:
             begin = span.first if lost else span.end
             _log.warning("loss.accepted", extra={**where, "offset": at, "begins_at": begin, "lost": lost})
             return replace(span, moved_to=begin)
-        seen = f"{lost} records are lost, offsets {at} to {span.first - 1}, for retention passed this stage"
+        seen = f"{lost} records are lost, offsets {at} to {span.first - 1}, because retention passed this stage"
         if not lost:
             seen = f"the log ends at {span.end} and was read to {at}, so its end was cut off"
         raise OutOfReach(
@@ -96,7 +95,7 @@ class Losses:
     def made_anew(
         self, known: Mapping[str, str], ids: Mapping[str, str], accepted: Collection[str] | None = None
     ) -> frozenset[str]:
-        """The topics whose id is no longer the known one, if all are accepted. Raises `OutOfReach`."""
+        """The topics whose id has changed, if all are accepted. Raises `OutOfReach`."""
         accepted = self.accepted.topics if accepted is None else accepted
         anew = changed_topics(known, ids)
         for topic in sorted(anew):
@@ -111,18 +110,18 @@ class Losses:
 
 
 def changed_topics(known: Mapping[str, str], ids: Mapping[str, str]) -> frozenset[str]:
-    """The topics whose id is another than the known one."""
+    """The topics whose id has changed."""
     return frozenset(topic for topic, id_ in known.items() if ids.get(topic, id_) != id_)
 
 
 def note_of(suspect: Suspect | None, ids: Mapping[str, str]) -> str:
-    """The metadata to commit: the suspect, and the ids of the topics that the stage's memory rests on."""
+    """The metadata to commit: the suspect, and the ids of the topics that the stage's state depends on."""
     note = json.loads(metadata_of(suspect) or "{}")
     return json.dumps({**note, **({_TOPICS: dict(ids)} if ids else {})}) if note or ids else ""
 
 
 def ids_in(metadata: str | None) -> dict[str, str]:
-    """The ids that the metadata of a committed offset has; none where somebody else wrote it."""
+    """The ids in the metadata of a committed offset; none in metadata that another program wrote."""
     try:
         ids = json.loads(metadata or "null")[_TOPICS]
         return {str(topic): str(id_) for topic, id_ in ids.items()}

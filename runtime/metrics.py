@@ -27,7 +27,7 @@ class Metrics:
         self.spool_webhooks = self._gauge("spool_webhooks", "Webhooks in the spool")
         # What they take of LEADSTREAM_SPOOL_BYTES; at the limit webhooks are refused.
         self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool")
-        # Those of them that Kafka refuses, as too large for its topic; anything but 0 wants somebody.
+        # Those of them that Kafka refuses, as too large for its topic; anything but 0 needs a person.
         self.spool_set_aside = self._gauge("spool_set_aside", "Webhooks in the spool that Kafka refuses")
         # Time from the last byte of a body to Kafka's ack, or to disk.
         self.webhook_ack_seconds = self._histogram("webhook_ack_seconds", "Time to a durable webhook")
@@ -40,14 +40,14 @@ class Metrics:
         self.items_ignored = self._counter("items_ignored", "Messaging items ignored", "reason")
         # Refused for good, by topic and reason; each is in `<topic>-dlq` with its bytes.
         self.records_dead_lettered = self._counter("records_dead_lettered", "Dead letters", "topic", "reason")
-        # Records that Kafka lost before a stage read them, by topic and partition, for retention passed it. The stage
-        # stops and names them; anything but 0 needs somebody.
+        # Records that Kafka lost before a stage read them, by topic and partition. The stage
+        # stops and names them; anything but 0 needs a person.
         self.records_lost = self._counter("records_lost", "Records lost before they were read", "topic", "partition")
         # Lead revisions by outcome, and whether the revision closed the lead.
         self.lead_revisions = self._counter("lead_revisions", "Lead revisions published", "outcome", "closed")
         # Commands by what the planner did: issued, cancelled.
         self.followups_planned = self._counter("followups_planned", "Follow-up commands published", "action")
-        # Outcomes by status; in_doubt and parked want an operator.
+        # Outcomes by status; in_doubt and parked need an operator.
         self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
         # Send API calls by result: ok, or the error code.
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
@@ -71,7 +71,7 @@ class Metrics:
         self.join_state_shed = self._counter("join_state_shed", "Shed from the state of people", "what")
         # Records that streams took in at once, by topic; always at the top means that it is behind.
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
-        # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 wants somebody.
+        # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 needs a person.
         self.prerequisites_broken = self._gauge("prerequisites_broken", "Broken prerequisites")
         # The share of the leads in Meta's conversations that we have, by Page and day in UTC, as `leadstream backfill
         # --every` sees it; below 1 webhooks were lost: see docs/operating.md.

@@ -1,4 +1,4 @@
-"""Tokens for OAUTHBEARER, printed by a command of the operator's."""
+"""Tokens for OAUTHBEARER, printed by the operator's command."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ class NoToken(KafkaConnectionError):  # type: ignore[misc] # aiokafka is untyped
 class TokenCommand(AbstractTokenProvider):  # type: ignore[misc]
     """Runs a command, without a shell, whose standard output is the token.
 
-    A JWT that says when it expires is used until 30 seconds before that; any other token for one connection.
+    A JWT with an expiry is used until 30 seconds before it; any other token is used for a single connection.
     """
 
     def __init__(self, command: str, *, within: float = _WITHIN) -> None:
@@ -82,7 +82,7 @@ class TokenCommand(AbstractTokenProvider):  # type: ignore[misc]
 
 
 async def _ended(process: asyncio.subprocess.Process) -> int:
-    """The status of a process that has closed its output, or is made to end."""
+    """The status of a process that has closed its output; it is killed if it does not end."""
     try:
         async with asyncio.timeout(_END_WITHIN):
             return await process.wait()

@@ -1,14 +1,14 @@
-"""Addresses with ports, and ports on loopback that nobody listens on, for processes that are started together."""
+"""Free ports on loopback, for processes that are started together."""
 
 import random
 import socket
 from contextlib import ExitStack
 
-# Below the range that Linux gives to outgoing connections, which could take a port between the look and its use.
+# Below the range that Linux gives to outgoing connections, which could take a port between the check and its use.
 _RANGE = range(10_240, 32_000)
 
-# Another program that chooses ports in this way cannot have one that this process has handed out, also before anything
-# listens there: nothing of ours speaks UDP, so the UDP port of the same number says that it is taken.
+# A bound UDP socket claims the TCP port of its number, for nothing of ours speaks UDP: no other process that chooses
+# ports in this way gets a port that this process has handed out, also before anything listens there.
 _CLAIMS: list[ExitStack] = []
 
 
@@ -26,8 +26,3 @@ def free_ports(count: int = 1) -> int:
                 continue
             _CLAIMS.append(claims.pop_all())
         return first
-
-
-def authority(host: str, port: int) -> str:
-    """Host and port as a URL has them: an IPv6 address stands in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

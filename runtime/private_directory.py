@@ -1,11 +1,11 @@
-"""Directories that nobody else on this machine may read: what people write is in them, or secrets."""
+"""Directories that only this user may read: they hold people's texts or secrets."""
 
 import os
 from pathlib import Path
 
 
 def make_private(path: Path) -> None:
-    """Make the directory, and what is missing above it, for this user alone; one that is there is narrowed.
+    """Make the directory, and what is missing above it, for this user alone; an existing one is narrowed.
 
     Raises `OSError`, also where it belongs to another user and is open to others.
     """
@@ -17,7 +17,7 @@ def make_private(path: Path) -> None:
 
 
 def make_missing(path: Path) -> None:
-    """Make the directory, and what is missing above it, for this user alone; what is there stays as it is."""
+    """Make the directory, and what is missing above it, for this user alone; existing ones stay as they are."""
     if path.exists():
         return
     make_missing(path.parent)

@@ -1,4 +1,4 @@
-"""Whether Kafka still has what a group reads next, asked of Kafka when partitions are assigned."""
+"""Whether Kafka still has the records that a group reads next, checked when partitions are assigned."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ from runtime.topic_ids import topic_ids
 
 @dataclass(slots=True)
 class Reach:
-    """The reach of one consumer of a group. `memory` are the topics that the stage's state and offsets rest on.
+    """The reach of one consumer of a group. `memory` are the topics that the stage's state and offsets depend on.
 
-    Their ids lie in the metadata of every offset that the group commits: Kafka drops the offsets of a topic that is
-    deleted, and those of other topics still know it. `anew` has, by partition, the accepted topics that its offset
-    knew by another id. Without `losses` the spans only tell, for a stage that keeps and checks its offsets itself.
+    Their ids are in the metadata of every offset that the group commits: Kafka drops the offsets of a deleted topic,
+    but those of other topics keep its id. `anew` has, by partition, the accepted topics whose id has changed. Without
+    `losses` nothing is refused, for a stage that keeps and checks its offsets itself.
     """
 
     losses: Losses | None
@@ -28,20 +28,21 @@ class Reach:
     async def spans(
         self, consumer: Any, partitions: Collection[TopicPartition], *, unread: Collection[TopicPartition] = ()
     ) -> dict[TopicPartition, Span]:
-        """What Kafka has of the partitions, moved behind accepted losses. Raises `OutOfReach`, or `KafkaError`.
+        """The spans of the partitions, moved behind accepted losses. Raises `OutOfReach`, or `KafkaError`.
 
-        Of those in `unread` only the ids count, because no offset of theirs is committed.
+        Only the ids of `unread` partitions are checked, because they have no committed offset.
         """
         # aiokafka has no public way to the metadata of a committed offset.
-        found = await consumer._coordinator.fetch_committed_offsets([*partitions, *unread])
+        committed = await consumer._coordinator.fetch_committed_offsets([*partitions, *unread])
         first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        spans = {tp: Span(first[tp], end[tp], found[tp].offset if tp in found else None) for tp in partitions}
+        spans = {tp: Span(first[tp], end[tp], committed[tp].offset if tp in committed else None) for tp in partitions}
         self._ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
         if self.losses is None:
-            anew = frozenset[str]().union(*(changed_topics(ids_in(one.metadata), self._ids) for one in found.values()))
+            changes = (changed_topics(ids_in(offset.metadata), self._ids) for offset in committed.values())
+            anew = frozenset[str]().union(*changes)
             return {tp: replace(span, is_anew=tp.topic in anew) for tp, span in spans.items()}
-        known = {tp: self.losses.made_anew(ids_in(offset.metadata), self._ids) for tp, offset in found.items()}
-        self.anew = {tp: topics for tp, topics in known.items() if topics}
+        accepted = {tp: self.losses.made_anew(ids_in(offset.metadata), self._ids) for tp, offset in committed.items()}
+        self.anew = {tp: topics for tp, topics in accepted.items() if topics}
         return {
             tp: replace(span, moved_to=span.first)
             if tp.topic in self.anew.get(tp, ())
@@ -50,7 +51,7 @@ class Reach:
         }
 
     async def require_same_topics(self, consumer: Any) -> bool:
-        """Whether all topics are there; raises `OutOfReach` where one is another by now."""
+        """Whether all topics exist; raises `OutOfReach` where the id of one has changed."""
         ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
         if self.losses is not None:
             self.losses.made_anew(self._ids, ids, accepted=())
@@ -59,11 +60,11 @@ class Reach:
         return ids.keys() >= set(self.memory)
 
     def made_anew(self, partitions: Iterable[TopicPartition]) -> frozenset[str]:
-        """The accepted topics that are new to what the group has of these partitions."""
+        """The accepted topics whose id has changed for these partitions."""
         return frozenset[str]().union(*(self.anew.get(tp, frozenset()) for tp in partitions))
 
     def is_known(self, partitions: Iterable[TopicPartition]) -> None:
-        """The stage has let go of what it had of topics that were made anew."""
+        """Call when the stage has dropped its state of topics that were made anew."""
         for tp in partitions:
             self.anew.pop(tp, None)
 

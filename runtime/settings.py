@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from runtime.duration import duration_of
-from runtime.ports import authority
+from runtime.loopback import authority, is_loopback
 from runtime.secret_file import SecretFileFault, secret_text
 
 DEFAULT_KAFKA_PORT = 9092
@@ -22,7 +22,7 @@ SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_pass
 PREFIX = "LEADSTREAM_"
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
-# No other network resolves it, unlike a number, which may be an address.
+# No other network resolves such a name, unlike a number, which may be an address.
 _CONTAINER = re.compile(r"[a-z][a-z0-9-]*")
 _DIGITS = 16
 _SHORTEST = timedelta(seconds=1)
@@ -151,7 +151,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _address_parts(text: str) -> SplitResult:
-    """The parts of an address; all are empty where it names no host that can be connected to."""
+    """The parts of an address; all are empty where it names no host to connect to."""
     with suppress(ValueError):
         parts = urlsplit(text)
         if parts.hostname is not None and parts.port != 0:
@@ -160,7 +160,7 @@ def _address_parts(text: str) -> SplitResult:
 
 
 def _https_address(text: str) -> str:
-    """Without the slash at its end, so that a path can follow."""
+    """The address without the slash at its end, so that a path can follow."""
     plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
     if _address_parts(text).scheme != "https" or not plain:
         raise _Refused("must be an https address such as https://leads.example.com")
@@ -192,22 +192,15 @@ def _basic_username(text: str) -> str:
 
 
 def _graph_address(text: str) -> str:
-    """Access tokens go there: in clear only inside this machine, or to a container beside this one."""
+    """Access tokens are sent there: in clear only inside this machine, or to a container beside this one."""
     parts = _address_parts(text)
     host = parts.hostname or ""
-    if not (parts.scheme == "https" or (parts.scheme == "http" and (_is_loopback(host) or _CONTAINER.fullmatch(host)))):
+    if not (parts.scheme == "https" or (parts.scheme == "http" and (is_loopback(host) or _CONTAINER.fullmatch(host)))):
         raise _Refused(
             "must be an https address such as https://graph.facebook.com, or http on loopback or to "
             "a container's name without a dot: access tokens are sent there"
         )
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _one_word(text: str) -> str:

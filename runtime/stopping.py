@@ -1,4 +1,4 @@
-"""A stop at SIGTERM or Ctrl-C that comes to its end, whatever a process waits for."""
+"""A stop at SIGTERM or Ctrl-C that ends in bounded time, even if the process waits for Kafka."""
 
 import asyncio
 import logging
@@ -15,8 +15,8 @@ ENDS_WITHIN = 15.0
 def stop_at_signals(within: float = ENDS_WITHIN) -> asyncio.Event:
     """Set by the first SIGTERM or Ctrl-C of the running loop's process.
 
-    A process that is still there `within` seconds later ends with status 1, as if it was killed: aiokafka goes on
-    asking a Kafka that is away. What it has not committed is read again.
+    A process that still runs `within` seconds later ends with status 1, as if killed, because aiokafka keeps asking
+    a Kafka that is away. Its uncommitted records are read again.
     """
     stop = asyncio.Event()
     last_resort = threading.Timer(within, _end, (within,))

@@ -1,7 +1,7 @@
-"""How often a stage ended at the same records, so that after a few ends the guilty one is set aside.
+"""How often a stage ended at the same records: after a few times the record at fault is set aside.
 
-The count lies in the metadata of the offset that the stage's group has committed. So it outlasts the process and its
-disk, follows the partition to another worker, and goes when a commit passes the suspected records.
+The count is in the metadata of the committed offset of the stage's group. So it outlasts the process and its disk,
+follows the partition to another worker, and is gone when a commit passes the suspected records.
 """
 
 import json
@@ -9,7 +9,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# A bug stops the line so often, with offsets unmoved, before its record is set aside.
+# A bug stops the partition so often before its record is set aside.
 MOST_ENDS = 3
 # In the reason of a dead letter whose record was set aside; a place follows.
 RAISED = "raised at"
@@ -42,7 +42,7 @@ class Suspect:
 
 
 def ended_again(suspect: Suspect | None, first: int, last: int, until: int, fault: BaseException) -> Suspect:
-    """The suspect after one more end at these records; `suspect` is the one that was in force, if any."""
+    """The suspect after one more end at these records; `suspect` is the previous count, if any."""
     ends = 1 if suspect is None else suspect.ends + 1
     return Suspect(first, last, until, ends, f"{type(fault).__name__} at {place_of(fault)}")
 
@@ -67,9 +67,9 @@ def metadata_of(suspect: Suspect | None) -> str:
 
 
 def suspect_in(metadata: str | None) -> Suspect | None:
-    """What the metadata of a committed offset says; None for none, and for what somebody else wrote there."""
+    """The suspect in the metadata of a committed offset; None where there is none, or another program wrote it."""
     try:
-        found = json.loads(metadata or "null")
-        return None if found is None else Suspect(**found["suspect"])
+        note = json.loads(metadata or "null")
+        return None if note is None else Suspect(**note["suspect"])
     except (ValueError, TypeError, KeyError):
         return None

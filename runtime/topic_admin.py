@@ -1,4 +1,4 @@
-"""Topics as they should be against topics as they are: compare, create, repair, count, delete."""
+"""Topics of the cluster: compare with what is expected, create, repair, count, delete."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -13,22 +13,22 @@ from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from runtime.cluster import Cluster
 
-_BETWEEN_LOOKS = 0.1
-_LOOKS = 300
+_RETRY_AFTER = 0.1
+_ATTEMPTS = 300
 _UNKNOWN_TOPIC = 3
 # The `config_source` of https://kafka.apache.org/protocol#The_Messages_DescribeConfigs.
 _SET_ON_TOPIC = 1
 _COPIES = "min.insync.replicas"
 FLUSH = "flush.messages"
 _LAYOUT = {
-    "partitions": "keep the count it has, for keys would move",
+    "partitions": "keep its count, because keys would move",
     "replication": "keep the count it has, or add copies with Kafka's kafka-reassign-partitions.sh",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WantedTopic:
-    """A topic as it should be; settings that `settings` does not name are left as they are."""
+    """A topic as it should be; other settings of the topic stay as they are."""
 
     name: str
     partitions: int
@@ -37,17 +37,17 @@ class WantedTopic:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """The configuration, and what makes an acknowledged record survive the loss of one machine.
+        """The configuration, and the settings by which an acknowledged record survives the loss of a machine.
 
-        With three copies or more, two of them have the record. With fewer, the leader may be the only one that has it,
-        so it is on the leader's disk. By default Kafka acknowledges what only the leader has, and only in memory.
+        With three copies or more, two brokers have the record. With fewer, perhaps only the leader has it, so it is on
+        the leader's disk. By default Kafka acknowledges a record that only the leader has, in memory.
         """
         return {**self.config, **({_COPIES: "2"} if self.replication > 2 else {FLUSH: "1"})}
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingTopic:
-    """A topic as it is: `config` is what is in force, `overrides` the part that was set on the topic itself."""
+    """A topic as it is: `config` is in force, `overrides` is the part of it that was set on the topic itself."""
 
     name: str
     partitions: int
@@ -57,7 +57,7 @@ class ExistingTopic:
 
     @property
     def acknowledged(self) -> str:
-        """Where an acknowledged record is for certain."""
+        """Where an acknowledged record certainly is."""
         copies = int(self.config.get(_COPIES, "1"))
         on_disk = self.config.get(FLUSH) == "1"
         return f"by {copies} brokers" if copies > 1 else "on disk" if on_disk else "in memory"
@@ -65,7 +65,7 @@ class ExistingTopic:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One way in which the cluster is not as wanted. `seen` None means that the topic does not exist."""
+    """A difference between the cluster and the wanted topics. `seen` None: the topic does not exist."""
 
     topic: str
     what: str
@@ -75,11 +75,11 @@ class Difference:
     def __str__(self) -> str:
         if self.seen is None:
             return f"{self.topic}: missing"
-        return f"{self.topic}: {self.what} {self.seen}, wanted {self.wanted}"
+        return f"{self.topic}: {self.what} {self.seen}, expected {self.wanted}"
 
 
 class LayoutMismatchError(Exception):
-    """A topic has another number of partitions than wanted, or fewer copies; neither is repaired from here."""
+    """A topic has another number of partitions than expected, or fewer copies; neither can be repaired here."""
 
     def __init__(self, difference: Difference, advice: str | None = None) -> None:
         super().__init__(f"{difference}: {advice or _LAYOUT[difference.what]}")
@@ -91,7 +91,7 @@ class TopicRefusedError(Exception):
 
 
 def partitions_advice(differences: Collection[Difference], topics: int) -> str | None:
-    """What to do about topics of another number of partitions than wanted; None where all have the number.
+    """What to do about topics with another number of partitions than expected; None where all have that number.
 
     `topics` is how many were compared.
     """
@@ -115,29 +115,29 @@ async def compare_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> li
 
 
 async def apply_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
-    """Create what is missing, repair settings that drifted, wait until that is in force, and return what was done.
+    """Create missing topics, repair settings that drifted, wait until both are in force, and return the differences.
 
     Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
     """
     names = [topic.name for topic in wanted]
     async with _admin(broker) as admin:
         existing = await _existing(admin, names)
-        found = _all_differences(wanted, existing)
-        for difference in found:
+        differences = _all_differences(wanted, existing)
+        for difference in differences:
             if difference.what in _LAYOUT:
-                raise LayoutMismatchError(difference, partitions_advice(found, len(wanted)))
-        differing = {difference.topic for difference in found}
+                raise LayoutMismatchError(difference, partitions_advice(differences, len(wanted)))
+        differing = {difference.topic for difference in differences}
         await _create(admin, [topic for topic in wanted if topic.name not in existing])
         await _repair(
             admin, [(topic, existing[topic.name]) for topic in wanted if topic.name in differing & set(existing)]
         )
-        # A node learns a little later what the controller has agreed to.
-        for _ in range(_LOOKS):
+        # A node learns of a change a little later than the controller.
+        for _ in range(_ATTEMPTS):
             if not _all_differences(wanted, await _existing(admin, names)):
-                return found
-            await asyncio.sleep(_BETWEEN_LOOKS)
+                return differences
+            await asyncio.sleep(_RETRY_AFTER)
     raise TopicRefusedError(
-        f"{', '.join(sorted(differing))}: agreed to, but not in force after {_LOOKS * _BETWEEN_LOOKS:.0f} s"
+        f"{', '.join(sorted(differing))}: accepted, but not in force after {_ATTEMPTS * _RETRY_AFTER:.0f} s"
     )
 
 
@@ -148,7 +148,7 @@ async def existing_topics(broker: Cluster, names: Iterable[str]) -> dict[str, Ex
 
 
 async def partition_counts(broker: Cluster, names: Iterable[str]) -> dict[str, int]:
-    """How many partitions those of the named topics have that exist. Takes no more than to describe them."""
+    """The number of partitions of each named topic that exists. Needs only the right to describe them."""
     async with _admin(broker) as admin:
         return {topic["topic"]: len(topic["partitions"]) for topic in await _described(admin, list(names))}
 
@@ -166,7 +166,7 @@ async def topic_names(broker: Cluster) -> list[str]:
 
 
 async def delete_topics(broker: Cluster, names: Collection[str]) -> None:
-    """Delete the named topics with all their records; one that does not exist is no error."""
+    """Delete the named topics with all their records; a topic that does not exist is no error."""
     async with _admin(broker) as admin:
         response = await admin.delete_topics(list(names))
     for name, code, *_ in response.topic_error_codes:
@@ -213,11 +213,11 @@ def _differences(wanted: WantedTopic, existing: ExistingTopic | None) -> list[Di
     copies = [("replication", str(existing.replication), str(wanted.replication))]
     settings = [(key, existing.config.get(key, "unknown"), value) for key, value in wanted.settings.items()]
     every = counts + copies + settings
-    return [Difference(wanted.name, *one) for one in every if not _is_met(*one)]
+    return [Difference(wanted.name, *setting) for setting in every if not _is_met(*setting)]
 
 
 def _is_met(what: str, seen: str, wanted: str) -> bool:
-    """More copies than wanted are as good."""
+    """More copies than wanted are met too."""
     at_least = what in ("replication", _COPIES) and seen.isdigit()
     return int(seen) >= int(wanted) if at_least else seen == wanted
 
@@ -234,17 +234,17 @@ async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, E
             raise for_code(code)(name)
         config = {key: value for key, value, *_ in entries}
         overrides = {key: value for key, value, _, source, *_ in entries if source == _SET_ON_TOPIC}
-        copies = min(len(one["replicas"]) for one in partitions[name])
+        copies = min(len(partition["replicas"]) for partition in partitions[name])
         topics[name] = ExistingTopic(name, len(partitions[name]), copies, config, overrides)
     return topics
 
 
 async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
-    found = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
-    hidden = [topic["topic"] for topic in found if topic["error_code"] == TopicAuthorizationFailedError.errno]
+    topics = [topic for topic in await admin.describe_topics(names) if topic["error_code"] != _UNKNOWN_TOPIC]
+    hidden = [topic["topic"] for topic in topics if topic["error_code"] == TopicAuthorizationFailedError.errno]
     if hidden:
         raise TopicAuthorizationFailedError(*hidden)
-    return found
+    return topics
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None:
@@ -254,7 +254,7 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None
 
 
 async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, ExistingTopic]]) -> None:
-    # The request replaces all that was set on a topic, so what others set there goes with it.
+    # The request replaces every override of a topic, so it repeats those that others set.
     resources = [
         ConfigResource(ConfigResourceType.TOPIC, wanted.name, {**existing.overrides, **_repaired(wanted, existing)})
         for wanted, existing in drifted
@@ -265,7 +265,7 @@ async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, E
 
 
 def _repaired(wanted: WantedTopic, existing: ExistingTopic) -> dict[str, str]:
-    """The wanted settings, or what is there where that is as good."""
+    """The wanted settings, or the existing value where it meets them."""
     seen = {key: existing.config.get(key, "unknown") for key in wanted.settings}
     return {key: seen[key] if _is_met(key, seen[key], value) else value for key, value in wanted.settings.items()}
 

@@ -1,4 +1,4 @@
-"""The ids that Kafka gives its topics: a topic that was deleted and made anew has another one."""
+"""The ids that Kafka gives its topics: a topic that was deleted and made anew has another id."""
 
 import logging
 from base64 import urlsafe_b64encode
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Uuid:
-    """aiokafka has no type for it: 16 bytes, here as Kafka's own tools print them."""
+    """16 bytes as Kafka's own tools print them; aiokafka has no such type."""
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
@@ -110,8 +110,8 @@ class _TopicIdsRequest(Request[_Metadata12]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_Metadata12]) -> _Metadata12:
         topics: list[Any] = [(_UNKNOWN_ID, topic, {}) for topic in self._topics]
-        create_them = tell_what_is_allowed = False
-        return request_struct_class(topics, create_them, tell_what_is_allowed, {})
+        create_topics = include_operations = False
+        return request_struct_class(topics, create_topics, include_operations, {})
 
 
 async def topic_ids(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, str]:

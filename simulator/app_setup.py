@@ -1,4 +1,4 @@
-"""What a set-up check asks of the Graph: subscriptions, the token, Conversation Routing, lead forms."""
+"""The Graph calls of a set-up check: subscriptions, the token, Conversation Routing, lead forms."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,7 +25,7 @@ def subscribed_apps(world: World, call: Call) -> Json:
 
 
 def subscribe(world: World, callback_url: str) -> None:
-    """Subscribe the app and its Pages to all that leadstream reads, as `leadstream doctor --fix` does."""
+    """Subscribe the app and its Pages to all fields that leadstream reads, as `leadstream doctor --fix` does."""
     world.app_subscription = _subscription(callback_url, WEBHOOK_FIELDS, "v25.0")
     for page_id in world.config.page_tokens:
         world.page_fields[page_id] = WEBHOOK_FIELDS
@@ -50,7 +50,7 @@ def _subscription(callback_url: str, names: Iterable[str], version: str) -> Json
 
 
 def debug_token(world: World, call: Call) -> Json:
-    """What a token is good for; one that no Page has is invalid."""
+    """The rights of a token; a token that no Page has is invalid."""
     # https://developers.facebook.com/docs/graph-api/reference/debug_token
     token = call.text("input_token")
     tokens = world.config.page_tokens
@@ -75,7 +75,7 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def me(world: World, call: Call) -> Json:
-    """Whether the token's Page uses Conversation Routing; the only field of `me` that is known here."""
+    """Whether the token's Page uses Conversation Routing; the only field of `me` that the simulator has."""
     pages = [page_id for page_id, token in world.config.page_tokens.items() if token == call.token]
     status: Json = {"hop_v2": world.config.default_app_set, "msgr_multi_app": True, "ig_multi_app": False}
     shown: Json = (
@@ -85,13 +85,13 @@ def me(world: World, call: Call) -> Json:
 
 
 def lead_forms(world: World, call: Call) -> Json:
-    """The template of the Page's lead ads: the true wording of what they say."""
+    """The template of the Page's lead ads, with the exact wording of their messages."""
     form = world.config.lead_forms.get(PageId(call.node))
     if form is None:
         return {"data": []}
-    said = [*((question, "QUESTION") for question in form.questions), (form.confirmation, "CONFIRMATION")]
+    messages = [*((question, "QUESTION") for question in form.questions), (form.confirmation, "CONFIRMATION")]
     steps: list[Json] = [
         {"step_id": str(number), "message": text, "step_type": kind, "reply_type": "NONE"}
-        for number, (text, kind) in enumerate(said, start=1)
+        for number, (text, kind) in enumerate(messages, start=1)
     ]
     return {"data": [{"id": f"form_{call.node}", "template_name": "demo", "step_list": steps}]}

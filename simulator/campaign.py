@@ -1,4 +1,4 @@
-"""A whole lead-ad campaign from a seed: the deliveries in Meta's order, and what must come of them."""
+"""A whole lead-ad campaign from a seed: the deliveries in Meta's order, and the leads expected from them."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ _ITEMS_MAX = 2  # of one signal
 class PlannedDelivery:
     """One POST of Meta's. `at` counts from the campaign's start, `people` are the person keys in the body.
 
-    `verdicts` tell, item by item, what a parser must make of it: the name of an event class, `ignored` or `fault`; or
-    the single word `unreadable` for the whole. `news` is what Meta knows of the threads by then.
+    `verdicts` has for each item the result that a parser must give: the name of an event class, `ignored` or `fault`;
+    or the single word `unreadable` for the whole. `news` is Meta's knowledge of the threads by then.
     """
 
     at: timedelta
@@ -39,8 +39,8 @@ class PlannedDelivery:
 class Campaign:
     """`expected` has every person, by person key, also those who must not become a lead.
 
-    No webhook comes of the leads that are `withheld`; `unseen` is what Meta's conversations show of them, and of people
-    who met no ad.
+    The `withheld` leads have no webhook; `unseen` is what Meta's conversations show of them, and of people who met no
+    ad.
     """
 
     start: datetime
@@ -71,8 +71,8 @@ def plan_campaign(
     mix = mix or Mix()
     stories = list(_stories(rng, leads, start, pages, span, mix))
     signals = [signal for story in stories for signal in story.signals]
-    for happens, tell in ((mix.noise, noise), (mix.malformed, malformed)):
-        signals += [tell(rng, rng.choice(pages), _moment(rng, start, span)) for _ in stories if rng.random() < happens]
+    for happens, build in ((mix.noise, noise), (mix.malformed, malformed)):
+        signals += [build(rng, rng.choice(pages), _moment(rng, start, span)) for _ in stories if rng.random() < happens]
     signals += [_copy(rng, signal) for signal in signals if rng.random() < mix.duplicate]
     signals.sort(key=lambda signal: signal.sent_at)
     deliveries = [_delivery(batch, start) for batch in _batches(rng, signals, mix)]
@@ -104,14 +104,14 @@ def _moment(rng: random.Random, start: datetime, span: timedelta) -> datetime:
 
 
 def _copy(rng: random.Random, signal: Signal) -> Signal:
-    """The same again some time later, as Meta does when an answer was slow."""
+    """The same signal some time later, as Meta resends it when an answer was slow."""
     sent_at = signal.sent_at + timedelta(milliseconds=rng.randrange(500, 90_000))
     restamped = sent_at if signal.restampable else None
     return replace(signal, sent_at=sent_at, entry=payloads.resent(signal.entry, sent_at, restamped=restamped), news=())
 
 
 def _batches(rng: random.Random, signals: Sequence[Signal], mix: Mix) -> Iterator[Sequence[Signal]]:
-    """Runs of neighbours: most of one, some of a few, rarely one of hundreds."""
+    """Runs of neighbours: most have one signal, some a few, and rarely one has hundreds."""
     position = 0
     while position < len(signals):
         size = 1 + int(rng.paretovariate(0.9)) if rng.random() < mix.batched else 1
@@ -128,11 +128,11 @@ def _delivery(batch: Sequence[Signal], start: datetime) -> PlannedDelivery:
         body=payloads.body(payloads.merged(entries)),
         people=tuple(dict.fromkeys(signal.person for signal in batch if signal.person is not None)),
         verdicts=tuple(verdict for signal in batch for verdict in signal.verdicts),
-        news=tuple(told for signal in batch for told in signal.news),
+        news=tuple(news for signal in batch for news in signal.news),
     )
 
 
 def _unreadable(deliveries: Sequence[PlannedDelivery]) -> PlannedDelivery:
-    """A signed body that breaks off in the middle."""
+    """A signed body that is cut in the middle."""
     whole = deliveries[len(deliveries) // 2]
     return PlannedDelivery(at=whole.at, body=whole.body[: len(whole.body) // 2], people=(), verdicts=(_UNREADABLE,))

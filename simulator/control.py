@@ -1,4 +1,4 @@
-"""The control API under `/_simulator/`: what tests and campaigns tell the fake Meta, and what they ask it."""
+"""The control API under `/_simulator/`: tests and campaigns set up and query the fake Meta here."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -50,7 +50,7 @@ def news_from_json(value: Json) -> ThreadNews:
 
 
 def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
-    """The routes. What cannot be read is answered 400 with the reason, and changes nothing."""
+    """The routes. A request that cannot be read is answered 400 with the reason, and changes nothing."""
 
     async def learn(request: Request) -> Json:
         world.threads.learn([news_from_json(item) for item in _objects(await request.json())], clock())
@@ -183,11 +183,11 @@ def _rate(value: object) -> float:
 
 def _object(value: object) -> Json:
     if not isinstance(value, dict):
-        raise TypeError("a JSON object is wanted")
+        raise TypeError("expected a JSON object")
     return value
 
 
 def _objects(value: object) -> list[Json]:
     if not isinstance(value, list):
-        raise TypeError("a list of JSON objects is wanted")
+        raise TypeError("expected a list of JSON objects")
     return [_object(item) for item in value]

@@ -1,4 +1,4 @@
-"""What the demo posts before its campaign: the product page's pair, the same pair of today, and a dropped lead."""
+"""The demo's deliveries before its campaign: the product page's pair, the same pair of today, and a dropped lead."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ _PAGE = PAGES[0]
 _RESELLER = Psid("5794982867201265")
 _DROPPED = Psid("5794982867209999")
 
-# What in the product page's two samples is of their day; all else stays as printed.
+# The dated parts of the product page's two samples; all else stays as printed.
 _HANDOVER_AT = b"1662056205364"
 _SUMMARY_SENT_AT = b"1661209504608"
 _SUMMARY_AT = b"1661209328"
@@ -38,7 +38,7 @@ def pair_of_today(now: datetime) -> tuple[PlannedDelivery, ...]:
 
 
 def dropped_lead(now: datetime) -> PlannedDelivery:
-    """A flow that somebody left: one handover, and nothing after it."""
+    """A flow that its person left: one handover, and nothing after it."""
     who = Conversation(_PAGE.page_id, _DROPPED, _PAGE.entry_id)
     entry = lead_handover(who, "incomplete", new_owner=_PAGE.target_app, at=now, sent_at=now)
     return _delivery(body([entry]), _owned_by_us(_DROPPED, last_user_message_at=now - timedelta(minutes=20)))

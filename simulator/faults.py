@@ -1,4 +1,4 @@
-"""Injected faults: what goes wrong with a Graph call, by a list or by chance."""
+"""Injected faults of Graph calls, by a list or by chance."""
 
 import random
 from collections import deque
@@ -39,7 +39,7 @@ class Fault:
 
     @property
     def error(self) -> GraphError | None:
-        """What the caller reads, None for nothing at all."""
+        """The error that the caller reads; None where it reads nothing."""
         match self.kind:
             case "timeout" | "timeout_after_effect" | "repeated_cursor" | "lost_cursor":
                 return None
@@ -78,9 +78,9 @@ class Faults:
     def plan(
         self, endpoint: str, *, sequence: Iterable[Fault | None] = (), rates: Mapping[Fault, float] | None = None
     ) -> None:
-        """Replace an endpoint's faults: first `sequence`, one a call (None is no fault), then by `rates`.
+        """Replace an endpoint's faults: first `sequence`, one for each call (None is no fault), then by `rates`.
 
-        Raises ValueError when the rates are no probabilities.
+        Raises ValueError when the rates are not probabilities.
         """
         chances = tuple((rates or {}).items())
         if any(rate < 0 for _, rate in chances) or sum(rate for _, rate in chances) > 1:

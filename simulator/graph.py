@@ -1,4 +1,4 @@
-"""The fake Graph API over HTTP: reads a call, checks who calls and how often, lets a fault in, answers as Meta does."""
+"""The fake Graph API over HTTP: reads a call, checks its token and rate, injects faults, answers as Meta does."""
 
 import json
 import re
@@ -105,7 +105,7 @@ async def _fail(world: World, request: Request, call: Call, fault: Fault) -> Res
         return _failure(world, fault.error)
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    return Response(status_code=504)  # the caller has gone: nobody reads it
+    return Response(status_code=504)  # the caller has gone and reads nothing
 
 
 def _failure(world: World, error: GraphError, headers: Mapping[str, str] | None = None) -> Response:

@@ -14,7 +14,7 @@ from simulator.story import Signal
 _LAG = timedelta(milliseconds=400)
 _Builder = Callable[[Conversation, str, datetime], Json]
 
-# What an entry about a person is built from, and what a parser must make of it.
+# The builder of an entry about a person, and the result that a parser must give.
 _OF_PEOPLE: tuple[tuple[_Builder, str], ...] = (
     (lambda who, mid, at: payloads.delivered(who, mid=mid, watermark=at, sent_at=at + _LAG), "DeliveryReceived"),
     (lambda who, _, at: payloads.read(who, watermark=at, at=at, sent_at=at + _LAG), "ReadReceived"),
@@ -34,7 +34,7 @@ _OF_PEOPLE: tuple[tuple[_Builder, str], ...] = (
 
 
 def noise(rng: random.Random, page: CampaignPage, at: datetime) -> Signal:
-    """One webhook at a time that must not make, change or cancel anything."""
+    """A webhook that must not make, change or cancel anything."""
     kind = rng.randrange(len(_OF_PEOPLE) + 2)
     if kind == len(_OF_PEOPLE):
         entry = payloads.leadgen_changes(page.page_id, [rng.randrange(10**11, 10**12) for _ in range(2)], at=at)

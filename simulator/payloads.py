@@ -1,7 +1,7 @@
-"""Webhook bodies as Meta writes them: one builder an event, each with the quirks of Meta's own samples.
+"""Webhook bodies as Meta writes them: one builder for each event, with the quirks of Meta's own samples.
 
-A builder gives one `entry`. App ids are numbers and people are strings, most stamps are milliseconds, and where a
-sample says otherwise the builder does too. `entry.time` is when Meta sends, `timestamp` when the thing happened.
+A builder gives one `entry`. App ids are numbers, ids of people are strings, and most stamps are milliseconds; where a
+sample differs, the builder does too. `entry.time` is when Meta sends, `timestamp` when the event happened.
 """
 
 import json
@@ -25,7 +25,7 @@ _LEAD_METADATA: Mapping[LeadOutcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The two ends of a thread. `entry_id` is what Meta writes as `entry.id`, on lead ads not always the Page's id."""
+    """The two ends of a thread. Meta writes `entry_id` as `entry.id`, on lead ads not always the Page's id."""
 
     page_id: PageId
     psid: Psid
@@ -185,15 +185,15 @@ def echo(
     sent_at: datetime,
     metadata: str | None = None,
 ) -> Json:
-    """What the Page sent: sender and recipient swapped, the app a number, `metadata` only where the sender set it."""
+    """A message of the Page: sender and recipient swapped, the app a number, `metadata` only if the sender set it."""
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/message-echoes
-    said: Json = {"is_echo": True, "app_id": int(app_id)}
+    content: Json = {"is_echo": True, "app_id": int(app_id)}
     if metadata is not None:
-        said["metadata"] = metadata
-    said["mid"] = mid
+        content["metadata"] = metadata
+    content["mid"] = mid
     if text is not None:
-        said["text"] = text
-    return _entry(who.entry_id, sent_at, {**who.from_page, "timestamp": to_millis(at), "message": said})
+        content["text"] = text
+    return _entry(who.entry_id, sent_at, {**who.from_page, "timestamp": to_millis(at), "message": content})
 
 
 def delivered(who: Conversation, *, mid: str, watermark: datetime, sent_at: datetime) -> Json:
@@ -208,8 +208,8 @@ def read(who: Conversation, *, watermark: datetime, at: datetime, sent_at: datet
 
 
 def reaction(who: Conversation, *, mid: str, at: datetime, sent_at: datetime) -> Json:
-    given: Json = {"reaction": "love", "emoji": "\u2764\ufe0f", "action": "react", "mid": mid}
-    return _entry(who.entry_id, sent_at, {**who.from_person, "timestamp": to_millis(at), "reaction": given})
+    love: Json = {"reaction": "love", "emoji": "\u2764\ufe0f", "action": "react", "mid": mid}
+    return _entry(who.entry_id, sent_at, {**who.from_person, "timestamp": to_millis(at), "reaction": love})
 
 
 def optin(who: Conversation, *, token: str, expires_at: datetime, at: datetime, sent_at: datetime) -> Json:
@@ -227,7 +227,7 @@ def optin(who: Conversation, *, token: str, expires_at: datetime, at: datetime, 
 def policy_enforcement(
     page_id: PageId, entry_id: str, *, action: str, reason: str, at: datetime, sent_at: datetime
 ) -> Json:
-    """A word to the Page: it has no sender."""
+    """A notice to the Page, without a sender."""
     item: Json = {
         "recipient": {"id": page_id},
         "timestamp": to_millis(at),
@@ -257,5 +257,5 @@ def leadgen_changes(page_id: PageId, leadgen_ids: Iterable[int], *, at: datetime
 def product_page_bodies() -> tuple[bytes, bytes]:
     """The handover and the summary as Meta's product page prints them, byte for byte."""
     examples = resources.files("schemas") / "examples" / WEBHOOKS.name / "v1"
-    handover, told = (examples / f"product_page_{name}.json" for name in ("handover", "summary"))
-    return handover.read_bytes(), told.read_bytes()
+    handover, summary_file = (examples / f"product_page_{name}.json" for name in ("handover", "summary"))
+    return handover.read_bytes(), summary_file.read_bytes()

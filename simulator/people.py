@@ -21,7 +21,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class FormTexts:
-    """What the lead ads of a Page ask, and what they say in the end."""
+    """The questions of a Page's lead ads, and their last message."""
 
     questions: tuple[str, ...]
     confirmation: str = "Thank you! We have what we need."
@@ -29,7 +29,7 @@ class FormTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignPage:
-    """A Page that runs lead ads. `entry_id` is what Meta writes as `entry.id`, `hop_app_id` as a summary's app."""
+    """A Page that runs lead ads. Meta writes `entry_id` as `entry.id` and `hop_app_id` as a summary's app."""
 
     page_id: PageId
     entry_id: str

@@ -1,4 +1,4 @@
-"""Posts signed webhooks as Meta does: again after a failure, several at once, one person's in order."""
+"""Posts signed webhooks as Meta does: with retries, several at once, those of one person in order."""
 
 import asyncio
 import ipaddress
@@ -24,7 +24,7 @@ _LONGEST_DELAY = timedelta(seconds=30)
 
 
 def retry_delays(count: int) -> tuple[timedelta, ...]:
-    """At once first, then after half a second, and twice as long each time up to half a minute."""
+    """The first at once, then after half a second, and twice as long each time up to half a minute."""
     # "Immediate few retries", then slower for an hour:
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
     growing = (min(timedelta(seconds=2.0**number / 2), _LONGEST_DELAY) for number in range(count - 1))
@@ -56,7 +56,7 @@ def require_loopback(url: str, peers: Collection[str] = ()) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The last answer to a body: `status` None when none came. `receipt` names the raw record that holds the body."""
+    """The last answer to a body: `status` None where none came. `receipt` names the raw record that holds the body."""
 
     status: int | None
     receipt: str | None
@@ -65,7 +65,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """A line of the journal: a delivery and how it was answered."""
+    """A line of the journal: a delivery and its answer."""
 
     delivery: PlannedDelivery
     answered: Answered
@@ -107,15 +107,15 @@ class Poster:
 
 
 class GraphControl:
-    """Tells a fake Graph what became of threads, so that it knows windows and owners."""
+    """Reports changes of threads to a fake Graph, so that it has their windows and owners."""
 
     def __init__(self, http: httpx.AsyncClient, url: str, peers: Collection[str] = ()) -> None:
         self._http = http
         self._url = require_loopback(url, peers).rstrip("/") + "/_simulator/conversations"
 
-    async def tell(self, news: Iterable[ThreadNews]) -> None:
-        """Raises `httpx.HTTPError` unless the Graph took the news."""
-        response = await self._http.put(self._url, json=[news_as_json(one) for one in news], timeout=_TIMEOUT)
+    async def report(self, news: Iterable[ThreadNews]) -> None:
+        """Raises `httpx.HTTPError` unless the Graph accepted the news."""
+        response = await self._http.put(self._url, json=[news_as_json(change) for change in news], timeout=_TIMEOUT)
         response.raise_for_status()
 
 
@@ -144,10 +144,10 @@ async def post_deliveries(
     concurrency: int = 8,
     on_posted: Callable[[Posting], None] = lambda _posting: None,
 ) -> tuple[Posting, ...]:
-    """Post them all and give the journal in the order of `deliveries`.
+    """Post all deliveries and return the journal in their order.
 
-    `pace` says when each is due, from now. At most `concurrency` are on their way at once, and never two with the same
-    person in them, so that each person's come in the planned order.
+    `pace` gives the time from now at which each is due. At most `concurrency` are in flight, and never two with the
+    same person, so that each person's deliveries arrive in the planned order.
     """
     run = _Run(poster, graph, on_posted)
     free = asyncio.Semaphore(concurrency)
@@ -183,7 +183,7 @@ class _Run:
         if earlier:
             await asyncio.wait(earlier)
         if self._graph is not None and delivery.news:
-            await self._graph.tell(delivery.news)
+            await self._graph.report(delivery.news)
         posting = Posting(delivery, await self._poster.post(delivery.body))
         self._on_posted(posting)
         return posting

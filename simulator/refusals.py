@@ -1,4 +1,4 @@
-"""What the fake Graph refuses, with Meta's codes and in Meta's words."""
+"""The refusals of the fake Graph, with Meta's codes and words."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from simulator.payloads import Json
 
 @dataclass(frozen=True, slots=True)
 class GraphError:
-    """One error of the Graph API. The words are Meta's; programs go by `code` and `subcode`."""
+    """An error of the Graph API. The words are Meta's; programs read `code` and `subcode`."""
 
     code: int
     message: str
@@ -22,7 +22,7 @@ class GraphError:
 
 
 class Refused(Exception):
-    """The call had no effect; `error` is what the caller reads."""
+    """The call had no effect; the caller reads `error`."""
 
     def __init__(self, error: GraphError) -> None:
         super().__init__(error.message)

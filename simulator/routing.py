@@ -1,4 +1,4 @@
-"""Conversation Routing: who owns a thread, and the five calls that change or ask for it."""
+"""Conversation Routing: the owner of a thread, and the five calls that change it or ask for it."""
 
 from datetime import timedelta
 
@@ -50,7 +50,7 @@ def take_thread_control(world: World, call: Call) -> Json:
 
 
 def request_thread_control(world: World, call: Call) -> Json:
-    """Says only that the owner was asked; nothing changes."""
+    """Answers that the owner was asked; nothing changes."""
     _thread(world, call, call.recipient())
     return _DONE
 

@@ -1,4 +1,4 @@
-"""The Send API's rules: what a message may hold, and who may get one when."""
+"""The Send API's rules: the content of a message, and when a person may get one."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -36,7 +36,7 @@ _RECEIPT_LAG = timedelta(milliseconds=300)
 
 
 def send(world: World, call: Call) -> Json:
-    """Send one message: the person gets it, the thread shows it and the app's webhooks tell of it, or `Refused`."""
+    """Send one message: the person gets it, the thread shows it and the app gets its webhooks. Raises `Refused`."""
     psid = call.recipient()
     text = checked_message(call.params)
     page_id = PageId(call.node)
@@ -50,12 +50,12 @@ def send(world: World, call: Call) -> Json:
     _route(thread, call)
     world.sends.messages.append(sent)
     thread.say(Line(sent.mid, from_person=False, text=text, at=call.at))
-    _tell_app(world, sent)
+    _notify_app(world, sent)
     return {"recipient_id": psid, "message_id": sent.mid}
 
 
 def _route(thread: Thread, call: Call) -> None:
-    """Pass or release the thread as the message says; Meta releases where it does not say."""
+    """Pass or release the thread as the message asks; Meta's default is to release."""
     control = call.params.get("thread_control")
     if control is None:
         return
@@ -141,7 +141,7 @@ def _sized(value: object, name: str, most: int) -> str:
     return value
 
 
-def _tell_app(world: World, sent: SentMessage) -> None:
+def _notify_app(world: World, sent: SentMessage) -> None:
     who = Conversation(sent.page_id, sent.psid, entry_id=sent.page_id)
     echo = payloads.echo(
         who,

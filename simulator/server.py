@@ -1,4 +1,4 @@
-"""The fake Graph as a server inside a running event loop, with its echo webhooks on their way."""
+"""The fake Graph as a server inside a running event loop, which posts its echo webhooks."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from simulator.graph import Clock, create_graph
 from simulator.poster import Poster
 from simulator.world import GraphConfig, World
 
-# Calls that an injected timeout keeps waiting would hold the end up for longer.
+# Calls that wait in an injected timeout would delay the end for longer.
 _GRACE = timedelta(seconds=1)
 
 
@@ -21,10 +21,10 @@ _GRACE = timedelta(seconds=1)
 async def serve_graph(
     config: GraphConfig, *, seed: int, clock: Clock, port: int, host: str = "127.0.0.1", webhook: Poster | None = None
 ) -> AsyncIterator[int]:
-    """Serve and give the port, which matters when 0 was asked for; raises `OSError` when it is taken.
+    """Serve and yield the port, also for port 0; raises `OSError` when it is taken.
 
     With `webhook`, the app is subscribed there, and each effect's echo and receipts are posted there in order. `seed`
-    decides ids and faults, so two runs over one log need two seeds.
+    decides ids and faults, so two runs on one log need two seeds.
     """
     bodies: asyncio.Queue[bytes] = asyncio.Queue()
     world = World(config, random.Random(seed), bodies.put_nowait if webhook is not None else _drop)
@@ -41,7 +41,7 @@ async def serve_graph(
 
 
 def _drop(_body: bytes) -> None:
-    """Nobody is subscribed."""
+    """No webhook is subscribed."""
 
 
 async def _post_all(bodies: asyncio.Queue[bytes], webhook: Poster) -> None:

@@ -1,4 +1,4 @@
-"""One person's way through a lead ad: what was said, the webhooks that tell of it, the leads that must come of it."""
+"""One person's way through a lead ad: the conversation, its webhooks, and the leads expected from them."""
 
 import random
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ SignalName = Literal["handover", "referral", "summary"]
 
 _OTHER_APP = AppId("900100200300400")
 _LONGEST_FLOW = 100.0  # in seconds, from the first question to the last answer
-# Who speaks (the person or not) and what; a human may ask what the ad asks last, and the longest hides its beginning.
+# Whether the person speaks, and the text; a human may ask the ad's last question, and the longest hides its beginning.
 CHATS: tuple[tuple[tuple[bool, str], ...], ...] = (
     ((True, "When do you open?"), (False, "At nine. Anything else?"), (True, "No, thanks")),
     ((True, "Please call me"), (False, "{question}"), (True, "{answer}"), (False, "Thank you!")),
@@ -30,10 +30,10 @@ CHATS: tuple[tuple[tuple[bool, str], ...], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedLead:
-    """What leadstream must conclude from the webhooks alone once all are in.
+    """The lead that leadstream must derive from all webhooks.
 
-    `transcript` is what the Conversations API would add to a complete lead without answers. A `cancelled` follow-up is
-    one that somebody came before: it must not be sent if it was still pending then.
+    `transcript` is what the Conversations API would add to a complete lead without answers. A `cancelled` follow-up
+    was overtaken by a person or a human agent: it must not be sent if it was still pending then.
     """
 
     page_id: PageId
@@ -49,8 +49,8 @@ class ExpectedLead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """One entry that Meta sends. `verdicts` tell of each item what a parser must make of it: the name of an event
-    class, or `ignored`; `restampable` that a copy of it may carry another stamp."""
+    """One entry that Meta sends. `verdicts` has for each item the result that a parser must give: the name of an event
+    class, or `ignored`. A copy of a `restampable` signal may carry another stamp."""
 
     sent_at: datetime
     entry: Json
@@ -62,7 +62,7 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`withheld` are leads of which no webhook comes, `unseen` is what Meta knows of threads that no webhook tells."""
+    """`withheld` are leads without a webhook, `unseen` is what only Meta knows of threads."""
 
     person: str
     signals: tuple[Signal, ...]
@@ -73,7 +73,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """How often Meta, the Page and people do what; each is a probability."""
+    """The probability of each act of Meta, the Page and people."""
 
     complete: float = 0.7
     referral_missing: float = 0.2
@@ -118,29 +118,29 @@ class Storyteller:
         return self._story(afterwards, [], (signals, replace(lead, follow_up=follow_up)))
 
     def chat(self, at: datetime) -> Story:
-        """The story of a person who met no ad: what the Page and they said to each other, up to a time."""
-        said = self._rng.choice(CHATS)
+        """The story of a person who met no ad: a conversation with the Page, up to a time."""
+        chat = self._rng.choice(CHATS)
         asked = self._page.questions[-1]
-        texts = [text.format(question=asked.text, answer=asked.answers[0]) for _, text in said]
+        texts = [text.format(question=asked.text, answer=asked.answers[0]) for _, text in chat]
         lines = (
-            Line(invented_mid(self._rng), by_person, text, at - timedelta(seconds=30 * (len(said) - number)))
-            for number, ((by_person, _), text) in enumerate(zip(said, texts, strict=True), start=1)
+            Line(invented_mid(self._rng), by_person, text, at - timedelta(seconds=30 * (len(chat) - number)))
+            for number, ((by_person, _), text) in enumerate(zip(chat, texts, strict=True), start=1)
         )
         return Story(self._key, (), (), unseen=(self._news(PAGE_INBOX_APP_ID, at, *lines),))
 
     def _story(
         self, signals: Sequence[Signal], leads: Sequence[ExpectedLead], *flows: tuple[Sequence[Signal], ExpectedLead]
     ) -> Story:
-        """All of it, save the webhooks of those `flows` that are withheld."""
-        told, known, withheld, unseen = list[Signal](), list(leads), list[ExpectedLead](), list[ThreadNews]()
-        for of_flow, lead in flows:
+        """The whole story, except the webhooks of withheld `flows`."""
+        sent, expected, withheld, unseen = list[Signal](), list(leads), list[ExpectedLead](), list[ThreadNews]()
+        for flow, lead in flows:
             if self._mix.withheld and self._chance(self._mix.withheld):
                 withheld.append(lead)
-                unseen += [news for signal in of_flow for news in signal.news]
+                unseen += [news for signal in flow for news in signal.news]
             else:
-                told += of_flow
-                known.append(lead)
-        return Story(self._key, (*told, *signals), tuple(known), tuple(withheld), tuple(unseen))
+                sent += flow
+                expected.append(lead)
+        return Story(self._key, (*sent, *signals), tuple(expected), tuple(withheld), tuple(unseen))
 
     @property
     def _key(self) -> str:
@@ -170,7 +170,7 @@ class Storyteller:
         names = self._names(outcome)
         times = self._sending_times(ended_at, names, may_be_late=may_be_late)
         entries = {name: self._entry(name, outcome, ad, answers, ended_at, times[name]) for name in names}
-        # Meta documents no time after which it gives a flow up.
+        # Meta documents no time after which it ends a flow.
         most_quiet = 3300.0 if begun_after is None else (ended_at - begun_after).total_seconds() - _LONGEST_FLOW
         least_quiet = min(300.0, most_quiet / 2)
         last = (
@@ -205,7 +205,7 @@ class Storyteller:
         return signals, lead
 
     def _names(self, outcome: LeadOutcome) -> list[SignalName]:
-        """The signals that Meta sends of a lead; the summary is for complete ones only."""
+        """The signals that Meta sends of a lead; only a complete lead has a summary."""
         names: list[SignalName] = ["handover"]
         if not self._chance(self._mix.referral_missing):
             names.append("referral")
@@ -269,9 +269,9 @@ class Storyteller:
             asked_at = said_at - timedelta(seconds=8)
             lines.append(Line(invented_mid(self._rng), from_person=True, text=pair.answer, at=said_at))
             lines.append(Line(invented_mid(self._rng), from_person=False, text=pair.question, at=asked_at))
-        # The flow asks on at once, or says its last words.
-        said = self._page.form.confirmation if outcome == "complete" else self._page.questions[len(answers)].text
-        onward = Line(f"{lines[0].mid}_", from_person=False, text=said, at=last + timedelta(milliseconds=500))
+        # The flow asks its next question at once, or ends.
+        onward_text = self._page.form.confirmation if outcome == "complete" else self._page.questions[len(answers)].text
+        onward = Line(f"{lines[0].mid}_", from_person=False, text=onward_text, at=last + timedelta(milliseconds=500))
         return self._news(owner, last, *reversed(lines), onward)
 
     def _news(self, owner: AppId | None, last_user_message_at: datetime | None, *lines: Line) -> ThreadNews:
@@ -283,13 +283,15 @@ class Storyteller:
             lines=lines,
         )
 
-    def _afterwards(self, told_at: datetime) -> list[Signal]:
-        """What ends our turn: someone at the Page Inbox takes the thread, or the person writes."""
+    def _afterwards(self, first_sent_at: datetime) -> list[Signal]:
+        """The end of our turn: an agent in the Page Inbox takes the thread, or the person writes."""
         event = self._rng.random()
         if event < self._mix.taken_over:
-            return self._take_over(self._later(told_at, 250, 600))
+            return self._take_over(self._later(first_sent_at, 250, 600))
         if event < self._mix.taken_over + self._mix.reply:
-            return [self._writes("Is this still open?", self._later(told_at, 250, 600), owner=self._page.target_app)]
+            return [
+                self._writes("Is this still open?", self._later(first_sent_at, 250, 600), owner=self._page.target_app)
+            ]
         return []
 
     def _take_over(self, taken_at: datetime) -> list[Signal]:
@@ -313,7 +315,7 @@ class Storyteller:
         ]
 
     def _writes(self, text: str, at: datetime, *, owner: AppId | None) -> Signal:
-        """The person writes to whoever has the thread; when that is not our app we see it on standby."""
+        """The person writes to the thread's owner; where the Page Inbox owns it, we see the message on standby."""
         mid, sent_at = invented_mid(self._rng), self._later(at, 0.1, 2)
         standby = owner == PAGE_INBOX_APP_ID
         return Signal(

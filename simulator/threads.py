@@ -1,4 +1,4 @@
-"""The threads between people and Pages as Meta knows them: who owns one, when the person last wrote, what was said."""
+"""The threads between people and Pages as Meta has them: their owners, the person's last message, all messages."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadNews:
-    """What became known of a thread: its owner from now on (None is idle) and lines to add."""
+    """A change of a thread: its new owner (None is idle) and lines to add."""
 
     page_id: PageId
     psid: Psid
@@ -51,7 +51,7 @@ class Thread:
         return self.lines[-1].at if self.lines else self.last_user_message_at
 
     def owner_at(self, moment: datetime) -> AppId | None:
-        """The owner, or None when the thread is idle: released, or its control has run out."""
+        """The owner, or None when the thread is idle: it was released, or its control has expired."""
         if self.owner_until is not None and moment >= self.owner_until:
             return None
         return self.owner
@@ -68,11 +68,11 @@ class Thread:
         self.owner_until = None if owner is None else moment + lasting
 
     def say(self, line: Line) -> None:
-        """Add a line in its place; a line that is there already changes nothing."""
-        if any(known.mid == line.mid for known in self.lines):
+        """Add a line in its place; a duplicate changes nothing."""
+        if any(older.mid == line.mid for older in self.lines):
             return
         self.lines.append(line)
-        self.lines.sort(key=lambda said: said.at)
+        self.lines.sort(key=lambda line: line.at)
 
 
 class Threads:
@@ -93,19 +93,19 @@ class Threads:
     def of_page(self, page_id: str) -> list[Thread]:
         """A Page's threads, the one with the newest message first."""
         dated = [(thread.updated_at, thread) for thread in self if thread.page_id == page_id]
-        known = [(updated, thread) for updated, thread in dated if updated is not None]
-        return [thread for _, thread in sorted(known, key=lambda pair: pair[0], reverse=True)]
+        spoken = [(updated, thread) for updated, thread in dated if updated is not None]
+        return [thread for _, thread in sorted(spoken, key=lambda pair: pair[0], reverse=True)]
 
     def learn(self, news: Iterable[ThreadNews], moment: datetime) -> None:
-        """Take news in: the owner is replaced, the last message never moves back, lines are added once."""
-        for told in news:
-            key = (told.page_id, told.psid)
-            thread = self._threads.setdefault(key, Thread(told.page_id, told.psid))
-            thread.hand_to(told.owner, moment)
-            thread.unavailable = told.unavailable
-            times = [at for at in (thread.last_user_message_at, told.last_user_message_at) if at is not None]
+        """Apply news: the owner is replaced, the last message never moves back, lines are added once."""
+        for change in news:
+            key = (change.page_id, change.psid)
+            thread = self._threads.setdefault(key, Thread(change.page_id, change.psid))
+            thread.hand_to(change.owner, moment)
+            thread.unavailable = change.unavailable
+            times = [at for at in (thread.last_user_message_at, change.last_user_message_at) if at is not None]
             thread.last_user_message_at = max(times, default=None)
-            for line in told.lines:
+            for line in change.lines:
                 thread.say(line)
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""What the fake Meta knows and has done: its settings, threads, sent messages, subscriptions and the calls of late."""
+"""The state of the fake Meta: its settings, threads, sent messages, subscriptions and recent calls."""
 
 import base64
 import random
@@ -20,10 +20,10 @@ _WEBHOOK_FIELDS = ("messages", "messaging_handovers", "messaging_referrals", "me
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
-    """How this Meta is set up. Rates are calls a second and Page.
+    """The setup of this Meta. Rates are calls a second for each Page.
 
-    A Page that `page_tokens` does not name takes any token; a token without an expiry never ends. With `require_proof`
-    a call needs an `appsecret_proof`; one that is given is always checked when the secret is known.
+    A Page that is not in `page_tokens` accepts any token; a token without an expiry never ends. With `require_proof` a
+    call needs an `appsecret_proof`; where the secret is set, a proof is always checked.
     """
 
     app_id: AppId
@@ -45,7 +45,7 @@ class GraphConfig:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One Graph call. `params` holds query and body together; JSON inside a form field is already read."""
+    """A Graph call. `params` holds query and body together; JSON inside a form field is already parsed."""
 
     method: str
     node: str
@@ -71,7 +71,7 @@ class Call:
         return Psid(psid)
 
     def metadata(self) -> str | None:
-        """What the sender put into `message.metadata`, if it can be seen."""
+        """The `message.metadata`, if the message is well-formed."""
         message = self.params.get("message")
         value = message.get("metadata") if isinstance(message, dict) else None
         return value if isinstance(value, str) else None
@@ -79,7 +79,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """One message that a person got by the Send API: one effect."""
+    """A message that a person got by the Send API."""
 
     mid: str
     page_id: PageId
@@ -91,7 +91,7 @@ class SentMessage:
 
 @dataclass(slots=True)
 class SendLog:
-    """Calls to the Send API and what they did. A call counts even if it was refused or its answer got lost."""
+    """Calls to the Send API and their results. A call counts even if it was refused or its answer was lost."""
 
     calls_by_metadata: Counter[str] = field(default_factory=Counter)
     calls_by_recipient: Counter[str] = field(default_factory=Counter)
@@ -115,7 +115,7 @@ class CallRate:
         self._moments: dict[tuple[str, str], deque[datetime]] = {}
 
     def take(self, node: str, edge: str, limit: int, moment: datetime) -> tuple[bool, int]:
-        """Whether one more call is allowed, and the used share in percent. A refused call counts as well:
+        """Whether another call is allowed, and the used share in percent. A refused call counts as well:
         "continuing to make calls will increase the time"."""
         moments = self._moments.setdefault((node, edge), deque())
         while moments and moments[0] <= moment - _SECOND:
@@ -129,7 +129,7 @@ class CallRate:
 
 @dataclass(slots=True)
 class World:
-    """Everything that a call may read or change. `notify` takes the body of each webhook that an effect causes."""
+    """The state that a call may read or change. `notify` gets the body of each webhook that an effect causes."""
 
     config: GraphConfig
     rng: random.Random
@@ -154,8 +154,8 @@ class World:
         return base64.urlsafe_b64encode(self.rng.randbytes(size)).decode().rstrip("=")
 
     def clear(self) -> None:
-        """Forget all that happened; settings and subscriptions stay."""
-        for known in (self.threads, self.rate, self.faults):
-            known.clear()
+        """Clear the history; settings and subscriptions stay."""
+        for part in (self.threads, self.rate, self.faults):
+            part.clear()
         self.sends = SendLog()
         self.blocked_pages.clear()

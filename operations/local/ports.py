@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from runtime.admin import listen
-from runtime.ports import authority
+from runtime.loopback import authority
 from runtime.settings import Settings, variable
 
 _LAST_PORT = 65535

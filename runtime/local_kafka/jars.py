@@ -16,8 +16,8 @@ from time import monotonic
 from xml.etree import ElementTree
 
 _JAVA_NEEDED = 17
-_JAVA_TELLS_WITHIN = 30.0
-# Without the bounds Maven waits for half an hour for a server that says nothing.
+_JAVA_ANSWERS_WITHIN = 30.0
+# Without these limits Maven waits for half an hour for a silent server.
 _MAVEN_GOAL = (
     "-B",
     "-Daether.connector.connectTimeout=10000",
@@ -36,7 +36,7 @@ _GET_MAVEN = "apt install maven, brew install maven"
 
 
 class KafkaNodeError(Exception):
-    """The local Kafka node cannot do what was asked; the message is one line and names the ways out."""
+    """The local Kafka node failed; the message is one line and says what to do."""
 
 
 def find_java(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -49,31 +49,31 @@ def find_java(environ: Mapping[str, str]) -> tuple[str, str]:
         unset = "unset JAVA_HOME or " if home else ""
         raise KafkaNodeError(f"{needs} {where}: {unset}install a JRE ({_GET_JAVA}), {_WAYS_OUT}")
     version = _java_version(java, environ)
-    found = re.match(r"\d+", version)
-    if found is None or int(found[0]) < _JAVA_NEEDED:
-        seen = f"is version {version}" if found else f"does not tell its version ({version})"
+    major = re.match(r"\d+", version)
+    if major is None or int(major[0]) < _JAVA_NEEDED:
+        seen = f"is version {version}" if major else f"does not report its version ({version})"
         raise KafkaNodeError(f"{needs} {java} {seen}: install a newer JRE ({_GET_JAVA}), {_WAYS_OUT}")
     return java, version
 
 
 def _java_version(java: str, environ: Mapping[str, str]) -> str:
-    """What stands in quotes behind `version`; else what happened, which does not begin with a digit."""
+    """The version that java prints in quotes; otherwise the failure, which does not begin with a digit."""
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             [java, "-version"],
             env=dict(environ),
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
-            timeout=_JAVA_TELLS_WITHIN,
+            timeout=_JAVA_ANSWERS_WITHIN,
         )
     except subprocess.TimeoutExpired:
-        return f"no answer within {_JAVA_TELLS_WITHIN:.0f} s"
+        return f"no answer within {_JAVA_ANSWERS_WITHIN:.0f} s"
     except OSError as fault:
         return f"{fault.strerror}"
-    found = re.search(r'version "(\d[\w.+-]*)"', said.stderr)
-    return found[1] if found else f"exit status {said.returncode}"
+    match = re.search(r'version "(\d[\w.+-]*)"', result.stderr)
+    return match[1] if match else f"exit status {result.returncode}"
 
 
 def kafka_version() -> str:
@@ -85,7 +85,7 @@ def kafka_version() -> str:
 def kafka_jars(environ: Mapping[str, str], progress: Callable[[str], None]) -> Path:
     """The folder of Kafka's jars. Fetches them the first time, and again when one is damaged.
 
-    The folder is complete or absent, also when two processes race.
+    The folder is complete or missing, also when two processes race.
     """
     caches = _caches(environ)
     jars = caches / f"apache-kafka-{kafka_version()}"
@@ -104,9 +104,8 @@ def kafka_jars(environ: Mapping[str, str], progress: Callable[[str], None]) -> P
 
 
 def _caches(environ: Mapping[str, str]) -> Path:
-    given = environ.get("XDG_CACHE_HOME")
-    if given:
-        return Path(given, "leadstream")
+    if caches := environ.get("XDG_CACHE_HOME"):
+        return Path(caches, "leadstream")
     try:
         home = environ.get("HOME") or Path.home()
     except RuntimeError:
@@ -151,22 +150,22 @@ def _sum(path: Path) -> str:
 
 def _fetch(command: list[str], environ: Mapping[str, str], progress: Callable[[str], None]) -> None:
     progress(f"Fetching Apache Kafka {kafka_version()} with Maven, once")
-    count, trouble, last, told_at = 0, None, "", monotonic()
+    count, trouble, last, reported_at = 0, None, "", monotonic()
     with as_file(_pom()) as pom, _start([*command, "-f", str(pom)], environ) as running:
         for line in _lines(running):
             last = line.strip() or last
             if "Downloaded from" in line and ".jar" in line:
                 count += 1
-                if monotonic() >= told_at + _PROGRESS_EVERY:
-                    told_at = monotonic()
+                if monotonic() >= reported_at + _PROGRESS_EVERY:
+                    reported_at = monotonic()
                     progress(f"Fetching Apache Kafka {kafka_version()} with Maven: {count} jars so far")
-            # A server that is not reached is a warning first; the error behind it names what misses its files.
+            # Maven warns of an unreachable server first; its error then names what misses the files.
             if trouble is None and ("[ERROR]" in line or "Could not transfer" in line):
                 trouble = line.partition("] ")[2].strip()
     if running.returncode != 0:
         silent = running.returncode == -signal.SIGKILL
         reason = (
-            f"no word for {_MAVEN_SILENT_FOR:.0f} s" if silent else _shortened(trouble or last or "no reason given")
+            f"no output for {_MAVEN_SILENT_FOR:.0f} s" if silent else _shortened(trouble or last or "no reason given")
         )
         raise KafkaNodeError(
             f"Maven could not fetch Apache Kafka ({reason}): look at the network and at ~/.m2/settings.xml and try "
@@ -192,7 +191,7 @@ def _start(command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[
 
 
 def _lines(running: "subprocess.Popen[str]") -> Iterator[str]:
-    """What the program writes; it is killed once it has written nothing for too long."""
+    """The lines of the program's output; it is killed when it writes nothing for too long."""
     while True:
         timer = Timer(_MAVEN_SILENT_FOR, running.kill)
         timer.daemon = True
@@ -211,7 +210,7 @@ def _shortened(reason: str) -> str:
 
 
 def _put_in_place(fetched: Path, jars: Path, damaged: Path) -> None:
-    """Another process may have been first; its jars stay. What is damaged goes."""
+    """Put the fetched jars in place of damaged ones; whole jars of another process stay."""
     if jars.is_dir() and not _is_whole(jars):
         jars.rename(damaged)
     try:

@@ -1,4 +1,4 @@
-"""A local Apache Kafka node (KRaft, one process): started when asked, kept between runs, stopped without loss."""
+"""A local Apache Kafka node (KRaft, one process): started on request, kept between runs, stopped without loss."""
 
 import asyncio
 import fcntl
@@ -39,7 +39,7 @@ _JVM_OPTIONS = (
     "-Xmx320m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    # A node that ends is started again; one that has lost a thread for want of memory stands still.
+    # A node that ends is started again; one that lost a thread to a lack of memory would hang.
     "-XX:+ExitOnOutOfMemoryError",
     "-Xlog:disable",
     "-Xlog:all=error",
@@ -60,9 +60,9 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class KafkaNode:
-    """The node whose data lie in `<state_dir>/kafka`; it outlives the process that starts it, unless `ends_with_us`.
+    """The node with its data in `<state_dir>/kafka`. It outlives the process that starts it, unless `ends_with_us`.
 
-    With that, a killed starter takes it along on Linux; so start it from the main thread.
+    With `ends_with_us` it ends with that process on Linux, which must start it from the main thread.
     """
 
     state_dir: Path
@@ -71,15 +71,15 @@ class KafkaNode:
 
     @property
     def log(self) -> Path:
-        """What the node said in its last run, cut by size; what was before is beside it as `kafka.log.1` and so on."""
+        """The output of the node's last run, cut by size; older output is beside it as `kafka.log.1` and so on."""
         return self._home / "kafka.log"
 
     def start(self, progress: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> str:
         """Start the node unless it runs, wait until it answers, and return its `host:port`.
 
-        A running node keeps the port it has. Blocks, so it is not for an event loop. Raises `KafkaNodeError`.
+        A running node keeps its port. Blocks: do not call it in an event loop. Raises `KafkaNodeError`.
         """
-        # The records hold what people wrote, and any user of this machine could read them.
+        # The records hold people's texts, which no other user of this machine may read.
         make_private(self._home)
         with self._alone():
             running = self.status()
@@ -91,13 +91,13 @@ class KafkaNode:
         return running.broker
 
     def launch(self, progress: Callable[[str], None], environ: Mapping[str, str] = os.environ) -> None:
-        """As `start`, but do not wait until the node answers. Raises `OSError` too, such as for a full disk."""
+        """Like `start`, without waiting until the node answers. Raises `OSError` too, such as for a full disk."""
         with self._alone():
             if self.status() is None:
                 self._launch(progress, environ)
 
     def status(self) -> Status | None:
-        """The running node, or None. A process that is not ours does not count, whatever the pid file says."""
+        """The running node, or None. A process of the recorded pid that is not a node of ours does not count."""
         try:
             status = Status(**json.loads(self._record.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
@@ -107,8 +107,8 @@ class KafkaNode:
     def stop(self, hurried: Callable[[], bool] = lambda: False) -> bool:
         """End the node and wait until it has ended; False if it did not run.
 
-        A node that does not end within 30 seconds, or until `hurried` says so, is killed: what it has acknowledged it
-        has written.
+        A node that does not end within 30 seconds, or until `hurried` is true, is killed: its acknowledged records are
+        written.
         """
         running = self.status()
         if running is None:
@@ -136,7 +136,7 @@ class KafkaNode:
         self._configure()
         classes = jars / f"classes-{java_version}.jsa"
         program = [f"-Dlog4j2.configurationFile={self._home / 'log4j2.xml'}", "-cp", f"{jars}/*"]
-        # Under the locale C, Java finds no path that has an umlaut.
+        # Under the locale C, Java finds no path with an umlaut.
         environ = {**environ, "LC_ALL": "C.UTF-8"}
         self._format_once([java, *_JVM_OPTIONS, *program], classes, environ)
         pid = self._spawn([java, f"-XX:SharedArchiveFile={classes}", *_JVM_OPTIONS, *program], environ)
@@ -144,7 +144,7 @@ class KafkaNode:
         try:
             self._remember(status)
         except OSError:
-            # Nobody would find it again.
+            # Without its record the node would not be found again.
             self._end(pid, signal.SIGKILL)
             raise
         return status
@@ -162,12 +162,12 @@ class KafkaNode:
         unfinished.replace(self._record)
 
     def _format_once(self, command: list[str], classes: Path, environ: Mapping[str, str]) -> None:
-        """Format the data folder. On the way, archive the loaded classes: it saves each later start about a second."""
+        """Format the data folder, and archive the loaded classes, which saves each later start about a second."""
         if (self._home / "data" / "meta.properties").exists():
             return
         unfinished = classes.with_suffix(f".{os.getpid()}")
-        wanted = not classes.exists() and os.access(classes.parent, os.W_OK)
-        archive = [f"-XX:ArchiveClassesAtExit={unfinished}"] if wanted else []
+        can_archive = not classes.exists() and os.access(classes.parent, os.W_OK)
+        archive = [f"-XX:ArchiveClassesAtExit={unfinished}"] if can_archive else []
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id(), "--config", str(self._config)]
         done = subprocess.run(
             [command[0], *archive, *command[1:], *tool],
@@ -184,12 +184,12 @@ class KafkaNode:
         # Kafka does not sync all of it, and a node without its first metadata never starts again.
         _sync(self._home / "data")
         if unfinished.exists():
-            # Unlike what the node writes, the cache is for everybody who may use it.
+            # The cache, unlike the node's data, is for every user who may reach it.
             unfinished.chmod(0o644)
             unfinished.rename(classes)
 
     def _spawn(self, command: list[str], environ: Mapping[str, str]) -> int:
-        """Start the node in a session of its own, so that Ctrl-C in the terminal is not for it."""
+        """Start the node in its own session, so that Ctrl-C in the terminal does not reach it."""
         set_aside(self.log)
         log_options = ["-Dleadstream.kafka.appender=file", f"-Dleadstream.kafka.log={self.log}"]
         command = [command[0], *log_options, *command[1:], "kafka.Kafka", str(self._config)]
@@ -246,13 +246,13 @@ class KafkaNode:
 
 
 def running_broker(state_dir: Path) -> str | None:
-    """Where the node of this state directory listens, or None when it does not run."""
+    """Where the node of this state directory listens, or None if it does not run."""
     running = KafkaNode(state_dir).status()
     return running.broker if running else None
 
 
 async def answers(broker: Cluster) -> bool:
-    """Whether a Kafka serves metadata there and has a node that takes records."""
+    """Whether a Kafka answers there and has a node that accepts records."""
     admin = AIOKafkaAdminClient(**broker.options, request_timeout_ms=2_000)
     try:
         await admin.start()
@@ -296,18 +296,18 @@ def _command_line(pid: int) -> str:
 
 
 def _reaped(pid: int) -> bool:
-    """Whether it is a child of ours that has ended; it leaves the process table with this."""
+    """Whether the process is a child of ours that has ended; the call removes it from the process table."""
     with suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return False
 
 
 def _reason(log: str) -> str:
-    """The last exception of a log, else its last lines: what ended a process that wrote it."""
+    """The last exception of a process's log, else the log's last lines."""
     exceptions = re.findall(r"^(?:Caused by: )?[\w.$]+(?:Exception|Error): .+", log, re.MULTILINE)
-    return " | ".join(exceptions[-1:] or log.strip().splitlines()[-3:]) or "it said nothing"
+    return " | ".join(exceptions[-1:] or log.strip().splitlines()[-3:]) or "no output"
 
 
 def _cluster_id() -> str:
-    """16 random bytes as Kafka writes them; one that began with a dash would be taken for an option."""
+    """16 random bytes as Kafka writes them; an id that began with a dash would be read as an option."""
     return "L" + secrets.token_urlsafe(16)[1:]

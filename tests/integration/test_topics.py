@@ -105,7 +105,7 @@ async def test_another_partition_count_is_refused_before_anything_changes(
     absent = WantedTopic(f"{kafka_topics.topic_prefix}absent", 1, 1, {})
     wanted = [absent, *wanted_topics(replace(kafka_topics, partitions=3))]
 
-    with pytest.raises(LayoutMismatchError, match="partitions 2, wanted 3"):
+    with pytest.raises(LayoutMismatchError, match="partitions 2, expected 3"):
         await apply_topics(Cluster(kafka_broker), wanted)
 
     assert absent.name not in await topic_names(Cluster(kafka_broker))
@@ -118,7 +118,7 @@ async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
     """With one copy, a topic that wants two acknowledgements would take no record any more."""
     wanted = wanted_topics(replace(kafka_topics, replication=3))
 
-    with pytest.raises(LayoutMismatchError, match="replication 1, wanted 3: keep the count it has, or add copies"):
+    with pytest.raises(LayoutMismatchError, match="replication 1, expected 3: keep the count it has, or add copies"):
         await apply_topics(Cluster(kafka_broker), wanted)
 
     (webhooks,) = (await existing_topics(Cluster(kafka_broker), [kafka_topics.topic(WEBHOOKS.name)])).values()
@@ -196,7 +196,7 @@ def test_command_refuses_another_partition_count_in_one_line(kafka_topics: Setti
 
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
-    assert "partitions 2, wanted 8" in result.output
+    assert "partitions 2, expected 8" in result.output
     assert result.output.count("\n") == 1
 
 

@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from runtime.admin import AdminHttp, create_admin_app, serve
 from runtime.health import Health
+from runtime.loopback import authority
 from runtime.metrics import Metrics
-from runtime.ports import authority
 
 
 async def get(app: Starlette, path: str) -> httpx.Response:

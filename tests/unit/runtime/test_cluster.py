@@ -141,5 +141,5 @@ def test_scram_needs_no_tls_for_the_password_does_not_cross_the_network() -> Non
 def test_the_local_node_takes_no_security() -> None:
     assert local_cluster(Settings(), "127.0.0.1:9092") == Cluster("127.0.0.1:9092")
     for setting in (Settings(kafka_sasl_username="u"), Settings(kafka_security_protocol="SSL")):
-        with pytest.raises(SettingError, match="without LEADSTREAM_BROKER: the local Kafka knows no security"):
+        with pytest.raises(SettingError, match="without LEADSTREAM_BROKER: the local Kafka has no security"):
             local_cluster(setting, "127.0.0.1:9092")

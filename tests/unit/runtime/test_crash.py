@@ -15,8 +15,8 @@ from runtime.settings import Settings
 # Python 3.13 shows the lines of a `-c` program, so the words that must not be said are in two parts there.
 CRASH = """
 import asyncio, sys
-from runtime.logs import configure_logging, tell_crash
-sys.excepthook = tell_crash
+from runtime.logs import configure_logging, log_crash
+sys.excepthook = log_crash
 
 async def fall():
     raise ValueError("can" "ary of a person")

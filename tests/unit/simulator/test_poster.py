@@ -180,7 +180,7 @@ async def test_news_reaches_the_graph_as_json() -> None:
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
 
-    await GraphControl(http, "http://127.0.0.1:8090").tell(
+    await GraphControl(http, "http://127.0.0.1:8090").report(
         [ThreadNews(page_id=PageId("1"), psid=Psid("2"), owner=None)]
     )
 

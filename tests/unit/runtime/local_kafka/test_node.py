@@ -79,14 +79,16 @@ def test_start_with_an_old_java_is_refused(tmp_path: Path, machine: dict[str, st
 def test_java_that_tells_no_version_is_refused(machine: dict[str, str]) -> None:
     install(machine, "java", "exit 1")
 
-    with pytest.raises(KafkaNodeError, match="does not tell its version"):
+    with pytest.raises(KafkaNodeError, match="does not report its version"):
         find_java(machine)
 
 
 def test_java_that_prints_rubbish_is_refused(machine: dict[str, str]) -> None:
     install(machine, "java", r"""printf 'version "\377\376"' >&2""")
 
-    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(exit status 0\): install a newer JRE"):
+    with pytest.raises(
+        KafkaNodeError, match=r"java does not report its version \(exit status 0\): install a newer JRE"
+    ):
         find_java(machine)
 
 
@@ -95,7 +97,7 @@ def test_java_that_is_no_program_is_refused(machine: dict[str, str]) -> None:
     path.write_bytes(b"\x7fELF")
     path.chmod(0o755)
 
-    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(Exec format error\)"):
+    with pytest.raises(KafkaNodeError, match=r"java does not report its version \(Exec format error\)"):
         find_java(machine)
 
 
@@ -103,7 +105,7 @@ def test_java_that_hangs_is_refused(machine: dict[str, str], monkeypatch: pytest
     monkeypatch.setattr(kafka_jars_module, "_JAVA_TELLS_WITHIN", 0.2)
     install(machine, "java", "exec /bin/sleep 3600")
 
-    with pytest.raises(KafkaNodeError, match=r"java does not tell its version \(no answer within 0 s\)"):
+    with pytest.raises(KafkaNodeError, match=r"java does not report its version \(no answer within 0 s\)"):
         find_java(machine)
 
 
@@ -190,7 +192,7 @@ def test_maven_that_says_nothing_is_given_up(machine: dict[str, str], monkeypatc
     monkeypatch.setattr(kafka_jars_module, "_MAVEN_SILENT_FOR", 0.2)
     install(machine, "mvn", "exec /bin/sleep 3600")
 
-    with pytest.raises(KafkaNodeError, match=r"could not fetch Apache Kafka \(no word for 0 s\)"):
+    with pytest.raises(KafkaNodeError, match=r"could not fetch Apache Kafka \(no output for 0 s\)"):
         kafka_jars(machine, nobody)
 
 
