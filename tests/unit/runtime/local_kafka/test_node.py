@@ -102,7 +102,7 @@ def test_java_that_is_no_program_is_refused(machine: dict[str, str]) -> None:
 
 
 def test_java_that_hangs_is_refused(machine: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_jars_module, "_JAVA_TELLS_WITHIN", 0.2)
+    monkeypatch.setattr(kafka_jars_module, "_JAVA_ANSWERS_WITHIN", 0.2)
     install(machine, "java", "exec /bin/sleep 3600")
 
     with pytest.raises(KafkaNodeError, match=r"java does not report its version \(no answer within 0 s\)"):
