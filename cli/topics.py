@@ -137,7 +137,7 @@ async def _look(broker: Cluster, names: list[str]) -> tuple[dict[str, ExistingTo
 def _done(difference: Difference) -> str:
     if difference.seen is None:
         return f"{difference.topic}: created"
-    return f"{difference.topic}: {difference.what} was {difference.seen}, is {difference.wanted}"
+    return f"{difference.topic}: {difference.what} was {difference.seen}, is {difference.expected}"
 
 
 def _ask(question: Coroutine[None, None, _Answer]) -> _Answer:

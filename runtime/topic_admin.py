@@ -65,17 +65,17 @@ class ExistingTopic:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A difference between the cluster and the wanted topics. `seen` None: the topic does not exist."""
+    """A difference between the cluster and the expected topics. `seen` None: the topic does not exist."""
 
     topic: str
     what: str
     seen: str | None
-    wanted: str
+    expected: str
 
     def __str__(self) -> str:
         if self.seen is None:
             return f"{self.topic}: missing"
-        return f"{self.topic}: {self.what} {self.seen}, expected {self.wanted}"
+        return f"{self.topic}: {self.what} {self.seen}, expected {self.expected}"
 
 
 class LayoutMismatchError(Exception):
@@ -103,37 +103,37 @@ def partitions_advice(differences: Collection[Difference], topics: int) -> str |
     if len(counts) == 1 and len(other) + missing == topics:
         return f"set LEADSTREAM_PARTITIONS to {other[0].seen}, the number that all topics have"
     return (
-        f"{other[0].topic} has {other[0].seen} partitions and other topics have {other[0].wanted}, so no setting fits"
+        f"{other[0].topic} has {other[0].seen} partitions and other topics have {other[0].expected}, so no setting fits"
         ' all: see "A partition count was raised" in docs/operating.md'
     )
 
 
-async def compare_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
-    """Every difference between the wanted topics and the cluster, in the order of `wanted`."""
+async def compare_topics(broker: Cluster, expected: Collection[WantedTopic]) -> list[Difference]:
+    """Every difference between the expected topics and the cluster, in the order of `expected`."""
     async with _admin(broker) as admin:
-        return _all_differences(wanted, await _existing(admin, [topic.name for topic in wanted]))
+        return _all_differences(expected, await _existing(admin, [topic.name for topic in expected]))
 
 
-async def apply_topics(broker: Cluster, wanted: Collection[WantedTopic]) -> list[Difference]:
+async def apply_topics(broker: Cluster, expected: Collection[WantedTopic]) -> list[Difference]:
     """Create missing topics, repair settings that drifted, wait until both are in force, and return the differences.
 
     Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
     """
-    names = [topic.name for topic in wanted]
+    names = [topic.name for topic in expected]
     async with _admin(broker) as admin:
         existing = await _existing(admin, names)
-        differences = _all_differences(wanted, existing)
+        differences = _all_differences(expected, existing)
         for difference in differences:
             if difference.what in _LAYOUT:
-                raise LayoutMismatchError(difference, partitions_advice(differences, len(wanted)))
+                raise LayoutMismatchError(difference, partitions_advice(differences, len(expected)))
         differing = {difference.topic for difference in differences}
-        await _create(admin, [topic for topic in wanted if topic.name not in existing])
+        await _create(admin, [topic for topic in expected if topic.name not in existing])
         await _repair(
-            admin, [(topic, existing[topic.name]) for topic in wanted if topic.name in differing & set(existing)]
+            admin, [(topic, existing[topic.name]) for topic in expected if topic.name in differing & set(existing)]
         )
         # A node learns of a change a little later than the controller.
         for _ in range(_ATTEMPTS):
-            if not _all_differences(wanted, await _existing(admin, names)):
+            if not _all_differences(expected, await _existing(admin, names)):
                 return differences
             await asyncio.sleep(_RETRY_AFTER)
     raise TopicRefusedError(
@@ -202,24 +202,24 @@ async def _admin(broker: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-def _all_differences(wanted: Iterable[WantedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:
-    return [difference for topic in wanted for difference in _differences(topic, existing.get(topic.name))]
+def _all_differences(expected: Iterable[WantedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:
+    return [difference for topic in expected for difference in _differences(topic, existing.get(topic.name))]
 
 
-def _differences(wanted: WantedTopic, existing: ExistingTopic | None) -> list[Difference]:
+def _differences(expected: WantedTopic, existing: ExistingTopic | None) -> list[Difference]:
     if existing is None:
-        return [Difference(wanted.name, "topic", None, "present")]
-    counts = [("partitions", str(existing.partitions), str(wanted.partitions))]
-    copies = [("replication", str(existing.replication), str(wanted.replication))]
-    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in wanted.settings.items()]
+        return [Difference(expected.name, "topic", None, "present")]
+    counts = [("partitions", str(existing.partitions), str(expected.partitions))]
+    copies = [("replication", str(existing.replication), str(expected.replication))]
+    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in expected.settings.items()]
     every = counts + copies + settings
-    return [Difference(wanted.name, *setting) for setting in every if not _is_met(*setting)]
+    return [Difference(expected.name, *setting) for setting in every if not _is_met(*setting)]
 
 
-def _is_met(what: str, seen: str, wanted: str) -> bool:
-    """More copies than wanted are met too."""
+def _is_met(what: str, seen: str, expected: str) -> bool:
+    """More copies than expected are met too."""
     at_least = what in ("replication", _COPIES) and seen.isdigit()
-    return int(seen) >= int(wanted) if at_least else seen == wanted
+    return int(seen) >= int(expected) if at_least else seen == expected
 
 
 async def _existing(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, ExistingTopic]:
@@ -256,18 +256,18 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None
 async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, ExistingTopic]]) -> None:
     # The request replaces every override of a topic, so it repeats those that others set.
     resources = [
-        ConfigResource(ConfigResourceType.TOPIC, wanted.name, {**existing.overrides, **_repaired(wanted, existing)})
-        for wanted, existing in drifted
+        ConfigResource(ConfigResourceType.TOPIC, expected.name, {**existing.overrides, **_repaired(expected, existing)})
+        for expected, existing in drifted
     ]
     if resources:
         (response,) = await admin.alter_configs(resources)
         _refuse_errors((name, code, message) for code, message, _, name in response.resources)
 
 
-def _repaired(wanted: WantedTopic, existing: ExistingTopic) -> dict[str, str]:
-    """The wanted settings, or the existing value where it meets them."""
-    seen = {key: existing.config.get(key, "unknown") for key in wanted.settings}
-    return {key: seen[key] if _is_met(key, seen[key], value) else value for key, value in wanted.settings.items()}
+def _repaired(expected: WantedTopic, existing: ExistingTopic) -> dict[str, str]:
+    """The expected settings, or the existing value where it meets them."""
+    seen = {key: existing.config.get(key, "unknown") for key in expected.settings}
+    return {key: seen[key] if _is_met(key, seen[key], value) else value for key, value in expected.settings.items()}
 
 
 def _refuse_errors(results: Iterable[tuple[str, int, str | None]]) -> None:

@@ -33,7 +33,7 @@ class Field:
 
 
 def parse_fields(text: str) -> dict[str, Field]:
-    """The fields by name; raises `Refused` for what is not in the expression language."""
+    """The fields by name; raises `Refused` for any other expression."""
     tokens = _TOKEN.findall(text)
     if "".join(tokens) != re.sub(r"\s", "", text):
         raise invalid("fields")
@@ -77,15 +77,15 @@ def _modifiers(tokens: list[str]) -> dict[str, str]:
     return modifiers
 
 
-def _next_is(tokens: list[str], wanted: str) -> bool:
-    if tokens and tokens[-1] == wanted:
+def _next_is(tokens: list[str], token: str) -> bool:
+    if tokens and tokens[-1] == token:
         tokens.pop()
         return True
     return False
 
 
 def conversations(world: World, call: Call) -> Json:
-    """The threads of a Page; with `user_id` the one of that person, without it the whole inbox."""
+    """The threads of a Page; with `user_id` only the thread of that person."""
     if call.params.get("platform", "messenger") != "messenger":
         raise invalid("platform")
     threads = _asked_threads(world, call)
@@ -96,7 +96,7 @@ def conversations(world: World, call: Call) -> Json:
 
 
 def thread_messages(world: World, call: Call) -> Json:
-    """The messages of one thread: where `paging.next` of a conversation leads."""
+    """The messages of one thread, to which `paging.next` of a conversation leads."""
     thread = world.threads.by_id(call.node)
     if thread is None:
         raise Refused(_NO_SUCH_OBJECT)
