@@ -57,7 +57,7 @@ class Keeper:
     """Keeps deliveries, so that the order of answers is also the order in Kafka.
 
     `keep` is called by any number of requests at once, `drain` runs once beside them. While a delivery in the spool is
-    WAITING or SUSPECT, new deliveries go behind it. A SENT delivery holds nobody up, because the producer keeps the
+    WAITING or SUSPECT, new deliveries go behind it. A SENT delivery holds nothing up, because the producer keeps the
     order; it stays in the spool until its acknowledgement. So only a crash or a lost producer makes a second copy.
     """
 

@@ -26,7 +26,7 @@ _CODE_BYTES = 15  # 24 letters and digits
 
 @dataclass(frozen=True, slots=True)
 class DeletionRequest:
-    """One request. `user_id` is an app-scoped id and **not a PSID**, so it finds nobody's events or leads.
+    """One request. `user_id` is an app-scoped id and **not a PSID**, so no event or lead can be found by it.
 
     It is None once the request is resolved; `resolved_at` and `resolution` are None until then.
     """

@@ -1,4 +1,4 @@
-"""Platform events: one thing Meta told us, parsed, with the time it happened and the time we received it.
+"""Platform events: an item of a webhook, parsed, with the time it happened and the time we received it.
 
 Ids are strings, as Meta's prose has them; `event_at` is Meta's stamp and `received_at` the raw record's Kafka
 timestamp, both in UTC with millisecond precision. `event_id` is equal for two deliveries of the same event, even when
@@ -18,9 +18,9 @@ LeadOutcome = Literal["complete", "incomplete"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the webhook of an event is kept: its raw record, and the place of the item inside it.
+    """The raw record of an event, and the position of its item in the body.
 
-    Of our own facts, the record that asked for it; one that nobody asked for has offset -1, and is its own origin.
+    Of a fact of ours, the record that asked for it; a fact without such a record has offset -1, and is its own origin.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ad:
-    """What a referral says of the ad; each field is None where Meta left it out."""
+    """The ad of a referral; a field is None when Meta left it out."""
 
     ad_id: str | None = None
     ad_title: str | None = None
@@ -47,7 +47,7 @@ class Ad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What every platform event says. `psid` is None only for what Meta tells about a Page (`PolicyEnforced`)."""
+    """The fields of every platform event. `psid` is None only for an event about a Page (`PolicyEnforced`)."""
 
     event_id: str
     page_id: PageId
@@ -77,7 +77,7 @@ class ThreadControlTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadControlRequested(Event):
-    """`request_thread_control`: another app asks for the thread; nothing has changed yet."""
+    """`request_thread_control`: another app asks for the thread; its owner has not changed."""
 
     requested_owner_app_id: AppId | None
     metadata: str | None = None
@@ -131,14 +131,14 @@ class ReactionReceived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferralReceived(Event):
-    """The person came by an ad or a link that is not the end of a lead flow."""
+    """The person came from an ad or a link that is not the end of a lead flow."""
 
     ad: Ad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EchoReceived(Event):
-    """The Page sent a message, by the app `app_id`; `metadata` is what the sender put there."""
+    """The Page sent a message, by the app `app_id`; `metadata` is the sender's."""
 
     mid: str
     app_id: AppId | None

@@ -14,7 +14,7 @@ IgnoredReason = Literal[
     "second_kind",
     # An answer of a lead, or its question, is neither text nor a whole number; the other answers are kept.
     "answer_not_text",
-    # The item names no person: a visitor of the customer chat plugin (`user_ref`), or nobody.
+    # The item names no person: a visitor of the customer chat plugin (`user_ref`), or no one at all.
     "no_person",
     # An app became default app or lost that role; no thread changed hands.
     "app_roles",

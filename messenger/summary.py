@@ -33,9 +33,9 @@ def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...
     question. Full-width colons and question marks count like plain ones.
     """
     lines = _unix_line_ends(text)
-    known = _find(questions, lines)
-    guessed = lines[: known[0].start()] if known else lines
-    return (*_guess(_without_header(guessed)), *_cut(lines, known))
+    matches = _find(questions, lines)
+    before = lines[: matches[0].start()] if matches else lines
+    return (*_guess(_without_header(before)), *_cut(lines, matches))
 
 
 def _unix_line_ends(text: str) -> str:
@@ -49,16 +49,16 @@ def _without_header(text: str) -> str:
 
 
 def _find(questions: Sequence[str], text: str) -> list[re.Match[str]]:
-    known = sorted(filter(None, questions), key=len, reverse=True)
-    if not known:
+    longest_first = sorted(filter(None, questions), key=len, reverse=True)
+    if not longest_first:
         return []
-    either = "|".join(map(re.escape, known))
+    either = "|".join(map(re.escape, longest_first))
     return list(re.finditer(rf"^({either})[:\uff1a] ?", text, re.MULTILINE))
 
 
-def _cut(text: str, known: list[re.Match[str]]) -> Iterator[Answer]:
-    ends = [*(match.start() - len("\n") for match in known), len(text)][1:]
-    for match, end in zip(known, ends, strict=True):
+def _cut(text: str, matches: list[re.Match[str]]) -> Iterator[Answer]:
+    ends = [*(match.start() - len("\n") for match in matches), len(text)][1:]
+    for match, end in zip(matches, ends, strict=True):
         yield Answer(match[1], text[match.end() : end])
 
 

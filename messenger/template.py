@@ -92,16 +92,16 @@ def _misplaced(place: Located) -> Findings:
 
 
 def _message(message: Located) -> Findings:
-    given = message.fields
+    fields = message.fields
     yield from _unknown(message, "text", "attachment", "quick_replies", "metadata", *_ROUTING_KEYS)
-    if ("text" in given) == ("attachment" in given):
+    if ("text" in fields) == ("attachment" in fields):
         yield _fault(message, "expected either a text or an attachment")
-    if "text" in given:
+    if "text" in fields:
         yield from _text(message, "text", limits.TEXT_MAX_UTF16_UNITS)
-    if "attachment" in given:
-        yield from _attachment(given["attachment"])
-    if "quick_replies" in given:
-        yield from _each(given["quick_replies"], "quick replies", limits.QUICK_REPLIES_MAX, _quick_reply)
+    if "attachment" in fields:
+        yield from _attachment(fields["attachment"])
+    if "quick_replies" in fields:
+        yield from _each(fields["quick_replies"], "quick replies", limits.QUICK_REPLIES_MAX, _quick_reply)
 
 
 def _attachment(attachment: Located) -> Findings:
@@ -228,14 +228,14 @@ def _step(step: Located, ids: Sequence[str | None]) -> Findings:
 
 
 def _step_id(step: Located, ids: Sequence[str | None]) -> Findings:
-    given = step.fields.get("step_id")
-    if given is None:
+    field = step.fields.get("step_id")
+    if field is None:
         return
-    step_id = as_id(given.value)
+    step_id = as_id(field.value)
     if step_id is None:
-        yield _fault(given, "expected a text or a number")
+        yield _fault(field, "expected a text or a number")
     elif ids.count(step_id) > 1:
-        yield _fault(given, "another step has the same step_id")
+        yield _fault(field, "another step has the same step_id")
 
 
 def _question(step: Located) -> Findings:
@@ -275,13 +275,13 @@ def _each(holder: Located, what: str, most: int | None, check: Callable[[Located
 
 
 def _text(holder: Located, name: str, longest: int) -> Findings:
-    given = holder.fields.get(name)
-    if given is None:
+    field = holder.fields.get(name)
+    if field is None:
         yield _fault(holder, f"{name!r} is missing")
-    elif not isinstance(given.value, str) or not given.value.strip():
-        yield _fault(given, "expected a text")
-    elif (units := _units(given.value)) > longest:
-        yield _fault(given, f"{units} characters; Meta takes at most {longest}")
+    elif not isinstance(field.value, str) or not field.value.strip():
+        yield _fault(field, "expected a text")
+    elif (units := _units(field.value)) > longest:
+        yield _fault(field, f"{units} characters; Meta takes at most {longest}")
 
 
 def _choice(holder: Located, name: str, choices: Sequence[str]) -> Findings:
@@ -289,15 +289,15 @@ def _choice(holder: Located, name: str, choices: Sequence[str]) -> Findings:
         yield _fault(holder.fields.get(name, holder), f"{name!r} must be one of {', '.join(choices)}")
 
 
-def _unknown(holder: Located, *known: str) -> Findings:
+def _unknown(holder: Located, *documented: str) -> Findings:
     for name, value in holder.fields.items():
-        if name not in known and name not in _ROUTING_KEYS:
-            yield _warning(value, f"Meta documents no {name!r} here, but {', '.join(known)}")
+        if name not in documented and name not in _ROUTING_KEYS:
+            yield _warning(value, f"Meta documents no {name!r} here, but {', '.join(documented)}")
 
 
 def _value(holder: Located, name: str) -> Any:
-    given = holder.fields.get(name)
-    return None if given is None else given.value
+    field = holder.fields.get(name)
+    return None if field is None else field.value
 
 
 def _units(text: str) -> int:
