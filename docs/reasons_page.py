@@ -10,6 +10,7 @@ from docs.markdown import table
 from ingest import app
 from messenger import errors, reasons
 from schemas import codec
+from sinks.send import reasons as outcomes
 
 _INTRODUCTION = """\
 # Reasons
@@ -60,6 +61,43 @@ SECTIONS = (
         "answer, and `result` in the log.",
         app,
         "RefusedRequest",
+    ),
+    _Section(
+        "Parked follow-ups",
+        "`reason` of an outcome with `status` `parked`. The command goes on when the obstacle is gone.",
+        outcomes,
+        "ParkedReason",
+    ),
+    _Section(
+        "Cancelled follow-ups",
+        "`reason` of an outcome with `status` `cancelled`. For a command of your own it may also be a `cancel_reason` "
+        "of your own.",
+        outcomes,
+        "CancelledReason",
+    ),
+    _Section(
+        "Expired follow-ups",
+        "`reason` of an outcome with `status` `expired`.",
+        outcomes,
+        "ExpiredReason",
+    ),
+    _Section(
+        "Rejected follow-ups",
+        "`reason` of an outcome with `status` `rejected`; `error_code` and `error_subcode` are Meta's.",
+        outcomes,
+        "RejectedReason",
+    ),
+    _Section(
+        "Follow-ups in doubt",
+        "`reason` of an outcome with `status` `in_doubt`. Nothing shows whether the person has the message.",
+        outcomes,
+        "InDoubtReason",
+    ),
+    _Section(
+        "Follow-ups sent without a result of the call",
+        "`reason` of an outcome with `status` `sent`; empty where Meta's answer names the message.",
+        outcomes,
+        "SentReason",
     ),
     _Section("Signatures", "In the log, behind `signature:`.", errors, "SignatureFault"),
     _Section("Subscription challenges", "In the log, behind `subscription challenge:`.", errors, "ChallengeFault"),

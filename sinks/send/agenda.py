@@ -1,38 +1,25 @@
-"""Commands that wait for their time: one at a time for each person, and nobody waits for somebody else."""
+"""Commands that wait for their time: one at a time for each person, and no person waits for another."""
 
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
-
-from aiokafka import TopicPartition
 
 from leads.records import SendFollowUp
 from messenger.events import person_key
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """Where the topics ended at a time by our own clock: what cancelled a command before it lies before these."""
-
-    seen_at: datetime
-    ends: Mapping[TopicPartition, int]
-
-    def is_of(self, now: datetime, most: timedelta) -> bool:
-        """Whether it was seen no longer than `most` ago."""
-        return abs(now - self.seen_at) <= most
+from sinks.send.lookahead import Horizon
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A command that is not settled yet.
+    """A command that is not settled yet. Only this module writes to it.
 
-    `ready_at` is when to look at it next; `refuted` the last attempt that is known to have reached nobody; `failures`
-    counts the calls in a row that failed; `paced` says that `ready_at` is a turn given by the rate limit; `recalled`
-    that a webhook told news of it since it was begun; `cancelled_by` is the offset of the event that cancelled it;
-    `horizon` is how far must be read before it is sent.
+    `ready_at` is when to decide about it next; `refuted` the last attempt that is known to have reached nobody;
+    `failures` counts the failed calls in a row; `paced` says that `ready_at` is a turn given by the rate limit;
+    `recalled` that a webhook brought news of it since it was begun; `cancelled_by` is the offset of the event that
+    cancelled it; `horizon` is how far must be read before it is sent.
     """
 
     partition: int
@@ -54,10 +41,52 @@ class Pending:
     def __lt__(self, other: "Pending") -> bool:
         return (self.ready_at, self.offset) < (other.ready_at, other.offset)
 
+    def take_turn(self) -> None:
+        """The rate limit gave it a turn, which is kept until the call."""
+        self.paced = True
+
+    def use_turn(self) -> None:
+        """The turn is over, with or without a call."""
+        self.paced = False
+
+    def begin(self) -> None:
+        """Everything that webhooks said until now is taken into account."""
+        self.recalled = False
+
+    def recall(self, now: datetime) -> None:
+        """There is news: decide at once."""
+        self.recalled, self.ready_at = True, min(self.ready_at, now)
+
+    def refute(self, attempt: int) -> None:
+        """This attempt has reached nobody."""
+        self.refuted = attempt
+
+    def count_failure(self) -> int:
+        """One more call failed; gives how many in a row."""
+        self.failures += 1
+        return self.failures
+
+    def end_failures(self) -> None:
+        self.failures = 0
+
+    def require(self, horizon: Horizon) -> None:
+        """Everything up to here must be read before it is sent."""
+        self.horizon = horizon
+
+    def cancel(self, reason: str, now: datetime, by: int | None = None) -> None:
+        """The first reason stays; `by` is the offset of the event that gave it."""
+        if self.cancel_reason is None:
+            self.cancel_reason, self.cancelled_by = reason, by
+        self.ready_at = min(self.ready_at, now)
+
+    def erase(self, reason: str, now: datetime, by: int) -> None:
+        """Cancel it for this reason, whatever cancelled it before."""
+        self.cancel_reason, self.cancelled_by, self.ready_at = reason, by, min(self.ready_at, now)
+
 
 @dataclass(slots=True)
 class _Lane:
-    """One person's commands. `current` was begun and keeps the others waiting until it is settled."""
+    """One person's commands. `current` was begun; the others wait until it is settled."""
 
     waiting: list[Pending] = field(default_factory=list)
     current: Pending | None = None
@@ -66,7 +95,7 @@ class _Lane:
     def next(self) -> Pending | None:
         return self.current or (self.waiting[0] if self.waiting else None)
 
-    def all(self) -> list[Pending]:
+    def commands(self) -> list[Pending]:
         return [*self.waiting, *filter(None, [self.current])]
 
 
@@ -109,7 +138,7 @@ class Agenda:
         self._wake(lane)
 
     def due(self, now: datetime) -> Iterator[Pending]:
-        """The commands to look at now; each is then either postponed or finished."""
+        """The commands to decide about now; the caller then postpones or finishes each."""
         while self._wakes and self._wakes[0][0] <= now:
             _, _, person = heapq.heappop(self._wakes)
             lane = self._lanes.get(person)
@@ -122,53 +151,55 @@ class Agenda:
             yield pending
 
     def postpone(self, pending: Pending, until: datetime) -> None:
-        """Look at it again later; until then the person's other commands wait."""
+        """Decide about it again at `until`, before the person's other commands."""
         pending.ready_at = until
         lane = self._lanes[pending.person]
         lane.running = False
         self._wake(lane)
 
     def recall(self, person: str, now: datetime) -> None:
-        """Look at once at what was begun for this person."""
+        """Decide at once about the command that was begun for this person."""
         lane = self._lanes.get(person)
         if lane is not None and lane.current is not None:
-            lane.current.recalled = True
-            lane.current.ready_at = min(lane.current.ready_at, now)
+            lane.current.recall(now)
             self._wake(lane)
 
     def cancel(self, by: SendFollowUp, now: datetime) -> bool:
         """Cancel the command that this record cancels, so that it is due at once; whether it waits here."""
-        person, reason = person_key(by.page_id, by.psid), by.cancel_reason or ""
-        return bool(self._cancel(person, lambda one: one.command.command_id == by.command_id, reason, now))
+        lane = self._lanes.get(person_key(by.page_id, by.psid))
+        cancelled = [pending for pending in _commands(lane) if pending.command.command_id == by.command_id]
+        for pending in cancelled:
+            pending.cancel(by.cancel_reason or "", now)
+            self._reorder(lane)
+        return bool(cancelled)
 
     def cancel_by(
         self, person: str, cancels: Callable[[SendFollowUp], str | None], *, offset: int, now: datetime
     ) -> None:
-        """The event at `offset` may cancel what waits for a person: `cancels` gives the reason."""
+        """Cancel the person's commands that the event at `offset` cancels: `cancels` gives the reason."""
         lane = self._lanes.get(person)
-        for one in lane.all() if lane is not None else ():
-            reason = cancels(one.command)
-            if reason is not None and one.cancel_reason is None:
-                one.cancelled_by = offset
-                self._cancelled.add(one)
-                self._cancel(person, one.__eq__, reason, now)
+        for pending in _commands(lane):
+            reason = cancels(pending.command)
+            if reason is not None and pending.cancel_reason is None:
+                pending.cancel(reason, now, by=offset)
+                self._cancelled.add(pending)
+                self._reorder(lane)
 
     def people_of(self, page_id: str, partition: int) -> list[str]:
         """The people of a Page for whom a command of this partition waits."""
         of_page = [(person, lane) for person, lane in self._lanes.items() if person.startswith(person_key(page_id, ""))]
-        return [person for person, lane in of_page if any(one.partition == partition for one in lane.all())]
+        return [
+            person for person, lane in of_page if any(pending.partition == partition for pending in lane.commands())
+        ]
 
     def erase(self, person: str, until: datetime, reason: str, *, offset: int, now: datetime) -> None:
-        """The event at `offset` ends all commands of the person up to a time, whatever they wait for."""
+        """The event at `offset` ends all commands of the person that were made up to `until`."""
         lane = self._lanes.get(person)
-        if lane is None:
-            return
-        for one in lane.all():
-            if one.command.created_at <= until:
-                one.cancel_reason, one.cancelled_by, one.ready_at = reason, offset, min(one.ready_at, now)
-                self._cancelled.add(one)
-        heapq.heapify(lane.waiting)
-        self._wake(lane)
+        for pending in _commands(lane):
+            if pending.command.created_at <= until:
+                pending.erase(reason, now, by=offset)
+                self._cancelled.add(pending)
+        self._reorder(lane)
 
     def finish(self, pending: Pending) -> None:
         self._cancelled.discard(pending)
@@ -186,27 +217,28 @@ class Agenda:
         return {partition: offset for partition, offset in lowest.items() if offset is not None}
 
     def unfinished_events(self) -> Mapping[int, int]:
-        """The lowest offset, by partition, of an event that cancelled what is not finished."""
+        """The lowest offset, by partition, of an event that cancelled an unfinished command."""
         lowest: dict[int, int] = {}
-        for one in self._cancelled:
-            if one.cancelled_by is not None:
-                lowest[one.partition] = min(one.cancelled_by, lowest.get(one.partition, one.cancelled_by))
+        for pending in self._cancelled:
+            if pending.cancelled_by is not None:
+                lowest[pending.partition] = min(
+                    pending.cancelled_by, lowest.get(pending.partition, pending.cancelled_by)
+                )
         return lowest
 
     def held(self, partition: int) -> int:
         return len(self._offsets[partition])
 
-    def _cancel(self, person: str, meant: Callable[[Pending], bool], reason: str, now: datetime) -> list[Pending]:
-        lane = self._lanes.get(person)
-        cancelled = [one for one in lane.all() if meant(one)] if lane is not None else []
-        for one in cancelled:
-            one.cancel_reason, one.ready_at = one.cancel_reason or reason, min(one.ready_at, now)
-        if lane is not None and cancelled:
+    def _reorder(self, lane: _Lane | None) -> None:
+        if lane is not None:
             heapq.heapify(lane.waiting)
             self._wake(lane)
-        return cancelled
 
     def _wake(self, lane: _Lane) -> None:
         pending = lane.next()
         if pending is not None and not lane.running:
             heapq.heappush(self._wakes, (pending.ready_at, next(self._order), pending.person))
+
+
+def _commands(lane: _Lane | None) -> list[Pending]:
+    return lane.commands() if lane is not None else []

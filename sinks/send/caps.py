@@ -11,27 +11,27 @@ from sinks.send.ledger import Ledger
 
 
 class Quota:
-    """The caps, held against what the ledger says was sent and what may have been: a call under way or in doubt.
+    """The caps, compared with the messages that were sent or may have been: a call under way or in doubt counts.
 
-    `partitions` is how many there are in all; each has its part of a Page's cap, whoever holds it.
+    `partitions` is how many the topic has. Each has its share of a Page's cap, whichever worker holds it.
     """
 
     def __init__(self, ledger: Ledger, caps: Caps, partitions: int) -> None:
         self._ledger, self._caps, self._partitions = ledger, caps, partitions
         self._under_way: dict[tuple[int, PageId], dict[str, Psid]] = defaultdict(dict)
 
-    def is_used_up_by_person(self, partition: int, command: SendFollowUp) -> bool:
+    def person_cap_reached(self, partition: int, command: SendFollowUp) -> bool:
         if self._caps.per_person is None:
             return False
-        perhaps = list(self._perhaps_sent(partition, command).values()).count(command.psid)
-        return self._ledger.sent_to(partition, command.page_id, command.psid) + perhaps >= self._caps.per_person
+        in_doubt = list(self._in_doubt(partition, command).values()).count(command.psid)
+        return self._ledger.sent_to(partition, command.page_id, command.psid) + in_doubt >= self._caps.per_person
 
-    def is_used_up_by_page(self, partition: int, command: SendFollowUp) -> bool:
+    def page_cap_reached(self, partition: int, command: SendFollowUp) -> bool:
         most = self._caps.page_share(command.page_id, partition, self._partitions)
         if most is None:
             return False
-        perhaps = len(self._perhaps_sent(partition, command))
-        return self._ledger.sent_for(partition, command.page_id) + perhaps >= most
+        in_doubt = len(self._in_doubt(partition, command))
+        return self._ledger.sent_for(partition, command.page_id) + in_doubt >= most
 
     @contextmanager
     def counted(self, partition: int, command: SendFollowUp) -> Iterator[None]:
@@ -43,10 +43,10 @@ class Quota:
         finally:
             del calls[command.command_id]
 
-    def _perhaps_sent(self, partition: int, command: SendFollowUp) -> dict[str, Psid]:
-        perhaps = {
+    def _in_doubt(self, partition: int, command: SendFollowUp) -> dict[str, Psid]:
+        calls = {
             **self._under_way[partition, command.page_id],
             **self._ledger.may_have_sent(partition, command.page_id),
         }
-        perhaps.pop(command.command_id, None)
-        return perhaps
+        calls.pop(command.command_id, None)
+        return calls

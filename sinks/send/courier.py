@@ -1,22 +1,25 @@
-"""Carries one command one step further: an attempt, a look at the conversation, a question for the thread's owner."""
+"""Carries out one action about a command: an attempt, a look at the conversation, a question for the thread's owner."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Protocol, assert_never
 
 from leads.pages import Pages
 from leads.records import FollowUpOutcome, OutcomeStatus
 from messenger.errors import (
     GraphError,
+    NotPermitted,
     OutcomeUnknown,
     PageBlocked,
     ParkUntilOwner,
     Permanent,
+    PersonUnavailable,
     Retryable,
     Throttled,
+    WindowClosed,
 )
-from messenger.events import PageId
 from messenger.graph import (
     GraphRequest,
     GraphResponse,
@@ -31,21 +34,22 @@ from sinks.send.caps import Quota
 from sinks.send.ledger import Attempt, Ledger
 from sinks.send.next_step import (
     ERASED,
-    WAITS_FOR_PAGE,
-    WAITS_FOR_THREAD,
-    WAITS_FOR_TOKEN,
+    Action,
     AskOwner,
+    Call,
+    Done,
     LookUp,
-    Next,
+    Park,
+    ReadOn,
     Send,
     Settle,
     Unclear,
     Wait,
     may_send,
     message_in,
-    next_step,
 )
 from sinks.send.pace import Blocks, Pace, SendLimits, pause_after
+from sinks.send.reasons import InDoubtReason, ParkedReason, RejectedReason, SentReason
 
 _LOOK_UPS_MAX = 8
 _ASK_AGAIN_MAX = timedelta(minutes=15)
@@ -53,7 +57,11 @@ _ASK_AGAIN_MAX = timedelta(minutes=15)
 _EARLY = timedelta(seconds=1)
 _NEARLY_USED_UP = 90
 _BREATH = timedelta(seconds=1)
-_CAPPED = timedelta(minutes=1)
+
+_FOUND: SentReason = "found_in_conversation"
+_REJECTED: Mapping[type[GraphError], RejectedReason] = MappingProxyType(
+    {WindowClosed: "window_closed", PersonUnavailable: "person_unavailable", NotPermitted: "not_permitted"}
+)
 
 
 class Graph(Protocol):
@@ -72,7 +80,12 @@ class _Result:
 
 
 class Courier:
-    """Makes the calls, each Page at its own rate, and writes what comes of them into the ledger."""
+    """Makes the calls, each Page at its own rate, and writes their results into the ledger.
+
+    It decides nothing about a command: `next_step` does, and `carry_out` does what it says. All methods are called from
+    the tasks of one event loop. `carry_out` runs for many commands at once and for one person's commands one after the
+    other.
+    """
 
     def __init__(
         self,
@@ -84,98 +97,79 @@ class Courier:
         fraction: Callable[[], float],
         metrics: Metrics,
         limits: SendLimits,
-        partitions: int,
+        quota: Quota,
     ) -> None:
-        self._quota = Quota(ledger, limits.caps, partitions)
-        self._ledger, self._graph, self._pages = ledger, graph, pages
+        self._ledger, self._graph, self._pages, self._quota = ledger, graph, pages, quota
         self._clock, self._fraction, self._metrics, self._limits = clock, fraction, metrics, limits
-        self._blocks = Blocks(limits.page_pause, limits.call_timeout)
+        self.blocks = Blocks(limits.page_pause, limits.call_timeout)
         self.take_share(1)
 
     def take_share(self, share: float) -> None:
-        """From now on this worker has this much of each Page's rates, from above 0 to 1."""
+        """From now on this worker has this share of each Page's rates, above 0 and up to 1.
+
+        Called when the partitions change, while nothing is under way. Turns that were given before are forgotten.
+        """
         self._sends = Pace(self._limits.sends_per_second * share)
         self._look_ups = Pace(self._limits.look_ups_per_second * share)
 
-    def block(self, page_id: PageId) -> None:
-        """Meta says that the Page is blocked."""
-        self._blocks.block(page_id, self._clock())
+    def turn(self, pending: Pending, action: Action, now: datetime) -> datetime:
+        """When to carry the action out. For a call that is the Page's next turn, which this command then keeps.
 
-    def unblock(self, page_id: PageId) -> None:
-        self._blocks.lift(page_id)
-
-    def turn(self, pending: Pending) -> datetime:
-        """When to carry the command on; what comes next may need a call, for which the Page's turn is then taken."""
-        now, page_id = self._clock(), pending.command.page_id
-        step = self._next_step(pending)
-        if not isinstance(step, Send | LookUp | AskOwner):
+        Called before `carry_out`, each time that the command is due. Waits for nothing.
+        """
+        if isinstance(action, Wait):
+            return action.until
+        if not isinstance(action, LookUp | AskOwner | Send):
             return now
-        turn = self._blocks.turn(page_id, pending.command.command_id, now)
-        pace = self._sends if isinstance(step, Send) else self._look_ups
-        if turn > now or (pending.paced and not pace.is_held(page_id, now)):
-            return turn
-        pending.paced = True
+        page_id = pending.command.page_id
+        self.blocks.try_with(page_id, pending.command.command_id, now)
+        pace = self._sends if isinstance(action, Send) else self._look_ups
+        if pending.paced and not pace.is_held(page_id, now):
+            return now
+        pending.take_turn()
         return pace.reserve(page_id, now)
 
-    def would_send(self, pending: Pending) -> bool:
-        """Whether what comes next is a call that may reach the person."""
-        return isinstance(self._next_step(pending), Send)
+    async def carry_out(self, pending: Pending, action: Action) -> datetime | None:
+        """Do what `next_step` has just said; gives the time of the next decision, None when the command is settled.
 
-    async def carry_on(self, pending: Pending) -> datetime | None:
-        """Do what comes next; gives the time at which to look at the command again, None when it is settled."""
-        step = self._next_step(pending)
-        pending.paced = pending.recalled = False
-        match step:
-            case None:
-                return None
-            case Settle(status, reason):
-                return await self._settle(pending, _Result(status, reason=reason))
-            case Wait(until):
-                return until
+        No other task may run between the snapshot and this call, so that the caps count each call. Waits for the
+        ledger's acks and for one call of Meta's, which ends within the call timeout. Before a call that may reach the
+        person, `attempting` is durable, and afterwards time, cancellation and look-ahead are checked once more. A fault
+        of Meta's becomes an outcome or a time. Raises `Fenced` as the ledger does; then nothing of the command is known
+        until `Ledger.open` has read its partition again.
+        """
+        if isinstance(action, ReadOn):
+            return self._clock()
+        pending.use_turn()
+        if isinstance(action, Wait):
+            return action.until
+        pending.begin()
+        return None if isinstance(action, Done) else await self._do(pending, action)
+
+    async def _do(self, pending: Pending, action: Settle | Park | Call) -> datetime | None:
+        match action:
+            case Settle(status, reason, attempt):
+                return await self._settle(pending, _Result(status, attempt, reason=reason))
+            case Park(reason):
+                return await self._park(pending, reason)
             case LookUp(attempt):
                 return await self._look_up(pending, attempt)
             case AskOwner():
                 return await self._ask_owner(pending)
             case Send(number):
-                return await self._send_within_caps(pending, number)
+                with self._quota.counted(pending.partition, pending.command):
+                    return await self._send(pending, number)
             case _:
-                assert_never(step)
-
-    def _next_step(self, pending: Pending) -> Next | None:
-        partition, command = pending.partition, pending.command
-        if self._ledger.is_settled(partition, command.command_id):
-            return None
-        if pending.cancel_reason == ERASED:
-            return Settle("cancelled", ERASED)
-        return next_step(
-            command,
-            self._ledger.attempt(partition, command.command_id),
-            self._clock(),
-            refuted=pending.refuted,
-            cancel_reason=pending.cancel_reason,
-            quarantine=self._limits.quarantine,
-            recalled=pending.recalled,
-        )
-
-    async def _send_within_caps(self, pending: Pending, number: int) -> datetime | None:
-        partition, command = pending.partition, pending.command
-        if self._quota.is_used_up_by_person(partition, command):
-            return await self._settle(pending, _Result("cancelled", reason="the person's cap"))
-        if self._quota.is_used_up_by_page(partition, command):
-            return min(self._clock() + _CAPPED, _just_after_window(pending))
-        with self._quota.counted(partition, command):
-            return await self._send(pending, number)
+                assert_never(action)
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
-        if not self._token(pending):
-            return await self._park(pending, _Result("parked", reason=WAITS_FOR_TOKEN))
         asked_at = self._clock.own()
         await self._record(pending, _Result("attempting", number))
         if self._clock.own() - asked_at > self._limits.quarantine - self._limits.call_timeout:
-            # We were stopped for so long that another process may look this attempt up while our call is under way.
+            # We were frozen for so long that another process may look this attempt up while our call is under way.
             return self._clock()
         if not self._may_still_be_sent(pending):
-            pending.refuted = number
+            pending.refute(number)
             return self._clock()
         try:
             return await self._call_to_send(pending, number)
@@ -183,11 +177,11 @@ class Courier:
             return await self._after_fault(pending, number, fault)
 
     def _may_still_be_sent(self, pending: Pending) -> bool:
-        """Whether it is still so after the ack, which can set a wrong clock right, and can have taken long."""
+        """The second look, after the ack: it can correct a wrong clock, and can have taken long."""
         command, horizon = pending.command, pending.horizon
         return (
             pending.cancel_reason is None
-            and command.not_before - _EARLY <= self._clock() <= command.not_after
+            and command.not_before - _EARLY <= self._clock() < command.not_after
             and horizon is not None
             and horizon.is_of(self._clock.own(), self._limits.call_timeout)
         )
@@ -195,17 +189,19 @@ class Courier:
     async def _after_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
         match fault:
             case Retryable():
-                pending.refuted = number
+                pending.refute(number)
                 return self._try_again(pending, fault)
             case OutcomeUnknown():
-                pending.failures = 0
-                await self._record(pending, _Result("in_doubt", number, fault=fault, reason=str(fault)))
+                pending.end_failures()
+                doubt: InDoubtReason = "no_clear_answer"
+                await self._record(pending, _Result("in_doubt", number, fault=fault, reason=f"{doubt}: {fault}"))
                 return self._clock()
-            case ParkUntilOwner() | PageBlocked():
-                reason = WAITS_FOR_PAGE if isinstance(fault, PageBlocked) else WAITS_FOR_THREAD
-                return await self._park(pending, _Result("parked", number, fault=fault, reason=reason))
+            case ParkUntilOwner():
+                return await self._park(pending, "thread_of_another_app", number, fault)
+            case PageBlocked():
+                return await self._park(pending, "page_blocked", number, fault)
             case _:
-                reason = type(fault).__name__
+                reason = _REJECTED.get(type(fault), "invalid_request")
                 return await self._settle(pending, _Result("rejected", number, fault=fault, reason=reason))
 
     async def _call_to_send(self, pending: Pending, number: int) -> datetime | None:
@@ -221,48 +217,54 @@ class Courier:
         mid = response.body.get("message_id")
         return await self._settle(pending, _Result("sent", number, mid if isinstance(mid, str) else None))
 
-    async def _park(self, pending: Pending, result: _Result) -> datetime:
-        known = self._ledger.attempt(pending.partition, pending.command.command_id)
-        if known is None or (known.number, known.parked) != (result.attempt, result.reason):
-            await self._record(pending, result)
+    async def _park(
+        self, pending: Pending, reason: ParkedReason, number: int = 0, fault: GraphError | None = None
+    ) -> datetime:
+        last = self._ledger.attempt(pending.partition, pending.command.command_id)
+        if last is None or (last.number, last.parked) != (number, reason):
+            await self._record(pending, _Result("parked", number, fault=fault, reason=reason))
         if pending.recalled:
             return self._clock()
-        if result.reason == WAITS_FOR_PAGE:
-            return min(self._blocks.until(pending.command.page_id, self._clock()), _just_after_window(pending))
-        pending.failures = 0
-        return self._look_again(pending)
+        if reason == "page_blocked":
+            return min(self.blocks.until(pending.command.page_id, self._clock()), pending.command.not_after)
+        pending.end_failures()
+        return self._decide_later(pending)
 
     async def _ask_owner(self, pending: Pending) -> datetime:
         command = pending.command
         try:
             response = await self._call("thread_owner", pending, thread_owner_request(command.page_id, command.psid))
         except GraphError:
-            return self._look_again(pending)
+            return self._decide_later(pending)
         if may_send(response, self._pages.get(command.page_id)):
-            pending.recalled = True
+            pending.recall(self._clock())
             return self._clock()
-        return self._look_again(pending)
+        return self._decide_later(pending)
 
-    def _look_again(self, pending: Pending) -> datetime:
-        """Later each time, but not after the window, when nothing is left to wait for."""
+    def _decide_later(self, pending: Pending) -> datetime:
+        """After a pause that grows each time, and no later than the end of the window."""
         pause = min(self._limits.ask_owner_after * (1 << min(pending.failures, 16)), _ASK_AGAIN_MAX)
-        pending.failures += 1
-        return min(self._clock() + pause, _just_after_window(pending))
+        pending.count_failure()
+        return min(self._clock() + pause, pending.command.not_after)
 
     async def _look_up(self, pending: Pending, attempt: Attempt) -> datetime | None:
         number = attempt.number
         try:
             mid = await self._message_of(pending, attempt)
-        except Unclear as fault:
-            return await self._settle(pending, _Result("in_doubt", number, reason=str(fault)))
+        except Unclear as doubt:
+            return await self._settle(pending, _Result("in_doubt", number, reason=doubt.reason))
         except GraphError as fault:
             until = self._look_up_again_at(pending, fault)
             if until is not None:
                 return until
-            return await self._settle(pending, _Result("in_doubt", number, fault=fault, reason=type(fault).__name__))
+            reason: InDoubtReason = (
+                "look_up_failed" if isinstance(fault, Retryable | OutcomeUnknown) else "look_up_refused"
+            )
+            return await self._settle(pending, _Result("in_doubt", number, fault=fault, reason=reason))
         if mid is not None:
-            return await self._settle(pending, _Result("sent", number, mid, reason="found in the conversation"))
-        pending.refuted, pending.failures = number, 0
+            return await self._settle(pending, _Result("sent", number, mid, reason=_FOUND))
+        pending.refute(number)
+        pending.end_failures()
         # Code 2 also comes for people who blocked the Page, as often as they are tried.
         return self._clock() + pause_after(number, self._fraction, _ASK_AGAIN_MAX)
 
@@ -270,15 +272,13 @@ class Courier:
         match fault:
             case Retryable() | OutcomeUnknown() if pending.failures + 1 < _LOOK_UPS_MAX:
                 return self._try_again(pending, fault)
-            case PageBlocked() if self._clock() <= pending.command.not_after:
-                return self._look_again(pending)
+            case PageBlocked() if self._clock() < pending.command.not_after:
+                return self._decide_later(pending)
             case _:
                 return None
 
     async def _message_of(self, pending: Pending, attempt: Attempt) -> str | None:
         command = pending.command
-        if not self._token(pending):
-            raise Unclear(WAITS_FOR_TOKEN)
         response = await self._call("conversations", pending, conversation_request(command.page_id, command.psid))
         return message_in(response, command, attempt, lambda mid: self._ledger.knows_message(pending.partition, mid))
 
@@ -293,19 +293,19 @@ class Courier:
             result = type(fault).__name__ if fault.code is None else str(fault.code)
             self._metrics.graph_calls.labels(endpoint, result).inc()
             if isinstance(fault, PageBlocked):
-                self.block(page_id)
+                self.blocks.block(page_id, self._clock())
             elif isinstance(fault, ParkUntilOwner | Permanent):
-                self.unblock(page_id)
+                self.blocks.lift(page_id)
             raise
         self._metrics.graph_calls.labels(endpoint, "ok").inc()
-        self.unblock(page_id)
+        self.blocks.lift(page_id)
         if response.usage is not None and response.usage.percent >= _NEARLY_USED_UP:
             self._sends.hold(page_id, self._clock() + (response.usage.regain_after or _BREATH))
         return response
 
     def _try_again(self, pending: Pending, fault: GraphError) -> datetime:
-        pending.failures += 1
-        until = self._clock() + (fault.regain_after or pause_after(pending.failures, self._fraction))
+        failures = pending.count_failure()
+        until = self._clock() + (fault.regain_after or pause_after(failures, self._fraction))
         if isinstance(fault, Throttled):
             self._sends.hold(pending.command.page_id, until)
         return until
@@ -337,7 +337,3 @@ class Courier:
         )
         if await self._ledger.append(pending.partition, outcome):
             self._metrics.followup_outcomes.labels(result.status).inc()
-
-
-def _just_after_window(pending: Pending) -> datetime:
-    return pending.command.not_after + timedelta(milliseconds=1)

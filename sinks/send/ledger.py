@@ -18,6 +18,7 @@ from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.read_receipts import Receipts
+from sinks.send.reasons import SentReason
 from sinks.send.sent_counts import DAY, Tally
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"}
 # How far a message has come; of a command that is settled without one, nothing more can be said.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
 _END = 3
+_ECHO: SentReason = "echo"
 
 # The messaging window is a day; a command that may be sent later than this is refused.
 LONGEST_WINDOW = timedelta(days=2)
@@ -249,7 +251,7 @@ class Ledger:
                 mid=event.mid,
                 error_code=None,
                 error_subcode=None,
-                reason="echo",
+                reason=_ECHO,
             ),
         )
 

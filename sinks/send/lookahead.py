@@ -1,7 +1,8 @@
-"""What lies in Kafka beyond what a sink has read so far: how much, and which commands are cancelled there."""
+"""Look ahead of our position: where each topic ends, and which cancellations wait there."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -12,11 +13,23 @@ from runtime.topic_reading import read_spans
 from schemas.codec import Codec, NotDecodable
 
 
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Where the topics ended at a time by our own clock: all that could cancel a command then lies before these."""
+
+    seen_at: datetime
+    ends: Mapping[TopicPartition, int]
+
+    def is_of(self, now: datetime, most: timedelta) -> bool:
+        """Whether it was seen no longer than `most` ago."""
+        return abs(now - self.seen_at) <= most
+
+
 class Ahead(Protocol):
-    """A look at partitions that moves nobody's place in them."""
+    """Reads partitions without moving the group's position in them."""
 
     async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offsets after the last record of each, as of now."""
+        """The offset after the last record of each, as of now."""
 
     async def received_since(
         self, partitions: Collection[TopicPartition], moment: datetime
@@ -40,9 +53,9 @@ class KafkaAhead:
     async def received_since(
         self, partitions: Collection[TopicPartition], moment: datetime
     ) -> Mapping[TopicPartition, int]:
-        wanted = dict.fromkeys(partitions, max(to_millis(moment), 0))
-        found = await self._reader.offsets_for_times(wanted) if wanted else {}
-        return {one: first.offset for one, first in found.items() if first is not None}
+        times = dict.fromkeys(partitions, max(to_millis(moment), 0))
+        firsts = await self._reader.offsets_for_times(times) if times else {}
+        return {partition: first.offset for partition, first in firsts.items() if first is not None}
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
         commands = [self._decoded(record.value) async for record in read_spans(self._reader, {partition: span})]
@@ -52,5 +65,5 @@ class KafkaAhead:
         try:
             return self._codec.decode(value)
         except NotDecodable:
-            # Whoever reads the topic in its turn makes a dead letter of it.
+            # It becomes a dead letter when the sink reads it in its turn.
             return None

@@ -1,10 +1,10 @@
-"""What to do about a command next, and what a conversation says of an attempt without a result."""
+"""Decide what to do about a command next, from a snapshot of everything that bears on it."""
 
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import get_args
+from typing import Final, get_args
 
 from leads.message import utf16_units, why_unsendable
 from leads.pages import Page
@@ -12,15 +12,44 @@ from leads.records import AfterSending, OutcomeStatus, SendFollowUp
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX, METADATA_MAX
 from sinks.send.ledger import LONGEST_WINDOW, Attempt
+from sinks.send.reasons import CancelledReason, ExpiredReason, InDoubtReason, ParkedReason, RejectedReason
 
-WAITS_FOR_THREAD = "another app has the thread"
-WAITS_FOR_PAGE = "the Page is blocked"
-# The reason of a command that is settled by a record without a value, for its person is erased.
-ERASED = "erased"
-WAITS_FOR_TOKEN = "no access token for this page"
+# A command with this reason is settled by a tombstone, because its person is erased.
+ERASED: Final = "erased"
 
+_PAGE_CAP_PAUSE = timedelta(minutes=1)
 # Our clock and Meta's may differ, and Meta shows whole seconds.
 _CLOCK_MARGIN = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is known about one command at one moment.
+
+    `attempt` is the last one without a result, `refuted` the number of the last one that is known to have reached
+    nobody. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
+    call for the Page. `quarantine` is how long after its start a call may still be under way. `is_read_up` says that
+    every record is read that lay in Kafka a moment ago and might cancel the command.
+    """
+
+    command: SendFollowUp
+    now: datetime
+    quarantine: timedelta
+    calls_from: datetime
+    is_settled: bool = False
+    attempt: Attempt | None = None
+    refuted: int = 0
+    recalled: bool = False
+    cancel_reason: str | None = None
+    has_token: bool = True
+    is_read_up: bool = True
+    person_cap_reached: bool = False
+    page_cap_reached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The command is settled already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +58,19 @@ class Settle:
 
     status: OutcomeStatus
     reason: str
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """Decide again at this time."""
+
     until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOn:
+    """Decide again once more of the topics is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,65 +82,112 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class AskOwner:
-    """Another app had the thread: ask who has it now."""
+    """Another app had the thread: ask for its present owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Note what the command waits for, without a call, and decide again later."""
+
+    reason: ParkedReason
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    number: int
+    """Call Meta; `attempt` is the number of the attempt."""
+
+    attempt: int
 
 
-Next = Settle | Wait | LookUp | AskOwner | Send
+Call = LookUp | AskOwner | Send
+Action = Done | Settle | Wait | ReadOn | Park | Call
 
 
 class Unclear(Exception):
     """The conversation does not show whether the message arrived."""
 
+    def __init__(self, reason: InDoubtReason) -> None:
+        super().__init__(reason)
+        self.reason: InDoubtReason = reason
 
-def next_step(
-    command: SendFollowUp,
-    attempt: Attempt | None,
-    now: datetime,
-    *,
-    refuted: int,
-    cancel_reason: str | None,
-    quarantine: timedelta,
-    recalled: bool = False,
-) -> Next:
-    """What to do about a command that is not settled.
 
-    An attempt without a result is in doubt, until it is known that it reached nobody (`refuted` is the last such one).
-    It is looked up no sooner than `quarantine` after it began, when the call can no longer be under way. A command that
-    waits for the thread asks who has it, unless a webhook said that it is ours (`recalled`).
+def next_step(snapshot: Snapshot) -> Action:
+    """The one action that follows from the snapshot.
+
+    An attempt without a result is looked up before anything else happens, once its quarantine is over. Nothing is sent
+    at `not_after` or later.
     """
-    number = attempt.number if attempt is not None else 0
-    if attempt is not None and attempt.parked is None and number > refuted:
-        ready_at = attempt.at + quarantine
-        return LookUp(attempt) if now >= ready_at else Wait(ready_at)
-    ending = _ending(command, attempt, now, cancel_reason)
-    if ending is not None:
-        return ending
-    if now < command.not_before:
-        return Wait(command.not_before)
-    if attempt is not None and attempt.parked == WAITS_FOR_THREAD and not recalled:
-        return AskOwner()
-    return Send(max(number, refuted) + 1)
+    if snapshot.is_settled:
+        return Done()
+    attempt = snapshot.attempt
+    is_in_doubt = attempt is not None and attempt.parked is None and attempt.number > snapshot.refuted
+    if attempt is not None and is_in_doubt and snapshot.cancel_reason != ERASED:
+        return _look_up(snapshot, attempt)
+    return _end(snapshot) or _go(snapshot)
 
 
-def _ending(command: SendFollowUp, attempt: Attempt | None, now: datetime, cancel_reason: str | None) -> Settle | None:
-    """Why the command is not sent at all, if so."""
-    if cancel_reason is not None:
-        return Settle("cancelled", cancel_reason)
-    if now > command.not_after:
-        return Settle("expired", (attempt and attempt.parked) or "not sent before not_after")
-    if command.not_after > now + LONGEST_WINDOW:
-        return Settle("rejected", "its window is longer than any of Meta's")
-    if command.then not in (None, *get_args(AfterSending)):
-        return Settle("rejected", "nobody knows what it would do with the thread")
-    if utf16_units(command.command_id) > METADATA_MAX:
-        return Settle("rejected", f"its command_id is longer than {METADATA_MAX} characters")
-    fault = why_unsendable(command.message)
+def _look_up(snapshot: Snapshot, attempt: Attempt) -> Action:
+    no_token: InDoubtReason = "no_access_token"
+    ready_at = attempt.at + snapshot.quarantine
+    if snapshot.now < ready_at:
+        return Wait(ready_at)
+    if not snapshot.has_token:
+        return Settle("in_doubt", no_token, attempt.number)
+    return _call(snapshot, LookUp(attempt))
+
+
+def _end(snapshot: Snapshot) -> Settle | None:
+    too_late: ExpiredReason = "too_late"
+    if snapshot.cancel_reason is not None:
+        return Settle("cancelled", snapshot.cancel_reason)
+    if snapshot.now >= snapshot.command.not_after:
+        return Settle("expired", (snapshot.attempt and snapshot.attempt.parked) or too_late)
+    fault = _fault(snapshot.command, snapshot.now)
     return Settle("rejected", fault) if fault is not None else None
+
+
+def _go(snapshot: Snapshot) -> Action:
+    thread: ParkedReason = "thread_of_another_app"
+    if snapshot.now < snapshot.command.not_before:
+        return Wait(snapshot.command.not_before)
+    if snapshot.attempt is not None and snapshot.attempt.parked == thread and not snapshot.recalled:
+        return _call(snapshot, AskOwner())
+    return _send(snapshot)
+
+
+def _send(snapshot: Snapshot) -> Action:
+    person_cap: CancelledReason = "person_cap"
+    if not snapshot.is_read_up:
+        return ReadOn()
+    if snapshot.person_cap_reached:
+        return Settle("cancelled", person_cap)
+    if snapshot.page_cap_reached:
+        return Wait(min(snapshot.now + _PAGE_CAP_PAUSE, snapshot.command.not_after))
+    if not snapshot.has_token:
+        return Park("no_access_token")
+    number = snapshot.attempt.number if snapshot.attempt is not None else 0
+    return _call(snapshot, Send(max(number, snapshot.refuted) + 1))
+
+
+def _call(snapshot: Snapshot, call: Call) -> Action:
+    return Wait(snapshot.calls_from) if snapshot.calls_from > snapshot.now else call
+
+
+def _fault(command: SendFollowUp, now: datetime) -> str | None:
+    """Why the command can never be sent, None when it can."""
+    reason: RejectedReason
+    if command.not_after > now + LONGEST_WINDOW:
+        reason = "window_too_long"
+    elif command.then not in (None, *get_args(AfterSending)):
+        reason = "unknown_then"
+    elif utf16_units(command.command_id) > METADATA_MAX:
+        reason = "command_id_too_long"
+    elif (limit := why_unsendable(command.message)) is not None:
+        reason = "unsendable_message"
+        return f"{reason}: {limit}"
+    else:
+        return None
+    return reason
 
 
 def may_send(response: GraphResponse, page: Page) -> bool:
@@ -122,33 +206,33 @@ def message_in(
 
     Messages that another command is known to have sent do not count. Raises `Unclear`.
     """
-    # The Conversations API shows no metadata, so that the text has to tell:
+    # The Conversations API shows no metadata, so that only the text can be compared:
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
     messages = conversation_messages(response.body)
     since = attempt.at - _CLOCK_MARGIN
     ours = [
-        one.mid
-        for one in messages
-        if one.created_at >= since
-        and one.sender_id != command.psid
-        and _as_shown(one.text or "") == _as_shown(command.message.text)
-        and not is_known(one.mid)
+        message.mid
+        for message in messages
+        if message.created_at >= since
+        and message.sender_id != command.psid
+        and _as_shown(message.text or "") == _as_shown(command.message.text)
+        and not is_known(message.mid)
     ]
     if ours:
         return ours[-1]
     if command.message.buttons:
-        raise Unclear("templates are not shown as text")
+        raise Unclear("not_shown_as_text")
     if not response.body.get("data"):
-        raise Unclear("no conversation is shown")
+        raise Unclear("no_conversation")
     if len(messages) >= CONVERSATION_DETAILS_MAX and messages[-1].created_at >= since:
-        raise Unclear("the conversation has moved on")
+        raise Unclear("conversation_moved_on")
     return None
 
 
 def _as_shown(text: str) -> str:
-    """What stays the same of a text that may come back with other spaces, or without its control characters.
+    """What Meta keeps of a text, which it may show with other spaces or without control characters.
 
-    A message that is overlooked would be sent again, so that a doubtful likeness counts.
+    An overlooked message would be sent again, so that a doubtful likeness counts as the same text.
     """
     composed = unicodedata.normalize("NFKC", text)
-    return "".join(one for one in composed if one.isprintable() and not one.isspace())
+    return "".join(character for character in composed if character.isprintable() and not character.isspace())

@@ -1,4 +1,4 @@
-"""How fast to call the Graph API: a rate for each Page, growing pauses after failures, none at all while blocked."""
+"""How fast to call the Graph API: a rate for each Page, growing pauses after failures, no call while it is blocked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _LONGEST_BLOCK = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendLimits:
-    """How much and how soon.
+    """How much the send sink does at once, how fast, and how long it waits before it decides.
 
     Above 40 messages a second the Page Inbox stops showing messages; the Conversations API takes 2 calls a second.
     https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
@@ -43,13 +43,13 @@ class Pace:
         self._held_until: dict[str, datetime] = {}
 
     def reserve(self, page_id: str, now: datetime) -> datetime:
-        """The time at which the next call for this Page may be made; that turn is then taken."""
+        """Take the Page's next turn; gives its time."""
         turn = max(now, self._free_at.get(page_id, now))
         self._free_at[page_id] = turn + self._spacing
         return turn
 
     def hold(self, page_id: str, until: datetime) -> None:
-        """Give no turn to this Page before `until`; turns that were given already are void."""
+        """Give this Page no turn before `until`; turns that it has already are void."""
         self._free_at[page_id] = self._held_until[page_id] = max(until, self._held_until.get(page_id, until))
 
     def is_held(self, page_id: str, now: datetime) -> bool:
@@ -71,7 +71,7 @@ class Blocks:
         self._blocks: dict[str, _Block] = {}
 
     def block(self, page_id: str, now: datetime) -> None:
-        """Meta refused a call because of the Page. Refusals of calls that were under way already count as one."""
+        """Meta refused a call because of the Page. The refusals of calls that were under way together count once."""
         block = self._blocks.get(page_id)
         if block is None:
             self._blocks[page_id] = _Block(now + self._first_pause, self._first_pause)
@@ -87,16 +87,16 @@ class Blocks:
         block = self._blocks.get(page_id)
         return max(now, block.until) if block is not None else now
 
-    def turn(self, page_id: str, command_id: str, now: datetime) -> datetime:
-        """When the command's call for this Page may be made; while it is blocked, that turn is then the command's."""
-        until = self.until(page_id, now)
+    def calls_from(self, page_id: str, command_id: str, now: datetime) -> datetime:
+        """The time from which this command may make a call; now for the command that tries the Page."""
         block = self._blocks.get(page_id)
-        if block is None or block.tried_by == command_id:
-            return now
-        if until == now:
-            # The others wait for what becomes of this call.
+        return now if block is None or block.tried_by == command_id else max(now, block.until)
+
+    def try_with(self, page_id: str, command_id: str, now: datetime) -> None:
+        """The command's call tries the Page, if it is blocked; the other commands wait for its result."""
+        block = self._blocks.get(page_id)
+        if block is not None and block.tried_by != command_id:
             block.until, block.tried_by = now + self._call_timeout, command_id
-        return until
 
 
 def pause_after(failures: int, fraction: Callable[[], float], longest: timedelta = LONGEST_PAUSE) -> timedelta:

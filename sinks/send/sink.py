@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -27,13 +28,14 @@ from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.at_record import on_record
 from sinks.consume import Fenced, Received, Unusable
-from sinks.send.agenda import Agenda, Horizon, Pending
+from sinks.send.agenda import Agenda, Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.cancellations import REMEMBERED, Interventions
+from sinks.send.caps import Quota
 from sinks.send.courier import Courier, Graph
 from sinks.send.ledger import LONGEST_WINDOW, Ledger
-from sinks.send.lookahead import Ahead
-from sinks.send.next_step import ERASED
+from sinks.send.lookahead import Ahead, Horizon
+from sinks.send.next_step import ERASED, Send, Snapshot, next_step
 from sinks.send.pace import SendLimits
 
 # How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
@@ -73,6 +75,7 @@ class SendSink:
         self._ledger, self._ahead, self._pages, self._clock, self._metrics = ledger, ahead, pages, clock, metrics
         self._commands, self._all_partitions = commands, partitions
         self._limits = limits
+        self._quota = Quota(ledger, limits.caps, partitions)
         self._courier = Courier(
             ledger,
             graph,
@@ -81,7 +84,7 @@ class SendSink:
             fraction=fraction,
             metrics=metrics,
             limits=limits,
-            partitions=partitions,
+            quota=self._quota,
         )
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
         self._agenda, self._interventions = Agenda(), Interventions(pages)
@@ -182,9 +185,9 @@ class SendSink:
                 self._recall(event)
             case PolicyEnforced(action="block" | "unblock"):
                 if self._interventions.is_blocked(event.page_id):
-                    self._courier.block(event.page_id)
+                    self._courier.blocks.block(event.page_id, self._clock())
                 else:
-                    self._courier.unblock(event.page_id)
+                    self._courier.blocks.lift(event.page_id)
             case _:
                 pass
 
@@ -206,7 +209,7 @@ class SendSink:
             await self._read_ahead(partition)
         now = self._clock()
         for pending in self._agenda.due(now):
-            turn = self._courier.turn(pending)
+            turn = self._courier.turn(pending, next_step(self._snapshot(pending, now)), now)
             if turn > now:
                 self._agenda.postpone(pending, turn)
             else:
@@ -228,32 +231,58 @@ class SendSink:
             if self._closing:
                 return
             with on_record(TopicPartition(self._commands, pending.partition), pending.offset):
-                await self._attempt(pending)
+                await self._decide(pending)
 
-    async def _attempt(self, pending: Pending) -> None:
-        if self._courier.would_send(pending) and not await self._is_read_up(pending):
-            self._agenda.postpone(pending, self._clock())
-            return
-        again_at = await self._courier.carry_on(pending)
+    async def _decide(self, pending: Pending) -> None:
+        is_read_up = True
+        if isinstance(next_step(self._snapshot(pending, self._clock())), Send):
+            is_read_up = await self._is_read_up(pending)
+        action = next_step(self._snapshot(pending, self._clock(), is_read_up=is_read_up))
+        again_at = await self._courier.carry_out(pending, action)
         if again_at is None:
             self._agenda.finish(pending)
         else:
             self._agenda.postpone(pending, again_at)
+
+    def _snapshot(self, pending: Pending, now: datetime, *, is_read_up: bool = True) -> Snapshot:
+        partition, command = pending.partition, pending.command
+        page_id, command_id = command.page_id, command.command_id
+        return Snapshot(
+            command=command,
+            now=now,
+            quarantine=self._limits.quarantine,
+            calls_from=self._courier.blocks.calls_from(page_id, command_id, now),
+            is_settled=self._ledger.is_settled(partition, command_id),
+            attempt=self._ledger.attempt(partition, command_id),
+            refuted=pending.refuted,
+            recalled=pending.recalled,
+            cancel_reason=pending.cancel_reason,
+            has_token=bool(self._pages.get(page_id).access_token),
+            is_read_up=is_read_up,
+            person_cap_reached=self._quota.person_cap_reached(partition, command),
+            page_cap_reached=self._quota.page_cap_reached(partition, command),
+        )
 
     async def _is_read_up(self, pending: Pending) -> bool:
         """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
         command, events = pending.command, self._events[pending.partition]
         now, blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
         by_events = blocked or bool(command.cancel_on)
-        known = pending.horizon
-        if known is None or not known.is_of(now, self._limits.call_timeout) or (by_events and events not in known.ends):
+        horizon = pending.horizon
+        if (
+            horizon is None
+            or not horizon.is_of(now, self._limits.call_timeout)
+            or (by_events and events not in horizon.ends)
+        ):
             topics = [self._partitions[pending.partition], *([events] if by_events else [])]
-            known = pending.horizon = Horizon(now, await self._ahead.ends(topics))
-        if any(self._read_to[one] < end for one, end in known.ends.items()):
+            horizon = Horizon(now, await self._ahead.ends(topics))
+            pending.require(horizon)
+        if any(self._read_to[partition] < end for partition, end in horizon.ends.items()):
             return False
         if blocked and self._interventions.is_blocked(command.page_id):
-            pending.cancel_reason = pending.cancel_reason or PAGE_BLOCKED
-        pending.cancel_reason = pending.cancel_reason or self._interventions.cancels(command)
+            pending.cancel(PAGE_BLOCKED, self._clock())
+        elif (reason := self._interventions.cancels(command)) is not None:
+            pending.cancel(reason, self._clock())
         return True
 
     def unfinished(self) -> Mapping[TopicPartition, int]:

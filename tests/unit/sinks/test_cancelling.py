@@ -198,7 +198,7 @@ async def test_a_command_that_waits_is_cancelled_by_what_it_says(
     outcomes = await world.settle_all(meanwhile={50: lambda: world.event(event)})
 
     assert (outcomes[-1].status, outcomes[-1].reason) == (
-        ("cancelled", reason) if wished else ("expired", "another app has the thread")
+        ("cancelled", reason) if wished else ("expired", "thread_of_another_app")
     )
     assert world.graph.sent == []
 

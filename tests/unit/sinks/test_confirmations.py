@@ -133,7 +133,7 @@ async def test_an_echo_proves_a_template_that_the_conversation_cannot_show() -> 
 
 async def test_a_late_echo_settles_what_had_been_left_in_doubt() -> None:
     world = SendWorld()
-    world.outcome(an_outcome("c1", "in_doubt", attempt=1, reason="templates are not shown as text"))
+    world.outcome(an_outcome("c1", "in_doubt", attempt=1, reason="not_shown_as_text"))
 
     assert await _settled_then(world, an_echo("m_9")) == ["in_doubt", "sent"]
 

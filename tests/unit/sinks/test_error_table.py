@@ -30,13 +30,22 @@ OF_THE_PAGE: list[Row] = [
     (10, 1893063),
 ]
 FINAL: dict[str, list[Row]] = {
-    "WindowClosed": [(10, 2018278), (10, 2018065), (10, 2534022)],
-    "PersonUnavailable": [
+    "window_closed": [(10, 2018278), (10, 2018065), (10, 2534022)],
+    "person_unavailable": [
         *[(10, 2018108), (551, None), (551, 1545041), (200, 1545041), (230, None), (10903, None)],
         *[(100, 2018001), (100, 33), (100, 2018164), (613, 2018338)],
     ],
-    "NotPermitted": [(1, 99), (2, 2018344), (10, None), (3, None), (200, None), (299, None), (27, None), (10, 2018247)],
-    "InvalidRequest": [(100, None), (100, 2018109), (100, 2018047), (100, 2018294), (9000001, None), (2018390, None)],
+    "not_permitted": [
+        (1, 99),
+        (2, 2018344),
+        (10, None),
+        (3, None),
+        (200, None),
+        (299, None),
+        (27, None),
+        (10, 2018247),
+    ],
+    "invalid_request": [(100, None), (100, 2018109), (100, 2018047), (100, 2018294), (9000001, None), (2018390, None)],
 }
 
 
@@ -58,6 +67,7 @@ async def test_a_temporary_error_says_nothing_so_that_the_conversation_decides(r
     assert [one.status for one in outcomes][:2] == ["attempting", "in_doubt"]
     assert world.kafka.effects.index("look-up") < len(world.kafka.effects) - 2
     assert (outcomes[1].error_code, outcomes[1].error_subcode) == row
+    assert (outcomes[1].reason or "").startswith("no_clear_answer: Graph API: HTTP 500")
 
 
 @pytest.mark.parametrize("fault", [OutcomeUnknown("timed out"), refusal(502, {}, None)])
@@ -69,7 +79,7 @@ async def test_a_timeout_and_a_5xx_without_a_code_are_looked_up(fault: GraphErro
     outcomes = await world.settle_all()
 
     assert world.graph.sent == ["c1"]
-    assert outcomes[-1].reason == "found in the conversation"
+    assert outcomes[-1].reason == "found_in_conversation"
 
 
 @pytest.mark.parametrize("row", THROTTLED)
@@ -130,7 +140,7 @@ async def test_a_handover_to_yet_another_app_does_not_end_the_wait() -> None:
     outcomes = await world.settle_all(meanwhile={50: lambda: world.event(a_handover(new=INBOX))})
 
     assert [one.status for one in outcomes] == ["attempting", "parked", "expired"]
-    assert outcomes[-1].reason == "another app has the thread"
+    assert outcomes[-1].reason == "thread_of_another_app"
     assert world.graph.sent == []
 
 

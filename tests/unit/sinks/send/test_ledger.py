@@ -62,9 +62,9 @@ async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
     ledger = _ledger(FakeKafka())
     await ledger.open([0])
 
-    await ledger.append(0, an_outcome("c1", "parked", attempt=1, reason="the Page is blocked"))
+    await ledger.append(0, an_outcome("c1", "parked", attempt=1, reason="page_blocked"))
 
-    assert ledger.attempt(0, "c1") == Attempt(1, NOON, "the Page is blocked")
+    assert ledger.attempt(0, "c1") == Attempt(1, NOON, "page_blocked")
     assert not ledger.is_settled(0, "c1")
 
 
@@ -73,7 +73,7 @@ async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refuse
     await ledger.open([0])
     for status in ("attempting", "sent", "delivered", "read"):
         await ledger.append(0, an_outcome("c1", status, attempt=1))
-    await ledger.append(0, an_outcome("c2", "parked", attempt=1, reason="another app has the thread"))
+    await ledger.append(0, an_outcome("c2", "parked", attempt=1, reason="thread_of_another_app"))
     await ledger.append(0, an_outcome("c3", "attempting", attempt=1))
 
     counted = an_outcome("c1", "sent")

@@ -1,17 +1,105 @@
-"""What a conversation proves about an attempt."""
+"""What follows from a snapshot, and what a conversation proves about an attempt."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast, get_args
 
 import pytest
 
-from leads.records import Button, FollowUpMessage, SendFollowUp
+from leads.records import AfterSending, Button, CancelReason, FollowUpMessage, SendFollowUp
 from messenger.graph import GraphResponse
-from sinks.send.ledger import Attempt
-from sinks.send.next_step import Unclear, message_in
+from sinks.send.ledger import LONGEST_WINDOW, Attempt
+from sinks.send.next_step import (
+    Action,
+    AskOwner,
+    Done,
+    LookUp,
+    Park,
+    ReadOn,
+    Send,
+    Settle,
+    Snapshot,
+    Unclear,
+    Wait,
+    message_in,
+    next_step,
+)
+from sinks.send.reasons import CancelledReason, ExpiredReason, ParkedReason
 from tests.unit.sinks.fakes import NOON, PAGE, a_command
 
 ATTEMPT = Attempt(1, NOON)
+QUARANTINE = timedelta(seconds=20)
+SECOND = timedelta(seconds=1)
+OPEN_UNTIL = NOON + timedelta(hours=1)
+COMMAND = a_command(not_after=OPEN_UNTIL)
+LOOKED_UP = ATTEMPT.at + QUARANTINE
+OF_ANOTHER_APP = Attempt(2, NOON, "thread_of_another_app")
+NO_TOKEN = Attempt(0, NOON, "no_access_token")
+
+Case = tuple[dict[str, Any], Action]
+SETTLED: list[Case] = [
+    ({"is_settled": True}, Done()),
+    ({"is_settled": True, "cancel_reason": "reply"}, Done()),
+    ({"cancel_reason": "reply"}, Settle("cancelled", "reply")),
+    ({"cancel_reason": "reply", "now": OPEN_UNTIL}, Settle("cancelled", "reply")),
+    ({"cancel_reason": "erased", "attempt": ATTEMPT}, Settle("cancelled", "erased")),
+    ({"person_cap_reached": True}, Settle("cancelled", "person_cap")),
+]
+WINDOW: list[Case] = [
+    ({"now": NOON - SECOND}, Wait(NOON)),
+    ({"now": NOON}, Send(1)),
+    ({"now": OPEN_UNTIL - timedelta(milliseconds=1)}, Send(1)),
+    ({"now": OPEN_UNTIL}, Settle("expired", "too_late")),
+    ({"now": OPEN_UNTIL + SECOND}, Settle("expired", "too_late")),
+    ({"now": OPEN_UNTIL, "attempt": OF_ANOTHER_APP}, Settle("expired", "thread_of_another_app")),
+    ({"now": OPEN_UNTIL, "attempt": NO_TOKEN}, Settle("expired", "no_access_token")),
+    ({"command": a_command(not_after=NOON + LONGEST_WINDOW)}, Send(1)),
+    ({"command": a_command(not_after=NOON + LONGEST_WINDOW + SECOND)}, Settle("rejected", "window_too_long")),
+]
+REJECTED: list[Case] = [
+    ({"command": a_command(then=cast(AfterSending, "sing"))}, Settle("rejected", "unknown_then")),
+    ({"command": a_command("c" * 1000)}, Settle("rejected", "command_id_too_long")),
+    (
+        {"command": a_command(message=FollowUpMessage(" "))},
+        Settle("rejected", "unsendable_message: the text is empty"),
+    ),
+]
+IN_DOUBT: list[Case] = [
+    ({"attempt": ATTEMPT}, Wait(LOOKED_UP)),
+    ({"attempt": ATTEMPT, "now": LOOKED_UP}, LookUp(ATTEMPT)),
+    ({"attempt": ATTEMPT, "now": LOOKED_UP, "cancel_reason": "reply"}, LookUp(ATTEMPT)),
+    ({"attempt": ATTEMPT, "now": OPEN_UNTIL}, LookUp(ATTEMPT)),
+    ({"attempt": ATTEMPT, "now": LOOKED_UP, "calls_from": LOOKED_UP + SECOND}, Wait(LOOKED_UP + SECOND)),
+    ({"attempt": ATTEMPT, "now": LOOKED_UP, "has_token": False}, Settle("in_doubt", "no_access_token", 1)),
+    ({"attempt": ATTEMPT, "refuted": 1}, Send(2)),
+    ({"attempt": ATTEMPT, "refuted": 1, "cancel_reason": "reply"}, Settle("cancelled", "reply")),
+    ({"attempt": Attempt(3, NOON), "refuted": 2}, Wait(LOOKED_UP)),
+]
+OBSTACLES: list[Case] = [
+    ({"attempt": OF_ANOTHER_APP}, AskOwner()),
+    ({"attempt": OF_ANOTHER_APP, "recalled": True}, Send(3)),
+    ({"attempt": OF_ANOTHER_APP, "calls_from": NOON + SECOND}, Wait(NOON + SECOND)),
+    ({"calls_from": NOON + SECOND}, Wait(NOON + SECOND)),
+    ({"is_read_up": False}, ReadOn()),
+    ({"is_read_up": False, "person_cap_reached": True}, ReadOn()),
+    ({"page_cap_reached": True}, Wait(NOON + timedelta(minutes=1))),
+    ({"page_cap_reached": True, "now": OPEN_UNTIL - SECOND}, Wait(OPEN_UNTIL)),
+    ({"has_token": False}, Park("no_access_token")),
+    ({"attempt": NO_TOKEN}, Send(1)),
+]
+
+
+@pytest.mark.parametrize(("known", "action"), [*SETTLED, *WINDOW, *REJECTED, *IN_DOUBT, *OBSTACLES])
+def test_each_snapshot_has_one_action(known: dict[str, Any], action: Action) -> None:
+    values: dict[str, Any] = {"command": COMMAND, "now": NOON, "quarantine": QUARANTINE, "calls_from": NOON, **known}
+
+    assert next_step(Snapshot(**values)) == action
+
+
+def test_a_command_expires_for_what_it_waited_for_and_is_cancelled_for_what_the_join_says() -> None:
+    assert set(get_args(ParkedReason)) < set(get_args(ExpiredReason))
+    assert {code for part in get_args(CancelReason) for code in get_args(part) or (part,)} < set(
+        get_args(CancelledReason)
+    )
 
 
 def _shown(*messages: tuple[str, str, str, timedelta]) -> GraphResponse:
@@ -68,14 +156,14 @@ def test_clocks_may_differ_by_seconds() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"data": []}, {"data": None}])
 def test_a_conversation_that_is_not_shown_proves_nothing(body: dict[str, Any]) -> None:
-    with pytest.raises(Unclear, match="no conversation"):
+    with pytest.raises(Unclear, match="no_conversation"):
         _message_in(GraphResponse(body, None))
 
 
 def test_a_conversation_that_has_moved_on_proves_nothing() -> None:
     newer = [(f"m_{number}", "7001", "hello", timedelta(minutes=number)) for number in range(20, 0, -1)]
 
-    with pytest.raises(Unclear, match="moved on"):
+    with pytest.raises(Unclear, match="conversation_moved_on"):
         _message_in(_shown(*newer))
 
 
@@ -88,5 +176,5 @@ def test_a_full_conversation_that_reaches_back_to_the_attempt_proves_absence() -
 def test_a_template_that_is_not_shown_proves_nothing() -> None:
     command = a_command(message=FollowUpMessage("Thanks!", buttons=(Button("postback", "Yes", payload="yes"),)))
 
-    with pytest.raises(Unclear, match="templates"):
+    with pytest.raises(Unclear, match="not_shown_as_text"):
         _message_in(_shown(("m_1", PAGE, "other", timedelta())), command)

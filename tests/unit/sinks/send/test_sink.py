@@ -101,6 +101,20 @@ async def test_an_expired_command_is_never_sent() -> None:
     assert world.graph.sent == []
 
 
+async def test_a_window_that_closes_while_attempting_becomes_durable_stops_the_call() -> None:
+    """At the very instant of `not_after` the send is late."""
+    world = SendWorld()
+    attempted_at, ack_takes = NOON + timedelta(milliseconds=200), timedelta(seconds=5)
+    world.command(a_command(not_after=attempted_at + ack_takes))
+    world.log.ack_takes = [ack_takes]
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[0].occurred_at == attempted_at
+    assert statuses(outcomes) == [("c1", "attempting"), ("c1", "expired")]
+    assert world.graph.sent == []
+
+
 async def test_a_command_whose_window_is_longer_than_metas_is_refused_at_once() -> None:
     world = SendWorld()
     later = NOON + timedelta(days=1)
@@ -226,12 +240,12 @@ async def test_a_command_of_a_page_without_a_token_waits_for_one_as_long_as_its_
     outcomes = await world.settle_all()
 
     assert statuses(outcomes) == [("c1", "parked"), ("c1", "expired")]
-    assert {one.reason for one in outcomes} == {"no access token for this page"}
+    assert {one.reason for one in outcomes} == {"no_access_token"}
 
 
 async def test_a_page_that_gets_its_token_sends_what_waited_for_it() -> None:
     world = SendWorld()
-    world.outcome(an_outcome("c1", "parked", reason="no access token for this page"))
+    world.outcome(an_outcome("c1", "parked", reason="no_access_token"))
     world.command(a_command())
 
     await world.settle_all()
@@ -288,7 +302,7 @@ async def test_an_unknown_outcome_is_looked_up_after_the_quarantine_and_found() 
 
     assert world.graph.sent == ["c1"]
     assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
-    assert (outcomes[-1].mid, outcomes[-1].reason) == ("m_1", "found in the conversation")
+    assert (outcomes[-1].mid, outcomes[-1].reason) == ("m_1", "found_in_conversation")
     assert outcomes[-1].occurred_at - outcomes[0].occurred_at >= world.limits.quarantine
 
 
@@ -580,9 +594,7 @@ async def test_a_person_gets_no_more_messages_in_a_day_than_the_cap() -> None:
     outcomes = await world.settle_all()
 
     assert sorted(world.graph.sent) == ["c1", "other"]
-    assert [(one.command_id, one.reason) for one in outcomes if one.status == "cancelled"] == [
-        ("c2", "the person's cap")
-    ]
+    assert [(one.command_id, one.reason) for one in outcomes if one.status == "cancelled"] == [("c2", "person_cap")]
 
 
 async def test_messages_of_yesterday_do_not_count() -> None:
@@ -675,9 +687,9 @@ async def test_no_command_can_be_sent_with_a_tag(then: AfterSending | None) -> N
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"message": FollowUpMessage(" \n")}, "the text is empty"),
-        ({"message": FollowUpMessage("a" * 2000)}, "the text is longer than 1999 characters"),
-        ({"name": "c" * 1000}, "its command_id is longer than 999 characters"),
+        ({"message": FollowUpMessage(" \n")}, "unsendable_message: the text is empty"),
+        ({"message": FollowUpMessage("a" * 2000)}, "unsendable_message: the text is longer than 1999 characters"),
+        ({"name": "c" * 1000}, "command_id_too_long"),
     ],
 )
 async def test_a_third_partys_command_that_meta_would_refuse_is_settled_without_a_call(

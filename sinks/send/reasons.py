@@ -1,0 +1,78 @@
+"""The codes of `reason` in an outcome, by its status; behind a colon may follow details."""
+
+from typing import Literal
+
+ParkedReason = Literal[
+    # Another app has the thread. The owner is asked again later, or a webhook says that the thread is ours.
+    "thread_of_another_app",
+    # Meta refuses every call for the Page until somebody acts, for example because the token is revoked.
+    "page_blocked",
+    # `pages.yaml` gives the Page no access token.
+    "no_access_token",
+]
+CancelledReason = Literal[
+    # The person wrote, or pressed a button.
+    "reply",
+    # A human or another app answered.
+    "human",
+    # Another app got the thread.
+    "control_lost",
+    # Meta blocked the Page.
+    "page_blocked",
+    # The person has more leads than the join can remember whole.
+    "shed",
+    # The person got as many messages in the last day as the cap allows.
+    "person_cap",
+    # The person's data is erased. The ledger then holds a tombstone in place of the outcome.
+    "erased",
+]
+ExpiredReason = Literal[
+    # `not_after` came first.
+    "too_late",
+    # `not_after` came while another app had the thread.
+    "thread_of_another_app",
+    # `not_after` came while Meta refused every call for the Page.
+    "page_blocked",
+    # `not_after` came while the Page had no access token.
+    "no_access_token",
+]
+RejectedReason = Literal[
+    # `not_after` is later than any messaging window that Meta grants.
+    "window_too_long",
+    # `then` is none of the actions that we know.
+    "unknown_then",
+    # `command_id` is longer than the metadata that Meta takes with a message.
+    "command_id_too_long",
+    # The message breaks a limit of Meta's; the details name it.
+    "unsendable_message",
+    # Meta: the messaging window is closed; only the person can open it.
+    "window_closed",
+    # Meta: this person cannot be written to.
+    "person_unavailable",
+    # Meta: the app or the token lacks a permission or a feature.
+    "not_permitted",
+    # Meta: the call is invalid.
+    "invalid_request",
+]
+InDoubtReason = Literal[
+    # The call gave no answer, or one that does not say whether the message was sent; the details say which.
+    "no_clear_answer",
+    # The message is a template, which the conversation does not show as text.
+    "not_shown_as_text",
+    # Meta shows no conversation with the person.
+    "no_conversation",
+    # So much was written since the attempt that Meta no longer shows its time.
+    "conversation_moved_on",
+    # The Page has no access token, so that its conversations cannot be read.
+    "no_access_token",
+    # Meta refused to show the conversation.
+    "look_up_refused",
+    # No look at the conversation got an answer, however often it was repeated.
+    "look_up_failed",
+]
+SentReason = Literal[
+    # A webhook showed the message before the call had a result.
+    "echo",
+    # The call had no result; the conversation shows the message.
+    "found_in_conversation",
+]
