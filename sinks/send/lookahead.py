@@ -24,6 +24,10 @@ class Horizon:
         """Whether it was seen no longer than `most` ago."""
         return abs(now - self.seen_at) <= most
 
+    def covers(self, partitions: Collection[TopicPartition], now: datetime, most: timedelta) -> bool:
+        """Whether it has the ends of these partitions, seen no longer than `most` ago."""
+        return self.is_of(now, most) and self.ends.keys() >= set(partitions)
+
 
 class Ahead(Protocol):
     """Reads partitions without moving the group's position in them."""

@@ -1,4 +1,4 @@
-"""Follow-up commands → Send API → outcomes: no message is sent twice, and none is given up in silence."""
+"""Follow-up commands → Send API → outcomes: no message is sent twice, and each command gets an outcome."""
 
 import asyncio
 from collections import defaultdict
@@ -35,10 +35,10 @@ from sinks.send.caps import Quota
 from sinks.send.courier import Courier, Graph
 from sinks.send.ledger import LONGEST_WINDOW, Ledger
 from sinks.send.lookahead import Ahead, Horizon
-from sinks.send.next_step import ERASED, Send, Snapshot, next_step
+from sinks.send.next_step import ERASED, ReadOn, Snapshot, next_step
 from sinks.send.pace import SendLimits
 
-# How many records a full partition is read ahead at a time, so that the sink's other work goes on in between.
+# How many records of a full partition are read ahead in one tick, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
 
 Input = SendFollowUp | JoinEvent | Progress | None
@@ -47,12 +47,13 @@ Input = SendFollowUp | JoinEvent | Progress | None
 class SendSink:
     """A stage that settles each command once.
 
-    It reads commands and, of the same people, the platform events: both topics must give it the same partitions.
-    `attempting` is durable before a call, the result before the command's offset may be committed. Commands of one
-    person are carried out one after the other; nobody waits for another person. Nothing is sent before everything is
-    read that lay in Kafka shortly before, because it may cancel the command. `partitions` is how many the topics have:
-    a Page's people are spread over all of them, so that a worker takes the share of the rates that its partitions are.
-    `fraction` gives numbers from 0 to 1. `erasures` is the register; `catch_up` brings it up to date.
+    It reads commands and the platform events of the same people: both topics must give it the same partitions.
+    `attempting` is durable before a call, and the result before the command's offset may be committed. The commands of
+    one person are carried out one after the other; no person waits for another. Nothing is sent before everything is
+    read that lay in Kafka shortly before, because it may cancel the command.
+
+    `partitions` is how many the topics have. A worker takes the share of each Page's rate that its partitions are of
+    them. `fraction` gives numbers from 0 to 1. `erasures` is the register; `catch_up` brings it up to date.
     """
 
     def __init__(
@@ -98,39 +99,40 @@ class SendSink:
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self._come_to_rest()
         self._agenda, self._interventions, self._foretold = Agenda(), Interventions(self._pages), {}
-        self._partitions = {one.partition: one for one in spans if one.topic == self._commands}
-        self._events = {one.partition: one for one in spans if one.topic != self._commands}
+        self._partitions = {place.partition: place for place in spans if place.topic == self._commands}
+        self._events = {place.partition: place for place in spans if place.topic != self._commands}
         if self._events.keys() != self._partitions.keys():
-            raise Unusable("commands and events are not assigned alike: do both topics have as many partitions?")
+            raise Unusable("commands and events are not co-partitioned: give both topics the same number of partitions")
         self._courier.take_share(max(len(self._partitions), 1) / max(len(self._partitions), self._all_partitions))
         await self._ledger.open(self._partitions.keys())
         self._closing = False
         recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
-        self._read_to = {one: self._start(one, span, recent) for one, span in spans.items()}
+        self._read_to = {place: self._start(place, span, recent) for place, span in spans.items()}
         return dict(self._read_to)
 
-    def _start(self, one: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
-        if one.topic == self._commands:
+    def _start(self, place: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
+        if place.topic == self._commands:
             # Reading commands again is safe: each is settled in the ledger or too old to be sent.
             return span.start
-        # What came between is remembered for commands that were written before it and are read only now.
-        return min(span.end if span.committed is None else span.start, recent.get(one, span.end))
+        # Recent events are read again: they may cancel commands that were written before them and are read only now.
+        return min(span.end if span.committed is None else span.start, recent.get(place, span.end))
 
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
         if self._catch_up is not None:
             await self._catch_up()
         of_person: dict[str, list[Received[JoinEvent]]] = defaultdict(list)
-        for one in batch:
-            if isinstance(one.record, SendFollowUp):
-                with on_record(one.partition, one.offset):
-                    self._take_command(one.partition.partition, one.offset, one.record)
-            elif one.record is not None and not isinstance(one.record, Progress):
-                of_person[_person_of(one.record)].append(Received(one.partition, one.offset, one.record))
-        hearing = map(self._hear_in_order, of_person.values())
-        for fault in await asyncio.gather(*hearing, return_exceptions=True):
+        for received in batch:
+            if isinstance(received.record, SendFollowUp):
+                with on_record(received.partition, received.offset):
+                    self._take_command(received.partition.partition, received.offset, received.record)
+            elif received.record is not None and not isinstance(received.record, Progress):
+                event = Received(received.partition, received.offset, received.record)
+                of_person[_person_of(event.record)].append(event)
+        for fault in await asyncio.gather(*map(self._take_events, of_person.values()), return_exceptions=True):
             if fault is not None:
                 raise fault
-        self._read_to.update({one: max(offset, self._read_to.get(one, 0)) for one, offset in positions.items()})
+        for place, offset in positions.items():
+            self._read_to[place] = max(offset, self._read_to.get(place, 0))
 
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:
@@ -149,40 +151,40 @@ class SendSink:
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
     def _is_cancelled(self, partition: int, command: SendFollowUp) -> bool:
-        """Whether it cancels what waits here, or what is in doubt for good: nobody knows whether that one arrived."""
+        """Whether it cancels a command that waits here, or one that stays in doubt and may have arrived."""
         return command.cancel_reason is not None and (
             self._agenda.cancel(command, self._clock())
             or self._ledger.attempt(partition, command.command_id) is not None
         )
 
-    async def _hear_in_order(self, events: Iterable[Received[JoinEvent]]) -> None:
-        for one in events:
-            with on_record(one.partition, one.offset):
-                if isinstance(one.record, PersonErased):
-                    self._erase(one.partition.partition, one.offset, one.record)
-                    continue
-                self._cancel_by(one)
-                await self._hear(one.partition.partition, one.record)
+    async def _take_events(self, events: Iterable[Received[JoinEvent]]) -> None:
+        for event in events:
+            partition = event.partition.partition
+            with on_record(event.partition, event.offset):
+                if isinstance(event.record, PersonErased):
+                    self._erase(partition, event.offset, event.record)
+                else:
+                    self._cancel_by(partition, event.offset, event.record)
+                    await self._take_event(partition, event.record)
 
     def _erase(self, partition: int, offset: int, event: PersonErased) -> None:
-        """End what was asked for up to the erasure; the register may know of a later one."""
+        """End the commands that were made up to the erasure, or up to a later one in the register."""
         assert event.psid is not None, "only people are erased"
         until = max(event.received_at, self._erasures.until(event.page_id, event.psid) or event.received_at)
         self._ledger.forget_person(partition, event.page_id, event.psid)
         self._agenda.erase(person_key(event.page_id, event.psid), until, ERASED, offset=offset, now=self._clock())
 
-    async def _hear(self, partition: int, event: JoinEvent) -> None:
-        """What a webhook tells of our messages, of the thread, or of the Page."""
+    async def _take_event(self, partition: int, event: JoinEvent) -> None:
+        """Confirm our messages, decide again about a thread that is ours now, or note a block of the Page."""
         match event:
             case EchoReceived() | DeliveryReceived() | ReadReceived():
                 for outcome in self._ledger.confirmed_by(partition, event):
                     if await self._ledger.append(partition, outcome):
                         self._metrics.followup_outcomes.labels(outcome.status).inc()
                         self._recall(event)
-            case HandoverReceived() | ThreadControlTaken() if self._interventions.is_ours(
-                event, event.new_owner_app_id
-            ):
-                self._recall(event)
+            case HandoverReceived() | ThreadControlTaken():
+                if self._interventions.is_ours(event, event.new_owner_app_id):
+                    self._recall(event)
             case PolicyEnforced(action="block" | "unblock"):
                 if self._interventions.is_blocked(event.page_id):
                     self._courier.blocks.block(event.page_id, self._clock())
@@ -191,14 +193,13 @@ class SendSink:
             case _:
                 pass
 
-    def _cancel_by(self, one: Received[JoinEvent]) -> None:
-        event = one.record
+    def _cancel_by(self, partition: int, offset: int, event: JoinEvent) -> None:
         if not self._interventions.note(event):
             return
-        page = event.psid is None
-        people = self._agenda.people_of(event.page_id, one.partition.partition) if page else [_person_of(event)]
+        is_of_page = event.psid is None
+        people = self._agenda.people_of(event.page_id, partition) if is_of_page else [_person_of(event)]
         for person in people:
-            self._agenda.cancel_by(person, self._interventions.cancels, offset=one.offset, now=self._clock())
+            self._agenda.cancel_by(person, self._interventions.cancels, offset=offset, now=self._clock())
 
     def _recall(self, event: JoinEvent) -> None:
         self._agenda.recall(_person_of(event), self._clock())
@@ -216,7 +217,7 @@ class SendSink:
                 self._tasks.add(asyncio.create_task(self._carry_on(pending)))
 
     async def _read_ahead(self, partition: TopicPartition) -> None:
-        """What cancels the commands of a partition is read even while there is no room for more commands."""
+        """Read the cancellations of a partition even while there is no room for more of its commands."""
         start, end = self._read_to[partition], (await self._ahead.ends([partition]))[partition]
         span = range(start, min(end, start + _READ_AHEAD_MAX))
         if not span:
@@ -234,10 +235,9 @@ class SendSink:
                 await self._decide(pending)
 
     async def _decide(self, pending: Pending) -> None:
-        is_read_up = True
-        if isinstance(next_step(self._snapshot(pending, self._clock())), Send):
-            is_read_up = await self._is_read_up(pending)
-        action = next_step(self._snapshot(pending, self._clock(), is_read_up=is_read_up))
+        action = next_step(self._snapshot(pending, self._clock(), is_read_up=False))
+        if isinstance(action, ReadOn) and await self._is_read_up(pending):
+            action = next_step(self._snapshot(pending, self._clock()))
         again_at = await self._courier.carry_out(pending, action)
         if again_at is None:
             self._agenda.finish(pending)
@@ -264,38 +264,34 @@ class SendSink:
         )
 
     async def _is_read_up(self, pending: Pending) -> bool:
-        """Whether everything is read that lay in Kafka no longer ago than a call may take, and might cancel this."""
+        """Whether everything is read that lay in Kafka a call timeout ago, or later, and might cancel the command.
+
+        Then the command is cancelled if it has to be.
+        """
         command, events = pending.command, self._events[pending.partition]
-        now, blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
-        by_events = blocked or bool(command.cancel_on)
+        now, is_blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
+        places = [self._partitions[pending.partition], *([events] if is_blocked or command.cancel_on else [])]
         horizon = pending.horizon
-        if (
-            horizon is None
-            or not horizon.is_of(now, self._limits.call_timeout)
-            or (by_events and events not in horizon.ends)
-        ):
-            topics = [self._partitions[pending.partition], *([events] if by_events else [])]
-            horizon = Horizon(now, await self._ahead.ends(topics))
+        if horizon is None or not horizon.covers(places, now, self._limits.call_timeout):
+            horizon = Horizon(now, await self._ahead.ends(places))
             pending.require(horizon)
-        if any(self._read_to[partition] < end for partition, end in horizon.ends.items()):
+        if any(self._read_to[place] < end for place, end in horizon.ends.items()):
             return False
-        if blocked and self._interventions.is_blocked(command.page_id):
-            pending.cancel(PAGE_BLOCKED, self._clock())
-        elif (reason := self._interventions.cancels(command)) is not None:
+        is_blocked = is_blocked and self._interventions.is_blocked(command.page_id)
+        reason = PAGE_BLOCKED if is_blocked else self._interventions.cancels(command)
+        if reason is not None:
             pending.cancel(reason, self._clock())
         return True
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
-        commands = {self._partitions[one]: offset for one, offset in self._agenda.unfinished().items()}
-        # Until what it cancelled is settled, only the event itself says so.
-        return commands | {self._events[one]: offset for one, offset in self._agenda.unfinished_events().items()}
+        commands = {self._partitions[number]: offset for number, offset in self._agenda.unfinished().items()}
+        # Until a cancelled command is settled, only the event itself says that it is cancelled.
+        events = {self._events[number]: offset for number, offset in self._agenda.unfinished_events().items()}
+        return commands | events
 
     def full(self) -> Collection[TopicPartition]:
-        return [
-            one
-            for number, one in self._partitions.items()
-            if self._agenda.held(number) >= self._limits.held_per_partition
-        ]
+        most = self._limits.held_per_partition
+        return [place for number, place in self._partitions.items() if self._agenda.held(number) >= most]
 
     async def close(self) -> None:
         await self._come_to_rest()
@@ -319,7 +315,7 @@ def _person_of(event: JoinEvent) -> str:
 
 
 def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes | None], Input]:
-    """Decodes what Meta says; what cannot be read is None, for it is the join that makes a dead letter of it."""
+    """Decodes events; an unreadable one is None, because the join makes the dead letter of it."""
 
     def read(value: bytes | None) -> Input:
         try:
@@ -332,8 +328,10 @@ def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes |
 
 
 def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any], SendFollowUp]:
-    """Decodes a command where its person's events are read; anywhere else nothing could cancel it, and a copy of it in
-    another partition, with a ledger of its own, would be sent too."""
+    """Decodes a command, and refuses one that lies in another partition than its person's events.
+
+    Nothing could cancel it there, and a copy in a second partition, with a ledger of its own, would be sent too.
+    """
     of_key, everywhere = DefaultPartitioner(), list(range(partitions))
 
     def read(record: Any) -> SendFollowUp:

@@ -478,7 +478,7 @@ async def test_a_foreseen_limit_on_the_quarantine_is_enforced() -> None:
 
 
 async def test_partitions_of_commands_without_those_of_events_are_refused() -> None:
-    with pytest.raises(Unusable, match="assigned alike"):
+    with pytest.raises(Unusable, match="not co-partitioned"):
         await SendWorld().sink().open({COMMANDS: Span(0, 0, None)})
 
 
