@@ -90,8 +90,8 @@ def unknown_page() -> str:
 def unavailable_page() -> str:
     return _page(
         "Please look again later",
-        "<p>The state of data deletion requests cannot be looked up at the moment. Yours is not lost: what you were "
-        "given a confirmation code for is kept.</p>",
+        "<p>The state of data deletion requests cannot be looked up at the moment. Yours is not lost: a "
+        "request with a confirmation code is kept.</p>",
     )
 
 
