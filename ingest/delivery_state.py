@@ -1,4 +1,4 @@
-"""The state of each delivery in the spool: the table of moves, and who may go on."""
+"""The state of each delivery in the spool, and the table of its transitions."""
 
 import asyncio
 from collections import Counter
@@ -70,7 +70,7 @@ class States:
         self._put(delivery.id, state)
 
     def move(self, delivery: Delivery, to: State) -> None:
-        """Follow one row of the table of `State`; any other move is a bug."""
+        """Follow a row of the table of `State`; any other move is a bug."""
         before = self.of(delivery)
         assert (before, to) in MOVES, f"a delivery that is {before.value} cannot become {to.value}"
         self.count[before] -= 1

@@ -21,7 +21,7 @@ PATIENCE = timedelta(seconds=2)
 # With so few ahead of it in the spool, a delivery reaches Kafka sooner than it would reach the disk behind them.
 _NEARLY_DRAINED = 200
 _RETRY_AFTER = timedelta(milliseconds=500)
-# How often Kafka is offered again what it refused: the topic's limit may have been raised meanwhile.
+# How often refused deliveries are sent again: the topic's limit may have been raised meanwhile.
 _TRY_REFUSED_AGAIN = timedelta(minutes=10)
 
 _log = logging.getLogger(__name__)
@@ -137,11 +137,11 @@ class Keeper:
         return InSpool(self.spool.name, position)
 
     async def drain(self) -> None:
-        """Give what is in the spool to the producer, in the order of the spool, until cancelled.
+        """Give spooled deliveries to the producer, in the order of the spool, until cancelled.
 
-        Waits for a spooled delivery, for the producer, and `_RETRY_AFTER` after a fault of either; raises nothing else
-        than what is a bug. A delivery that Kafka refuses in a batch of its own is set aside, and those behind it go on.
-        It is offered again each `try_refused_again` and at the next start.
+        Waits for a spooled delivery, for the producer, and `_RETRY_AFTER` after a fault of either. Raises nothing.
+        A delivery that Kafka refuses in a batch of its own is set aside, and those behind it go on. It is sent again
+        after each `try_refused_again` and at the next start.
         """
         after = 0
         while True:
@@ -160,7 +160,7 @@ class Keeper:
                     after = spooled.position
 
     async def _beginning(self) -> int:
-        """Wait until nothing is with the producer: what follows a failed delivery overtakes it no further."""
+        """Wait until no delivery is SENT, so that no further one overtakes the failed delivery."""
         await asyncio.sleep(_RETRY_AFTER.total_seconds())
         while self._states.count[State.SENT]:
             await self._states.none_sent.wait()
@@ -199,7 +199,7 @@ class Keeper:
         return True
 
     async def _hand_over_alone(self, spooled: Spooled) -> None:
-        """Wait until nothing is with the producer, because a refusal would fail that too; then send."""
+        """Send once no other delivery is SENT, because a refusal would fail those too."""
         if self._states.count[State.SENT]:
             await self._states.none_sent.wait()
             return
@@ -220,7 +220,7 @@ class Keeper:
         )
 
     def _suspect_refused(self) -> None:
-        """Offer what was set aside again, each alone and before all that is behind it in the spool."""
+        """Send the refused deliveries again, each alone and in its place in the order."""
         self._states.suspect_set_aside()
         self._start_again = True
 

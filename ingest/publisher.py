@@ -166,7 +166,7 @@ class Publisher:
     async def stay_connected(self) -> None:
         """Connect, and connect again whenever the producer is lost, until cancelled.
 
-        Cancelled, it flushes the producer for up to `_FLUSH_WITHIN` and fails what is not acknowledged by then.
+        Cancelled, it flushes the producer for up to `_FLUSH_WITHIN`, and fails the sends without an acknowledgement.
         """
         while True:
             producer = self._connect()
@@ -187,7 +187,7 @@ class Publisher:
                 await self._disconnect(producer)
 
     async def find_fault(self) -> str | None:
-        """What is wrong with the connection or the topic, None if nothing is. Waits for Kafka's answer."""
+        """The fault of the connection or the topic, None without one. Waits for Kafka's answer."""
         if self._producer is None:
             return self._fault
         if not follows_metadata(self._producer):
