@@ -15,7 +15,7 @@ from runtime.loopback import is_loopback
 from runtime.settings import Settings, variable
 from schemas.registry_api import CONTENT_TYPE
 
-_SECONDS = 20
+_SECONDS = 10
 _MOST_BYTES = 4 * 1024 * 1024
 _REASON_CHARACTERS = 500
 _URL, _CA_FILE = variable("schema_registry_url"), variable("schema_registry_ca_file")
@@ -95,6 +95,7 @@ async def registry_client(
         auth=_credentials(settings),
         verify=_trust(settings),
         trust_env=not is_loopback(urlsplit(settings.schema_registry_url).hostname or ""),
+        timeout=None,  # `ask` bounds the whole of each request.
         transport=transport,
     ) as http:
         yield RegistryClient(settings.schema_registry_url, http)
