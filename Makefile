@@ -103,6 +103,8 @@ $(RUN):
 $(OURS): $(RUN)
 	@rm -f .venv/leadstream-*
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# Python 3.11 reads this file in the locale's encoding, which need not have every letter of an absolute path.
+	@cd .venv/lib/*/site-packages && echo ../../../.. > _editable_impl_leadstream.pth
 	$(BIN)/python -m pip check
 	@touch $@
 

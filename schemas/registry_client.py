@@ -18,7 +18,7 @@ from schemas.codec import SchemaIds
 from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
 from schemas.released import Released, subjects
 
-_SECONDS = 20
+_SECONDS = 10
 _MOST_BYTES = 4 * 1024 * 1024
 _REASON_CHARACTERS = 500
 _URL, _CA_FILE = variable("schema_registry_url"), variable("schema_registry_ca_file")
@@ -103,6 +103,7 @@ async def registry_client(
         auth=_credentials(settings),
         verify=_trust(settings),
         trust_env=not is_loopback(urlsplit(settings.schema_registry_url).hostname or ""),
+        timeout=None,  # `ask` bounds the whole of each request.
         transport=transport,
     ) as http:
         yield RegistryClient(settings.schema_registry_url, http)

@@ -20,7 +20,10 @@ FILES = [
 ]
 PYTHON = """#!/bin/sh
 case "$*" in
-    "-m venv --clear .venv") rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo venv >> notes ;;
+    "-m venv --clear .venv")
+        rm -rf .venv && mkdir -p .venv/bin .venv/lib/python3/site-packages
+        cp "$0" .venv/bin/python && echo venv >> notes
+        ;;
     *"-m pip install"*--editable*) echo leadstream >> notes ;;
     *"-m pip install"*requirements-dev.txt) echo dev >> notes ;;
     *"-m pip install"*"--requirement requirements.txt --requirement requirements-build.txt") echo run >> notes ;;
