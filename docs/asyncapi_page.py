@@ -22,7 +22,7 @@ _NUMBERS = ("retention.ms", "max.message.bytes")
 
 
 def asyncapi_page() -> str:
-    schemas = sorted({one.schema for one in released()})
+    schemas = sorted({schema.schema for schema in released()})
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -32,7 +32,7 @@ def asyncapi_page() -> str:
             "license": {"name": "Apache-2.0"},
         },
         "channels": {topic.name: _channel(topic) for topic in TOPICS},
-        "operations": {name: one for topic in TOPICS for name, one in _operations(topic).items()},
+        "operations": {name: operation for topic in TOPICS for name, operation in _operations(topic).items()},
         "components": {"messages": {schema: _message(schema) for schema in schemas} | {"bytes": _bytes()}},
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
@@ -41,7 +41,7 @@ def asyncapi_page() -> str:
 def _channel(topic: Topic) -> dict[str, Any]:
     name = topic.schema or "bytes"
     configuration: dict[str, Any] = {"cleanup.policy": [topic.cleanup]}
-    configuration |= {one: int(topic.settings[one]) for one in _NUMBERS if one in topic.settings}
+    configuration |= {name: int(topic.settings[name]) for name in _NUMBERS if name in topic.settings}
     return {
         "address": topic.name,
         "description": f"{topic.description} Key: {topic.key}.",

@@ -12,8 +12,8 @@ _INTRODUCTION = """\
 
 Made by `make docs` from `runtime/settings.py` and `docs/configuration_page.py`; do not edit.
 
-Everything is decided by the environment, read once at the start of a command, and by two YAML files. A wrong value
-ends the command with one line that names the variable, or the file and line. An empty variable counts as unset.
+The environment, read once at the start of a command, and two YAML files decide everything. A wrong value ends the
+command with one line that names the variable, or file, line and key. An empty variable counts as unset.
 A secret may come from a file, as container engines mount it: `<variable>_FILE` names the file, and its text without the
 newline at its end is the value. This holds for {secrets}, and for every `${NAME}` of the YAML files.
 `.env.example` holds the smallest environment that runs.
@@ -21,14 +21,14 @@ newline at its end is the value. This holds for {secrets}, and for every `${NAME
 
 
 class Meaning(NamedTuple):
-    """What a setting decides, which commands read it, and its default where the code's `None` has a meaning."""
+    """The meaning of a setting, the commands that read it, and its default where the code's `None` has a meaning."""
 
     text: str
     read_by: str
     default: str | None = None
 
 
-_KAFKA_CLIENTS = "whatever reads `LEADSTREAM_BROKER`"
+_KAFKA_CLIENTS = "all that read `LEADSTREAM_BROKER`"
 
 SETTINGS = {
     "broker": Meaning(
@@ -37,8 +37,8 @@ SETTINGS = {
         "the local node",
     ),
     "kafka_security_protocol": Meaning(
-        "The way to that Kafka: `PLAINTEXT`, `SSL` (TLS), `SASL_PLAINTEXT` or `SASL_SSL`. With TLS its certificate and "
-        "host name are verified",
+        "The security protocol of that Kafka: `PLAINTEXT`, `SSL` (TLS), `SASL_PLAINTEXT` or `SASL_SSL`. With TLS its "
+        "certificate and host name are verified",
         _KAFKA_CLIENTS,
     ),
     "kafka_sasl_mechanism": Meaning(
@@ -52,11 +52,11 @@ SETTINGS = {
         _KAFKA_CLIENTS,
     ),
     "kafka_ca_file": Meaning(
-        "Certificates, in PEM form, of the authorities that may vouch for that Kafka", _KAFKA_CLIENTS, "the system's"
+        "Certificates, in PEM form, of the authorities that may sign that Kafka's certificate",
+        _KAFKA_CLIENTS,
+        "the system's",
     ),
-    "kafka_cert_file": Meaning(
-        "For mutual TLS: our certificate, and what leads from it to its authority, in PEM form", _KAFKA_CLIENTS
-    ),
+    "kafka_cert_file": Meaning("For mutual TLS: our certificate and its chain, in PEM form", _KAFKA_CLIENTS),
     "kafka_key_file": Meaning("The key of that certificate, in PEM form and without a passphrase", _KAFKA_CLIENTS),
     "kafka_port": Meaning(
         "Port of the local Kafka node, on loopback. A node that has run keeps its data on another port too",
@@ -65,21 +65,21 @@ SETTINGS = {
     "schema_registry_url": Meaning(
         "A schema registry with Confluent's API: our schemas are registered there at the start, and records carry its "
         "ids. Unset: the ids that leadstream is released with, served by ingest on its admin port",
-        "all that reads or writes records, `schemas register`, `doctor`",
+        "all that read or write records, `schemas register`, `doctor`",
         "the built-in one",
     ),
     "schema_registry_username": Meaning(
-        "The user that the registry knows us as (HTTP basic authentication), together with the password. An API key at "
+        "Our user at the registry (HTTP basic authentication), set together with the password. An API key at "
         "Confluent Cloud",
-        "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`, and `examples/consume_confluent.py`",
+        "all that read `LEADSTREAM_SCHEMA_REGISTRY_URL`, and `examples/consume_confluent.py`",
         "none",
     ),
     "schema_registry_password": Meaning(
-        "The password, or API secret, of that user", "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`", "none"
+        "The password, or API secret, of that user", "all that read `LEADSTREAM_SCHEMA_REGISTRY_URL`", "none"
     ),
     "schema_registry_ca_file": Meaning(
         "A PEM file with the CA that signed the registry's certificate. Unset: the public CAs",
-        "whatever reads `LEADSTREAM_SCHEMA_REGISTRY_URL`",
+        "all that read `LEADSTREAM_SCHEMA_REGISTRY_URL`",
         "none",
     ),
     "app_id": Meaning(
@@ -106,8 +106,8 @@ SETTINGS = {
         "The follow-up rules; see below. Without the file nothing is sent", "`streams`, `sink send`, `followups`"
     ),
     "graph_url": Meaning(
-        "Where the Graph API is; the simulator's address to send nothing to anybody. It must be https, or http on "
-        "loopback or to a container's name without a dot, because access tokens are sent there",
+        "Address of the Graph API; with the simulator's address nothing is sent to anyone. It must be https, or http "
+        "on loopback or to a container's name without a dot, because access tokens are sent there",
         "`sink send`",
     ),
     "graph_version": Meaning("Version of the Graph API", "`sink send`"),
@@ -118,8 +118,8 @@ SETTINGS = {
     "host": Meaning("Address that the public port listens on; `::` is every address, of IPv4 too", "`ingest`"),
     "port": Meaning("The public port, for Meta's webhooks", "`ingest`"),
     "admin_host": Meaning(
-        "IP address that the admin ports listen on: `0.0.0.0` in a container. They have no password; keep them from "
-        "strangers",
+        "IP address that the admin ports listen on: `0.0.0.0` in a container. They have no password: keep "
+        "strangers out",
         "`ingest`, `streams`, `sink`, `doctor`, `backfill`, `up`",
     ),
     "admin_port": Meaning(
@@ -134,19 +134,19 @@ SETTINGS = {
     ),
     "keep_alive": Meaning(
         "How long a connection to the public port may be idle between two requests. Set it longer than the proxy in "
-        "front keeps one, or that proxy answers 502 now and then: most keep it for 60 seconds, Google's for 600",
+        "front keeps one, or that proxy answers 502 at times: most keep it for 60 seconds, Google's for 600",
         "`ingest`",
         "75s",
     ),
     "log_file": Meaning(
         "The file for the log and everything else that the process prints, in place of standard error. It is cut into "
-        "eight pieces: the newest has this name, the others a number behind it. `up` gives each process its own file "
-        "in `logs` of `LEADSTREAM_STATE_DIR`",
+        "eight pieces: the newest has this name, the older ones a number behind it. `up` gives each process its own "
+        "file in `logs` of `LEADSTREAM_STATE_DIR`",
         "`ingest`, `streams`, `sink`, `doctor`, `backfill`",
         "standard error",
     ),
     "log_bytes": Meaning(
-        "What all pieces of a log file may take together; the oldest piece is removed. The receipt of a webhook takes "
+        "The size of all pieces of a log file together; the oldest piece is removed. The receipt of a webhook takes "
         "about 350 bytes, and `leadstream verify` can prove only what the pieces hold",
         "`ingest`, `streams`, `sink`, `doctor`, `backfill`",
         "256 MiB",
@@ -157,13 +157,13 @@ SETTINGS = {
         "`spool` in `LEADSTREAM_STATE_DIR`",
     ),
     "spool_bytes": Meaning(
-        "How much may wait there, for each worker: bodies and 512 bytes for each. Beyond it webhooks are refused with "
+        "The most that may wait there, for each worker: bodies and 512 bytes for each. Beyond it webhooks are answered "
         "503, and Meta delivers again",
         "`ingest`",
         "1 GiB",
     ),
     "receipts": Meaning(
-        "A file for the receipts of what was answered 200, which `leadstream verify` reads; it is cut into pieces "
+        "A file for the receipts of webhooks that were answered 200, for `leadstream verify`; it is cut into pieces "
         "as `LEADSTREAM_LOG_BYTES` says. Unset: they are lines of the log",
         "`ingest`",
     ),
@@ -171,7 +171,7 @@ SETTINGS = {
         "Where the local Kafka, the spool and the logs of `up` are kept", "`kafka`, `ingest`, `up`, `demo`"
     ),
     "partitions": Meaning(
-        "Partitions of every topic. Never change it for topics that exist: keys would move", "`topics apply`, `streams`"
+        "Partitions of every topic. Never change it for existing topics: keys would move", "`topics apply`, `streams`"
     ),
     "replication": Meaning(
         "Copies of every partition; with 3 or more, a write is acknowledged when two brokers have it, with 1 or 2 when "
@@ -181,11 +181,11 @@ SETTINGS = {
     "retention": Meaning(
         "How long webhooks, dead letters and everything else that names a person may stay in Kafka: `30d`, `12h`. An "
         "erasure is complete when it has passed; a replay reaches as far back. Unset: webhooks and dead letters for "
-        "ever. `leadstream topics apply` puts it into force",
+        "ever. `leadstream topics apply` applies it",
         "`topics apply`, `replay`, `doctor`, `erase`, `demo`, `up`",
         "for ever",
     ),
-    "topic_prefix": Meaning("Stands in front of every topic and consumer group", "all but `simulate`"),
+    "topic_prefix": Meaning("A prefix of the name of every topic and consumer group", "all but `simulate`"),
 }
 
 PAGE_KEYS = {
@@ -194,48 +194,48 @@ PAGE_KEYS = {
         "none: nothing is sent for this Page",
     ),
     "target_app": ("The app that the lead ad hands its leads to", "`LEADSTREAM_APP_ID`"),
-    "join_wait": ("How long a lead waits for the signals that are missing before it closes", "`15m`"),
+    "join_wait": ("How long a lead waits for missing signals before it closes", "`15m`"),
     "thread_control": (
         "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad",
         "`1d`",
     ),
-    "time_zone": ("Where the quiet hours of rules are counted, by its name: `Europe/Berlin`", "`UTC`"),
+    "time_zone": ("The time zone of the rules' quiet hours, such as `Europe/Berlin`", "`UTC`"),
     "also": ("Other ids under which webhooks name this Page (`entry.id`)", "none"),
     "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
 }
 
 RULE_KEYS = {
     "name": ("Names the rule in commands and outcomes; must be unique and should never change", "required"),
-    "when": ("Which leads: `outcome`, `page`, `ad`, `answers`; all that are given must hold", "every lead"),
+    "when": ("Which leads: `outcome`, `page`, `ad`, `answers`; every given condition must hold", "every lead"),
     "wait_for": (
         "`answers`: act when the lead has answers or closes. `handover`: act when thread control is ours",
         "act on the first revision that matches",
     ),
     "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required, unless there are `steps`"),
     "after": (
-        "How long to wait before it. A step more than 24 hours after the last word of the person is never sent; "
-        "`followups check` tells of it",
+        "How long to wait before it. A step more than 24 hours after the person's last message is never sent; "
+        "`followups check` reports it",
         "at once",
     ),
     "steps": ("Several messages instead: a list of `send` with `after`, which counts from the step before", "one"),
     "quiet_hours": (
-        "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: what falls due then waits for "
-        "the end, and expires where the window closes before",
+        "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: a step that falls due then waits "
+        "for their end, and expires where the window closes before",
         "none",
     ),
     "cancel_on": (
-        "What cancels it while it is pending: `reply` (the person wrote), `human` (a person or another app answered), "
-        "`control_lost`",
+        "The events that cancel it while it is pending: `reply` (the person wrote), `human` (a person or another app "
+        "answered), `control_lost`",
         "all three",
     ),
-    "then": ("What becomes of the thread with the last message: `pass_to_inbox` or `release`", "it stays ours"),
+    "then": ("The thread's control after the last message: `pass_to_inbox` or `release`", "it stays ours"),
 }
 
 CAPS_KEYS = {
     "per_person": "How many messages a person may get in 24 hours; more are cancelled",
-    "per_page": "How many the people of a Page may get in 24 hours, at least one for each partition; more wait, and "
-    "expire with their window. Each partition has an even part of it, whoever holds it: the whole is never exceeded, "
-    "and it is not reached where a Page's people lie unevenly",
+    "per_page": "How many messages the people of a Page may get in 24 hours, at least one for each partition; more "
+    "wait, and expire with their window. Each partition has an even share: the cap is never exceeded, and is not "
+    "reached where a Page's people are spread unevenly",
 }
 
 WHEN_KEYS = {
@@ -265,9 +265,9 @@ def configuration_page() -> str:
                 "## Secrets",
                 "`leadstream up` and `leadstream demo` give each process the secrets of its row, and so does "
                 "`docker-compose.yml`; all but Kafka have the credentials for Kafka "
-                "and for the schema registry as well. A process that calls no Page needs no variable of a token.",
+                "and for the schema registry as well. A process that calls no Page needs no token.",
                 table(("Process", "Secrets"), map(_needs, NEEDED)),
-                "What leadstream writes on this machine is for its user alone: the local Kafka, the spool, the logs "
+                "Only its user may read what leadstream writes on this machine: the local Kafka, the spool, the logs "
                 "and the positions of backfill in `LEADSTREAM_STATE_DIR`, and exports. `kafka`, `logs` and `backfill` "
                 "there are narrowed at start where an older release left them open. A warehouse directory is made for "
                 "its user alone too, but never narrowed, because readers may have been let in: where every user of the "
@@ -275,16 +275,16 @@ def configuration_page() -> str:
                 "## `pages.yaml`",
                 "`pages` maps a page id, the `recipient.id` of its webhooks, to these keys. Durations are a number and "
                 "one of `ms`, `s`, `m`, `h`, `d`.",
-                table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in PAGE_KEYS.items())),
+                table(("Key", "Meaning", "Default"), ((f"`{key}`", *cells) for key, cells in PAGE_KEYS.items())),
                 _example("pages.yaml"),
                 "## `followups.yaml`",
-                "`rules` is a list. Each step of a rule gives one message for a lead at the most, inside the 24-hour "
-                "messaging window narrowed by thread control, or none. `caps` hold for all rules together, and for "
+                "`rules` is a list. Each step of a rule sends at most one message for a lead, inside the 24-hour "
+                "messaging window narrowed by thread control. `caps` hold for all rules together, and for "
                 "commands that others write.",
-                table(("Key", "Meaning", "Default"), ((f"`{key}`", *said) for key, said in RULE_KEYS.items())),
-                table(("Key of `when`", "Meaning"), ((f"`{key}`", said) for key, said in WHEN_KEYS.items())),
-                table(("Key of `send`", "Meaning"), ((f"`{key}`", said) for key, said in SEND_KEYS.items())),
-                table(("Key of `caps`", "Meaning"), ((f"`{key}`", said) for key, said in CAPS_KEYS.items())),
+                table(("Key", "Meaning", "Default"), ((f"`{key}`", *cells) for key, cells in RULE_KEYS.items())),
+                table(("Key of `when`", "Meaning"), ((f"`{key}`", meaning) for key, meaning in WHEN_KEYS.items())),
+                table(("Key of `send`", "Meaning"), ((f"`{key}`", meaning) for key, meaning in SEND_KEYS.items())),
+                table(("Key of `caps`", "Meaning"), ((f"`{key}`", meaning) for key, meaning in CAPS_KEYS.items())),
                 _example("followups.yaml"),
             )
         )

@@ -1,4 +1,4 @@
-"""docs/metrics.md: every metric with its kind, its labels, and what a change of it says."""
+"""docs/metrics.md: every metric with its kind, its labels and its meaning."""
 
 import ast
 import inspect
@@ -13,8 +13,8 @@ _INTRODUCTION = """\
 
 Made by `make docs` from `runtime/metrics.py`; do not edit.
 
-Each process serves its own under `/metrics` on its admin port, in Prometheus' text format. No label holds a
-person's id, a token or a text that people wrote.
+Each process serves its metrics under `/metrics` on its admin port, in Prometheus' text format. No label holds a
+person's id, a token or a person's text.
 """
 _DEFINITION = re.compile(r"self\.\w+ = self\._(?P<kind>counter|gauge|histogram)(?P<arguments>\(.*\))")
 _SUFFIX = {"counter": "_total", "gauge": "", "histogram": ""}
@@ -30,8 +30,8 @@ def _rows() -> Iterator[tuple[str, str, str, str]]:
         if line.startswith("#"):
             comment.append(line.removeprefix("#").strip())
             continue
-        if found := _DEFINITION.fullmatch(line):
-            name, _, *labels = ast.literal_eval(found["arguments"])
+        if definition := _DEFINITION.fullmatch(line):
+            name, _, *labels = ast.literal_eval(definition["arguments"])
             shown = ", ".join(f"`{label}`" for label in labels)
-            yield f"`leadstream_{name}{_SUFFIX[found['kind']]}`", found["kind"], shown, " ".join(comment)
+            yield f"`leadstream_{name}{_SUFFIX[definition['kind']]}`", definition["kind"], shown, " ".join(comment)
         comment = []

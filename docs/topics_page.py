@@ -229,8 +229,8 @@ def _type(avro: Any) -> tuple[str, Mapping[str, Any] | None, str]:
     """A type in words, the record inside it if there is one, and how a path goes on into that."""
     match avro:
         case list():
-            [given] = [one for one in avro if one != "null"]
-            kind, inner, suffix = _type(given)
+            [inside] = [branch for branch in avro if branch != "null"]
+            kind, inner, suffix = _type(inside)
             return f"{kind} or null", inner, suffix
         case {"type": "array"}:
             kind, inner, _ = _type(avro["items"])
@@ -268,7 +268,8 @@ def _dead_letters(topics: list[Topic]) -> str:
                 "reason stands in headers named as Kafka Connect names them, and never holds personal data:",
                 table(("Header", "Example"), ((f"`{name}`", f"`{value.decode()}`") for name, value in headers)),
                 table(
-                    ("Topic", "Takes what is refused by"), ((f"`{one.dead_letters}`", one.consumers) for one in topics)
+                    ("Topic", "Takes what is refused by"),
+                    ((f"`{topic.dead_letters}`", topic.consumers) for topic in topics),
                 ),
             )
         )

@@ -142,18 +142,18 @@ does not answer is given up after 10 seconds when connecting (`connect_timeout` 
 
 
 def warehouse_page() -> str:
-    tables = [part for one in TABLES for part in _table(one)]
-    views = [part for one in VIEWS for part in _view(one)]
+    tables = [part for stored in TABLES for part in _table(stored)]
+    views = [part for view in VIEWS for part in _view(view)]
     return "\n".join([_INTRODUCTION, "## Tables\n", *tables, "## Views\n", *views]).rstrip() + "\n"
 
 
-def _table(one: Table) -> Iterator[str]:
-    yield f"### `{one.events}`\n\n{one.means}\n"
-    if one.current is not None:
-        yield f"`{one.current.name}` has the same columns and one row for each `{one.current.key}`: the newest.\n"
-    yield table(("Column", "Type"), ((f"`{field.name}`", str(field.type)) for field in one.schema)) + "\n"
+def _table(stored: Table) -> Iterator[str]:
+    yield f"### `{stored.events}`\n\n{stored.means}\n"
+    if stored.current is not None:
+        yield f"`{stored.current.name}` has the same columns and one row for each `{stored.current.key}`: the newest.\n"
+    yield table(("Column", "Type"), ((f"`{field.name}`", str(field.type)) for field in stored.schema)) + "\n"
 
 
-def _view(one: View) -> Iterator[str]:
-    columns = types_of(one.name)
-    yield f"### `{one.name}`\n\n{one.means}\n\n{', '.join(f'`{column}`' for column in columns)}\n"
+def _view(view: View) -> Iterator[str]:
+    columns = types_of(view.name)
+    yield f"### `{view.name}`\n\n{view.means}\n\n{', '.join(f'`{column}`' for column in columns)}\n"

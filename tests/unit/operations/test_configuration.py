@@ -1,4 +1,4 @@
-"""`pages.yaml` and `followups.yaml`: what they mean, and that every fault names file, line and key."""
+"""`pages.yaml` and `followups.yaml`: their meaning, and faults that name file, line and key."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ def test_a_file_that_may_not_be_read_is_one_line_that_names_the_user(locked: Pat
     assert str(fault.value) == f"{locked}/a.yaml: cannot be read: Permission denied for uid {os.geteuid()}"
 
 
-def test_a_page_with_nothing_said_has_the_defaults(tmp_path: Path) -> None:
+def test_a_page_without_keys_has_the_defaults(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages: {"1": {}}')
 
     assert page == Page(
@@ -225,7 +225,7 @@ def test_an_answer_is_matched_by_text_part_or_pattern(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(?=Park)", "(?<=a)b", r"(a)\\1", "a{2000}", "["])
-def test_what_the_engine_cannot_take_is_told_with_its_line(tmp_path: Path, pattern: str) -> None:
+def test_a_pattern_that_re2_refuses_is_named_with_its_line(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(FileFault, match=r"followups\.yaml:\d+: regex: RE2 refuses it: "):
         rule_of(tmp_path, f'when: {{answers: {{City: {{regex: "{pattern}"}}}}}}', "send: {text: hello}")
 

@@ -71,23 +71,23 @@ async def test_a_server_takes_no_signal_and_logs_no_access(
 ) -> None:
     caplog.set_level(logging.INFO, "uvicorn.access")
     monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)  # an earlier server has switched it off
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     async with (
         serve(create_admin_app(Metrics(), Health()), "127.0.0.1", 0) as port,
         httpx.AsyncClient() as client,
     ):
         answer = await client.get(f"http://127.0.0.1:{port}/healthz")
-        while_serving = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+        while_serving = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
     assert answer.status_code == 200
     assert "server" not in answer.headers
     assert while_serving == handlers
-    assert [one for one in caplog.records if one.name == "uvicorn.access"] == []
+    assert [record for record in caplog.records if record.name == "uvicorn.access"] == []
 
 
 @pytest.mark.anyio
-async def test_a_server_answers_what_is_in_flight_before_it_ends() -> None:
+async def test_a_server_answers_requests_in_flight_before_it_ends() -> None:
     arrived, release = asyncio.Event(), asyncio.Event()
 
     async def slow(_: Request) -> Response:

@@ -50,7 +50,7 @@ def test_a_crash_names_its_place_and_kind_and_says_no_word(before: str) -> None:
     assert "canary" not in said
 
 
-def test_what_nobody_awaits_says_no_word_either() -> None:
+def test_a_task_that_nobody_awaits_logs_no_message_either() -> None:
     status, said = said_by(f"{CRASH}{LOGGING}{FORGOTTEN}asyncio.run(forget())")
 
     assert status == 0

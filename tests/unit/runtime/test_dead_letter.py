@@ -66,7 +66,7 @@ def test_one_dead_letter_too_many_in_a_minute_stops_the_line() -> None:
         limit.count("orders", 0, 1, NOON + 59 * SECOND)
 
 
-def test_what_was_refused_a_minute_ago_no_longer_counts() -> None:
+def test_refusals_of_a_minute_ago_no_longer_count() -> None:
     limit = DeadLetterLimit(3)
     limit.count("orders", 0, 3, NOON)
 

@@ -93,7 +93,7 @@ def test_a_secret_is_redacted_wherever_it_hides(message: str, args: tuple[str, .
         f"{META_TOKEN}",
     ],
 )
-def test_what_looks_like_a_token_is_redacted(text: str) -> None:
+def test_text_that_looks_like_a_token_is_redacted(text: str) -> None:
     written = line(text, secrets=())["event"]
 
     assert "canary" not in written

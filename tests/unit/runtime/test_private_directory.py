@@ -12,7 +12,7 @@ def _mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("make", [make_private, make_missing])
-def test_what_is_missing_is_made_for_us_alone(tmp_path: Path, make: object) -> None:
+def test_missing_directories_are_made_for_us_alone(tmp_path: Path, make: object) -> None:
     tmp_path.chmod(0o755)
 
     make(tmp_path / "a/b/c")  # type: ignore[operator]

@@ -112,7 +112,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ({"USERNAME": "me:canary", "PASSWORD": "canary"}, "_USERNAME must not have a colon"),
     ],
 )
-def test_what_leads_to_no_registry_is_refused_without_its_value(given: dict[str, str], expected: str) -> None:
+def test_an_address_of_no_registry_is_refused_without_its_value(given: dict[str, str], expected: str) -> None:
     with pytest.raises(SettingError) as fault:
         read_settings({f"LEADSTREAM_SCHEMA_REGISTRY_{name}": value for name, value in given.items()})
 
@@ -318,7 +318,7 @@ def test_an_app_id_that_is_no_number_is_refused(app_id: str) -> None:
 
 @pytest.mark.parametrize("secrets", ["canary,", ",canary", "canary,,other", " , "])
 def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None:
-    """An empty secret would accept whoever signs with nothing."""
+    """Anyone could sign with an empty secret."""
     with pytest.raises(SettingError) as fault:
         read_settings({"LEADSTREAM_APP_SECRET": secrets})
 

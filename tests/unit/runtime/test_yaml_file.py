@@ -51,9 +51,7 @@ def refusal(tmp_path: Path, text: str, ask: Refused) -> str:
         ("blue\n", lambda root: root.choice("red", "green"), "settings.yaml:1: expected one of red, green"),
     ],
 )
-def test_what_cannot_be_given_is_refused_with_file_and_line(
-    tmp_path: Path, text: str, ask: Refused, message: str
-) -> None:
+def test_another_shape_is_refused_with_file_line_and_key(tmp_path: Path, text: str, ask: Refused, message: str) -> None:
     assert refusal(tmp_path, text, ask).startswith(message)
 
 
@@ -68,7 +66,7 @@ def test_what_cannot_be_given_is_refused_with_file_and_line(
         ("one: 1\n---\ntwo: 2\n", "settings.yaml:2: not YAML: "),
     ],
 )
-def test_what_is_not_yaml_is_refused_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+def test_text_that_is_not_yaml_is_refused_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
     assert refusal(tmp_path, text, lambda root: root).startswith(message)
 
 

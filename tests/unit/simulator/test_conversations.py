@@ -29,7 +29,7 @@ async def test_our_client_reads_what_was_said_newest_first(meta: Meta) -> None:
     response = await client.call(conversation_request(PAGE, PSID), "t0ken")
 
     messages = conversation_messages(response.body)
-    assert [(one.mid, one.sender_id, one.text) for one in messages] == [
+    assert [(message.mid, message.sender_id, message.text) for message in messages] == [
         ("m_2", PAGE, "line 2"),
         ("m_1", PSID, "line 1"),
         ("m_0", PAGE, "line 0"),

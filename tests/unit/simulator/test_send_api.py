@@ -32,7 +32,9 @@ async def test_our_own_client_is_understood(meta: Meta) -> None:
     plain = await client.call(send_request(PAGE, PSID, {"text": "Hi"}, metadata="one"), "t0ken")
     buttons = await client.call(send_request(PAGE, PSID, {"text": "Hi", "buttons": [button]}, metadata="two"), "t0ken")
 
-    assert [plain.body["message_id"], buttons.body["message_id"]] == [one.mid for one in meta.world.sends.messages]
+    assert [plain.body["message_id"], buttons.body["message_id"]] == [
+        message.mid for message in meta.world.sends.messages
+    ]
 
 
 async def test_form_fields_of_metas_curl_example_are_understood(meta: Meta) -> None:
