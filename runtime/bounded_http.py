@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 PINS = {"uvicorn": "0.54.0"}
 # Meta gives a delivery 5 seconds in all, so a slower client is not Meta.
 RECEIVE_WITHIN = 5.0
-# Under the 1024 open files that a process may have where nobody has raised it.
+# Under the 1024 open files that a process may have by default.
 MAX_CONNECTIONS = 900
 # A request that is still arriving after so many seconds may lose its connection to a new one.
 SLOW_AFTER = 1.0

@@ -61,7 +61,7 @@ class Metrics:
         # NaN while Kafka does not answer.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
         # How far a partition of messenger-webhooks is split, behind the furthest one; all leads wait for the slowest.
-        # A steady rise of one alone: nobody splits it.
+        # A steady rise of a single partition: no worker splits it.
         self.join_clock_lag_seconds = self._gauge("join_clock_lag_seconds", "Raw partition behind", "partition")
         # How far ahead of a plausible time a partition of messenger-webhooks is, where it is: a broker's clock or this
         # machine's has jumped; see docs/operating.md, "A clock that jumps".
