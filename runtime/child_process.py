@@ -15,7 +15,8 @@ _PR_SET_PDEATHSIG = 1
 def ending_with_us(command: Sequence[str]) -> list[str]:
     """The command, changed so that its process gets SIGTERM when this process ends. Its pid is that of the command.
 
-    Linux ties the signal to the thread: start the command in a thread that lives as long as the process, as the main thread does.
+    Linux ties the signal to the thread: start the command in the main thread, or in one that lives as long
+    as the process.
     The command's own children are not covered.
     """
     # Without site-packages it takes a few milliseconds, and no code has to run between fork and exec.
