@@ -1,20 +1,21 @@
-"""What `leadstream backfill` prints: each finding as it comes, how far it is, and each day in the end."""
+"""What `leadstream backfill` prints: each finding as it comes, its progress, and each day at the end."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.lead_text import shown
-from cli.terminal import one_line, say
+from cli.terminal import masked, one_line, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 from operations.backfill.position import Counts, Position, completeness
+from operations.backfill.run import ShowReading
 from schemas.personal import MASK
 
 WORDS: Mapping[Standing, str] = {
@@ -26,22 +27,21 @@ WORDS: Mapping[Standing, str] = {
 
 
 @dataclass(slots=True)
-class Report:
-    """Findings and totals on stdout, as text or a JSON object a line; how far it is on stderr. `quiet` says nothing."""
+class BackfillReport:
+    """Findings and totals on stdout, as text or a JSON object a line; progress on stderr."""
 
     as_json: bool
     show_pii: bool
-    quiet: bool = False
     totals: dict[PageId, Counts] = field(default_factory=dict)
 
-    def taken_up_again(self, page_id: PageId, position: Position) -> None:
+    def resumed(self, page_id: PageId, position: Position) -> None:
         say(f"Page {page_id}: goes on after {position.conversations} conversations", err=True)
 
     def started_over(self, page_id: PageId) -> None:
-        say(f"Page {page_id}: Meta does not know its own cursor any more; from the beginning", err=True)
+        say(f"Page {page_id}: Meta no longer accepts its own cursor; from the beginning", err=True)
 
     def found(self, finding: Finding) -> None:
-        if finding.standing == "held" or self.quiet:
+        if finding.standing == "held":
             return
         flow = finding.flow
         if self.as_json:
@@ -52,13 +52,13 @@ class Report:
                 "at": finding.at.isoformat(),
                 "outcome": flow.outcome if flow else None,
                 "lead_id": finding.lead_id,
-                "answers": ([asdict(one) for one in flow.answers] if self.show_pii else len(flow.answers))
+                "answers": ([asdict(answer) for answer in flow.answers] if self.show_pii else len(flow.answers))
                 if flow
                 else None,
             }
             say(json.dumps(line, ensure_ascii=False))
             return
-        answers = shown("answers", flow.answers, show_pii=self.show_pii) if flow else "older than what Meta shows"
+        answers = masked("answers", flow.answers, show_pii=self.show_pii) if flow else "older than what Meta shows"
         psid = finding.psid if self.show_pii else MASK
         outcome = flow.outcome if flow else "—"
         when = f"{finding.at:%Y-%m-%d %H:%M:%S}"
@@ -69,7 +69,7 @@ class Report:
 
     def done(self, page_id: PageId, position: Position) -> None:
         self.totals[page_id] = position.counts
-        for day, counts in sorted(position.counts.items() if not self.quiet else ()):
+        for day, counts in sorted(position.counts.items()):
             self._day(page_id, day, counts)
 
     def count(self, standing: Standing) -> int:
@@ -78,34 +78,23 @@ class Report:
     def _day(self, page_id: PageId, day: date, counts: Counter[Standing]) -> None:
         share = completeness(counts)
         if self.as_json:
-            told = {standing: counts[standing] for standing in WORDS}
-            say(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **told}))
+            by_standing = {standing: counts[standing] for standing in WORDS}
+            say(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **by_standing}))
             return
-        told_in_words = ", ".join(f"{counts[standing]} {word}" for standing, word in WORDS.items() if counts[standing])
-        say(f"Page {page_id}, {day}: {'—' if share is None else f'{share:.1%} complete'} ({told_in_words})")
+        summary = ", ".join(f"{counts[standing]} {word}" for standing, word in WORDS.items() if counts[standing])
+        say(f"Page {page_id}, {day}: {'—' if share is None else f'{share:.1%} complete'} ({summary})")
 
-
-class Bar:
-    """How far back the inbox has been read, with the calls, their rate and the time that is left."""
-
-    def __init__(self, page_id: PageId, since: datetime, now: datetime, *, quiet: bool = False) -> None:
+    @contextmanager
+    def reading(self, page_id: PageId, since: datetime, moment: datetime) -> Iterator[ShowReading]:
+        """A bar of how far back the inbox has been read, with the calls, their rate and the time that is left."""
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True, quiet=quiet))
-        self._page_id, self._since, self._now = page_id, since, now
-        self._began = monotonic()
-        self._task: TaskID = self._progress.add_task(self._told(0, 0), total=max((now - since).total_seconds(), 1))
+        began, span = monotonic(), (moment - since).total_seconds()
 
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
+        def show(conversations: int, calls: int, back_to: datetime) -> None:
+            rate = calls / max(monotonic() - began, 1)
+            text = f"Page {page_id}: {conversations} conversations, {calls} calls, {rate:.1f} a second"
+            progress.update(task, description=text, completed=min((moment - back_to).total_seconds(), span))
 
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, conversations: int, calls: int, back_to: datetime) -> None:
-        done = min((self._now - back_to).total_seconds(), (self._now - self._since).total_seconds())
-        self._progress.update(self._task, description=self._told(conversations, calls), completed=done)
-
-    def _told(self, conversations: int, calls: int) -> str:
-        rate = calls / max(monotonic() - self._began, 1)
-        return f"Page {self._page_id}: {conversations} conversations, {calls} calls, {rate:.1f} a second"
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"Page {page_id}", total=max(span, 1))
+            yield show

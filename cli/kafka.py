@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import click
 from rich.console import Console
 
 from cli.terminal import say
-from operations.broker import broker_of
-from operations.environment import current_settings
+from operations.deployment import current_settings, require_broker
 from operations.local.ports import kafka_port, require_ports
 from operations.local.stage_secrets import environ_of
+from operations.reporting import OperationError
 from runtime.cluster import Cluster
 from runtime.kafka_probe import find_fault
 from runtime.local_kafka.jars import KafkaNodeError
@@ -22,13 +24,13 @@ from runtime.settings import variable
 _state_dir = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the node keeps its data.  [default: LEADSTREAM_STATE_DIR, else .leadstream]",
+    help="Directory of the node's data.  [default: LEADSTREAM_STATE_DIR, else .leadstream]",
 )
 
 
 @click.group("kafka")
 def command() -> None:
-    """Start, stop or look at the local Kafka node.
+    """Start, stop or check the local Kafka node.
 
     \b
     Example:
@@ -46,8 +48,8 @@ def command() -> None:
 def start(port: int | None, state_dir: Path | None) -> None:
     """Start the node unless it runs, and wait until it answers.
 
-    The first start fetches Apache Kafka with Maven into ~/.cache. The node goes on after this command and keeps its
-    data. With LEADSTREAM_BROKER set nothing is started: the command checks that the Kafka there answers.
+    The first start fetches Apache Kafka with Maven into ~/.cache. The node outlives this command and keeps its data.
+    With LEADSTREAM_BROKER set nothing is started: the command checks that the Kafka there answers.
 
     \b
     Example:
@@ -55,7 +57,7 @@ def start(port: int | None, state_dir: Path | None) -> None:
     """
     settings = current_settings()
     if settings.broker:
-        _check(broker_of(settings))
+        _check(require_broker(settings))
         return
     node = _node(state_dir, port)
     if node.status() is None:
@@ -64,26 +66,22 @@ def start(port: int | None, state_dir: Path | None) -> None:
     with console.status("") as spinner:
         # A spinner shows nothing in the log of a job.
         progress = spinner.update if console.is_terminal and not console.is_dumb_terminal else console.print
-        try:
+        with _faults():
             broker = node.start(progress, environ_of("kafka", os.environ, settings))
-        except KafkaNodeError as error:
-            raise click.ClickException(str(error)) from None
     say(f"Kafka runs at {broker}; its log is {node.log}")
 
 
 @command.command()
 @_state_dir
 def stop(state_dir: Path | None) -> None:
-    """Stop the node and wait until it has ended; its data stay.
+    """Stop the node and wait until it has ended; its data remain.
 
     \b
     Example:
       leadstream kafka stop
     """
-    try:
+    with _faults():
         stopped = _node(state_dir).stop()
-    except KafkaNodeError as error:
-        raise click.ClickException(str(error)) from None
     say("Kafka has stopped" if stopped else "Kafka did not run")
 
 
@@ -91,7 +89,7 @@ def stop(state_dir: Path | None) -> None:
 @_state_dir
 @click.pass_context
 def status(context: click.Context, state_dir: Path | None) -> None:
-    """Say whether the local node runs: exit status 0 if it does, 1 if not.
+    """Report whether the node runs: exit status 0 if it does, else 1.
 
     \b
     Example:
@@ -109,8 +107,16 @@ def _node(state_dir: Path | None, port: int | None = None) -> KafkaNode:
     return KafkaNode(state_dir or settings.state_dir, port or settings.kafka_port)
 
 
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except KafkaNodeError as fault:
+        raise OperationError(str(fault)) from None
+
+
 def _check(broker: Cluster) -> None:
     fault = asyncio.run(find_fault(broker))
     if fault is not None:
-        raise click.ClickException(str(fault))
+        raise OperationError(str(fault))
     say(f"{variable('broker')} is set, so nothing is started here; {broker} answers")

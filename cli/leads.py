@@ -1,31 +1,21 @@
 """`leadstream leads …`: the leads as the topic has them."""
 
 import asyncio
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from cli.lead_text import line
-from cli.meta_id import META_ID
-from cli.replay_options import TimeType
-from cli.terminal import cell, say
+from cli import options
+from cli.terminal import cell, lead_columns, say, wide_console
 from leads.records import Lead
-from operations.broker import broker_of, kafka_answers
-from operations.deployment import leads_now, schema_ids
-from operations.environment import current_settings
+from operations.deployment import Deployment, current_settings
+from operations.reporting import OperationError
 from runtime import kafka
-from runtime.cluster import Cluster
-from runtime.settings import Settings
-from schemas.codec import Ids, NotDecodable, lead_codec
+from schemas.codec import NotDecodable, lead_codec
 from schemas.topics import LEADS
-
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +32,22 @@ class _Filter:
         )
 
 
-def _filters(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--show-pii", is_flag=True, help="Show PSIDs and answers."),
-        click.option("--since", type=TimeType(), help="Changed at or after this time, in UTC."),
-        click.option("--outcome", type=click.Choice(["complete", "incomplete"])),
-        click.option("--page", type=META_ID, help="Of this Page only."),
-    ):
-        command = option(command)
-    return command
+_filters = options.options(
+    options.page,
+    click.option("--outcome", type=click.Choice(["complete", "incomplete"])),
+    click.option("--since", type=options.TimeType(), help="Changed at or after this time, in UTC."),
+    options.show_pii,
+)
 
 
 @click.group()
 def command() -> None:
-    """List the leads. What is personal is masked."""
+    """List the leads. Personal data is masked."""
 
 
 @command.command("list")
 @_filters
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
 def list_leads(*, page: str | None, outcome: str | None, since: datetime | None, show_pii: bool, limit: int) -> None:
     """List the newest revision of each lead, the last changed first.
 
@@ -68,62 +55,47 @@ def list_leads(*, page: str | None, outcome: str | None, since: datetime | None,
     Example:
       leadstream leads list --outcome complete --since 2026-03-02
     """
-    settings = current_settings()
-    wanted = _Filter(page, outcome, since)
-    newest = _ask(leads_now(settings, broker_of(settings), schema_ids(settings)))
-    leads = sorted(filter(wanted.passes, newest.values()), key=lambda lead: lead.updated_at, reverse=True)
-    _console().print(_table(leads[:limit], show_pii=show_pii))
+    newest = asyncio.run(Deployment.of(current_settings()).leads_now())
+    passing = filter(_Filter(page, outcome, since).passes, newest.values())
+    leads = sorted(passing, key=lambda lead: lead.updated_at, reverse=True)
+    rows = [lead_columns(lead, show_pii=show_pii) for lead in leads[:limit]]
+    table = Table(*(rows[0] if rows else ()))
+    for row in rows:
+        table.add_row(*map(cell, row.values()))
+    wide_console().print(table)
     say(f"{len(leads)} leads" + (f", the last {limit} shown" if len(leads) > limit else ""))
 
 
 @command.command("tail")
 @_filters
 def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_pii: bool) -> None:
-    """Print each revision as it comes, until Ctrl-C; with --since, those since then first.
+    """Print each revision as it arrives, until Ctrl-C.
+
+    With --since, the revisions since that time come first.
 
     \b
     Example:
       leadstream leads tail --page 542998526103632
     """
-    settings = current_settings()
     wanted = _Filter(page, outcome, since)
 
     def show(lead: Lead) -> None:
         if wanted.passes(lead):
-            say("  ".join(line(lead, show_pii=show_pii).values()))
+            say("  ".join(lead_columns(lead, show_pii=show_pii).values()))
 
-    _ask(_follow(settings, broker_of(settings), schema_ids(settings), show, from_the_start=since is not None))
+    start = "latest" if since is None else "earliest"
+    asyncio.run(_follow(Deployment.of(current_settings()), show, start))
 
 
-async def _follow(
-    settings: Settings, broker: Cluster, ids: Ids, show: Callable[[Lead], None], *, from_the_start: bool
-) -> None:
-    codec, topic = lead_codec(ids), settings.topic(LEADS.name)
-    start = "earliest" if from_the_start else "latest"
-    async with kafka.consumer(
-        broker, topic, group=None, client_id="leadstream-leads", auto_offset_reset=start
-    ) as consumer:
+async def _follow(deployment: Deployment, show: Callable[[Lead], None], start: str) -> None:
+    codec, topic = lead_codec(deployment.ids), deployment.topic(LEADS)
+    consumer = kafka.consumer(
+        deployment.broker, topic, group=None, client_id="leadstream-leads", auto_offset_reset=start
+    )
+    async with consumer:
         async for record in consumer:
             if record.value is not None:
-                show(codec.decode(record.value))
-
-
-def _table(leads: list[Lead], *, show_pii: bool) -> Table:
-    rows = [line(lead, show_pii=show_pii) for lead in leads]
-    table = Table(*(rows[0] if rows else ()))
-    for row in rows:
-        table.add_row(*map(cell, row.values()))
-    return table
-
-
-def _console() -> Console:
-    # Where there is no terminal, rich takes 80 columns, in which no lead can be read.
-    return Console(width=None if sys.stdout.isatty() else 200)
-
-
-def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
-    try:
-        with kafka_answers():
-            return asyncio.run(question)
-    except NotDecodable as fault:
-        raise click.ClickException(f"the leads cannot be read: {fault}") from None
+                try:
+                    show(codec.decode(record.value))
+                except NotDecodable as fault:
+                    raise OperationError(f"the leads cannot be read: {fault}") from None

@@ -6,35 +6,32 @@ from typing import Any
 
 import click
 
-from cli.terminal import visible
+from cli.terminal import run
 from runtime.file_limit import raise_file_limit
 from runtime.logs import log_crash
-from runtime.losses import OutOfReach
-from runtime.settings import SettingError
-from runtime.versions import WrongVersion
-from runtime.yaml_file import FileFault
 
+# Each help text fits beside its command within 80 columns.
 _COMMANDS = {
-    "demo": "Run a whole campaign on this machine and show what became of it.",
-    "up": "Run everything on this machine for real webhooks, until Ctrl-C.",
+    "demo": "Run a whole campaign on this machine and show the outcome.",
+    "up": "Run everything on this machine, for real webhooks.",
     "ingest": "Receive Meta's webhooks and keep them in Kafka.",
-    "verify": "Prove that what ingest answered 200 is in Kafka, byte for byte.",
-    "streams": "Split webhooks into events and join events into leads.",
-    "sink": "Carry commands and leads out: send, warehouse, transcripts.",
-    "kafka": "Start, stop or look at the local Kafka node.",
+    "verify": "Prove that each receipt of ingest is in Kafka.",
+    "streams": "Split webhooks into events, join events into leads.",
+    "sink": "Run a sink: send, warehouse or transcripts.",
+    "kafka": "Start, stop or check the local Kafka node.",
     "topics": "Create or list the topics.",
-    "schemas": "Check the schemas of the topics, or register them.",
-    "warehouse": "Query the warehouse, export from it, see how it is.",
+    "schemas": "Check or register the schemas of the topics.",
+    "warehouse": "Query, export or rebuild the warehouse.",
     "leads": "List the leads.",
     "followups": "Check the follow-up rules, or try them on a lead.",
-    "backfill": "Find the leads that Meta's conversations show and we lack, and restore them.",
-    "thread": "See who has the thread with a person, or change it.",
-    "replay": "Join the past again beside the present, compare, and carry the differences over.",
-    "doctor": "Look at every prerequisite, at Meta and here, and mend what can be mended.",
-    "erase": "Forget a person everywhere, and prove it.",
+    "backfill": "Restore leads that no webhook brought.",
+    "thread": "Show or change the owner of a person's thread.",
+    "replay": "Join the past again, compare, carry over.",
+    "doctor": "Check every prerequisite, at Meta and here.",
+    "erase": "Erase the data of a person everywhere, and prove it.",
     "dlq": "List, show, send back or discard dead letters.",
     "template": "Make or check the message template of a lead ad.",
-    "simulate": "Play Meta: a Graph API, or a campaign of signed webhooks.",
+    "simulate": "Play Meta: a Graph API, or a campaign of webhooks.",
 }
 
 
@@ -48,27 +45,22 @@ class _Commands(click.Group):
         command: click.Command = import_module(f"cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The table above: the help of the whole imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a wrong setting or file becomes one line and a status."""
+        """Run the command; a fault that an operator can mend becomes one line and a status."""
         sys.excepthook = log_crash
         raise_file_limit()
-        try:
-            return super().invoke(ctx)
-        except (SettingError, FileFault, OutOfReach, WrongVersion) as fault:
-            raise click.ClickException(visible(str(fault))) from None
-        except PermissionError as fault:
-            raise click.ClickException(
-                visible(f"{fault.filename}: {fault.strerror}: it belongs to another user")
-            ) from None
-        except click.ClickException as fault:
-            fault.message = visible(fault.message)
-            raise
+        return run(lambda: super(_Commands, self).invoke(ctx))
 
 
 @click.command(cls=_Commands)
 @click.version_option(package_name="leadstream")
 def main() -> None:
-    """Messenger Lead Ads as a stream: webhooks in, leads, follow-ups and a warehouse out.
+    """Turn Meta's lead-ad webhooks into leads, follow-ups and a warehouse.
 
     Settings come from LEADSTREAM_… variables; docs/configuration.md lists them.
 

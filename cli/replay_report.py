@@ -1,16 +1,11 @@
-"""What `leadstream replay` prints: the plan, the progress, the tally, the differences."""
+"""What `leadstream replay` prints: the plan, the tally, the differences."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.lead_text import shown
-from cli.terminal import say
+from cli.terminal import masked, say, wide_console
 from leads.diff import Difference, fingerprint
 from leads.facts import LeadPromoted
 from streams.replay.plan import Plan
@@ -19,8 +14,8 @@ from streams.replay.run import Tally
 from streams.replay.shadow import Comparison, Reading
 
 _HELD_BACK = """\
-Held back: follow-ups and transcript requests go to topics that no sink reads, so that nobody is texted and the Graph
-API is not called; transcripts that were fetched at the time are read from messenger-events."""
+Held back: follow-ups and transcript requests go to topics that no sink reads. No one is texted and the Graph API is
+not called; transcripts that were fetched at the time are read from messenger-events."""
 
 
 def show_plan(plan: Plan) -> None:
@@ -28,25 +23,16 @@ def show_plan(plan: Plan) -> None:
     table = Table("Topic", "Partition", "From offset", "Up to", "Records")
     for partition, span in sorted({**plan.webhooks, **plan.facts}.items()):
         table.add_row(partition.topic, str(partition.partition), str(span.start), str(span.stop), str(len(span)))
-    _console().print(table)
+    wide_console().print(table)
     say(f"{plan.records} records")
-    say(f"Read from   {_time(plan, 'read_from')}  (a warm-up, of which nothing is written)")
+    say(f"Read from   {_time(plan, 'read_from')}  (a warm-up, which writes nothing)")
     say(f"Leads from  {_time(plan, 'since')}")
     say(f"up to       {_time(plan, 'until')}")
     for hole in plan.holes:
-        before = f"before {shown('', hole.ends_at, show_pii=True)}" if hole.ends_at else "of that time"
+        before = f"before {masked('', hole.ends_at, show_pii=True)}" if hole.ends_at else "of that time"
         say(f"Missing: {hole.partition.topic}/{hole.partition.partition} has no record {before}: deleted")
     say("Nothing is missing." if not plan.holes else "A lead whose signals are among them will differ.")
     say(_HELD_BACK)
-
-
-@contextmanager
-def progress(total: int, of: str = "records read") -> Iterator[Callable[[int], None]]:
-    """A bar of so many; what it gives takes counts."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console()) as bar:
-        task = bar.add_task(of, total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
@@ -66,12 +52,12 @@ def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
 
 
 def show_differences(comparison: Comparison, *, show_pii: bool) -> None:
-    for one in comparison.found:
-        for text in _lines(one, show_pii=show_pii):
+    for difference in comparison.found:
+        for text in _lines(difference, show_pii=show_pii):
             say(text)
     say(f"{len(comparison.found)} of {comparison.compared} leads differ")
     if comparison.gone_on:
-        say(f"{comparison.gone_on} not compared: they have changed since, and compaction took what they were")
+        say(f"{comparison.gone_on} not compared: they have changed since, and compaction took their old revisions")
     if comparison.past_retention:
         say(f"{comparison.past_retention} not compared: their transcripts are older than messenger-events")
 
@@ -93,20 +79,15 @@ def show_fingerprints(live: Reading, replayed: Reading) -> bool:
     return ours == theirs
 
 
-def _lines(one: Difference, *, show_pii: bool) -> Iterator[str]:
-    lead = one.lead
-    if one.live is None or one.replayed is None:
-        yield f"{lead.lead_id}  {'only in the replay' if one.live is None else 'not in the replay'}"
+def _lines(difference: Difference, *, show_pii: bool) -> Iterator[str]:
+    lead = difference.lead
+    if difference.live is None or difference.replayed is None:
+        yield f"{lead.lead_id}  {'only in the replay' if difference.live is None else 'not in the replay'}"
         return
-    for change in one.changes:
-        before, after = (shown(change.field, value, show_pii=show_pii) for value in (change.live, change.replayed))
+    for change in difference.changes:
+        before, after = (masked(change.field, value, show_pii=show_pii) for value in (change.live, change.replayed))
         yield f"{lead.lead_id}  {change.field}: {before} → {after}"
 
 
 def _time(plan: Plan, name: str) -> str:
-    return shown(name, getattr(plan, name), show_pii=True)
-
-
-def _console() -> Console:
-    # Where there is no terminal, rich takes 80 columns and breaks topic names.
-    return Console(width=None if sys.stdout.isatty() else 140)
+    return masked(name, getattr(plan, name), show_pii=True)

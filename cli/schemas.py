@@ -1,4 +1,4 @@
-"""`leadstream schemas …`: is a new version safe, and are ours known to the registry."""
+"""`leadstream schemas …`: check a new version, and register ours with the registry."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ import click
 from fastavro.schema import SchemaParseException, parse_schema
 
 from cli.terminal import say
-from operations.environment import current_settings
+from operations.deployment import current_settings
+from operations.reporting import OperationError
 from runtime.settings import Settings
 from schemas.codec import SchemaIds
 from schemas.compatibility import breaks, retypes
@@ -30,10 +31,11 @@ def command() -> None:
 @command.command("check")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check(files: tuple[Path, ...]) -> None:
-    """Check that all released versions read each other, and FILES (such as lead.v3.avsc) with them.
+    """Check that all versions read each other, and FILES with them.
 
-    Ends non-zero and names the field when a version breaks another, or keeps its readers and not the warehouse's
-    columns, as text that becomes bytes does. What has to break is a new topic version: docs/topics.md says how.
+    FILES are new versions, such as lead.v3.avsc. Ends non-zero and names the field when a version breaks another, or
+    changes the type of a warehouse column, as text that becomes bytes does. A breaking change needs a new topic
+    version: docs/topics.md says how.
 
     \b
     Example:
@@ -43,34 +45,35 @@ def check(files: tuple[Path, ...]) -> None:
     candidates = [_candidate(file) for file in files]
     everything = [*released(), *candidates]
     faults = [
-        f"{one.schema}.v{newer.version} and v{one.version}: {fault}"
-        for one, newer in combinations(everything, 2)
-        if one.schema == newer.schema
+        f"{older.schema}.v{newer.version} and v{older.version}: {fault}"
+        for older, newer in combinations(everything, 2)
+        if older.schema == newer.schema
         for find in (breaks, retypes)
-        for fault in find(one.definition, newer.definition)
+        for fault in find(older.definition, newer.definition)
     ]
     if faults:
-        raise click.ClickException("\n".join(faults))
+        raise OperationError("\n".join(faults))
     say(f"{len(everything)} schemas, each version reads every other ({COMPATIBILITY})")
 
 
 @command.command("register")
 def register() -> None:
-    """Register the released schemas with LEADSTREAM_SCHEMA_REGISTRY_URL and hold their subjects to FULL_TRANSITIVE.
+    """Register the released schemas with the registry that is set.
 
-    Safe to repeat: a schema that is there keeps its id. Where registering is forbidden, ids are looked up.
+    LEADSTREAM_SCHEMA_REGISTRY_URL names it; their subjects are held to FULL_TRANSITIVE. Safe to repeat: an existing
+    schema keeps its id. Where registering is forbidden, ids are looked up.
 
     \b
     Example:
-      LEADSTREAM_SCHEMA_REGISTRY_URL=http://registry:8081 leadstream schemas register
+      leadstream schemas register
     """
     settings = current_settings()
     settings.require("schema_registry_url")
     ids, held = asyncio.run(_register(settings))
-    for schema, known in ids.items():
-        say(f"{schema}: {', '.join(map(str, known.definitions))}")
+    for schema, registered in ids.items():
+        say(f"{schema}: {', '.join(map(str, registered.definitions))}")
     if not held:
-        say(f"The registry does not let us set {COMPATIBILITY}; its own level holds")
+        say(f"The registry does not let us set {COMPATIBILITY}; its own level applies")
 
 
 async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:
@@ -79,16 +82,16 @@ async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:
             ids = await registry_ids(registry, settings.topic_prefix)
             return ids, await require_compatibility(registry, settings.topic_prefix)
     except RegistryFault as fault:
-        raise click.ClickException(str(fault)) from None
+        raise OperationError(str(fault)) from None
 
 
 def _candidate(file: Path) -> Released:
-    named = _CANDIDATE.fullmatch(file.stem)
-    if named is None or file.suffix != ".avsc":
-        raise click.ClickException(f"{file.name} is not named as a version of a schema: lead.v3.avsc")
-    if all(one.schema != named["schema"] for one in released()):
-        raise click.ClickException(f"{file.name}: there is no schema {named['schema']}")
-    return Released(0, named["schema"], int(named["version"]), _parsed(file))
+    name = _CANDIDATE.fullmatch(file.stem)
+    if name is None or file.suffix != ".avsc":
+        raise OperationError(f"{file.name} is not named like a version of a schema, such as lead.v3.avsc")
+    if all(release.schema != name["schema"] for release in released()):
+        raise OperationError(f"{file.name}: there is no schema {name['schema']}")
+    return Released(0, name["schema"], int(name["version"]), _parsed(file))
 
 
 def _parsed(file: Path) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def _parsed(file: Path) -> dict[str, Any]:
         definition: Any = json.loads(file.read_bytes())
         parse_schema(definition)
     except (ValueError, TypeError, KeyError, AttributeError, SchemaParseException) as fault:
-        raise click.ClickException(f"{file.name} is no Avro schema: {fault}") from None
+        raise OperationError(f"{file.name} is no Avro schema: {fault}") from None
     if not isinstance(definition, dict) or definition.get("type") != "record":
-        raise click.ClickException(f"{file.name} is no Avro record")
+        raise OperationError(f"{file.name} is no Avro record")
     return dict(definition)

@@ -10,15 +10,14 @@ from datetime import timedelta
 
 import click
 import httpx
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.terminal import say
+from cli.terminal import Terminal, say
 from messenger.events import AppId
 from operations.configuration import load_pages
+from operations.deployment import current_settings
+from operations.reporting import OperationError
 from runtime import clock
-from runtime.settings import SettingError, Settings, read_settings
-from runtime.yaml_file import FileFault
+from runtime.settings import Settings
 from simulator.campaign import LONGEST_LAG, PlannedDelivery, plan_campaign
 from simulator.demo import product_page_pair
 from simulator.people import LEAD_FORMS, PAGES
@@ -83,7 +82,7 @@ _RETRIES = click.option(
     type=click.IntRange(0, 1000),
     default=RETRIES,
     show_default=True,
-    help="How often to post again what was not answered 200.",
+    help="How often to post a webhook again that was not answered 200.",
 )
 
 
@@ -94,10 +93,13 @@ _RETRIES = click.option(
     multiple=True,
     metavar="NAME",
     callback=_peers,
-    help="A container to talk to, on a network that has no way out: its name, without a dot.",
+    help="The name, without a dot, of a container to talk to on a network without a way out.",
 )
 def command(peers: tuple[str, ...]) -> None:
-    """Play Meta: a Graph API, or a campaign of signed webhooks. Never talks to another machine."""
+    """Play Meta: a Graph API, or a campaign of signed webhooks.
+
+    Nothing here talks to another machine.
+    """
 
 
 @command.command()
@@ -127,29 +129,25 @@ def graph(
       leadstream simulate graph --port 8090
       LEADSTREAM_GRAPH_URL=http://127.0.0.1:8090 leadstream sink send
     """
+    settings = current_settings()
+    config = _graph_config(settings, receipts=receipts, require_proof=require_proof)
+    if webhook is not None or require_proof:
+        settings.require("app_secrets")
     try:
-        settings = read_settings(os.environ)
-        config = _graph_config(settings, receipts=receipts, require_proof=require_proof)
-        if webhook is not None or require_proof:
-            settings.require("app_secrets")
         asyncio.run(_serve(config, (host, port), webhook, peers, _seed(seed)))
-    except (SettingError, FileFault) as fault:
-        raise click.ClickException(str(fault)) from None
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on port {port}: {error.strerror}") from None
+    except OSError as fault:
+        raise OperationError(f"cannot listen on port {port}: {fault.strerror}") from None
 
 
 @command.command()
 @_URL
-@click.option("--graph-url", callback=_loopback, help="A fake Graph to tell who owns which thread.")
+@click.option("--graph-url", callback=_loopback, help="A fake Graph, which is told the owner of each thread.")
 @click.option("--leads", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @click.option("--seed", type=int, help="The same seed plays the same people.  [default: a new one]")
 @click.option("--rate", type=click.FloatRange(0.1), help="Webhooks a second.  [default: 20]")
-@click.option("--full-speed", is_flag=True, help="As fast as they are taken.")
+@click.option("--full-speed", is_flag=True, help="As fast as they are accepted.")
 @click.option("--real-time", is_flag=True, help="With Meta's own lags: more than an hour.")
-@click.option(
-    "--withheld", type=click.FloatRange(0, 1), default=0.0, help="The share of leads of which no webhook comes."
-)
+@click.option("--withheld", type=click.FloatRange(0, 1), default=0.0, help="The share of leads without any webhook.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
 @_RETRIES
 @click.pass_obj
@@ -167,15 +165,16 @@ def campaign(
     concurrency: int,
     retries: int,
 ) -> None:
-    """Post the webhooks of a lead-ad campaign, signed with LEADSTREAM_APP_SECRET.
+    """Post the signed webhooks of a lead-ad campaign.
 
-    Times are of today. Batches, duplicates, reordering, missing signals, take-overs, noise and one unreadable body
-    are among them. Ends non-zero when a webhook was not taken. What is withheld only the fake Graph knows of.
+    LEADSTREAM_APP_SECRET signs them, and all times are of today. The campaign has batches, duplicates, reordering,
+    missing signals, take-overs, noise and an unreadable body. Ends non-zero when a webhook was not accepted. Only the
+    fake Graph knows withheld leads.
 
     \b
     Example:
       leadstream simulate campaign --leads 500 --rate 50
-      leadstream simulate campaign --graph-url http://127.0.0.1:8090 --leads 20 --seed 7 --full-speed
+      leadstream simulate campaign --leads 20 --seed 7 --full-speed
     """
     pace = _pace(rate, full_speed=full_speed, real_time=real_time)
     secret, seed = _secret(), _seed(seed)
@@ -185,7 +184,7 @@ def campaign(
     planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN, mix=Mix(withheld=withheld, chats=withheld))
     say(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
     if withheld:
-        say(f"{len(planned.withheld)} more leads of which no webhook comes")
+        say(f"{len(planned.withheld)} more leads without any webhook")
     target = _Target(url, secret, retries, graph_url, peers)
     _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency, planned.unseen)))
 
@@ -195,11 +194,11 @@ def campaign(
 @_RETRIES
 @click.pass_obj
 def product_page(peers: tuple[str, ...], *, url: str, retries: int) -> None:
-    """Post the two sample webhooks of Meta's product page, byte for byte.
+    """Post the two sample webhooks of Meta's product page.
 
     \b
     Example:
-      leadstream simulate product-page --url http://127.0.0.1:8000/webhooks/messenger
+      leadstream simulate product-page
     """
     _report(
         asyncio.run(
@@ -244,16 +243,13 @@ def _pace(rate: float | None, *, full_speed: bool, real_time: bool) -> Pace:
 
 
 def _secret() -> str:
-    try:
-        settings = read_settings(os.environ)
-        settings.require("app_secrets")
-    except SettingError as fault:
-        raise click.ClickException(str(fault)) from None
+    settings = current_settings()
+    settings.require("app_secrets")
     return settings.app_secrets[0]
 
 
-def _seed(given: int | None) -> int:
-    return clock.to_millis(clock.now()) % _SEEDS if given is None else given
+def _seed(seed: int | None) -> int:
+    return clock.to_millis(clock.now()) % _SEEDS if seed is None else seed
 
 
 async def _post(
@@ -263,10 +259,8 @@ async def _post(
     concurrency: int,
     unseen: Sequence[ThreadNews] = (),
 ) -> tuple[Posting, ...]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with httpx.AsyncClient(trust_env=False) as http:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("webhooks", total=len(deliveries))
+        with Terminal(kept=True).count("webhooks", len(deliveries)) as posted:
             graph = None if target.graph_url is None else GraphControl(http, target.graph_url, target.peers)
             try:
                 if graph is not None:
@@ -277,11 +271,11 @@ async def _post(
                     graph=graph,
                     pace=pace,
                     concurrency=concurrency,
-                    on_posted=lambda _posting: progress.advance(task),
+                    on_posted=lambda _posting: posted(1),
                 )
             except* httpx.HTTPError:
-                pass  # raising here would wrap what click wants to see bare
-    raise click.ClickException(f"the fake Graph at {target.graph_url} does not take the campaign's conversations")
+                pass  # raising here would wrap the error in a group
+    raise OperationError(f"the fake Graph at {target.graph_url} does not accept the campaign's conversations")
 
 
 def _report(journal: Sequence[Posting]) -> None:
@@ -290,4 +284,4 @@ def _report(journal: Sequence[Posting]) -> None:
         say(f"{'no answer' if status is None else status}: {count}")
     refused = len(journal) - counts[httpx.codes.OK]
     if refused:
-        raise click.ClickException(f"{refused} of {len(journal)} webhooks were not taken")
+        raise OperationError(f"{refused} of {len(journal)} webhooks were not accepted")

@@ -1,18 +1,45 @@
-"""The one way to a terminal: what it would obey, and what would reorder a line, is made visible."""
+"""The way to a terminal: text made visible, tables, progress, masks, and every fault in one line."""
 
+import asyncio
 import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
 
 import click
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text  # noqa: TID251 - the cells of all tables are made here
 
-# C0 but the line feed, DEL and C1; separators of lines; what overrides the direction of text; halves of a pair, which
-# no encoding can print. In JSON all of these stand inside strings, where the escape means the same.
+from leads.records import Lead
+from messenger.events import Answer
+from operations.deployment import current_settings, require_broker
+from operations.reporting import OperationError
+from runtime.access import NOT_ALLOWED, refused_use
+from runtime.kafka_probe import find_fault
+from runtime.losses import OutOfReach
+from runtime.settings import SettingError
+from runtime.versions import WrongVersion
+from runtime.yaml_file import FileFault
+from schemas.personal import MASK, PERSONAL
+
+_Result = TypeVar("_Result")
+
+MASKED = "[masked; see --show-pii]"
+# C0 but the line feed, DEL and C1; separators of lines; overrides of the direction of text; lone surrogates, which no
+# encoding can print. In JSON all of these stand inside strings, where the escape means the same.
 _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Without a terminal rich takes 80 columns, which break ids and topic names.
+_WIDTH_OF_A_PIPE = 200
 
 
 def visible(text: str) -> str:
-    """The text with the escapes of JSON for what a terminal would obey; line feeds stay."""
-    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """The text with the escapes of JSON for everything that a terminal would obey; line feeds stay."""
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
@@ -28,3 +55,88 @@ def say(text: str, *, err: bool = False) -> None:
 def cell(text: str) -> Text:
     """A cell of a table, in which no markup counts."""
     return Text(visible(text))
+
+
+def wide_console() -> Console:
+    """A console for tables that a pipe gets in full width."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """The progress of an operation, on standard error.
+
+    Counts disappear when they end, and are not shown where standard error is no terminal, unless they are `kept`.
+    """
+
+    kept: bool = False
+
+    def say(self, text: str) -> None:
+        say(text, err=True)
+
+    @contextmanager
+    def count(self, label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A bar, or a bare count without a total."""
+        console = Console(stderr=True)
+        bar = () if total is None else (BarColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), *bar)
+        is_hidden = not self.kept and not console.is_terminal
+        with Progress(*columns, console=console, transient=not self.kept, disable=is_hidden) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda increase: progress.advance(task, increase)
+
+
+def masked(field: str, value: Any, *, show_pii: bool) -> str:
+    """The value of a field of `Lead` as text; personal data only with `show_pii`; a missing value stays visible."""
+    if value is None or value == ():
+        return "—"
+    if field in PERSONAL and not show_pii:
+        return f"{MASK} ({len(value)})" if isinstance(value, tuple) else MASK
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
+    if isinstance(value, tuple) and all(isinstance(answer, Answer) for answer in value):
+        return one_line("; ".join(f"{answer.question} {answer.answer}" for answer in value))
+    return one_line(str(value))
+
+
+def lead_columns(lead: Lead, *, show_pii: bool) -> dict[str, str]:
+    """The columns of `leadstream leads`, by title."""
+    source = f"{len(lead.answers)} by {lead.answers_source}" if lead.answers else lead.answers_source
+    columns = {
+        "Updated (UTC)": masked("updated_at", lead.updated_at, show_pii=show_pii),
+        "Lead": lead.lead_id,
+        "Rev": str(lead.revision),
+        "Page": lead.page_id,
+        "PSID": masked("psid", lead.psid, show_pii=show_pii),
+        "Outcome": lead.outcome,
+        "State": "closed" if lead.closed else "open",
+        "Ad": (lead.ad.ad_title or lead.ad.ad_id or "—") if lead.ad else "—",
+        "Answers": masked("answers", lead.answers, show_pii=True) if show_pii and lead.answers else source,
+    }
+    return {title: one_line(text) for title, text in columns.items()}
+
+
+def run(work: Callable[[], _Result]) -> _Result:
+    """Do the work of a command; every fault that an operator can mend becomes a `ClickException` of one line."""
+    try:
+        return work()
+    except click.ClickException as fault:
+        fault.message = visible(fault.message)
+        raise
+    except (OperationError, SettingError, FileFault, OutOfReach, WrongVersion) as fault:
+        problem = str(fault)
+    except KafkaConnectionError:
+        problem = run(_connection_fault)
+    except NOT_ALLOWED as fault:
+        principal = run(lambda: require_broker(current_settings()).principal)
+        problem = f"no ACL of Kafka allows {principal} {refused_use(fault)}: `leadstream topics acls` prints all ACLs"
+    except KafkaError as fault:
+        problem = f"Kafka refused: {type(fault).__name__}"
+    except PermissionError as fault:
+        problem = f"{fault.filename}: {fault.strerror}: it belongs to another user"
+    raise click.ClickException(visible(problem))
+
+
+def _connection_fault() -> str:
+    fault = asyncio.run(find_fault(require_broker(current_settings())))
+    return str(fault or "Kafka did not answer, and does now: run the command again")

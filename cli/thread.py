@@ -1,16 +1,14 @@
-"""`leadstream thread …`: who has the thread with a person, and giving, taking, leaving or keeping it by hand."""
+"""`leadstream thread …`: the owner of the thread with a person, shown or changed by hand."""
 
 import asyncio
 import os
-from collections.abc import Callable
 from datetime import timedelta
 
 import click
 import httpx
 
-from cli.meta_id import META_ID
+from cli import options
 from cli.terminal import say
-from messenger.client import GraphClient
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import (
@@ -25,32 +23,35 @@ from messenger.graph import (
 )
 from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
 from operations.configuration import load_pages
-from operations.environment import current_settings
+from operations.deployment import current_settings, graph_client
+from operations.reporting import OperationError
 from runtime.loopback import NO_PROXY
 
 _SUCCESS = (True, "true")  # Meta's samples have both
 
 
-def _of_a_person(command: Callable[..., None]) -> Callable[..., None]:
-    for option in (
-        click.option("--psid", required=True, type=META_ID, help="The person's Page-scoped id; - reads it from stdin."),
-        click.option("--page", required=True, type=META_ID, help="The page id, as in LEADSTREAM_PAGES."),
-    ):
-        command = option(command)
-    return command
+_of_a_person = options.options(
+    click.option("--page", required=True, type=options.IdType(), help="The page id, as in LEADSTREAM_PAGES."),
+    click.option(
+        "--psid", required=True, type=options.IdType(), help="The person's Page-scoped id; - reads it from stdin."
+    ),
+)
 
 
 @click.group()
 def command() -> None:
-    """See who has the thread with a person, or change it. Each change sets thread control back to a day."""
+    """Show or change the owner of the thread with a person.
+
+    Each change sets thread control back to a day.
+    """
 
 
 @command.command("owner")
 @_of_a_person
 def owner(*, page: str, psid: str) -> None:
-    """Say which app has thread control.
+    """Print the app that has thread control.
 
-    Meta tells it only to the owner and to the default app of the Page.
+    Meta names it only to the owner and to the default app of the Page.
 
     \b
     Example:
@@ -75,7 +76,7 @@ def pass_thread(*, page: str, psid: str, target: str) -> None:
       leadstream thread pass --page 542998526103632 --psid 5794982867201265
     """
     if not target.isdecimal():
-        raise click.ClickException(f"{target!r} is no app id: it is a number")
+        raise OperationError(f"{target!r} is no app id: expected a number")
     _change(page, pass_request(PageId(page), Psid(psid), AppId(target)), f"passed to {target}")
 
 
@@ -94,7 +95,7 @@ def take(*, page: str, psid: str) -> None:
 @command.command("release")
 @_of_a_person
 def release(*, page: str, psid: str) -> None:
-    """Leave the thread to nobody.
+    """Leave the thread to no app.
 
     \b
     Example:
@@ -107,18 +108,20 @@ def release(*, page: str, psid: str) -> None:
 @_of_a_person
 @click.option("--days", type=click.IntRange(1, THREAD_CONTROL_MAX.days), required=True)
 def extend(*, page: str, psid: str, days: int) -> None:
-    """Keep the thread for some days. It opens no messaging window.
+    """Keep the thread for some days.
+
+    This opens no messaging window.
 
     \b
     Example:
-      leadstream thread extend --page 542998526103632 --psid 5794982867201265 --days 3
+      leadstream thread extend --page 542998526103632 --psid - --days 3
     """
     _change(page, extend_request(PageId(page), Psid(psid), timedelta(days=days)), f"kept for {days} days")
 
 
 def _change(page: str, request: GraphRequest, done: str) -> None:
     if _call(page, request).body.get("success") not in _SUCCESS:
-        raise click.ClickException("Meta did not say that it was done: see `leadstream thread owner`")
+        raise OperationError("Meta did not confirm it: see `leadstream thread owner`")
     say(done)
 
 
@@ -126,14 +129,13 @@ def _call(page: str, request: GraphRequest) -> GraphResponse:
     settings = current_settings()
     token = load_pages(settings, os.environ).get(PageId(page)).access_token
     if not token:
-        raise click.ClickException(f"{settings.pages} has no access_token for Page {page}")
+        raise OperationError(f"{settings.pages} has no access_token for Page {page}")
 
     async def call() -> GraphResponse:
         async with httpx.AsyncClient(mounts=NO_PROXY) as http:
-            secret = settings.app_secrets[0] if settings.app_secrets else None
-            return await GraphClient(settings.graph_url, settings.graph_version, http, secret).call(request, token)
+            return await graph_client(settings, http).call(request, token)
 
     try:
         return asyncio.run(call())
     except GraphError as fault:
-        raise click.ClickException(f"{type(fault).__name__}: {fault}") from None
+        raise OperationError(f"{type(fault).__name__}: {fault}") from None

@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from typing import TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from cli import options
 from cli.terminal import say
 from operations.access import acl_commands, acl_entries, stage_grants
-from operations.broker import broker_of, kafka_answers
-from operations.deployment import wanted_topics
-from operations.environment import current_settings
+from operations.deployment import current_settings, require_broker, wanted_topics
+from operations.reporting import OperationError
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
@@ -27,8 +25,6 @@ from runtime.topic_admin import (
     record_counts,
 )
 from schemas.topics import TOPICS
-
-_Answer = TypeVar("_Answer")
 
 
 @click.group("topics")
@@ -45,7 +41,7 @@ def command() -> None:
 @click.option("--check", is_flag=True, help="Change nothing; exit status 1 if anything differs.")
 @click.pass_context
 def apply(context: click.Context, *, check: bool) -> None:
-    """Create the topics that are missing and repair settings that drifted.
+    """Create missing topics and repair settings that drifted.
 
     Partitions, replication and the prefix come from LEADSTREAM_PARTITIONS, LEADSTREAM_REPLICATION and
     LEADSTREAM_TOPIC_PREFIX. A topic with another number of partitions is refused, because keys would move.
@@ -56,7 +52,10 @@ def apply(context: click.Context, *, check: bool) -> None:
     """
     settings = current_settings()
     act = compare_topics if check else apply_topics
-    differences = _ask(act(broker_of(settings), wanted_topics(settings)))
+    try:
+        differences = asyncio.run(act(require_broker(settings), wanted_topics(settings)))
+    except (LayoutMismatchError, TopicRefusedError) as fault:
+        raise OperationError(str(fault)) from None
     for difference in differences:
         say(str(difference) if check else _done(difference))
     if not differences:
@@ -67,7 +66,7 @@ def apply(context: click.Context, *, check: bool) -> None:
 
 @command.command("list")
 def list_topics() -> None:
-    """List the topics with partitions, cleanup, where an acknowledged record is, and records.
+    """List the topics, their settings and how many records they have.
 
     \b
     Example:
@@ -75,31 +74,32 @@ def list_topics() -> None:
     """
     settings = current_settings()
     names = [topic.name for topic in wanted_topics(settings)]
-    existing, counts = _ask(_look(broker_of(settings), names))
-    table = Table(
-        "Topic",
-        "Partitions",
-        "Cleanup",
-        "Acknowledged",
-        "Records",
-        caption="≤: compaction may have removed some of them",
-    )
+    existing, counts = asyncio.run(_existing_and_counts(require_broker(settings), names))
+    columns = ("Topic", "Partitions", "Cleanup", "Acknowledged", "Records")
+    table = Table(*columns, caption="≤: compaction may have removed some of them")
     for name in names:
         table.add_row(name, *_cells(existing.get(name), counts.get(name, 0)))
     Console().print(table)
 
 
 @command.command("acls")
-@click.option("--stage", "stages", multiple=True, type=click.Choice(list(stage_grants(Settings()))), help="Only these.")
+@click.option(
+    "--stage",
+    "stages",
+    metavar="STAGE",
+    multiple=True,
+    type=click.Choice(list(stage_grants(Settings()))),
+    help="Only this stage or command; may be repeated.",
+)
 @click.option(
     "--principal",
     default="User:leadstream-{stage}",
     show_default=True,
-    help="Who is allowed it; {stage} stands for the stage. Without it one principal may do all.",
+    help="Who is allowed it; {stage} stands for the stage. Without {stage} one principal may do all.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one entry for each operation on each resource.")
+@options.as_json("Print one entry for each operation on each resource.")
 def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> None:
-    """Print the ACLs that each stage and each operator's command needs, as commands for Kafka's kafka-acls.sh.
+    """Print the ACLs of each stage and command, for kafka-acls.sh.
 
     Nothing more is needed, and nothing is changed. Topics and groups have LEADSTREAM_TOPIC_PREFIX.
 
@@ -109,15 +109,15 @@ def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> Non
       leadstream topics acls --principal 'User:CN={stage},O=Example' --json
     """
     settings = current_settings()
-    grants = {stage: found for stage, found in stage_grants(settings).items() if stage in (stages or (stage,))}
+    by_stage = {stage: grants for stage, grants in stage_grants(settings).items() if stage in (stages or (stage,))}
     if as_json:
-        entries = [entry for stage, found in grants.items() for entry in acl_entries(stage, found, principal)]
+        entries = [entry for stage, grants in by_stage.items() for entry in acl_entries(stage, grants, principal)]
         say(json.dumps(entries, indent=2))
         return
     server = settings.broker or f"127.0.0.1:{settings.kafka_port}"
-    for stage, found in grants.items():
+    for stage, grants in by_stage.items():
         say(f"# {stage}")
-        for line in acl_commands(stage, found, principal, server):
+        for line in acl_commands(stage, grants, principal, server):
             say(line)
 
 
@@ -129,7 +129,7 @@ def _cells(topic: ExistingTopic | None, count: int) -> tuple[str, str, str, str]
     return (str(topic.partitions), cleanup, topic.acknowledged, records)
 
 
-async def _look(broker: Cluster, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:
+async def _existing_and_counts(broker: Cluster, names: list[str]) -> tuple[dict[str, ExistingTopic], dict[str, int]]:
     existing = await existing_topics(broker, names)
     return existing, await record_counts(broker, existing.values())
 
@@ -138,11 +138,3 @@ def _done(difference: Difference) -> str:
     if difference.seen is None:
         return f"{difference.topic}: created"
     return f"{difference.topic}: {difference.what} was {difference.seen}, is {difference.expected}"
-
-
-def _ask(question: Coroutine[None, None, _Answer]) -> _Answer:
-    try:
-        with kafka_answers():
-            return asyncio.run(question)
-    except (LayoutMismatchError, TopicRefusedError) as error:
-        raise click.ClickException(str(error)) from None

@@ -1,12 +1,11 @@
-"""What each stage and each operator's command needs of Kafka, in one table: least privilege."""
+"""The Kafka access that each stage and each command of an operator needs, in one table: least privilege."""
 
 import shlex
 from collections.abc import Iterable
 
-import click
-
+from operations.deployment import Deployment
+from operations.reporting import OperationError
 from runtime.access import Grant, Operation, missing_access
-from runtime.cluster import Cluster
 from runtime.kafka_probe import find_fault
 from runtime.settings import Settings
 from schemas.topics import (
@@ -24,44 +23,44 @@ from schemas.topics import (
     Topic,
 )
 
-_REFUSING = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
+_WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
 
 
 def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
-    """What each stage or command needs, on the topics and groups of these settings.
+    """The access of each stage or command, on the topics and groups of these settings.
 
-    Who reads or writes a topic may describe it too, and whoever writes may do so idempotently.
+    Kafka lets a reader or writer of a topic describe it too, and a writer write idempotently.
     """
-    every = _on(settings, TOPICS, "Describe")
+    describe_all = _on(settings, TOPICS, "Describe")
     groups = {name: _group(settings, f"leadstream{name}") for name in ("", "-send", "-warehouse", "-transcripts")}
-    in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, _REFUSING, "Read")]
+    in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, _WITH_DEAD_LETTERS, "Read")]
     return {
         "ingest": [
             _on(settings, (WEBHOOKS, DELETION_REQUESTS), "Write"),
             _on(settings, (DELETION_REQUESTS,), "Read"),
         ],
         "streams": [
-            every,
+            describe_all,
             _on(settings, (WEBHOOKS, EVENTS, JOIN_STATE, ERASURES), "Read"),
             _on(settings, (EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE), "Write"),
             _letters(settings, (WEBHOOKS, EVENTS), "Write"),
             groups[""],
         ],
         "sink-send": [
-            every,
+            describe_all,
             _on(settings, (COMMANDS, EVENTS, OUTCOMES, ERASURES), "Read"),
             _on(settings, (OUTCOMES,), "Write"),
             _letters(settings, (COMMANDS, EVENTS), "Write"),
             groups["-send"],
         ],
         "sink-warehouse": [
-            every,
+            describe_all,
             *in_warehouse,
             _letters(settings, (LEADS, OUTCOMES, EVENTS), "Write"),
             groups["-warehouse"],
         ],
         "sink-transcripts": [
-            every,
+            describe_all,
             _on(settings, (TRANSCRIPTS, ERASURES), "Read"),
             _on(settings, (EVENTS,), "Write"),
             _letters(settings, (TRANSCRIPTS,), "Write"),
@@ -72,19 +71,19 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _on(settings, TOPICS, "Describe", "DescribeConfigs"),
             _on(settings, (ERASURES, DELETION_REQUESTS), "Read"),
         ],
-        "leads": [every, _on(settings, (LEADS, OUTCOMES), "Read")],
+        "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],
-        "backfill": [every, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (EVENTS,), "Write")],
+        "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (EVENTS,), "Write")],
         "replay": [
-            every,
+            describe_all,
             _on(settings, (WEBHOOKS, EVENTS, LEADS, ERASURES), "Read"),
             _on(settings, (EVENTS,), "Write"),
             _replays(settings, "Create", "Describe", "DescribeConfigs", "AlterConfigs", "Read", "Write", "Delete"),
         ],
         "dlq": [
-            _letters(settings, _REFUSING, "Read"),
+            _letters(settings, _WITH_DEAD_LETTERS, "Read"),
             _on(settings, (LEADS, OUTCOMES, REDRIVES, ERASURES), "Read"),
-            _on(settings, (*_REFUSING, REDRIVES), "Write"),
+            _on(settings, (*_WITH_DEAD_LETTERS, REDRIVES), "Write"),
         ],
         "erase": [
             _on(settings, TOPICS, "Read", "DescribeConfigs"),
@@ -117,7 +116,7 @@ def _group(settings: Settings, name: str) -> Grant:
 
 
 def acl_commands(stage: str, grants: Iterable[Grant], principal: str, server: str) -> list[str]:
-    """The `kafka-acls.sh` commands that allow what a stage needs; `{stage}` in the principal stands for its name."""
+    """The `kafka-acls.sh` commands that allow a stage its access; `{stage}` in the principal stands for its name."""
     start = ["kafka-acls.sh", "--bootstrap-server", server, "--command-config", "admin.properties", "--add"]
     start += ["--allow-principal", principal.replace("{stage}", stage)]
     commands = []
@@ -130,7 +129,7 @@ def acl_commands(stage: str, grants: Iterable[Grant], principal: str, server: st
 
 
 def acl_entries(stage: str, grants: Iterable[Grant], principal: str) -> list[dict[str, str]]:
-    """The same, one entry for each operation on each resource, for other tools than Kafka's own."""
+    """The same ACLs, one entry for each operation on each resource, for tools other than Kafka's own."""
     return [
         {
             "stage": stage,
@@ -146,25 +145,26 @@ def acl_entries(stage: str, grants: Iterable[Grant], principal: str) -> list[dic
     ]
 
 
-async def require_access(settings: Settings, broker: Cluster, stage: str, *, away_is_fine: bool = False) -> None:
-    """A `ClickException` with one line unless Kafka lets us in, and lets us do all that the stage does.
+async def require_access(deployment: Deployment, stage: str, *, away_is_fine: bool = False) -> None:
+    """Raises `OperationError` unless Kafka lets us in and allows everything that the stage does.
 
-    With `away_is_fine` a Kafka that does not answer is none. Raises `KafkaError` where it answers no more in between.
+    With `away_is_fine` a Kafka that does not answer is no error. Raises `KafkaError` where it stops answering.
     """
-    fault = await find_fault(broker)
+    fault = await find_fault(deployment.broker)
     if fault is not None:
         if fault.away and away_is_fine:
             return
-        raise click.ClickException(str(fault))
-    lacking = await lacking_access(settings, broker, stage)
+        raise OperationError(str(fault))
+    lacking = await lacking_access(deployment, stage)
     if lacking is not None:
-        raise click.ClickException(lacking)
+        raise OperationError(lacking)
 
 
-async def lacking_access(settings: Settings, broker: Cluster, stage: str) -> str | None:
-    """Which ACLs are missing for a stage, in one line. Raises `KafkaError`."""
-    missing = await missing_access(broker, stage_grants(settings)[stage])
+async def lacking_access(deployment: Deployment, stage: str) -> str | None:
+    """The ACLs that a stage lacks, in one line. Raises `KafkaError`."""
+    missing = await missing_access(deployment.broker, stage_grants(deployment.settings)[stage])
     if not missing:
         return None
-    shown = ", ".join(map(str, missing))
-    return f"no ACL of Kafka allows {broker.principal}: {shown}; `leadstream topics acls --stage {stage}` prints all"
+    names = ", ".join(map(str, missing))
+    principal = deployment.broker.principal
+    return f"no ACL of Kafka allows {principal}: {names}; `leadstream topics acls --stage {stage}` prints all"

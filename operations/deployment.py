@@ -1,23 +1,99 @@
-"""What a deployment has in Kafka: its topics, its leads and its erasures as they are now, its schema ids."""
+"""One deployment: its settings, its Kafka and its schema ids, and what every operation asks of them."""
 
 import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
 
-import click
+import httpx
 
 from leads.erasures import Erasures
+from leads.pages import Page
 from leads.records import Lead
+from messenger.client import CALL_TIMEOUT, GraphClient
+from operations.reporting import OperationError
 from runtime import kafka
-from runtime.cluster import Cluster
-from runtime.settings import Settings
+from runtime.cluster import Cluster, cluster_of, local_cluster
+from runtime.local_kafka.node import running_broker
+from runtime.log_file import LogFile
+from runtime.logs import configure_logging
+from runtime.secret_file import SecretFileFault, secret_text
+from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, WantedTopic, partition_counts, partitions_advice
-from runtime.topic_reading import TopicFollower, whole_topic
-from schemas.codec import BUILT_IN, Ids, lead_codec
+from runtime.topic_reading import TopicFollower, TopicMissing, whole_topic
+from schemas.codec import BUILT_IN, Ids, NotDecodable, lead_codec
 from schemas.registry_client import RegistryFault, registry_client, registry_ids
-from schemas.topics import ERASURES, LEADS, TOPICS
+from schemas.topics import ERASURES, LEADS, TOPICS, Topic
+
+# An operation that cannot reach Kafka says so in one line; without a handler here aiokafka's lines reach the terminal.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+
+
+def current_settings() -> Settings:
+    """The settings of this process, from its environment. Raises `SettingError`, which names the variable.
+
+    PostgreSQL's client reads its password from `PGPASSWORD`; `PGPASSWORD_FILE` may name a file that holds it.
+    """
+    try:
+        if password := secret_text(os.environ, "PGPASSWORD"):
+            os.environ["PGPASSWORD"] = password
+            os.environ.pop("PGPASSWORD_FILE", None)
+        return read_settings(os.environ)
+    except SecretFileFault as fault:
+        raise SettingError(str(fault)) from None
+
+
+def start_log(settings: Settings, pages: Iterable[Page] = ()) -> LogFile | None:
+    """Log as JSON lines, without the secrets of the settings and the tokens of these Pages.
+
+    Returns the log file that the settings name; without one, the log goes to standard error. Raises `OperationError`.
+    """
+    try:
+        file = None if settings.log_file is None else LogFile(settings.log_file, settings.log_bytes)
+    except OSError as fault:
+        problem = f"{settings.log_file} cannot be written: {fault.strerror}"
+        raise OperationError(f"{variable('log_file')}: {problem}") from None
+    configure_logging("info", secrets=(*settings.secrets, *(page.access_token for page in pages)), file=file)
+    return file
+
+
+def find_broker(settings: Settings) -> Cluster | None:
+    """`LEADSTREAM_BROKER` if it is set, else the local node, else None. Raises `SettingError`."""
+    if settings.broker:
+        return cluster_of(settings)
+    running = running_broker(settings.state_dir)
+    return local_cluster(settings, running) if running else None
+
+
+def require_broker(settings: Settings) -> Cluster:
+    """Like `find_broker`, but raises `OperationError` where there is none."""
+    broker = find_broker(settings)
+    if broker is None:
+        raise OperationError(f"no Kafka: run `leadstream kafka start`, or set {variable('broker')} to the Kafka to use")
+    return broker
+
+
+async def find_ids(settings: Settings) -> Ids:
+    """The built-in schema ids, or those of the registry that is set, where it registers our schemas.
+
+    Raises `RegistryFault`.
+    """
+    if settings.schema_registry_url is None:
+        return BUILT_IN
+    async with registry_client(settings) as registry:
+        return await registry_ids(registry, settings.topic_prefix)
+
+
+def graph_client(settings: Settings, http: httpx.AsyncClient, timeout: timedelta = CALL_TIMEOUT) -> GraphClient:
+    """A client of the Graph API that signs its calls with the app secret, where one is set."""
+    secret = settings.app_secrets[0] if settings.app_secrets else None
+    return GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=timeout)
 
 
 def wanted_topics(settings: Settings) -> list[WantedTopic]:
-    """Every topic of the table as this deployment wants it."""
+    """Every topic of the table, as this deployment should have it."""
     return [
         WantedTopic(
             settings.topic(topic.name),
@@ -29,61 +105,82 @@ def wanted_topics(settings: Settings) -> list[WantedTopic]:
     ]
 
 
-async def require_topics(settings: Settings, broker: Cluster) -> None:
-    """A `ClickException` unless every topic is there with `settings.partitions`.
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The settings, the Kafka and the schema ids that an operation works with."""
 
-    With another count the join would wait for partitions that are not there, or records would be left unread.
-    """
-    names = [settings.topic(topic.name) for topic in TOPICS]
-    counts = await partition_counts(broker, names)
-    missing = [name for name in names if name not in counts]
-    if missing:
-        raise click.ClickException(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
-    found = [
-        Difference(name, "partitions", str(counts[name]), str(settings.partitions))
-        for name in names
-        if counts[name] != settings.partitions
-    ]
-    advice = partitions_advice(found, len(TOPICS))
-    if advice is not None:
-        raise click.ClickException(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
+    settings: Settings
+    broker: Cluster
+    known_ids: Ids | None = None
 
+    @classmethod
+    def of(cls, settings: Settings, *, with_ids: bool = True) -> "Deployment":
+        """The deployment of these settings. Raises `OperationError` without a Kafka, or where the registry refuses.
 
-async def leads_now(settings: Settings, broker: Cluster, ids: Ids) -> dict[str, Lead]:
-    """The newest revision of each lead by id; one that was erased is not there. Raises `NotDecodable`, `KafkaError`."""
-    await require_topics(settings, broker)
-    codec, newest = lead_codec(ids), dict[str, Lead]()
-    async with kafka.consumer(broker, group=None, client_id="leadstream-leads") as consumer:
-        async for records in whole_topic(consumer, settings.topic(LEADS.name), settings.partitions):
-            for record in records:
-                if record.value is None:
-                    newest.pop(record.key.decode(errors="replace"), None)
-                    continue
-                lead = codec.decode(record.value)
-                if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
-                    newest[lead.lead_id] = lead
-    return newest
+        Without ids no registry is asked, and the operation can neither read nor write Avro.
+        """
+        broker = require_broker(settings)
+        try:
+            return cls(settings, broker, asyncio.run(find_ids(settings)) if with_ids else None)
+        except RegistryFault as fault:
+            raise OperationError(str(fault)) from None
 
+    @property
+    def ids(self) -> Ids:
+        """The ids of our schemas."""
+        assert self.known_ids is not None, "this operation asked for no schema ids"
+        return self.known_ids
 
-async def erasures_now(settings: Settings, broker: Cluster) -> Erasures:
-    """Raises `TopicMissing` where the topic is missing, or `KafkaError`."""
-    found = Erasures()
-    follower = TopicFollower(broker, settings.topic(ERASURES.name), found.note, client_id="leadstream-erasures")
-    try:
-        await follower.start()
-    finally:
-        await follower.stop()
-    return found
+    def topic(self, topic: Topic) -> str:
+        """The name of a topic on the cluster."""
+        return self.settings.topic(topic.name)
 
+    async def require_topics(self) -> None:
+        """Raises `OperationError` unless every topic exists and has `settings.partitions`.
 
-def schema_ids(settings: Settings) -> Ids:
-    """Registers our schemas where another registry is set; a `ClickException` when it does not take them."""
-    return BUILT_IN if settings.schema_registry_url is None else asyncio.run(_registered(settings))
+        With another count the join would wait for partitions that do not exist, or records would stay unread.
+        """
+        settings = self.settings
+        names = [self.topic(topic) for topic in TOPICS]
+        counts = await partition_counts(self.broker, names)
+        missing = [name for name in names if name not in counts]
+        if missing:
+            raise OperationError(f"{', '.join(missing)}: no such topic; run `leadstream topics apply`")
+        differences = [
+            Difference(name, "partitions", str(counts[name]), str(settings.partitions))
+            for name in names
+            if counts[name] != settings.partitions
+        ]
+        advice = partitions_advice(differences, len(TOPICS))
+        if advice is not None:
+            raise OperationError(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
 
+    async def leads_now(self) -> dict[str, Lead]:
+        """The newest revision of each lead that was not erased, by id. Raises `OperationError`, `KafkaError`."""
+        await self.require_topics()
+        codec, newest = lead_codec(self.ids), dict[str, Lead]()
+        async with kafka.consumer(self.broker, group=None, client_id="leadstream-leads") as consumer:
+            async for records in whole_topic(consumer, self.topic(LEADS), self.settings.partitions):
+                for record in records:
+                    if record.value is None:
+                        newest.pop(record.key.decode(errors="replace"), None)
+                        continue
+                    try:
+                        lead = codec.decode(record.value)
+                    except NotDecodable as fault:
+                        raise OperationError(f"the leads cannot be read: {fault}") from None
+                    if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
+                        newest[lead.lead_id] = lead
+        return newest
 
-async def _registered(settings: Settings) -> Ids:
-    try:
-        async with registry_client(settings) as registry:
-            return await registry_ids(registry, settings.topic_prefix)
-    except RegistryFault as fault:
-        raise click.ClickException(str(fault)) from None
+    async def erasures_now(self) -> Erasures:
+        """Every erasure. Raises `OperationError` where the topic is missing, or `KafkaError`."""
+        erasures = Erasures()
+        follower = TopicFollower(self.broker, self.topic(ERASURES), erasures.note, client_id="leadstream-erasures")
+        try:
+            await follower.start()
+        except TopicMissing as fault:
+            raise OperationError(str(fault)) from None
+        finally:
+            await follower.stop()
+        return erasures

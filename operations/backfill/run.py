@@ -1,17 +1,18 @@
-"""One pass over the inboxes of some Pages: look, write down what the join lacks, remember how far it is."""
+"""One pass over the inboxes of some Pages: compare, write the facts that the join lacks, remember the position."""
 
 import asyncio
 import random
+import signal
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import click
+import httpx
 
-from cli.backfill_report import Bar, Report
 from leads.erasures import Erasures
 from leads.facts import Fact
 from leads.gaps import Finding, Span, fact_of
@@ -20,20 +21,28 @@ from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked, TooMuchData
 from messenger.events import PageId, Psid, person_key
 from messenger.lead_flow import LeadForm
-from operations.backfill.inbox import Inbox, Look, look_through
+from operations.backfill.inbox import Inbox, look_through
 from operations.backfill.position import Busy, Position, PositionFile
+from operations.backfill.schedule import check_again_and_again, checked_since
+from operations.deployment import Deployment, graph_client
+from operations.reporting import OperationError
+from runtime import kafka
+from runtime.admin import create_admin_app, serve
 from runtime.clock import now
+from runtime.health import Health
+from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
-from schemas.codec import Codec
+from schemas.codec import Codec, event_codec
+from schemas.topics import EVENTS
 from sinks.send.courier import Graph
 
-# A webhook of a flow that ended just now is on its way, or waits for the rest of its lead.
+# The webhook of a flow that has just ended is on its way, or waits for the rest of its lead.
 IN_FLIGHT = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked for. `until` None is a quarter of an hour ago; `afresh` goes on from no earlier position."""
+    """The flows to compare. `until` None is a quarter of an hour ago; `afresh` ignores an earlier position."""
 
     since: datetime
     until: datetime | None
@@ -48,7 +57,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What we have: the leads, who was erased, and where facts go; `producer` None writes none."""
+    """Our side: the leads, the erasures, and the topic that facts go to; without a `producer` none is written."""
 
     leads: Mapping[str, Lead]
     erasures: Erasures
@@ -56,6 +65,40 @@ class Here:
     topic: str
     codec: Codec[Any]
     state_dir: Path
+
+
+# Called with the conversations that were read, the calls that were made, and the time that was reached.
+ShowReading = Callable[[int, int, datetime], None]
+
+
+class Report(Protocol):
+    """Shows the progress and the findings of a backfill."""
+
+    def resumed(self, page_id: PageId, position: Position) -> None:
+        """A stopped backfill goes on from this position."""
+
+    def started_over(self, page_id: PageId) -> None:
+        """Meta no longer accepts its own cursor: the Page is read from the beginning."""
+
+    def found(self, finding: Finding) -> None:
+        """A flow was compared."""
+
+    def done(self, page_id: PageId, position: Position) -> None:
+        """The Page was read to its end."""
+
+    def reading(self, page_id: PageId, since: datetime, moment: datetime) -> AbstractContextManager[ShowReading]:
+        """The Page is read back to `since`, while the context lasts."""
+
+
+class NoReport:
+    """Reports nothing."""
+
+    def resumed(self, page_id: PageId, position: Position) -> None: ...
+    def started_over(self, page_id: PageId) -> None: ...
+    def found(self, finding: Finding) -> None: ...
+    def done(self, page_id: PageId, position: Position) -> None: ...
+    def reading(self, page_id: PageId, since: datetime, moment: datetime) -> AbstractContextManager[ShowReading]:  # noqa: ARG002
+        return nullcontext(lambda _conversations, _calls, _back_to: None)
 
 
 class Backfill:
@@ -66,27 +109,27 @@ class Backfill:
         self._leads = _by_person(here.leads.values())
 
     async def run(self, page: Page, question: Question) -> Position:
-        """The Page's counts. A `ClickException` names what Meta refused; the position is kept."""
+        """The Page's counts. Raises `OperationError`, which names a refusal of Meta; the position is kept."""
         file = PositionFile(self._here.state_dir, page.page_id, question.key())
         try:
             with file.held():
                 return await self._run(page, question, file)
         except Busy:
-            raise click.ClickException(f"Page {page.page_id}: another backfill reads its inbox") from None
+            raise OperationError(f"Page {page.page_id}: another backfill reads its inbox") from None
         except GraphError as fault:
-            raise click.ClickException(f"Page {page.page_id}: {_said(fault)}") from None
+            raise OperationError(f"Page {page.page_id}: {_advice(fault)}") from None
 
     async def _run(self, page: Page, question: Question, file: PositionFile) -> Position:
         inbox = Inbox(self._graph, page, now=now, sleep=asyncio.sleep, fraction=random.random, metrics=self._metrics)
         forms = question.forms or await inbox.forms()
         if not forms:
-            raise click.ClickException(
-                f"Page {page.page_id}: Meta does not show what its lead ads ask; give the ad's message template with"
-                " --template"
+            raise OperationError(
+                f"Page {page.page_id}: Meta does not show the questions of its lead ads;"
+                " give the ad's message template with --template"
             )
         position = None if question.afresh else file.read()
         if position is not None:
-            self._report.taken_up_again(page.page_id, position)
+            self._report.resumed(page.page_id, position)
             try:
                 await self._look_through(inbox, forms, position, file)
             except InvalidRequest:
@@ -104,31 +147,31 @@ class Backfill:
         self, inbox: Inbox, forms: Sequence[LeadForm], position: Position, file: PositionFile
     ) -> None:
         page_id, span = inbox.page.page_id, Span(since=position.since, until=position.until, now=now())
-        with Bar(page_id, span.since, span.now, quiet=self._report.quiet) as bar:
+        erasures = self._here.erasures
+        with self._report.reading(page_id, span.since, span.now) as show:
             async for look in look_through(inbox, forms, self._leads[page_id], span, position.after):
-                found = [one for one in look.findings if not self._here.erasures.cover(page_id, one.psid, one.at)]
-                await self._publish(found, position)
-                for one in found:
-                    position.count(one)
-                    self._report.found(one)
-                _advance(position, look)
+                findings = [
+                    finding for finding in look.findings if not erasures.cover(page_id, finding.psid, finding.at)
+                ]
+                await self._publish(findings, position)
+                for finding in findings:
+                    position.count(finding)
+                    self._report.found(finding)
+                position.after = look.after
+                position.conversations += look.conversations
                 file.write(position)
-                bar.show(position.conversations, inbox.calls, look.back_to)
+                show(position.conversations, inbox.calls, look.back_to)
 
-    async def _publish(self, found: Iterable[Finding], position: Position) -> None:
+    async def _publish(self, findings: Iterable[Finding], position: Position) -> None:
         here = self._here
         if here.producer is None:
             return
         provenance = f"backfill of {position.began_at:%Y-%m-%dT%H:%M:%SZ}"
-        facts = [fact for one in found if (fact := fact_of(one, here.topic, provenance, now())) is not None]
+        made = (fact_of(finding, here.topic, provenance, now()) for finding in findings)
+        facts = [fact for fact in made if fact is not None]
         # A person's facts in the order of the flows.
-        sent = [await here.producer.send(here.topic, here.codec.encode(one), key=_key(one)) for one in facts]
+        sent = [await here.producer.send(here.topic, here.codec.encode(fact), key=_key(fact)) for fact in facts]
         await asyncio.gather(*sent)
-
-
-def _advance(position: Position, look: Look) -> None:
-    position.after = look.after
-    position.conversations += look.conversations
 
 
 def _key(fact: Fact) -> bytes:
@@ -137,16 +180,63 @@ def _key(fact: Fact) -> bytes:
 
 
 def _by_person(leads: Iterable[Lead]) -> defaultdict[PageId, dict[Psid, list[Lead]]]:
-    found: defaultdict[PageId, dict[Psid, list[Lead]]] = defaultdict(dict)
+    by_page: defaultdict[PageId, dict[Psid, list[Lead]]] = defaultdict(dict)
     for lead in leads:
-        found[lead.page_id].setdefault(lead.psid, []).append(lead)
-    return found
+        by_page[lead.page_id].setdefault(lead.psid, []).append(lead)
+    return by_page
 
 
-def _said(fault: GraphError) -> str:
+def _advice(fault: GraphError) -> str:
     advice = ""
     if isinstance(fault, PageBlocked | NotPermitted):
         advice = "; see `leadstream doctor`"
     elif isinstance(fault, TooMuchData):
         advice = ", for a page of one row too"
     return f"{type(fault).__name__}: {fault}{advice}. Run it again to go on from here"
+
+
+async def run_backfill(
+    deployment: Deployment, pages: Sequence[Page], question: Question, report: Report, metrics: Metrics
+) -> dict[PageId, Position]:
+    """The counts of each Page. Raises `OperationError`, `KafkaError`."""
+    settings = deployment.settings
+    async with AsyncExitStack() as stack:
+        producer = None
+        if not question.dry_run:
+            producer = kafka.producer(deployment.broker, client_id="leadstream-backfill")
+            await stack.enter_async_context(producer)
+        here = Here(
+            leads=await deployment.leads_now(),
+            erasures=await deployment.erasures_now(),
+            producer=producer,
+            topic=deployment.topic(EVENTS),
+            codec=event_codec(deployment.ids),
+            state_dir=settings.state_dir,
+        )
+        http = await stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
+        backfill = Backfill(graph_client(settings, http), here, report, metrics)
+        try:
+            return {page.page_id: await backfill.run(page, question) for page in pages}
+        except OSError as fault:
+            raise OperationError(f"cannot go on: {fault}") from None
+
+
+async def serve_backfill(
+    deployment: Deployment, pages: Sequence[Page], forms: tuple[LeadForm, ...], every: timedelta, port: int
+) -> None:
+    """Compare again and again, and serve the completeness on an admin port, until SIGTERM or Ctrl-C; write nothing."""
+    metrics, health = Metrics(), Health()
+
+    async def check(page: Page) -> Position:
+        question = Question(since=checked_since(now()), until=None, dry_run=True, forms=forms, afresh=True)
+        return (await run_backfill(deployment, [page], question, NoReport(), metrics))[page.page_id]
+
+    try:
+        async with serve(create_admin_app(metrics, health), deployment.settings.admin_host, port):
+            checking = asyncio.create_task(check_again_and_again(check, pages, every, metrics, health))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, checking.cancel)
+            with suppress(asyncio.CancelledError):
+                await checking
+    except OSError as fault:
+        raise OperationError(f"cannot listen on port {port}: {fault.strerror}") from None

@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, time, timedelta
 
-import click
 from aiokafka.errors import KafkaError
 
 from leads.pages import Page
 from operations.backfill.position import Position, completeness
+from operations.reporting import OperationError
 from runtime.health import Health
 from runtime.metrics import Metrics
 
@@ -19,7 +19,7 @@ _DAYS = 2
 
 
 def checked_since(now: datetime) -> datetime:
-    """Midnight in UTC two days ago, so that whole days are looked at."""
+    """Midnight in UTC two days ago, so that whole days are compared."""
     return datetime.combine(now.date() - timedelta(days=_DAYS), time(), UTC)
 
 
@@ -30,7 +30,7 @@ async def check_again_and_again(
     metrics: Metrics,
     health: Health,
 ) -> None:
-    """Check every Page at once and then `every` so often, until cancelled.
+    """Check every Page at once and then at each interval, until cancelled.
 
     A Page that could not be checked is not ready, and shows no completeness.
     """
@@ -39,27 +39,27 @@ async def check_again_and_again(
         for page in pages:
             try:
                 position = await check(page)
-            except click.ClickException as fault:
-                _not_checked(page, fault.message, health)
+            except OperationError as fault:
+                _report_failure(page, str(fault), health)
             except KafkaError as fault:
-                _not_checked(page, f"Kafka: {type(fault).__name__}", health)
+                _report_failure(page, f"Kafka: {type(fault).__name__}", health)
             else:
-                _tell(page, position, metrics, health)
+                _report(page, position, metrics, health)
         await asyncio.sleep(every.total_seconds())
 
 
-def _not_checked(page: Page, why: str, health: Health) -> None:
-    health.report(page.page_id, ready=False, seen=why)
-    logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": why})
+def _report_failure(page: Page, reason: str, health: Health) -> None:
+    health.report(page.page_id, ready=False, seen=reason)
+    logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": reason})
 
 
-def _tell(page: Page, position: Position, metrics: Metrics, health: Health) -> None:
+def _report(page: Page, position: Position, metrics: Metrics, health: Health) -> None:
     for day, counts in sorted(position.counts.items()):
         share = completeness(counts)
         if share is not None:
             metrics.lead_completeness.labels(page.page_id, day.isoformat()).set(share)
         if counts["missing"]:
-            lacking = {"page_id": page.page_id, "day": day.isoformat(), "missing": counts["missing"]}
-            logger.warning("leads.missing", extra=lacking)
+            fields = {"page_id": page.page_id, "day": day.isoformat(), "missing": counts["missing"]}
+            logger.warning("leads.missing", extra=fields)
     missing = sum(counts["missing"] for counts in position.counts.values())
     health.report(page.page_id, ready=True, seen=f"{missing} missing of the last {_DAYS} days and today")

@@ -1,4 +1,4 @@
-"""Dead letters and what becomes of them: whether one may go back, the record that goes, and who discarded one."""
+"""Dead letters: whether one may go back, the record that goes, and the record of a discard."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,10 @@ COUNT = "redrive-count"
 
 # open: may go. redriven: has gone. discarded: an operator closed it for good. stopped: refused again too often.
 # superseded: its key has a newer record in a compacted topic, which this one would replace. erased: its person was
-# erased since. foreign: its headers do not say where it comes from.
+# erased after it. foreign: its headers do not say where it comes from.
 Standing = Literal["open", "redriven", "discarded", "stopped", "superseded", "erased", "foreign"]
 
-
-# Nothing is left to do about these.
+# These need nothing more.
 SETTLED: frozenset[Standing] = frozenset({"redriven", "discarded", "superseded", "erased"})
 
 _BY, _BECAUSE = "discarded-by", "discarded-because"
@@ -57,7 +56,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters are asked for: a part of the reason or of the fault, when they were refused, or their ids."""
+    """A search for letters: by a part of the reason or of the fault, by the time of refusal, or by id."""
 
     reason: str = ""
     since: datetime | None = None
@@ -74,28 +73,28 @@ class Wanted:
 
 
 def read_letter(record: Kept, origin_topic: str) -> Letter:
-    """The letter in a record of the dead-letter topic of `origin_topic`; never fails, whoever wrote it."""
-    said = {name: value.decode(errors="replace") for name, value in record.headers}
+    """The letter in a record of the dead-letter topic of `origin_topic`; never fails, whatever wrote it."""
+    texts = {name: value.decode(errors="replace") for name, value in record.headers}
     return Letter(
         record.topic,
         record.partition,
         record.offset,
         from_millis(record.timestamp),
         origin_topic,
-        _origin(said, origin_topic),
-        stage=said.get(f"{PREFIX}stage", ""),
-        fault=said.get(f"{PREFIX}exception.class.name", ""),
-        reason=said.get(f"{PREFIX}exception.message", ""),
-        redrives=_number(said.get(COUNT)) or 0,
+        _origin(texts, origin_topic),
+        stage=texts.get(f"{PREFIX}stage", ""),
+        fault=texts.get(f"{PREFIX}exception.class.name", ""),
+        reason=texts.get(f"{PREFIX}exception.message", ""),
+        redrives=_number(texts.get(COUNT)) or 0,
         key=record.key,
         value=record.value,
         headers=[(name, value) for name, value in record.headers if not name.startswith(PREFIX)],
     )
 
 
-def _origin(said: Mapping[str, str], origin_topic: str) -> tuple[int, int] | None:
-    partition, offset = _number(said.get(f"{PREFIX}partition")), _number(said.get(f"{PREFIX}offset"))
-    if said.get(f"{PREFIX}topic") != origin_topic or partition is None or offset is None:
+def _origin(texts: Mapping[str, str], origin_topic: str) -> tuple[int, int] | None:
+    partition, offset = _number(texts.get(f"{PREFIX}partition")), _number(texts.get(f"{PREFIX}offset"))
+    if texts.get(f"{PREFIX}topic") != origin_topic or partition is None or offset is None:
         return None
     return partition, offset
 
@@ -106,7 +105,7 @@ def _number(text: str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """That an operator closed a letter which nothing mends; `at` is a time as text."""
+    """An operator closed a letter that no fix can help; `at` is a time as text."""
 
     at: str
     by: str
@@ -114,20 +113,20 @@ class Discard:
 
     @property
     def headers(self) -> Headers:
-        """What tells the record of a discard from that of a redrive."""
+        """The headers that distinguish the record of a discard from that of a redrive."""
         return [(_BY, self.by.encode()), (_BECAUSE, self.because.encode())]
 
 
 def read_discard(value: bytes, headers: Sequence[tuple[str, bytes]]) -> Discard | None:
     """The discard in a record of the redrives topic, None where it is the record of a redrive."""
-    said = {name: text.decode(errors="replace") for name, text in headers}
-    return Discard(value.decode(errors="replace"), said.get(_BY, ""), said[_BECAUSE]) if _BECAUSE in said else None
+    texts = {name: text.decode(errors="replace") for name, text in headers}
+    return Discard(value.decode(errors="replace"), texts.get(_BY, ""), texts[_BECAUSE]) if _BECAUSE in texts else None
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What decides whether a letter may go: ids that have gone, the newest offset of each key of the compacted topics
-    (by topic and key), how often one letter may go, the ids that were discarded, and those whose person was erased."""
+    """The facts that decide whether a letter may go: ids that have gone, the newest offset of each key of the compacted
+    topics (by topic and key), the limit of redrives, discarded ids, and ids whose person was erased."""
 
     gone: Collection[str]
     newest: Mapping[tuple[str, bytes | None], int]
@@ -151,11 +150,11 @@ class Known:
 
 def newest_offsets(records: Iterable[Refused]) -> dict[tuple[str, bytes | None], int]:
     """The newest offset of each key, for `Known`."""
-    found: dict[tuple[str, bytes | None], int] = {}
+    newest: dict[tuple[str, bytes | None], int] = {}
     for record in records:
         place = (record.topic, record.key)
-        found[place] = max(record.offset, found.get(place, -1))
-    return found
+        newest[place] = max(record.offset, newest.get(place, -1))
+    return newest
 
 
 def sent_back(letter: Letter) -> tuple[bytes | None, bytes | None, Headers]:
@@ -185,7 +184,7 @@ class Group:
 
 def grouped(letters: Iterable[Letter]) -> list[Group]:
     """Letters by topic, stage and reason, the largest group first."""
-    found: dict[tuple[str, str, str, str], list[Letter]] = {}
-    for letter in sorted(letters, key=lambda one: (one.refused_at, one.id)):
-        found.setdefault((letter.origin_topic, letter.stage, letter.fault, letter.reason), []).append(letter)
-    return sorted(map(Group, found.values()), key=lambda group: -len(group.letters))
+    groups: dict[tuple[str, str, str, str], list[Letter]] = {}
+    for letter in sorted(letters, key=lambda letter: (letter.refused_at, letter.id)):
+        groups.setdefault((letter.origin_topic, letter.stage, letter.fault, letter.reason), []).append(letter)
+    return sorted(map(Group, groups.values()), key=lambda group: -len(group.letters))

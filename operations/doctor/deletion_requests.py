@@ -1,59 +1,53 @@
-"""Data-deletion requests as the doctor sees them: who has waited for too long, and whether Meta gets an answer."""
+"""Data-deletion requests, checked: whether any has waited for too long, and whether Meta gets an answer."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from aiokafka.errors import KafkaError
 
+from operations.deployment import Deployment, find_ids
 from operations.doctor.verdicts import Verdict
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register
 from runtime.clock import now
-from runtime.cluster import Cluster
-from runtime.settings import Settings, variable
-from schemas.codec import BUILT_IN, Ids
-from schemas.registry_client import RegistryFault, registry_client, registry_ids
+from runtime.settings import variable
+from schemas.registry_client import RegistryFault
 
 _LATE = timedelta(days=14)
 _MOST_NAMED = 5
 _MEND = "`leadstream erase --requests` lists them"
 
 
-async def examine_requests(settings: Settings, broker: Cluster | None, found: Collection[Verdict]) -> list[Verdict]:
-    """Verdicts over the register; none where what it rests on is `found` broken, so that the cause is named."""
+async def examine_requests(deployment: Deployment | None, earlier: Collection[Verdict]) -> list[Verdict]:
+    """Verdicts on the register; none where an earlier verdict shows its prerequisites broken, which is the cause."""
     rests_on = {"kafka", "topics", "registry", "schemas"}
-    if broker is None or any(one.check in rests_on and one.standing == "broken" for one in found):
+    if deployment is None or any(verdict.check in rests_on and verdict.standing == "broken" for verdict in earlier):
         return []
     try:
-        register = await read_register(broker, settings, await _ids(settings))
+        with_ids = replace(deployment, known_ids=await find_ids(deployment.settings))
+        register = await read_register(with_ids)
     except (KafkaError, RegistryFault):
         return []
-    return list(request_verdicts(register, settings.public_url, now()))
-
-
-async def _ids(settings: Settings) -> Ids:
-    if settings.schema_registry_url is None:
-        return BUILT_IN
-    async with registry_client(settings) as registry:
-        return await registry_ids(registry, settings.topic_prefix)
+    return list(request_verdicts(register, deployment.settings.public_url, now()))
 
 
 def request_verdicts(register: Register, public_url: str | None, moment: datetime) -> Iterator[Verdict]:
-    """Whether requests are resolved in time, that all can be read, and that their senders were told where to look."""
+    """Whether requests are resolved in time, can be read, and got the address of a status page."""
     yield _open_verdict(register, moment)
     if register.unreadable:
         seen = f"cannot be read: {', '.join(register.unreadable[:_MOST_NAMED])}"
-        breaks = "what somebody asked for may be overlooked"
-        mend = "start this release's successor, or look at LEADSTREAM_SCHEMA_REGISTRY_URL"
+        breaks = "a request may be overlooked"
+        mend = "start the next release, or check LEADSTREAM_SCHEMA_REGISTRY_URL"
         yield Verdict("deletion records", "kafka", "warning", seen, breaks, mend)
     if register.requests and public_url is None:
-        breaks = "Meta's data-deletion callback is answered 503, and people are told of no status page"
+        breaks = "Meta's data-deletion callback is answered 503, and people get no status page"
         mend = f"set {variable('public_url')} where ingest runs, and here"
         yield Verdict("public url", "setting", "broken", "not set, and requests have come", breaks, mend)
 
 
 def _open_verdict(register: Register, moment: datetime) -> Verdict:
     check, place = "deletion requests", "kafka"
-    waiting = {one.code: moment - one.requested_at for one in register.open}
+    waiting = {request.code: moment - request.requested_at for request in register.open}
     late = {code: since for code, since in waiting.items() if since > _LATE}
     if not late:
         return Verdict(check, place, "ok", f"{len(waiting)} open")

@@ -1,4 +1,4 @@
-"""The disks that ingest, streams and the sinks write to, by the room that is left."""
+"""The disks that ingest, streams and the sinks write to, checked for room."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from sinks.warehouse.postgres.connection import is_server
 _MEGABYTE = 1024 * 1024
 _SOON = 2048 * _MEGABYTE
 _FULL = 256 * _MEGABYTE
-_BREAKS = "without room webhooks are refused while Kafka is away, and Kafka, streams and the warehouse stand still"
-_MEND = "make room, or move the directory to a larger disk; what stands still goes on by itself"
+_BREAKS = "without room webhooks are refused while Kafka is away, and Kafka, streams and the warehouse stop"
+_MEND = "make room, or move the directory to a larger disk; a stage that has stopped goes on by itself"
 
 
 def examine_disk(settings: Settings) -> list[Verdict]:
-    """A verdict for each directory of this deployment on this machine; those on one disk are together."""
+    """A verdict for each directory of this deployment on this machine; directories on one disk share a verdict."""
     places: dict[int, tuple[list[str], Path]] = {}
     for name, path in _directories(settings):
         there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())

@@ -1,4 +1,4 @@
-"""The prerequisites on our side, fetched and judged: Kafka and its topics, the schema registry, the warehouse."""
+"""The prerequisites on our side, checked: Kafka and its topics, the schema registry, the warehouse."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from operations.broker import known_broker
+from operations.deployment import Deployment, find_broker, find_ids
 from operations.doctor.deletion_requests import examine_requests
 from operations.doctor.disk import examine_disk
 from operations.doctor.kafka import NO_KAFKA, examine_kafka, mend_topics
@@ -17,7 +17,6 @@ from operations.doctor.set_aside import examine_set_aside
 from operations.doctor.stages import examine_stages
 from operations.doctor.verdicts import Verdict
 from runtime.settings import SettingError, Settings
-from schemas.registry_client import registry_client, registry_ids
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.postgres.connection import is_server
@@ -34,34 +33,35 @@ async def verdicts_here(
     http: httpx.AsyncClient,
     registry_transport: httpx.AsyncBaseTransport | None = None,
 ) -> list[Verdict]:
-    """Every verdict that can be given of what this deployment stands on; `stages` are URLs of admin ports by name."""
+    """Every verdict on the services of this deployment; `stages` are URLs of admin ports by name."""
+    deployment = None
     try:
-        broker = known_broker(settings)
-        kafka = await examine_kafka(settings, broker)
+        broker = find_broker(settings)
+        deployment = None if broker is None else Deployment(settings, broker)
+        kafka = await examine_kafka(deployment)
     except SettingError as fault:
-        broker, kafka = None, [Verdict("kafka", "kafka", "broken", str(fault), NO_KAFKA, "see docs/configuration.md")]
+        kafka = [Verdict("kafka", "kafka", "broken", str(fault), NO_KAFKA, "see docs/configuration.md")]
     registry = await examine_registry(settings, registry_transport)
-    running = await examine_stages(settings, stages, http, broker)
-    requests = await examine_requests(settings, broker, [*kafka, registry])
-    aside = await examine_set_aside(settings, broker, kafka)
+    running = await examine_stages(settings, stages, http, deployment.broker if deployment else None)
+    requests = await examine_requests(deployment, [*kafka, registry])
+    aside = await examine_set_aside(deployment, kafka)
     disk = examine_disk(settings)
     return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *disk, *running, *requests, *aside]
 
 
 async def mend_here(settings: Settings, verdicts: Collection[Verdict]) -> Mending:
-    """Create and repair topics, and register schemas, where these verdicts found them wanting."""
+    """Create and repair topics, and register schemas, where these verdicts are broken."""
     broken = {verdict.check for verdict in verdicts if verdict.standing == "broken"}
     mending = Mending()
-    if broken & {"topics", "replay promise", "power cut"} and (broker := known_broker(settings)) is not None:
-        await mending.attempt("the topics", mend_topics(broker, settings))
+    if broken & {"topics", "replay promise", "power cut"} and (broker := find_broker(settings)) is not None:
+        await mending.attempt("the topics", mend_topics(Deployment(settings, broker)))
     if "schemas" in broken and settings.schema_registry_url:
         await mending.attempt("the schemas", _register(settings))
     return mending
 
 
 async def _register(settings: Settings) -> list[str]:
-    async with registry_client(settings) as registry:
-        await registry_ids(registry, settings.topic_prefix)
+    await find_ids(settings)
     return ["registered our schemas"]
 
 
@@ -72,7 +72,7 @@ def _warehouse(settings: Settings) -> Verdict:
     if is_server(url):
         return _server(settings)
     if path is None:
-        return Verdict("warehouse", "warehouse", "warning", "object storage, which is not looked at from here")
+        return Verdict("warehouse", "warehouse", "warning", "object storage, which is not checked from here")
     fault = _path_fault(path)
     if fault is None:
         return Verdict("warehouse", "warehouse", "ok", "can be reached")
@@ -81,24 +81,27 @@ def _warehouse(settings: Settings) -> Verdict:
 
 def _server(settings: Settings) -> Verdict:
     try:
-        found = readiness_of(settings.warehouse, tables_by_topic(settings.topic))
+        readiness = readiness_of(settings.warehouse, tables_by_topic(settings.topic))
     except Unusable as fault:
         seen, _, mend = str(fault).partition("; ")
         mend = mend or "look at LEADSTREAM_WAREHOUSE and its server"
         return Verdict("warehouse", "warehouse", "broken", seen, _NO_WAREHOUSE, mend)
-    if found.lacks is not None:
+    if readiness.lacks is not None:
         mend = "docs/warehouse.md lists what the role needs"
-        return Verdict("warehouse", "warehouse", "broken", f"the sink needs {found.lacks}", _NO_WAREHOUSE, mend)
-    if found.readable_at is not None:
-        seen, breaks = f"no TLS on the way to {found.readable_at}", "others on the way can read passwords and leads"
+        return Verdict("warehouse", "warehouse", "broken", f"the sink needs {readiness.lacks}", _NO_WAREHOUSE, mend)
+    if readiness.readable_at is not None:
+        seen, breaks = (
+            f"no TLS on the way to {readiness.readable_at}",
+            "others on the network can read passwords and leads",
+        )
         mend = "add sslmode=verify-full and sslrootcert to LEADSTREAM_WAREHOUSE, see docs/warehouse.md"
         return Verdict("warehouse", "warehouse", "warning", f"can be written to; {seen}", breaks, mend)
-    return Verdict("warehouse", "warehouse", "ok", f"can be written to, UTF8; {found.tables}")
+    return Verdict("warehouse", "warehouse", "ok", f"can be written to, UTF8; {readiness.tables}")
 
 
 def _path_fault(path: Path) -> str | None:
     try:
-        there = next(one for one in (path, *path.absolute().parents) if one.exists())
+        there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     except OSError as fault:
         return f"{path}: {fault.strerror}"
     if not there.is_dir():

@@ -1,4 +1,4 @@
-"""What a stage has not read yet: how many records, and how old the oldest is."""
+"""The lag of a stage: how many records it has yet to read, and how old the oldest is."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ _METRIC = "leadstream_consumer_lag"
 async def examine_lag(
     name: str, url: str, broker: Cluster | None, http: httpx.AsyncClient, now: datetime
 ) -> list[Verdict]:
-    """A verdict over the lag of the stage whose admin port this is; none where it shows none. Lag breaks nothing."""
+    """A verdict on the lag of the stage with this admin port; none where it shows no lag metric. Lag breaks nothing."""
     try:
         lags = lags_in((await http.get(f"{url}/metrics", timeout=_SECONDS)).text)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
@@ -50,7 +50,7 @@ def lags_in(metrics: str) -> dict[TopicPartition, int]:
 
 
 async def _oldest(broker: Cluster, behind: Mapping[TopicPartition, int]) -> datetime | None:
-    """When the oldest unread record was written; None where Kafka does not tell."""
+    """When the oldest unread record was written; None where Kafka does not answer."""
     try:
         async with asyncio.timeout(_READ_SECONDS):
             written = [await _written(broker, partition, lag) for partition, lag in behind.items()]

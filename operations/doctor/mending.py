@@ -1,4 +1,4 @@
-"""What `leadstream doctor --fix` did, and what it could not do: a failure keeps nothing else from being mended."""
+"""What `leadstream doctor --fix` mended, and what it could not: after a failure the others are still mended."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ class Mending:
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
-    async def attempt(self, what: str, work: Awaitable[list[str]]) -> None:
-        """Do some work, which says what it has done."""
+    async def attempt(self, label: str, work: Awaitable[list[str]]) -> None:
+        """Do some work, which returns a line for each thing that it mended."""
         try:
             self.done += await work
         except (GraphError, RegistryFault, LayoutMismatchError, TopicRefusedError) as fault:
-            self.failed.append(f"{what}: {fault}")
+            self.failed.append(f"{label}: {fault}")
         except (KafkaError, TimeoutError) as fault:
-            self.failed.append(f"{what}: Kafka did not do it ({type(fault).__name__})")
+            self.failed.append(f"{label}: Kafka did not do it ({type(fault).__name__})")

@@ -1,4 +1,4 @@
-"""The stages that run, by what their admin ports say."""
+"""The running stages, checked through their admin ports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import httpx
 
 from operations.doctor.lag import examine_lag
 from operations.doctor.verdicts import Verdict
-from operations.local.restarts import noted_restarts
 from operations.local.stack import STAGES, admin_url
 from operations.local.state_lock import is_held
+from operations.local.supervision import noted_restarts
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -32,32 +32,32 @@ class _Readiness:
 async def examine_stages(
     settings: Settings, stages: Mapping[str, str], http: httpx.AsyncClient, broker: Cluster | None = None
 ) -> list[Verdict]:
-    """Verdicts over the named stages; without any, over those of the `leadstream up` in this state directory.
+    """Verdicts on the named stages; without any, on those of the `leadstream up` in this state directory.
 
-    Without that either, over the spool of an ingest on this machine, and none if it does not answer.
+    Without that either, on the spool of an ingest on this machine, and none if it does not answer.
     """
     is_up = not stages and is_held(settings.state_dir, "up")
     if is_up:
         stages = {"-".join(stage): admin_url(settings, stage[-1], "") for stage in (("ingest",), *STAGES)}
     elif not stages:
         return _spool_verdicts(await _ask(settings.admin_url(settings.admin_port), http))
-    found = [_restarts_verdict(noted_restarts(settings.state_dir))] if is_up else []
+    verdicts = [_restarts_verdict(noted_restarts(settings.state_dir))] if is_up else []
     for name, url in stages.items():
         readiness = await _ask(url, http)
-        found.append(_stage_verdict(name, url, readiness))
-        found += await examine_lag(name, url, broker, http, now())
+        verdicts.append(_stage_verdict(name, url, readiness))
+        verdicts += await examine_lag(name, url, broker, http, now())
         if name == "ingest":
-            found += _spool_verdicts(readiness)
-    return found
+            verdicts += _spool_verdicts(readiness)
+    return verdicts
 
 
 async def _ask(url: str, http: httpx.AsyncClient) -> _Readiness | None:
     """None when the admin port gives no usable answer."""
     try:
-        whole = (await http.get(f"{url}/readyz", timeout=_SECONDS)).json()
-        workers = [worker.get("parts", {}) for worker in whole.get("workers", [whole])]
+        answer = (await http.get(f"{url}/readyz", timeout=_SECONDS)).json()
+        workers = [worker.get("parts", {}) for worker in answer.get("workers", [answer])]
         parts = [{part: (bool(it["ready"]), str(it["seen"])) for part, it in worker.items()} for worker in workers]
-        return _Readiness(bool(whole.get("ready")), parts)
+        return _Readiness(bool(answer.get("ready")), parts)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -66,16 +66,16 @@ def _stage_verdict(name: str, url: str, readiness: _Readiness | None) -> Verdict
     if readiness is not None and readiness.ready:
         return Verdict("stage", name, "ok", "ready")
     seen = f"{url} does not answer" if readiness is None else "; ".join(readiness.faults()) or "not ready"
-    return Verdict("stage", name, "broken", seen, "what this stage does is not done", "see its log")
+    return Verdict("stage", name, "broken", seen, "the work of this stage is not done", "see its log")
 
 
 def _restarts_verdict(restarts: Mapping[str, int]) -> Verdict:
-    """Ended processes run again by now, or their stage is named."""
-    again = ", ".join(f"{name} {count}" for name, count in restarts.items() if count)
-    if not again:
+    """Processes that ended run again by now; one that does not has a verdict as a stage."""
+    restarted = ", ".join(f"{name} {count}" for name, count in restarts.items() if count)
+    if not restarted:
         return Verdict("restarts", "up", "ok", "none")
-    breaks = "what ends again and again does its work late"
-    return Verdict("restarts", "up", "warning", again, breaks, "see their logs, and what `leadstream up` prints")
+    breaks = "a process that ends again and again does its work late"
+    return Verdict("restarts", "up", "warning", restarted, breaks, "see their logs, and what `leadstream up` prints")
 
 
 def _spool_verdicts(readiness: _Readiness | None) -> list[Verdict]:
@@ -88,7 +88,7 @@ def _spool_verdicts(readiness: _Readiness | None) -> list[Verdict]:
         mend = "bring Kafka back, see operating.md"
         return [Verdict("spool", "ingest", "broken", "; ".join(full), breaks, mend)]
     if refused:
-        breaks = "Kafka refuses these webhooks, and their leads do not come"
+        breaks = "Kafka refuses these webhooks, and they become no leads"
         mend = "`leadstream topics apply`, see operating.md"
         return [Verdict("spool", "ingest", "broken", "; ".join(refused), breaks, mend)]
-    return [Verdict("spool", "ingest", "ok", "takes what Kafka does not")]
+    return [Verdict("spool", "ingest", "ok", "holds webhooks while Kafka is away")]

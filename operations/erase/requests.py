@@ -1,15 +1,15 @@
-"""What people asked Meta to have deleted here: the requests that are open, and how one is resolved."""
+"""Data-deletion requests that came through Meta: the open ones, and how one is resolved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from messenger.data_deletion import DeletionRequest, Resolution
+from operations.deployment import Deployment
+from operations.reporting import OperationError
 from runtime import kafka
-from runtime.cluster import Cluster
-from runtime.settings import Settings
 from runtime.topic_reading import records_now
-from schemas.codec import Ids, NotDecodable, deletion_codec
+from schemas.codec import NotDecodable, deletion_codec
 from schemas.topics import DELETION_REQUESTS
 
 # One month: https://eur-lex.europa.eu/eli/reg/2016/679/oj, article 12 (3)
@@ -18,7 +18,7 @@ ANSWER_WITHIN = timedelta(days=30)
 _CLIENT = "leadstream-deletion-requests"
 
 
-class NotOpen(Exception):
+class NotOpen(OperationError):
     """No open request has this code; the message says whether one had."""
 
 
@@ -31,51 +31,45 @@ class Register:
 
     @property
     def open(self) -> list[DeletionRequest]:
-        """Those that nobody has resolved, the oldest first."""
-        still = (one for one in self.requests.values() if one.status != "resolved")
-        return sorted(still, key=lambda one: (one.requested_at, one.code))
+        """The unresolved requests, the oldest first."""
+        unresolved = (request for request in self.requests.values() if request.status != "resolved")
+        return sorted(unresolved, key=lambda request: (request.requested_at, request.code))
+
+    def require_open(self, code: str) -> DeletionRequest:
+        """The open request with this code. Raises `NotOpen`."""
+        request = self.requests.get(code)
+        if request is None:
+            raise NotOpen(f"there is no open request {code}: see `leadstream erase --requests`")
+        if request.resolved_at is not None:
+            raise NotOpen(f"the request {code} was resolved at {request.resolved_at.isoformat(timespec='seconds')}")
+        return request
 
 
-async def read_register(broker: Cluster, settings: Settings, ids: Ids) -> Register:
+async def read_register(deployment: Deployment) -> Register:
     """The register as it is now. Raises `KafkaError`."""
-    codec = deletion_codec(ids)
-    found: dict[str, DeletionRequest] = {}
+    codec = deletion_codec(deployment.ids)
+    requests: dict[str, DeletionRequest] = {}
     unreadable = []
-    async for record in records_now(broker, [settings.topic(DELETION_REQUESTS.name)], client_id=_CLIENT):
+    async for record in records_now(deployment.broker, [deployment.topic(DELETION_REQUESTS)], client_id=_CLIENT):
         code = (record.key or b"").decode(errors="replace")
         if record.value is None:
-            found.pop(code, None)
+            requests.pop(code, None)
             continue
         try:
-            found[code] = codec.decode(record.value)
+            requests[code] = codec.decode(record.value)
         except NotDecodable:
             unreadable.append(f"{record.topic}/{record.partition}/{record.offset}")
-    return Register(found, unreadable)
+    return Register(requests, unreadable)
 
 
-async def open_requests(broker: Cluster, settings: Settings, ids: Ids) -> list[DeletionRequest]:
-    """The requests that nobody has resolved, the oldest first. Raises `KafkaError`."""
-    return (await read_register(broker, settings, ids)).open
-
-
-async def resolve(
-    broker: Cluster, settings: Settings, ids: Ids, code: str, at: datetime, resolution: Resolution
-) -> DeletionRequest:
-    """Write down that the request is resolved, which also drops the person's id; returns what is kept of it.
+async def resolve(deployment: Deployment, code: str, at: datetime, resolution: Resolution) -> DeletionRequest:
+    """Write down that the request is resolved, which also drops the person's id; returns the record that is kept.
 
     Raises `NotOpen` for an unknown code and for one that is resolved already, and `KafkaError`.
     """
-    request = (await read_register(broker, settings, ids)).requests.get(code)
-    if request is None:
-        raise NotOpen(f"there is no request {code}: see `leadstream erase --requests`")
-    if request.resolved_at is not None:
-        raise NotOpen(f"the request {code} was resolved at {request.resolved_at.isoformat(timespec='seconds')}")
-    done = request.resolve(at, resolution)
-    producer = kafka.producer(broker, client_id=_CLIENT)
-    await producer.start()
-    try:
-        topic = settings.topic(DELETION_REQUESTS.name)
-        await producer.send_and_wait(topic, deletion_codec(ids).encode(done), key=code.encode())
-    finally:
-        await producer.stop()
-    return done
+    request = (await read_register(deployment)).require_open(code)
+    resolved = request.resolve(at, resolution)
+    async with kafka.producer(deployment.broker, client_id=_CLIENT) as producer:
+        value = deletion_codec(deployment.ids).encode(resolved)
+        await producer.send_and_wait(deployment.topic(DELETION_REQUESTS), value, key=code.encode())
+    return resolved

@@ -1,12 +1,11 @@
-"""The ports that a command is about to take: each that it cannot have is named at once, before anything is started."""
+"""The ports that a command needs: every port that it cannot have is named before anything is started."""
 
 import errno
 import socket
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import click
-
+from operations.reporting import OperationError
 from runtime.admin import listen
 from runtime.loopback import authority
 from runtime.settings import Settings, variable
@@ -15,7 +14,7 @@ _LAST_PORT = 65535
 
 
 class Port(NamedTuple):
-    """Where something of ours listens, what for, and what to set to move it."""
+    """An address of ours, its purpose, and the setting that moves it."""
 
     host: str
     number: int
@@ -39,7 +38,7 @@ def kafka_port(settings: Settings) -> Port:
 
 
 def require_ports(ports: Iterable[Port], *, listen: Callable[[str, int], socket.socket] = listen) -> None:
-    """Raise a `ClickException` with a line for each port that cannot be listened on; 0 is any free port."""
+    """Raise a `OperationError` with a line for each port that cannot be listened on; 0 is any free port."""
     faults, seen = [], dict[int, Port]()
     for port in ports:
         if port.number == 0:
@@ -50,19 +49,19 @@ def require_ports(ports: Iterable[Port], *, listen: Callable[[str, int], socket.
             faults.append(fault)
         seen[port.number] = port
     if faults:
-        raise click.ClickException("\n       ".join(faults))
+        raise OperationError("\n       ".join(faults))
 
 
 def _fault(port: Port, listen: Callable[[str, int], socket.socket]) -> str | None:
     if port.number > _LAST_PORT:
-        return f"{port} for {port.purpose} is no port: set {port.setting} lower; stages take the ports that follow it"
+        return f"{port} for {port.purpose} is above 65535: lower {port.setting}; stages take the ports that follow it"
     try:
         socket.getaddrinfo(port.host, port.number)
         if _is_taken(port):
             raise OSError(errno.EADDRINUSE, "")
         listen(port.host, port.number).close()
     except socket.gaierror:
-        return f"{port.host} for {port.purpose} is no known address: set {_host_setting(port)}"
+        return f"{port.host} for {port.purpose} cannot be resolved: set {_host_setting(port)}"
     except OSError as fault:
         return _refused(port, fault)
     return None
@@ -75,12 +74,12 @@ def _refused(port: Port, fault: OSError) -> str:
         case errno.EACCES:
             return f"{port} for {port.purpose} needs root: set {port.setting} to a port from 1024"
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return f"{port.host} for {port.purpose} is no address of this machine: set {_host_setting(port)}"
+            return f"{port.host} for {port.purpose} is not an address of this machine: set {_host_setting(port)}"
     return f"{port} for {port.purpose} cannot be listened on ({fault.strerror}): set {port.setting}"
 
 
 def _is_taken(port: Port) -> bool:
-    # macOS lets a program listen on an address although another one listens on all of them.
+    # macOS lets a program listen on an address even while another program listens on all addresses.
     with socket.socket() as probe:
         probe.settimeout(1)
         return port.host == "127.0.0.1" and probe.connect_ex((port.host, port.number)) == 0

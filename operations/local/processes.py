@@ -8,22 +8,24 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import click
+from types import FrameType
 
 from operations.local.interrupts import Interrupts
+from operations.local.supervision import Supervised
 from operations.local.watch import Watch
+from operations.reporting import OperationError
 from runtime.child_process import ending_with_us
-from runtime.file_faults import reason
 from runtime.log_file import set_aside
 from runtime.private_directory import create_private, make_private
 from runtime.settings import variable
 
 _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 20.0
+# Longer than a worker takes to finish its batch.
+_WORKERS_STOP_TIMEOUT = 60.0
 _POLL = 0.1
 _STOP_POLL = 0.02
 _TAIL_LINES = 5
@@ -31,23 +33,47 @@ _TAIL_LINES = 5
 _LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-@dataclass(slots=True)
-class _Child:
-    name: str
+def _spawn(arguments: Sequence[str], **options: object) -> "subprocess.Popen[bytes]":
+    """`leadstream ARGUMENTS` as a child, in a session of its own: Ctrl-C is for us, who stop the children in order."""
+    command = ending_with_us([sys.executable, "-m", "cli", *arguments])
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Child(Supervised):
     arguments: tuple[str, ...]
     environ: Mapping[str, str]
-    process: subprocess.Popen[bytes]
-    log: Path
     ready_url: str
-    watch: Watch
-    restarts: int = 0
-    restart_at: float | None = None
-    kill_at: float | None = None
+    lock: int | None
+    process: "subprocess.Popen[bytes]" = field(init=False)
+
+    def launch(self) -> None:
+        """A further start appends to the same log, which the child itself cuts."""
+        locks = () if self.lock is None else (self.lock,)
+        with self.log.open("ab") as out:
+            self.process = _spawn(
+                self.arguments, stdout=out, stderr=subprocess.STDOUT, env=self.environ, pass_fds=locks
+            )
+
+    def ended(self) -> str | None:
+        status = self.process.poll()
+        return None if status is None else f"ended with status {status}"
+
+    def unwell(self) -> str | None:
+        url = urllib.parse.urljoin(self.ready_url, "/healthz")
+        return None if _answer_of(url).ready else "its health is red or unanswered"
+
+    def end(self, *, at_once: bool) -> None:
+        """At once, with every process that the child has started."""
+        if at_once:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.send_signal(signal.SIGTERM)
 
 
 @dataclass(slots=True)
 class Processes:
-    """`leadstream` commands as children. Each writes its log to `log_dir`; leaving stops what was started.
+    """`leadstream` commands as children. Each writes its log to `log_dir`; leaving stops everything that was started.
 
     On Linux they also end when this process is killed; so start them from its main thread. They inherit `lock`.
 
@@ -74,43 +100,39 @@ class Processes:
         self.stop()
 
     def start(self, name: str, *arguments: str, ready_url: str) -> None:
-        """Start `leadstream ARGUMENTS`; `await_ready` waits for all that were started."""
+        """Start `leadstream ARGUMENTS`; `await_ready` waits for all children."""
         log = self.log_dir / f"{name}.log"
         set_aside(log)
         create_private(log)
         environ = self.environ_of(name) if self.environ_of is not None else self.environ
-        environ = {**environ, variable("log_file"): str(log)}
-        process = self._spawn(arguments, environ, log)
-        self._children.append(_Child(name, arguments, environ, process, log, ready_url, self.new_watch()))
-
-    def _spawn(self, arguments: tuple[str, ...], environ: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-        with log.open("ab") as out:
-            return subprocess.Popen(
-                ending_with_us([sys.executable, "-m", "cli", *arguments]),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                # It is the child that cuts it.
-                env=environ,
-                # Ctrl-C is for us alone: we stop the children in their order.
-                start_new_session=True,
-                pass_fds=() if self.lock is None else (self.lock,),
-            )
+        child = _Child(
+            name=name,
+            log=log,
+            say=self.say,
+            watch=self.new_watch(),
+            stop_within=self.stop_within,
+            arguments=arguments,
+            environ={**environ, variable("log_file"): str(log)},
+            ready_url=ready_url,
+            lock=self.lock,
+        )
+        child.launch()
+        self._children.append(child)
 
     def await_ready(self) -> None:
         """Wait until every child answers its ready URL with 200.
 
-        Raises when one ends, or says nothing new for a minute: reading a long log takes its time.
+        Raises `OperationError` when one ends, or answers nothing new for a minute: reading a long log takes its time.
         """
         for child in self._children:
-            said, deadline = b"", time.monotonic() + self.patience
+            last, deadline = b"", time.monotonic() + self.patience
             while not (answer := _answer_of(child.ready_url)).ready:
                 self.check()
-                if answer.body != said:
-                    said, deadline = answer.body, time.monotonic() + self.patience
+                if answer.body != last:
+                    last, deadline = answer.body, time.monotonic() + self.patience
                 if time.monotonic() > deadline:
                     minutes = f"{self.patience / 60:.0f} min" if self.patience >= 60 else f"{self.patience:.1f} s"
-                    raise click.ClickException(
+                    raise OperationError(
                         f"{child.name} is not ready and said nothing new for {minutes}; see {child.log}"
                     )
                 time.sleep(_POLL)
@@ -118,51 +140,16 @@ class Processes:
             self.say(f"{child.name} is ready")
 
     def check(self) -> None:
+        """Raises `OperationError` when a child has ended."""
         for child in self._children:
-            status = child.process.poll()
-            if status is not None:
+            if (how := child.ended()) is not None:
                 tail = "\n".join(child.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-                raise click.ClickException(f"{child.name} ended with status {status}; see {child.log}\n{tail}")
+                raise OperationError(f"{child.name} {how}; see {child.log}\n{tail}")
 
     def tend(self) -> None:
-        """Start again what has ended, after 1, 2, 4 … 30 seconds, and end what hangs; never raises for either.
-
-        A child hangs when its `/healthz` is not 200 for two minutes.
-        """
+        """Keep every child running, as `Supervised.tend` does."""
         for child in self._children:
-            if child.process.poll() is None:
-                self._look_at(child)
-            else:
-                self._restart(child)
-
-    def _look_at(self, child: _Child) -> None:
-        at = time.monotonic()
-        if child.kill_at is not None:
-            if at >= child.kill_at:
-                _kill(child)
-        elif child.watch.is_due(at):
-            answer = _answer_of(urllib.parse.urljoin(child.ready_url, "/healthz"))
-            child.watch.report(well=answer.ready)
-            if child.watch.is_hung:
-                self.say(f"{child.name} hangs, its health is red or unanswered; it is ended, see {child.log}")
-                child.process.send_signal(signal.SIGTERM)
-                child.kill_at = at + self.stop_within
-
-    def _restart(self, child: _Child) -> None:
-        """Its log goes on in the same file."""
-        if child.restart_at is None:
-            pause = child.watch.pause()
-            child.restart_at, child.kill_at = time.monotonic() + pause, None
-            status = child.process.returncode
-            self.say(f"{child.name} ended with status {status}, see {child.log}; again in {pause:.0f} s")
-        elif time.monotonic() >= child.restart_at:
-            try:
-                child.process, child.restart_at = self._spawn(child.arguments, child.environ, child.log), None
-                child.restarts += 1
-            except OSError as fault:
-                pause = child.watch.pause()
-                child.restart_at = time.monotonic() + pause
-                self.say(f"{child.name} cannot be started: {reason(fault)}; again in {pause:.0f} s")
+            child.tend()
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -170,25 +157,51 @@ class Processes:
         return {child.name: child.restarts for child in self._children}
 
     def stop(self) -> None:
-        """SIGTERM in reverse order, then SIGKILL for what does not end, and for everything once `hurried` is set."""
+        """End the children in reverse order; kill one that does not end, and all of them once `hurried` is set."""
         self.interrupts.stopping = True
         while self._children:
             child = self._children.pop()
-            if child.process.poll() is None:
-                child.process.send_signal(signal.SIGTERM)
+            if child.ended() is None:
+                child.end(at_once=False)
             deadline = time.monotonic() + self.stop_within
-            while child.process.poll() is None:
+            while child.ended() is None:
                 if self.interrupts.hurried or time.monotonic() > deadline:
                     hurry = "is killed" if self.interrupts.hurried else "does not end: killed"
                     self.say(f"{child.name} {hurry}")
-                    _kill(child)
+                    child.end(at_once=True)
                     child.process.wait()
                 time.sleep(_STOP_POLL)
 
 
-def _kill(child: _Child) -> None:
-    """End a child that has not been waited for, and what it has started."""
-    os.killpg(child.process.pid, signal.SIGKILL)
+def run_workers(commands: Sequence[Sequence[str]]) -> None:
+    """Run `leadstream` commands with our output until SIGTERM or Ctrl-C, or until one ends; then end all of them.
+
+    Raises `OperationError` for a worker that ended by itself, or badly.
+    """
+    is_stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopped
+        is_stopped = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    workers = [_spawn(command) for command in commands]
+    while not is_stopped and all(worker.poll() is None for worker in workers):
+        time.sleep(_POLL)
+    ended = {number: worker.returncode for number, worker in enumerate(workers) if worker.returncode is not None}
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _WORKERS_STOP_TIMEOUT
+    for worker in workers:
+        try:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+    failed = {number: worker.returncode for number, worker in enumerate(workers) if worker.returncode}
+    for worker_number, status in (ended or failed).items():
+        raise OperationError(f"worker {worker_number} ended with status {status}; the others were stopped")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,59 @@
 """Everything on this machine: Kafka, topics, and the five stages as processes of their own."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import click
-
-from operations.broker import kafka_answers
+from leads.pages import Pages
 from operations.deployment import wanted_topics
 from operations.local.interrupts import Interrupts
+from operations.local.ports import Port, kafka_port, public_port, require_ports, stage_port
 from operations.local.processes import Processes
 from operations.local.stage_secrets import environ_of
+from operations.local.state_lock import locked
+from operations.local.supervision import Supervised, note_restarts, unless_unheard
+from operations.reporting import OperationError
 from runtime.cluster import Cluster, cluster_of, local_cluster
+from runtime.file_limit import raise_file_limit
 from runtime.kafka_probe import find_fault
 from runtime.local_kafka.jars import KafkaNodeError
-from runtime.local_kafka.node import KafkaNode
-from runtime.settings import SettingError, Settings, variable
+from runtime.local_kafka.node import KafkaNode, answers
+from runtime.settings import Settings, variable
 from runtime.topic_admin import LayoutMismatchError, TopicRefusedError, apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
+# How far the admin ports of the two lookouts are from the first one.
+DOCTOR_PORT, BACKFILL_PORT = 5, 6
+
+_CHECK_EVERY = 0.5
+_FILES = 1024
+_DOCTOR_EVERY_MINUTES = 15
+_BACKFILL_EVERY_HOURS = 24
+
+
+@dataclass(slots=True, kw_only=True)
+class LocalKafka(Supervised):
+    """The local node. Its faults cost waiting, not the stages that can do without it."""
+
+    node: KafkaNode
+    environ: Mapping[str, str]
+    answers: Callable[[Cluster], Coroutine[None, None, bool]] = answers
+
+    def ended(self) -> str | None:
+        return None if self.node.status() is not None else "has ended"
+
+    def unwell(self) -> str | None:
+        status = self.node.status()
+        is_well = status is not None and asyncio.run(self.answers(Cluster(status.broker)))
+        return None if is_well else "it answers nobody"
+
+    def launch(self) -> None:
+        self.node.launch(lambda _: None, self.environ)
+
+    def end(self, *, at_once: bool) -> None:  # noqa: ARG002 - a node that answers nobody takes no order
+        self.node.stop(lambda: True)
 
 
 def admin_url(settings: Settings, stage: str, path: str) -> str:
@@ -31,7 +66,7 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 def running_kafka(
     settings: Settings, environ: Mapping[str, str], say: Callable[[str], None], interrupts: Interrupts
 ) -> Iterator[Cluster]:
-    """A Kafka that has every topic. A node that this starts is stopped in the end."""
+    """A Kafka that has every topic. A node that this starts is stopped at the end. Raises `OperationError`."""
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     started = settings.broker is None and node.status() is None
     try:
@@ -42,15 +77,32 @@ def running_kafka(
         )
         fault = asyncio.run(find_fault(broker))
         if fault is not None:
-            raise click.ClickException(str(fault))
+            raise OperationError(str(fault))
         say(f"Kafka answers at {broker}")
-        with kafka_answers():
-            asyncio.run(apply_topics(broker, wanted_topics(settings)))
+        asyncio.run(apply_topics(broker, wanted_topics(settings)))
         yield broker
-    except (KafkaNodeError, LayoutMismatchError, SettingError, TopicRefusedError) as fault:
-        raise click.ClickException(str(fault)) from None
+    except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
+        raise OperationError(str(fault)) from None
     finally:
         if started:
+            interrupts.stopping = True
+            node.stop(lambda: interrupts.hurried)
+
+
+@contextmanager
+def supervised_kafka(
+    settings: Settings, environ: Mapping[str, str], say: Callable[[str], None], interrupts: Interrupts
+) -> Iterator[LocalKafka | None]:
+    """The supervisor of the local node; None where the operator named another Kafka."""
+    if settings.broker is not None:
+        yield None
+        return
+    node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
+    kafka = LocalKafka(name="Kafka", log=node.log, say=say, node=node, environ=environ)
+    try:
+        yield kafka
+    finally:
+        if kafka.restarts:
             interrupts.stopping = True
             node.stop(lambda: interrupts.hurried)
 
@@ -64,7 +116,7 @@ def running_stages(
     interrupts: Interrupts,
     lock: int,
 ) -> Iterator[Processes]:
-    """Ingest, streams and sinks, all ready; stopped in the end, ingest last so that nothing is refused in between."""
+    """Ingest, streams and sinks, all ready; ingest is stopped last so that no webhook is refused in between."""
     environ = {**environ, variable("broker"): broker.servers}
     processes = Processes(
         settings.state_dir / "logs",
@@ -80,3 +132,56 @@ def running_stages(
             processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
         processes.await_ready()
         yield processes
+
+
+def run_stack(
+    settings: Settings, environ: Mapping[str, str], pages: Pages, say: Callable[[str], None], welcome: str
+) -> None:
+    """Run everything until a signal raises `KeyboardInterrupt`, whatever ends or hangs. Raises `OperationError`."""
+    say, interrupts = unless_unheard(say), Interrupts()
+    with locked(settings.state_dir, "up", say) as lock:
+        require_ports(_ports(settings))
+        if (files := raise_file_limit()) < _FILES:
+            say(f"only {files} open files are allowed here: raise the limit with `ulimit -n {_FILES}`")
+        with (
+            interrupts.taken(),
+            running_kafka(settings, environ, say, interrupts) as broker,
+            supervised_kafka(settings, environ_of("kafka", environ, settings), say, interrupts) as kafka,
+            running_stages(settings, environ, broker, say, interrupts, lock) as processes,
+        ):
+            _start_lookouts(processes, settings, pages)
+            say(welcome)
+            _tend(settings, kafka, processes)
+
+
+def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> None:
+    """Doctor, and backfill where every Page has a token. Nothing waits for them: what the doctor finds broken is often
+    only mended once everything runs."""
+    commands = [("doctor", DOCTOR_PORT, _DOCTOR_EVERY_MINUTES)]
+    if list(pages) and all(page.access_token for page in pages):
+        commands.append(("backfill", BACKFILL_PORT, _BACKFILL_EVERY_HOURS))
+    for name, offset, every in commands:
+        alive = f"{settings.admin_url(settings.admin_port + offset)}/healthz"
+        processes.start(name, name, "--every", str(every), ready_url=alive)
+
+
+def _tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> None:
+    noted: dict[str, int] = {}
+    while True:
+        if kafka is not None:
+            kafka.tend()
+        processes.tend()
+        restarts = processes.restarts if kafka is None else {"kafka": kafka.restarts, **processes.restarts}
+        if restarts != noted:
+            note_restarts(settings.state_dir, restarts)
+            noted = restarts
+        time.sleep(_CHECK_EVERY)
+
+
+def _ports(settings: Settings) -> Iterator[Port]:
+    if settings.broker is None and KafkaNode(settings.state_dir).status() is None:
+        yield kafka_port(settings)
+    yield public_port(settings)
+    stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill"]
+    for number, stage in enumerate(stages, start=settings.admin_port):
+        yield stage_port(settings, stage, number)

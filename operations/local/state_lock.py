@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import click
-
+from operations.reporting import OperationError
 from runtime.file_faults import reason
 from runtime.private_directory import make_missing
 from runtime.settings import variable
@@ -24,14 +23,14 @@ def locked(
 ) -> Iterator[int]:
     """Hold the lock of `command` in the state directory, and give its descriptor, which children inherit.
 
-    Where the holder was killed, wait until its children have ended too. Raises `ClickException` while another holds it.
+    Where the holder was killed, wait until its children have ended too. Raises `OperationError` while another holds it.
     """
     path = lock_path(state_dir, command)
     try:
         make_missing(path.parent)
         lock = path.open("a+")
     except OSError as fault:
-        raise click.ClickException(f"{path} cannot be written: {reason(fault)}") from None
+        raise OperationError(f"{path} cannot be written: {reason(fault)}") from None
     with lock:
         _take(lock, path, command, say, orphans_end_within)
         try:
@@ -39,7 +38,7 @@ def locked(
             lock.write(str(os.getpid()))
             lock.flush()
         except OSError as fault:
-            raise click.ClickException(f"{path} cannot be written: {reason(fault)}") from None
+            raise OperationError(f"{path} cannot be written: {reason(fault)}") from None
         fcntl.fcntl(lock, fcntl.F_SETFD, 0)
         yield lock.fileno()
 
@@ -63,7 +62,7 @@ def _take(lock: TextIO, path: Path, command: str, say: Callable[[str], None], or
         lock.seek(0)
         holder = lock.read().strip()
         if holder.isdigit() and _runs(int(holder)):
-            raise click.ClickException(
+            raise OperationError(
                 f"`leadstream {command}` runs in {path.parent} already, as process {holder}: stop that one, "
                 f"or set {variable('state_dir')} and the ports for another"
             )
@@ -71,7 +70,7 @@ def _take(lock: TextIO, path: Path, command: str, say: Callable[[str], None], or
             say(f"Waiting for the processes of a `leadstream {command}` that was killed to end")
             deadline = time.monotonic() + orphans_end_within
         if time.monotonic() > deadline:
-            raise click.ClickException(
+            raise OperationError(
                 f"processes of a `leadstream {command}` that was killed still run: end those that `fuser {path}` names"
             )
         time.sleep(_POLL)

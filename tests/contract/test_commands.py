@@ -1,4 +1,4 @@
-"""Every command of `leadstream` helps with an example."""
+"""Every command of `leadstream` helps with an example, in a terminal of 80 columns."""
 
 from collections.abc import Iterator
 
@@ -14,11 +14,13 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
         command = group.get_command(context, name)
         assert command is not None, f"{path} {name} is listed and not there"
         if isinstance(command, click.Group):
+            GROUPS[f"{path} {name}"] = command
             yield from commands(command, f"{path} {name}")
         else:
             yield f"{path} {name}", command
 
 
+GROUPS: dict[str, click.Command] = {"leadstream": main}
 COMMANDS = dict(commands(main, "leadstream"))
 
 
@@ -33,3 +35,13 @@ def test_help_has_an_example_of_the_command(path: str) -> None:
 
 def test_commands_of_the_table_are_all_there() -> None:
     assert {path.split()[1] for path in COMMANDS} == set(main.list_commands(click.Context(main)))
+
+
+@pytest.mark.parametrize("path", [*GROUPS, *COMMANDS])
+def test_help_fits_into_80_columns_and_is_not_cut_short(path: str) -> None:
+    command = {**GROUPS, **COMMANDS}[path]
+
+    text = command.get_help(click.Context(command, info_name=path, terminal_width=80))
+
+    lines = [line for line in text.splitlines() if not line.startswith("Usage: ")]
+    assert [line for line in lines if len(line) > 80 or line.endswith("...")] == []

@@ -77,7 +77,7 @@ def test_doctor_names_what_is_missing_and_fix_mends_it(place: Place) -> None:
     assert mended.exit_code == 0, mended.output
     assert "mended   subscribed the app to messages, messaging_handovers" in mended.output
     assert "mended   subscribed Page 102030405060708" in mended.output
-    assert mended.output.endswith(" looked at, 0 broken\n")
+    assert mended.output.endswith(" checked, 0 broken\n")
     assert place.broken() == []
     assert "canary" not in mended.output
 

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.demo_observer import Observer
 from leads.records import Lead
+from operations.demo.observer import Observer
 from operations.local.processes import Processes
 from operations.local.stack import STAGES, admin_url
 from runtime import kafka

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from cli.demo_observer import UNSETTLED, Observer
 from ingest.audit import Audit, read_promises
 from leads.records import SendFollowUp
+from operations.demo.observer import UNSETTLED, Observer
 from runtime.clock import from_millis
 from runtime.cluster import cluster_of
 from schemas.codec import NotDecodable, command_codec

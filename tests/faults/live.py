@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 from aiokafka import ConsumerRecord
 
-from cli.demo_observer import Observer
 from leads.records import Lead
+from operations.demo.observer import Observer
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of

@@ -17,14 +17,15 @@ import leads.join
 import leads.ordering
 import messenger.webhook
 import streams.split
-from cli.skip import places
 from leads.pages import Page, Pages
 from messenger.events import MessageReceived
+from operations.skip import skipped_places
 from runtime.cluster import cluster_of
 from runtime.health import Health
 from runtime.logs import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import read_settings
+from schemas.topics import EVENTS, WEBHOOKS
 from streams.app import build_app
 from streams.worker import WorkerCrashed, run_worker
 from tests.builders import PAGE
@@ -58,14 +59,15 @@ def inject(stage: str) -> None:
 
 
 def main() -> None:
-    stage, port, *skips = sys.argv[1:]
+    stage, port, *places = sys.argv[1:]
     inject(stage)
     settings = read_settings(os.environ)
     configure_logging("info", secrets=())
+    skips = skipped_places(settings, places, (WEBHOOKS, EVENTS))
     pages = Pages([Page(PAGE, join_wait=timedelta(seconds=2))])
 
     def build(metrics: Metrics, health: Health) -> faust.App:
-        return build_app(settings, cluster_of(settings), pages, (), metrics, health, skips=places(settings, skips))
+        return build_app(settings, cluster_of(settings), pages, (), metrics, health, skips=skips)
 
     try:
         run_worker(build, settings.admin_host, int(port))

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from cli.demo_observer import Observer
+from operations.demo.observer import Observer
 from operations.deployment import wanted_topics
 from runtime import kafka
 from runtime.cluster import cluster_of

@@ -6,13 +6,14 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import click
 import pytest
 from aiokafka import TopicPartition
 
-from cli.skip import skippable
 from messenger.events import Psid
+from operations.deployment import Deployment
 from operations.doctor.set_aside import examine_set_aside
+from operations.reporting import OperationError
+from operations.skip import require_ahead, skipped_places
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
@@ -100,7 +101,7 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
     ready, parts = await is_ready(supervisor.port), await parts_of(supervisor.port)
     running.cancel()
     letters = await streams.records(topic.dead_letters)
-    verdicts = await examine_set_aside(streams.settings, cluster_of(streams.settings), [])
+    verdicts = await examine_set_aside(Deployment(streams.settings, cluster_of(streams.settings)), [])
     said = "".join(path.read_text() for path in streams.home.glob("*.log"))
 
     assert supervisor.ends == MOST_ENDS
@@ -157,5 +158,9 @@ async def test_a_record_that_is_passed_or_not_there_cannot_be_skipped(
         consumer.assign([TopicPartition(topic, 0)])
         await consumer.commit({TopicPartition(topic, 0): 1})
 
-    with pytest.raises(click.ClickException, match=said):
-        await asyncio.to_thread(skippable, kafka_topics, [place], group=group, topics=(WEBHOOKS, EVENTS))
+    def skip() -> None:
+        deployment = Deployment(kafka_topics, cluster_of(kafka_topics))
+        require_ahead(deployment, group, skipped_places(kafka_topics, [place], (WEBHOOKS, EVENTS)), print)
+
+    with pytest.raises(OperationError, match=said):
+        await asyncio.to_thread(skip)

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from operations.deployment import wanted_topics
-from operations.erase.requests import open_requests, resolve
+from operations.deployment import Deployment, wanted_topics
+from operations.erase.requests import read_register, resolve
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.local_kafka.node import KafkaNode
@@ -66,8 +66,9 @@ async def test_every_worker_shows_a_request_until_after_it_is_resolved(kafka_top
         unknown = await alone(port, "GET", f"{PATH}/UNKNOWN")
         code = answers[0].json()["confirmation_code"]
         await until_all_say(port, code, "working on it")
-        requests = await open_requests(broker, kafka_topics, BUILT_IN)
-        await resolve(broker, kafka_topics, BUILT_IN, code, now(), "erased")
+        deployment = Deployment(kafka_topics, broker, BUILT_IN)
+        requests = (await read_register(deployment)).open
+        await resolve(deployment, code, now(), "erased")
         await until_all_say(port, code, "has been deleted")
         again = await alone(port, "POST", PATH, form)
         metrics = await alone(admin_port, "GET", "/metrics")
@@ -76,7 +77,7 @@ async def test_every_worker_shows_a_request_until_after_it_is_resolved(kafka_top
     assert [answer.json() for answer in (*answers, again)] == [expected] * 11
     assert [(one.code, one.user_id) for one in requests] == [(code, USER_ID)]
     assert unknown.status_code == 404
-    assert await open_requests(broker, kafka_topics, BUILT_IN) == []
+    assert (await read_register(deployment)).open == []
     assert 'leadstream_deletions_received_total{result="accepted"} 11.0' in metrics.text
     said = [(tmp_path / "ingest.log").read_text(), metrics.text, *(f"{one.headers}{one.text}" for one in answers)]
     assert [text for text in said if USER_ID in text or form["signed_request"] in text] == []
@@ -113,7 +114,7 @@ async def test_while_kafka_is_away_nothing_is_promised_and_once_it_is_there_the_
                 while (answer := await alone(port, "POST", PATH, form)).status_code != 200:
                     assert answer.status_code == 503
                     await asyncio.sleep(0.5)
-        requests = await open_requests(cluster_of(settings), settings, BUILT_IN)
+        requests = (await read_register(Deployment(settings, cluster_of(settings), BUILT_IN))).open
     finally:
         await asyncio.to_thread(node.stop)
 

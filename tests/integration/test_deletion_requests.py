@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from messenger.data_deletion import DeletionRequest
+from operations.deployment import Deployment
 from operations.doctor.deletion_requests import examine_requests
 from operations.doctor.verdicts import Verdict
-from operations.erase.requests import NotOpen, open_requests, read_register, resolve
+from operations.erase.requests import NotOpen, read_register, resolve
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import BUILT_IN, deletion_codec
@@ -32,27 +33,27 @@ async def ask(settings: Settings, requests: Sequence[DeletionRequest]) -> None:
 
 
 async def test_requests_are_open_until_resolved_the_oldest_first(kafka_topics: Settings) -> None:
-    broker = cluster_of(kafka_topics)
+    deployment = Deployment(kafka_topics, cluster_of(kafka_topics), BUILT_IN)
     later, sooner, other = a_request("B", days=2), a_request("C"), a_request("A", days=1)
     await ask(kafka_topics, [later, sooner, other, sooner])
 
-    done = await resolve(broker, kafka_topics, BUILT_IN, "A", DONE_AT, "erased")
+    done = await resolve(deployment, "A", DONE_AT, "erased")
 
-    assert await open_requests(broker, kafka_topics, BUILT_IN) == [sooner, later]
+    assert (await read_register(deployment)).open == [sooner, later]
     assert done == DeletionRequest("A", "resolved", other.requested_at, None, DONE_AT, "erased")
-    assert (await read_register(broker, kafka_topics, BUILT_IN)).requests["A"] == done
+    assert (await read_register(deployment)).requests["A"] == done
     records = await records_of(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name))
     assert [str(other.user_id).encode() in one.value for one in records if one.key == b"A"] == [True, False]
 
 
 async def test_what_is_not_open_cannot_be_resolved(kafka_topics: Settings) -> None:
-    broker = cluster_of(kafka_topics)
+    deployment = Deployment(kafka_topics, cluster_of(kafka_topics), BUILT_IN)
     await ask(kafka_topics, [a_request("A"), a_request("A").resolve(DONE_AT, "nothing_held")])
 
-    with pytest.raises(NotOpen, match="there is no request X"):
-        await resolve(broker, kafka_topics, BUILT_IN, "X", DONE_AT, "erased")
+    with pytest.raises(NotOpen, match="there is no open request X"):
+        await resolve(deployment, "X", DONE_AT, "erased")
     with pytest.raises(NotOpen, match="was resolved at 2026-02-05"):
-        await resolve(broker, kafka_topics, BUILT_IN, "A", DONE_AT, "erased")
+        await resolve(deployment, "A", DONE_AT, "erased")
 
     assert len(await records_of(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name))) == 2
 
@@ -62,7 +63,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
     await put(kafka_topics, topic, (b"X", b"\0\0\0\0\x63?"), (b"Y", None))
     await ask(kafka_topics, [a_request("A")])
 
-    register = await read_register(cluster_of(kafka_topics), kafka_topics, BUILT_IN)
+    register = await read_register(Deployment(kafka_topics, cluster_of(kafka_topics), BUILT_IN))
 
     assert [one.code for one in register.open] == ["A"]
     assert len(register.unreadable) == 1
@@ -70,12 +71,12 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
 
 
 async def test_the_doctor_reads_the_register_unless_what_it_rests_on_is_broken(kafka_topics: Settings) -> None:
-    broker = cluster_of(kafka_topics)
+    deployment = Deployment(kafka_topics, cluster_of(kafka_topics), BUILT_IN)
     await ask(kafka_topics, [a_request("A")])
     broken = Verdict("topics", "kafka", "broken", "missing")
 
-    found = await examine_requests(kafka_topics, broker, [])
+    found = await examine_requests(deployment, [])
 
     assert [(one.check, one.standing) for one in found] == [("deletion requests", "broken"), ("public url", "broken")]
-    assert await examine_requests(kafka_topics, broker, [broken]) == []
-    assert await examine_requests(kafka_topics, None, []) == []
+    assert await examine_requests(deployment, [broken]) == []
+    assert await examine_requests(None, []) == []

@@ -100,7 +100,7 @@ async def test_erasing_waits_for_the_join_goes_on_where_it_was_and_can_be_done_t
 
 
 async def test_a_stranger_is_not_erased_and_a_wrong_id_is_not_repeated(recording: Recording) -> None:
-    assert "nobody with this id was found" in await recording.run("erase", *ABOUT, "--yes", status=1)
+    assert "no person with this id was found" in await recording.run("erase", *ABOUT, "--yes", status=1)
     assert "Nothing is found." in await recording.run("erase", *ABOUT, "--verify")
     assert "secret" not in await recording.run("erase", "--page", "1", "--psid", "secret", status=2)
     assert "--also is for --verify" in await recording.run("erase", *ABOUT, "--also", "/dev/null", status=2)

@@ -72,7 +72,7 @@ def test_a_request_is_resolved_once(erase: Erase) -> None:
         (["--requests", "--resolve", "LATE"], 2, "one at a time"),
         (["--show-pii", *PERSON], 2, "--show-pii is for --requests"),
         (["--note-nothing-held", "--requests"], 2, "--note-nothing-held is for --resolve"),
-        (["--resolve", "NONE"], 1, "there is no request NONE"),
+        (["--resolve", "NONE"], 1, "there is no open request NONE"),
         (["--request", "NONE", *PERSON], 1, "there is no open request NONE"),
     ],
 )

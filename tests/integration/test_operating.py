@@ -22,10 +22,10 @@ FAULTS = {
     "backfill": "NotSent",
     "doctor": "graph",
     "dlq show": "there is no dead letter",
-    "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "nobody with this id was found",
-    "erase --page 542998526103632 --psid 5794982867201265 --yes": "nobody with this id was found",
+    "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "no person with this id was found",
+    "erase --page 542998526103632 --psid 5794982867201265 --yes": "no person with this id was found",
     "erase --page 542998526103632 --psid 5794982867201265 --request": "there is no open request",
-    "erase --resolve": "there is no request",
+    "erase --resolve": "there is no open request",
     "kafka status": "Kafka does not run here",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from operations.deployment import schema_ids
+from operations.deployment import find_ids
 from operations.doctor.registry import examine_registry
 from runtime.admin import serve
 from runtime.settings import read_settings
@@ -66,7 +66,7 @@ def test_a_registry_takes_our_credentials_over_its_own_tls(registry: Registry) -
 
     assert done.exit_code == 0, done.output
     assert "lead: 2, 9" in done.output
-    assert schema_ids(settings)["lead"].write_id == 9
+    assert asyncio.run(find_ids(settings))["lead"].write_id == 9
     assert asyncio.run(examine_registry(settings)).standing == "ok"
 
 

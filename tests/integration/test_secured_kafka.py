@@ -18,7 +18,7 @@ from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
 from leads.pages import Pages
 from operations.access import acl_commands, lacking_access, stage_grants
-from operations.deployment import wanted_topics
+from operations.deployment import Deployment, wanted_topics
 from runtime import kafka
 from runtime.access import Grant
 from runtime.clock import now
@@ -86,7 +86,7 @@ async def test_ingest_streams_and_sinks_come_in_by_each_mechanism(
     await apply_topics(secured_kafka.internal, wanted_topics(settings))
     for stage in ("ingest", "streams", "sink-warehouse"):
         allow(secured_kafka, settings, stage, _USER)
-        assert await lacking_access(settings, cluster, stage) is None
+        assert await lacking_access(Deployment(settings, cluster), stage) is None
 
     await _publish(cluster, settings.topic(WEBHOOKS.name))
     app = build_app(settings, cluster, Pages(), (), Metrics(), Health())
@@ -303,7 +303,7 @@ async def test_an_acl_that_is_taken_away_is_missing(secured_kafka: SecuredKafka,
     group = [grant for grant in stage_grants(settings)["streams"] if grant.resource == "group"]
     secured_kafka.forbid(acl_commands("streams", group, f"User:{_USER}", ""))
 
-    assert await lacking_access(settings, cluster_of(settings), "streams") == (
+    assert await lacking_access(Deployment(settings, cluster_of(settings)), "streams") == (
         f"no ACL of Kafka allows User:{_USER}: Read on group {topic_prefix}leadstream; "
         "`leadstream topics acls --stage streams` prints all"
     )

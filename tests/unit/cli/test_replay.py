@@ -7,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.lead_text import line, shown
 from cli.main import main
-from cli.replay_options import DurationType, PlaceType, ReplayName
+from cli.options import DurationType, PlaceType, ReplayName
+from cli.terminal import lead_columns, masked
 from schemas.personal import MASK, PERSONAL
 from streams.replay.plan import Offset
 from tests.builders import CITY, NOON, a_lead
@@ -80,16 +80,16 @@ def test_help_shows_an_example(arguments: list[str]) -> None:
 def test_what_is_personal_is_masked_unless_asked_for(field: str) -> None:
     value: Any = (CITY,) if field == "answers" else "Menlo Park"
 
-    assert "Menlo" not in shown(field, value, show_pii=False)
-    assert "Menlo" in shown(field, value, show_pii=True)
+    assert "Menlo" not in masked(field, value, show_pii=False)
+    assert "Menlo" in masked(field, value, show_pii=True)
 
 
 def test_what_is_absent_is_not_masked() -> None:
-    assert shown("summary_text", None, show_pii=False) == shown("answers", (), show_pii=False) == "—"
+    assert masked("summary_text", None, show_pii=False) == masked("answers", (), show_pii=False) == "—"
 
 
 def test_a_line_of_a_lead_tells_where_its_answers_are_from() -> None:
-    told = line(a_lead(), show_pii=False)
+    told = lead_columns(a_lead(), show_pii=False)
 
     assert told["Answers"] == "2 by referral"
     assert told["PSID"] == MASK

@@ -61,7 +61,7 @@ def test_a_candidate_that_readers_follow_and_columns_do_not_is_refused(tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "saying"),
     [
-        ("lead.avsc", "{}", "not named as a version"),
+        ("lead.avsc", "{}", "not named like a version"),
         ("sale.v1.avsc", "{}", "no schema sale"),
         ("lead.v2.avsc", "{", "no Avro schema"),
         ("lead.v2.avsc", "[]", "no Avro record"),

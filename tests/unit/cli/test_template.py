@@ -30,7 +30,7 @@ def test_a_fault_is_told_with_file_line_and_key(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output.splitlines() == [
         f"{path}:15: fault: message.attachment.payload.buttons[1].title: 23 characters; Meta takes at most 20",
-        f"Error: 1 to mend in {path}",
+        f"Error: 1 to fix in {path}",
     ]
 
 
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
 
     result = template("check", str(path))
 
-    assert (result.exit_code, result.output) == (1, f"Error: {path}: is not UTF-8 text\n")
+    assert (result.exit_code, result.output) == (1, f"Error: {path} is not UTF-8 text\n")
 
 
 def test_the_mark_of_a_windows_editor_is_no_part_of_the_template(tmp_path: Path) -> None:
@@ -68,7 +68,9 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "template.json"
     path.write_bytes(b" " * (2**20 + 1))
 
-    assert template("check", str(path)).output == f"Error: {path}: more than 1 MiB, which is no message template\n"
+    assert (
+        template("check", str(path)).output == f"Error: {path}: larger than 1 MiB, the limit for a message template\n"
+    )
 
 
 def test_a_key_with_a_line_break_takes_no_second_line(tmp_path: Path) -> None:

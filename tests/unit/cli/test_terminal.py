@@ -5,11 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from cli.backfill_report import Report
-from cli.lead_text import line
+from cli.backfill_report import BackfillReport
 from cli.main import main
 from cli.replay_report import show_differences
-from cli.terminal import cell, one_line, say, visible
+from cli.terminal import cell, lead_columns, one_line, say, visible
 from leads.diff import differences
 from leads.gaps import Finding
 from messenger.events import Ad, Answer
@@ -63,7 +62,7 @@ def test_a_fault_that_quotes_yaml_is_harmless(key: str, tmp_path: pytest.TempPat
 def test_a_lead_is_one_line_whatever_its_ad_is_called() -> None:
     lead = a_lead(ad=Ad(ad_title=TEXT), answers=(ANSWER,), psid=TEXT)
 
-    columns = line(lead, show_pii=True)
+    columns = lead_columns(lead, show_pii=True)
 
     assert_harmless("\n".join(columns.values()))
     assert not any("\n" in text for text in columns.values())
@@ -84,7 +83,7 @@ def test_what_backfill_finds_is_harmless(capsys: pytest.CaptureFixture[str], *, 
         outcome="complete", answers=(ANSWER,), answered_at=NOON, answer_mid="m_1", ended_at=NOON, is_cut=False
     )
 
-    Report(as_json=as_json, show_pii=True).found(
+    BackfillReport(as_json=as_json, show_pii=True).found(
         Finding(standing="missing", page_id=PAGE, psid=PERSON, at=NOON, flow=flow)
     )
 

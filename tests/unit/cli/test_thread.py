@@ -104,7 +104,7 @@ async def test_what_is_no_id_is_refused_and_not_repeated(desk: Desk, psid: str) 
     result = await desk.say("release", psid=psid)
 
     assert result.exit_code == 2
-    assert "an id is digits only" in result.output
+    assert "an id has digits only" in result.output
     assert not psid or psid not in result.output
     assert desk.thread.owner == APP
 

@@ -169,7 +169,7 @@ def test_json_does_not_drop_a_column_whose_name_another_has(tmp_path: Path) -> N
 
     assert (result.exit_code, result.output) == (
         1,
-        "Error: n: several columns of one name; give each its own with `as`\n",
+        "Error: n: duplicate column; give each its own name with `as`\n",
     )
 
 
@@ -295,7 +295,7 @@ def test_an_empty_table_is_a_header(tmp_path: Path) -> None:
     ("file", "saying"),
     [
         ("leads.xlsx", "ends neither in .csv nor in .jsonl nor in .parquet"),
-        ("there.csv", "is there already"),
+        ("there.csv", "exists already"),
         ("no/l.csv", "cannot be"),
     ],
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import ingest
 from ingest.server import Worker
+from operations.stages import ingest
 from runtime.settings import Settings
 
 # Python 3.13 shows the lines of a `-c` program, so the words that must not be said are in two parts there.
@@ -72,7 +72,7 @@ from cli.main import main
 def fall(*_):
     raise RuntimeError("can" "ary of a person, can" "ary1, can" "ary2")
 
-command.broker_of = command.load_pages = fall
+command.run_ingest_stage = command.load_pages = fall
 main(["{command}"])
 """
     )
@@ -90,7 +90,7 @@ def test_a_worker_that_crashes_says_no_word(
         raise error
 
     monkeypatch.setattr(ingest, "_work", fall)
-    monkeypatch.setattr(ingest, "_configure_logging", lambda _: None)
+    monkeypatch.setattr(ingest, "_start_log", lambda _: None)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     with socket.socket() as one, pytest.raises(SystemExit):
         ingest._run_worker(Settings(), Worker(one, one, Path("unused")))

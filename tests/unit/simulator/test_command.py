@@ -9,13 +9,13 @@ from threading import Thread
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.simulate import command
+from cli.main import main
 from messenger.errors import BadSignature
 from messenger.signature import verify_signature
 
 
 def _run(*arguments: str, **environ: str) -> Result:
-    return CliRunner().invoke(command, arguments, env={"LEADSTREAM_APP_SECRET": "s3cret", **environ})
+    return CliRunner().invoke(main, ["simulate", *arguments], env={"LEADSTREAM_APP_SECRET": "s3cret", **environ})
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def test_campaign_that_is_not_taken_ends_non_zero() -> None:
 
     assert result.exit_code == 1
     assert "403: 2" in result.output
-    assert "Error: 2 of 2 webhooks were not taken" in result.output
+    assert "Error: 2 of 2 webhooks were not accepted" in result.output
 
 
 def test_graph_that_is_not_there_is_one_clear_line() -> None:
@@ -78,7 +78,7 @@ def test_graph_that_is_not_there_is_one_clear_line() -> None:
         )
 
     assert result.exit_code == 1
-    assert f"the fake Graph at http://127.0.0.1:{port} does not take the campaign's conversations" in result.output
+    assert f"the fake Graph at http://127.0.0.1:{port} does not accept the campaign's conversations" in result.output
 
 
 def test_port_in_use_is_one_clear_line() -> None:

@@ -6,10 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from cli.backfill_report import Report
+from cli.backfill_report import BackfillReport
 from leads.erasures import NOBODY, Erasures
 from leads.facts import LeadRecovered
 from leads.pages import Page
@@ -18,6 +17,7 @@ from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlock
 from messenger.graph import GraphRequest, GraphResponse
 from messenger.lead_flow import LeadForm, normal_question
 from operations.backfill.run import Backfill, Here, Question
+from operations.reporting import OperationError
 from runtime.clock import now
 from runtime.metrics import Metrics
 from schemas.codec import event_codec
@@ -85,7 +85,7 @@ class AnInstallation:
     meta: AMeta = field(default_factory=AMeta)
     leads: Mapping[str, Lead] = field(default_factory=dict)
     erasures: Erasures = NOBODY
-    report: Report = field(default_factory=lambda: Report(as_json=True, show_pii=False))
+    report: BackfillReport = field(default_factory=lambda: BackfillReport(as_json=True, show_pii=False))
 
     async def backfill(self, forms: Sequence[LeadForm] = (FORM,)) -> int:
         """How many leads it counts as missing."""
@@ -122,9 +122,7 @@ async def test_a_dead_token_is_named_with_its_page_and_the_next_run_goes_on_from
     place: AnInstallation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place.meta.refusals["1"] = PageBlocked("Graph API: 190", code=190)
-    with pytest.raises(
-        click.ClickException, match=f"Page {PAGE}: PageBlocked: Graph API: 190; see `leadstream doctor`"
-    ):
+    with pytest.raises(OperationError, match=f"Page {PAGE}: PageBlocked: Graph API: 190; see `leadstream doctor`"):
         await place.backfill()
 
     assert await place.backfill() == 3
@@ -146,7 +144,7 @@ async def test_a_run_that_ended_is_not_gone_on_with(place: AnInstallation) -> No
 
 async def test_a_cursor_that_meta_has_forgotten_means_from_the_beginning(place: AnInstallation) -> None:
     place.meta.refusals["1"] = PageBlocked("190")
-    with pytest.raises(click.ClickException):
+    with pytest.raises(OperationError):
         await place.backfill()
     place.meta.refusals["1"] = InvalidRequest("100")
 
@@ -177,7 +175,7 @@ async def test_an_erased_person_is_neither_named_nor_brought_back(place: AnInsta
 
 
 async def test_without_any_known_question_nothing_is_guessed(place: AnInstallation) -> None:
-    with pytest.raises(click.ClickException, match="give the ad's message template with --template"):
+    with pytest.raises(OperationError, match="give the ad's message template with --template"):
         await place.backfill(forms=())
 
     assert place.meta.asked == []
@@ -185,7 +183,7 @@ async def test_without_any_known_question_nothing_is_guessed(place: AnInstallati
 
 async def test_no_file_holds_a_persons_id(place: AnInstallation) -> None:
     place.meta.refusals["2"] = NotPermitted("200")
-    with pytest.raises(click.ClickException):
+    with pytest.raises(OperationError):
         await place.backfill()
 
     (kept,) = (place.state_dir / "backfill").glob("*.json")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from operations.doctor.schedule import look_again_and_again
+from operations.doctor.schedule import examine_again_and_again
 from operations.doctor.verdicts import Standing, Verdict
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -28,7 +28,7 @@ async def play(*looks: list[Verdict]) -> tuple[Metrics, Health]:
             stop.set()
         return left.pop(0)
 
-    await look_again_and_again(look, timedelta(milliseconds=1), stop, metrics, health)
+    await examine_again_and_again(look, timedelta(milliseconds=1), stop, metrics, health)
     return metrics, health
 
 
@@ -86,7 +86,7 @@ async def test_a_stop_does_not_wait_for_a_look_that_takes_long() -> None:
         return []
 
     health = Health()
-    going_on = asyncio.create_task(look_again_and_again(look, timedelta(hours=1), stop, Metrics(), health))
+    going_on = asyncio.create_task(examine_again_and_again(look, timedelta(hours=1), stop, Metrics(), health))
     await looking.wait()
     stop.set()
     await going_on

@@ -5,12 +5,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
 from operations.local.ports import Port, require_ports
+from operations.reporting import OperationError
 from runtime.ports import free_ports
 
 TOLD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
@@ -23,9 +23,9 @@ def taken() -> Iterator[int]:
 
 
 def fault_of(*ports: Port) -> str:
-    with pytest.raises(click.ClickException) as fault:
+    with pytest.raises(OperationError) as fault:
         require_ports(ports)
-    return fault.value.message
+    return str(fault.value)
 
 
 def test_free_ports_pass_and_any_port_will_do() -> None:
@@ -47,9 +47,9 @@ def test_a_port_that_somebody_has_on_loopback_is_not_free_on_all_addresses(taken
 @pytest.mark.parametrize(
     ("host", "setting", "expected"),
     [
-        ("192.0.2.1", "PORT", "192.0.2.1 for x is no address of this machine: set LEADSTREAM_HOST"),
-        ("192.0.2.1", "ADMIN_PORT", "192.0.2.1 for x is no address of this machine: set LEADSTREAM_ADMIN_HOST"),
-        ("no.such.host.invalid", "PORT", "no.such.host.invalid for x is no known address: set LEADSTREAM_HOST"),
+        ("192.0.2.1", "PORT", "192.0.2.1 for x is not an address of this machine: set LEADSTREAM_HOST"),
+        ("192.0.2.1", "ADMIN_PORT", "192.0.2.1 for x is not an address of this machine: set LEADSTREAM_ADMIN_HOST"),
+        ("no.such.host.invalid", "PORT", "no.such.host.invalid for x cannot be resolved: set LEADSTREAM_HOST"),
     ],
 )
 def test_an_address_of_another_machine_is_named(host: str, setting: str, expected: str) -> None:
@@ -60,15 +60,15 @@ def test_a_port_that_needs_root_is_named() -> None:
     def refuse(*_: object) -> socket.socket:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    with pytest.raises(click.ClickException) as fault:
+    with pytest.raises(OperationError) as fault:
         require_ports([Port("127.0.0.1", free_ports(), "webhooks", "LEADSTREAM_PORT")], listen=refuse)
 
-    assert fault.value.message.endswith(" for webhooks needs root: set LEADSTREAM_PORT to a port from 1024")
+    assert str(fault.value).endswith(" for webhooks needs root: set LEADSTREAM_PORT to a port from 1024")
 
 
 def test_a_port_beyond_the_last_is_named() -> None:
     assert fault_of(Port("::1", 65536, "streams", "LEADSTREAM_ADMIN_PORT")) == (
-        "[::1]:65536 for streams is no port: set LEADSTREAM_ADMIN_PORT lower; stages take the ports that follow it"
+        "[::1]:65536 for streams is above 65535: lower LEADSTREAM_ADMIN_PORT; stages take the ports that follow it"
     )
 
 

@@ -12,11 +12,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import click
 import pytest
 
 from operations.local.processes import Processes
 from operations.local.watch import Watch
+from operations.reporting import OperationError
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def wait_for(processes: Processes, said: list[str], word: str) -> None:
 def test_child_that_ends_is_a_fault_with_the_end_of_its_log(processes: Processes) -> None:
     processes.start("broken", "no-such-command", ready_url="http://127.0.0.1:9/readyz")
 
-    with pytest.raises(click.ClickException, match="No such command"):
+    with pytest.raises(OperationError, match="No such command"):
         processes.await_ready()
 
 
@@ -93,7 +93,7 @@ def test_a_child_that_says_nothing_new_is_given_up(processes: Processes) -> None
     with readiness((503, b"waits for partitions")) as url:
         processes.start("graph", "simulate", "graph", "--port", "0", ready_url=url)
 
-        with pytest.raises(click.ClickException, match=r"said nothing new for 0\.2 s"):
+        with pytest.raises(OperationError, match=r"said nothing new for 0\.2 s"):
             processes.await_ready()
 
 

@@ -5,17 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 from operations.local import state_lock
 from operations.local.state_lock import is_held, locked
+from operations.reporting import OperationError
 
 
 def test_a_second_holder_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     with locked(tmp_path, "up", print):
         assert is_held(tmp_path, "up")
-        with pytest.raises(click.ClickException, match=rf"as process {os.getpid()}: .*LEADSTREAM_STATE_DIR"):
+        with pytest.raises(OperationError, match=rf"as process {os.getpid()}: .*LEADSTREAM_STATE_DIR"):
             locked(tmp_path, "up", print).__enter__()
 
     assert not is_held(tmp_path, "up")
@@ -50,7 +50,7 @@ def test_children_of_a_killed_holder_that_do_not_end_are_named(tmp_path: Path) -
         orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(lock,))
     state_lock.lock_path(tmp_path, "up").write_text(str(2**22 + 1))
 
-    with pytest.raises(click.ClickException, match=r"end those that `fuser .*up.lock` names"):
+    with pytest.raises(OperationError, match=r"end those that `fuser .*up.lock` names"):
         locked(tmp_path, "up", lambda _: None, orphans_end_within=0.2).__enter__()
 
     orphan.communicate()
@@ -59,5 +59,5 @@ def test_children_of_a_killed_holder_that_do_not_end_are_named(tmp_path: Path) -
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
 
-    with pytest.raises(click.ClickException, match=r"up\.lock cannot be written"):
+    with pytest.raises(OperationError, match=r"up\.lock cannot be written"):
         locked(tmp_path / "state", "up", print).__enter__()

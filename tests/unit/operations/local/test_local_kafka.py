@@ -3,11 +3,12 @@
 import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from operations.local.interrupts import Interrupts
-from operations.local.kafka_keeper import KafkaKeeper, kept_kafka
+from operations.local.stack import LocalKafka, supervised_kafka
 from operations.local.watch import Watch
 from runtime.cluster import Cluster
 from runtime.local_kafka.jars import KafkaNodeError
@@ -51,19 +52,23 @@ class Eager(Watch):
         return 0.0
 
 
+def a_kafka(node: Node, said: list[str], **options: Any) -> LocalKafka:
+    return LocalKafka(name="Kafka", log=node.log, say=said.append, node=node, environ={}, **options)
+
+
 def test_faults_of_the_node_and_of_the_disk_are_said_and_tried_again(tmp_path: Path, said: list[str]) -> None:
     node = Node(tmp_path, KafkaNodeError("its port is taken"), OSError(errno.ENOSPC, "No space left on device"))
-    keeper = KafkaKeeper(node, {}, said.append, Eager())
+    kafka = a_kafka(node, said, watch=Eager())
 
     for _ in range(4):
-        keeper.tend()
+        kafka.tend()
 
     assert said == [
         f"Kafka has ended, see {node.log}; again in 0 s",
         "Kafka cannot be started: its port is taken; again in 0 s",
         "Kafka cannot be started: No space left on device; again in 0 s",
     ]
-    assert keeper.restarts == node.__dict__["launches"] == 1
+    assert kafka.restarts == node.__dict__["launches"] == 1
 
 
 def test_a_node_that_answers_nobody_is_ended(tmp_path: Path, said: list[str]) -> None:
@@ -74,11 +79,11 @@ def test_a_node_that_answers_nobody_is_ended(tmp_path: Path, said: list[str]) ->
 
     node = Node(tmp_path)
     node.__dict__["runs"] = True
-    keeper = KafkaKeeper(node, {}, said.append, Watch(look_every=0.0, hung_after=3), answers)
+    kafka = a_kafka(node, said, watch=Watch(look_every=0.0, hung_after=3), answers=answers)
 
     while looks:
         assert node.__dict__["stops"] == 0
-        keeper.tend()
+        kafka.tend()
 
     assert node.__dict__["stops"] == 1
     assert said == [f"Kafka hangs, it answers nobody; it is ended, see {node.log}"]
@@ -87,5 +92,5 @@ def test_a_node_that_answers_nobody_is_ended(tmp_path: Path, said: list[str]) ->
 def test_another_kafka_is_not_kept(tmp_path: Path, said: list[str]) -> None:
     settings = Settings(state_dir=tmp_path, broker="kafka:9092")
 
-    with kept_kafka(settings, {}, said.append, Interrupts()) as keeper:
-        assert keeper is None
+    with supervised_kafka(settings, {}, said.append, Interrupts()) as kafka:
+        assert kafka is None

@@ -1,4 +1,4 @@
-"""Watches the lead topics as any consumer may: the newest of each lead, command and outcome."""
+"""Follows the lead topics as any consumer may: the newest of each lead, command and outcome."""
 
 import asyncio
 from collections import Counter
@@ -11,13 +11,13 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
 from schemas.topics import COMMANDS, LEADS, OUTCOMES
 
-# What an outcome can still leave without anybody's doing.
+# An outcome with one of these can still change by itself.
 UNSETTLED = frozenset({"attempting", "in_doubt"})
 
 
 @dataclass(slots=True)
 class Observer:
-    """What the topics say so far."""
+    """The content of the topics so far."""
 
     leads: dict[str, Lead] = field(default_factory=dict)
     commands: dict[str, SendFollowUp] = field(default_factory=dict)
@@ -27,11 +27,11 @@ class Observer:
     @property
     def is_settled(self) -> bool:
         """Whether every lead is closed and every command has come to an end."""
-        ended = {name for name, one in self.outcomes.items() if one.status not in UNSETTLED}
-        return all(one.closed for one in self.leads.values()) and self.commands.keys() <= ended
+        ended = {name for name, outcome in self.outcomes.items() if outcome.status not in UNSETTLED}
+        return all(lead.closed for lead in self.leads.values()) and self.commands.keys() <= ended
 
     def outcome_of(self, lead: Lead) -> FollowUpOutcome | None:
-        return next((one for one in self.outcomes.values() if one.lead_id == lead.lead_id), None)
+        return next((outcome for outcome in self.outcomes.values() if outcome.lead_id == lead.lead_id), None)
 
     async def watch(self, broker: Cluster, settings: Settings) -> None:
         """Read from the beginning until cancelled."""

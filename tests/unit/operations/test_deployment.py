@@ -1,12 +1,12 @@
-"""The environment of a command: secrets of libraries from files."""
+"""The settings of a process: secrets of libraries from files."""
 
 import os
 from pathlib import Path
 
-import click
 import pytest
 
-from operations.environment import current_settings
+from operations.deployment import current_settings
+from runtime.settings import SettingError
 
 
 def test_the_password_of_postgresql_may_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,5 +26,5 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PGPASSWORD", "")
     monkeypatch.setenv("PGPASSWORD_FILE", str(tmp_path / "none"))
 
-    with pytest.raises(click.ClickException, match=r"^PGPASSWORD_FILE: .*none cannot be read: No such file"):
+    with pytest.raises(SettingError, match=r"^PGPASSWORD_FILE: .*none cannot be read: No such file"):
         current_settings()

@@ -1,0 +1,226 @@
+"""The demo: a whole campaign on this machine against a fake Meta, posted, awaited and counted."""
+
+import asyncio
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from operations.demo.observer import Observer
+from operations.local.interrupts import Interrupts
+from operations.local.processes import Processes
+from operations.local.stack import STAGES, admin_url, running_kafka, running_stages
+from operations.local.stage_secrets import environ_of
+from operations.local.state_lock import locked
+from operations.local.supervision import unless_unheard
+from runtime.clock import now, to_millis
+from runtime.cluster import SECURITY_SETTINGS, Cluster
+from runtime.local_kafka.node import KafkaNode
+from runtime.ports import free_ports
+from runtime.settings import Settings, variable
+from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_campaign
+from simulator.demo import dropped_lead, pair_of_today, product_page_pair
+from simulator.people import PAGES
+from simulator.poster import GraphControl, Poster, at_rate, post_deliveries
+
+_SEED = 20260302
+_SPAN = timedelta(minutes=30)
+_PER_SECOND = 25
+# Nothing new for this long, with every lead closed and every follow-up ended: longer than a rule's delay.
+_QUIET = 5.0
+_PATIENCE = 60.0
+_SECRET = "demo-app-secret"
+_OWN_LEADS = 3
+_PROXY = re.compile(".*_proxy$", re.IGNORECASE)
+_COUNTERS = {
+    "leadstream_webhooks_received": ("webhook", "result"),
+    "leadstream_events_parsed": ("event", "kind"),
+    "leadstream_items_ignored": ("ignored", "reason"),
+    "leadstream_records_dead_lettered": ("dead letter", "reason"),
+}
+
+# Of a thing, its ending and how many ended so.
+Endings = list[tuple[str, str, int]]
+
+
+class Report(Protocol):
+    """Shows the progress and the results of a demo."""
+
+    def posting(self, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """Webhooks are posted while the context lasts; called once for each."""
+
+    def settling(self, observer: Observer) -> AbstractContextManager[Callable[[], None]]:
+        """The last leads and follow-ups are awaited while the context lasts; called for each look."""
+
+    def results(self, settings: Settings, observer: Observer, people: int, endings: Endings) -> None:
+        """Everything has ended."""
+
+
+def run_demo(
+    base: Settings, environ: Mapping[str, str], leads: int, say: Callable[[str], None], report: Report
+) -> tuple[list[str], Path]:
+    """Run a campaign of so many leads; returns its faults and the directory of the logs. Raises `OperationError`."""
+    say, interrupts, home = unless_unheard(say), Interrupts(), base.state_dir / "demo"
+    with ExitStack() as stack:
+        stack.enter_context(interrupts.taken())
+        lock = stack.enter_context(locked(base.state_dir, "demo", say))
+        KafkaNode(home).stop()
+        shutil.rmtree(home, ignore_errors=True)
+        settings = _settings(base)
+        broker = stack.enter_context(running_kafka(settings, environ_of("kafka", environ, base), say, interrupts))
+        settings = replace(settings, broker=broker.servers)
+        graph_port = free_ports(1)
+        environ = _environ(base, settings, environ, graph_port)
+        graph = stack.enter_context(
+            Processes(
+                home / "logs",
+                environ,
+                say,
+                environ_of=lambda name: environ_of(name, environ, settings),
+                interrupts=interrupts,
+                lock=lock,
+            )
+        )
+        webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
+        graph_url = f"http://127.0.0.1:{graph_port}"
+        graph.start(
+            "fake-meta", "simulate", "graph", "--port", str(graph_port), "--webhook", webhook, "--seed", "1",
+            ready_url=f"{graph_url}/_simulator/sends",
+        )  # fmt: skip
+        graph.await_ready()
+        stages = stack.enter_context(running_stages(settings, environ, broker, say, interrupts, lock))
+        campaign = plan_campaign(_SEED, leads=leads, start=now() - _SPAN - LONGEST_LAG, span=_SPAN)
+        run = _Run(settings, broker, campaign, report, (graph, stages))
+        asyncio.run(run.play(webhook, graph_url))
+    return run.faults, home / "logs"
+
+
+class _Run:
+    """The campaign posted, awaited and reported; `faults` are the deviations from its plan."""
+
+    def __init__(
+        self, settings: Settings, broker: Cluster, campaign: Campaign, report: Report, processes: Iterable[Processes]
+    ) -> None:
+        self._settings, self._broker, self._campaign = settings, broker, campaign
+        self._report, self._processes = report, processes
+        self._observer = Observer()
+        self.faults: list[str] = []
+
+    async def play(self, webhook: str, graph_url: str) -> None:
+        watching = asyncio.create_task(self._observer.watch(self._broker, self._settings))
+        try:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                await self._post(Poster(http, webhook, _SECRET), GraphControl(http, graph_url))
+                await self._settle(watching)
+                endings = await _count_endings(http, self._settings, self._observer)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+        self._report.results(self._settings, self._observer, len(self._campaign.expected), endings)
+        expected, leads = len(self._campaign.leads) + _OWN_LEADS, len(self._observer.leads)
+        if leads != expected:
+            self.faults.append(f"{leads} leads where the campaign makes {expected}")
+
+    async def _post(self, poster: Poster, graph: GraphControl) -> None:
+        deliveries: list[PlannedDelivery] = [
+            *product_page_pair(), *pair_of_today(now()), dropped_lead(now()), *self._campaign.deliveries,
+        ]  # fmt: skip
+        with self._report.posting(len(deliveries)) as posted:
+            journal = await post_deliveries(
+                deliveries, poster, graph=graph, pace=at_rate(_PER_SECOND), on_posted=lambda _: posted()
+            )
+        refused = sum(posting.answered.status != httpx.codes.OK for posting in journal)
+        if refused:
+            self.faults.append(f"{refused} webhooks were not accepted")
+
+    async def _settle(self, watching: "asyncio.Task[None]") -> None:
+        """Wait until nothing new arrives and everything has ended."""
+        seen, since, began = -1, monotonic(), monotonic()
+        with self._report.settling(self._observer) as show:
+            while monotonic() < since + _QUIET or not self._observer.is_settled:
+                for processes in self._processes:
+                    processes.check()
+                if watching.done():
+                    await watching
+                show()
+                if (total := self._observer.records.total()) != seen:
+                    seen, since = total, monotonic()
+                if monotonic() > began + _PATIENCE:
+                    self.faults.append(f"not everything has ended after {_PATIENCE:.0f} seconds")
+                    return
+                await asyncio.sleep(0.2)
+
+
+async def _count_endings(http: httpx.AsyncClient, settings: Settings, observer: Observer) -> Endings:
+    """How every input ended, from the processes' own metrics and from the topics."""
+    endings: Endings = []
+    for stage in ("ingest", "streams"):
+        response = await http.get(admin_url(settings, stage, "/metrics"))
+        endings += _counted(response.text)
+    leads = Counter(f"{lead.outcome}, closed by {lead.close_reason}" for lead in observer.leads.values())
+    follow_ups = Counter(
+        f"{outcome.status} ({outcome.reason})" if outcome.reason else outcome.status
+        for outcome in observer.outcomes.values()
+    )
+    for label, counts in (("lead", leads), ("follow-up", follow_ups)):
+        endings += [(label, ended_as, count) for ended_as, count in sorted(counts.items())]
+    return endings
+
+
+def _counted(exposition: str) -> Endings:
+    return [
+        (_COUNTERS[family.name][0], sample.labels[_COUNTERS[family.name][1]], int(sample.value))
+        for family in text_string_to_metric_families(exposition)
+        if family.name in _COUNTERS
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.value
+    ]
+
+
+def _settings(base: Settings) -> Settings:
+    examples = resources.files("simulator")
+    prefix = f"demo-{to_millis(now())}-" if base.broker else ""
+    return replace(
+        base,
+        app_id=str(PAGES[0].target_app),
+        app_secrets=(_SECRET,),
+        verify_token="demo-verify-token",
+        state_dir=base.state_dir / "demo",
+        warehouse=str(base.state_dir / "demo" / "warehouse"),
+        topic_prefix=prefix,
+        schema_registry_url=None,
+        kafka_port=free_ports(1),
+        host="127.0.0.1",
+        port=free_ports(1),
+        admin_host="127.0.0.1",
+        admin_port=free_ports(1 + len(STAGES)),
+        pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
+        followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]
+    )
+
+
+def _environ(base: Settings, settings: Settings, environ: Mapping[str, str], graph_port: int) -> dict[str, str]:
+    """The environment with the demo's own settings in place of the operator's settings and secrets."""
+    overridden = (
+        "broker", "app_id", "verify_token", "state_dir", "warehouse", "topic_prefix", "host", "port", "admin_port",
+        "pages", "followups", "partitions", "replication",
+    )  # fmt: skip
+    return {
+        # Without a proxy, which does not reach this machine.
+        **{name: value for name, value in environ_of("kafka", environ, base).items() if not _PROXY.match(name)},
+        **{variable(name): str(getattr(settings, name)) for name in overridden},
+        **{variable(name): str(value) for name in SECURITY_SETTINGS if (value := getattr(settings, name)) is not None},
+        variable("app_secrets"): _SECRET,
+        variable("graph_url"): f"http://127.0.0.1:{graph_port}",
+        "DEMO_PAGE_TOKEN": "demo-page-token",
+    }

@@ -1,0 +1,149 @@
+"""The past joined again beside the present: plan, run, compare and promote, with the clients that these need."""
+
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from leads.facts import LeadPromoted
+from leads.rules import Policy
+from operations.configuration import load_pages, load_rules
+from operations.deployment import Deployment
+from operations.reporting import OperationError, Progress
+from runtime import kafka
+from runtime.clock import now
+from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, partition_counts
+from runtime.topic_reading import whole_topic
+from schemas.codec import NotDecodable, lead_codec
+from schemas.state import person_codec
+from schemas.topics import JOIN_STATE, LEADS
+from streams.replay.plan import NothingThere, Plan, Wanted, make_plan
+from streams.replay.promotion import Settled, follow, promotions, publish, read_states
+from streams.replay.run import Rejoin, Tally, replay
+from streams.replay.shadow import (
+    Comparison,
+    NotReplayed,
+    Reading,
+    Shadow,
+    compare,
+    extent_of,
+    read_leads,
+)
+
+_Result = TypeVar("_Result")
+# The join takes a fact up within a second or two; a join far behind shows that it works by taking up others.
+_PATIENCE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A deployment with clients that close with the stack."""
+
+    deployment: Deployment
+    stack: AsyncExitStack
+
+    @property
+    def partitions(self) -> int:
+        return self.deployment.settings.partitions
+
+    def shadow(self, name: str) -> Shadow:
+        """The topics of the replay with this name."""
+        return Shadow(self.deployment.settings, name)
+
+    async def consumer(self) -> AIOKafkaConsumer:
+        # Without a group: a replay that dies is run anew, so there are no offsets to keep.
+        consumer = kafka.consumer(self.deployment.broker, group=None, client_id="leadstream-replay")
+        return await self.stack.enter_async_context(consumer)
+
+    async def producer(self) -> Any:
+        producer = kafka.producer(self.deployment.broker, client_id="leadstream-replay", linger_ms=20)
+        return await self.stack.enter_async_context(producer)
+
+
+def run_session(deployment: Deployment, work: Callable[[Session], Coroutine[Any, Any, _Result]]) -> _Result:
+    """Do some work with a session. Raises `OperationError`, `KafkaError`."""
+
+    async def work_in_session() -> _Result:
+        await deployment.require_topics()
+        async with AsyncExitStack() as stack:
+            return await work(Session(deployment, stack))
+
+    try:
+        return uvloop.run(work_in_session())
+    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable) as fault:
+        raise OperationError(str(fault)) from None
+
+
+async def plan_replay(session: Session, wanted: Wanted) -> Plan:
+    """The plan of a replay, which changes nothing."""
+    return await make_plan(await session.consumer(), session.deployment.settings, wanted, now())
+
+
+async def run_replay(session: Session, wanted: Wanted, name: str, progress: Progress) -> tuple[Plan, Tally]:
+    """Replay at full speed into the shadow topics of this name, which must not exist yet."""
+    deployment, shadow = session.deployment, session.shadow(name)
+    settings = deployment.settings
+    pages, rules = load_pages(settings, os.environ, tokens=False), tuple(load_rules(settings, os.environ))
+    consumer = await session.consumer()
+    plan = await make_plan(consumer, settings, wanted, now())
+    if await partition_counts(deployment.broker, [topic.name for topic in shadow.topics]):
+        raise OperationError(f"a replay {name} exists: take another --id, or `leadstream replay drop {name}`")
+    await apply_topics(deployment.broker, shadow.topics)
+    producer = await session.producer()
+    rejoin = Rejoin(
+        lambda page_id: Policy(pages.get(page_id), rules),
+        pages.aliases,
+        page_id=wanted.page_id,
+        psid=wanted.psid,
+        erasures=await deployment.erasures_now(),
+    )
+    with progress.count("records read", plan.records) as on_read:
+        tally = await replay(plan, rejoin, consumer, producer, shadow.topic, on_read, deployment.ids)
+    await shadow.finish(producer, extent_of(plan))
+    return plan, tally
+
+
+async def compare_replay(session: Session, name: str) -> tuple[Comparison, Reading, Reading]:
+    """The comparison of a replay with the leads as they were at its end, with both readings: live and replayed."""
+    deployment, shadow, codec = session.deployment, session.shadow(name), lead_codec(session.deployment.ids)
+    if not await partition_counts(deployment.broker, [shadow.record]):
+        raise NotReplayed(f"there is no replay {name}: see `leadstream replay run --help`")
+    consumer = await session.consumer()
+    extent, erasures = await shadow.extent(consumer), await deployment.erasures_now()
+    live_topic, shadow_topic = deployment.topic(LEADS), shadow.topic(LEADS)
+    live = await read_leads(whole_topic(consumer, live_topic, session.partitions), codec, extent, erasures)
+    replayed = await read_leads(whole_topic(consumer, shadow_topic, session.partitions), codec, extent, erasures)
+    return compare(live, replayed, extent), live, replayed
+
+
+async def find_promotions(session: Session, name: str) -> tuple[Comparison, list[LeadPromoted], Reading]:
+    """The comparison, a fact for each lead that a promotion of the replay would change, and the live leads."""
+    comparison, live, _ = await compare_replay(session, name)
+    consumer, topic = await session.consumer(), session.shadow(name).topic(JOIN_STATE)
+    differing = {difference.lead.lead_id: difference for difference in comparison.found}
+    states = await read_states(whole_topic(consumer, topic, session.partitions), person_codec(), differing)
+    return comparison, promotions(comparison, live, states, name, now()), live
+
+
+async def promote(session: Session, facts: Sequence[LeadPromoted], live: Reading, progress: Progress) -> Settled:
+    """Publish the facts and wait until the live join has taken them up."""
+    deployment = session.deployment
+    await publish(facts, await session.producer(), deployment.settings, deployment.ids)
+    partitions = [TopicPartition(deployment.topic(LEADS), number) for number in range(session.partitions)]
+    begin = {partition: live.ends.get(partition, 0) for partition in partitions}
+    consumer, codec = await session.consumer(), lead_codec(deployment.ids)
+    with progress.count("leads carried over", len(facts)) as on_settled:
+        return await follow(facts, consumer, begin, codec, on_settled, patience=_PATIENCE)
+
+
+async def drop_replay(deployment: Deployment, name: str) -> int:
+    """Delete the topics of a replay; how many there were."""
+    topics = [topic.name for topic in Shadow(deployment.settings, name).topics]
+    existing = list(await partition_counts(deployment.broker, topics))
+    await delete_topics(deployment.broker, existing)
+    return len(existing)

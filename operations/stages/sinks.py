@@ -1,0 +1,294 @@
+"""One sink as this process: its clients opened in order, its admin port, and its loop until SIGTERM or Ctrl-C."""
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import uvloop
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+
+from leads.erasures import Erasures
+from leads.pages import Pages
+from messenger.client import CALL_TIMEOUT, GraphClient
+from operations.access import require_access
+from operations.configuration import load_caps, load_pages
+from operations.deployment import Deployment, graph_client, start_log
+from operations.local.ports import require_ports, stage_port
+from operations.reporting import OperationError
+from operations.skip import accepted_losses, require_ahead, skipped_places
+from runtime import kafka
+from runtime.admin import create_admin_app, serve
+from runtime.clock import now
+from runtime.health import Health
+from runtime.loopback import NO_PROXY
+from runtime.losses import Accepted, Losses
+from runtime.metrics import Metrics
+from runtime.reach import Reach
+from runtime.settings import Settings
+from runtime.stopping import stop_at_signals
+from runtime.suspect import Place
+from runtime.topic_admin import cluster_id_of
+from runtime.topic_reading import TopicFollower, TopicMissing
+from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
+from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
+from sinks.send.broker_clock import BrokerTime
+from sinks.send.ledger import KafkaOutcomeLog, Ledger
+from sinks.send.lookahead import KafkaAhead
+from sinks.send.pace import SendLimits
+from sinks.send.sink import SendSink, command_reader, event_reader
+from sinks.transcripts import TranscriptSink
+from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.postgres.connection import is_server
+from sinks.warehouse.postgres.warehouse import PostgresWarehouse
+from sinks.warehouse.rows import warehouse_sources
+from sinks.warehouse.sink import Warehouse, WarehouseSink
+from sinks.warehouse.tables import TABLES, Table, tables_by_topic
+
+# For each client; it has no work left when it is stopped.
+_LEAVES_WITHIN = 3.0
+_PORT_OFFSETS = {"send": 2, "warehouse": 3, "transcripts": 4}
+
+_Sources = dict[str, Source[Any] | RecordSource[Any] | WholeSource[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What every sink is made of; `opened` starts a client now and stops it at the end."""
+
+    deployment: Deployment
+    name: str
+    skips: Collection[Place]
+    accepted: Accepted
+    metrics: Metrics
+    health: Health
+    stop: asyncio.Event
+    stack: AsyncExitStack
+
+    @property
+    def settings(self) -> Settings:
+        return self.deployment.settings
+
+    @property
+    def client_id(self) -> str:
+        return f"leadstream-{self.name}"
+
+    @property
+    def losses(self) -> Losses:
+        return Losses(f"leadstream sink {self.name}", self.metrics, self.accepted)
+
+    async def opened(self, client: Any) -> Any:
+        self.stack.push_async_callback(kafka.leave, client, _LEAVES_WITHIN)
+        await client.start()
+        return client
+
+    async def producer(self, **options: Any) -> Any:
+        return await self.opened(kafka.producer(self.deployment.broker, client_id=self.client_id, **options))
+
+    async def graph(self, call_timeout: timedelta) -> GraphClient:
+        http = await self.stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
+        return graph_client(self.settings, http, call_timeout)
+
+    async def erasures(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
+        """The erasure register, whole, and what brings it up to date. Raises `OperationError`."""
+        erasures, topic = Erasures(), self.deployment.topic(ERASURES)
+        client_id = f"{self.client_id}-erasures"
+        follower = TopicFollower(self.deployment.broker, topic, erasures.note, client_id=client_id)
+        self.stack.push_async_callback(follower.stop)
+        try:
+            await follower.start()
+        except TopicMissing as fault:
+            raise OperationError(str(fault)) from None
+        return erasures, follower.catch_up
+
+    def source(self, topic: Topic, decode: Callable[[bytes | None], Any]) -> Source[Any]:
+        return Source(decode, self.settings.topic(topic.dead_letters))
+
+    async def consume(
+        self,
+        sources: Mapping[str, Source[Any] | RecordSource[Any] | WholeSource[Any]],
+        stage: Stage[Any],
+        producer: Any,
+        reach: Reach,
+        assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
+    ) -> None:
+        await self.deployment.require_topics()
+        group = f"{self.settings.topic_prefix}{self.client_id}"
+        # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
+        options = {"rebalance_timeout_ms": 60_000, "partition_assignment_strategy": (assignor,)}
+        consumer = kafka.consumer(self.deployment.broker, group=group, client_id=self.client_id, **options)
+        consume = Consume(
+            await self.opened(consumer),
+            producer,
+            sources,
+            stage,
+            name=self.name,
+            metrics=self.metrics,
+            health=self.health,
+            skips=self.skips,
+            reach=reach,
+        )
+        await consume.run(self.stop)
+
+
+def run_send_sink(
+    settings: Settings,
+    say: Callable[[str], None],
+    admin_port: int | None,
+    skip: Sequence[str],
+    accept_loss: Sequence[str],
+    quarantine: timedelta,
+) -> None:
+    """Run the send sink; a call may take half of the quarantine. Raises `OperationError`."""
+    call_timeout = quarantine / 2
+    caps = load_caps(settings, os.environ)
+    limits = SendLimits(call_timeout=call_timeout, quarantine=quarantine, caps=caps)
+    _run(
+        settings, say, "send", admin_port, skip, accept_loss, (COMMANDS, EVENTS), lambda process: _send(process, limits)
+    )
+
+
+def run_transcripts_sink(
+    settings: Settings,
+    say: Callable[[str], None],
+    admin_port: int | None,
+    skip: Sequence[str],
+    accept_loss: Sequence[str],
+) -> None:
+    """Run the transcripts sink. Raises `OperationError`."""
+    _run(settings, say, "transcripts", admin_port, skip, accept_loss, (TRANSCRIPTS,), _transcripts)
+
+
+def run_warehouse_sink(
+    settings: Settings, say: Callable[[str], None], admin_port: int | None, skip: Sequence[str]
+) -> None:
+    """Run the warehouse sink. Raises `OperationError`."""
+    topics = [topic for table in TABLES for topic in table.topics]
+    _run(settings, say, "warehouse", admin_port, skip, (), topics, _warehouse)
+
+
+def _run(
+    settings: Settings,
+    say: Callable[[str], None],
+    name: str,
+    admin_port: int | None,
+    skip: Sequence[str],
+    accept_loss: Sequence[str],
+    topics: Collection[Topic],
+    work: Callable[[_Process], Awaitable[None]],
+) -> None:
+    port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
+    require_ports([stage_port(settings, f"sink {name}", port)])
+    start_log(settings)
+    skips = skipped_places(settings, skip, topics)
+    accepted = accepted_losses(settings, accept_loss, {settings.topic(topic.name) for topic in (*topics, OUTCOMES)})
+    deployment = Deployment.of(settings)
+    require_ahead(deployment, settings.topic(f"leadstream-{name}"), skips, say)
+
+    async def serve_work() -> None:
+        stop, metrics, health = stop_at_signals(), Metrics(), Health()
+        async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
+            await work(_Process(deployment, name, skips, accepted, metrics, health, stop, stack))
+
+    try:
+        uvloop.run(serve_work())
+    except Unusable as fault:
+        raise OperationError(str(fault)) from None
+    except SinkCrashed as fault:
+        raise OperationError(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
+    except OSError as fault:
+        raise OperationError(f"cannot start: {fault}") from None
+
+
+async def _send(process: _Process, limits: SendLimits) -> None:
+    settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
+    await require_access(deployment, "sink-send")
+    producer = await process.producer(linger_ms=0)
+    reader = await process.opened(kafka.consumer(deployment.broker, group=None, client_id="leadstream-send-ledger"))
+    clock = BrokerTime(now)
+    erasures, catch_up = await process.erasures()
+
+    def on_read(done: int, records: int) -> None:
+        process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
+
+    log = KafkaOutcomeLog(deployment.topic(OUTCOMES), reader, producer)
+    sink = SendSink(
+        Ledger(log, outcome_codec(deployment.ids), clock, on_read=on_read),
+        KafkaAhead(reader, command_codec(deployment.ids)),
+        await process.graph(limits.call_timeout),
+        pages,
+        commands=deployment.topic(COMMANDS),
+        clock=clock,
+        fraction=random.random,
+        metrics=process.metrics,
+        limits=limits,
+        partitions=settings.partitions,
+        erasures=erasures,
+        catch_up=catch_up,
+    )
+    read_command = command_reader(command_codec(deployment.ids), settings.partitions)
+    sources: _Sources = {
+        deployment.topic(COMMANDS): RecordSource(read_command, settings.topic(COMMANDS.dead_letters)),
+        deployment.topic(EVENTS): process.source(EVENTS, event_reader(event_codec(deployment.ids))),
+    }
+    # By range, a worker gets the same partitions of both topics, and with them the same people.
+    reach = Reach(process.losses, {*sources, deployment.topic(OUTCOMES)})
+    await process.consume(sources, sink, producer, reach, RangePartitionAssignor)
+
+
+async def _transcripts(process: _Process) -> None:
+    settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
+    await require_access(deployment, "sink-transcripts")
+    producer = await process.producer(linger_ms=0)
+    erasures, catch_up = await process.erasures()
+    sink = TranscriptSink(
+        await process.graph(CALL_TIMEOUT),
+        producer,
+        deployment.topic(EVENTS),
+        event_codec(deployment.ids),
+        pages,
+        now=now,
+        fraction=random.random,
+        metrics=process.metrics,
+        partitions=settings.partitions,
+        erasures=erasures,
+        catch_up=catch_up,
+    )
+    sources: _Sources = {
+        deployment.topic(TRANSCRIPTS): process.source(TRANSCRIPTS, transcript_request_codec(deployment.ids).decode)
+    }
+    await process.consume(sources, sink, producer, Reach(process.losses, sources.keys()))
+
+
+def _pages(settings: Settings) -> Pages:
+    """The Pages, whose tokens no log contains from now on."""
+    pages = load_pages(settings, os.environ)
+    start_log(settings, pages)
+    return pages
+
+
+async def _warehouse(process: _Process) -> None:
+    settings, deployment = process.settings, process.deployment
+    tables = tables_by_topic(settings.topic)
+    await require_access(deployment, "sink-warehouse")
+    cluster_id = await cluster_id_of(deployment.broker)
+    warehouse = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
+    process.stack.callback(warehouse.close)
+    producer = await process.producer()
+    sink = WarehouseSink(warehouse, tables, now=now, metrics=process.metrics)
+    sources = warehouse_sources(settings.topic, deployment.ids)
+    await process.consume(sources, sink, producer, Reach(None, sources.keys()))
+
+
+def _open_warehouse(url: str, tables: Mapping[str, Table], cluster_id: str) -> Warehouse:
+    if is_server(url):
+        return PostgresWarehouse(url, tables, cluster_id=cluster_id)
+    return DeltaWarehouse(url, tables, cluster_id=cluster_id)

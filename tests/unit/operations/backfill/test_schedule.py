@@ -1,0 +1,57 @@
+"""The gap detector again and again: what it serves, and a Page that it could not check."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import get_args
+
+import pytest
+
+from leads.gaps import Standing
+from leads.pages import Page
+from messenger.events import PageId
+from operations.backfill.position import Position
+from operations.backfill.schedule import check_again_and_again, checked_since
+from operations.reporting import OperationError
+from runtime.health import Health
+from runtime.metrics import Metrics
+from tests.builders import NOON, PAGE
+
+DAY = NOON.date()
+HOUR = timedelta(hours=1)
+
+
+def counted(**counts: int) -> Counter[Standing]:
+    found: Counter[Standing] = Counter()
+    found.update({one: counts[one] for one in get_args(Standing) if one in counts})
+    return found
+
+
+def test_whole_days_are_checked() -> None:
+    assert checked_since(NOON) == datetime(2026, 2, 28, tzinfo=UTC)
+
+
+@pytest.mark.anyio
+async def test_the_schedule_serves_completeness_by_page_and_day_and_names_a_page_that_it_could_not_check() -> None:
+    metrics, health, checked = Metrics(), Health(), asyncio.Event()
+    metrics.lead_completeness.labels(PAGE, "2026-01-01").set(0.5)
+    position = Position(NOON, NOON, began_at=NOON, counts={DAY: counted(held=9, missing=1)})
+
+    async def check(page: Page) -> Position:
+        if page.page_id != PAGE:
+            checked.set()
+            raise OperationError("PageBlocked: 190")
+        return position
+
+    checking = asyncio.create_task(check_again_and_again(check, [Page(PAGE), Page(PageId("1"))], HOUR, metrics, health))
+    await checked.wait()
+    await asyncio.sleep(0)
+    checking.cancel()
+    with suppress(asyncio.CancelledError):
+        await checking
+
+    (family,) = (one for one in metrics.registry.collect() if one.name == "leadstream_lead_completeness")
+    assert [(one.labels, one.value) for one in family.samples] == [({"page": PAGE, "day": DAY.isoformat()}, 0.9)]
+    assert health.parts[PAGE] == (True, "1 missing of the last 2 days and today")
+    assert health.parts["1"] == (False, "PageBlocked: 190")
