@@ -1,4 +1,4 @@
-"""The loop of every sink: read, decode, hand over, and commit only what the stage has finished."""
+"""The loop of every sink: read, decode, hand over to the stage, and commit only what the stage has finished."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.suspect import Place
 from schemas.codec import NotDecodable
-from sinks.at_record import AtRecord, NotOfARecord, on_record
-from sinks.contact import PART, watch_kafka
+from sinks.kafka_watch import PART, watch_kafka
 from sinks.outage import Outage
+from sinks.record_faults import AtRecord, NotOfARecord, on_record
 from sinks.suspects import Suspects
 
 logger = logging.getLogger(__name__)
@@ -31,23 +31,19 @@ T = TypeVar("T")
 
 
 class Fenced(NotOfARecord):
-    """Another process writes to what we hold: what it wrote stands, and ours must be read again."""
+    """Another process has written to our partition: its records stay, and we must read our state again."""
 
 
 class Unusable(NotOfARecord):
-    """Something that an operator has to repair; the message says what and is fit to print."""
+    """An operator has to repair something; the message names it and is safe to print."""
 
 
 class Unavailable(Unusable):
-    """Something that may pass by itself, as a server that restarts: try again later."""
-
-
-class RowRefused(Unusable):
-    """The warehouse never takes what a row holds; nobody but the row is at fault."""
+    """A fault that may pass by itself, such as a server that restarts: try again later."""
 
 
 class SinkCrashed(Exception):
-    """A fault that nobody foresaw ended the sink with its offsets unmoved; the message names its class only."""
+    """An unforeseen fault ended the sink, and its offsets stay; the message names only the class of the fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +63,7 @@ class Source(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class RecordSource(Generic[T]):
-    """How to read a topic whose tombstones, keys or times count too: `read` is given Kafka's record, and raises
-    `NotDecodable`."""
+    """How to read a topic whose tombstones, keys or times count too; `read` raises `NotDecodable`."""
 
     read: Callable[[Any], T]
     dead_letters: str
@@ -76,44 +71,54 @@ class RecordSource(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WholeSource(Generic[T]):
-    """How to read a topic of which every record counts, whatever its value: `read` is given Kafka's record."""
+    """How to read a topic of which every record counts, whatever its value."""
 
     read: Callable[[Any], T]
 
 
+AnySource = Source[T] | RecordSource[T] | WholeSource[T]
+
+
 class Stage(Protocol[T]):
-    """What a sink does with its records. All calls come from one task, one at a time, and any may raise `Fenced`."""
+    """What a sink does with its records.
+
+    `Consume` makes all calls from one task, one at a time: `open` after each assignment, then `take` and `tick` in
+    turn, then `close`. Each may raise `Fenced` or `Unavailable`, after which the next call is `open`, or `Unusable`,
+    which ends the sink. Any other exception ends it too; `AtRecord` names the record at fault. While a call waits, no
+    other record is read and no rebalance ends.
+    """
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
-        """Hold exactly these partitions and forget all else; gives the offset from which to read each."""
+        """Hold exactly these partitions and forget all others; gives the offset from which to read each."""
 
     async def take(self, batch: Sequence[Received[T]], positions: Mapping[TopicPartition, int]) -> None:
-        """Accept records; `positions` are the next offsets, which also pass what was skipped or dead-lettered."""
+        """Accept records; afterwards `unfinished` covers them. `positions` also pass records that were set aside."""
 
     async def tick(self) -> None:
-        """Do what has fallen due; called after each read, several times a second even when nothing comes."""
+        """Do what has fallen due, several times a second; raises the faults of tasks that it started earlier."""
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
-        """The lowest offset of each partition that must not be committed past."""
+        """The lowest offset of each partition that must not be committed past. Called after each `tick` and `close`."""
 
     def full(self) -> Collection[TopicPartition]:
-        """Partitions of which nothing more should be read for now."""
+        """The partitions of which nothing more should be read for now."""
 
     async def close(self) -> None:
-        """Finish what is under way and start nothing new: the partitions go to somebody else."""
+        """Finish what is under way and start nothing new; the rebalance waits, then `unfinished` is committed."""
 
 
 class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # aiokafka is untyped
-    """Carries the records of some topics to a stage until told to stop.
+    """Carries the records of some topics to a stage until it is stopped.
 
-    A record at which the sink has ended `MOST_ENDS` times, and one at `skips`, goes to the dead letters unread.
+    An offset is committed once the stage has finished everything before it, so that each record comes at least once.
+    A record at which the sink has ended `MOST_ENDS` times, and a record at `skips`, becomes a dead letter unread.
     """
 
     def __init__(
         self,
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
-        sources: Mapping[str, Source[T] | RecordSource[T] | WholeSource[T]],
+        sources: Mapping[str, AnySource[T]],
         stage: Stage[T],
         *,
         name: str,
@@ -139,11 +144,10 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._suspects, self._reach = Suspects(consumer, name, skips, reach), reach
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set, then finish what is under way and commit it.
+        """Run until `stop` is set, then finish what is under way and commit it. Called once.
 
-        After `Unavailable` the sink is not ready, keeps its partitions, and opens them again after a pause.
-
-        Raises `Unusable`, `OutOfReach`, or `SinkCrashed` for whatever nobody foresaw; then nothing more is committed.
+        After `Unavailable` the sink is not ready, keeps its partitions, and opens them again after a pause. Raises
+        `Unusable`, `OutOfReach`, or `SinkCrashed` for any other fault; then nothing more is committed.
         """
         self._health.report(self._name, ready=False, seen="waits for partitions")
         self._health.report(PART, ready=False, seen="not asked yet")
@@ -154,7 +158,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             while not stop.is_set():
                 batches = await self._fetched()
                 async with self._turn:
-                    await self._pass(batches)
+                    await self._advance(batches)
                 if watching.done():
                     watching.result()
             async with self._turn:
@@ -183,7 +187,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         return dict(batches)
 
     def _crashed(self, fault: BaseException) -> SinkCrashed:
-        # Messages of drivers quote rows, so that only the class and the frames are fit for a log.
+        # Messages of drivers quote rows, so that only the class and the frames are safe to log.
         self._health.crashed = type(fault).__name__
         frames = "".join(traceback.format_tb(fault.__traceback__))
         logger.critical("sink.crashed", extra={"sink": self._name, "fault": type(fault).__name__, "frames": frames})
@@ -198,7 +202,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:  # noqa: ARG002
         self._open_again = True
 
-    async def _pass(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
+    async def _advance(self, batches: Mapping[TopicPartition, Sequence[Any]]) -> None:
         if self._leaving is not None:
             self._leaving.result()
             self._leaving = None
@@ -258,28 +262,26 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         received: list[Received[T]] = []
         for partition, records in batches.items():
             for record in records:
-                one = await self._decode(partition, record)
-                if one is not None:
-                    received.append(one)
-        # A position also passes what no reader is shown: the end of a transaction has an offset too.
-        moved = {one: await self._consumer.position(one) for one in self._positions}
-        if moved == self._positions:
+                decoded = await self._decode(partition, record)
+                if decoded is not None:
+                    received.append(decoded)
+        # A position also passes offsets without a record, such as the end of a transaction.
+        positions = {place: await self._consumer.position(place) for place in self._positions}
+        if positions == self._positions:
             return
-        self._positions.update(moved)
+        self._positions.update(positions)
         await self._stage.take(received, self._positions)
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]
         fault = self._suspects.why_set_aside(partition, record.offset)
         if fault is not None:
-            await self._set_aside(source, record, fault)
+            await self._set_aside(source, record, *fault)
             return None
         with on_record(partition, record.offset):
             return await self._read(source, partition, record)
 
-    async def _read(
-        self, source: Source[T] | RecordSource[T] | WholeSource[T], partition: TopicPartition, record: Any
-    ) -> Received[T] | None:
+    async def _read(self, source: AnySource[T], partition: TopicPartition, record: Any) -> Received[T] | None:
         if isinstance(source, WholeSource):
             return Received(partition, record.offset, source.read(record))
         try:
@@ -293,13 +295,10 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             await self._refuse(source.dead_letters, record, type(fault).__name__, str(fault))
             return None
 
-    async def _set_aside(
-        self, source: Source[T] | RecordSource[T] | WholeSource[T], record: Any, why: tuple[str, str]
-    ) -> None:
-        fault, reason = why
+    async def _set_aside(self, source: AnySource[T], record: Any, fault: str, reason: str) -> None:
         if isinstance(source, WholeSource):
-            # It is a dead letter already, and stays one.
-            self._tell_refusal(record, fault, reason)
+            # The record is a dead letter already.
+            self._report_refusal(record, fault, reason)
         else:
             await self._refuse(source.dead_letters, record, fault, reason)
         seen = f"{record.topic}/{record.partition}/{record.offset}: {fault} {reason}; see `leadstream dlq list`"
@@ -312,25 +311,25 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             raise Unusable(str(limit)) from None
         key, value, headers = dead_letter(record, stage=self._name, reason=reason, fault=fault)
         await self._producer.send_and_wait(dead_letters, value, key=key, headers=headers)
-        self._tell_refusal(record, fault, reason)
+        self._report_refusal(record, fault, reason)
 
-    def _tell_refusal(self, record: Any, fault: str, reason: str) -> None:
+    def _report_refusal(self, record: Any, fault: str, reason: str) -> None:
         self._metrics.records_dead_lettered.labels(record.topic, fault).inc()
-        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        extra = {"sink": self._name, "fault": fault, "reason": reason, **where}
-        logger.warning("record.dead_lettered", extra=extra)
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        logger.warning("record.dead_lettered", extra={"sink": self._name, "fault": fault, "reason": reason, **place})
 
     async def _commit(self) -> None:
         unfinished = self._stage.unfinished()
-        finished = {one: unfinished.get(one, position) for one, position in self._positions.items()}
-        moved = {one: offset for one, offset in finished.items() if self._committed.get(one) != offset}
+        finished = {place: unfinished.get(place, position) for place, position in self._positions.items()}
+        moved = {place: offset for place, offset in finished.items() if self._committed.get(place) != offset}
         if not moved:
             return
         self._suspects.forget_passed(finished)
         try:
-            await self._consumer.commit({one: (offset, self._suspects.metadata(one)) for one, offset in moved.items()})
+            commits = {place: (offset, self._suspects.metadata(place)) for place, offset in moved.items()}
+            await self._consumer.commit(commits)
         except CommitFailedError:
-            # A rebalance is under way: whoever gets the partitions reads from the last commit, which is always safe.
+            # A rebalance is under way: the next holder reads from the last commit, which is always safe.
             logger.warning("offsets.not_committed", extra={"sink": self._name})
             return
         self._committed.update(moved)

@@ -39,7 +39,11 @@ class Suspects:
 
     def forget_passed(self, finished: Mapping[TopicPartition, int]) -> None:
         """Drop the suspects that what is finished has passed."""
-        self._held = {one: suspect for one, suspect in self._held.items() if finished.get(one, 0) <= suspect.last}
+        self._held = {
+            partition: suspect
+            for partition, suspect in self._held.items()
+            if finished.get(partition, 0) <= suspect.last
+        }
 
     def metadata(self, partition: TopicPartition) -> str:
         """What to commit with an offset of the partition."""

@@ -32,8 +32,8 @@ from messenger.paging import Paging
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import Codec
-from sinks.at_record import on_record
 from sinks.consume import Received
+from sinks.record_faults import on_record
 from sinks.send.courier import Graph
 from sinks.send.pace import Pace, pause_after
 
@@ -100,18 +100,18 @@ class TranscriptSink:
         await self.close()
         self._lines.clear()
         self._pace = Pace(_CALLS_PER_SECOND * max(len(spans), 1) / max(len(spans), self._all_partitions))
-        self._held = {one: set() for one in spans}
+        self._held = {partition: set() for partition in spans}
         # Reading requests again is safe: the join takes the first fact of a request and no other.
-        return {one: span.start for one, span in spans.items()}
+        return {partition: span.start for partition, span in spans.items()}
 
     async def take(
         self,
         batch: Sequence[Received[FetchTranscript]],
         positions: Mapping[TopicPartition, int],  # noqa: ARG002 - a stage's signature
     ) -> None:
-        for one in batch:
-            self._held[one.partition].add(one.offset)
-            self._lines.setdefault(one.record.page_id, _Line()).requests.append(one)
+        for received in batch:
+            self._held[received.partition].add(received.offset)
+            self._lines.setdefault(received.record.page_id, _Line()).requests.append(received)
 
     async def tick(self) -> None:
         moment = self._now()
@@ -124,10 +124,10 @@ class TranscriptSink:
                 line.task = asyncio.create_task(self._answer_first(line, self._pages.get(page_id)))
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
-        return {one: min(offsets) for one, offsets in self._held.items() if offsets}
+        return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}
 
     def full(self) -> Collection[TopicPartition]:
-        return [one for one, offsets in self._held.items() if len(offsets) >= _HELD_PER_PARTITION]
+        return [partition for partition, offsets in self._held.items() if len(offsets) >= _HELD_PER_PARTITION]
 
     async def close(self) -> None:
         running = [line.task for line in self._lines.values() if line.task is not None]
@@ -228,12 +228,12 @@ class TranscriptSink:
         return response
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
-        one = line.requests[0]
-        if await self._is_erased(one.record):
+        received = line.requests[0]
+        if await self._is_erased(received.record):
             self._finish(line, "erased")
             return
-        fact = self._fact(one, answers)
-        key = person_key(fact.page_id, one.record.psid).encode()
+        fact = self._fact(received, answers)
+        key = person_key(fact.page_id, received.record.psid).encode()
         await self._producer.send_and_wait(self._topic, self._codec.encode(fact), key=key)
         self._finish(line, result)
 
@@ -243,15 +243,15 @@ class TranscriptSink:
         return self._erasures.cover(request.page_id, request.psid, request.requested_at)
 
     def _finish(self, line: _Line, result: str) -> None:
-        one = line.requests[0]
+        received = line.requests[0]
         self._metrics.transcripts_fetched.labels(result).inc()
         line.requests.popleft()
         line.failures, line.messages, line.are_read = 0, (), False
         line.paging = Paging(CONVERSATION_DETAILS_MAX)
-        self._held[one.partition].discard(one.offset)
+        self._held[received.partition].discard(received.offset)
 
-    def _fact(self, one: Received[FetchTranscript], answers: tuple[Answer, ...]) -> TranscriptFetched:
-        request = one.record
+    def _fact(self, received: Received[FetchTranscript], answers: tuple[Answer, ...]) -> TranscriptFetched:
+        request = received.record
         return TranscriptFetched(
             event_id=f"transcript:{request.lead_id}",
             page_id=request.page_id,
@@ -259,7 +259,7 @@ class TranscriptSink:
             event_at=request.lead_at,
             # The join goes by the time of the record in Kafka, decision 0005; this is for whoever reads the topic.
             received_at=self._now(),
-            origin=Origin(one.partition.topic, one.partition.partition, one.offset),
+            origin=Origin(received.partition.topic, received.partition.partition, received.offset),
             lead_id=request.lead_id,
             answers=answers,
         )

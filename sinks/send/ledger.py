@@ -1,4 +1,4 @@
-"""The send ledger: what was attempted and what became of it, kept in the outcomes topic itself."""
+"""The send ledger: attempts and their results, kept in the outcomes topic itself."""
 
 import asyncio
 import logging
@@ -23,12 +23,12 @@ from sinks.send.sent_counts import DAY, Tally
 
 logger = logging.getLogger(__name__)
 
-# The key of the record that says that a partition has a new holder. It has no value, so that no reader minds it.
+# The key of the record that announces a new holder of a partition. It has no value, so that readers skip it.
 FENCE = b"fence"
 _TOLD_EVERY = 10_000
 
 _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
-# How far a message has come; of a command that is settled without one, nothing more can be said.
+# The progress of a message; a command that is settled without one makes no more progress.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
 _END = 3
 _ECHO: SentReason = "echo"
@@ -37,8 +37,8 @@ _ECHO: SentReason = "echo"
 LONGEST_WINDOW = timedelta(days=2)
 # A command that is unknown so long after it was made and its window closed had an outcome that may be forgotten.
 _TOO_OLD = timedelta(days=3)
-# What was settled is forgotten after this. Its command was read before it was settled, and had then no more than the
-# longest window before it, so that it is too old by now, should it ever be read again.
+# A settled command is forgotten after this. It was read before it was settled and had then no more than the longest
+# window left, so that it is too old by now, should it ever be read again.
 REMEMBERED = LONGEST_WINDOW + _TOO_OLD
 
 
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """Where a record lies and the broker's time at which it came there."""
+    """The offset of a record and the broker's stamp on it."""
 
     offset: int
     stamp: datetime
@@ -65,7 +65,7 @@ class Acked:
 class Attempt:
     """A call that was made or was about to be made, with no result.
 
-    `parked` says what the command waits for, when Meta refused the call so that nothing was sent.
+    `parked` is the reason for which the command waits, where Meta refused the call so that nothing was sent.
     """
 
     number: int
@@ -83,14 +83,14 @@ class OutcomeLog(Protocol):
         """The records of these offsets, by partition."""
 
     async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
-        """Put a record behind those of earlier calls; what comes back ends once it is durable."""
+        """Put a record behind those of earlier calls; the awaitable ends once it is durable."""
 
 
 @dataclass(slots=True)
 class _Book:
-    """What one partition says; `next` is the offset that our next record gets if nobody else writes.
+    """The contents of one partition; `next` is the offset of our next record, if no other process writes.
 
-    `settled` says how far each command came and, as `mids` does, when that was noted: the oldest first.
+    `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first.
     """
 
     next: int | None = None
@@ -102,15 +102,15 @@ class _Book:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def admits(self, outcome: FollowUpOutcome) -> bool:
-        """Whether it says more than what is known: what was sent can only be delivered, and then read."""
-        known, _ = self.settled.get(outcome.command_id, (0, None))
-        return not known or _PROGRESS.get(outcome.status, 0) > known
+        """Whether it is news: a message that was sent can only be delivered, and then read."""
+        progress, _ = self.settled.get(outcome.command_id, (0, None))
+        return not progress or _PROGRESS.get(outcome.status, 0) > progress
 
     def note(self, outcome: FollowUpOutcome, at: datetime, *, noted_at: datetime) -> None:
-        """Take in what was written at `noted_at` about something that began at `at`, if it is new here."""
-        known = self.open.pop(outcome.command_id, None)
-        if known is not None and known[0].number == outcome.attempt:
-            at = known[0].at
+        """Take in an outcome that was written at `noted_at`; its attempt began at `at`, unless it is known already."""
+        last = self.open.pop(outcome.command_id, None)
+        if last is not None and last[0].number == outcome.attempt:
+            at = last[0].at
         if outcome.status in _OPEN:
             parked = outcome.reason if outcome.status == "parked" else None
             self.open[outcome.command_id] = (Attempt(outcome.attempt, at, parked), outcome)
@@ -142,7 +142,7 @@ class _Book:
         return outcome.status == "in_doubt" and attempt.at < moment
 
     def forget(self, command_id: str, noted_at: datetime) -> None:
-        """Keep nothing of it but that it is never to be done again."""
+        """Keep only that the command is settled."""
         self.open.pop(command_id, None)
         self.settle(command_id, _END, noted_at)
         self.receipts.forget(command_id)
@@ -157,11 +157,14 @@ class _Book:
 class Ledger:
     """The outcomes of the commands of some partitions; an outcome lies in the partition of its command.
 
-    Nobody but the holder of a partition appends to it, so that offsets tell when another process does. Who takes a
-    partition over writes a fence into it first: of two that both believe to hold it, the former learns so from its next
-    `attempting`, before it sends. Every method raises `Fenced` from then on, until `open` has read what the other one
-    wrote. The broker's stamps set `clock`. Outcomes are remembered as long as `REMEMBERED`; `on_read` is told, as the
-    ledger is opened, how many of how many records are read.
+    Only the holder of a partition appends to it, so that an unexpected offset betrays another writer. A new holder
+    writes a fence into the partition first: if two processes both believe to hold it, the former learns so from its
+    next `attempting`, before it sends. From then on every method raises `Fenced` for the partition, until `open` has
+    read the records of the other process.
+
+    `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
+    tasks of one event loop; only `append` and `forget` wait. The broker's stamps set `clock`. Outcomes are remembered
+    as long as `REMEMBERED`. `on_read` gets the count of records read, and of those to read, while the ledger opens.
     """
 
     def __init__(
@@ -175,14 +178,18 @@ class Ledger:
         self._books: dict[int, _Book] = {}
 
     async def open(self, partitions: Collection[int]) -> None:
-        """Hold these partitions and read what is to be remembered, from where we left off in those that we hold."""
+        """Hold exactly these partitions and read their outcomes, in those that we hold only the new ones.
+
+        Waits for the acks of its fences and for the reading. Afterwards all that was durable before the fences is
+        known. Raises `KafkaError`; then `open` must be called again.
+        """
         self._books = {partition: self._books.get(partition, _Book()) for partition in partitions}
         fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
         new = [partition for partition, book in self._books.items() if book.next is None]
         starts = await self._log.first_since(new, self._clock() - REMEMBERED)
         spans = {
-            one: range(starts.get(one, fence) if (known := self._books[one].next) is None else known, fence)
-            for one, fence in fences.items()
+            partition: range(self._books[partition].next or starts.get(partition, fence), fence)
+            for partition, fence in fences.items()
         }
         read, records = 0, sum(map(len, spans.values()))
         async for entry in self._log.read(spans):
@@ -203,29 +210,29 @@ class Ledger:
         return command_id in self._book(partition).settled
 
     def is_too_old(self, partition: int, command: SendFollowUp) -> bool:
-        """Whether nothing is known of a command so old, and closed so long, that its outcome may be forgotten."""
+        """Whether the command is unknown, and so old that its outcome may be forgotten."""
         is_known = self.is_settled(partition, command.command_id) or self.attempt(partition, command.command_id)
         return not is_known and max(command.created_at, command.not_after) < self._clock() - _TOO_OLD
 
     def attempt(self, partition: int, command_id: str) -> Attempt | None:
-        """The last attempt, while nothing more is known of it."""
-        known = self._book(partition).open.get(command_id)
-        return known[0] if known is not None else None
+        """The last attempt, as long as it has no result."""
+        last = self._book(partition).open.get(command_id)
+        return last[0] if last is not None else None
 
     def knows_message(self, partition: int, mid: str) -> bool:
         """Whether an outcome names this message already."""
         return mid in self._book(partition).mids
 
     def sent_to(self, partition: int, page_id: PageId, psid: Psid) -> int:
-        """How many messages this person got in the last day."""
+        """The number of messages that this person got in the last day."""
         return self._book(partition).tally.of_person(page_id, psid, self._clock())
 
     def sent_for(self, partition: int, page_id: PageId) -> int:
-        """How many messages the people of a Page who belong to this partition got in the last day."""
+        """The number of messages that a Page's people of this partition got in the last day."""
         return self._book(partition).tally.of_page(page_id, self._clock())
 
     def may_have_sent(self, partition: int, page_id: PageId) -> Mapping[str, Psid]:
-        """Whom the calls of the last day went to that have no result, by command id."""
+        """The people to whom the calls of the last day went that have no result, by command id."""
         since = self._clock() - DAY
         return {
             command_id: outcome.psid
@@ -236,30 +243,22 @@ class Ledger:
     def confirmed_by(
         self, partition: int, event: EchoReceived | DeliveryReceived | ReadReceived
     ) -> tuple[FollowUpOutcome, ...]:
-        """What a webhook says of commands of ours; an echo carries the command id that we sent as metadata."""
+        """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""
         book = self._book(partition)
         if not isinstance(event, EchoReceived):
             return book.receipts.confirmed_by(event)
         if event.metadata is None or event.metadata not in book.open:
             return ()
         _, outcome = book.open[event.metadata]
-        return (
-            replace(
-                outcome,
-                status="sent",
-                occurred_at=event.event_at,
-                mid=event.mid,
-                error_code=None,
-                error_subcode=None,
-                reason=_ECHO,
-            ),
-        )
+        sent = replace(outcome, status="sent", occurred_at=event.event_at, mid=event.mid, reason=_ECHO)
+        return (replace(sent, error_code=None, error_subcode=None),)
 
     async def append(self, partition: int, outcome: FollowUpOutcome) -> bool:
-        """Returns once the outcome is durable and nobody else wrote to the partition before it.
+        """Write the outcome; returns once it is durable and no other process wrote to the partition before it.
 
-        False when it says no more than what is known, as after an echo that came first; then it is not written.
-        Raises `Fenced` when somebody else wrote; the outcome stands all the same, and `open` reads theirs and ours.
+        False when it is no news, as after an echo that came first; then it is not written. Other calls see it at once,
+        before the ack. Raises `Fenced` when another process wrote: both records stay, and `open` reads them. Raises
+        `KafkaError` when it may or may not be durable.
         """
         book = self._book(partition)
         async with book.turn:
@@ -269,13 +268,13 @@ class Ledger:
             expected, asked_at = book.next, self._clock.own()
             acked = await self._log.append(partition, outcome.command_id.encode(), self._codec.encode(outcome))
             book.next += 1
-            # At once, so that whoever appends next knows it; nothing is committed before the ack.
+            # At once, so that the next append knows it; nothing is committed before the ack.
             book.note(outcome, outcome.occurred_at, noted_at=self._clock())
         await self._expect(partition, expected, acked, asked_at)
         return True
 
     async def forget(self, partition: int, command_id: str) -> None:
-        """Settle a command of somebody erased: a record without a value takes the place of all its outcomes.
+        """Settle a command of an erased person: a tombstone takes the place of all its outcomes.
 
         Returns and raises as `append` does.
         """
@@ -314,7 +313,7 @@ class Ledger:
         except NotDecodable as fault:
             where = {"partition": entry.partition, "offset": entry.offset, "reason": str(fault)}
             logger.warning("ledger.unreadable_entry", extra=where)
-        # Whatever it said, something was done about this command, or its person is erased: never do it again.
+        # A tombstone or an unreadable outcome: the person is erased, or an attempt was made. Never make another.
         if entry.key is not None and entry.key != FENCE:
             book.forget(entry.key.decode(errors="replace"), entry.stamp)
 
@@ -326,9 +325,9 @@ class KafkaOutcomeLog:
         self._topic, self._reader, self._producer = topic, reader, producer
 
     async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
-        wanted = {TopicPartition(self._topic, one): max(to_millis(moment), 0) for one in partitions}
-        found = await self._reader.offsets_for_times(wanted) if wanted else {}
-        return {one.partition: first.offset for one, first in found.items() if first is not None}
+        times = {TopicPartition(self._topic, partition): max(to_millis(moment), 0) for partition in partitions}
+        firsts = await self._reader.offsets_for_times(times) if times else {}
+        return {place.partition: first.offset for place, first in firsts.items() if first is not None}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
         places = {TopicPartition(self._topic, partition): span for partition, span in spans.items()}

@@ -62,7 +62,7 @@ class Receipts:
 
     def _sent_to(self, event: DeliveryReceived | ReadReceived) -> Iterator[_Sent]:
         assert event.psid is not None, "Meta confirms the messages of one person"
-        return (self._unread[one] for one in self._of_person.get((event.page_id, event.psid), ()))
+        return (self._unread[command_id] for command_id in self._of_person.get((event.page_id, event.psid), ()))
 
     def _drop_older_than(self, moment: datetime) -> None:
         while self._unread and (oldest := next(iter(self._unread.values()))).at < moment:

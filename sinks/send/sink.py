@@ -26,8 +26,8 @@ from messenger.limits import ID_MAX
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
-from sinks.at_record import on_record
 from sinks.consume import Fenced, Received, Unusable
+from sinks.record_faults import on_record
 from sinks.send.agenda import Agenda, Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.cancellations import REMEMBERED, Interventions

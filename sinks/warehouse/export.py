@@ -29,10 +29,13 @@ _BYTES_OF_PEOPLE = frozenset({"key", "value"})
 def with_masks(asked: Asked) -> Asked:
     """The same answer with masks for what is personal."""
     hidden = personal_columns(asked.columns)
-    masks = [masked if one in hidden else (lambda value: value) for one in asked.columns]
+    masks = [masked if column in hidden else (lambda value: value) for column in asked.columns]
     return Asked(
         asked.columns,
-        ([tuple(mask(one) for mask, one in zip(masks, row, strict=True)) for row in rows] for rows in asked.batches),
+        (
+            [tuple(mask(value) for mask, value in zip(masks, row, strict=True)) for row in rows]
+            for rows in asked.batches
+        ),
     )
 
 
@@ -60,8 +63,8 @@ def write_parquet(out: TextIO, asked: Asked, *, name: str, masks: bool) -> None:
     """The table or view `name` with its types; what a newer release has added, and every mask, is text."""
     types = types_of(name)
     if masks:
-        types |= {one: _type_of_mask(types[one]) for one in personal_columns(types)}
-    schema = pa.schema([pa.field(one, types.get(one, pa.string())) for one in asked.columns])
+        types |= {column: _type_of_mask(types[column]) for column in personal_columns(types)}
+    schema = pa.schema([pa.field(column, types.get(column, pa.string())) for column in asked.columns])
     with parquet.ParquetWriter(out.buffer, schema) as writer:
         for rows in asked.batches:
             records = [_record(asked.columns, row, types) for row in rows]
@@ -70,8 +73,8 @@ def write_parquet(out: TextIO, asked: Asked, *, name: str, masks: bool) -> None:
 
 def _record(columns: tuple[str, ...], row: tuple[Any, ...], types: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        one: value if one in types or value is None else plain_text(value)
-        for one, value in zip(columns, row, strict=True)
+        column: value if column in types or value is None else plain_text(value)
+        for column, value in zip(columns, row, strict=True)
     }
 
 
@@ -125,9 +128,9 @@ def _finite(value: Any) -> Any:
         case float() if not isfinite(value):
             return str(value)
         case dict():
-            return {name: _finite(one) for name, one in value.items()}
+            return {name: _finite(part) for name, part in value.items()}
         case list():
-            return [_finite(one) for one in value]
+            return [_finite(part) for part in value]
         case _:
             return value
 
@@ -135,13 +138,13 @@ def _finite(value: Any) -> Any:
 def _marked(schema: str) -> Iterable[str]:
     waiting: list[Any] = [newest(schema).definition]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting += one
-        elif isinstance(one, dict):
-            if one.get("pii"):
-                yield one["name"]
-            waiting += [one.get("fields"), one.get("items"), one.get("type")]
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            if node.get("pii"):
+                yield node["name"]
+            waiting += [node.get("fields"), node.get("items"), node.get("type")]
 
 
 def _plain(value: Any) -> Any:

@@ -60,7 +60,7 @@ def asking(warehouse: str, query: str) -> Iterator[Asked]:
     try:
         with source as run:
             cursor = run(query)
-            columns = tuple(one[0] for one in cursor.description)
+            columns = tuple(column[0] for column in cursor.description)
             yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidCursorDefinition) as fault:
         raise BadQuery(f"only one SELECT can be asked: {fault.diag.message_primary}") from None
@@ -134,7 +134,7 @@ def _connected(stored: Mapping[str, DeltaTable]) -> Iterator[duckdb.DuckDBPyConn
 def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
     statements = connection.extract_statements(query)
     try:
-        return [one.type for one in statements]
+        return [statement.type for statement in statements]
     except ValueError:
         # DuckDB has kinds that its Python library does not know.
         return []
@@ -177,7 +177,7 @@ def _create_table(
     files = files_of(delta) if delta is not None else []
     rows = f"from _empty_{name}"
     if files:
-        listed = ", ".join("'" + one.replace("'", "''") + "'" for one in files)
+        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
         rows += f" union all by name from read_parquet([{listed}], union_by_name = true)"
     connection.execute(f"create view {name} as {rows}")
     return files

@@ -70,7 +70,7 @@ def replacement_of(warehouse: str) -> Replacement:
 
 
 def _without_places(columns: Sequence[str]) -> list[str]:
-    return [one for one in columns if one not in PROVENANCE]
+    return [column for column in columns if column not in PROVENANCE]
 
 
 class DeltaReplacement:
@@ -89,7 +89,7 @@ class DeltaReplacement:
         return DeltaWarehouse(str(self._new), tables, cluster_id=cluster_id)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
-        compared = ", ".join(f'"{one}"' for one in _without_places(columns))
+        compared = ", ".join(f'"{column}"' for column in _without_places(columns))
         query = f"select count(*), bit_xor(hash(one)) from (select {compared} from {name}) one"
         (old,), (new,) = (ask(str(place), query).rows for place in (self._old, self._new))
         return (old[0], old[1]), (new[0], new[1])
@@ -223,9 +223,9 @@ async def fill(
     await reader.start()
     try:
         first = await reader.beginning_offsets(list(old.offsets))
-        left = {one: end for one, end in old.offsets.items() if end > first[one]}
+        left = {place: end for place, end in old.offsets.items() if end > first[place]}
         reader.assign(list(left))
-        starts = await sink.open({one: Span(first[one], end, None) for one, end in left.items()})
+        starts = await sink.open({place: Span(first[place], end, None) for place, end in left.items()})
         for partition, offset in starts.items():
             reader.seek(partition, offset)
         await _read(reader, sink, warehouse_sources(settings.topic, ids), left, progress)
@@ -246,7 +246,7 @@ async def _read(
     while left:
         for partition, records in (await reader.getmany(timeout_ms=500, max_records=5000)).items():
             source = sources[partition.topic]
-            rows = (_row(source, one) for one in records if one.offset < ends[partition])
+            rows = (_row(source, record) for record in records if record.offset < ends[partition])
             await sink.take([Received(partition, offset, row) for offset, row in rows], {})
             progress(len(records))
         for partition in list(left):

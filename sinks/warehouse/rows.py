@@ -8,7 +8,7 @@ from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX
 from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
 from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
-from sinks.consume import RecordSource, WholeSource
+from sinks.consume import RecordSource, Unusable, WholeSource
 from sinks.send.ledger import FENCE
 from sinks.warehouse.removals import Kept, KeyForgotten, PersonForgotten
 from sinks.warehouse.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_FIELDS, OUTCOME_TABLE, Row, Table
@@ -18,6 +18,10 @@ Rows = RecordSource[Kept] | WholeSource[Kept]
 _ERASED = "person_erased"
 _BY_THE_PERSON = frozenset({"message", "postback"})
 _DIGITS_OF_A_LONG = 19
+
+
+class RowRefused(Unusable):
+    """The warehouse never takes this row."""
 
 
 def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Rows]:
@@ -34,18 +38,18 @@ def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mappin
         EVENTS: source(EVENTS, partial(message_or_forgotten, event_codec(ids))),
         **dict.fromkeys(DEAD_LETTER_TABLE.topics, dead_letters),
     }
-    return {name(topic.name): one for topic, one in sources.items()}
+    return {name(topic.name): rows for topic, rows in sources.items()}
 
 
 def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:
-    """A record of a compacted topic, or that its key is to be forgotten; a fence is neither. Raises `NotDecodable`."""
+    """The row of a record of a compacted topic, or the removal of its key; None for a fence. Raises `NotDecodable`."""
     if record.value is not None:
         return codec.decode_plain(record.value)
     return None if record.key in (None, FENCE) else KeyForgotten(table, record.key.decode(errors="replace"))
 
 
 def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
-    """As `user_message`, or that a person is to be forgotten. Raises `NotDecodable`."""
+    """As `user_message`, or the removal of an erased person's rows. Raises `NotDecodable`."""
     if record.value is None or codec.decode_first(record.value) != _ERASED:
         return None if record.value is None else user_message(codec, record.value)
     plain = codec.decode_plain(record.value)
@@ -53,23 +57,23 @@ def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
 
 
 def user_message(codec: Codec[Any], value: bytes | None) -> Row | None:
-    """That a person wrote or pressed something; None for any other event. Raises `NotDecodable`."""
+    """The row of a message or a pressed button, without the words; None for any other event. Raises `NotDecodable`."""
     if codec.decode_first(value) not in _BY_THE_PERSON:
         return None
     plain = codec.decode_plain(value)
-    return {one: plain[one] for one in MESSAGE_FIELDS}
+    return {field: plain[field] for field in MESSAGE_FIELDS}
 
 
 def dead_letter_row(record: Any) -> Row:
-    """A dead letter as Kafka has it, with what its headers say; what they do not say is null."""
-    said = {name.removeprefix(PREFIX): value for name, value in record.headers if name.startswith(PREFIX)}
+    """A dead letter as Kafka has it, with the fields of its headers; a missing header is null."""
+    headers = {name.removeprefix(PREFIX): value for name, value in record.headers if name.startswith(PREFIX)}
     return {
-        "topic": _text(said.get("topic")),
-        "partition": _number(said.get("partition")),
-        "offset": _number(said.get("offset")),
-        "stage": _text(said.get("stage")),
-        "fault": _text(said.get("exception.class.name")),
-        "reason": _text(said.get("exception.message")),
+        "topic": _text(headers.get("topic")),
+        "partition": _number(headers.get("partition")),
+        "offset": _number(headers.get("offset")),
+        "stage": _text(headers.get("stage")),
+        "fault": _text(headers.get("exception.class.name")),
+        "reason": _text(headers.get("exception.message")),
         "refused_at": from_millis(record.timestamp),
         "key": record.key,
         "value": record.value,

@@ -11,9 +11,10 @@ from aiokafka import TopicPartition
 
 from runtime.losses import Span
 from runtime.metrics import Metrics
-from sinks.at_record import AtRecord
-from sinks.consume import Received, RowRefused, Unusable
+from sinks.consume import Received, Unusable
+from sinks.record_faults import AtRecord
 from sinks.warehouse.removals import Kept, PersonForgotten, Removal
+from sinks.warehouse.rows import RowRefused
 from sinks.warehouse.tables import Row, Table
 
 logger = logging.getLogger(__name__)
@@ -103,21 +104,25 @@ class WarehouseSink:
 
     async def take(self, batch: Sequence[Received[Kept]], positions: Offsets) -> None:
         buffer = self._buffer
-        for one in batch:
-            if one.record is None or self._is_gone(one):
+        for received in batch:
+            if received.record is None or self._is_gone(received):
                 continue
-            buffer.first.setdefault(one.partition, one.offset)
+            buffer.first.setdefault(received.partition, received.offset)
             buffer.since = buffer.since or self._now()
-            if isinstance(one.record, Removal):
-                self._remove(one.record)
+            if isinstance(received.record, Removal):
+                self._remove(received.record)
                 continue
-            where = {"_topic": one.partition.topic, "_partition": one.partition.partition, "_offset": one.offset}
-            buffer.rows.setdefault(one.partition.topic, []).append({**one.record, **where})
+            where = {
+                "_topic": received.partition.topic,
+                "_partition": received.partition.partition,
+                "_offset": received.offset,
+            }
+            buffer.rows.setdefault(received.partition.topic, []).append({**received.record, **where})
         self._positions.update(positions)
 
-    def _is_gone(self, one: Received[Kept]) -> bool:
+    def _is_gone(self, received: Received[Kept]) -> bool:
         """Whether it is a row of somebody erased that another partition brings only now."""
-        row, table = one.record, self._tables[one.partition.topic]
+        row, table = received.record, self._tables[received.partition.topic]
         if row is None or isinstance(row, Removal):
             return False
         return any(person.takes(table, row) for person in self._gone)
@@ -161,13 +166,15 @@ class WarehouseSink:
             await asyncio.to_thread(self._warehouse.forget, removals)
         if rows:
             written = {self._tables[topic].events for topic in rows}
-            offsets = {one: at for one, at in self._positions.items() if self._tables[one.topic].events in written}
+            offsets = {
+                place: at for place, at in self._positions.items() if self._tables[place.topic].events in written
+            }
             with self._metrics.warehouse_commit_seconds.time():
                 await self._write(rows, offsets)
             for topic, of_topic in rows.items():
                 self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(of_topic))
-            for one in offsets:
-                del self._positions[one]
+            for place in offsets:
+                del self._positions[place]
             self._written_at = self._now()
         self._buffer = _Buffer()
 

@@ -48,9 +48,11 @@ def _delta_status(root: str, partitions: Collection[TopicPartition]) -> Status:
     tables = stored_tables(root, NAMES)
     events = [tables[table.events] for table in TABLES if table.events in tables]
     stored = [
-        (one, table.transaction_version(application(cluster_of(table), one))) for one in partitions for table in events
+        (partition, table.transaction_version(application(cluster_of(table), partition)))
+        for partition in partitions
+        for table in events
     ]
-    offsets = {one: offset for one, offset in stored if offset is not None}
+    offsets = {partition: offset for partition, offset in stored if offset is not None}
     cluster_id = cluster_of(events[0]) if events else None
     return Status(tuple(_delta_table(name, table) for name, table in tables.items()), cluster_id, offsets)
 
@@ -70,7 +72,9 @@ def _delta_table(name: str, table: DeltaTable) -> TableStatus:
 
 def _rows(table: DeltaTable, files: pa.Table) -> int:
     told: list[int | None] = files["num_records"].to_pylist()
-    return table.to_pyarrow_dataset().count_rows() if None in told else sum(one for one in told if one is not None)
+    return (
+        table.to_pyarrow_dataset().count_rows() if None in told else sum(count for count in told if count is not None)
+    )
 
 
 def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
@@ -84,7 +88,7 @@ def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:
         }
         last = max((written_at for _, _, written_at in stored.values()), default=None)
         tables = tuple(_server_table(connection, name, last) for name in NAMES)
-    offsets = {one: stored[one][1] for one in partitions if one in stored}
+    offsets = {partition: stored[partition][1] for partition in partitions if partition in stored}
     return Status(tables, next((cluster_id for cluster_id, _, _ in stored.values()), None), offsets)
 
 

@@ -74,7 +74,11 @@ def tables_by_topic(name: Callable[[str], str]) -> dict[str, Table]:
 def _fields_of(topic: Topic, *wanted: str) -> list[pa.Field]:
     """The columns of an Avro topic: these, or all."""
     assert topic.schema is not None, "only Avro topics tell their fields"
-    return [_field(one) for one in newest(topic.schema).definition["fields"] if not wanted or one["name"] in wanted]
+    return [
+        _field(defined)
+        for defined in newest(topic.schema).definition["fields"]
+        if not wanted or defined["name"] in wanted
+    ]
 
 
 def _dead_letter_fields() -> list[pa.Field]:
@@ -97,14 +101,14 @@ def _field(definition: Mapping[str, Any]) -> pa.Field:
 
 def _arrow_type(avro: Any) -> pa.DataType:
     if isinstance(avro, list):
-        [only] = [one for one in avro if one != "null"]
+        [only] = [part for part in avro if part != "null"]
         return _arrow_type(only)
     if isinstance(avro, str):
         return _ARROW[avro]
     if avro["type"] == "array":
         return pa.list_(_arrow_type(avro["items"]))
     if avro["type"] == "record":
-        return pa.struct([_field(one) for one in avro["fields"]])
+        return pa.struct([_field(defined) for defined in avro["fields"]])
     return _ARROW[avro["logicalType"]]
 
 

@@ -124,5 +124,5 @@ VIEWS: tuple[View, ...] = (
 
 def view_queries(dialect: Dialect) -> Mapping[str, str]:
     """The SELECT of each view, in the order in which they can be created."""
-    parts = {one: getattr(dialect, one) for one in Dialect.__slots__}
+    parts = {name: getattr(dialect, name) for name in Dialect.__slots__}
     return {view.name: view.select.format(**parts) for view in VIEWS}

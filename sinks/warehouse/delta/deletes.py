@@ -28,7 +28,7 @@ _CANDIDATES = {MESSAGE_TABLE.events: _MESSAGES, DEAD_LETTER_TABLE.events: _LETTE
 def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> list[str]:
     """What to delete from the `events` of a table."""
     keys = keys_predicate(removals, table)
-    people = [one for one in removals if isinstance(one, PersonForgotten)]
+    people = [removal for removal in removals if isinstance(removal, PersonForgotten)]
     places: dict[tuple[str, int], set[int]] = defaultdict(set)
     for person in people if table.events in _CANDIDATES else ():
         for row in _candidates(delta, table, person):
@@ -43,7 +43,7 @@ def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> 
 
 def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
     """What to delete by key, from `events` and from the current table; None when there is nothing."""
-    keys = sorted({one.key for one in removals if isinstance(one, KeyForgotten) and one.table is table})
+    keys = sorted({removal.key for removal in removals if isinstance(removal, KeyForgotten) and removal.table is table})
     if not keys or table.current is None:
         return None
     return f"{table.current.key} in ({', '.join(map(_quoted, keys))})"

@@ -42,7 +42,7 @@ def set_torn_tail_aside(table: Path) -> int:
     Our offsets are in the commits, so that the records of a commit that is set aside are read from Kafka again.
     """
     log = table / _LOG
-    versions = sorted((int(one.stem) for one in log.glob("*.json") if one.stem.isdigit()), reverse=True)
+    versions = sorted((int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()), reverse=True)
     torn: list[int] = []
     for version in versions:
         if _is_whole(table, log / f"{version:020}.json"):
@@ -86,7 +86,7 @@ def _version_in(pointer: Path) -> object:
 def _is_whole(table: Path, commit: Path) -> bool:
     try:
         actions = list(_actions(commit))
-        sizes = {table / unquote(one["add"]["path"]): one["add"]["size"] for one in actions if "add" in one}
+        sizes = {table / unquote(action["add"]["path"]): action["add"]["size"] for action in actions if "add" in action}
         return bool(actions) and all(path.stat().st_size == size for path, size in sizes.items())
     except (ValueError, KeyError, TypeError, FileNotFoundError):
         # What may not be read, or not now, is no torn commit: that fault is for the operator.
@@ -94,7 +94,7 @@ def _is_whole(table: Path, commit: Path) -> bool:
 
 
 def _added_files(table: Path, commit: Path) -> Iterator[Path]:
-    return (table / unquote(one["add"]["path"]) for one in _actions(commit) if "add" in one)
+    return (table / unquote(action["add"]["path"]) for action in _actions(commit) if "add" in action)
 
 
 def _actions(commit: Path) -> Iterator[dict[str, Any]]:

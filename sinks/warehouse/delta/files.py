@@ -36,7 +36,7 @@ def files_of(delta: DeltaTable) -> list[str]:
             " with which its files are not read as they are: rewrite the table without"
         )
     # Paths come percent-encoded, those of object storage too.
-    return [unquote(one) for one in delta.file_uris()]
+    return [unquote(uri) for uri in delta.file_uris()]
 
 
 def stored_tables(root: str, names: Iterable[str]) -> dict[str, DeltaTable]:

@@ -113,8 +113,8 @@ class _Stored:
     def look(self) -> None:
         """Take in what has been committed since, by whomever."""
         self.delta.update_incremental()
-        stored = {one: self.delta.transaction_version(application(self._cluster_id, one)) for one in self._held}
-        self.next = {one: version for one, version in stored.items() if version is not None}
+        stored = {place: self.delta.transaction_version(application(self._cluster_id, place)) for place in self._held}
+        self.next = {place: version for place, version in stored.items() if version is not None}
 
     def _require_no_restore(self) -> None:
         """A table that was restored has its offsets of later on: the rows in between would never come again."""
@@ -128,10 +128,10 @@ class _Stored:
 
     def ends(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """The offsets, none lower than what is stored: Delta takes a lower version without a word."""
-        return {one: max(offset, self.next.get(one, 0)) for one, offset in offsets.items()}
+        return {place: max(offset, self.next.get(place, 0)) for place, offset in offsets.items()}
 
     def commit(self, ends: Mapping[TopicPartition, int]) -> CommitProperties:
-        transactions = [Transaction(application(self._cluster_id, one), end) for one, end in ends.items()]
+        transactions = [Transaction(application(self._cluster_id, place), end) for place, end in ends.items()]
         return CommitProperties(app_transactions=transactions)
 
     def delete(self, predicate: str) -> None:
@@ -193,7 +193,7 @@ class DeltaWarehouse:
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         stored: dict[TopicPartition, int] = {}
         for kept in self._kept.values():
-            held = [one for one in assigned if self._of_topic.get(one.topic) is kept]
+            held = [place for place in assigned if self._of_topic.get(place.topic) is kept]
             kept.events.hold(held)
             if kept.current is not None:
                 kept.current.hold(held)
@@ -204,8 +204,10 @@ class DeltaWarehouse:
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
         for kept in self._kept.values():
             of_table = [row for topic, some in rows.items() if self._of_topic[topic] is kept for row in some]
-            ends = kept.events.ends({one: end for one, end in offsets.items() if self._of_topic[one.topic] is kept})
-            if any(kept.events.next.get(one) != end for one, end in ends.items()):
+            ends = kept.events.ends(
+                {place: end for place, end in offsets.items() if self._of_topic[place.topic] is kept}
+            )
+            if any(kept.events.next.get(place) != end for place, end in ends.items()):
                 _append(kept.events, of_table, ends)
                 kept.unfolded += 1
             if kept.unfolded >= _FOLD_EVERY:
@@ -259,7 +261,7 @@ def _fold(kept: _Kept) -> None:
 
 def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
     upto = current.ends(events.next)
-    newest = _newest_events(events, of, {one: current.next.get(one, 0) for one in upto})
+    newest = _newest_events(events, of, {place: current.next.get(place, 0) for place in upto})
     for attempt in range(_ATTEMPTS):
         try:
             _merge(current, newest, of, current.commit(upto))
@@ -285,7 +287,9 @@ def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, 
         return events.schema.empty_table()
     with duckdb.connect(":memory:") as connection:
         connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
-        connection.executemany("insert into folded values (?, ?, ?)", [(*one, offset) for one, offset in since.items()])
+        connection.executemany(
+            "insert into folded values (?, ?, ?)", [(*place, offset) for place, offset in since.items()]
+        )
         newest = connection.sql(
             f"""
             select event.* from read_parquet($files, union_by_name = true) event

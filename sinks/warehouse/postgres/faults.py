@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from sinks.consume import RowRefused, Unavailable, Unusable
+from sinks.consume import Unavailable, Unusable
+from sinks.warehouse.rows import RowRefused
 
 _LONGEST = 500
 _SETTING = "LEADSTREAM_WAREHOUSE"

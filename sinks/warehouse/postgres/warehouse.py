@@ -73,7 +73,7 @@ class PostgresWarehouse:
         return dict(self._next)
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
-        ends = {one: max(offset, self._next.get(one, 0)) for one, offset in offsets.items()}
+        ends = {place: max(offset, self._next.get(place, 0)) for place, offset in offsets.items()}
         with self._transaction() as connection:
             self._move_offsets(connection, ends)
             for topic, of_topic in rows.items():
@@ -83,12 +83,12 @@ class PostgresWarehouse:
 
     def forget(self, removals: Sequence[Removal]) -> None:
         with self._transaction() as connection:
-            for one in removals:
-                match one:
+            for removal in removals:
+                match removal:
                     case KeyForgotten():
-                        _forget_key(connection, one)
+                        _forget_key(connection, removal)
                     case PersonForgotten():
-                        _forget_person(connection, one)
+                        _forget_person(connection, removal)
 
     def tidy(self) -> None:
         """Nothing to do: PostgreSQL vacuums by itself."""
@@ -130,13 +130,13 @@ class PostgresWarehouse:
             raise
 
     def _move_offsets(self, connection: Connection[Any], ends: Mapping[TopicPartition, int]) -> None:
-        for one, end in ends.items():
-            place = (self._cluster_id, one.topic, one.partition)
-            if one in self._next:
+        for partition, end in ends.items():
+            place = (self._cluster_id, partition.topic, partition.partition)
+            if partition in self._next:
                 moved = connection.execute(
                     "update kafka_offsets set next_offset = %s, written_at = now()"
                     " where cluster_id = %s and topic = %s and partition = %s and next_offset = %s",
-                    (end, *place, self._next[one]),
+                    (end, *place, self._next[partition]),
                 )
             else:
                 moved = connection.execute(
@@ -152,29 +152,29 @@ def _partition(row: Row) -> TopicPartition:
     return TopicPartition(row["_topic"], row["_partition"])
 
 
-def _forget_key(connection: Connection[Any], one: KeyForgotten) -> None:
-    current = one.table.current
+def _forget_key(connection: Connection[Any], removal: KeyForgotten) -> None:
+    current = removal.table.current
     assert current is not None, "only compacted topics have tombstones"
-    for table in (one.table.events, current.name):
+    for table in (removal.table.events, current.name):
         connection.execute(
             sql.SQL("delete from {} where {} = %s").format(sql.Identifier(table), sql.Identifier(current.key)),
-            (_scalar(one.key),),
+            (_scalar(removal.key),),
         )
 
 
-def _forget_person(connection: Connection[Any], one: PersonForgotten) -> None:
+def _forget_person(connection: Connection[Any], removal: PersonForgotten) -> None:
     connection.execute(
         sql.SQL("delete from {} where page_id = %s and psid = %s and received_at <= %s").format(
             sql.Identifier(MESSAGE_TABLE.events)
         ),
-        (_scalar(one.page_id), _scalar(one.psid), one.until),
+        (_scalar(removal.page_id), _scalar(removal.psid), removal.until),
     )
     connection.execute(
         sql.SQL(
             "delete from {} where refused_at <= %(until)s"
             " and (position(%(psid)s in key) > 0 or position(%(psid)s in value) > 0)"
         ).format(sql.Identifier(DEAD_LETTER_TABLE.events)),
-        {"psid": one.psid.encode(), "until": one.until},
+        {"psid": removal.psid.encode(), "until": removal.until},
     )
 
 
@@ -199,7 +199,9 @@ def _keep(connection: Connection[Any], table: Table, rows: Sequence[Row]) -> Non
 
 
 def _upsert(current: Current, columns: Sequence[str], parts: Mapping[str, sql.Composable]) -> sql.Composed:
-    replaced = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in columns if one != current.key]
+    replaced = [
+        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column)) for column in columns if column != current.key
+    ]
     return sql.SQL(
         "insert into {current} as held ({names})"
         " select distinct on ({key}) {names} from {stage} order by {key}, {by} desc, _offset desc"
@@ -224,9 +226,9 @@ def _json(value: Any) -> Any:
 
 def _without_nul(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nul(one) for name, one in value.items()}
+        return {name: _without_nul(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_without_nul(one) for one in value]
+        return [_without_nul(part) for part in value]
     return _scalar(value)
 
 
@@ -284,7 +286,7 @@ def _let_read(connection: Connection[Any]) -> None:
 
 def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, key: Sequence[str]) -> None:
     columns = {field.name: _SCALARS.get(field.type, "jsonb") for field in schema}
-    defined = [sql.SQL("{} {}").format(sql.Identifier(one), sql.SQL(kind)) for one, kind in columns.items()]
+    defined = [sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind)) for column, kind in columns.items()]
     connection.execute(
         sql.SQL("create table if not exists {} ({}, primary key ({}))").format(
             sql.Identifier(name), sql.SQL(", ").join(defined), sql.SQL(", ").join(map(sql.Identifier, key))
@@ -294,7 +296,7 @@ def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, ke
         "select column_name from information_schema.columns where table_schema = current_schema() and table_name = %s",
         (name,),
     ).fetchall()
-    for column in [one for one in columns if (one,) not in there]:
+    for column in [name for name in columns if (name,) not in there]:
         connection.execute(
             sql.SQL("alter table {} add column {} {}").format(
                 sql.Identifier(name), sql.Identifier(column), sql.SQL(columns[column])

@@ -15,8 +15,8 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.suspect import MOST_ENDS, Place
 from schemas.codec import NotDecodable
-from sinks.at_record import on_record
 from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Unavailable, Unusable
+from sinks.record_faults import on_record
 from tests.unit.sinks.fakes import Clock, FakeConsumer, FakeKafka, FakeProducer
 
 pytestmark = pytest.mark.anyio

@@ -38,7 +38,11 @@ async def watch_kafka(
             lags = dict.fromkeys(positions, nan)
         else:
             health.report(PART, ready=True)
-            lags = {one: max(ends[one] - position, 0) for one, position in positions.items() if one in ends}
+            lags = {
+                partition: max(ends[partition] - position, 0)
+                for partition, position in positions.items()
+                if partition in ends
+            }
         metrics.consumer_lag.clear()
         for partition, lag in lags.items():
             metrics.consumer_lag.labels(partition.topic, partition.partition).set(lag)

@@ -12,7 +12,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from runtime.health import Health
 from runtime.metrics import Metrics
-from sinks.contact import watch_kafka
+from sinks.kafka_watch import watch_kafka
 
 pytestmark = pytest.mark.anyio
 
