@@ -1,4 +1,4 @@
-"""Whether Kafka answers a sink: readiness and lag do not rest on what it said last."""
+"""Ask Kafka regularly, so that a sink's readiness and lag are never those of its last answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ async def watch_kafka(
     every: float = 5.0,
     within: float = 5.0,
 ) -> None:
-    """Ask until cancelled: the leaders where the logs of `positions` end, and the group's coordinator what it has.
+    """Ask the leaders for the log ends of `positions`, and the coordinator for the group's offsets, until cancelled.
 
     An answer that takes longer than `within` seconds makes the part `kafka` not ready and the lag unknown (NaN).
     """

@@ -1,4 +1,4 @@
-"""How long a sink waits for a server that is unavailable, and when it counts as back."""
+"""The pauses while a server is unavailable, and the moment from which it counts as back."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Faults of a sink that one record has caused, told apart from those that no record has a part in."""
+"""The faults of a sink that one record caused, and those that have nothing to do with a record."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from aiokafka.errors import KafkaError
 
 
 class NotOfARecord(Exception):
-    """A fault of a sink that says nothing of the record that was worked on."""
+    """A fault of a sink that its present record did not cause."""
 
 
 class AtRecord(Exception):
-    """The work on one record raised what nobody foresaw, which is the cause of this."""
+    """The work on one record raised an unforeseen fault, the cause of this one."""
 
     def __init__(self, partition: TopicPartition, offset: int) -> None:
         super().__init__(f"{partition.topic}/{partition.partition}/{offset}")
@@ -24,7 +24,7 @@ _NOT_OF_A_RECORD = (NotOfARecord, AtRecord, KafkaError, OSError, MemoryError)
 
 @contextmanager
 def on_record(partition: TopicPartition, offset: int) -> Iterator[None]:
-    """Around the work on a record. Raises `AtRecord` in place of what the record may have caused."""
+    """Around the work on a record: raises `AtRecord` in place of a fault that the record may have caused."""
     try:
         yield
     except _NOT_OF_A_RECORD:

@@ -17,14 +17,14 @@ _NOTE_SECONDS = 10
 
 
 class Suspects:
-    """What the sink `name` suspects of the partitions that it holds; records at `skips` are set aside too."""
+    """The suspected records of the partitions that the sink `name` holds; records at `skips` are set aside too."""
 
     def __init__(self, consumer: AIOKafkaConsumer, name: str, skips: Collection[Place], reach: Reach) -> None:
         self._consumer, self._name, self._skips, self._reach = consumer, name, skips, reach
         self._held: dict[TopicPartition, Suspect] = {}
 
     async def read(self, partitions: Collection[TopicPartition]) -> None:
-        """Take in what the committed offsets of these partitions say."""
+        """Read the suspects from the committed offsets of these partitions."""
         self._held = await suspects_of(self._consumer, partitions)
 
     def why_set_aside(self, partition: TopicPartition, offset: int) -> tuple[str, str] | None:
@@ -38,7 +38,7 @@ class Suspects:
         return fault, f"{RAISED} {place}"
 
     def forget_passed(self, finished: Mapping[TopicPartition, int]) -> None:
-        """Drop the suspects that what is finished has passed."""
+        """Drop the suspects that the finished offsets have passed."""
         self._held = {
             partition: suspect
             for partition, suspect in self._held.items()
@@ -46,13 +46,13 @@ class Suspects:
         }
 
     def metadata(self, partition: TopicPartition) -> str:
-        """What to commit with an offset of the partition."""
+        """The metadata to commit with an offset of the partition."""
         return self._reach.note(self._held.get(partition))
 
     async def note_end(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
         """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
-        known = self._held.get(partition)
-        suspect = ended_again(known if known and known.first == offset else None, offset, offset, 0, fault)
+        last = self._held.get(partition)
+        suspect = ended_again(last if last and last.first == offset else None, offset, offset, 0, fault)
         where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
         seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
         logger.error("record.suspected", extra={"sink": self._name, **where, **seen})

@@ -50,7 +50,7 @@ EventCodec = Codec[JoinEvent | Progress | None]
 
 @dataclass(slots=True)
 class _Line:
-    """The requests about one Page, oldest first; only the first is worked on, so that each person's stay in order."""
+    """The requests about one Page, oldest first; only the first is worked on, in the order of each person."""
 
     requests: deque[Received[FetchTranscript]] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
@@ -68,7 +68,7 @@ class TranscriptSink:
 
     The fact is durable before the request's offset may be committed. No Page waits for another Page. `partitions` is
     how many the topic has: a worker takes the share of a Page's rate that its partitions are of them. `fraction` gives
-    numbers from 0 to 1. Of somebody erased nothing is asked and no fact is written: `erasures` is the register, and
+    numbers from 0 to 1. For an erased person nothing is asked and no fact is written: `erasures` is the register, and
     `catch_up` brings it up to date.
     """
 
@@ -169,7 +169,7 @@ class TranscriptSink:
             await self._settle(line, answers, "answers" if answers else "no_answers")
 
     async def _read_messages(self, line: _Line, page: Page, request: FetchTranscript) -> bool:
-        """Make one call; False where the conversation needs another one, which then waits for its turn."""
+        """Make one call; False if the conversation needs another call, which then waits for its turn."""
         paging = line.paging
         asked = conversation_request(page.page_id, request.psid, paging.after, paging.limit)
         try:
@@ -179,7 +179,7 @@ class TranscriptSink:
                 return False
             raise
         line.messages += conversation_messages(response.body)
-        # Meta gives details of the newest messages only, so that nothing after them can be read.
+        # Meta gives details of the newest messages only, so that no older ones can be read.
         paging.most -= paging.limit
         try:
             return paging.most <= 0 or not paging.advance(conversation_page(response.body))
@@ -198,7 +198,7 @@ class TranscriptSink:
         return line.questions
 
     async def _read_forms(self, page: Page) -> tuple[str, ...]:
-        """What the Page's lead forms ask; nothing where the token may not read them, for who spoke tells as well."""
+        """The questions of the Page's lead forms; none where the token may not read them: the senders tell as well."""
         questions: tuple[str, ...] = ()
         paging = Paging(LIST_PAGE)
         for _ in range(_FORM_PAGES_MAX):
@@ -257,7 +257,7 @@ class TranscriptSink:
             page_id=request.page_id,
             psid=request.psid,
             event_at=request.lead_at,
-            # The join goes by the time of the record in Kafka, decision 0005; this is for whoever reads the topic.
+            # The join uses the time of the record in Kafka, decision 0005; this one is for readers of the topic.
             received_at=self._now(),
             origin=Origin(received.partition.topic, received.partition.partition, received.offset),
             lead_id=request.lead_id,

@@ -1,11 +1,11 @@
-"""One clock for all workers: the broker's, as its acks tell it, kept going by our own in between."""
+"""One clock for all workers: the broker's, by the stamps of its acks, and by our own clock in between."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 
 class BrokerTime:
-    """The broker's time. A worker whose own clock is wrong neither sends too late nor looks an attempt up too soon."""
+    """The broker's time: a worker with a wrong clock neither sends too late nor looks an attempt up too soon."""
 
     def __init__(self, own: Callable[[], datetime]) -> None:
         self.own = own
@@ -15,8 +15,8 @@ class BrokerTime:
         return self.own() + self._ahead
 
     def hear(self, stamp: datetime, asked_at: datetime) -> None:
-        """The broker stamped `stamp` on what we gave it no sooner than `asked_at` by our own clock.
+        """Take in the broker's stamp on a record that we sent no sooner than `asked_at` by our own clock.
 
-        That takes the broker to be as far ahead as it can be, so that the error closes a window too soon.
+        This assumes the broker as far ahead as possible, so that the error closes a window too soon.
         """
         self._ahead = stamp - asked_at

@@ -1,4 +1,4 @@
-"""What came between us and people, for the commands that say themselves what cancels them, and for whole Pages."""
+"""Events that cancel a waiting follow-up: a reply, a human answer, lost control, a blocked Page."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,13 +21,13 @@ from messenger.events import (
 )
 from messenger.limits import LEADGEN_APP_ID
 
-# A command may come this much later than what came between, counted from the time that it was decided at.
+# A command may come this much later than an event that cancels it, counted from `created_at`.
 REMEMBERED = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """What Meta last said about a Page, when it did, and when we first received it."""
+    """Meta's last word about a Page, its time, and the time at which we first received it."""
 
     blocked: bool
     said_at: datetime
@@ -35,9 +35,9 @@ class _Policy:
 
 
 class Interventions:
-    """Takes platform events in, in any order, and says what they mean for a command.
+    """Takes in platform events, in any order, and gives the reason for which they cancel a command.
 
-    Only times of receipt are compared: a command's `created_at` is one, and all are the broker's.
+    It compares only times of receipt, which are the broker's; a command's `created_at` is such a time.
     """
 
     def __init__(self, pages: Pages) -> None:
@@ -46,7 +46,7 @@ class Interventions:
         self._policies: dict[PageId, _Policy] = {}
 
     def note(self, event: JoinEvent) -> bool:
-        """Take an event in; whether it may cancel anything."""
+        """Take in an event; whether it may cancel anything."""
         if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
             self._note_policy(event)
             return True
@@ -58,22 +58,22 @@ class Interventions:
         return reason is not None
 
     def _note_policy(self, event: PolicyEnforced) -> None:
-        """Take in what is newer than what is known: each partition has a copy, and Meta delivers again."""
+        """Take in a newer word of Meta's: each partition has a copy, and Meta repeats deliveries."""
         blocks, said_at = event.action == "block", min(event.event_at, event.received_at)
-        known = self._policies.get(event.page_id)
-        if known is not None and (said_at < known.said_at or (said_at == known.said_at and blocks == known.blocked)):
+        last = self._policies.get(event.page_id)
+        if last is not None and (said_at < last.said_at or (said_at == last.said_at and blocks == last.blocked)):
             return
         if not blocks or event.received_at - said_at <= REMEMBERED:
-            # The end of an older block may be forgotten.
+            # The unblock of an older block may be forgotten already.
             self._policies[event.page_id] = _Policy(blocks, said_at, event.received_at)
 
     def is_blocked(self, page_id: PageId) -> bool:
-        """Whether Meta blocks the Page, as far as was noted."""
+        """Whether Meta blocks the Page, by the events so far."""
         policy = self._policies.get(page_id)
         return policy is not None and policy.blocked
 
     def cancels(self, command: SendFollowUp) -> CancelReason | None:
-        """Why the command is cancelled by what came after it and was noted so far, None when it is not."""
+        """The reason for which a later event cancels the command, by the events so far; None when none does."""
         policy = self._policies.get(command.page_id)
         if policy is not None and command.created_at <= policy.received_at:
             return PAGE_BLOCKED

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 # The key of the record that announces a new holder of a partition. It has no value, so that readers skip it.
 FENCE = b"fence"
-_TOLD_EVERY = 10_000
+_REPORT_EVERY = 10_000
 
 _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
 # The progress of a message; a command that is settled without one makes no more progress.
@@ -195,7 +195,7 @@ class Ledger:
         async for entry in self._log.read(spans):
             self._note(entry)
             read += 1
-            if not read % _TOLD_EVERY:
+            if not read % _REPORT_EVERY:
                 self._on_read(read, records)
         for partition, book in self._books.items():
             book.next = fences[partition] + 1

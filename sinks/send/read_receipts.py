@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from leads.records import FollowUpOutcome
 from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived
 
-# As long as the ledger is remembered across restarts; without an end the list would grow for ever.
+# As long as the ledger is remembered across restarts; without a limit the list would grow for ever.
 _AWAITED = timedelta(days=5)
 
 
@@ -21,33 +21,33 @@ class _Sent:
 
 
 class Receipts:
-    """What was sent, by person, until it is read."""
+    """The messages that were sent, by person, until they are read."""
 
     def __init__(self) -> None:
         self._unread: dict[str, _Sent] = {}
         self._of_person: dict[tuple[PageId, Psid], list[str]] = defaultdict(list)
 
     def note(self, outcome: FollowUpOutcome, at: datetime) -> None:
-        """Take in the newest outcome of a command that has a message, called for at `at` if it is new here."""
-        known = self._drop(outcome.command_id)
+        """Take in the newest outcome of a command that has a message; its call began at `at`, unless it is known."""
+        last = self._drop(outcome.command_id)
         if outcome.status != "read":
-            self._unread[outcome.command_id] = _Sent(outcome, known.at if known else at)
+            self._unread[outcome.command_id] = _Sent(outcome, last.at if last else at)
             self._of_person[outcome.page_id, outcome.psid].append(outcome.command_id)
         self._drop_older_than(at - _AWAITED)
 
     def forget(self, command_id: str) -> None:
-        """Confirm the message of this command no more."""
+        """Confirm the message of this command no longer."""
         self._drop(command_id)
 
     def forget_person(self, page_id: PageId, psid: Psid) -> None:
-        """Confirm nothing that was sent to this person."""
+        """Confirm no message to this person any longer."""
         for command_id in list(self._of_person.get((page_id, psid), ())):
             self._drop(command_id)
 
     def confirmed_by(self, event: DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
-        """The outcomes that a delivery or read webhook makes of what was sent to the person.
+        """The new outcomes of the person's messages that a delivery or read webhook confirms.
 
-        Where it names no messages, everything counts that was sent before its watermark.
+        If it names no messages, it confirms everything that was sent before its watermark.
         """
         return tuple(
             replace(
@@ -69,13 +69,13 @@ class Receipts:
             self._drop(oldest.outcome.command_id)
 
     def _drop(self, command_id: str) -> _Sent | None:
-        known = self._unread.pop(command_id, None)
-        if known is not None:
-            person = (known.outcome.page_id, known.outcome.psid)
+        sent = self._unread.pop(command_id, None)
+        if sent is not None:
+            person = (sent.outcome.page_id, sent.outcome.psid)
             self._of_person[person].remove(command_id)
             if not self._of_person[person]:
                 del self._of_person[person]
-        return known
+        return sent
 
 
 def _covers(event: DeliveryReceived | ReadReceived, sent: _Sent) -> bool:

@@ -1,4 +1,4 @@
-"""How many messages went out in the last day, by person and by Page."""
+"""The messages of the last day, counted by person and by Page."""
 
 from collections import Counter, deque
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ DAY = timedelta(days=1)
 
 
 class Tally:
-    """Times of messages, noted roughly in their order; what is older than a day is forgotten."""
+    """Counts messages by their times, noted roughly in order, and forgets those older than a day."""
 
     def __init__(self) -> None:
         self._times: deque[tuple[datetime, PageId, Psid]] = deque()

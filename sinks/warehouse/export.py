@@ -17,17 +17,17 @@ from schemas.released import newest
 from sinks.warehouse.query import Asked, types_of
 from sinks.warehouse.tables import TABLES
 
-# What a spreadsheet takes for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
+# The beginning of a formula for a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection
 # The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean. European spreadsheets split
-# at semicolons and know nothing of a quote that began before one, so that a cell begins behind it, and at a new line.
+# at semicolons even inside quotes, so that a cell begins behind each semicolon, and at each new line.
 _FORMULA = re.compile('(^|[;\t\n])(?=[\\s"]*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\n])')
-# Of a longer number a spreadsheet keeps fifteen digits.
+# A spreadsheet keeps fifteen digits of a number.
 _LONG_NUMBER = re.compile(r"[0-9]{16,}")
 _BYTES_OF_PEOPLE = frozenset({"key", "value"})
 
 
 def with_masks(asked: Asked) -> Asked:
-    """The same answer with masks for what is personal."""
+    """The same answer with personal columns masked."""
     hidden = personal_columns(asked.columns)
     masks = [masked if column in hidden else (lambda value: value) for column in asked.columns]
     return Asked(
@@ -40,7 +40,7 @@ def with_masks(asked: Asked) -> Asked:
 
 
 def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
-    """With a header; `text` makes the cells."""
+    """Write a header and the rows; `text` makes the cells."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(text, asked.columns))
     for rows in asked.batches:
@@ -48,19 +48,19 @@ def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
 
 
 def write_marked_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
-    """`write_csv` for files: Excel knows by the mark at the beginning that it is UTF-8."""
+    """`write_csv` for files: the byte-order mark tells Excel that the file is UTF-8."""
     out.write("\ufeff")
     write_csv(out, asked, text=text)
 
 
 def write_lines(out: TextIO, asked: Asked) -> None:
-    """An object a line."""
+    """Write one JSON object a line."""
     for rows in asked.batches:
         out.writelines(json_text(dict(zip(asked.columns, row, strict=True))) + "\n" for row in rows)
 
 
 def write_parquet(out: TextIO, asked: Asked, *, name: str, masks: bool) -> None:
-    """The table or view `name` with its types; what a newer release has added, and every mask, is text."""
+    """Write the table or view `name` with its types; columns of a newer release, and masks, are text."""
     types = types_of(name)
     if masks:
         types |= {column: _type_of_mask(types[column]) for column in personal_columns(types)}
@@ -83,10 +83,10 @@ def _type_of_mask(kind: pa.DataType) -> pa.DataType:
 
 
 def csv_cell(value: Any, *, text_ids: bool = False) -> str:
-    """The cell of a CSV file; what a spreadsheet would run has an apostrophe in front.
+    """The cell of a CSV file; an apostrophe precedes a text that a spreadsheet would run.
 
-    With `text_ids` numbers have it too that a spreadsheet would cut. Lines end with a line feed: the csv module leaves
-    a lone carriage return unquoted, and readers see a new row there.
+    With `text_ids` it also precedes numbers that a spreadsheet would cut. Lines end with a line feed: the csv module
+    leaves a lone carriage return unquoted, and readers see a new row there.
     """
     text = plain_text(value).replace("\r\n", "\n").replace("\r", "\n")
     if text_ids and _LONG_NUMBER.fullmatch(text):
@@ -103,7 +103,7 @@ def plain_text(value: Any) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON: a number that JSON does not have is its name."""
+    """Strict JSON: a number without a place in JSON, such as NaN, becomes its name."""
     try:
         return json.dumps(value, default=_plain, ensure_ascii=False, indent=indent, allow_nan=False)
     except ValueError:
@@ -111,13 +111,13 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def personal_columns(columns: Iterable[str]) -> frozenset[str]:
-    """Those of the columns that are about a person, by what the schemas mark as such."""
+    """The columns that the schemas mark as personal."""
     marked = {name for table in TABLES for topic in table.topics if topic.schema for name in _marked(topic.schema)}
     return frozenset(columns) & (marked | _BYTES_OF_PEOPLE)
 
 
 def masked(value: Any) -> Any:
-    """A mask for a value, and nothing for none, so that what is missing can still be seen."""
+    """A mask for a value; a missing value stays missing."""
     if isinstance(value, list):
         return [MASK] * len(value)
     return None if value is None else MASK

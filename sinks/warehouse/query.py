@@ -13,10 +13,9 @@ from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
 from sinks.consume import Unusable
-from sinks.warehouse.delta.files import files_of, local_path, stored_tables
-from sinks.warehouse.delta.warehouse import application, cluster_of
+from sinks.warehouse.delta.files import application, cluster_of, files_of, local_path, stored_tables
 from sinks.warehouse.postgres.connection import connected, is_server
-from sinks.warehouse.postgres.faults import told
+from sinks.warehouse.postgres.faults import summary
 from sinks.warehouse.tables import NAMES, TABLES, Table
 from sinks.warehouse.views import DUCKDB, view_queries
 
@@ -26,7 +25,7 @@ _CURRENT_FIRST = tuple(reversed(NAMES))
 
 
 class BadQuery(ValueError):
-    """The query cannot be run; the message is fit to print."""
+    """The query cannot be run; the message is safe to print."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +62,9 @@ def asking(warehouse: str, query: str) -> Iterator[Asked]:
             columns = tuple(column[0] for column in cursor.description)
             yield Asked(columns, iter(lambda: cursor.fetchmany(_AT_ONCE), []))
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidCursorDefinition) as fault:
-        raise BadQuery(f"only one SELECT can be asked: {fault.diag.message_primary}") from None
+        raise BadQuery(f"the query must be one SELECT: {fault.diag.message_primary}") from None
     except psycopg.Error as fault:
-        raise BadQuery(told(fault)) from None
+        raise BadQuery(summary(fault)) from None
     except duckdb.Error as fault:
         raise BadQuery(str(fault).strip()) from None
     except Unusable as fault:
@@ -81,7 +80,7 @@ def types_of(name: str) -> dict[str, pa.DataType]:
 
 @contextmanager
 def _server(url: str) -> Iterator[Callable[[str], Any]]:
-    # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they turn out to be none.
+    # A cursor can be declared for a SELECT only: COPY and DO would act on the server before they are refused.
     with closing(connected(url)) as connection, connection.cursor("answer") as cursor:
         connection.read_only = True
         connection.execute("set local cursor_tuple_fraction = 1")
@@ -102,8 +101,8 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
 
         def run(query: str) -> Any:
             if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
-                raise BadQuery("only one SELECT can be asked")
-            # DuckDB looks for Ctrl-C in the main thread only, and not always there.
+                raise BadQuery("the query must be one SELECT")
+            # DuckDB handles Ctrl-C in the main thread only, and not always there.
             with ThreadPoolExecutor(1) as thread:
                 asked = thread.submit(connection.execute, query)
                 try:

@@ -1,4 +1,4 @@
-"""A second warehouse beside the one in use: filled anew, compared, and put in its place."""
+"""Rebuild a warehouse from Kafka: fill a second one beside it, compare the two, and swap them."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -31,28 +31,28 @@ from sinks.warehouse.status import Status
 from sinks.warehouse.tables import PROVENANCE, TABLES, Table, tables_by_topic
 
 _REBUILT, _BEFORE = "rebuilt", "before"
-# A swap waits this long for those who read the old tables; whoever asks next waits behind it.
+# A swap waits this long for readers of the old tables; later readers wait behind it.
 _LOCK_TIMEOUT = "5s"
 
 Digest = tuple[int, Any]
 
 
 class Replacement(Protocol):
-    """The place of a new warehouse, `new`, and the one where the old is put, `aside`, as a user knows them."""
+    """The place of the new warehouse, `new`, and of the old one after the swap, `aside`, as an operator knows them."""
 
     new: str
     aside: str
 
     def require_room(self) -> None:
-        """Raises `Unusable` while something of an earlier attempt is there."""
+        """Raises `Unusable` while an earlier attempt is still there."""
 
     def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
         """The new warehouse, empty."""
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
-        """How many rows a table has and a digest of these columns, in the old warehouse and in the new one.
+        """The number of rows of a table and a digest of these columns, in the old warehouse and in the new one.
 
-        Equal rows give one digest in whatever order they lie.
+        Equal rows give the same digest in any order.
         """
 
     def swap(self) -> None:
@@ -104,9 +104,9 @@ def _beside(old: Path, ending: str) -> Path:
 
 
 class PostgresReplacement:
-    """Schemas NAME_rebuilt and NAME_before beside NAME, the first one of the search path, which our tables lie in.
+    """Schemas NAME_rebuilt and NAME_before beside NAME, the first schema of the search path, which has our tables.
 
-    Only our tables and views change places, with the privileges on them; nobody's own objects in that schema do.
+    Only our tables and views change places, with the privileges on them; other objects in the schema stay.
     """
 
     def __init__(self, url: str) -> None:
@@ -151,7 +151,7 @@ class PostgresReplacement:
                 connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(self.new)))
             except psycopg.errors.LockNotAvailable:
                 raise Unusable(
-                    f"somebody holds the old tables for longer than {_LOCK_TIMEOUT}: swap when long queries have ended"
+                    f"a query held the old tables for longer than {_LOCK_TIMEOUT}: swap when long queries have ended"
                 ) from None
 
     def _move(self, connection: Connection[Any], names: Sequence[str], start: str, end: str) -> None:
@@ -177,8 +177,8 @@ class PostgresReplacement:
             )
 
     def _require_nothing_built_on(self, connection: Connection[Any], names: Sequence[str]) -> None:
-        """What others made on the old tables would go on showing those."""
-        found = connection.execute(
+        """Raises `Unusable` for views and indexes of others on the old tables, which would keep showing those."""
+        others = connection.execute(
             """
             with ours as (
                 select oid from pg_class where relnamespace = %s::regnamespace and relname = any(%s)
@@ -193,9 +193,9 @@ class PostgresReplacement:
             """,
             (_quoted(self._old), list(names)),
         ).fetchall()
-        if found:
-            listed = ", ".join(name for (name,) in found)
-            raise Unusable(f"{listed}: made on the old tables; drop them, swap, and make them again")
+        if others:
+            listed = ", ".join(name for (name,) in others)
+            raise Unusable(f"{listed}: built on the old tables; drop them, swap, and make them again")
 
 
 def _quoted(schema: str) -> str:
@@ -204,7 +204,7 @@ def _quoted(schema: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table in both warehouses; `same` is None where Kafka need not have every row any more."""
+    """A table in both warehouses; `same` is None where Kafka may have lost rows by its retention."""
 
     table: str
     rows: int
@@ -258,7 +258,7 @@ async def _read(
 
 
 def _row(source: Rows, record: Any) -> tuple[int, Kept]:
-    """The offset of a record and what is kept of it; what the sink refused makes nothing."""
+    """The offset of a record and its row; a refused record has none."""
     try:
         return record.offset, source.read(record)
     except NotDecodable:
@@ -266,11 +266,11 @@ def _row(source: Rows, record: Any) -> tuple[int, Kept]:
 
 
 def compare(place: Replacement) -> list[Comparison]:
-    """What both hold; equal is what an analyst sees, wherever in Kafka it came from."""
-    found = []
+    """Compare each table in both warehouses, without the places of rows in Kafka."""
+    comparisons = []
     for table in TABLES:
         for name in [table.events] + ([table.current.name] if table.current is not None else []):
             old, new = place.digests(name, table.schema.names)
             same = old == new if table.current is not None and name == table.current.name else None
-            found.append(Comparison(name, old[0], new[0], same))
-    return found
+            comparisons.append(Comparison(name, old[0], new[0], same))
+    return comparisons

@@ -1,4 +1,4 @@
-"""What a warehouse has to forget: a key whose record was taken out of a compacted topic, or a person."""
+"""The removals of a warehouse: of a key after its tombstone, and of an erased person's rows."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, Row, Table
 
 @dataclass(frozen=True, slots=True)
 class KeyForgotten:
-    """A tombstone: every row of this key goes, in `table.events` and in its current table."""
+    """A tombstone: every row of this key goes from `table.events` and from the current table."""
 
     table: Table
     key: str
@@ -21,9 +21,9 @@ class KeyForgotten:
 
 @dataclass(frozen=True, slots=True)
 class PersonForgotten:
-    """An erasure: what was received of the person up to a time goes from the tables that no lead leads to.
+    """An erasure: the person's messages received up to a time, and the dead letters, go.
 
-    A dead letter goes when its bytes hold the PSID, with whoever else is in it.
+    A dead letter goes when its bytes hold the PSID, even if it concerns other people too.
     """
 
     page_id: str
@@ -41,5 +41,5 @@ class PersonForgotten:
 
 
 Removal = KeyForgotten | PersonForgotten
-# What a sink makes of a record: a row, that rows go, or nothing.
+# A sink turns a record into a row, a removal, or nothing.
 Kept = Row | Removal | None

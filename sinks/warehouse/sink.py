@@ -1,4 +1,4 @@
-"""Lead and outcome records → warehouse rows, in batches that carry their offsets with them."""
+"""Records → warehouse rows, in batches that are stored together with their offsets."""
 
 import asyncio
 import logging
@@ -23,31 +23,31 @@ Offsets = Mapping[TopicPartition, int]
 
 
 class Warehouse(Protocol):
-    """A place that keeps rows and the offsets they came from in one transaction. Calls block; never two at a time."""
+    """Stores rows and the offsets they came from in one transaction. Calls block; the sink makes one at a time."""
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """Hold exactly these partitions; gives the stored next offset of each that has one."""
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
-        """Keep the rows, by topic, together with the next offsets of their partitions: all or nothing for each table.
+        """Store the rows, by topic, with the next offsets of their partitions: all or nothing for each table.
 
-        Offsets move without rows too, past records that make none. Rows below a stored offset are kept already and
+        Offsets also move without rows, past records that make none. Rows below a stored offset are stored already and
         are left out. Raises `Fenced` when the stored offsets are not those that we opened or wrote last.
         """
 
     def forget(self, removals: Sequence[Removal]) -> None:
-        """Delete these rows, durably, from what was written. May raise `Fenced`; a second time does nothing."""
+        """Delete these rows durably. May raise `Fenced`; a second call with the same removals does nothing."""
 
     def tidy(self) -> None:
-        """Take off the disk what was deleted or replaced a day ago. May raise `Fenced`."""
+        """Remove from the disk what was deleted or replaced a day ago. May raise `Fenced`."""
 
     def fold(self) -> None:
-        """Bring what is derived from the rows up to date; called when idle and at the end. May raise `Fenced`."""
+        """Bring the current tables up to date; called when idle and at the end. May raise `Fenced`."""
 
     def close(self) -> None: ...
 
 
-# What a row can cause; all else is the server's or the disk's.
+# Faults that a row can cause; all others are the server's or the disk's.
 _OF_A_ROW = (RowRefused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
@@ -63,11 +63,11 @@ class _Buffer:
 
 
 class WarehouseSink:
-    """A stage that writes when `flush_rows` are there or the oldest of them is `flush_after` old.
+    """A stage that writes when it has `flush_rows` rows, or when the oldest is `flush_after` old.
 
-    `tables` are the tables by topic name. A record that is None makes no row. Offsets that only such records moved are
-    written every `mark_after`, so that Kafka's retention does not overtake them. A record that is a `Removal` takes
-    rows away, before the offsets move past it.
+    `tables` are the tables by topic name. A record that is None makes no row; offsets that only such records moved are
+    written every `mark_after`, so that Kafka's retention does not overtake them. A `Removal` deletes rows before the
+    offsets move past it.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class WarehouseSink:
         self._positions.update(positions)
 
     def _is_gone(self, received: Received[Kept]) -> bool:
-        """Whether it is a row of somebody erased that another partition brings only now."""
+        """Whether it is a row of an erased person that another partition brings only now."""
         row, table = received.record, self._tables[received.partition.topic]
         if row is None or isinstance(row, Removal):
             return False
@@ -187,7 +187,7 @@ class WarehouseSink:
             await asyncio.to_thread(self._warehouse.write, {}, offsets)
 
     async def _write_in_parts(self, rows: Sequence[Row], fault: Exception) -> None:
-        """Halve what was refused until one row is left. Raises `AtRecord` for the first that is refused alone."""
+        """Halve the refused rows until one is left. Raises `AtRecord` for the first that is refused alone."""
         if len(rows) == 1:
             topic, partition, offset = _place(rows[0])
             raise AtRecord(TopicPartition(topic, partition), offset) from fault

@@ -1,4 +1,4 @@
-"""How a warehouse is: how large its tables are, when they were written last, and up to where they have Kafka."""
+"""The status of a warehouse: the size of its tables, their last write, and the Kafka offsets that they have reached."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from deltalake import DeltaTable
 from psycopg import Connection, sql
 
 from runtime.clock import from_millis
-from sinks.warehouse.delta.files import stored_tables
-from sinks.warehouse.delta.warehouse import application, cluster_of
+from sinks.warehouse.delta.files import application, cluster_of, stored_tables
 from sinks.warehouse.postgres.connection import connected, is_server
 from sinks.warehouse.postgres.faults import faults_in_one_line
 from sinks.warehouse.tables import NAMES, TABLES
@@ -59,7 +58,7 @@ def _delta_status(root: str, partitions: Collection[TopicPartition]) -> Status:
 
 def _delta_table(name: str, table: DeltaTable) -> TableStatus:
     files = pa.table(table.get_add_actions(flatten=True))
-    # Another program's commit need not say when it was made, nor its files how many rows they hold.
+    # A commit of another program may lack its time, and its files their counts of rows.
     last = next(iter(table.history(1)), {"timestamp": None})["timestamp"]
     return TableStatus(
         name,
@@ -71,10 +70,8 @@ def _delta_table(name: str, table: DeltaTable) -> TableStatus:
 
 
 def _rows(table: DeltaTable, files: pa.Table) -> int:
-    told: list[int | None] = files["num_records"].to_pylist()
-    return (
-        table.to_pyarrow_dataset().count_rows() if None in told else sum(count for count in told if count is not None)
-    )
+    counts: list[int | None] = files["num_records"].to_pylist()
+    return table.to_pyarrow_dataset().count_rows() if None in counts else sum(filter(None, counts))
 
 
 def _server_status(url: str, partitions: Collection[TopicPartition]) -> Status:

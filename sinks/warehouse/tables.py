@@ -12,11 +12,11 @@ from schemas.topics import EVENTS, LEADS, OUTCOMES, TOPICS, Topic
 
 Row = Mapping[str, Any]
 
-# Where a row comes from in Kafka; the underscore keeps these apart from the fields of any record.
+# The place of a row's record in Kafka; no field of a record begins with an underscore.
 PROVENANCE = ("_topic", "_partition", "_offset")
 
 _TIME = pa.timestamp("us", tz="UTC")
-# Wide types from the first day: Delta casts a widened value back to the column's type without a word.
+# Wide types from the first day: Delta casts a wider value back to the column's type without an error.
 _ARROW = {
     "string": pa.string(),
     "int": pa.int64(),
@@ -40,9 +40,9 @@ class Current:
 
 @dataclass(frozen=True)
 class Table:
-    """What the warehouse keeps of `topics`: `events` has a row for each record, `current` the newest of each key.
+    """The tables of some topics: `events` has a row for each record, `current` the newest of each key.
 
-    `fields` are the columns before those of `PROVENANCE`; `means` says for analysts what a row of `events` is.
+    `fields` are the columns before those of `PROVENANCE`; `means` describes a row of `events` for analysts.
     """
 
     topics: tuple[Topic, ...]
@@ -53,17 +53,17 @@ class Table:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of its events, and of its current table where it has one."""
+        """The names of `events` and of the current table, if there is one."""
         return (self.events,) if self.current is None else (self.events, self.current.name)
 
     @cached_property
     def schema(self) -> pa.Schema:
-        where_from = [
+        provenance = [
             pa.field("_topic", pa.string()),
             pa.field("_partition", pa.int64()),
             pa.field("_offset", pa.int64()),
         ]
-        return pa.schema([*self.fields(), *where_from])
+        return pa.schema([*self.fields(), *provenance])
 
 
 def tables_by_topic(name: Callable[[str], str]) -> dict[str, Table]:
@@ -71,13 +71,13 @@ def tables_by_topic(name: Callable[[str], str]) -> dict[str, Table]:
     return {name(topic.name): table for table in TABLES for topic in table.topics}
 
 
-def _fields_of(topic: Topic, *wanted: str) -> list[pa.Field]:
+def _fields_of(topic: Topic, *names: str) -> list[pa.Field]:
     """The columns of an Avro topic: these, or all."""
-    assert topic.schema is not None, "only Avro topics tell their fields"
+    assert topic.schema is not None, "only Avro topics have a schema"
     return [
         _field(defined)
         for defined in newest(topic.schema).definition["fields"]
-        if not wanted or defined["name"] in wanted
+        if not names or defined["name"] in names
     ]
 
 

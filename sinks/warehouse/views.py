@@ -1,4 +1,4 @@
-"""What analysts ask for most, as views over the tables: the same names, columns and values in every warehouse."""
+"""Views over the tables for the commonest questions: the same names, columns and values in every warehouse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view; `means` says for analysts what a row is."""
+    """A view; `means` describes a row for analysts."""
 
     name: str
     means: str
@@ -15,7 +15,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an engine reads into a lead: `ad` has the ad of `lead`, `pairs` its answers one by one as `pair`."""
+    """The SQL of an engine that reads the parts of a lead: its ad, and its answers as `pair`, each in a row."""
 
     ad_id: str
     ad_title: str

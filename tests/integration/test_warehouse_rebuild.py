@@ -172,7 +172,7 @@ async def test_what_somebody_made_on_the_old_tables_is_not_left_behind(database:
     result = await _rebuild(database, "--swap")
 
     assert result.exit_code == 1
-    assert f"Error: {name}: made on the old tables" in result.output
+    assert f"Error: {name}: built on the old tables" in result.output
     assert database.ask("select count(*) from leads") == [(10,)]
 
 
@@ -184,7 +184,7 @@ async def test_a_long_query_delays_no_reader_for_ever(database: Cluster) -> None
         result = await _rebuild(database, "--swap")
 
     assert result.exit_code == 1
-    assert "holds the old tables for longer than 5s" in result.output
+    assert "held the old tables for longer than 5s" in result.output
     assert database.ask("select count(*) from leads") == [(10,)]
 
 

@@ -1,4 +1,4 @@
-"""What to delete from Delta tables for good, and how long their logs may tell of it."""
+"""Deletes from Delta tables for good: which rows, how long their logs keep traces, and the vacuum at once."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interv
 _NO_LOG_RETENTION: Mapping[str, str | None] = {"delta.logRetentionDuration": "interval 0 seconds"}
 
 _MESSAGES = "page_id = $page_id and psid = $psid and received_at <= $until"
-# DuckDB looks for no bytes in bytes; what is found here is looked at again.
+# DuckDB cannot search bytes in bytes; `PersonForgotten.takes` checks these candidates again.
 _LETTERS = (
     "contains(hex(coalesce(key, '') || coalesce(value, '')), hex($psid)) and $page_id is not null"
     " and refused_at <= $until"
@@ -26,7 +26,7 @@ _CANDIDATES = {MESSAGE_TABLE.events: _MESSAGES, DEAD_LETTER_TABLE.events: _LETTE
 
 
 def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> list[str]:
-    """What to delete from the `events` of a table."""
+    """The predicates of the rows to delete from the `events` of a table."""
     keys = keys_predicate(removals, table)
     people = [removal for removal in removals if isinstance(removal, PersonForgotten)]
     places: dict[tuple[str, int], set[int]] = defaultdict(set)
@@ -42,7 +42,7 @@ def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> 
 
 
 def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
-    """What to delete by key, from `events` and from the current table; None when there is nothing."""
+    """The predicate of the rows to delete by key, from `events` and the current table; None when there are none."""
     keys = sorted({removal.key for removal in removals if isinstance(removal, KeyForgotten) and removal.table is table})
     if not keys or table.current is None:
         return None
@@ -67,9 +67,9 @@ def _quoted(text: str) -> str:
 
 
 def vacuum_now(root: str) -> int:
-    """Remove every file that no row of now is in, and the log before now; gives how many tables there are.
+    """Remove every file without a present row, and the log before now; gives the number of tables.
 
-    Nobody else may write or read meanwhile. Raises `Unusable`.
+    No other process may write or read meanwhile. Raises `Unusable`.
     """
     tables = stored_tables(root, NAMES).values()
     try:

@@ -1,4 +1,4 @@
-"""A Delta table on a local disk, made to survive a power cut: what a commit added is synced, a torn tail is set aside.
+"""A Delta table on a local disk that survives a power cut: each commit is synced, a torn tail is set aside.
 
 delta-rs never calls fsync on a local path, so that after a power cut the log may name files that never got to the disk.
 """
@@ -25,7 +25,7 @@ def sync_commits(table: Path, after: int, upto: int) -> None:
 
 
 def paths_of_commits(table: Path, after: int, upto: int) -> Iterator[Path]:
-    """What makes these commits durable, in the order to sync it: files before the entries that name them."""
+    """The paths of these commits in the order to sync them: files before the entries that name them."""
     log = table / _LOG
     for version in range(after + 1, upto + 1):
         yield from _added_files(table, log / f"{version:020}.json")
@@ -37,9 +37,9 @@ def paths_of_commits(table: Path, after: int, upto: int) -> Iterator[Path]:
 
 
 def set_torn_tail_aside(table: Path) -> int:
-    """Rename the newest commits that cannot be read or name files that are not whole; gives how many they were.
+    """Rename the newest commits that are unreadable or name incomplete files; gives how many.
 
-    Our offsets are in the commits, so that the records of a commit that is set aside are read from Kafka again.
+    Our offsets are in the commits, so that the records of such a commit are read from Kafka again.
     """
     log = table / _LOG
     versions = sorted((int(entry.stem) for entry in log.glob("*.json") if entry.stem.isdigit()), reverse=True)
@@ -89,7 +89,7 @@ def _is_whole(table: Path, commit: Path) -> bool:
         sizes = {table / unquote(action["add"]["path"]): action["add"]["size"] for action in actions if "add" in action}
         return bool(actions) and all(path.stat().st_size == size for path, size in sizes.items())
     except (ValueError, KeyError, TypeError, FileNotFoundError):
-        # What may not be read, or not now, is no torn commit: that fault is for the operator.
+        # Any other OSError, such as a missing permission, is not a torn commit and goes to the operator.
         return False
 
 

@@ -1,17 +1,33 @@
-"""Delta tables where they lie: their addresses, their files, and which of them can be read."""
+"""Delta tables in their place: their addresses, their files, and the Kafka cluster and offsets that they name."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+from aiokafka import TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sinks.consume import Unusable
 
-# delta-rs looks for these somewhere else than where they are.
+_SINK = "leadstream-warehouse"
+FILLED_FROM = "filled from Kafka cluster "
+# delta-rs looks for paths with these characters in a wrong place.
 _MISREAD = re.compile(r"[\[\]\\]|%[0-9A-Fa-f]{2}")
+
+
+def application(cluster_id: str, partition: TopicPartition) -> str:
+    """The name of the transaction whose version is the next offset of a partition.
+
+    https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+    """
+    return f"{_SINK}/{cluster_id}/{partition.topic}/{partition.partition}"
+
+
+def cluster_of(table: DeltaTable) -> str:
+    """The Kafka cluster that a table is filled from."""
+    return str(table.metadata().description).removeprefix(FILLED_FROM)
 
 
 def local_path(uri: str) -> Path | None:
@@ -27,7 +43,7 @@ def table_uri(root: str, name: str) -> str:
 
 
 def files_of(delta: DeltaTable) -> list[str]:
-    """The files of a table's rows, as DuckDB opens them. Raises `Unusable` where they do not tell what the rows are."""
+    """The files of a table's rows, as DuckDB opens them. Raises `Unusable` where rows are not simply those files."""
     # https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors and #column-mapping
     hidden = "deletionVectors" in (delta.protocol().reader_features or ())
     if hidden or delta.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
@@ -40,22 +56,22 @@ def files_of(delta: DeltaTable) -> list[str]:
 
 
 def stored_tables(root: str, names: Iterable[str]) -> dict[str, DeltaTable]:
-    """Those of these tables that a warehouse has. Raises `Unusable` where it has none, or one cannot be read."""
+    """The tables that a warehouse has, by name. Raises `Unusable` where it has none, or one cannot be read."""
     require_directory(root)
     try:
         uris = {name: table_uri(root, name) for name in names}
-        found = {name: DeltaTable(uri) for name, uri in uris.items() if DeltaTable.is_deltatable(uri)}
+        tables = {name: DeltaTable(uri) for name, uri in uris.items() if DeltaTable.is_deltatable(uri)}
     except (DeltaError, OSError) as fault:
         raise Unusable(f"the warehouse at {root} cannot be read: {first_line(fault)}") from None
-    if not found:
+    if not tables:
         raise _none_at(root)
-    return found
+    return tables
 
 
 def require_directory(root: str) -> None:
-    """Raises `Unusable` where a directory cannot be read or cannot hold Delta tables; object storage is not looked at.
+    """Raises `Unusable` where a directory cannot be read or cannot hold Delta tables; passes any object storage.
 
-    A table that may not be looked at would be taken for one that is not there.
+    delta-rs takes a table that we may not read for one that does not exist.
     """
     path = local_path(root)
     if path is None:

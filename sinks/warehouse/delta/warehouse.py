@@ -1,7 +1,8 @@
 """The warehouse as Delta Lake tables: rows and Kafka offsets are one commit, and a stale writer's commit is refused."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,36 +17,30 @@ from runtime.private_directory import make_missing
 from sinks.consume import Fenced, Unusable
 from sinks.warehouse.delta.deletes import LOG_RETENTION, keys_predicate, predicates
 from sinks.warehouse.delta.durable_log import set_torn_tail_aside, sync_commits
-from sinks.warehouse.delta.files import files_of, first_line, local_path, require_name, table_uri
+from sinks.warehouse.delta.files import (
+    FILLED_FROM,
+    application,
+    cluster_of,
+    files_of,
+    first_line,
+    local_path,
+    require_name,
+    table_uri,
+)
 from sinks.warehouse.removals import Removal
 from sinks.warehouse.tables import Current, Row, Table
 
 logger = logging.getLogger(__name__)
 
-SINK = "leadstream-warehouse"
-_CLUSTER = "filled from Kafka cluster "
 _FOLD_EVERY = 20
 _COMPACT_EVERY = 50
 _ATTEMPTS = 5
-# A reader goes on with the files that it found when it began; after a day it has surely ended.
+# A reader keeps reading the files that it found when it began; after a day it has surely ended.
 _KEPT_HOURS = 24
 
 
-def application(cluster_id: str, partition: TopicPartition) -> str:
-    """The name of the transaction whose version is the next offset of a partition.
-
-    https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
-    """
-    return f"{SINK}/{cluster_id}/{partition.topic}/{partition.partition}"
-
-
-def cluster_of(table: DeltaTable) -> str:
-    """The Kafka cluster that a table is filled from."""
-    return str(table.metadata().description).removeprefix(_CLUSTER)
-
-
 def _is_open_to_others(table: Path) -> bool:
-    """Whether any user of this machine may read the table. It may be meant for readers, so that nothing is narrowed."""
+    """Whether any user of this machine may read the table. That may be intended, so that no permission is changed."""
     return bool(table.stat().st_mode & table.parent.stat().st_mode & 0o001)
 
 
@@ -67,15 +62,15 @@ class _Stored:
                 logger.warning("warehouse.torn_tail_set_aside", extra={"table": self._path.name, "commits": torn})
         try:
             self.delta = DeltaTable.create(
-                uri, schema, mode="ignore", description=_CLUSTER + cluster_id, configuration=LOG_RETENTION
+                uri, schema, mode="ignore", description=FILLED_FROM + cluster_id, configuration=LOG_RETENTION
             )
             files_of(self.delta)
         except (DeltaError, OSError) as fault:
             raise Unusable(f"{uri} cannot be opened: {first_line(fault)}") from None
-        if not (self.delta.metadata().description or "").startswith(_CLUSTER):
+        if not (self.delta.metadata().description or "").startswith(FILLED_FROM):
             raise Unusable(
-                f"{uri} does not say from which Kafka cluster it was filled: not ours, or without its description,"
-                " and offsets mean nothing without. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+                f"{uri} does not name the Kafka cluster that filled it: the table is not ours, or lost its description,"
+                " and its offsets mean nothing. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
             )
         if cluster_of(self.delta) != cluster_id:
             raise Unusable(
@@ -88,36 +83,39 @@ class _Stored:
         self.sync()
 
     def _add_columns(self) -> None:
-        """Those of a newer release, before anything is written: a merge that widens a table loses its description."""
+        """Add the columns of a newer release before any write: a merge that adds columns loses the description."""
         there = {field.name for field in self.delta.schema().fields}
         missing = [field for field in Schema.from_arrow(self.schema).fields if field.name not in there]
         if missing:
-            try:
+            with self.unless_done_by_another():
                 self.delta.alter.add_columns(missing)
-            except CommitFailedError:
-                # Another worker of this release was first.
-                self.delta.update_incremental()
 
     def _shorten_the_log(self) -> None:
         if LOG_RETENTION.items() - self.delta.metadata().configuration.items():
-            try:
+            with self.unless_done_by_another():
                 self.delta.alter.set_table_properties(dict(LOG_RETENTION))
-            except CommitFailedError:
-                self.delta.update_incremental()
+
+    @contextmanager
+    def unless_done_by_another(self) -> Iterator[None]:
+        """Around a change that another worker may make at the same time; on a conflict theirs stays."""
+        try:
+            yield
+        except CommitFailedError:
+            self.delta.update_incremental()
 
     def hold(self, partitions: Collection[TopicPartition]) -> None:
         self._held = partitions
-        self.look()
+        self.refresh()
         self._require_no_restore()
 
-    def look(self) -> None:
-        """Take in what has been committed since, by whomever."""
+    def refresh(self) -> None:
+        """Read the commits of all workers since the last time."""
         self.delta.update_incremental()
         stored = {place: self.delta.transaction_version(application(self._cluster_id, place)) for place in self._held}
         self.next = {place: version for place, version in stored.items() if version is not None}
 
     def _require_no_restore(self) -> None:
-        """A table that was restored has its offsets of later on: the rows in between would never come again."""
+        """A restored table keeps its later offsets, so that the rows in between would never come again."""
         for commit in self.delta.history():
             if commit.get("operation") == "RESTORE":
                 raise Unusable(
@@ -127,7 +125,7 @@ class _Stored:
                 )
 
     def ends(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """The offsets, none lower than what is stored: Delta takes a lower version without a word."""
+        """The offsets, none lower than the stored one: Delta accepts a lower version without an error."""
         return {place: max(offset, self.next.get(place, 0)) for place, offset in offsets.items()}
 
     def commit(self, ends: Mapping[TopicPartition, int]) -> CommitProperties:
@@ -135,20 +133,20 @@ class _Stored:
         return CommitProperties(app_transactions=transactions)
 
     def delete(self, predicate: str) -> None:
-        """Raises `Fenced` when somebody else has written for our partitions."""
+        """Delete rows. Raises `Fenced` when another process has written for our partitions."""
         for attempt in range(_ATTEMPTS):
             try:
                 self.delta.delete(predicate)
                 break
             except CommitFailedError as fault:
-                self._hold_still(fault, last=attempt == _ATTEMPTS - 1)
-        # A commit that meets no conflict takes in whatever others have committed meanwhile.
-        self._hold_still(None, last=False)
+                self._require_unfenced(fault, last=attempt == _ATTEMPTS - 1)
+        # A commit without a conflict includes the commits of other workers meanwhile.
+        self._require_unfenced(None, last=False)
         self.sync()
 
-    def _hold_still(self, fault: CommitFailedError | None, *, last: bool) -> None:
+    def _require_unfenced(self, fault: CommitFailedError | None, *, last: bool) -> None:
         expected = dict(self.next)
-        self.look()
+        self.refresh()
         if self.next != expected or last:
             raise Fenced from fault
 
@@ -161,7 +159,7 @@ class _Stored:
 
 @dataclass(slots=True)
 class _Kept:
-    """A table of ours as Delta tables; `current` is there where the table has one."""
+    """A table of ours as Delta tables; `current` is None where the table has none."""
 
     table: Table
     events: _Stored
@@ -171,7 +169,7 @@ class _Kept:
 
 
 class DeltaWarehouse:
-    """Appends every record to `events` at once; merges the newest into `current` every so many commits and when idle.
+    """Appends each record to `events` at once; merges the newest into `current` every 20 commits and when idle.
 
     `tables` are the tables by topic name; `root` is a directory or the URI of object storage.
     """
@@ -233,7 +231,7 @@ class DeltaWarehouse:
                 _fold(kept)
 
     def close(self) -> None:
-        """Nothing to give back: tables are files."""
+        """Nothing to do: tables are files."""
 
 
 def _append(events: _Stored, rows: Sequence[Row], ends: Mapping[TopicPartition, int]) -> None:
@@ -267,9 +265,9 @@ def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
             _merge(current, newest, of, current.commit(upto))
             break
         except CommitFailedError as fault:
-            # Workers that hold other partitions merge into the same files: theirs first, then ours.
+            # Workers that hold other partitions merge into the same files: try again after them.
             expected = dict(current.next)
-            current.look()
+            current.refresh()
             if current.next != expected or attempt == _ATTEMPTS - 1:
                 raise Fenced from fault
     current.sync()
@@ -304,13 +302,13 @@ def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, 
 
 
 def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with every column of the schema, in its type, and then what another release has written besides."""
+    """The rows with each column of the schema in its type, then the columns of another release."""
     missing = [field for field in schema if field.name not in rows.column_names]
     for field in missing:
         rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    besides = [field for field in rows.schema if field.name not in schema.names]
-    wanted = pa.schema([*schema, *besides])
-    return rows.select(wanted.names).cast(wanted)
+    others = [field for field in rows.schema if field.name not in schema.names]
+    expected = pa.schema([*schema, *others])
+    return rows.select(expected.names).cast(expected)
 
 
 def _merge(current: _Stored, newest: pa.Table, of: Current, properties: CommitProperties) -> None:
@@ -330,19 +328,15 @@ def _merge(current: _Stored, newest: pa.Table, of: Current, properties: CommitPr
 
 
 def _compact(stored: _Stored) -> None:
-    """Join small files; on a conflict with another worker, which then does the same, leave it for the next time."""
-    try:
+    """Join small files; on a conflict with another worker leave it for the next time."""
+    with stored.unless_done_by_another():
         stored.delta.optimize.compact()
-    except CommitFailedError:
-        stored.delta.update_incremental()
     _vacuum(stored)
     stored.sync()
 
 
 def _vacuum(stored: _Stored) -> None:
-    try:
+    with stored.unless_done_by_another():
         stored.delta.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
         stored.delta.create_checkpoint()
         stored.delta.cleanup_metadata()
-    except CommitFailedError:
-        stored.delta.update_incremental()

@@ -1,7 +1,7 @@
 """A connection to the warehouse's PostgreSQL.
 
-Nothing is kept in a session from one transaction to the next, so that PgBouncer may lend another connection to each:
-no prepared statements, no SET but SET LOCAL, no temporary table that outlives its transaction, no startup `options`.
+A session keeps no state between transactions, so that PgBouncer may give each another connection: no prepared
+statements, no SET but SET LOCAL, no temporary table that outlives its transaction, no startup `options`.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _NO_ADDRESS = (
     "LEADSTREAM_WAREHOUSE is no address of PostgreSQL: check its host, port and parameters; in its password write"
     " @ / : ? # % and blanks as %40 %2F %3A %3F %23 %25 %20"
 )
-# Without these a server that has gone without a word holds a writer for a quarter of an hour.
+# Without these a server that vanishes holds a writer for a quarter of an hour.
 _DEFAULTS = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -33,17 +33,17 @@ def is_server(warehouse: str) -> bool:
 
 
 def connected(url: str, *, autocommit: bool = False) -> Connection[Any]:
-    """Raises `Unavailable` where a later try may succeed, and `Unusable` where there is no way in, or no UTF-8."""
+    """Raises `Unavailable` where a later try may succeed, and `Unusable` for a bad address, a refusal or no UTF-8."""
     try:
-        given = conninfo_to_dict(url)
+        parameters = conninfo_to_dict(url)
     except (psycopg.Error, ValueError):
-        # What libpq says of an address quotes it.
+        # libpq's message quotes the address.
         raise Unusable(_NO_ADDRESS) from None
-    # A password with one of these ends up in what follows it.
-    if any("@" in str(given.get(part, "")) for part in ("host", "port", "dbname")):
+    # A password with an unescaped character is parsed as part of the host, port or database.
+    if any("@" in str(parameters.get(part, "")) for part in ("host", "port", "dbname")):
         raise Unusable(_NO_ADDRESS)
     # PGCLIENTENCODING must not decide how names and texts come back.
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    defaults = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
         conninfo = make_conninfo(url, client_encoding="UTF8", **defaults)
         connection = psycopg.connect(conninfo, autocommit=autocommit, prepare_threshold=None)

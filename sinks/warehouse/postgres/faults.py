@@ -20,7 +20,7 @@ _NO_PASSWORD = f"put one in {_SETTING}, PGPASSWORD, or a PGPASSFILE that only it
 _CERTIFICATE = "sslrootcert must name the file of the CA that signed the server's certificate"
 _POOL_MODE = "set pool_mode to transaction or session in PgBouncer"
 
-# What no later try mends, as libpq, the server and PgBouncer put it, with what to do.
+# Refusals that no later try mends, in the words of libpq, the server and PgBouncer, with their remedies.
 _REFUSED_CONNECTIONS = (
     (r"password authentication failed|no such user|auth failed", _PASSWORD),
     (r"no password supplied|empty password", _NO_PASSWORD),
@@ -64,7 +64,7 @@ def faults_in_one_line() -> Iterator[None]:
 
 
 def fault_of(fault: psycopg.Error) -> Unusable:
-    """`Unavailable` for what may pass by itself, `RowRefused` for a row, `Unusable` for the operator's part.
+    """`Unavailable` for a fault that may pass by itself, `RowRefused` for a row, `Unusable` for the operator's part.
 
     The line has neither values of rows nor a password.
     """
@@ -72,18 +72,18 @@ def fault_of(fault: psycopg.Error) -> Unusable:
     if state is None and isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError):
         return _without_state(fault)
     if state is None or state.startswith(_ROW_CLASSES):
-        # What is said of a value that has the wrong form quotes it.
-        said = type(fault).__name__ if state is None or state.startswith("22") else told(fault)
+        # The message about a malformed value quotes it.
+        said = type(fault).__name__ if state is None or state.startswith("22") else summary(fault)
         return RowRefused(_line("PostgreSQL refuses a row", said, None))
     if "statement pooling" in (fault.diag.message_primary or ""):
-        return Unusable(_line("PostgreSQL cannot be used", told(fault), _POOL_MODE))
+        return Unusable(_line("PostgreSQL cannot be used", summary(fault), _POOL_MODE))
     if state.startswith(_PASSING_CLASSES) or state in _PASSING:
-        return Unavailable(_line("PostgreSQL cannot answer now", told(fault), _MENDS.get(state)))
-    return Unusable(_line("PostgreSQL refuses", told(fault), _MENDS.get(state)))
+        return Unavailable(_line("PostgreSQL cannot answer now", summary(fault), _MENDS.get(state)))
+    return Unusable(_line("PostgreSQL refuses", summary(fault), _MENDS.get(state)))
 
 
-def told(fault: psycopg.Error) -> str:
-    """What went wrong in one line, without the values of any row."""
+def summary(fault: psycopg.Error) -> str:
+    """The error in one line, without the values of any row."""
     return _plain(fault.diag.message_primary or str(fault))
 
 

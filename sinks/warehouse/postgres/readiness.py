@@ -9,7 +9,7 @@ from psycopg import Connection
 from runtime.loopback import is_loopback
 from sinks.warehouse.postgres.connection import connected
 from sinks.warehouse.postgres.faults import faults_in_one_line
-from sinks.warehouse.postgres.warehouse import relations, require_dropped_by_nobody
+from sinks.warehouse.postgres.warehouse import relations, require_no_table_dropped
 from sinks.warehouse.tables import Table
 
 
@@ -30,7 +30,7 @@ def readiness_of(url: str, tables: Mapping[str, Table]) -> Readiness:
     with faults_in_one_line(), connected(url) as connection:
         lacks = _lacks(connection)
         if lacks is None:
-            require_dropped_by_nobody(connection, tables)
+            require_no_table_dropped(connection, tables)
         return Readiness(lacks, _tables(connection, tables), _readable_at(connection))
 
 

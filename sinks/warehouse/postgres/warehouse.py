@@ -23,7 +23,7 @@ _SCALARS = {
     pa.timestamp("us", tz="UTC"): "timestamptz",
     pa.binary(): "bytea",
 }
-# Where a role of this name exists, it may read everything but the bytes of dead letters.
+# A role of this name, if it exists, may read everything but the bytes of dead letters.
 READER = "leadstream_reader"
 _OFFSETS = "kafka_offsets"
 # Any number will do, as long as all workers take the same lock while they create tables.
@@ -40,9 +40,8 @@ class PostgresWarehouse:
     """`tables` are the tables by topic name. They and the views are created, and new columns are added, in `schema`,
     or in the first schema of the search path.
 
-    That only one process writes what it holds is a comparison of offsets inside each transaction: no lock, nothing in
-    the session. A server that is unavailable does not keep a warehouse from being made: `open` tries again, and so it
-    does after every `Unavailable`.
+    Fencing is a comparison of offsets inside each transaction, without a lock and without state in the session. If the
+    server is unavailable at first, or later, `open` connects again.
     """
 
     def __init__(self, url: str, tables: Mapping[str, Table], *, cluster_id: str, schema: str | None = None) -> None:
@@ -115,7 +114,7 @@ class PostgresWarehouse:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection[Any]]:
-        """Raises `Unavailable`, with the connection given up, or `Unusable`."""
+        """Raises `Unusable`, or `Unavailable` after closing the connection."""
         if self._connection is None:
             raise Unavailable("PostgreSQL is not connected")
         try:
@@ -216,7 +215,7 @@ def _upsert(current: Current, columns: Sequence[str], parts: Mapping[str, sql.Co
 
 
 def _scalar(value: Any) -> Any:
-    # PostgreSQL keeps no NUL, and people's text may hold one.
+    # PostgreSQL stores no NUL, which a person's text may contain.
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
@@ -238,7 +237,7 @@ def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
         " partition bigint not null, next_offset bigint not null, written_at timestamptz not null default now(),"
         " primary key (topic, partition))"
     )
-    require_dropped_by_nobody(connection, tables)
+    require_no_table_dropped(connection, tables)
     for table in dict.fromkeys(tables.values()):
         _migrate_table(connection, table.events, table.schema, PROVENANCE)
         if table.current is not None:
@@ -246,14 +245,11 @@ def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
     for name, select in view_queries(POSTGRES).items():
         connection.execute(f"create or replace view {name} as {select}".encode())
     if connection.execute("select from pg_roles where rolname = %s", (READER,)).fetchone() is not None:
-        _let_read(connection)
+        _grant_select(connection)
 
 
-def require_dropped_by_nobody(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
-    """A table that somebody dropped would stay empty up to the offsets that are stored of its topics.
-
-    Raises `Unusable`.
-    """
+def require_no_table_dropped(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
+    """Raises `Unusable` for a dropped table, which would stay empty up to the stored offsets of its topics."""
     if not _is_there(connection, _OFFSETS):
         return
     filled = {topic for (topic,) in connection.execute("select distinct topic from kafka_offsets").fetchall()}
@@ -271,7 +267,7 @@ def _is_there(connection: Connection[Any], name: str) -> bool:
     return connection.execute("select to_regclass(%s)", (name,)).fetchone() != (None,)
 
 
-def _let_read(connection: Connection[Any]) -> None:
+def _grant_select(connection: Connection[Any]) -> None:
     shown = [
         *(table.events for table in TABLES if table is not DEAD_LETTER_TABLE),
         *(table.current.name for table in TABLES if table.current is not None),
