@@ -6,7 +6,8 @@ follows the partition to another worker, and is gone when a commit passes the su
 
 import json
 import traceback
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 # A bug stops the partition so often before its record is set aside.
@@ -15,6 +16,8 @@ MOST_ENDS = 3
 RAISED = "raised at"
 # Topic, partition and offset of a record.
 Place = tuple[str, int, int]
+# Kafka's metadata of an offset is 4096 bytes (`offset.metadata.max.bytes`).
+_MOST_ASIDE = 100
 _ROOT = Path(__file__).parent.parent
 
 
@@ -23,7 +26,8 @@ class Suspect:
     """A stage ended `ends` times while it worked on the records from offset `first` to `last` of a partition.
 
     `until` is the broker's time of the last of them in milliseconds, `fault` the class of the newest exception with
-    its place. Nothing here is personal data.
+    its place. `aside` are offsets that were condemned before and that no commit has passed yet, by their fault. Nothing
+    here is personal data.
     """
 
     first: int
@@ -31,10 +35,24 @@ class Suspect:
     until: int
     ends: int
     fault: str
+    aside: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def is_condemned(self) -> bool:
         return self.ends >= MOST_ENDS
+
+    @property
+    def condemned(self) -> dict[int, str]:
+        """The fault at each offset that is set aside, the oldest verdict first."""
+        condemned = {offset: fault for fault, offsets in self.aside.items() for offset in offsets}
+        return {**condemned, self.first: self.fault} if self.is_condemned else condemned
+
+    def beside(self, condemned: Mapping[int, str]) -> "Suspect":
+        """The same with these in `aside`: the newest that fit into the metadata of an offset."""
+        aside: dict[str, list[int]] = {}
+        for offset, fault in list(condemned.items())[-_MOST_ASIDE:]:
+            aside.setdefault(fault, []).append(offset)
+        return replace(self, aside=aside)
 
     def __str__(self) -> str:
         where = f"offset {self.first}" if self.first == self.last else f"offsets {self.first} to {self.last}"

@@ -32,18 +32,22 @@ class Suspects:
         if self._skips and (partition.topic, partition.partition, offset) in self._skips:
             return "Skipped", "skipped by an operator"
         suspect = self._held.get(partition)
-        if suspect is None or suspect.first != offset or not suspect.is_condemned:
+        condemned = None if suspect is None else suspect.condemned.get(offset)
+        if condemned is None:
             return None
-        fault, _, place = suspect.fault.partition(" at ")
+        fault, _, place = condemned.partition(" at ")
         return fault, f"{RAISED} {place}"
 
     def forget_passed(self, finished: Mapping[TopicPartition, int]) -> None:
         """Drop the suspects that the finished offsets have passed."""
-        self._held = {
-            partition: suspect
-            for partition, suspect in self._held.items()
-            if finished.get(partition, 0) <= suspect.last
-        }
+        held = {}
+        for partition, suspect in self._held.items():
+            passed = finished.get(partition, 0)
+            condemned = {offset: fault for offset, fault in suspect.condemned.items() if offset >= passed}
+            if condemned or passed <= suspect.last:
+                condemned.pop(suspect.first, None)
+                held[partition] = suspect.beside(condemned)
+        self._held = held
 
     def metadata(self, partition: TopicPartition) -> str:
         """The metadata to commit with an offset of the partition."""
@@ -53,6 +57,9 @@ class Suspects:
         """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
         last = self._held.get(partition)
         suspect = ended_again(last if last and last.first == offset else None, offset, offset, 0, fault)
+        if last is not None:
+            # A second guilty record before a commit passes the first must not make it innocent again.
+            suspect = suspect.beside({at: why for at, why in last.condemned.items() if at != offset})
         where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
         seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
         logger.error("record.suspected", extra={"sink": self._name, **where, **seen})

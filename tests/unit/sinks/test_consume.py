@@ -209,6 +209,27 @@ async def test_a_sink_that_ended_at_another_record_begins_to_count_anew() -> Non
     assert world.stage.taken[-2:] == [(0, 0, "a"), (0, 1, "b")]
 
 
+async def test_several_records_that_end_the_sink_before_any_commit_are_all_set_aside() -> None:
+    world = _World()
+    world.put(0, b"a", b"first", b"c", b"second", b"third")
+    # Nothing is committed past them meanwhile.
+    world.stage.unfinished_at = {ONE: 0}
+
+    for offset in (1, 3, 4):
+        for _ in range(MOST_ENDS):
+            world.stage.raising_at = (0, offset)
+            with pytest.raises(SinkCrashed, match="ArithmeticError"):
+                await world.run(3)
+    await world.run(3)
+
+    letters = world.kafka.topics[TopicPartition("orders-dlq", 0)]
+    assert {letter.value for letter in letters} == {b"first", b"second", b"third"}
+    assert world.stage.taken[-2:] == [(0, 0, "a"), (0, 2, "c")]
+    world.stage.unfinished_at = {}
+    await world.run(3)
+    assert set(world.kafka.metadata.values()) == {""}
+
+
 async def test_a_skipped_record_is_set_aside_unread() -> None:
     world = _World()
     world.put(0, b"a", b"b")
