@@ -1,4 +1,4 @@
-"""A Page's inbox, read through at Meta's pace, with how we stand with each lead flow in it."""
+"""A Page's inbox, read at Meta's pace, and each lead flow in it compared with our leads."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from sinks.send.pace import Pace, pause_after
 # Two a second are allowed, and calls that are evenly spread when they leave are less so when they arrive:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
 _CALLS_PER_SECOND = 1.5
-# Whoever waits can start again where it was; only a throttled call is sure to be taken some time.
+# A backfill can be resumed, so it gives up early; only a throttled call is sure to be accepted some time.
 _TRIES_MAX, _THROTTLED_MAX = 5, 20
 _NEARLY_USED_UP = 90
 _BREATH = timedelta(seconds=1)
@@ -39,8 +39,8 @@ _FORM_PAGES_MAX = 20
 class Inbox:
     """The conversations and the lead forms of one Page; `calls` counts every call, also those that failed.
 
-    Calls are made again after failures that pass, with growing pauses; `fraction` gives numbers from 0 to 1. What does
-    not pass, or has not after some tries, is a `GraphError`.
+    Calls are repeated after transient failures, with growing pauses; `fraction` gives numbers from 0 to 1. A permanent
+    failure, or one that has not passed after some tries, is a `GraphError`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Inbox:
         self.calls = 0
 
     async def forms(self) -> tuple[LeadForm, ...]:
-        """What the Page's lead ads ask; nothing where the token may not read it."""
+        """The questions of the Page's lead ads; nothing where the token may not read them."""
         forms: list[LeadForm] = []
         paging = Paging(LIST_PAGE)
         for _ in range(_FORM_PAGES_MAX):
@@ -75,7 +75,7 @@ class Inbox:
         return tuple(forms)
 
     async def conversations(self, paging: Paging) -> tuple[tuple[Conversation, ...], Mapping[str, Any]]:
-        """A page of conversations, the last changed first, and the answer by which `paging` can go on."""
+        """A page of conversations, the last changed first, and the answer from which `paging` can advance."""
         response = await self._list("conversations", inbox_request, paging)
         own = {self.page.page_id, *self.page.also}
         return inbox_conversations(response.body, own), response.body
@@ -83,7 +83,7 @@ class Inbox:
     async def _list(
         self, endpoint: str, request: Callable[[PageId, str | None, int], GraphRequest], paging: Paging
     ) -> GraphResponse:
-        """A page of a list, as long as Meta gives it; `TooMuchData` where a single row is too much."""
+        """A page of a list, as long as Meta allows; `TooMuchData` where a single row is too much."""
         while True:
             try:
                 return await self._call(endpoint, request(self.page.page_id, paging.after, paging.limit))
@@ -117,8 +117,8 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one page of conversations showed. `back_to` is when its last one changed last, `after` where to go on, None
-    at the end."""
+    """The result of one page of conversations. `back_to` is the time of its oldest change; `after` is the cursor of the
+    next page, None at the end."""
 
     findings: tuple[Finding, ...]
     conversations: int
@@ -137,17 +137,17 @@ async def look_through(
 
     Where the list is broken, the last page that Meta gives comes before the error.
 
-    Meta cannot be asked for a time, but shows what changed last first: a conversation that has not changed since the
+    Meta takes no time as a filter, but lists the last changed conversation first: one that has not changed since the
     span began has no flow in it.
     """
     back_to, paging = span.now, Paging(LIST_PAGE, after)
     while True:
         conversations, answer = await inbox.conversations(paging)
-        back_to = min((one.updated_at for one in conversations), default=back_to)
-        found = [
+        back_to = min((conversation.updated_at for conversation in conversations), default=back_to)
+        compared = [
             finding
-            for one in conversations
-            for finding in findings(one, inbox.page.page_id, forms, leads.get(one.psid, ()), span)
+            for conversation in conversations
+            for finding in findings(conversation, inbox.page.page_id, forms, leads.get(conversation.psid, ()), span)
         ]
         broken: BrokenList | None = None
         try:
@@ -155,7 +155,7 @@ async def look_through(
         except BrokenList as fault:
             at_the_end, broken = back_to < span.since, fault
         yield Look(
-            findings=tuple(found),
+            findings=tuple(compared),
             conversations=len(conversations),
             back_to=back_to,
             after=None if at_the_end else paging.after,

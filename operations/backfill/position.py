@@ -1,4 +1,4 @@
-"""Where an unfinished backfill of a Page is: a small file that survives the process, and nobody's ids in it."""
+"""The position of an unfinished backfill of a Page: a small file that survives the process, without personal ids."""
 
 import fcntl
 import json
@@ -22,13 +22,13 @@ Counts = dict[date, Counter[Standing]]
 
 
 class Busy(Exception):
-    """Another process reads the inbox of this Page, and Meta counts the calls of both."""
+    """Another process reads the inbox of this Page; Meta would count the calls of both."""
 
 
 @dataclass(slots=True)
 class Position:
-    """How far it is. `began_at` names the run, also after it was taken up again; `after` is Meta's cursor, None before
-    the first page of the inbox was done."""
+    """How far the run is. `began_at` names the run, even after it was resumed; `after` is Meta's cursor, None before
+    the first page of the inbox was read."""
 
     since: datetime
     until: datetime
@@ -42,7 +42,7 @@ class Position:
 
 
 class PositionFile:
-    """The position of one Page's backfill. `question` is what was asked for: each has a position of its own."""
+    """The position of one Page's backfill; each `question` has a position of its own."""
 
     def __init__(self, state_dir: Path, page_id: PageId, question: str) -> None:
         name = quote(page_id, safe="")
@@ -104,6 +104,6 @@ def _from_plain(plain: dict[str, Any]) -> Position:
 
 
 def completeness(counts: Counter[Standing]) -> float | None:
-    """The share of the leads which Meta shows that we have, None where it shows none."""
+    """Our share of the leads that Meta shows, None where it shows none."""
     have = counts["held"] + counts["unanswered"]
     return have / (have + counts["missing"]) if have + counts["missing"] else None

@@ -1,4 +1,4 @@
-"""The prerequisites at Meta, fetched and judged, and those mended that can be mended from here."""
+"""The prerequisites at Meta, checked, and mended where that is possible from here."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -37,12 +37,12 @@ _CHALLENGE = "leadstream-doctor"
 _TIMEOUT = 10.0
 _PAGE_MENDED = frozenset({"app authorised", "page fields"})
 _PAGES_AT_ONCE = 4
-# No such application, a token or a proof that is not its own: the call has nothing else that could be refused so.
+# No such application, or a token or proof of another one: nothing else in the call can be refused with these.
 _OF_THE_SECRET = frozenset({100, 101, 102, 104, 190})
 
 
 class MetaExamination:
-    """Looks at one app and its Pages through `http`, whose hooks it takes. `settings` has an app id and a secret."""
+    """Checks one app and its Pages through `http`, whose hooks it sets. `settings` has an app id and a secret."""
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient, now: Callable[[], datetime]) -> None:
         self._settings, self._http, self._now = settings, http, now
@@ -54,22 +54,22 @@ class MetaExamination:
         http.event_hooks = {"response": [self._note_date]}
 
     async def verdicts(self, pages: Iterable[Page]) -> list[Verdict]:
-        """Every verdict that can be given; behind a broken prerequisite the ones that rest on it are left out."""
+        """Every possible verdict; those that depend on a broken prerequisite are left out."""
         try:
             answer = await self._ask_as_app(app_subscriptions_request(self._app_id))
         except GraphError as fault:
             is_refused = isinstance(fault, Permanent | PageBlocked) and fault.code in _OF_THE_SECRET
             return [verdicts.secret_verdict(is_accepted=False) if is_refused else _no_answer(str(fault))]
         if not isinstance(answer.body.get("data"), list):
-            return [_no_answer("what answers is not the Graph API")]
+            return [_no_answer("the answer does not come from the Graph API")]
         subscription = app_subscription(answer.body)
-        found = [
+        result = [
             verdicts.secret_verdict(is_accepted=True),
             verdicts.skew_verdict(self._graph_date, self._now()),
             verdicts.subscription_verdict(subscription),
         ]
         if subscription is not None:
-            found.append(await self._callback(subscription))
+            result.append(await self._callback(subscription))
         at_once = asyncio.Semaphore(_PAGES_AT_ONCE)
 
         async def verdicts_of(page: Page) -> list[Verdict]:
@@ -77,12 +77,14 @@ class MetaExamination:
                 return [verdict async for verdict in self._page(page)]
 
         for of_page in await asyncio.gather(*map(verdicts_of, pages)):
-            found += of_page
-        return found
+            result += of_page
+        return result
 
     async def mend(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> Mending:
-        """Subscribe anew what these verdicts found unsubscribed, with every field that was there before; nothing where
-        Meta does not let us in."""
+        """Subscribe again where these verdicts are broken, and keep every field that was subscribed before.
+
+        Does nothing where Meta does not let us in.
+        """
         broken = {(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"}
         mending = Mending()
         if broken & {("graph", "app"), ("app secret", "app")}:
@@ -135,19 +137,19 @@ class MetaExamination:
             return
         try:
             facts = token_facts((await self._ask_as_app(token_request(page.access_token))).body)
-            found = list(verdicts.token_verdicts(page.page_id, facts, self._app_id, self._now()))
-            for verdict in found:
+            token = list(verdicts.token_verdicts(page.page_id, facts, self._app_id, self._now()))
+            for verdict in token:
                 yield verdict
-            if any(verdict.standing == "broken" for verdict in found):
+            if any(verdict.standing == "broken" for verdict in token):
                 return
             yield verdicts.target_app_verdict(page.page_id, page.target_app, self._app_id)
             async for verdict in self._connection(page):
                 yield verdict
         except GraphError as fault:
-            mend = "look again later"
+            mend = "run the doctor again later"
             if isinstance(fault, Permanent | PageBlocked):
-                mend = "give whoever the token is of a role on the Page that may manage it, and get a new token"
-            yield Verdict("graph", page.page_id, "broken", str(fault), "this Page cannot be looked at", mend)
+                mend = "give the owner of the token a role on the Page that may manage it, and get a new token"
+            yield Verdict("graph", page.page_id, "broken", str(fault), "this Page cannot be checked", mend)
 
     async def _connection(self, page: Page) -> AsyncIterator[Verdict]:
         body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
@@ -176,17 +178,17 @@ class MetaExamination:
 
 
 def _all_fields(before: Iterable[str]) -> list[str]:
-    """Ours, and those that somebody else has subscribed: a subscription replaces the one before."""
+    """Our fields and those that others have subscribed: a subscription replaces the earlier one."""
     return [*WEBHOOK_FIELDS, *sorted(set(before) - set(WEBHOOK_FIELDS))]
 
 
 def _without_secrets(url: str) -> str:
-    """A URL without what may be a password or a token in it."""
+    """A URL without the parts that may hold a password or a token."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _no_answer(seen: str) -> Verdict:
-    breaks = "nothing is sent, and nothing else at Meta can be looked at"
-    mend = "look at LEADSTREAM_GRAPH_URL, LEADSTREAM_GRAPH_VERSION and the way to it"
+    breaks = "nothing is sent, and nothing else at Meta can be checked"
+    mend = "check LEADSTREAM_GRAPH_URL, LEADSTREAM_GRAPH_VERSION and the network path"
     return Verdict("graph", "app", "broken", seen, breaks, mend)

@@ -1,4 +1,4 @@
-"""The schema registry as the doctor sees it: reachable, with our schemas, and closed to what we cannot read."""
+"""The schema registry, checked: it answers, has our schemas, and refuses schemas that we cannot read."""
 
 import json
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from schemas.registry_api import COMPATIBILITY
 from schemas.registry_client import RegistryClient, RegistryFault, registry_client
 from schemas.released import subjects
 
-# A subject of these can be read by whoever reads the one before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
+# A version with one of these levels can be read by readers of the version before: https://docs.confluent.io/platform/current/schema-registry/fundamentals/schema-evolution.html
 _COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD"})
 
 
@@ -22,15 +22,15 @@ async def examine_registry(settings: Settings, transport: httpx.AsyncBaseTranspo
         return Verdict("schemas", "registry", "ok", "the built-in registry")
     try:
         async with registry_client(settings, transport) as registry:
-            found = await _fault(registry, settings.topic_prefix)
+            broken = await _fault(registry, settings.topic_prefix)
     except RegistryFault as fault:
         seen, _, mend = str(fault).partition("; ")
         breaks = "stages do not start: they get no schema ids"
         return Verdict("registry", "registry", "broken", seen, breaks, mend or "look at its log")
-    if found is not None:
-        return found
+    if broken is not None:
+        return broken
     if settings.schema_registry_password is not None and _is_in_clear(settings.schema_registry_url):
-        seen, breaks = "all registered; the password goes there in clear", "others on the way can read it"
+        seen, breaks = "all registered; the password is sent in clear", "others on the network can read it"
         return Verdict("schemas", "registry", "warning", seen, breaks, "use https in LEADSTREAM_SCHEMA_REGISTRY_URL")
     return Verdict("schemas", "registry", "ok", "all registered, and compatible")
 
@@ -44,8 +44,8 @@ async def _fault(registry: RegistryClient, prefix: str) -> Verdict | None:
         mend = "`leadstream doctor --fix`"
         return Verdict("schemas", "registry", "broken", f"not registered: {', '.join(missing)}", breaks, mend)
     if foreign:
-        seen = f"the newest version of {', '.join(foreign)} does not go with ours"
-        breaks = "what is written by it cannot be read here, or ours cannot be read by others"
+        seen = f"the newest version of {', '.join(foreign)} is not compatible with ours"
+        breaks = "records of that version cannot be read here, or ours cannot be read by others"
         return Verdict("schemas", "registry", "broken", seen, breaks, "upgrade leadstream, or delete that version")
     if loose:
         breaks = "a later schema can be registered that our readers cannot read"
@@ -74,19 +74,19 @@ async def _unregistered(registry: RegistryClient, prefix: str) -> list[str]:
 
 
 async def _unreadable(registry: RegistryClient, prefix: str) -> list[str]:
-    """The subjects whose newest version and our newest cannot read each other, where the registry can tell."""
+    """The subjects whose newest version is incompatible with our newest, where the registry can tell."""
     # https://docs.confluent.io/platform/current/schema-registry/develop/api.html#compatibility
-    found = []
+    unreadable = []
     for subject, versions in subjects().items():
         path = ("compatibility", "subjects", prefix + subject, "versions", "latest")
         answer = await registry.ask("POST", *path, body={"schema": json.dumps(versions[-1].definition)})
         if answer.is_success and answer.members(subject).get("is_compatible") is False:
-            found.append(f"{prefix}{subject}")
-    return found
+            unreadable.append(f"{prefix}{subject}")
+    return unreadable
 
 
 async def _loose(registry: RegistryClient, prefix: str) -> list[str]:
-    """The compatibility levels in force that let anybody register what our readers cannot read, each once."""
+    """The compatibility levels in force that allow schemas which our readers cannot read, each once."""
     general = (await registry.ask("GET", "config")).members("the compatibility level")
     levels = []
     for subject in subjects():

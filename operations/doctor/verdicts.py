@@ -1,4 +1,4 @@
-"""Verdicts over the facts of a set-up: what was seen, what it breaks, how to mend it."""
+"""Verdicts on the facts of a set-up: the observation, its consequence and its mend."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from messenger.setup import SCOPES, WEBHOOK_FIELDS, AppSubscription, TokenFacts
 Standing = Literal["ok", "warning", "broken"]
 
 SOON = timedelta(days=14)
-# Beyond this, windows and deadlines that Meta counts by its clock are judged wrongly by ours.
+# Beyond this, our clock misjudges windows and deadlines that Meta counts by its own.
 SKEW_MAX = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One prerequisite. `place` is a page id, or what else was looked at; `breaks` and `mend` are empty when it is ok.
+    """One prerequisite. `place` is a page id or another thing checked; `breaks` and `mend` are empty when it is ok.
 
-    A check that cannot be made because of one before it gives no verdict: what is named is the cause.
+    A check that depends on a broken prerequisite gives no verdict, so that only the cause is named.
     """
 
     check: str
@@ -33,7 +33,7 @@ class Verdict:
 def subscription_verdict(subscription: AppSubscription | None) -> Verdict:
     """The app's half: "only fields with subscriptions at both the page and app levels will get Webhooks"."""
     # https://developers.facebook.com/docs/graph-api/reference/page/subscribed_apps
-    breaks = "no webhook of these fields comes, for any Page, and nobody is told"
+    breaks = "no webhook of these fields comes, for any Page, and Meta sends no notice"
     mend = "`leadstream doctor --fix --callback-url https://…/webhooks/messenger`, or the app dashboard, Webhooks"
     if subscription is None or not subscription.is_active:
         seen = "the app has no webhook for Pages" if subscription is None else "the app's webhook is not active"
@@ -78,13 +78,13 @@ def target_app_verdict(page_id: PageId, target_app: AppId | None, our_app: AppId
         page_id,
         "broken",
         f"pages.yaml names app {target_app}, and LEADSTREAM_APP_ID is {our_app}",
-        "handovers to our app are taken for another's, and sends into their threads are refused",
+        "handovers to our app count as another app's, and sends into their threads are refused",
         "set both to the app that the ad's message template connects",
     )
 
 
 def token_verdicts(page_id: PageId, facts: TokenFacts, our_app: AppId, moment: datetime) -> Iterator[Verdict]:
-    """A dead or foreign token alone; else its scopes and its two expiries."""
+    """Only the token if it is invalid or foreign; else its scopes and its two expiries too."""
     fault = _token_fault(page_id, facts, our_app)
     if fault is not None:
         mend = "get a Page token of this app for this Page, and put it where pages.yaml reads it"
@@ -93,14 +93,14 @@ def token_verdicts(page_id: PageId, facts: TokenFacts, our_app: AppId, moment: d
     yield Verdict("token", page_id, "ok", "valid, of this app")
     missing = [scope for scope in SCOPES if scope not in facts.scopes]
     if missing:
-        breaks = "sends, subscriptions or transcripts are refused for want of a permission"
+        breaks = "sends, subscriptions or transcripts are refused, because a permission is missing"
         mend = "grant them in the app's login dialog, get a new token; for the public they need App Review"
         yield Verdict("scopes", page_id, "broken", f"without {', '.join(missing)}", breaks, mend)
     else:
         yield Verdict("scopes", page_id, "ok", ", ".join(SCOPES))
     yield _expiry_verdict("token expiry", page_id, facts.expires_at, moment, "nothing is sent or read for this Page")
     yield _expiry_verdict(
-        "data access expiry", page_id, facts.data_access_expires_at, moment, "Meta gives no data of people to the token"
+        "data access expiry", page_id, facts.data_access_expires_at, moment, "the token gets no personal data from Meta"
     )
 
 
@@ -118,7 +118,7 @@ def _expiry_verdict(check: str, page_id: PageId, at: datetime | None, moment: da
     if at is None:
         return Verdict(check, page_id, "ok", "never")
     seen = f"{at:%Y-%m-%d %H:%M} UTC"
-    mend = "let somebody with a role on the Page log in to the app again, and use the new token"
+    mend = "a person with a role on the Page logs in to the app again; use the new token"
     if at <= moment:
         return Verdict(check, page_id, "broken", f"since {seen}", breaks, mend)
     if at <= moment + SOON:
@@ -127,9 +127,9 @@ def _expiry_verdict(check: str, page_id: PageId, at: datetime | None, moment: da
 
 
 def routing_verdict(page_id: PageId, *, is_on: bool | None) -> Verdict:
-    """Conversation Routing; the default app is in no answer of Meta's, so that only a person can look at it."""
+    """Conversation Routing; no answer of Meta names the default app, so only a person can check it."""
     if is_on:
-        seen = "on; the default app can only be seen in the Page's settings, Conversation Routing"
+        seen = "on; only the Page's settings, Conversation Routing, show the default app"
         return Verdict("conversation routing", page_id, "ok", seen)
     return Verdict(
         "conversation routing",
@@ -144,7 +144,7 @@ def routing_verdict(page_id: PageId, *, is_on: bool | None) -> Verdict:
 def skew_verdict(theirs: datetime | None, ours: datetime) -> Verdict:
     """Meta's clock, which has whole seconds, against ours."""
     if theirs is None:
-        return Verdict("clock", "app", "warning", "Meta's answers have no date", "deadlines are by a clock unchecked")
+        return Verdict("clock", "app", "warning", "Meta's answers have no date", "deadlines rely on an unchecked clock")
     skew = (ours - theirs).total_seconds()
     if abs(skew) <= SKEW_MAX.total_seconds():
         return Verdict("clock", "app", "ok", f"within {SKEW_MAX.total_seconds():.0f} s of Meta's")
@@ -155,7 +155,7 @@ def skew_verdict(theirs: datetime | None, ours: datetime) -> Verdict:
 def secret_verdict(*, is_accepted: bool) -> Verdict:
     """The app secret, which signs webhooks, proves calls and makes the app's own token."""
     if is_accepted:
-        return Verdict("app secret", "app", "ok", "Meta takes the proof that it makes")
+        return Verdict("app secret", "app", "ok", "Meta accepts its proof")
     return Verdict(
         "app secret",
         "app",
@@ -167,7 +167,7 @@ def secret_verdict(*, is_accepted: bool) -> Verdict:
 
 
 def callback_verdict(url: str, fault: str | None) -> Verdict:
-    """Whether the callback answered Meta's challenge as Meta would ask it; `fault` says how it did not."""
+    """Whether the callback answered the challenge as Meta asks it; `fault` says what went wrong."""
     if fault is None:
         return Verdict("callback", "app", "ok", f"{url} answers the challenge")
     return Verdict(
@@ -176,5 +176,5 @@ def callback_verdict(url: str, fault: str | None) -> Verdict:
         "broken",
         f"{url}: {fault}",
         "Meta cannot deliver; after an hour it unsubscribes the app from its Pages",
-        "start `leadstream ingest`, look at the proxy before it, and at LEADSTREAM_VERIFY_TOKEN",
+        "start `leadstream ingest`, and check the proxy before it and LEADSTREAM_VERIFY_TOKEN",
     )

@@ -1,4 +1,4 @@
-"""The signals that end `up` and `demo`: the first stops everything in order, the next one kills what still runs."""
+"""The signals that end `up` and `demo`: the first stops everything in order, the next kills whatever still runs."""
 
 import signal
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Interrupts:
                 signal.signal(number, signal.SIG_IGN)
 
     def _install(self) -> None:
-        # These two always: a shell that starts a job in the background has it ignore Ctrl-C.
+        # Always these two: a shell that starts a background job has it ignore Ctrl-C.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._take)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

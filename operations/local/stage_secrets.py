@@ -1,4 +1,4 @@
-"""Which secret each stage needs; the processes of `up` and `demo` get no other."""
+"""The secrets that each stage needs; the processes of `up` and `demo` get no others."""
 
 import re
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
 )
 # A URL may hold the password of its server; libpq reads the others.
 _WAREHOUSE = (variable("warehouse"), "PGPASSWORD", "PGPASSFILE")
-# All but the broker talk to the broker and to the schema registry.
+# Every stage but the broker itself is a client of the broker and of the schema registry.
 _FOR_CLIENTS = re.compile(r"LEADSTREAM_(KAFKA|SCHEMA_REGISTRY)_")
 
 
 def environ_of(stage: str, environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """The environment without the secrets that the stage, a name of `NEEDED`, has no use for."""
+    """The environment without the secrets that the stage, a name of `NEEDED`, does not need."""
     needed = NEEDED[stage]
     withheld: set[str] = set()
     if "tokens" not in needed:

@@ -63,7 +63,7 @@ def _take(lock: TextIO, path: Path, command: str, say: Callable[[str], None], or
         holder = lock.read().strip()
         if holder.isdigit() and _runs(int(holder)):
             raise OperationError(
-                f"`leadstream {command}` runs in {path.parent} already, as process {holder}: stop that one, "
+                f"`leadstream {command}` runs in {path.parent} already, as process {holder}: stop that process, "
                 f"or set {variable('state_dir')} and the ports for another"
             )
         if deadline is None:

@@ -1,10 +1,10 @@
-"""When a supervised process is taken to hang, and how long its next start waits."""
+"""When a supervised process counts as hung, and how long its next start waits."""
 
 from dataclasses import dataclass
 
 _LOOK_EVERY = 5.0
-# Counted in looks, not in seconds: after this process was stopped itself, nobody is late. Two minutes are longer than
-# any batch takes and any rebalance lasts.
+# Counted in looks, not in seconds: while this process itself was stopped, no process is late. Two minutes are longer
+# than any batch or rebalance.
 _HUNG_AFTER = 24
 # Reading a large spool or recovering Kafka's log comes before the first answer.
 _NEVER_STARTED_AFTER = 120
@@ -14,7 +14,7 @@ _LONGEST_PAUSE = 30.0
 
 @dataclass(slots=True)
 class Watch:
-    """Times come in. Each look at the process is reported; each end of it asks for a pause."""
+    """The health of one process over time: `report` each look, and ask for a `pause` after each end."""
 
     look_every: float = _LOOK_EVERY
     hung_after: int = _HUNG_AFTER
@@ -26,14 +26,14 @@ class Watch:
     _next_look: float = 0.0
 
     def is_due(self, at: float) -> bool:
-        """Whether the next look is due; it is taken to happen now."""
+        """Whether the next look is due; it then counts as done now."""
         if at < self._next_look:
             return False
         self._next_look = at + self.look_every
         return True
 
     def report(self, *, well: bool) -> None:
-        """Take in a look. A minute of health lets pauses begin anew."""
+        """Note a look. After a minute of health the pauses start at one second again."""
         if not well:
             self._well, self._unwell = 0, self._unwell + 1
             return

@@ -87,9 +87,9 @@ async def test_erasing_waits_for_the_join_goes_on_where_it_was_and_can_be_done_t
     assert found[webhooks] == 2
     assert found["lead_events"] >= found["leads"] == found["user_messages"] == found["dead_letter_records"] == 1
     assert "streams has not passed the erasure" in early
-    assert "Erased: everything up to" in done
+    assert "Erased: everything received up to" in done
     assert "table " not in done.split("Erased")[1]
-    assert "Erased: everything up to" in again
+    assert "Erased: everything received up to" in again
     for table in ("leads", "lead_events", "user_messages"):
         psids = ask(recording.settings.warehouse, f"select distinct psid from {table}").rows
         assert list(psids) == [(OTHER,)], table

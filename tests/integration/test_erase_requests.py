@@ -69,7 +69,7 @@ def test_a_request_is_resolved_once(erase: Erase) -> None:
     ("arguments", "status", "said"),
     [
         ([], 2, "give --page and --psid, or --requests, or --resolve"),
-        (["--requests", "--resolve", "LATE"], 2, "one at a time"),
+        (["--requests", "--resolve", "LATE"], 2, "exclude each other"),
         (["--show-pii", *PERSON], 2, "--show-pii is for --requests"),
         (["--note-nothing-held", "--requests"], 2, "--note-nothing-held is for --resolve"),
         (["--resolve", "NONE"], 1, "there is no open request NONE"),

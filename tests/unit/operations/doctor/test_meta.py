@@ -335,7 +335,7 @@ async def test_a_page_that_meta_does_not_let_us_manage_wants_a_role_and_one_that
     refused, away = await mend(Fault("graph_error", code=200)), await mend(Fault("server_error"))
 
     assert "a role on the Page" in refused
-    assert away == "look again later"
+    assert away == "run the doctor again later"
 
 
 @pytest.mark.anyio

@@ -52,7 +52,7 @@ async def test_a_registry_is_asked_for_our_schemas_and_never_told(
     [
         (_registry(level="NONE", of_subjects="FULL_TRANSITIVE"), "ok", "all registered, and compatible"),
         (_registry(level="FULL", of_subjects="NONE"), "warning", "compatibility NONE"),
-        (_registry(goes_with_newest=False), "broken", "does not go with ours"),
+        (_registry(goes_with_newest=False), "broken", "is not compatible with ours"),
     ],
 )
 async def test_what_others_may_register_and_have_registered_is_looked_at(
