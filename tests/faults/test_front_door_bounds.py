@@ -177,7 +177,7 @@ async def test_another_program_on_the_brokers_port_does_not_end_ingest(node: Kaf
         await ingest.start()
         await meta.post_all(range(200, 300), connections=4)
     await asyncio.to_thread(node.start, lambda _: None)
-    await ingest.drained(within=60)
+    await ingest.drained()
     comparison = await compare(ingest.broker, meta.journal)
 
     assert meanwhile["serving"]["ready"]
