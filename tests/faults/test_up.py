@@ -147,6 +147,8 @@ def test_a_closed_terminal_stops_everything(up: Up) -> None:
 
     def become_its_foreground() -> None:
         fcntl.ioctl(inside, termios.TIOCSCTTY, 0)
+        # Where the tests run under `nohup`, every process inherits to ignore it, and `up` would go on as it should.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     up.process = subprocess.Popen(
         [*_COMMAND, "up"],
