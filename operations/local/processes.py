@@ -1,11 +1,11 @@
 """The processes of one machine: started in data-path order, watched, stopped in reverse."""
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +29,17 @@ _WORKERS_STOP_TIMEOUT = 60.0
 _POLL = 0.1
 _STOP_POLL = 0.02
 _TAIL_LINES = 5
+
+
+class _EveryStatus(urllib.request.HTTPErrorProcessor):
+    """Give a refusal as the answer that it is, so that every fault of reading it raises in one place."""
+
+    def http_response(self, _: urllib.request.Request, response: http.client.HTTPResponse) -> http.client.HTTPResponse:
+        return response
+
+
 # A proxy of the environment does not reach this machine.
-_LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}), _EveryStatus)
 
 
 def _spawn(arguments: Sequence[str], **options: object) -> "subprocess.Popen[bytes]":
@@ -211,10 +220,9 @@ class _Answer:
 
 
 def _answer_of(url: str) -> _Answer:
+    """Not ready where the child does not answer, or ends or stops in the middle of its answer."""
     try:
         with _LOOPBACK.open(url, timeout=2) as response:
-            return _Answer(response.status == 200)
-    except urllib.error.HTTPError as refusal:
-        return _Answer(ready=False, body=refusal.read())
-    except (urllib.error.URLError, OSError):
+            return _Answer(response.status == 200, response.read())
+    except (OSError, http.client.HTTPException):
         return _Answer(ready=False)

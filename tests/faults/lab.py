@@ -131,7 +131,7 @@ def key_of(number: int, keys: int) -> bytes:
     return b"key-%0200d" % (number % keys)
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, within: float = 60) -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, within: float = 300) -> None:
     """Wait until a condition holds; the limit is only there so that a failure ends."""
     async with asyncio.timeout(within):
         while not (holds if isinstance(holds := condition(), bool) else await holds):  # noqa: ASYNC110 - it is others who make it true

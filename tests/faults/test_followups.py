@@ -198,7 +198,7 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
         meta.open_threads(commands, set())
         await put_commands(kafka_topics, commands)
         first = await fleet.start()
-        await eventually(lambda: is_ready_to_send(kafka_topics), within=60)
+        await eventually(lambda: is_ready_to_send(kafka_topics))
         first.send_signal(signal.SIGKILL if down == "killed" else signal.SIGSTOP)
         await asyncio.sleep(max((due - now()).total_seconds() + 2, 0))
         for one in answered:

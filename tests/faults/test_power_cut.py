@@ -134,7 +134,7 @@ async def test_every_webhook_that_was_answered_200_survives_in_kafka_or_in_the_s
         machine.power.cut(tmp_path / "spool")
         await machine.start()
         await ingest.start()
-        await ingest.drained(within=60)
+        await ingest.drained()
         comparison = await compare(ingest.broker, meta.journal)
     finally:
         await ingest.kill_if_alive()

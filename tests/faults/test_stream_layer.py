@@ -13,6 +13,8 @@ from tests.faults.lab import Lab, Verdict, eventually, judge
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]
 
+# Only there so that a failure ends.
+PATIENCE = 300
 VALUES = [b"%d" % number for number in range(400)]
 TOO_LARGE = b"9" * 5000
 
@@ -22,7 +24,7 @@ async def test_an_agents_bug_ends_the_worker_and_moves_no_offset_past_it(lab: La
     await lab.produce(VALUES)
 
     broken = await lab.start_worker(poison="300")
-    status = await asyncio.wait_for(broken.wait(), 60)
+    status = await asyncio.wait_for(broken.wait(), PATIENCE)
     committed = await lab.committed()
     await lab.start_worker()
     await eventually(lab.all_is_committed)
@@ -55,7 +57,7 @@ async def test_an_output_that_kafka_refuses_is_not_committed(lab: Lab, transport
         await eventually(lab.all_is_committed)
         assert await missing_copies(lab) == {TOO_LARGE}
         return
-    assert await asyncio.wait_for(worker.wait(), 60) == 1
+    assert await asyncio.wait_for(worker.wait(), PATIENCE) == 1
     refused = next(record for record in await lab.read(lab.job.source) if record.value == TOO_LARGE)
     assert (await lab.committed())[refused.partition] <= refused.offset
     await lab.configure(lab.job.target, max_message_bytes="1000000")
@@ -75,7 +77,7 @@ async def test_state_that_kafka_refuses_is_not_committed(lab: Lab, transport: st
         await eventually(lab.all_is_committed)
         assert await lab.read(lab.changelog) == []
         return
-    assert await asyncio.wait_for(worker.wait(), 60) == 1
+    assert await asyncio.wait_for(worker.wait(), PATIENCE) == 1
     assert set((await lab.committed()).values()) == {0}
     await lab.configure(lab.changelog, max_message_bytes="1000000")
     await lab.start_worker()
@@ -128,7 +130,7 @@ async def test_a_worker_that_went_on_too_late_cannot_overwrite_its_successors_st
     await lab.produce(VALUES, keys=1)
     await eventually(lab.all_is_committed)
     late.send_signal(signal.SIGCONT)
-    status = await asyncio.wait_for(late.wait(), 60)
+    status = await asyncio.wait_for(late.wait(), PATIENCE)
 
     assert status == 1
     assert await judge(lab) == Verdict(missing=0, wrong=0, stale=0, repeated=1)
@@ -185,7 +187,7 @@ async def test_scaling_up_and_down_under_load_loses_and_repeats_nothing(lab: Lab
         await asyncio.sleep(8)
         for worker in (first, second):
             worker.terminate()
-            assert await asyncio.wait_for(worker.wait(), 60) == 0
+            assert await asyncio.wait_for(worker.wait(), PATIENCE) == 0
         await asyncio.sleep(4)
         assert third.returncode is None
     await eventually(lab.all_is_committed)

@@ -113,7 +113,8 @@ def up(tmp_path: Path) -> Iterator[Up]:
     up.kill_the_rest()
 
 
-def wait(until: Callable[[], bool], within: float = 120.0) -> None:
+def wait(until: Callable[[], bool], within: float = 600.0) -> None:
+    """The limit is only there so that a failure ends."""
     deadline = time.monotonic() + within
     while not until():
         assert time.monotonic() < deadline
@@ -135,7 +136,7 @@ def test_ctrl_c_three_times_in_a_second_leaves_no_process(up: Up) -> None:
         up.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
 
-    assert up.process.wait(30) == 0
+    assert up.process.wait(120) == 0
     assert up.lines() == []
     assert up.said().endswith("stopped\n")
     assert " is killed" in up.said()
@@ -146,6 +147,8 @@ def test_a_closed_terminal_stops_everything(up: Up) -> None:
 
     def become_its_foreground() -> None:
         fcntl.ioctl(inside, termios.TIOCSCTTY, 0)
+        # Where the tests run under `nohup`, every process inherits to ignore it, and `up` would go on as it should.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     up.process = subprocess.Popen(
         [*_COMMAND, "up"],
@@ -164,7 +167,7 @@ def test_a_closed_terminal_stops_everything(up: Up) -> None:
 
     os.close(terminal)
 
-    up.process.wait(60)
+    up.process.wait(120)
     assert up.lines() == []
 
 
@@ -184,7 +187,7 @@ def test_a_killed_up_takes_kafka_and_all_stages_along_and_the_next_one_starts_at
     assert (comparison.missing, comparison.foreign) == (0, 0)
     up.process.kill()
     up.process.wait()
-    wait(lambda: not up.lines(), within=60)
+    wait(lambda: not up.lines())
 
 
 def test_a_second_up_ends_with_a_line_and_touches_nothing(up: Up) -> None:
@@ -221,7 +224,7 @@ def test_ingest_goes_on_while_kafka_cannot_be_started(up: Up) -> None:
         wait(lambda: up.said().count("Kafka cannot be started: port") >= 2)
         post(up, range(10, 20), meta)
 
-    wait(lambda: up.restarts()["kafka"] == 1 and all(up.ready(stage) for stage in range(len(_STAGES))), within=300)
+    wait(lambda: up.restarts()["kafka"] == 1 and all(up.ready(stage) for stage in range(len(_STAGES))))
     wait(lambda: asyncio.run(compare(f"127.0.0.1:{up.kafka_port}", meta.journal)).missing == 0)
     assert up.restarts()["ingest"] == 0
     assert len(meta.journal.receipts) == 20
@@ -264,7 +267,7 @@ def test_a_disk_that_is_full_for_a_moment_ends_nothing_for_good(small_disk: Path
         filler.unlink()
         post(up, range(10, 20), meta)
 
-        wait(lambda: all(up.ready(stage) for stage in range(len(_STAGES))), within=300)
+        wait(lambda: all(up.ready(stage) for stage in range(len(_STAGES))))
         assert up.process is not None
         assert up.process.poll() is None
         wait(lambda: asyncio.run(compare(f"127.0.0.1:{up.kafka_port}", meta.journal)).missing == 0)
@@ -283,15 +286,15 @@ def test_a_child_that_hangs_and_a_kafka_that_hangs_are_replaced(up: Up) -> None:
     hung = up.pid_of("-m cli sink send")
 
     os.kill(hung, signal.SIGSTOP)
-    wait(lambda: up.restarts()["sink-send"] == 1, within=300)
+    wait(lambda: up.restarts()["sink-send"] == 1)
 
     assert not command_line(hung)
     wait(lambda: up.ready(2))
     kafka = up.kafka_pid()
     os.kill(kafka, signal.SIGSTOP)
-    wait(lambda: up.restarts()["kafka"] == 1, within=300)
+    wait(lambda: up.restarts()["kafka"] == 1)
     assert not command_line(kafka)
-    wait(lambda: all(up.ready(stage) for stage in range(len(_STAGES))), within=300)
+    wait(lambda: all(up.ready(stage) for stage in range(len(_STAGES))))
 
 
 def test_proxies_of_the_environment_do_not_keep_up_and_doctor_from_this_machine(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,8 @@ from tests.integration.topics import connected, put, records_of
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 PERSON = Psid("7100000000000001")
+# Only there so that a failure ends: on a busy machine a process starts in half a minute.
+_PATIENCE = 300
 
 
 @dataclass(slots=True)
@@ -90,8 +91,7 @@ async def streams(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Strea
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    """The limit is only there so that a failure ends."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(_PATIENCE):
         while not await condition():  # noqa: ASYNC110 - it is another process that makes it true
             await asyncio.sleep(0.2)
 
@@ -116,7 +116,7 @@ async def parts_of(port: int) -> dict[str, Any]:
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:
-    return await asyncio.wait_for(process.wait(), 60)
+    return await asyncio.wait_for(process.wait(), _PATIENCE)
 
 
 async def is_ready(port: int) -> bool:
@@ -127,7 +127,8 @@ def _is_ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
             return bool(response.status == 200)
-    except urllib.error.URLError:
+    except OSError:
+        # Also a TimeoutError while the answer is read, which urllib does not wrap.
         return False
 
 

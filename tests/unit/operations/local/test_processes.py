@@ -2,12 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -154,6 +155,33 @@ def test_a_child_without_health_is_ended_and_started_again(
     assert said[1].endswith("again in 1 s")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 503 x\r\nContent-Length: 90\r\n\r\n{", b"no HTTP\r\n\r\n", b""],
+    ids=["torn", "garbage", "empty"],
+)
+def test_a_child_that_ends_in_the_middle_of_its_answer_ends_nothing_else(
+    processes: Processes, said: list[str], answer: bytes
+) -> None:
+    processes.new_watch = partial(Watch, look_every=0.0, hung_after=3, never_started_after=3)
+    processes.stop_within = 0.2
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_each, args=(listener, answer), daemon=True).start()
+        deaf_child(processes, f"http://127.0.0.1:{listener.getsockname()[1]}/readyz")
+
+        wait_for(processes, said, "deaf ended with status -9")
+
+
+def answer_each(listener: socket.socket, answer: bytes) -> None:
+    """Give every connection these bytes and its end, until the listener is closed."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
 
 
 def test_a_child_that_cannot_be_started_is_tried_again(processes: Processes, said: list[str], tmp_path: Path) -> None:
