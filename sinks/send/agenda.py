@@ -16,7 +16,7 @@ from sinks.send.lookahead import Horizon
 class Pending:
     """A command that is not settled yet. Only this module writes to it.
 
-    `ready_at` is when to decide about it next; `refuted` the last attempt that is known to have reached nobody;
+    `ready_at` is when to decide about it next; `refuted` the last attempt that is known not to have arrived;
     `failures` counts the failed calls in a row; `paced` says that `ready_at` is a turn given by the rate limit;
     `recalled` that a webhook brought news of it since it was begun; `cancelled_by` is the offset of the event that
     cancelled it; `horizon` is how far must be read before it is sent.
@@ -58,7 +58,7 @@ class Pending:
         self.recalled, self.ready_at = True, min(self.ready_at, now)
 
     def refute(self, attempt: int) -> None:
-        """This attempt has reached nobody."""
+        """This attempt reached no person."""
         self.refuted = attempt
 
     def count_failure(self) -> int:

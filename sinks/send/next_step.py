@@ -26,8 +26,8 @@ _CLOCK_MARGIN = timedelta(minutes=1)
 class Snapshot:
     """What is known about one command at one moment.
 
-    `attempt` is the last one without a result, `refuted` the number of the last one that is known to have reached
-    nobody. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
+    `attempt` is the last one without a result, `refuted` the number of the last one that is known not to have
+    arrived. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
     call for the Page. `quarantine` is how long after its start a call may still be under way. `is_read_up` says that
     every record is read that lay in Kafka a moment ago and might cancel the command.
     """

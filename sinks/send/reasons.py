@@ -5,7 +5,7 @@ from typing import Literal
 ParkedReason = Literal[
     # Another app has the thread. The owner is asked again later, or a webhook says that the thread is ours.
     "thread_of_another_app",
-    # Meta refuses every call for the Page until somebody acts, for example because the token is revoked.
+    # Meta refuses every call for the Page until an operator acts, for example after the token was revoked.
     "page_blocked",
     # `pages.yaml` gives the Page no access token.
     "no_access_token",

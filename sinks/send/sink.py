@@ -90,7 +90,7 @@ class SendSink:
         self._slots = asyncio.Semaphore(limits.concurrent_calls)
         self._agenda, self._interventions = Agenda(), Interventions(pages)
         self._read_to: dict[TopicPartition, int] = {}
-        self._foretold: dict[str, str] = {}
+        self._cancelled_ahead: dict[str, str] = {}
         self._partitions: dict[int, TopicPartition] = {}
         self._events: dict[int, TopicPartition] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +98,7 @@ class SendSink:
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self._come_to_rest()
-        self._agenda, self._interventions, self._foretold = Agenda(), Interventions(self._pages), {}
+        self._agenda, self._interventions, self._cancelled_ahead = Agenda(), Interventions(self._pages), {}
         self._partitions = {place.partition: place for place in spans if place.topic == self._commands}
         self._events = {place.partition: place for place in spans if place.topic != self._commands}
         if self._events.keys() != self._partitions.keys():
@@ -136,7 +136,7 @@ class SendSink:
 
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:
-            self._foretold.pop(command.command_id, None)
+            self._cancelled_ahead.pop(command.command_id, None)
         if self._ledger.is_settled(partition, command.command_id):
             return
         erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
@@ -145,7 +145,7 @@ class SendSink:
         if self._ledger.is_too_old(partition, command):
             self._metrics.items_ignored.labels("command_too_old").inc()
             return
-        reason = ERASED if erased else command.cancel_reason or self._foretold.get(command.command_id)
+        reason = ERASED if erased else command.cancel_reason or self._cancelled_ahead.get(command.command_id)
         is_refused = command.not_after > self._clock() + LONGEST_WINDOW
         ready_at = self._clock() if reason is not None or is_refused else command.not_before
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
@@ -223,7 +223,7 @@ class SendSink:
         if not span:
             return
         for command in await self._ahead.cancellations(partition, span):
-            self._foretold[command.command_id] = command.cancel_reason or ""
+            self._cancelled_ahead[command.command_id] = command.cancel_reason or ""
             self._agenda.cancel(command, self._clock())
         self._read_to[partition] = span.stop
 

@@ -112,7 +112,7 @@ def _arrow_type(avro: Any) -> pa.DataType:
     return _ARROW[avro["logicalType"]]
 
 
-# What a person wrote or pressed, without the words: enough to see who answered a follow-up.
+# A message or a pressed button without its words: enough to count answers to follow-ups.
 MESSAGE_FIELDS = ("kind", "event_id", "page_id", "psid", "event_at", "received_at")
 
 LEAD_TABLE = Table(

@@ -34,11 +34,11 @@ def predicates(removals: Sequence[Removal], table: Table, delta: DeltaTable) -> 
         for row in _candidates(delta, table, person):
             if person.takes(table, row):
                 places[row["_topic"], row["_partition"]].add(row["_offset"])
-    found = [
+    by_place = [
         f"_topic = {_quoted(topic)} and _partition = {partition} and _offset in ({', '.join(map(str, offsets))})"
         for (topic, partition), offsets in places.items()
     ]
-    return found if keys is None else [keys, *found]
+    return by_place if keys is None else [keys, *by_place]
 
 
 def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
@@ -53,12 +53,13 @@ def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> lis
     files = files_of(delta)
     if not files:
         return []
-    given = {"files": files, "page_id": person.page_id, "psid": person.psid, "until": person.until}
+    parameters = {"files": files, "page_id": person.page_id, "psid": person.psid, "until": person.until}
     with duckdb.connect(":memory:") as connection:
-        found = connection.sql(
-            f"select * from read_parquet($files, union_by_name = true) where {_CANDIDATES[table.events]}", params=given
+        candidates = connection.sql(
+            f"select * from read_parquet($files, union_by_name = true) where {_CANDIDATES[table.events]}",
+            params=parameters,
         )
-        rows: list[Row] = found.to_arrow_table().cast(table.schema).to_pylist()
+        rows: list[Row] = candidates.to_arrow_table().cast(table.schema).to_pylist()
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Whether a sink could write to this PostgreSQL now; nothing is written to find out."""
+"""Check without a write whether a sink could write to this PostgreSQL now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from sinks.warehouse.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """`lacks` is what a sink needs and has not, None where it has everything; `tables` is how far those are.
+    """`lacks` names what a sink still needs, None for nothing; `tables` describes the state of the tables.
 
-    `readable_at` is the host to which passwords and rows go unencrypted, None where nobody listens.
+    `readable_at` is the host to which passwords and rows go unencrypted, None where no other host sees them.
     """
 
     lacks: str | None
@@ -26,7 +26,7 @@ class Readiness:
 
 
 def readiness_of(url: str, tables: Mapping[str, Table]) -> Readiness:
-    """Raises `Unusable` where there is no way in, or a table is missing that was written to."""
+    """Raises `Unusable` where the server refuses the connection, or a table with stored offsets is missing."""
     with faults_in_one_line(), connected(url) as connection:
         lacks = _lacks(connection)
         if lacks is None:

@@ -96,7 +96,7 @@ class FakeOutcomeLog:
         self.ack_takes: list[timedelta] = []
 
     async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
-        held = {one: len(self.kafka.topics[TopicPartition(self.topic, one)]) for one in partitions}
+        held = {partition: len(self.kafka.topics[TopicPartition(self.topic, partition)]) for partition in partitions}
         found = {
             one: next((at for at in range(end) if self.stamps.get((one, at), NOON) >= moment), None)
             for one, end in held.items()
@@ -128,8 +128,10 @@ class FakeOutcomeLog:
 
     def outcomes(self) -> list[FollowUpOutcome]:
         """All outcomes that can be read, by partition and offset."""
-        records = [one for tp, held in sorted(self.kafka.topics.items()) if tp.topic == self.topic for one in held]
-        return [outcome_codec().decode(one.value) for one in records if one.value and one.value[0] == 0]
+        records = [
+            record for tp, held in sorted(self.kafka.topics.items()) if tp.topic == self.topic for record in held
+        ]
+        return [outcome_codec().decode(record.value) for record in records if record.value and record.value[0] == 0]
 
 
 @dataclass(slots=True)
@@ -210,7 +212,7 @@ class FakeAhead:
     recent: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        return {one: len(self.kafka.topics[one]) for one in partitions}
+        return {partition: len(self.kafka.topics[partition]) for partition in partitions}
 
     async def received_since(
         self,
@@ -221,8 +223,8 @@ class FakeAhead:
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
         records = self.kafka.topics[partition][span.start : span.stop]
-        commands = [command_codec().decode(one.value) for one in records if one.value and one.value[0] == 0]
-        return [one for one in commands if one.cancel_reason is not None]
+        commands = [command_codec().decode(record.value) for record in records if record.value and record.value[0] == 0]
+        return [command for command in commands if command.cancel_reason is not None]
 
 
 class FakeConsumer:
@@ -247,7 +249,7 @@ class FakeConsumer:
         self.clock.advance(timedelta(milliseconds=timeout_ms))
         if self.read_times == 1:
             await self.rebalance(*self.assigned)
-        batches = {one: self._next(one, max_records) for one in self.assigned - self.halted}
+        batches = {place: self._next(place, max_records) for place in self.assigned - self.halted}
         if self.read_times in self.script:
             await self.script.pop(self.read_times)()
         return {one: records for one, records in batches.items() if records}
@@ -270,7 +272,7 @@ class FakeConsumer:
         return dict.fromkeys(partitions, 0)
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return {one: len(self.kafka.topics[one]) for one in partitions}
+        return {partition: len(self.kafka.topics[partition]) for partition in partitions}
 
     async def committed(self, one: TopicPartition) -> int | None:
         return self.kafka.committed.get(one)
@@ -283,7 +285,7 @@ class FakeConsumer:
         return self.positions[one]
 
     async def topics(self) -> set[str]:
-        return {one.topic for one in self.kafka.topics}
+        return {place.topic for place in self.kafka.topics}
 
     misses_topics = False
     _client = None

@@ -61,10 +61,12 @@ class SqliteWarehouse:
         with self._transaction():
             for table in self._distinct():
                 for name in _names(table):
-                    gone = [row for row in self._rows(name, table) if any(one.takes(table, row) for one in removals)]
+                    gone = [
+                        row for row in self._rows(name, table) if any(removal.takes(table, row) for removal in removals)
+                    ]
                     self._connection.executemany(
                         f"delete from {name} where _topic = ? and _partition = ? and _offset = ?",
-                        [tuple(row[one] for one in PROVENANCE) for row in gone],
+                        [tuple(row[column] for column in PROVENANCE) for row in gone],
                     )
 
     def tidy(self) -> None:
@@ -85,7 +87,7 @@ class SqliteWarehouse:
                     rows = list(self._rows(name, table))
                     engine.register(name, pa.Table.from_pylist(rows, schema=table.schema))
             cursor = engine.execute(query)
-            columns = tuple(one[0] for one in cursor.description or ())
+            columns = tuple(column[0] for column in cursor.description or ())
             return Answer(columns, tuple(cursor.fetchall()))
 
     def _distinct(self) -> Iterable[Table]:
@@ -136,7 +138,7 @@ def _names(table: Table) -> list[str]:
 
 
 def _newest(current: Current, columns: Sequence[str]) -> str:
-    replaced = ", ".join(f'"{one}" = excluded."{one}"' for one in columns)
+    replaced = ", ".join(f'"{column}" = excluded."{column}"' for column in columns)
     by = current.newest_by
     return f"on conflict ({current.key}) do update set {replaced} where excluded.{by} > {current.name}.{by}"
 

@@ -62,8 +62,10 @@ async def test_a_cancellation_reaches_a_partition_that_is_full_of_commands_that_
 
     outcomes = await world.settle_all()
 
-    assert sorted(world.graph.sent) == sorted(one.command_id for one in waiting if one not in (waiting[0], waiting[7]))
-    assert [one.status for one in outcomes].count("cancelled") == 2
+    assert sorted(world.graph.sent) == sorted(
+        pending.command_id for pending in waiting if pending not in (waiting[0], waiting[7])
+    )
+    assert [outcome.status for outcome in outcomes].count("cancelled") == 2
 
 
 async def test_what_is_read_ahead_cancels_what_is_held_and_what_is_still_to_be_read() -> None:
@@ -163,7 +165,9 @@ async def test_a_cancellation_of_what_was_never_issued_is_an_outcome_of_its_own(
 
     outcomes = await world.settle_all()
 
-    assert [(one.command_id, one.status, one.reason) for one in outcomes] == [("planned only", "cancelled", "reply")]
+    assert [(outcome.command_id, outcome.status, outcome.reason) for outcome in outcomes] == [
+        ("planned only", "cancelled", "reply")
+    ]
 
 
 async def test_a_command_is_sent_although_another_one_of_the_same_person_was_cancelled() -> None:
@@ -191,7 +195,9 @@ async def test_a_command_that_waits_is_cancelled_by_what_it_says(
     event: PlatformEvent, reason: Cancellation, *, wished: bool
 ) -> None:
     world = SendWorld()
-    cancel_on = (reason,) if wished else tuple(one for one in EVERY_CANCELLATION if one != reason)
+    cancel_on = (
+        (reason,) if wished else tuple(cancellation for cancellation in EVERY_CANCELLATION if cancellation != reason)
+    )
     world.command(a_command(cancel_on=cancel_on, not_after=NOON + timedelta(seconds=40)))
     world.graph.faults = [of_another_app()]
 
@@ -325,7 +331,7 @@ class TestBlockedPage:
         outcomes = await world.settle_all(meanwhile={20: lambda: world.event(a_policy("block"))})
 
         assert ("waits", "cancelled") in statuses(outcomes)
-        assert next(one.reason for one in outcomes if one.status == "cancelled") == "page_blocked"
+        assert next(outcome.reason for outcome in outcomes if outcome.status == "cancelled") == "page_blocked"
         assert world.graph.sent == ["of another"]
 
     async def test_what_is_issued_while_it_is_blocked_is_cancelled_and_what_comes_after_is_sent(self) -> None:
@@ -343,7 +349,7 @@ class TestBlockedPage:
             },
         )
 
-        said = {one.command_id: one.status for one in outcomes}
+        said = {outcome.command_id: outcome.status for outcome in outcomes}
         assert said == {"last": "sent", "during": "cancelled", "of before": "cancelled", "after": "sent"}
 
     async def test_what_was_issued_after_the_unblock_is_sent_although_the_block_is_heard_of_only_then(self) -> None:
@@ -406,7 +412,7 @@ class TestBlockedPage:
 
         outcomes = await world.settle_all()
 
-        assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "page_blocked")]
+        assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("cancelled", "page_blocked")]
         assert world.graph.sent == []
 
     @pytest.mark.parametrize("actions", [("block",), ("block", "unblock"), ("unblock",)])
@@ -419,7 +425,7 @@ class TestBlockedPage:
 
         outcomes = await world.settle_all()
 
-        assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "page_blocked")]
+        assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("cancelled", "page_blocked")]
 
     async def test_a_crash_before_the_cancellation_is_durable_does_not_forget_it(self) -> None:
         world = SendWorld()
@@ -498,7 +504,7 @@ class TestBlockedPage:
         there = TopicPartition(EVENTS.topic, 1)
         held = (COMMANDS, EVENTS, TopicPartition(COMMANDS.topic, 1), there)
         sink = world.sink()
-        await sink.open({one: Span(0, 0, 0) for one in held})
+        await sink.open({record: Span(0, 0, 0) for record in held})
 
         await sink.take([Received(COMMANDS, 0, a_command()), Received(there, 900, a_policy("block"))], {})
         by_the_copy = sink.unfinished()

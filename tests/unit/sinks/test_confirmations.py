@@ -39,7 +39,7 @@ async def test_a_confirmation_keeps_the_message_and_the_attempt() -> None:
 
     await _settled_then(world, a_delivery("m_1"))
 
-    delivered = next(one for one in world.log.outcomes() if one.status == "delivered")
+    delivered = next(outcome for outcome in world.log.outcomes() if outcome.status == "delivered")
     assert (delivered.mid, delivered.attempt, delivered.occurred_at) == ("m_1", 1, NOON)
 
 
@@ -102,7 +102,7 @@ async def test_an_echo_that_comes_before_the_answer_of_the_call_settles_the_comm
     world.graph.before_answer = echo
     outcomes = await world.settle_all()
 
-    assert [(one.status, one.mid) for one in outcomes] == [("attempting", None), ("sent", "m_1")]
+    assert [(outcome.status, outcome.mid) for outcome in outcomes] == [("attempting", None), ("sent", "m_1")]
     assert outcomes[-1].reason == "echo"
 
 
@@ -114,7 +114,7 @@ async def test_an_echo_that_comes_before_a_timeout_leaves_no_doubt() -> None:
 
     outcomes = await world.settle_all(meanwhile={30: lambda: world.event(an_echo())})
 
-    assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "in_doubt", "sent"]
     assert outcomes[-1].occurred_at < NOON + world.limits.quarantine
     assert "look-up" not in world.kafka.effects
 

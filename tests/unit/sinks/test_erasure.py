@@ -21,8 +21,8 @@ LATER = timedelta(seconds=30)
 
 def kept_of(world: SendWorld, command_id: str) -> list[bytes | None]:
     """The values that the ledger's topic has of a command, oldest first."""
-    records = [one for tp, held in world.kafka.topics.items() if tp.topic == "followup-outcomes" for one in held]
-    return [one.value for one in records if one.key == command_id.encode()]
+    records = [record for tp, held in world.kafka.topics.items() if tp.topic == "followup-outcomes" for record in held]
+    return [record.value for record in records if record.key == command_id.encode()]
 
 
 async def test_a_command_of_somebody_erased_is_never_sent_and_the_ledger_has_no_word_of_them() -> None:
@@ -98,7 +98,7 @@ async def test_no_webhook_confirms_a_message_to_somebody_erased(status: str) -> 
         }
     )
 
-    assert [one.status for one in outcomes if one.command_id == "c1"] == [status]
+    assert [outcome.status for outcome in outcomes if outcome.command_id == "c1"] == [status]
 
 
 async def test_a_ledger_without_the_word_still_settles_the_command_after_a_restart() -> None:

@@ -64,7 +64,7 @@ async def test_a_temporary_error_says_nothing_so_that_the_conversation_decides(r
     outcomes = await world.settle_all()
 
     assert world.graph.sent == ["c1"]
-    assert [one.status for one in outcomes][:2] == ["attempting", "in_doubt"]
+    assert [outcome.status for outcome in outcomes][:2] == ["attempting", "in_doubt"]
     assert world.kafka.effects.index("look-up") < len(world.kafka.effects) - 2
     assert (outcomes[1].error_code, outcomes[1].error_subcode) == row
     assert (outcomes[1].reason or "").startswith("no_clear_answer: Graph API: HTTP 500")
@@ -116,7 +116,7 @@ async def test_a_thread_of_another_app_parks_the_command_until_the_thread_is_han
 
     outcomes = await world.settle_all(meanwhile={50: lambda: world.event(a_handover(new=OUR_APP))})
 
-    assert [one.status for one in outcomes] == ["attempting", "parked", "attempting", "sent"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "parked", "attempting", "sent"]
     assert (outcomes[1].error_code, outcomes[1].error_subcode) == row
     assert NOON + timedelta(seconds=4) < world.graph.delivered[0][0] < NOON + timedelta(seconds=8)
     assert "ask owner" not in world.kafka.effects
@@ -139,7 +139,7 @@ async def test_a_handover_to_yet_another_app_does_not_end_the_wait() -> None:
 
     outcomes = await world.settle_all(meanwhile={50: lambda: world.event(a_handover(new=INBOX))})
 
-    assert [one.status for one in outcomes] == ["attempting", "parked", "expired"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "parked", "expired"]
     assert outcomes[-1].reason == "thread_of_another_app"
     assert world.graph.sent == []
 
@@ -183,7 +183,7 @@ async def test_a_parked_command_is_still_cancelled() -> None:
 
     outcomes = await world.settle_all(meanwhile={50: lambda: world.command(a_command(cancel_reason="reply"))})
 
-    assert [one.status for one in outcomes] == ["attempting", "parked", "cancelled"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "parked", "cancelled"]
     assert world.graph.sent == []
 
 
@@ -197,7 +197,7 @@ async def test_an_error_of_the_page_pauses_all_of_it_and_everything_is_sent_afte
 
     outcomes = await world.settle_all()
 
-    refused = [one for one in outcomes if one.status == "parked"]
+    refused = [outcome for outcome in outcomes if outcome.status == "parked"]
     assert {(one.error_code, one.error_subcode) for one in refused} == {row}
     assert sorted(world.graph.sent) == names
     assert all(at >= NOON + timedelta(minutes=1) for at, *_ in world.graph.delivered)
@@ -214,7 +214,7 @@ async def test_a_blocked_page_is_tried_with_one_call_at_a_time_and_less_and_less
 
     outcomes = await world.settle_all(meanwhile={20: more}, most_reads=8000)
 
-    parked_at = [one.occurred_at for one in outcomes if one.status == "parked"]
+    parked_at = [outcome.occurred_at for outcome in outcomes if outcome.status == "parked"]
     assert len(parked_at) == 3
     assert parked_at[1] - parked_at[0] >= timedelta(minutes=1)
     assert parked_at[2] - parked_at[1] >= timedelta(minutes=2)
@@ -258,7 +258,7 @@ async def test_another_page_goes_on_while_one_is_blocked() -> None:
     outcomes = await world.settle_all()
 
     assert world.graph.sent == ["free"]
-    assert {one.command_id: one.status for one in outcomes} == {"blocked": "expired", "free": "sent"}
+    assert {outcome.command_id: outcome.status for outcome in outcomes} == {"blocked": "expired", "free": "sent"}
 
 
 @pytest.mark.parametrize(("reason", "row"), [(reason, row) for reason, rows in FINAL.items() for row in rows])

@@ -86,7 +86,7 @@ class Conversations:
     def _forms(self, request: GraphRequest) -> Mapping[str, Any]:
         """One form with one question a page of the list."""
         number = int(request.query.get("after", 0))
-        steps = [{"step_type": "QUESTION", "message": one} for one in self.questions[number : number + 1]]
+        steps = [{"step_type": "QUESTION", "message": question} for question in self.questions[number : number + 1]]
         paging = {"cursors": {"after": str(number + 1)}, "next": "https://graph.test/?access_token=secret"}
         return {"data": [{"step_list": steps}], **({"paging": paging} if number + 1 < len(self.questions) else {})}
 
@@ -135,8 +135,8 @@ class TranscriptWorld:
 
     def facts(self) -> list[TranscriptFetched]:
         stored = self.kafka.topics[TopicPartition("messenger-events", 0)]
-        events = [event_codec().decode(one.value) for one in stored]
-        return [one for one in events if isinstance(one, TranscriptFetched)]
+        events = [event_codec().decode(record.value) for record in stored]
+        return [event for event in events if isinstance(event, TranscriptFetched)]
 
     def counted(self, result: str) -> float:
         value = self.metrics.registry.get_sample_value("leadstream_transcripts_fetched_total", {"result": result})
@@ -273,7 +273,7 @@ async def test_a_page_is_called_less_than_twice_a_second() -> None:
     await world.settle_all()
 
     moments = world.graph.of("conversations")
-    within = [sum(start <= one < start + timedelta(seconds=1) for one in moments) for start in moments]
+    within = [sum(start <= moment < start + timedelta(seconds=1) for moment in moments) for start in moments]
     assert max(within) <= 2
 
 
@@ -309,7 +309,7 @@ async def test_too_much_data_is_read_in_smaller_pages_each_at_its_turn() -> None
     assert fact.answers == (Answer(QUESTION, f"{ANSWER} 7001"),)
     moments = world.graph.of("conversations")
     assert len(moments) == 6, "20, 10, 5, 2 and twice 1 message"
-    assert max(sum(start <= one < start + timedelta(seconds=1) for one in moments) for start in moments) <= 2
+    assert max(sum(start <= moment < start + timedelta(seconds=1) for moment in moments) for start in moments) <= 2
 
 
 async def test_a_conversation_that_leads_nowhere_has_the_answers_that_were_read() -> None:
@@ -365,7 +365,7 @@ async def test_undecodable_requests_go_to_the_dead_letters() -> None:
     facts = await world.settle_all()
 
     assert len(facts) == 1
-    assert [one.value for one in world.kafka.topics[TopicPartition("transcript-requests-dlq", 0)]] == [b"junk"]
+    assert [place.value for place in world.kafka.topics[TopicPartition("transcript-requests-dlq", 0)]] == [b"junk"]
 
 
 async def test_of_somebody_erased_nothing_is_asked_and_no_fact_is_written() -> None:

@@ -137,4 +137,4 @@ def _as_coroutine(act: Callable[[], None]) -> Callable[[], Awaitable[None]]:
 
 
 def statuses(outcomes: list[FollowUpOutcome]) -> list[tuple[str, str]]:
-    return [(one.command_id, one.status) for one in outcomes]
+    return [(outcome.command_id, outcome.status) for outcome in outcomes]

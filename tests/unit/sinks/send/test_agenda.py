@@ -62,7 +62,7 @@ def test_the_lowest_offset_that_is_not_finished_is_the_limit(offsets: list[int],
     chance.shuffle(pending)  # type: ignore[attr-defined]
 
     while pending:
-        lowest = min(one.offset for one in pending)
+        lowest = min(command.offset for command in pending)
         assert agenda.unfinished() == {0: lowest}
         assert agenda.held(0) == len(pending)
         agenda.finish(pending.pop())

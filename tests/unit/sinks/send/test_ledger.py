@@ -91,7 +91,7 @@ async def test_a_message_that_was_sent_is_never_unsaid(later: str) -> None:
 
     assert not await ledger.append(0, an_outcome("c1", later))
 
-    assert [one.status for one in FakeOutcomeLog(kafka).outcomes()] == ["sent"]
+    assert [outcome.status for outcome in FakeOutcomeLog(kafka).outcomes()] == ["sent"]
 
 
 async def test_a_doubt_does_not_move_the_time_of_its_attempt() -> None:

@@ -57,7 +57,7 @@ async def test_a_crash_between_any_two_effects_neither_loses_nor_repeats_a_messa
     outcomes = await world.settle_all()
 
     assert sorted(world.graph.sent) == ["c1", "c2"]
-    assert {one.command_id: one.status for one in outcomes} == {"c1": "sent", "c2": "sent"}
+    assert {outcome.command_id: outcome.status for outcome in outcomes} == {"c1": "sent", "c2": "sent"}
     assert world.kafka.committed[COMMANDS] == 2
 
 
@@ -173,7 +173,7 @@ async def test_a_command_of_today_ends_as_expired_however_long_its_window_is_clo
 
     outcomes = await world.settle_all()
 
-    assert [one.status for one in outcomes] == ["expired"]
+    assert [outcome.status for outcome in outcomes] == ["expired"]
     assert world.graph.sent == []
 
 
@@ -205,7 +205,7 @@ async def test_a_cancelled_command_sends_nothing() -> None:
 
     outcomes = await world.settle_all()
 
-    assert [(one.status, one.reason) for one in outcomes] == [("cancelled", "reply")]
+    assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("cancelled", "reply")]
     assert world.graph.sent == []
 
 
@@ -240,7 +240,7 @@ async def test_a_command_of_a_page_without_a_token_waits_for_one_as_long_as_its_
     outcomes = await world.settle_all()
 
     assert statuses(outcomes) == [("c1", "parked"), ("c1", "expired")]
-    assert {one.reason for one in outcomes} == {"no_access_token"}
+    assert {outcome.reason for outcome in outcomes} == {"no_access_token"}
 
 
 async def test_a_page_that_gets_its_token_sends_what_waited_for_it() -> None:
@@ -260,7 +260,7 @@ async def test_a_call_that_reached_nobody_is_repeated_after_growing_pauses() -> 
 
     outcomes = await world.settle_all()
 
-    attempts = [one for one in outcomes if one.status == "attempting"]
+    attempts = [outcome for outcome in outcomes if outcome.status == "attempting"]
     pauses = [after.occurred_at - before.occurred_at for before, after in pairwise(attempts)]
     assert [one.attempt for one in attempts] == [1, 2, 3, 4, 5]
     assert pauses == sorted(pauses)
@@ -301,7 +301,7 @@ async def test_an_unknown_outcome_is_looked_up_after_the_quarantine_and_found() 
     outcomes = await world.settle_all()
 
     assert world.graph.sent == ["c1"]
-    assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "in_doubt", "sent"]
     assert (outcomes[-1].mid, outcomes[-1].reason) == ("m_1", "found_in_conversation")
     assert outcomes[-1].occurred_at - outcomes[0].occurred_at >= world.limits.quarantine
 
@@ -314,7 +314,7 @@ async def test_an_unknown_outcome_that_left_no_message_is_sent_again() -> None:
     outcomes = await world.settle_all()
 
     assert world.graph.sent == ["c1"]
-    assert [(one.status, one.attempt) for one in outcomes] == [
+    assert [(outcome.status, outcome.attempt) for outcome in outcomes] == [
         ("attempting", 1),
         ("in_doubt", 1),
         ("attempting", 2),
@@ -594,7 +594,9 @@ async def test_a_person_gets_no_more_messages_in_a_day_than_the_cap() -> None:
     outcomes = await world.settle_all()
 
     assert sorted(world.graph.sent) == ["c1", "other"]
-    assert [(one.command_id, one.reason) for one in outcomes if one.status == "cancelled"] == [("c2", "person_cap")]
+    assert [(outcome.command_id, outcome.reason) for outcome in outcomes if outcome.status == "cancelled"] == [
+        ("c2", "person_cap")
+    ]
 
 
 async def test_messages_of_yesterday_do_not_count() -> None:
@@ -616,7 +618,7 @@ async def test_over_a_pages_cap_commands_wait_as_long_as_their_window_is_open() 
     outcomes = await world.settle_all()
 
     assert len(world.graph.sent) == 3
-    assert [one.status for one in outcomes].count("expired") == 2
+    assert [outcome.status for outcome in outcomes].count("expired") == 2
 
 
 async def test_a_partition_sends_no_more_than_its_part_of_a_pages_cap_whoever_holds_it() -> None:
@@ -645,7 +647,7 @@ async def test_a_call_without_a_result_counts_as_a_message(caps: Caps) -> None:
 
 @given(st.integers(1, 10_000), st.integers(1, 64), st.text("0123456789", min_size=1, max_size=16))
 def test_the_parts_of_a_pages_cap_are_even_and_add_up_to_it(most: int, partitions: int, page_id: str) -> None:
-    parts = [Caps(per_page=most).page_share(page_id, one, partitions) or 0 for one in range(partitions)]
+    parts = [Caps(per_page=most).page_share(page_id, partition, partitions) or 0 for partition in range(partitions)]
 
     assert sum(parts) == most
     assert max(parts) - min(parts) <= 1
@@ -667,7 +669,7 @@ async def test_a_third_partys_command_that_asks_for_something_unknown_is_refused
 
     outcomes = await world.settle_all()
 
-    assert {one.command_id: one.status for one in outcomes} == {"odd": "rejected", "next": "sent"}
+    assert {outcome.command_id: outcome.status for outcome in outcomes} == {"odd": "rejected", "next": "sent"}
 
 
 @pytest.mark.parametrize("then", [None, "pass_to_inbox", "release"])
@@ -711,8 +713,8 @@ async def test_the_thread_is_given_away_once_with_a_message_whose_answer_was_los
 
     outcomes = await world.settle_all()
 
-    assert [one["thread_control"] for one in world.graph.bodies] == [{"control_type": "release"}]
-    assert [one.status for one in outcomes] == ["attempting", "in_doubt", "sent"]
+    assert [body["thread_control"] for body in world.graph.bodies] == [{"control_type": "release"}]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "in_doubt", "sent"]
 
 
 async def test_a_message_that_meta_refuses_for_what_becomes_of_the_thread_is_rejected_whole() -> None:
@@ -722,7 +724,7 @@ async def test_a_message_that_meta_refuses_for_what_becomes_of_the_thread_is_rej
 
     outcomes = await world.settle_all()
 
-    assert [(one.status, one.error_code) for one in outcomes] == [("attempting", None), ("rejected", 27)]
+    assert [(outcome.status, outcome.error_code) for outcome in outcomes] == [("attempting", None), ("rejected", 27)]
     assert world.graph.sent == []
 
 
@@ -733,7 +735,7 @@ async def test_what_is_never_found_is_tried_less_and_less_often() -> None:
 
     outcomes = await world.settle_all()
 
-    begun = [one.occurred_at for one in outcomes if one.status == "attempting"]
+    begun = [outcome.occurred_at for outcome in outcomes if outcome.status == "attempting"]
     pauses = [later - earlier for earlier, later in pairwise(begun)]
     assert world.graph.sent == ["c1"]
     assert pauses == sorted(pauses)
@@ -758,7 +760,7 @@ async def test_a_window_that_closes_while_the_attempt_becomes_durable_stops_the_
 
     outcomes = await world.settle_all()
 
-    assert [one.status for one in outcomes] == ["attempting", "expired"]
+    assert [outcome.status for outcome in outcomes] == ["attempting", "expired"]
     assert world.graph.sent == []
 
 

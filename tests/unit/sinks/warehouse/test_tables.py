@@ -21,7 +21,7 @@ from sinks.warehouse.tables import (
 
 @pytest.mark.parametrize(("table", "record"), [(LEAD_TABLE, Lead), (OUTCOME_TABLE, FollowUpOutcome)])
 def test_columns_are_the_records_fields_and_where_the_row_comes_from(table: Table, record: type) -> None:
-    assert tuple(table.schema.names) == (*(one.name for one in fields(record)), *PROVENANCE)
+    assert tuple(table.schema.names) == (*(field.name for field in fields(record)), *PROVENANCE)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -29,7 +29,7 @@ def _commit(table: Path, version: int) -> Path:
 
 def _file_of(table: Path, version: int) -> Path:
     actions = [json.loads(line) for line in _commit(table, version).read_text().splitlines()]
-    [path] = [str(one["add"]["path"]) for one in actions if "add" in one]
+    [path] = [str(action["add"]["path"]) for action in actions if "add" in action]
     return table / path
 
 
