@@ -206,7 +206,7 @@ def test_rows_that_another_program_rewrote_without_a_word_are_counted(tmp_path: 
 def test_a_table_that_does_not_say_its_cluster_is_refused_with_the_way_out(tmp_path: Path) -> None:
     write_deltalake(_events(tmp_path), LEAD_TABLE.schema.empty_table())
 
-    with pytest.raises(Unusable, match=r"lead_events does not say .* Point LEADSTREAM_WAREHOUSE at a new place"):
+    with pytest.raises(Unusable, match=r"lead_events does not name .* Point LEADSTREAM_WAREHOUSE at a new place"):
         Target(str(tmp_path)).open()
 
 
