@@ -4,7 +4,7 @@ What is shed is the content of a person's oldest leads. Their ids, revisions, st
 or repeated signal finds its lead and opens no second one, and no rule acts twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 
@@ -81,11 +81,11 @@ def _shed(
     return person.with_lead(skeleton), (*revision, *commands)
 
 
-def too_much_waits(person: Person) -> bool:
-    """Whether the oldest waiting event has to have its turn at once."""
-    if len(person.waiting) <= _UNWEIGHED:
+def too_much_waits(waiting: Sequence[JoinEvent]) -> bool:
+    """Whether the oldest waiting event must have its turn at once."""
+    if len(waiting) <= _UNWEIGHED:
         return False
-    return len(person.waiting) > WAITING_EVENTS or sum(map(_weight_of_event, person.waiting)) > WAITING_BYTES
+    return len(waiting) > WAITING_EVENTS or sum(map(_weight_of_event, waiting)) > WAITING_BYTES
 
 
 def _weight_of_lead(state: LeadState) -> int:

@@ -1,16 +1,17 @@
-"""The join's steps, one person at a time, when one of them is known to raise: what raises is left out and named.
+"""A turn in which something is known to raise: each step that raises is left out and named.
 
-The person stays as they were without it, so that every reading that is careful there gives the same.
+The person stays as they were before that step, so every careful reading of the same log gives the same.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from leads.facts import JoinEvent
-from leads.join import Step, advance, block, elapse
-from leads.person import Person
+from leads.join import Step, Turn, advance, block, elapse
+from leads.person import Person, folded
 from leads.rules import Policy
 
 # Raises what publishing a step would raise.
@@ -18,56 +19,59 @@ Trial = Callable[[Step], object]
 
 
 class LeftOut(NamedTuple):
-    """What raised: the work on `event`, or a deadline where that is None."""
+    """The exception of a step: of `event`, or of a deadline where that is None."""
 
     person: Person
     event: JoinEvent | None
     fault: Exception
 
 
-def advance_carefully(person: Person, event: JoinEvent, policy: Policy, trial: Trial, left_out: list[LeftOut]) -> Step:
-    """As `advance`; the event is left out if it raises, and so is each deadline before it that does."""
-    before = elapse_carefully(person, event.received_at, policy, trial, left_out)
+def take_turn_carefully(turn: Turn, trial: Trial, left_out: list[LeftOut]) -> list[Step]:
+    """As `take_turn`; each event and each deadline that raises is added to `left_out`, and the rest goes on."""
+    if turn.block is not None:
+        return _work_at(turn, turn.person, turn.block, trial, left_out)
+    person, steps = turn.person, list[Step]()
+    for event in turn.events:
+        steps += _work_at(turn, folded(person, event), event, trial, left_out)
+        person = steps[-1].person
+    return steps if turn.until is None else steps + _elapse(person, turn.until, turn.policy, trial, left_out)
+
+
+def _work_at(turn: Turn, person: Person, event: JoinEvent, trial: Trial, left_out: list[LeftOut]) -> list[Step]:
+    """The deadlines before an event, then the event itself."""
+
+    def work(before: Person) -> Step:
+        if turn.block is not None:
+            return block(before, event.received_at, turn.policy)
+        return advance(before, event, turn.policy)
+
+    steps = _elapse(person, event.received_at, turn.policy, trial, left_out)
+    step = _tried(work, steps[-1].person, event, trial, left_out)
+    return steps if step is None else [*steps, step]
+
+
+def _elapse(person: Person, until: datetime, policy: Policy, trial: Trial, left_out: list[LeftOut]) -> list[Step]:
+    """As `elapse`, one deadline at a time; what is due at a deadline that raises ends without an output."""
+    steps: list[Step] = []
+    while (moment := min(person.deadlines, default=None)) is not None and moment <= until:
+        step = _tried(partial(elapse, until=moment, policy=policy), person, None, trial, left_out)
+        steps.append(step or Step(_without_due(person, moment)))
+        person = steps[-1].person
+    return [*steps, elapse(person, until, policy)]
+
+
+def _tried(
+    work: Callable[[Person], Step], person: Person, event: JoinEvent | None, trial: Trial, left_out: list[LeftOut]
+) -> Step | None:
     try:
-        step = advance(before.person, event, policy)
+        step = work(person)
         trial(step)
     except MemoryError:
         raise
-    except Exception as fault:  # noqa: BLE001 - the exception is nobody's to foresee; the caller names it
-        left_out.append(LeftOut(before.person, event, fault))
-        return before
-    return Step(step.person, before.outputs + step.outputs, step.ignored, before.shed + step.shed)
-
-
-def block_carefully(person: Person, event: JoinEvent, policy: Policy, trial: Trial, left_out: list[LeftOut]) -> Step:
-    """As `block` at the event's receipt; the person stays as they are if it raises."""
-    before = elapse_carefully(person, event.received_at, policy, trial, left_out)
-    try:
-        step = block(before.person, event.received_at, policy)
-        trial(step)
-    except MemoryError:
-        raise
-    except Exception as fault:  # noqa: BLE001 - as above
-        left_out.append(LeftOut(before.person, event, fault))
-        return before
-    return Step(step.person, before.outputs + step.outputs)
-
-
-def elapse_carefully(person: Person, until: datetime, policy: Policy, trial: Trial, left_out: list[LeftOut]) -> Step:
-    """As `elapse`; what is due at a moment that raises is ended without a word."""
-    done = Step(person)
-    while (moment := min(done.person.deadlines, default=None)) is not None and moment <= until:
-        try:
-            step = elapse(done.person, moment, policy)
-            trial(step)
-        except MemoryError:
-            raise
-        except Exception as fault:  # noqa: BLE001 - as above
-            left_out.append(LeftOut(done.person, None, fault))
-            step = Step(_without_due(done.person, moment))
-        done = Step(step.person, done.outputs + step.outputs, shed=done.shed + step.shed)
-    last = elapse(done.person, until, policy)
-    return Step(last.person, done.outputs + last.outputs, shed=done.shed)
+    except Exception as fault:  # noqa: BLE001 - nobody can foresee the exception; the caller names it
+        left_out.append(LeftOut(person, event, fault))
+        return None
+    return step
 
 
 def _without_due(person: Person, moment: datetime) -> Person:
@@ -78,4 +82,5 @@ def _without_due(person: Person, moment: datetime) -> Person:
         else state
         for state in person.leads
     )
-    return replace(person, leads=leads, scheduled=tuple(one for one in person.scheduled if one.due_at != moment))
+    scheduled = tuple(waiting for waiting in person.scheduled if waiting.due_at != moment)
+    return replace(person, leads=leads, scheduled=scheduled)

@@ -13,7 +13,7 @@ from leads import followup
 from leads.bounds import has_room, is_shed, without_oldest
 from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
 from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
-from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at
+from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at, folded
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp, remembered
 from leads.rules import Policy
 from messenger.events import (
@@ -45,6 +45,34 @@ class Step:
     outputs: tuple[Output, ...] = ()
     ignored: str | None = None
     shed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A person whose time has come: first these events, in the order of receipt, then every deadline up to `until`.
+
+    With `block` the turn is Meta's block of their Page instead.
+    """
+
+    key: str
+    person: Person
+    policy: Policy
+    events: tuple[JoinEvent, ...] = ()
+    until: datetime | None = None
+    block: JoinEvent | None = None
+
+
+def take_turn(turn: Turn) -> list[Step]:
+    """The steps of a turn; the last one has the person as they are after it."""
+    if turn.block is not None:
+        return [block(turn.person, turn.block.received_at, turn.policy)]
+    person, steps = turn.person, list[Step]()
+    for event in turn.events:
+        steps.append(advance(folded(person, event), event, turn.policy))
+        person = steps[-1].person
+    if turn.until is not None:
+        steps.append(elapse(person, turn.until, turn.policy))
+    return steps
 
 
 def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:

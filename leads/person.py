@@ -1,7 +1,9 @@
-"""The join's state of one person on one Page."""
+"""The join's state: of one person on one Page, and of the Page itself."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from leads.facts import JoinEvent
 from leads.records import Cancellation, CancelReason, LeadId, LeadState
@@ -9,8 +11,6 @@ from messenger.events import AppId, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
-# Stands for the PSID in the state of a Page itself.
-THE_PAGE = Psid("")
 MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
 
@@ -59,11 +59,8 @@ class Person:
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
-    a record that the splitter wrote twice counts once. `waiting` are events whose turn has not come: another raw
+    a duplicate by the splitter counts once. `waiting` are events whose turn has not come: another raw
     partition may still bring something received before them.
-
-    What Meta says of a Page concerns all of its people. It has its turn in the state of the Page itself, whose `psid`
-    is `THE_PAGE` and whose one intervention is Meta's block, as long as that lasts; `routed_at` is when Meta said so.
     """
 
     page_id: PageId
@@ -121,6 +118,60 @@ class Person:
         """The first time of the join's clock at which this person changes; a waiting event needs it to have passed."""
         turns = (event.received_at + MILLISECOND for event in self.waiting)
         return self.forget_at if self.is_idle else min([*self.deadlines, *turns])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageState:
+    """What Meta says of a Page, which concerns all of its people.
+
+    `stated_at` is Meta's newest stamp. `blocked_at` is when a block was received, None while nothing blocks the Page.
+    `mark`, `marks` and `waiting` are as a person's.
+    """
+
+    page_id: PageId
+    mark: int = -1
+    marks: tuple[Mark, ...] = ()
+    waiting: tuple[JoinEvent, ...] = ()
+    stated_at: datetime | None = None
+    blocked_at: datetime | None = None
+
+
+State = TypeVar("State", Person, PageState)
+
+
+def is_folded(state: State, event: JoinEvent) -> bool:
+    """Whether the event, or a later one of its raw partition, is in the state: then this one is a duplicate."""
+    origin = event.origin
+    place = (origin.topic, origin.partition)
+    mark = next((mark for mark in state.marks if (mark.topic, mark.partition) == place), None)
+    if mark is not None and (origin.offset, origin.item) <= (mark.offset, mark.item):
+        return True
+    return any(waiting.origin == origin for waiting in state.waiting)
+
+
+def folded(state: State, event: JoinEvent) -> State:
+    """The state with this event marked, and no longer waiting."""
+    origin = event.origin
+    place = (origin.topic, origin.partition)
+    marks = [mark for mark in state.marks if (mark.topic, mark.partition) != place]
+    marks.append(Mark(origin.topic, origin.partition, origin.offset, origin.item))
+    waiting = tuple(waiting for waiting in state.waiting if waiting.origin != origin)
+    return replace(state, marks=tuple(marks), waiting=waiting)
+
+
+def without_offsets(state: State, topics: Collection[str], *, of_events: bool) -> State:
+    """The state without the offsets of these topics, which begin again; `of_events` if those of the join's own do.
+
+    Waiting events keep their place in the log that is gone, under a name that no topic has.
+    """
+    marks = tuple(mark for mark in state.marks if mark.topic not in topics)
+    waiting = tuple(
+        replace(event, origin=replace(event.origin, topic=f"{event.origin.topic}~"))
+        if event.origin.topic in topics
+        else event
+        for event in state.waiting
+    )
+    return replace(state, mark=-1 if of_events else state.mark, marks=marks, waiting=waiting)
 
 
 def closes_at(last_user_message_at: datetime) -> datetime:

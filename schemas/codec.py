@@ -223,7 +223,7 @@ class Codec(Generic[T]):
         ids: Ids = BUILT_IN,
     ) -> None:
         self.schema = schema
-        self._to_plain, self._from_plain = to_plain, from_plain
+        self.to_plain, self.from_plain = to_plain, from_plain
         schema_ids = ids.get(schema) or _released_ids(schema)
         ours = newest(schema).definition
         self._reader = fastavro.parse_schema(ours)
@@ -236,10 +236,10 @@ class Codec(Generic[T]):
         self._write = writer_of(ours)
 
     def encode(self, record: T) -> bytes:
-        return self._prefix + self._write(self._to_plain(record))
+        return self._prefix + self._write(self.to_plain(record))
 
     def decode(self, value: bytes | None) -> T:
-        return self._from_plain(self.decode_plain(value))
+        return self.from_plain(self.decode_plain(value))
 
     def decode_plain(self, value: bytes | None) -> dict[str, Any]:
         """The value as nested dicts of Avro's field names."""

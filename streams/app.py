@@ -1,8 +1,9 @@
-"""The streams application: raw deliveries → events → leads and commands, in data-path order."""
+"""The streams application: raw deliveries → events → leads and commands, with the steps of each in their order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import faust
@@ -26,7 +27,7 @@ from streams.engine.transport import batch_topic, create_app
 from streams.erasure_gate import Register
 from streams.guard import Guard
 from streams.health import Watch
-from streams.join import Joining
+from streams.join import Batch, Joins
 from streams.records import Record
 from streams.split import Splitting
 
@@ -60,12 +61,11 @@ def build_app(
     limit = DeadLetterLimit(dead_letters_a_minute)
     register = Register(broker, settings.topic(ERASURES.name))
     splitting = Splitting(app, settings, pages, register.erasures, limit, metrics, health, ids)
-    joining = Joining(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, health, ids)
+    joins = Joins(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, health, ids)
     guarded_split = Guard(app, "split", splitting.split, splitting.split_carefully, splitting.refusals, health, skips)
-    guarded_join = Guard(
-        app, "join", joining.join, joining.join_carefully, joining.refusals, health, skips, joining.is_past
-    )
-    watch = Watch(app, store, metrics, health, joining.clock_lags, lambda: splitting.refused)
+    work, carefully = partial(join_batch, joins), partial(join_batch, joins, carefully=True)
+    guarded_join = Guard(app, "join", work, carefully, joins.refusals, health, skips, joins.is_past)
+    watch = Watch(app, store, metrics, health, joins.clock_lags, lambda: splitting.refused)
     run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(guarded_split.do), watch)
     run_agent(app, "join", settings.topic(EVENTS.name), register.before(guarded_join.do), watch)
 
@@ -86,6 +86,18 @@ def build_app(
             await asyncio.sleep(_LOOK.total_seconds())
 
     return app
+
+
+async def join_batch(joins: Joins, partition: int, records: Sequence[Record], *, carefully: bool = False) -> None:
+    """Events → leads and commands. The transport commits the offsets once this returns, and never if it raises."""
+    batch = Batch(await joins.of(partition), carefully=carefully)
+    events = batch.decode(records)
+    turns = batch.order(events)
+    outputs = batch.advance(turns)
+    outgoing = batch.encode(outputs)
+    await joins.publish(outgoing, batch.refused)
+    await joins.write_changelog(partition, batch.take_changes())
+    joins.count(batch)
 
 
 def offset_memory(settings: Settings) -> frozenset[str]:

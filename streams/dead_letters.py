@@ -48,7 +48,7 @@ class Refusals:
             self._limit.count(record.topic, record.partition, len(refused), at)
         return [self._letter(refusal) for refusal in refused]
 
-    def tell(self, refused: Sequence[Refusal]) -> None:
+    def report(self, refused: Sequence[Refusal]) -> None:
         """Log and count what was refused, once its dead letters are durable."""
         for record, reason, fault in refused:
             self._metrics.records_dead_lettered.labels(record.topic, fault or self._fault).inc()

@@ -101,5 +101,5 @@ class Guard:
             return records
         refused = [Refusal(record, "skipped by an operator", "Skipped") for record in skipped]
         await producer_of(self.app).send_all(self.refusals.letters(refused, now()))
-        self.refusals.tell(refused)
+        self.refusals.report(refused)
         return [record for record in records if record not in skipped]

@@ -1,23 +1,24 @@
-"""Join: a run of event records of one partition → lead revisions, commands, transcript requests, and the new state."""
+"""Join: the event records of one partition → lead revisions, commands, transcript requests, and the new state."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import faust
 from aiokafka import TopicPartition
 
 from leads.bounds import EVENT_BYTES
-from leads.careful import LeftOut
+from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
 from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
-from leads.join import Output, Step
-from leads.ordering import OF_A_PAGE, Fold, Shard, without_offsets
+from leads.join import Output, Step, Turn, take_turn
+from leads.ordering import Fold, Shard
 from leads.pages import Pages
+from leads.person import without_offsets
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy, Rule
 from messenger.events import Origin, PageId, person_key
@@ -29,26 +30,18 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import RAISED, Suspect, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
-from schemas.state import person_codec
+from schemas.state import page_state_codec, person_codec
 from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
 from streams.dead_letters import Refusals, tried
 from streams.engine.store import PartitionStore
 from streams.engine.transport import consumer_of, producer_of
-from streams.people import StoredPeople
+from streams.people import StoredStates, move_old_pages
 from streams.progress import CLOCK_SKEW
 from streams.records import Outgoing, Record, Refusal
 
+logger = logging.getLogger(__name__)
 
-@dataclass(slots=True)
-class Joined:
-    """What a run of records gave: `outputs` to be acked before `changes` go to the changelog, by key."""
-
-    outputs: list[Outgoing] = field(default_factory=list)
-    changes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    published: list[Output] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-    shed: Counter[tuple[str, PageId]] = field(default_factory=Counter)
-    refused: list[Refusal] = field(default_factory=list)
+T = TypeVar("T")
 
 
 class SetAside(NamedTuple):
@@ -82,9 +75,10 @@ class Outlet:
 
 
 class PartitionJoin:
-    """The join of one partition of `messenger-events`, over the state that its store holds.
+    """The state and the clock of one partition of `messenger-events`, and how its batches are joined.
 
-    `join` changes nothing in the store: the caller does, after the changelog has the changes.
+    One `Batch` at a time works on it. It changes nothing in the store: the caller does, after the changelog has the
+    changes.
     """
 
     def __init__(
@@ -95,83 +89,111 @@ class PartitionJoin:
         ids: Ids = BUILT_IN,
         erasures: Erasures = NOBODY,
     ) -> None:
-        self._erasures = erasures
-        self._people = StoredPeople(stored, person_codec())
-        self._shard = Shard(self._people, policy_of, raw_partitions=settings.partitions, wakes=self._people.wakes())
-        self._events = event_codec(ids)
-        self._outlet = Outlet(lambda topic: settings.topic(topic.name), ids)
+        self.erasures = erasures
+        self.people = StoredStates(stored, person_codec())
+        self.pages = StoredStates(stored, page_state_codec(), of_pages=True)
+        moved = move_old_pages(self.pages)
+        if moved:
+            logger.warning("state.pages_rebuilt", extra={"pages": sorted(moved)})
+        self.shard = Shard(
+            self.people,
+            policy_of,
+            raw_partitions=settings.partitions,
+            pages=self.pages,
+            wakes=self.people.wakes(),
+        )
+        self.events = event_codec(ids)
+        self.outlet = Outlet(lambda topic: settings.topic(topic.name), ids)
 
-    @property
-    def clock(self) -> datetime | None:
-        """Everything received before this has been joined."""
-        return self._shard.clock
 
-    @property
-    def lags(self) -> dict[int, timedelta]:
-        """How far behind each raw partition is, which the clock waits for."""
-        return self._shard.lags
+class Batch:
+    """A batch of one partition on its way through the join; the steps are called in the order in which they stand here.
 
-    def join(self, records: Sequence[Record]) -> Joined:
-        done = Joined()
-        fold = self._shard.fold(self._living(records, done))
-        self._publish(fold, done)
-        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
-        return done
+    The first three are lazy: each takes a record from the step before it when the next step asks. With `carefully`,
+    an exception of one record or of one person is refused, and the rest goes on; without, it is raised, and then
+    the partition's `PartitionJoin` must not be used any more.
+    """
 
-    def join_carefully(self, records: Sequence[Record]) -> Joined:
-        """The same, but what raises is left out, record by record and person by person, and is refused."""
-        done = Joined()
+    def __init__(self, join: PartitionJoin, *, carefully: bool = False) -> None:
+        self._join, self._carefully = join, carefully
+        self.fold = Fold()
+        self.ignored: Counter[str] = Counter()
+        self.refused: list[Refusal] = []
+
+    def decode(self, records: Iterable[Record]) -> Iterator[tuple[Record, JoinEvent | Progress | None]]:
+        """The events of the records, as received; unreadable and oversized records are refused, the dead ignored."""
         for record in records:
-            fold = tried(record, partial(self._fold_carefully, record, done))
-            if isinstance(fold, Refusal):
-                done.refused.append(fold)
-                continue
-            self._publish(fold, done)
-            done.refused += [self._refusal_of(left_out, record) for left_out in fold.left_out]
-        done.changes = sorted(self._people.take_changes(), key=_is_of_a_page)
-        return done
-
-    def _living(self, records: Sequence[Record], done: Joined) -> list[tuple[int, JoinEvent | Progress | None]]:
-        events: list[tuple[int, JoinEvent | Progress | None]] = []
-        for record in records:
-            if record.value is not None and len(record.value) > EVENT_BYTES:
-                done.refused.append(Refusal(record, f"larger than {EVENT_BYTES} bytes"))
-                continue
-            try:
-                event = as_received(self._events.decode(record.value), record)
-            except NotDecodable as fault:
-                done.refused.append(Refusal(record, str(fault)))
-                continue
+            event = self._attempt(record, partial(self._event_of, record))
+            if isinstance(event, Refusal):
+                self.refused.append(event)
             # A worker that died reads again what it had joined before the erasure.
-            if event is not None and not isinstance(event, Progress) and self._erasures.kill(event):
-                done.ignored["erased"] += 1
+            elif event is not None and not isinstance(event, Progress) and self._join.erasures.kill(event):
+                self.ignored["erased"] += 1
             else:
-                events.append((record.offset, event))
-        return events
+                yield record, event
 
-    def _fold_carefully(self, record: Record, done: Joined) -> Fold:
-        return self._shard.fold(self._living([record], done), self._try)
+    def order(self, events: Iterable[tuple[Record, JoinEvent | Progress | None]]) -> Iterator[tuple[Record, Turn]]:
+        """The turns of people that each record brings, in the order of receipt."""
+        for record, event in events:
+            turns = self._join.shard.order([(record.offset, event)], self.fold)
+            while (turn := self._attempt(record, partial(next, turns, None))) is not None:
+                if isinstance(turn, Refusal):
+                    self.refused.append(turn)
+                    break
+                yield record, turn
+
+    def advance(self, turns: Iterable[tuple[Record, Turn]]) -> Iterator[Output]:
+        """Take each turn: the state moves on, and the outputs come out."""
+        for record, turn in turns:
+            before = len(self.fold.outputs)
+            if self._carefully:
+                left_out: list[LeftOut] = []
+                steps = take_turn_carefully(turn, self._try, left_out)
+                self.refused += [self._refusal_of(fault, record) for fault in left_out]
+            else:
+                steps = take_turn(turn)
+            self._join.shard.settle(turn, steps, self.fold)
+            yield from self.fold.outputs[before:]
+
+    def encode(self, outputs: Iterable[Output]) -> list[Outgoing]:
+        """The records to publish. After this step every record of the batch has been worked on."""
+        return [self._join.outlet.outgoing(output) for output in outputs]
+
+    def take_changes(self) -> list[tuple[bytes, bytes | None]]:
+        """The changes of state, for the changelog once all outputs are acked.
+
+        Pages come last: after a crash before a Page's record, the block is applied again to everyone.
+        """
+        return [*self._join.people.take_changes(), *self._join.pages.take_changes()]
+
+    def _attempt(self, record: Record, work: Callable[[], T]) -> T | Refusal:
+        return tried(record, work) if self._carefully else work()
+
+    def _event_of(self, record: Record) -> JoinEvent | Progress | Refusal | None:
+        if record.value is not None and len(record.value) > EVENT_BYTES:
+            return Refusal(record, f"larger than {EVENT_BYTES} bytes")
+        try:
+            return as_received(self._join.events.decode(record.value), record)
+        except NotDecodable as fault:
+            return Refusal(record, str(fault))
 
     def _try(self, step: Step) -> None:
-        self._people.try_encoding(step.person)
+        self._join.people.try_encoding(step.person)
         for output in step.outputs:
-            self._outlet.outgoing(output)
-
-    def _publish(self, fold: Fold, done: Joined) -> None:
-        done.outputs += [self._outlet.outgoing(output) for output in fold.outputs]
-        done.published += fold.outputs
-        done.ignored.update(fold.ignored)
-        done.shed.update(fold.shed)
+            self._join.outlet.outgoing(output)
 
     def _refusal_of(self, left_out: LeftOut, record: Record) -> Refusal:
-        """The dead letter of an event, or of the record that brought a deadline due. An event that waited for its
-        turn no longer knows its own offset, so the letter has that of the record that gave it its turn."""
+        """The dead letter of an event, or of the record that brought a deadline due.
+
+        An event that waited for its turn no longer knows its own offset, so the letter has that of the record that
+        gave it its turn.
+        """
         person, event, fault = left_out
-        value = record.value if event is None else self._events.encode(event)
-        what = "a deadline" if event is None else type(event).__name__
+        value = record.value if event is None else self._join.events.encode(event)
+        source = "a deadline" if event is None else type(event).__name__
         key = person_key(person.page_id, person.psid).encode()
         letter = SetAside(record.topic, record.partition, record.offset, record.timestamp, key, value, record.headers)
-        return Refusal(letter, f"{what} {RAISED} {place_of(fault)}", type(fault).__name__)
+        return Refusal(letter, f"{source} {RAISED} {place_of(fault)}", type(fault).__name__)
 
 
 def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent | Progress | None:
@@ -193,11 +215,6 @@ def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent
     return event
 
 
-def _is_of_a_page(change: tuple[bytes, bytes | None]) -> bool:
-    """A Page's block is done with when all of its people are: who dies before that has it before them again."""
-    return change[0].endswith(OF_A_PAGE.encode())
-
-
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
     return person_key(output.page_id, output.psid).encode()
 
@@ -205,8 +222,8 @@ def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
 logger = logging.getLogger(__name__)
 
 
-class Joining:
-    """Events → leads and commands, for all partitions of this worker."""
+class Joins:
+    """The joins of all partitions of this worker; a rebalance makes them anew from the store."""
 
     def __init__(
         self,
@@ -228,15 +245,57 @@ class Joining:
         self._joins: dict[int, PartitionJoin] = {}
         self._epoch = store.epoch
 
-    async def join(self, partition: int, records: Sequence[Record]) -> None:
-        """Raises `TooManyDeadLetters` before any of them is written."""
+    async def of(self, partition: int) -> PartitionJoin:
+        """The join of a partition, which knows no offset of a topic that was made anew."""
         await self._let_go_of_old_topics(partition)
-        await self._write(partition, self._join_of(partition).join(records))
+        return self._join_of(partition)
 
-    async def join_carefully(self, partition: int, records: Sequence[Record]) -> None:
-        """The same, but what raises is left out and refused. Raises `TooManyDeadLetters` likewise."""
-        await self._let_go_of_old_topics(partition)
-        await self._write(partition, self._join_of(partition).join_carefully(records))
+    async def publish(self, outgoing: Sequence[Outgoing], refused: Sequence[Refusal]) -> None:
+        """Write outputs and dead letters; they are durable at the end.
+
+        Raises `TooManyDeadLetters` before any of them is written, and `DeliveryFailed`.
+        """
+        letters = self.refusals.letters(refused, now())
+        await producer_of(self._app).send_all([*outgoing, *letters])
+
+    async def write_changelog(self, partition: int, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Make the changes durable, then put them into the store. Raises `DeliveryFailed`."""
+        changelog = self._store.changelog_topic_name
+        await producer_of(self._app).send_all(
+            [Outgoing(changelog, key, value, None, partition) for key, value in changes]
+        )
+        for key, value in changes:
+            self._store.put(partition, key, value)
+
+    def count(self, batch: Batch) -> None:
+        """Count and log what is durable now."""
+        moment = now()
+        for output in batch.fold.outputs:
+            match output:
+                case Lead():
+                    self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
+                    self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
+                case SendFollowUp():
+                    self._metrics.followups_planned.labels("cancelled" if output.cancel_reason else "issued").inc()
+                case FetchTranscript():
+                    pass
+        for reason, count in (batch.ignored + Counter(batch.fold.ignored)).items():
+            self._metrics.items_ignored.labels(reason).inc(count)
+        for (kind, page_id), count in Counter(batch.fold.shed).items():
+            self._metrics.join_state_shed.labels(kind).inc(count)
+            logger.warning("state.shed", extra={"what": kind, "page": page_id, "count": count})
+        self.refusals.report(batch.refused)
+
+    def is_past(self, partition: int, suspect: Suspect) -> bool:
+        """Whether everything that was due when the suspected records came has had its turn: a turn may wait for later
+        records."""
+        clock = self._join_of(partition).shard.clock
+        return clock is not None and to_millis(clock) > suspect.until
+
+    def clock_lags(self) -> dict[int, timedelta]:
+        """How far behind each raw partition is, for the partition of ours that waits the longest for it."""
+        lags_of_joins = [join.shard.lags for join in self._joins.values()] if self._epoch == self._store.epoch else []
+        return {raw: max(lags[raw] for lags in lags_of_joins if lags) for raw in next(filter(None, lags_of_joins), {})}
 
     async def _let_go_of_old_topics(self, partition: int) -> None:
         """Forget the offsets of topics that were made anew, before a record of theirs is taken for a known one."""
@@ -246,41 +305,19 @@ class Joining:
         topics = reach.made_anew(ours)
         if not topics:
             return
-        codec, stored = person_codec(), self._store.parts[partition]
-        people = {
-            key: without_offsets(codec.decode(value), topics, of_events=events in topics)
-            for key, value in stored.items()
-        }
-        await self._keep(partition, [(key, codec.encode(person)) for key, person in people.items()])
+        stored, of_events = self._store.parts[partition], events in topics
+        people = StoredStates(stored, person_codec())
+        pages = StoredStates(stored, page_state_codec(), of_pages=True)
+        for key in list(people):
+            people[key] = without_offsets(people[key], topics, of_events=of_events)
+        for key in list(pages):
+            pages[key] = without_offsets(pages[key], topics, of_events=of_events)
+        await self.write_changelog(partition, [*people.take_changes(), *pages.take_changes()])
         # Only now, so that a worker that dies before does it again, with nothing joined in between.
         await consumer_of(self._app).thread.know_topics(ours)
         reach.is_known(ours)
         self._joins.pop(partition, None)
         logger.warning("state.of_old_topics_forgotten", extra={"partition": partition, "topics": sorted(topics)})
-
-    def is_past(self, partition: int, suspect: Suspect) -> bool:
-        """Whether all that was due when the suspected records came has had its turn: it may wait for later ones."""
-        clock = self._join_of(partition).clock
-        return clock is not None and to_millis(clock) > suspect.until
-
-    async def _write(self, partition: int, done: Joined) -> None:
-        letters = self.refusals.letters(done.refused, now())
-        producer = producer_of(self._app)
-        await producer.send_all([*done.outputs, *letters])
-        await self._keep(partition, done.changes)
-        self._count(done)
-
-    async def _keep(self, partition: int, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
-        changelog = self._store.changelog_topic_name
-        outgoing = [Outgoing(changelog, key, value, None, partition) for key, value in changes]
-        await producer_of(self._app).send_all(outgoing)
-        for key, value in changes:
-            self._store.put(partition, key, value)
-
-    def clock_lags(self) -> dict[int, timedelta]:
-        """How far behind each raw partition is, for the partition of ours that waits the longest for it."""
-        every = [one.lags for one in self._joins.values()] if self._epoch == self._store.epoch else []
-        return {raw: max(lags[raw] for lags in every if lags) for raw in next(filter(None, every), {})}
 
     def _join_of(self, partition: int) -> PartitionJoin:
         if self._epoch != self._store.epoch:
@@ -291,21 +328,3 @@ class Joining:
                 self._store.parts[partition], self._policy_of, self._settings, self._ids, self._erasures
             )
         return self._joins[partition]
-
-    def _count(self, done: Joined) -> None:
-        moment = now()
-        for output in done.published:
-            match output:
-                case Lead():
-                    self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
-                    self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
-                case SendFollowUp():
-                    self._metrics.followups_planned.labels("cancelled" if output.cancel_reason else "issued").inc()
-                case FetchTranscript():
-                    pass
-        for reason, count in done.ignored.items():
-            self._metrics.items_ignored.labels(reason).inc(count)
-        for (what, page_id), count in done.shed.items():
-            self._metrics.join_state_shed.labels(what).inc(count)
-            logger.warning("state.shed", extra={"what": what, "page": page_id, "count": count})
-        self.refusals.tell(done.refused)

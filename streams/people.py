@@ -1,75 +1,103 @@
-"""The people of one partition: encoded in the store, decoded while they are worked on."""
+"""The people and Pages of one partition: encoded in the store, decoded while they are worked on."""
 
 from collections.abc import Iterator, MutableMapping
 from datetime import datetime
+from typing import Generic
 
-from leads.person import Person
+from leads.person import PageState, State
+from messenger.events import PageId
 from schemas.codec import Codec
 
 # At about 4 KB each.
 REMEMBERED = 1000
 
 
-class StoredPeople(MutableMapping[str, Person]):
-    """A view of one partition's state that keeps its changes to itself until they are taken.
+def is_page_key(key: str) -> bool:
+    """Whether the state under this key is a Page's: its id alone, or, as earlier versions wrote it, with a colon."""
+    _, _, psid = key.partition(":")
+    return not psid
 
-    `take_changes` gives each changed key with its new bytes, None for a person who was forgotten. The caller writes
-    them to the changelog and then to the store, before the next read. The `remembered` people who were used last stay
+
+class StoredStates(MutableMapping[str, State], Generic[State]):
+    """A view of the people, or of the Pages, of one partition, which keeps its changes to itself until they are taken.
+
+    `take_changes` gives each changed key with its new bytes, None for a state that was forgotten. The caller writes
+    them to the changelog and then to the store, before the next read. The `remembered` states that were used last stay
     decoded, so that a busy person is not decoded for each event.
     """
 
     def __init__(
-        self, stored: MutableMapping[bytes, bytes], codec: Codec[Person], *, remembered: int = REMEMBERED
+        self,
+        stored: MutableMapping[bytes, bytes],
+        codec: Codec[State],
+        *,
+        of_pages: bool = False,
+        remembered: int = REMEMBERED,
     ) -> None:
-        self._stored, self._codec = stored, codec
-        self._changed: dict[str, Person | None] = {}
-        self._recent: dict[str, Person] = {}
+        self._stored, self._of_pages = stored, of_pages
+        self._codec: Codec[State] = codec
+        self._changed: dict[str, State | None] = {}
+        self._recent: dict[str, State] = {}
         self._remembered = remembered
 
-    def __getitem__(self, key: str) -> Person:
+    def __getitem__(self, key: str) -> State:
         if key in self._changed:
-            person = self._changed[key]
-            if person is None:
+            state = self._changed[key]
+            if state is None:
                 raise KeyError(key)
-            return person
-        known = self._recent.pop(key, None)
-        return self._remember(key, known or self._codec.decode(self._stored[key.encode()]))
+            return state
+        recent = self._recent.pop(key, None)
+        return self._remember(key, recent or self._codec.decode(self._stored[key.encode()]))
 
-    def __setitem__(self, key: str, person: Person) -> None:
-        self._changed[key] = person
+    def __setitem__(self, key: str, state: State) -> None:
+        self._changed[key] = state
 
     def __delitem__(self, key: str) -> None:
         self._changed[key] = None
 
     def __iter__(self) -> Iterator[str]:
-        stored = (key.decode() for key in self._stored)
-        yield from (key for key in stored if key not in self._changed)
-        yield from (key for key, person in self._changed.items() if person is not None)
+        yield from (key for key in self._keys() if key not in self._changed)
+        yield from (key for key, state in self._changed.items() if state is not None)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def wakes(self) -> Iterator[tuple[str, datetime]]:
-        """Everybody in the store with their `wake_at`, of whom nobody is decoded for it."""
-        return ((key.decode(), self._codec.decode_first(value)) for key, value in self._stored.items())
+    def _keys(self) -> Iterator[str]:
+        return (key for key in map(bytes.decode, self._stored) if is_page_key(key) == self._of_pages)
 
-    def try_encoding(self, person: Person) -> None:
-        """Raise what `take_changes` would raise, were this person among the changes."""
-        self._codec.encode(person)
+    def wakes(self) -> Iterator[tuple[str, datetime]]:
+        """The `wake_at` of each state in the store; no state is decoded for it."""
+        return ((key, self._codec.decode_first(self._stored[key.encode()])) for key in self._keys())
+
+    def try_encoding(self, state: State) -> None:
+        """Raise what `take_changes` would raise, were this state among the changes."""
+        self._codec.encode(state)
 
     def take_changes(self) -> list[tuple[bytes, bytes | None]]:
         changes: list[tuple[bytes, bytes | None]] = []
-        for key, person in self._changed.items():
+        for key, state in self._changed.items():
             self._recent.pop(key, None)
-            changes.append((key.encode(), None if person is None else self._codec.encode(person)))
-            if person is not None:
-                self._remember(key, person)
+            changes.append((key.encode(), None if state is None else self._codec.encode(state)))
+            if state is not None:
+                self._remember(key, state)
         self._changed.clear()
         return changes
 
-    def _remember(self, key: str, person: Person) -> Person:
-        self._recent[key] = person
+    def _remember(self, key: str, state: State) -> State:
+        self._recent[key] = state
         if len(self._recent) > self._remembered:
             # A dict keeps the order of insertion, and what is used is taken out and put in again.
             del self._recent[next(iter(self._recent))]
-        return person
+        return state
+
+
+def move_old_pages(pages: MutableMapping[str, PageState]) -> list[PageId]:
+    """Put Pages that an earlier version stored as `<page id>:` under their id; the Pages that were moved."""
+    moved = []
+    for key in [key for key in pages if key.endswith(":")]:
+        page = pages[key]
+        # Where both are there, a crash came between the writing of the new key and the tombstone of the old one.
+        pages.setdefault(page.page_id, page)
+        del pages[key]
+        moved.append(page.page_id)
+    return moved

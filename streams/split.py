@@ -168,7 +168,7 @@ class Splitting:
             self._metrics.events_parsed.labels(kind).inc(count)
         for reason, count in done.ignored.items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        self.refusals.tell(done.refused)
+        self.refusals.report(done.refused)
 
     def _records_of(self, event: PlatformEvent) -> list[Outgoing]:
         value = self._codec.encode(event)

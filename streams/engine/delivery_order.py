@@ -1,4 +1,4 @@
-"""What may be committed of one partition: the longest finished prefix of its deliveries."""
+"""The offset that may be committed of one partition: the end of the longest finished prefix of its deliveries."""
 
 from collections import deque
 
@@ -6,6 +6,9 @@ from collections import deque
 class DeliveryOrder:
     """The deliveries of one partition, oldest first; each is named by the last offset that it covers.
 
+    The transport calls `delivered` before an agent gets a batch and `finished` when the agent asks for the next one, in
+    any order of batches. `committable` never passes an unfinished delivery. One object serves one assignment: after a
+    rebalance the transport makes a new one. No method waits.
     Offsets are compared, never counted: logs have gaps (transaction markers, compaction) and batches have any size.
     """
 
@@ -15,13 +18,13 @@ class DeliveryOrder:
         self._committable: int | None = None
 
     def delivered(self, last_offset: int) -> None:
-        """Note a delivery before it is made. Raises `ValueError` if it is not after all that were made so far."""
+        """Add a delivery that is about to be made. Raises `ValueError` unless its offset is the highest so far."""
         if self._unfinished and last_offset <= self._unfinished[-1]:
             raise ValueError(f"offset {last_offset} is delivered after {self._unfinished[-1]}")
         self._unfinished.append(last_offset)
 
     def finished(self, last_offset: int) -> None:
-        """Note that a delivery is done with; one that is unknown belongs to an assignment of the past."""
+        """Mark a delivery as finished; an unknown one belongs to a past assignment and is ignored."""
         if last_offset not in self._unfinished:
             return
         self._finished_early.add(last_offset)
@@ -32,10 +35,10 @@ class DeliveryOrder:
 
     @property
     def waiting(self) -> int:
-        """How many deliveries nothing may be committed past, or are such themselves."""
+        """How many deliveries hold the commit back: unfinished ones, and finished ones behind them."""
         return len(self._unfinished)
 
     @property
     def committable(self) -> int | None:
-        """The offset to commit, which is where to resume; None while the oldest delivery is unfinished."""
+        """The offset to commit, which is where to resume; None until the oldest delivery is finished."""
         return self._committable

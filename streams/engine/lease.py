@@ -1,17 +1,19 @@
-"""How long a member of a consumer group may still write for the partitions that it believes to own."""
+"""Fencing: how long a member of a consumer group may still write for the partitions that it believes to own."""
 
 from time import monotonic
 
 
 class MembershipLost(Exception):
-    """The group went on without this process: its partitions, and their state, belong to others now."""
+    """The group has removed this process: its partitions, and their state, belong to other members."""
 
 
 class Lease:
-    """Counted from when a granted heartbeat was sent, so it ends before the broker gives the partitions away.
+    """The right to write, for one session timeout from when a granted heartbeat was sent.
 
-    A process that stood still (stopped, swapped out, cut off) finds its lease run out before it can write anything.
-    Times are `time.monotonic()` seconds. Any thread may call any method.
+    So it ends before the broker gives the partitions to another member. The consumer's thread calls `granted` and
+    `lost` at each answer of the coordinator; the producer asks `holds` before each produce request. A process that
+    stood still (stopped, swapped out, cut off) finds its lease expired before it can write. `lost` stays until the next
+    `granted`. Times are `time.monotonic()` seconds. No method waits, and any thread may call any of them.
     """
 
     def __init__(self, term: float) -> None:
@@ -34,9 +36,10 @@ class Lease:
         return self._term
 
     def holds(self, at: float | None = None) -> bool:
-        """Whether writing is safe at a time (now); False asks to wait for the next heartbeat's answer.
+        """Whether writing is safe at a time (now); True before the first heartbeat. After False, wait for the answer to
+        the next heartbeat.
 
-        Raises `MembershipLost` once the group has said that this process is no member.
+        Raises `MembershipLost` once the coordinator has answered that this process is no member.
         """
         if self._lost:
             raise MembershipLost("the consumer group went on without this worker")

@@ -21,11 +21,17 @@ class DeliveryFailed(Exception):
 
 
 class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to us
-    """Tells aiokafka to fail a batch rather than retry it: this worker has failed, or is no member of the group."""
+    """Makes aiokafka fail a batch instead of retrying it: this worker has failed, or is no member of the group."""
 
 
 class Producer(driver.Producer):  # type: ignore[misc]
-    """An idempotent producer whose every delivery is watched: `flush` returns when all are acked, or raises."""
+    """An idempotent producer that watches every delivery and writes only while the worker holds its lease.
+
+    Each produce request waits for the lease, at most `request_timeout`; without it the batch fails and is not retried.
+    Records keep their order in a partition. After the first failed delivery every `send_all`, `hand_over` and `flush`
+    raises `DeliveryFailed`, for as long as the producer lives: the records may or may not be in Kafka, so no offset that
+    depends on them may be committed.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,13 +65,14 @@ class Producer(driver.Producer):  # type: ignore[misc]
             raise _MayNotWrite
 
     async def send_all(self, records: Iterable[Outgoing]) -> None:
-        """Send the records together; when this returns all of them are durable. Raises `DeliveryFailed`."""
+        """Send the records and wait, at most `request_timeout`, until all of them are durable. Raises `DeliveryFailed`."""
         await self._all_acked(await self._handed_over(records))
 
     async def hand_over(self, records: Iterable[Outgoing]) -> None:
-        """Send the records and wait for none: the next `flush` does, and no commit goes without one.
+        """Send the records without waiting for their acks, only for room in the producer's buffer.
 
-        Raises `DeliveryFailed` once any delivery has failed.
+        The next `flush` waits for the acks, and every commit begins with one. Raises `DeliveryFailed` once any delivery
+        has failed.
         """
         await self._handed_over(records)
         self._raise_failure()
@@ -101,7 +108,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
             self._failure = delivery.exception()
 
     async def flush(self) -> None:
-        """Wait until everything handed over so far is durable. Raises `DeliveryFailed` if any of it is not."""
+        """Wait, at most `request_timeout`, until every record handed over so far is durable. Raises `DeliveryFailed`."""
         await self._all_acked(self._unacked)
 
     async def _all_acked(self, deliveries: Collection["asyncio.Future[Any]"]) -> None:

@@ -41,11 +41,11 @@ _BUSY_POLL = 0.005
 
 
 class StuckInRebalance(Exception):
-    """A rebalance does not come to its end."""
+    """A rebalance does not end."""
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust is untyped to us
-    """Hands the records of a batch over as they are: decoding belongs to the agent, which can refuse one record."""
+    """Passes the records of a batch on undecoded: the agent decodes, and can refuse a single record."""
 
     def compile(self, app: faust.App, **_: Any) -> Callable[..., Awaitable[Any]]:
         async def decode(message: ConsumerMessage, *, propagate: bool = False) -> Any:  # noqa: ARG001 - Faust's shape
@@ -55,7 +55,16 @@ class BatchSchema(faust.Schema):  # type: ignore[misc] # Faust is untyped to us
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Delivers batches in order, commits in that order, and stops for good at the first failure."""
+    """Delivers batches in order, commits in that order, and stops for good at the first failure.
+
+    An agent gets the batches of a partition one after the other, up to `_MAX_WAITING` ahead, and finishes a batch by
+    asking for the next one. Faust calls `commit` on its interval, before a rebalance and at the stop: it first waits
+    until every record handed to the producer is acked, then commits the longest finished prefix of each partition. So
+    whatever is committed has its outputs durable. An agent that raises, a failed delivery, a lost record and a stuck
+    rebalance end in `fail`: after it nothing is handed out and nothing committed, and the worker exits non-zero.
+    Revoked partitions commit what is finished and forget the rest; after each assignment the consumer seeks to the
+    committed offsets, and a batch that was not finished comes again.
+    """
 
     # In seconds. Faust's recovery gives up, and says nothing, when the broker answers later than it waits.
     stuck_after = 300.0
@@ -81,7 +90,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return self._thread
 
     def ends(self) -> dict[TP, datetime | None]:
-        """Per assigned input partition: up to when all that it received is finished; None while more is known."""
+        """Per assigned input partition the time up to which every record that it received is finished; None while a
+        record is unread or unfinished. Never waits."""
         self._settle()
         return {
             tp: None if self._orders[tp].waiting else self._ends.get(tp)
@@ -90,7 +100,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         }
 
     async def fail(self, error: BaseException) -> None:
-        """Hand out nothing more, commit nothing more, and end the worker with a non-zero status."""
+        """Hand out nothing more, commit nothing more, and end the worker with a non-zero status. Only the first call
+        counts."""
         if self.failure is not None:
             return
         self.failure = error
@@ -100,7 +111,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.crash(error)
 
     async def on_task_error(self, exc: BaseException) -> None:
-        """Faust calls this when an agent raised; its own answer is to commit and go on with the next event."""
+        """Called by Faust when an agent raised; Faust's own method commits and goes on with the next event."""
         await self.fail(exc)
 
     @Service.task  # type: ignore[untyped-decorator]
@@ -150,7 +161,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         }
 
     async def _deliver(self, fetched: Fetched, generation: int) -> None:
-        """Give the batches to the agents. What a stop of the flow leaves over is read again: a seek always follows."""
+        """Give the batches to the agents. Batches left over when the flow stops are read again: a seek follows."""
         for batch in fetched.batches:
             if not self.flow_active:
                 return
@@ -249,11 +260,10 @@ def create_app(
     session_timeout: float = 12.0,
     delivery_timeout: float = 30.0,
 ) -> faust.App:
-    """A Faust app on this transport; times are in seconds, `broker` the Kafka with all that it takes.
+    """A Faust app on this transport; times are in seconds.
 
-    The worker ends with `OutOfReach` where records are lost that it has yet to read.
-
-    Raises `WrongVersion` unless the exact libraries are installed that the transport was written and tested against.
+    The worker ends with `OutOfReach` where records are lost that it has not read yet. Raises `WrongVersion` unless the
+    exact libraries are installed that the transport was tested with.
     """
     require_versions(PINS)
     if faust.streams._CStreamIterator is None:
@@ -320,14 +330,14 @@ def is_settled(app: faust.App) -> bool:
 
 
 def end_of_log(app: faust.App) -> Mapping[TP, datetime | None]:
-    """For each assigned input partition the time up to which all that the broker received is finished with.
+    """For each assigned input partition the time up to which every record that the broker received is finished.
 
-    It is when the fetch was sent that found nothing more, by this machine's clock; None while anything is unread or
-    unfinished. Call it in the app's loop.
+    It is when the fetch was sent that found no more records, by this machine's clock; None while a record is unread or
+    unfinished. Call it in the app's loop; it never waits.
     """
     return consumer_of(app).ends()
 
 
 async def fail_fast(app: faust.App, error: BaseException) -> None:
-    """End the worker with a non-zero status; nothing that is not committed by now will be."""
+    """End the worker with a non-zero status; no offset is committed after this."""
     await app.consumer.fail(error)

@@ -10,10 +10,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
 from leads.facts import Fact, JoinEvent, Progress
 from leads.join import Output
-from leads.ordering import Shard
+from leads.ordering import Fold, Shard
 from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy
@@ -90,15 +91,17 @@ class Rejoin:
         told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
         numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
         self._taken += len(numbered)
-        # What raises is left out, as the live join leaves it out once it has ended there a few times.
-        fold = self._shard.fold([*numbered, (self._taken, Progress(((0, until),)))], bool)
+        fold, left_out = Fold(), list[LeftOut]()
+        for turn in self._shard.order([*numbered, (self._taken, Progress(((0, until),)))], fold):
+            # What raises is left out, as the live join leaves it out once it has ended there a few times.
+            self._shard.settle(turn, take_turn_carefully(turn, bool, left_out), fold)
         self.tally.webhooks += len(webhooks)
         self.tally.events += len(events)
         self.tally.transcripts += len(told)
         self.tally.unreadable += len(done.refused)
         self.tally.ignored.update(done.ignored)
         self.tally.ignored.update(fold.ignored)
-        self.tally.unreadable += len(fold.left_out)
+        self.tally.unreadable += len(left_out)
         return [*events, *told], fold.outputs
 
     @property

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -36,12 +37,12 @@ from runtime.settings import Settings, read_settings
 from schemas.codec import BUILT_IN, event_codec, lead_codec
 from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS
-from streams.app import run_agent
+from streams.app import join_batch, run_agent
 from streams.engine.store import PartitionStore, join_store
 from streams.engine.transport import create_app, is_settled
 from streams.guard import Guard
 from streams.health import Watch
-from streams.join import Joining, PartitionJoin
+from streams.join import Batch, Joins, PartitionJoin
 from streams.records import Outgoing, event_key
 from streams.split import Splitting, split
 
@@ -72,8 +73,9 @@ async def ours(stage: str, settings: Settings) -> None:
                 await splitting.report_progress()
                 await asyncio.sleep(0.025)
     else:
-        joining = Joining(app, store, settings, PAGES, (), NOBODY, limit, metrics, health, BUILT_IN)
-        guard = Guard(app, stage, joining.join, joining.join_carefully, joining.refusals, health)
+        joins = Joins(app, store, settings, PAGES, (), NOBODY, limit, metrics, health, BUILT_IN)
+        work, carefully = partial(join_batch, joins), partial(join_batch, joins, carefully=True)
+        guard = Guard(app, stage, work, carefully, joins.refusals, health)
         run_agent(app, stage, settings.topic(EVENTS.name), guard.do, watch)
     # Faust's own tasks begin only when it has recovered.
     timing = asyncio.create_task(_say_how_long_recovery_took(app, store))
@@ -133,9 +135,11 @@ def _join_all(settings: Settings) -> Callable[[int, Sequence[Any]], list[Outgoin
     changelog = settings.topic(JOIN_STATE.name)
 
     def work(partition: int, records: Sequence[Any]) -> list[Outgoing]:
-        done = joins[partition].join(records)
-        stored[partition].update({key: value for key, value in done.changes if value is not None})
-        return [*done.outputs, *(Outgoing(changelog, key, value, None, partition) for key, value in done.changes)]
+        batch = Batch(joins[partition])
+        outgoing = batch.encode(batch.advance(batch.order(batch.decode(records))))
+        changes = batch.take_changes()
+        stored[partition].update({key: value for key, value in changes if value is not None})
+        return [*outgoing, *(Outgoing(changelog, key, value, None, partition) for key, value in changes)]
 
     return work
 

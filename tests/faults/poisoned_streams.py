@@ -14,7 +14,6 @@ import faust
 
 import leads.careful
 import leads.join
-import leads.ordering
 import messenger.webhook
 import streams.split
 from leads.pages import Page, Pages
@@ -53,7 +52,7 @@ def inject(stage: str) -> None:
             leads.join.advance,
             lambda person, event, _: person.psid == POISONED and isinstance(event, MessageReceived),
         )
-        vars(leads.ordering)["advance"] = vars(leads.careful)["advance"] = advance
+        vars(leads.join)["advance"] = vars(leads.careful)["advance"] = advance
     else:
         leads.join._fire = raising(leads.join._fire, lambda person, *_: person.psid == POISONED)
 

@@ -9,7 +9,7 @@ import pytest
 from leads.facts import JoinEvent, Progress
 from leads.ordering import Fold, Shard
 from leads.pages import JOIN_WAIT, Page
-from leads.person import Person
+from leads.person import PageState, Person
 from leads.records import Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
 from messenger.events import PageId, PlatformEvent, Psid
@@ -38,11 +38,12 @@ class Join:
     def __init__(self, *rules: Rule) -> None:
         self.policy = Policy(Page(PAGE, target_app=TARGET_APP), rules)
         self.people: dict[str, Person] = {}
+        self.pages: dict[str, PageState] = {}
         self.offset = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        self.shard = Shard(self.people, lambda _: self.policy, raw_partitions=1)
+        self.shard = Shard(self.people, lambda _: self.policy, raw_partitions=1, pages=self.pages)
 
     def read(self, *records: PlatformEvent | Progress) -> Fold:
         numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate(records, self.offset))
@@ -294,4 +295,4 @@ def test_people_for_whom_nothing_waits_are_left_as_they_are() -> None:
 
     fold = join.read(a_policy("block", NOON + HOUR), Progress(((0, NOON + 2 * HOUR),)))
 
-    assert fold.changed == {f"{PAGE}:"}
+    assert fold.changed == {PAGE}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from leads.facts import Progress
 from leads.join import Output
-from leads.ordering import Shard, without_offsets
+from leads.ordering import Shard
 from leads.pages import Page
-from leads.person import STATE_TTL, Person
+from leads.person import STATE_TTL, Person, without_offsets
 from leads.records import Lead
 from leads.rules import Policy
 from messenger.events import LeadOutcome, Origin, PlatformEvent, Psid

@@ -14,7 +14,7 @@ from leads.facts import Fact, JoinEvent, Progress, TranscriptFetched
 from leads.join import Output
 from leads.ordering import Shard
 from leads.pages import Page
-from leads.person import Person
+from leads.person import PageState, Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
 from messenger.events import LeadOutcome, Origin, Psid
@@ -62,6 +62,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.log: list[JoinEvent | Progress] = []
         self.facts: list[Fact] = []
         self.people: dict[str, Person] = {}
+        self.pages: dict[str, PageState] = {}
         self.shard = self._fresh_shard()
         self.read = 0
         self.revisions: dict[str, dict[int, Lead]] = defaultdict(dict)
@@ -155,13 +156,14 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 8), end=st.sampled_from(["committed", "committed", "state kept", "nothing kept"]))
     def the_join_reads_and_may_die(self, count: int, end: str) -> None:
-        before = dict(self.people)
+        before, pages = dict(self.people), dict(self.pages)
         batch = list(enumerate(self.log))[self.read : self.read + count]
         self._publish(self.shard.fold(batch).outputs)
         if end == "committed":
             self.read += len(batch)
             return
-        self.people = before if end == "nothing kept" else self.people
+        if end == "nothing kept":
+            self.people, self.pages = before, pages
         self.shard = self._fresh_shard()
 
     @invariant()
@@ -201,7 +203,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         return found, [one for one in fold.outputs if isinstance(one, SendFollowUp)]
 
     def _fresh_shard(self) -> Shard:
-        return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS)
+        return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS, pages=self.pages)
 
     def _publish(self, outputs: list[Output]) -> None:
         for one in outputs:

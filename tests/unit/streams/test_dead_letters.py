@@ -47,7 +47,7 @@ def test_what_was_refused_is_counted_and_logged_with_its_place(caplog: pytest.Lo
     metrics = Metrics()
 
     with caplog.at_level(logging.WARNING):
-        refusals(metrics).tell([Refusal(ARecord(7), "not_json")])
+        refusals(metrics).report([Refusal(ARecord(7), "not_json")])
 
     (line,) = caplog.records
     assert (line.getMessage(), vars(line)["partition"], vars(line)["offset"]) == ("record.dead_lettered", 3, 7)

@@ -1,5 +1,6 @@
 """The join's adapter: decoded records in, encoded outputs and state out, nothing changed before it is durable."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -13,8 +14,9 @@ from messenger.events import Psid
 from runtime.clock import to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, lead_codec
-from streams.join import Joined, PartitionJoin
+from streams.join import Batch, PartitionJoin
 from streams.progress import CLOCK_SKEW
+from streams.records import Outgoing, Record
 from tests.builders import MINUTE, NOON, PAGE, TARGET_APP, a_handover, a_policy, a_register, an_erasure
 
 SETTINGS = Settings(partitions=1, topic_prefix="t-")
@@ -37,22 +39,36 @@ def records_of(*events: object) -> list[ARecord]:
     return [ARecord(offset, codec.encode(event)) for offset, event in enumerate(events)]  # type: ignore[arg-type]
 
 
+@dataclass
+class Joined:
+    outputs: list[Outgoing]
+    changes: list[tuple[bytes, bytes | None]]
+    batch: Batch
+
+
+def joined(join: PartitionJoin, records: Sequence[Record]) -> Joined:
+    batch = Batch(join)
+    outputs = batch.encode(batch.advance(batch.order(batch.decode(records))))
+    return Joined(outputs, batch.take_changes(), batch)
+
+
 def test_state_survives_in_the_store_between_runs() -> None:
     stored: dict[bytes, bytes] = {}
     first = PartitionJoin(stored, lambda _: POLICY, SETTINGS)
-    done = first.join(records_of(a_handover(), Progress(((0, NOON + MINUTE),))))
+    done = joined(first, records_of(a_handover(), Progress(((0, NOON + MINUTE),))))
     stored.update({key: value for key, value in done.changes if value is not None})
 
     after_restart = PartitionJoin(stored, lambda _: POLICY, SETTINGS)
-    closed = after_restart.join(records_of(Progress(((0, NOON + timedelta(hours=1)),))))
+    closed = joined(after_restart, records_of(Progress(((0, NOON + timedelta(hours=1)),))))
 
     leads = [one for one in done.outputs + closed.outputs if one.topic == "t-leads"]
     assert [lead_codec().decode(one.value).revision for one in leads] == [1, 2]
 
 
 def test_outputs_go_to_their_topics_by_lead_id() -> None:
-    done = PartitionJoin({}, lambda _: POLICY, SETTINGS).join(
-        records_of(a_handover(), Progress(((0, NOON + timedelta(hours=1)),)))
+    done = joined(
+        PartitionJoin({}, lambda _: POLICY, SETTINGS),
+        records_of(a_handover(), Progress(((0, NOON + timedelta(hours=1)),))),
     )
 
     assert [one.topic for one in done.outputs] == ["t-leads", "t-leads", "t-transcript-requests"]
@@ -62,7 +78,7 @@ def test_outputs_go_to_their_topics_by_lead_id() -> None:
 def test_join_changes_nothing_in_the_store_itself() -> None:
     stored: dict[bytes, bytes] = {}
 
-    PartitionJoin(stored, lambda _: POLICY, SETTINGS).join(records_of(a_handover()))
+    joined(PartitionJoin(stored, lambda _: POLICY, SETTINGS), records_of(a_handover()))
 
     assert stored == {}
 
@@ -72,10 +88,10 @@ def test_undecodable_record_is_refused_and_the_next_goes_on() -> None:
     for offset, record in enumerate(records):
         record.offset = offset
 
-    done = PartitionJoin({}, lambda _: POLICY, SETTINGS).join(records)
+    done = joined(PartitionJoin({}, lambda _: POLICY, SETTINGS), records)
 
     assert [one.topic for one in done.outputs] == ["t-leads"]
-    assert [one.record for one in done.refused] == [records[0]]
+    assert [one.record for one in done.batch.refused] == [records[0]]
 
 
 def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
@@ -83,10 +99,10 @@ def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
     ahead = ARecord(1, event_codec().encode(Progress(((0, NOON + timedelta(hours=2)),))), timestamp=to_millis(NOON))
     join = PartitionJoin({}, lambda _: POLICY, SETTINGS)
 
-    done = join.join([*records_of(a_handover()), ahead])
+    done = joined(join, [*records_of(a_handover()), ahead])
 
     assert done.outputs == []
-    assert join.clock == NOON - CLOCK_SKEW
+    assert join.shard.clock == NOON - CLOCK_SKEW
 
 
 def test_what_is_read_again_of_an_erased_person_gives_nothing() -> None:
@@ -94,12 +110,13 @@ def test_what_is_read_again_of_an_erased_person_gives_nothing() -> None:
     stored: dict[bytes, bytes] = {}
     erasures = a_register(NOON + MINUTE)
 
-    done = PartitionJoin(stored, lambda _: POLICY, SETTINGS, erasures=erasures).join(
-        records_of(a_handover(), an_erasure(), Progress(((0, NOON + timedelta(hours=2)),)))
+    done = joined(
+        PartitionJoin(stored, lambda _: POLICY, SETTINGS, erasures=erasures),
+        records_of(a_handover(), an_erasure(), Progress(((0, NOON + timedelta(hours=2)),))),
     )
 
     assert [one for one in done.outputs if one.topic == "t-leads"] == []
-    assert done.ignored["erased"] == 1
+    assert done.batch.ignored["erased"] == 1
 
 
 def commands_of(done: Joined) -> list[SendFollowUp]:
@@ -122,12 +139,12 @@ def test_a_worker_that_dies_while_its_changelog_is_written_cancels_by_a_block_wh
         Progress(((0, NOON + timedelta(hours=9)),)),
     )
     undisturbed = PartitionJoin({}, lambda _: policy, SETTINGS)
-    first = undisturbed.join(records[:-1])
+    first = joined(undisturbed, records[:-1])
     assert len(first.changes) == 5
     kept = {key: value for key, value in first.changes[:durable] if value is not None}
 
     restarted = PartitionJoin(kept, lambda _: policy, SETTINGS)
-    again = commands_of(restarted.join(records[:-1]))
+    again = commands_of(joined(restarted, records[:-1]))
 
     assert [one for one in again if one not in commands_of(first)] == []
-    assert commands_of(restarted.join(records[-1:])) == commands_of(undisturbed.join(records[-1:]))
+    assert commands_of(joined(restarted, records[-1:])) == commands_of(joined(undisturbed, records[-1:]))

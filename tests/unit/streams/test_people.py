@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from leads.person import Person
-from messenger.events import Psid
+from leads.person import PageState, Person
+from messenger.events import PageId, Psid
 from schemas.codec import Codec, NotDecodable
-from schemas.state import person_codec
-from streams.people import StoredPeople
-from tests.builders import NOON, PAGE, a_handover
+from schemas.state import page_state_codec, person_codec
+from streams.people import StoredStates, move_old_pages
+from tests.builders import NOON, PAGE, a_handover, a_policy
 
 CODEC = person_codec()
 
@@ -31,64 +31,102 @@ def a_person(number: int = 0, mark: int = 0) -> Person:
 
 
 def stored(count: int) -> dict[bytes, bytes]:
-    return {str(number).encode(): CODEC.encode(a_person(number)) for number in range(count)}
+    return {f"p:{number}".encode(): CODEC.encode(a_person(number)) for number in range(count)}
 
 
 def test_a_person_is_decoded_once_while_remembered() -> None:
     codec = CountingCodec()
-    people = StoredPeople(stored(1), codec)
+    people = StoredStates(stored(1), codec)
 
-    assert people["0"] == people["0"] == a_person()
+    assert people["p:0"] == people["p:0"] == a_person()
     assert codec.decoded == 1
 
 
 def test_a_change_is_read_before_and_after_it_was_taken() -> None:
-    people = StoredPeople(stored(1), CODEC)
-    people["0"] = a_person(mark=7)
+    people = StoredStates(stored(1), CODEC)
+    people["p:0"] = a_person(mark=7)
 
-    before = people["0"]
+    before = people["p:0"]
     people.take_changes()
 
-    assert before == people["0"] == a_person(mark=7)
+    assert before == people["p:0"] == a_person(mark=7)
 
 
 def test_those_used_longest_ago_are_forgotten_first() -> None:
     codec = CountingCodec()
-    people = StoredPeople(stored(3), codec, remembered=2)
+    people = StoredStates(stored(3), codec, remembered=2)
 
-    for key in ("0", "1", "0", "2", "0"):
+    for key in ("p:0", "p:1", "p:0", "p:2", "p:0"):
         assert key in people
     assert codec.decoded == 3
-    assert people["1"] == a_person(1)
+    assert people["p:1"] == a_person(1)
     assert codec.decoded == 4
 
 
 def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
     store = stored(1)
-    people = StoredPeople(store, CODEC)
-    assert people["0"] == a_person()
+    people = StoredStates(store, CODEC)
+    assert people["p:0"] == a_person()
 
-    del people["0"]
-    assert "0" not in people
-    assert people.take_changes() == [(b"0", None)]
-    del store[b"0"]
+    del people["p:0"]
+    assert "p:0" not in people
+    assert people.take_changes() == [(b"p:0", None)]
+    del store[b"p:0"]
 
-    assert "0" not in people
+    assert "p:0" not in people
 
 
 def test_wake_times_are_told_without_decoding_anybody() -> None:
     codec = CountingCodec()
     waiting = Person(page_id=PAGE, psid=Psid("1"), waiting=(a_handover(),), touched_at=NOON)
-    people = StoredPeople({b"0": CODEC.encode(a_person()), b"1": CODEC.encode(waiting)}, codec)
+    people = StoredStates({b"p:0": CODEC.encode(a_person()), b"p:1": CODEC.encode(waiting)}, codec)
 
     wakes = dict(people.wakes())
 
-    assert wakes == {"0": NOON + timedelta(days=30), "1": waiting.wake_at}
+    assert wakes == {"p:0": NOON + timedelta(days=30), "p:1": waiting.wake_at}
     assert codec.decoded == 0
 
 
 def test_what_is_no_person_has_no_wake_time() -> None:
-    people = StoredPeople({b"0": b"junk, not a person"}, CODEC)
+    people = StoredStates({b"p:0": b"junk, not a person"}, CODEC)
 
     with pytest.raises(NotDecodable):
         dict(people.wakes())
+
+
+BLOCKED = PageState(page_id=PAGE, mark=3, waiting=(a_policy("unblock", NOON),), stated_at=NOON, blocked_at=NOON)
+
+
+def states_of_one_store(*, page_key: str) -> tuple[StoredStates[Person], StoredStates[PageState]]:
+    store = {b"p:0": CODEC.encode(a_person()), page_key.encode(): page_state_codec().encode(BLOCKED)}
+    return StoredStates(store, CODEC), StoredStates(store, page_state_codec(), of_pages=True)
+
+
+def test_people_and_pages_of_one_store_are_told_apart() -> None:
+    people, pages = states_of_one_store(page_key=PAGE)
+
+    assert dict(people) == {"p:0": a_person()}
+    assert [key for key, _ in people.wakes()] == ["p:0"]
+    assert dict(pages) == {PAGE: BLOCKED}
+
+
+def test_a_page_that_an_earlier_version_stored_is_moved_to_its_id() -> None:
+    _, pages = states_of_one_store(page_key=f"{PAGE}:")
+
+    assert move_old_pages(pages) == [PAGE]
+
+    assert dict(pages) == {PAGE: BLOCKED}
+    encoded = page_state_codec().encode(BLOCKED)
+    assert pages.take_changes() == [(PAGE.encode(), encoded), (f"{PAGE}:".encode(), None)]
+
+
+def test_a_page_that_was_moved_before_a_crash_keeps_what_came_since() -> None:
+    newer = PageState(page_id=PageId(PAGE), mark=9)
+    codec = page_state_codec()
+    store = {f"{PAGE}:".encode(): codec.encode(BLOCKED), PAGE.encode(): codec.encode(newer)}
+    pages = StoredStates(store, codec, of_pages=True)
+
+    move_old_pages(pages)
+
+    assert dict(pages) == {PAGE: newer}
+    assert pages.take_changes() == [(f"{PAGE}:".encode(), None)]

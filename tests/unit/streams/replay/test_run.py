@@ -21,7 +21,7 @@ from schemas.codec import command_codec, event_codec, lead_codec
 from simulator import payloads
 from simulator.campaign import plan_campaign
 from simulator.people import PAGES
-from streams.join import PartitionJoin, as_received
+from streams.join import Batch, PartitionJoin, as_received
 from streams.progress import CLOCK_SKEW
 from streams.replay.run import Rejoin
 from streams.split import split
@@ -103,15 +103,16 @@ def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
 def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[int]) -> None:
     events = [ARecord(_CODEC.encode(one), 0, number) for number, one in enumerate(split(the_raw_topic(), {}).events)]
     over = ARecord(_CODEC.encode(Progress(((0, END),))), to_millis(END + CLOCK_SKEW), len(events))
-    live = PartitionJoin({}, policy_of, Settings(partitions=1)).join([*events, over])
+    batch = Batch(PartitionJoin({}, policy_of, Settings(partitions=1)))
+    live = batch.encode(batch.advance(batch.order(batch.decode([*events, over]))))
 
     outputs = rejoined(sizes)
 
     replayed, commands = leads_of(outputs), commands_of(outputs)
-    issued = [command_codec().decode(one.value) for one in live.outputs if one.topic == "followup-commands"]
+    issued = [command_codec().decode(one.value) for one in live if one.topic == "followup-commands"]
     assert commands == commands_of(issued)
     assert {"page_blocked", None} < {one.cancel_reason for one in commands}
-    expected = [lead_codec().decode(one.value) for one in live.outputs if one.topic == "leads"]
+    expected = [lead_codec().decode(one.value) for one in live if one.topic == "leads"]
     assert fingerprint(replayed) == fingerprint(expected)
     assert len(replayed) == len(expected)
 
