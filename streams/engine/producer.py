@@ -29,8 +29,8 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
     Each produce request waits for the lease, at most `request_timeout`; without it the batch fails and is not retried.
     Records keep their order in a partition. After the first failed delivery every `send_all`, `hand_over` and `flush`
-    raises `DeliveryFailed`, for as long as the producer lives: the records may or may not be in Kafka, so no offset that
-    depends on them may be committed.
+    raises `DeliveryFailed`, for as long as the producer lives: the records may or may not be in Kafka, so no offset
+    that depends on them may be committed.
     """
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
             raise _MayNotWrite
 
     async def send_all(self, records: Iterable[Outgoing]) -> None:
-        """Send the records and wait, at most `request_timeout`, until all of them are durable. Raises `DeliveryFailed`."""
+        """Send the records and wait, up to `request_timeout`, until all are durable. Raises `DeliveryFailed`."""
         await self._all_acked(await self._handed_over(records))
 
     async def hand_over(self, records: Iterable[Outgoing]) -> None:
@@ -108,7 +108,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
             self._failure = delivery.exception()
 
     async def flush(self) -> None:
-        """Wait, at most `request_timeout`, until every record handed over so far is durable. Raises `DeliveryFailed`."""
+        """Wait, up to `request_timeout`, until all records handed over are durable. Raises `DeliveryFailed`."""
         await self._all_acked(self._unacked)
 
     async def _all_acked(self, deliveries: Collection["asyncio.Future[Any]"]) -> None:
