@@ -111,8 +111,8 @@ def _weight_of_event(event: JoinEvent) -> int:
         if isinstance(value, str):
             weight += _size((value,))
         elif isinstance(value, tuple):
-            weight += _size_of_answers(one for one in value if isinstance(one, Answer))
-            weight += _size(one for one in value if isinstance(one, str))
+            weight += _size_of_answers(item for item in value if isinstance(item, Answer))
+            weight += _size(item for item in value if isinstance(item, str))
         elif field.name == "ad" and value is not None:
             weight += _size((value.ad_id, value.ad_title, value.post_id, value.ref))
     return weight

@@ -46,16 +46,16 @@ def differences(live: Mapping[LeadId, Lead], replayed: Mapping[LeadId, Lead]) ->
     """
     found = []
     for lead_id in sorted(live.keys() | replayed.keys()):
-        one, other = live.get(lead_id), replayed.get(lead_id)
-        if one is None or other is None:
-            found.append(Difference(one, other))
-        elif changes := _changes(one, other):
-            found.append(Difference(one, other, changes))
+        live_lead, replayed_lead = live.get(lead_id), replayed.get(lead_id)
+        if live_lead is None or replayed_lead is None:
+            found.append(Difference(live_lead, replayed_lead))
+        elif changes := _changes(live_lead, replayed_lead):
+            found.append(Difference(live_lead, replayed_lead, changes))
     return found
 
 
-def _changes(one: Lead, other: Lead) -> tuple[FieldChange, ...]:
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in FIELDS if name != "revision")
+def _changes(live_lead: Lead, replayed_lead: Lead) -> tuple[FieldChange, ...]:
+    pairs = ((name, getattr(live_lead, name), getattr(replayed_lead, name)) for name in FIELDS if name != "revision")
     return tuple(FieldChange(name, before, after) for name, before, after in pairs if before != after)
 
 

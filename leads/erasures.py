@@ -49,7 +49,7 @@ class Erasures:
         if not self._until:
             return None
         found = (self._until.get(register_key(salt, page_id, psid)) for salt in self._salts)
-        return max((one for one in found if one is not None), default=None)
+        return max((until for until in found if until is not None), default=None)
 
     def cover(self, page_id: PageId, psid: Psid | None, *moments: datetime) -> bool:
         """Whether something of this person that has any of these times is dead."""

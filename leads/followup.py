@@ -38,7 +38,7 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
         if reason is not None:
             commands.append(_cancelled(state.lead, rule.name, 1, not_after(state.lead), reason, at))
             continue
-        person, issued = _go_on(person, state.lead, rule, 1, at, policy)
+        person, issued = _issue_from(person, state.lead, rule, 1, at, policy)
         commands += issued
     return person, tuple(commands)
 
@@ -52,22 +52,22 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
 
 def _came_between(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
     ended_at = flow_ended_at(lead)
-    happened = (one.reason for one in person.interventions if one.happened_at >= ended_at)
+    happened = (intervention.reason for intervention in person.interventions if intervention.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
 
 
 def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     """Issue a scheduled follow-up. The command carries its due time, not the moment of firing."""
-    person = replace(person, scheduled=tuple(one for one in person.scheduled if one != scheduled))
+    person = replace(person, scheduled=tuple(waiting for waiting in person.scheduled if waiting != scheduled))
     state = person.lead(scheduled.lead_id)
-    rule = next((one for one in policy.rules if one.name == scheduled.rule), None)
+    rule = next((rule for rule in policy.rules if rule.name == scheduled.rule), None)
     if state is None or rule is None or scheduled.step > len(rule.steps) or not rule.concerns(state.lead):
         return person, ()
     lead = _with_windows_of(person, state.lead)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
 
 
-def _go_on(person: Person, lead: Lead, rule: Rule, number: int, since: datetime, policy: Policy) -> Planned:
+def _issue_from(person: Person, lead: Lead, rule: Rule, number: int, since: datetime, policy: Policy) -> Planned:
     """Issue the steps from `number` on that are due at once, and schedule the one after them."""
     if number > len(rule.steps):
         return person, ()
@@ -83,7 +83,7 @@ def _issue(person: Person, lead: Lead, rule: Rule, number: int, at: datetime, po
     if policy.is_blocked:
         return person, (_cancelled(lead, rule.name, number, not_after(lead), PAGE_BLOCKED, at),)
     command = _command(lead, rule, number, at)
-    person, more = _go_on(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)
+    person, more = _issue_from(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)
     return person, (command, *more)
 
 
@@ -94,7 +94,9 @@ def _with_issued(person: Person, command: SendFollowUp, rule: Rule) -> Person:
 
 def without_sent(person: Person, sent_command_id: str | None) -> Person:
     """The person without the issued step that is known to have been sent; it can no longer be cancelled."""
-    left = tuple(one for one in person.issued if command_id(one.lead_id, one.rule, one.step) != sent_command_id)
+    left = tuple(
+        issued for issued in person.issued if command_id(issued.lead_id, issued.rule, issued.step) != sent_command_id
+    )
     return person if len(left) == len(person.issued) else replace(person, issued=left)
 
 
@@ -121,7 +123,7 @@ def block(person: Person, rules: Rules, at: datetime) -> Planned:
 def end_all(person: Person, state: LeadState, rules: Rules, at: datetime) -> Planned:
     """Cancel what is scheduled for a lead and what waits for it; a command that was issued stays as it is."""
     person, ended = _cancel_pending(person, state, SHED, rules, at)
-    scheduled = tuple(one for one in person.scheduled if one.lead_id != state.lead.lead_id)
+    scheduled = tuple(waiting for waiting in person.scheduled if waiting.lead_id != state.lead.lead_id)
     return replace(person, scheduled=scheduled), ended
 
 
@@ -139,22 +141,26 @@ def _is_meant(reason: CancelReason, cancel_on: Collection[Cancellation]) -> bool
 
 
 def _cancel_issued(person: Person, lead: Lead, reason: CancelReason, at: datetime) -> Planned:
-    recalled = [one for one in person.issued if one.lead_id == lead.lead_id and _is_meant(reason, one.cancel_on)]
-    commands = tuple(_cancelled(lead, one.rule, one.step, one.not_after, reason, at) for one in recalled)
-    return replace(person, issued=tuple(one for one in person.issued if one not in recalled)), commands
+    recalled = [
+        issued for issued in person.issued if issued.lead_id == lead.lead_id and _is_meant(reason, issued.cancel_on)
+    ]
+    commands = tuple(_cancelled(lead, issued.rule, issued.step, issued.not_after, reason, at) for issued in recalled)
+    return replace(person, issued=tuple(issued for issued in person.issued if issued not in recalled)), commands
 
 
 def _cancel_pending(person: Person, state: LeadState, reason: CancelReason, rules: Rules, at: datetime) -> Planned:
     lead = state.lead
-    scheduled = {one.rule: one.step for one in person.scheduled if one.lead_id == lead.lead_id}
-    meant = [one for one in rules if _is_meant(reason, one.cancel_on)]
-    names = {one.name for one in meant if _is_pending(one, state, scheduled.keys())}
+    scheduled = {waiting.rule: waiting.step for waiting in person.scheduled if waiting.lead_id == lead.lead_id}
+    meant = [rule for rule in rules if _is_meant(reason, rule.cancel_on)]
+    names = {rule.name for rule in meant if _is_pending(rule, state, scheduled.keys())}
     person = replace(
         person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
-        scheduled=tuple(one for one in person.scheduled if one.lead_id != lead.lead_id or one.rule not in names),
+        scheduled=tuple(
+            waiting for waiting in person.scheduled if waiting.lead_id != lead.lead_id or waiting.rule not in names
+        ),
     )
-    ended = (one.name for one in rules if one.name in names)
-    return person, tuple(_cancelled(lead, one, scheduled.get(one, 1), not_after(lead), reason, at) for one in ended)
+    ended = (rule.name for rule in rules if rule.name in names)
+    return person, tuple(_cancelled(lead, name, scheduled.get(name, 1), not_after(lead), reason, at) for name in ended)
 
 
 def _is_pending(rule: Rule, state: LeadState, scheduled: Collection[str]) -> bool:

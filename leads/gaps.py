@@ -70,7 +70,7 @@ def findings(
     flows = lead_flows(messages, psid, forms, has_older=conversation.has_older)
     held = _leads_by_flow(flows, leads)
     for number, flow in enumerate(flows):
-        if not span.holds(flow.answered_at) or _may_go_on(flow, span.now):
+        if not span.holds(flow.answered_at) or _may_continue(flow, span.now):
             continue
         lead = held.get(number)
         yield Finding(
@@ -80,15 +80,19 @@ def findings(
             at=flow.answered_at,
             flow=flow,
             lead_id=lead.lead_id if lead else None,
-            last_user_message_at=max(one.created_at for one in messages if one.sender_id == psid),
+            last_user_message_at=max(message.created_at for message in messages if message.sender_id == psid),
             last_page_message_at=max(
-                (one.created_at for one in messages if one.sender_id != psid and one.created_at > flow.ended_at),
+                (
+                    message.created_at
+                    for message in messages
+                    if message.sender_id != psid and message.created_at > flow.ended_at
+                ),
                 default=None,
             ),
         )
     # What Meta hides was said before this.
-    hidden_until = min((one.created_at for one in messages), default=conversation.updated_at)
-    knows_one = flows or any(span.holds(flow_ended_at(one)) for one in leads)
+    hidden_until = min((message.created_at for message in messages), default=conversation.updated_at)
+    knows_one = flows or any(span.holds(flow_ended_at(lead)) for lead in leads)
     if conversation.has_older and not knows_one and hidden_until >= span.since:
         yield Finding(standing="cannot_tell", page_id=page_id, psid=psid, at=min(hidden_until, span.until))
 
@@ -143,7 +147,7 @@ def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> dict[int
     dropped that has every answer, because it disqualifies by them.
     """
     found: dict[int, Lead] = {}
-    for lead in sorted(leads, key=lambda one: (one.outcome, flow_ended_at(one))):
+    for lead in sorted(leads, key=lambda lead: (lead.outcome, flow_ended_at(lead))):
         # How long Meta waits before it gives a dropped flow up is documented nowhere.
         longest = FLOW_SPREAD if lead.outcome == "complete" else MESSAGING_WINDOW
         fitting = [
@@ -156,5 +160,5 @@ def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> dict[int
     return found
 
 
-def _may_go_on(flow: LeadFlow, now: datetime) -> bool:
+def _may_continue(flow: LeadFlow, now: datetime) -> bool:
     return flow.outcome == "incomplete" and flow.ended_at + DROP_MARGIN > now

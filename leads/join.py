@@ -109,19 +109,20 @@ def _without_the_old(person: Person, until: datetime) -> Person:
             waiting=person.waiting,
             touched_at=person.touched_at,
         )
-    kept = tuple(one for one in person.leads if not one.lead.closed or one.lead.updated_at + STATE_TTL > until)
-    issued = tuple(one for one in person.issued if one.not_after >= until)
+    kept = tuple(state for state in person.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until)
+    issued = tuple(command for command in person.issued if command.not_after >= until)
     if len(kept) == len(person.leads) and len(issued) == len(person.issued):
         return person
     return replace(person, leads=kept, issued=issued)
 
 
 def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
-    closing = next((one for one in person.leads if not one.lead.closed and one.closes_at == moment), None)
+    closing = next((state for state in person.leads if not state.lead.closed and state.closes_at == moment), None)
     if closing is not None:
         return _publish(person, revise(closing, person, policy.page, at=moment, closing="join_wait"), policy)
     scheduled: Scheduled = min(
-        (one for one in person.scheduled if one.due_at == moment), key=lambda one: (one.lead_id, one.rule)
+        (waiting for waiting in person.scheduled if waiting.due_at == moment),
+        key=lambda waiting: (waiting.lead_id, waiting.rule),
     )
     person, commands = followup.due(person, scheduled, policy)
     return Step(person, commands)
@@ -170,7 +171,7 @@ def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: 
 
 def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     names = {event.event_id, remembered(event.event_id)}
-    if any(not names.isdisjoint(one.signals) for one in person.leads):
+    if any(not names.isdisjoint(state.signals) for state in person.leads):
         return Step(person, ignored="duplicate")
     state = pair(person, event)
     if state is None and not has_room(person):
@@ -234,7 +235,7 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
         planned=known.planned if known else (),
     )
     state = followup.passed_over(state, policy.rules, event.received_at)
-    wrote = [one for one in (person.last_user_message_at, promoted.last_user_message_at) if one is not None]
+    wrote = [moment for moment in (person.last_user_message_at, promoted.last_user_message_at) if moment is not None]
     person = replace(_with_seen(person.with_lead(state), event), last_user_message_at=max(wrote, default=None))
     person, ended, shed = without_oldest(person, state.lead.lead_id, policy, event.received_at)
     return Step(person, (state.lead, *ended), shed=shed)

@@ -22,7 +22,7 @@ def utf16_units(text: str) -> int:
 
 def is_blank(text: str) -> bool:
     """Whether there is nothing in it to be seen."""
-    return not any(one.isprintable() and not one.isspace() for one in text)
+    return not any(character.isprintable() and not character.isspace() for character in text)
 
 
 def longest_text(message: FollowUpMessage) -> int:

@@ -50,13 +50,13 @@ def pair(person: Person, signal: Signal) -> LeadState | None:
     time, then the oldest.
     """
     fitting = [
-        one
-        for one in person.leads
-        if one.lead.outcome == outcome_of(signal)
-        and _stamp(one.lead, type(signal)) is None
-        and _is_near(one.lead, signal)
+        state
+        for state in person.leads
+        if state.lead.outcome == outcome_of(signal)
+        and _stamp(state.lead, type(signal)) is None
+        and _is_near(state.lead, signal)
     ]
-    return min(fitting, key=lambda one: _distance(one.lead, signal.event_at), default=None)
+    return min(fitting, key=lambda state: _distance(state.lead, signal.event_at), default=None)
 
 
 def open_lead(person: Person, signal: Signal, page: Page) -> LeadState:
@@ -182,7 +182,7 @@ def _is_whole(lead: Lead) -> bool:
 
 def _answers(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], AnswersSource]:
     """The best source's answers first, then what only the others know: a lead never loses an answer."""
-    known = tuple(one.question for one in state.referral_answers)
+    known = tuple(answer.question for answer in state.referral_answers)
     summary = parse_summary(state.lead.summary_text, (*known, *page.questions)) if state.lead.summary_text else ()
     sources: tuple[tuple[AnswersSource, tuple[Answer, ...]], ...] = (
         ("referral", state.referral_answers),
@@ -192,6 +192,6 @@ def _answers(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], AnswersS
     source: AnswersSource = next((name for name, answers in sources if answers), "none")
     merged: tuple[Answer, ...] = ()
     for _, answers in sources:
-        told = {one.question for one in merged}
-        merged += tuple(one for one in answers if one.question not in told)
+        told = {answer.question for answer in merged}
+        merged += tuple(answer for answer in answers if answer.question not in told)
     return merged, source

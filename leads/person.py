@@ -81,27 +81,27 @@ class Person:
 
     def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""
-        known = next((one for one in self.interventions if one.reason == reason), None)
+        known = next((intervention for intervention in self.interventions if intervention.reason == reason), None)
         if known is not None and known.happened_at >= happened_at:
             return self
-        others = tuple(one for one in self.interventions if one is not known)
+        others = tuple(intervention for intervention in self.interventions if intervention is not known)
         return replace(self, interventions=(*others, Intervention(reason, happened_at)))
 
     def with_lead(self, state: LeadState) -> "Person":
         """The person with this lead put in the place of its former self, or added as the newest."""
-        index = next((i for i, one in enumerate(self.leads) if one.lead.lead_id == state.lead.lead_id), None)
+        index = next((i for i, known in enumerate(self.leads) if known.lead.lead_id == state.lead.lead_id), None)
         if index is None:
             return replace(self, leads=(*self.leads, state))
         return replace(self, leads=(*self.leads[:index], state, *self.leads[index + 1 :]))
 
     def lead(self, lead_id: LeadId) -> LeadState | None:
-        return next((one for one in self.leads if one.lead.lead_id == lead_id), None)
+        return next((state for state in self.leads if state.lead.lead_id == lead_id), None)
 
     @property
     def deadlines(self) -> tuple[datetime, ...]:
         """The closings of open leads and the due times of follow-ups."""
-        closings = tuple(one.closes_at for one in self.leads if not one.lead.closed)
-        return closings + tuple(one.due_at for one in self.scheduled)
+        closings = tuple(state.closes_at for state in self.leads if not state.lead.closed)
+        return closings + tuple(scheduled.due_at for scheduled in self.scheduled)
 
     @property
     def is_idle(self) -> bool:

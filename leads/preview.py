@@ -49,7 +49,7 @@ def why_not(rule: Rule, lead: Lead) -> str | None:
         return "it is about other Pages"
     if not rule.concerns(lead):
         return "it is about other ads"
-    failed = next((one.question for one in rule.answers if not one.holds(lead)), None)
+    failed = next((condition.question for condition in rule.answers if not condition.holds(lead)), None)
     if failed is not None:
         return f"the answer to {failed!r} is another one, or is missing"
     return None if rule.acts_on(lead) else f"it waits for the {rule.wait_for}"

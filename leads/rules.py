@@ -71,7 +71,7 @@ class AnswerCondition:
     regex: Pattern | None = None
 
     def holds(self, lead: Lead) -> bool:
-        given = next((one.answer for one in lead.answers if one.question == self.question), None)
+        given = next((answer.answer for answer in lead.answers if answer.question == self.question), None)
         return (
             given is not None
             and (self.equals is None or given == self.equals)
@@ -132,7 +132,7 @@ class Rule:
 
     def acts_on(self, lead: Lead) -> bool:
         """Whether this revision sets the rule going."""
-        return self.concerns(lead) and self._waited(lead) and all(one.holds(lead) for one in self.answers)
+        return self.concerns(lead) and self._waited(lead) and all(condition.holds(lead) for condition in self.answers)
 
     def due_at(self, number: int, since: datetime, zone: ZoneInfo) -> datetime:
         """When step `number`, counted from 1, may be sent, if the one before it was due at `since`."""
@@ -178,7 +178,7 @@ class Caps:
 
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.
-_NAMES = "|".join(("page_id", *(rf"ad\.{one.name}" for one in fields(Ad))))
+_NAMES = "|".join(("page_id", *(rf"ad\.{field.name}" for field in fields(Ad))))
 PLACEHOLDER = re.compile(rf"\{{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}")
 
 
@@ -199,12 +199,12 @@ def with_defaults(text: str) -> str:
 def _shown(value: str | None) -> str | None:
     if value is None or is_blank(value):
         return None
-    return "".join(one for one in value if one in "\n\t" or category(one) != "Cc")
+    return "".join(character for character in value if character in "\n\t" or category(character) != "Cc")
 
 
 def _value(found: re.Match[str], lead: Lead) -> str | None:
     if found["question"]:
-        return next((one.answer for one in lead.answers if one.question == found["question"]), None)
+        return next((answer.answer for answer in lead.answers if answer.question == found["question"]), None)
     if found["name"] == "page_id":
         return lead.page_id
     value: str | None = getattr(lead.ad, found["name"].removeprefix("ad."), None)

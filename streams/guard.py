@@ -96,7 +96,7 @@ class Guard:
             logger.warning("records.not_suspected", extra={**where, "fault": type(error).__name__})
 
     async def _without_skipped(self, records: Sequence[Record]) -> Sequence[Record]:
-        skipped = [one for one in records if (one.topic, one.partition, one.offset) in self.skips]
+        skipped = [record for record in records if (record.topic, record.partition, record.offset) in self.skips]
         if not skipped:
             return records
         refused = [Refusal(record, "skipped by an operator", "Skipped") for record in skipped]

@@ -121,7 +121,7 @@ class Watch:
         self._metrics.progress_refused_seconds.clear()
         for partition, ahead in refused.items():
             self._metrics.progress_refused_seconds.labels(partition).set(ahead.total_seconds())
-        slowest = max(lags, key=lambda one: lags[one], default=None)
+        slowest = max(lags, key=lambda partition: lags[partition], default=None)
         if refused:
             furthest = max(refused, key=lambda partition: refused[partition])
             seconds = refused[furthest].total_seconds()

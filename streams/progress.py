@@ -21,7 +21,7 @@ class ProgressKeeper:
 
     _read: dict[int, datetime] = field(default_factory=dict)
     _stamps: dict[int, datetime] = field(default_factory=dict)
-    _said: dict[int, datetime] = field(default_factory=dict)
+    _reported: dict[int, datetime] = field(default_factory=dict)
     _refused: dict[int, timedelta] = field(default_factory=dict)
 
     def read(self, partition: int, received_at: datetime, stamp: datetime) -> None:
@@ -30,7 +30,7 @@ class ProgressKeeper:
 
     def forget(self, assigned: frozenset[int]) -> None:
         """Drop what is known of partitions that have gone to another worker."""
-        for known in (self._read, self._stamps, self._said, self._refused):
+        for known in (self._read, self._stamps, self._reported, self._refused):
             for partition in known.keys() - assigned:
                 del known[partition]
 
@@ -38,8 +38,8 @@ class ProgressKeeper:
     def is_behind(self) -> bool:
         """Whether an event may still wait for a partition of ours to pass its receipt."""
         newest = max(self._read.values(), default=None)
-        known = self._read.keys() | self._said.keys()
-        return newest is not None and any(self._said.get(partition, newest) <= newest for partition in known)
+        known = self._read.keys() | self._reported.keys()
+        return newest is not None and any(self._reported.get(partition, newest) <= newest for partition in known)
 
     def see(self, ends_seen_at: Mapping[int, datetime], wall: datetime, plausible: datetime) -> None:
         """Take in how far the partitions are; `ends_seen_at` has those whose every record is done, and when that was
@@ -48,14 +48,14 @@ class ProgressKeeper:
         A time that was reported and is no longer plausible is withdrawn: the clock had jumped ahead, and is back.
         """
         latest = plausible + TOLERANCE
-        self._said = {partition: time for partition, time in self._said.items() if time <= latest}
+        self._reported = {partition: time for partition, time in self._reported.items() if time <= latest}
         self._read = {partition: time for partition, time in self._read.items() if time <= latest}
         shown = [*self._stamps.items(), *ends_seen_at.items()]
         self._refused = {partition: time - plausible for partition, time in shown if time > latest}
         ends = {partition: time - (wall - plausible) - CLOCK_SKEW for partition, time in ends_seen_at.items()}
         for partition, time in [*self._read.items(), *ends.items()]:
             if time <= latest:
-                self._said[partition] = max(time, self._said.get(partition, time))
+                self._reported[partition] = max(time, self._reported.get(partition, time))
 
     @property
     def refused(self) -> Mapping[int, timedelta]:
@@ -64,4 +64,4 @@ class ProgressKeeper:
 
     @property
     def progress(self) -> Progress:
-        return Progress(tuple(sorted(self._said.items())))
+        return Progress(tuple(sorted(self._reported.items())))

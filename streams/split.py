@@ -174,7 +174,7 @@ class Splitting:
         value = self._codec.encode(event)
         # What concerns a Page concerns its people, who are spread over all partitions.
         partitions = range(self._settings.partitions) if event.psid is None else (None,)
-        return [Outgoing(self._events, event_key(event), value, partition=one) for one in partitions]
+        return [Outgoing(self._events, event_key(event), value, partition=partition) for partition in partitions]
 
     @property
     def refused(self) -> Mapping[int, timedelta]:

@@ -47,7 +47,7 @@ async def _run(build: Callable[[Metrics, Health], faust.App], admin_host: str, a
         await _run_until(stop, app)
     failure = app.consumer.failure or app.crash_reason
     if failure is not None:
-        raise WorkerCrashed(_told(failure)) from failure
+        raise WorkerCrashed(_description(failure)) from failure
 
 
 async def _run_until(stop: asyncio.Event, app: faust.App) -> None:
@@ -65,8 +65,8 @@ async def _run_app(app: faust.App) -> None:
     await app.wait_until_stopped()
 
 
-def _told(failure: BaseException) -> str:
-    """What may be said of a failure: messages quote records, so of a bug there is only the class, and where it was."""
+def _description(failure: BaseException) -> str:
+    """A description that is safe to print: messages quote records, so a bug is named by its class and place alone."""
     if isinstance(failure, NOT_ALLOWED):
         return (
             f"no ACL of Kafka allows it any more {refused_use(failure)}; see `leadstream topics acls --stage streams`"

@@ -97,7 +97,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
 
         A node answers in the order in which it is asked, so it is the leader still, or the fetch fails.
         """
-        offsets = {TP(topic, one): offset for topic, wanted in request.topics for one, offset, _ in wanted}
+        offsets = {TP(topic, partition): offset for topic, wanted in request.topics for partition, offset, _ in wanted}
         at_end = [tp for tp, offset in offsets.items() if self._newest_seen.get(tp) == offset]
         asked_at = now()
         looking = ask(node_id, _where_logs_end(at_end), **options) if at_end else _nothing()

@@ -22,28 +22,28 @@ async def in_order_of_receipt(
 
     Several records of one millisecond may be spread over two runs. `on_read` gets counts of all that is read.
     """
-    unread = {one for one, span in spans.items() if span}
-    waiting: dict[TopicPartition, deque[Received]] = {one: deque() for one in unread}
+    unread = {partition for partition, span in spans.items() if span}
+    waiting: dict[TopicPartition, deque[Received]] = {partition: deque() for partition in unread}
     # Receipt can run backwards by as much as clocks differ.
     reached: dict[TopicPartition, datetime] = {}
     consumer.assign(sorted(unread))
-    for one in unread:
-        consumer.seek(one, spans[one].start)
+    for partition in unread:
+        consumer.seek(partition, spans[partition].start)
     while unread or any(waiting.values()):
-        hungry = [one for one in unread if not waiting[one]]
+        hungry = [partition for partition in unread if not waiting[partition]]
         if not hungry:
-            yield _up_to(min((reached[one] for one in unread), default=None), waiting)
+            yield _up_to(min((reached[partition] for partition in unread), default=None), waiting)
             continue
         found = await consumer.getmany(*hungry, **_READ)
-        for one, records in found.items():
-            inside = [record for record in records if record.offset < spans[one].stop]
+        for partition, records in found.items():
+            inside = [record for record in records if record.offset < spans[partition].stop]
             for record in filter(wanted, inside):
                 received = received_at(record)
-                waiting[one].append((received, record))
-                reached[one] = max(received, reached.get(one, received))
+                waiting[partition].append((received, record))
+                reached[partition] = max(received, reached.get(partition, received))
             on_read(len(inside))
         # Offsets can end in a gap, which moves the position and shows no record.
-        unread -= {one for one in hungry if await consumer.position(one) >= spans[one].stop}
+        unread -= {partition for partition in hungry if await consumer.position(partition) >= spans[partition].stop}
 
 
 def _up_to(moment: datetime | None, waiting: Mapping[TopicPartition, deque[Received]]) -> list[ConsumerRecord]:
@@ -51,5 +51,5 @@ def _up_to(moment: datetime | None, waiting: Mapping[TopicPartition, deque[Recei
     for records in waiting.values():
         while records and (moment is None or records[0][0] <= moment):
             run.append(records.popleft())
-    run.sort(key=lambda one: (one[0], one[1].topic, one[1].partition, one[1].offset))
+    run.sort(key=lambda received: (received[0], received[1].topic, received[1].partition, received[1].offset))
     return [record for _, record in run]

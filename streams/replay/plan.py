@@ -98,7 +98,7 @@ class _Log:
         self._consumer, self._settings = consumer, settings
 
     def partitions(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(self._settings.topic(topic), one) for one in range(self._settings.partitions)]
+        return [TopicPartition(self._settings.topic(topic), number) for number in range(self._settings.partitions)]
 
     async def time_of(self, place: Place, partitions: Collection[TopicPartition]) -> datetime:
         """The time itself, or when the earliest record with that offset was received."""
@@ -106,11 +106,11 @@ class _Log:
             return place
         first, end = await self._bounds(partitions)
         starts = {
-            one: max(place.number, first[one])
-            for one in partitions
-            if place.partition in (None, one.partition) and max(place.number, first[one]) < end[one]
+            partition: max(place.number, first[partition])
+            for partition in partitions
+            if place.partition in (None, partition.partition) and max(place.number, first[partition]) < end[partition]
         }
-        times = [await self._time_at(one, offset) for one, offset in starts.items()]
+        times = [await self._time_at(partition, offset) for partition, offset in starts.items()]
         if not times:
             where = "any partition" if place.partition is None else f"partition {place.partition}"
             raise NothingThere(f"{self._settings.topic(WEBHOOKS.name)} has no offset {place.number} in {where}")
@@ -126,16 +126,18 @@ class _Log:
             _, stops = await self._bounds(partitions)
         else:
             stops = await self._offsets_at(partitions, until)
-        return {one: range(starts[one], stops[one]) for one in partitions}
+        return {partition: range(starts[partition], stops[partition]) for partition in partitions}
 
     async def holes(self, partitions: Collection[TopicPartition], read_from: datetime) -> tuple[Hole, ...]:
         first, end = await self._bounds(partitions)
         found = []
-        for one in partitions:
-            if first[one] > 0:
-                ends_at = await self._time_at(one, first[one]) if first[one] < end[one] else None
+        for partition in partitions:
+            if first[partition] > 0:
+                ends_at = (
+                    await self._time_at(partition, first[partition]) if first[partition] < end[partition] else None
+                )
                 if ends_at is None or ends_at > read_from:
-                    found.append(Hole(one, ends_at))
+                    found.append(Hole(partition, ends_at))
         return tuple(found)
 
     async def _bounds(
@@ -149,7 +151,10 @@ class _Log:
         millis = max(to_millis(moment), 0)
         found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, millis))
         end = await self._consumer.end_offsets(partitions)
-        return {one: end[one] if found[one] is None else found[one].offset for one in partitions}
+        return {
+            partition: end[partition] if found[partition] is None else found[partition].offset
+            for partition in partitions
+        }
 
     async def _time_at(self, partition: TopicPartition, offset: int) -> datetime:
         self._consumer.assign([partition])

@@ -43,9 +43,15 @@ def promotions(
     A lead that has gone on since the replay's end is left out: its newest revision knows what the replay could not.
     """
     return [
-        _promotion(one.replayed, states.get(one.lead.lead_id), live.last_revision.get(one.lead.lead_id, 0), replay, at)
-        for one in comparison.found
-        if one.replayed is not None and one.lead.lead_id not in live.passed
+        _promotion(
+            difference.replayed,
+            states.get(difference.lead.lead_id),
+            live.last_revision.get(difference.lead.lead_id, 0),
+            replay,
+            at,
+        )
+        for difference in comparison.found
+        if difference.replayed is not None and difference.lead.lead_id not in live.passed
     ]
 
 
@@ -97,8 +103,8 @@ async def follow(
     waiting = {fact.state.lead.lead_id: fact for fact in facts}
     settled, clock = Settled(), asyncio.get_running_loop().time
     consumer.assign(list(begin))
-    for one, offset in begin.items():
-        consumer.seek(one, offset)
+    for partition, offset in begin.items():
+        consumer.seek(partition, offset)
     last = clock()
     while waiting and clock() < last + patience.total_seconds():
         before = len(waiting)

@@ -85,8 +85,8 @@ class Rejoin:
         """The events of these webhooks, and what the join makes of all that was received before `until`."""
         done = Split()
         for webhook in webhooks:
-            one = tried(webhook, partial(split, [webhook], self._aliases, self._erasures))
-            done.add(Split(refused=[one]) if isinstance(one, Refusal) else one)
+            parsed = tried(webhook, partial(split, [webhook], self._aliases, self._erasures))
+            done.add(Split(refused=[parsed]) if isinstance(parsed, Refusal) else parsed)
         events = [event for event in done.events if self._is_wanted(event)]
         told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
         numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
@@ -134,8 +134,8 @@ async def replay(
         return received_at(record) < plan.until and facts.may_be_wanted(record)
 
     async for run in in_order_of_receipt(consumer, spans, on_read, is_wanted):
-        webhooks = [one for one in run if not facts.has(one)]
-        told = [fact for one in run if facts.has(one) and (fact := facts.read(one)) is not None]
+        webhooks = [record for record in run if not facts.has(record)]
+        told = [fact for record in run if facts.has(record) and (fact := facts.read(record)) is not None]
         await shadow.write(*rejoin.take(webhooks, told, received_at(run[-1])))
     await shadow.write(*rejoin.take([], [], plan.until))
     await shadow.remember(rejoin.people)
@@ -147,7 +147,7 @@ class _Facts:
     """Our own facts among the records of `messenger-events`; all else there is made anew from the webhooks."""
 
     def __init__(self, plan: Plan, ids: Ids) -> None:
-        self._topics = {one.topic for one in plan.facts}
+        self._topics = {partition.topic for partition in plan.facts}
         self._codec = event_codec(ids)
 
     def has(self, record: Any) -> bool:

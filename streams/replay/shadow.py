@@ -82,8 +82,8 @@ class Shadow:
         partitions, replication = self._settings.partitions, self._settings.replication
         return [
             *(
-                WantedTopic(self.topic(one), partitions, replication, one.settings_for(self._settings.retention))
-                for one in _SHADOWED
+                WantedTopic(self.topic(topic), partitions, replication, topic.settings_for(self._settings.retention))
+                for topic in _SHADOWED
             ),
             WantedTopic(self.record, 1, replication, FOREVER),
         ]
@@ -171,20 +171,20 @@ class Comparison:
 
 
 def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
-    gone_on = {one for one in live.passed if one not in live.newest}
-    ours = {one: lead for one, lead in replayed.newest.items() if one not in gone_on}
+    gone_on = {lead_id for lead_id in live.passed if lead_id not in live.newest}
+    ours = {lead_id: lead for lead_id, lead in replayed.newest.items() if lead_id not in gone_on}
     found = differences(live.newest, ours)
-    blind = [one for one in found if _is_past_retention(one, extent)]
+    blind = [difference for difference in found if _is_past_retention(difference, extent)]
     return Comparison(
-        [one for one in found if one not in blind],
+        [difference for difference in found if difference not in blind],
         len(live.newest.keys() | ours.keys()),
         len(gone_on & replayed.newest.keys()),
         len(blind),
     )
 
 
-def _is_past_retention(one: Difference, extent: Extent) -> bool:
-    live, replayed = one.live, one.replayed
+def _is_past_retention(difference: Difference, extent: Extent) -> bool:
+    live, replayed = difference.live, difference.replayed
     if live is None or extent.facts_from is None or live.first_seen_at >= extent.facts_from:
         return False
     if replayed is None:
