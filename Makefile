@@ -23,7 +23,7 @@ demo: install  ## Run a whole campaign on this machine and show what became of i
 	$(WITH_MAKE) $(BIN)/leadstream demo
 
 test: $(DEV)  ## Run the tests, on a real Kafka; WORKERS=N is how many at once
-	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not benchmark and not install and not compose"
+	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not faults and not benchmark and not install and not compose"
 
 test-unit: $(DEV)  ## Run the tests that start no server, with few examples for each property
 	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --hypothesis-profile quick -m "not slow" tests/unit

@@ -40,8 +40,6 @@ _SERIAL = itertools.count(1)
 _PLACE = pytest.StashKey[RunPlace]()
 _NODE = pytest.StashKey[KafkaNode]()
 _LEFT = pytest.StashKey[list[str]]()
-# With these fixtures a test starts so much that all who use them share it.
-_SHARED = ("secured_kafka", "pipeline")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,16 +56,6 @@ def pytest_configure_node(node: Any) -> None:
     """The workers of pytest-xdist have one Kafka: the first of them that needs it starts it."""
     kafka, place = node.config.stash[_NODE], node.config.stash[_PLACE]
     node.workerinput |= {"kafka_home": str(kafka.state_dir), "kafka_port": kafka.port, "mark": place.mark}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist which tests stay together: those that share servers, else those of one file."""
-    for item in items:
-        if not item.path.is_relative_to(ROOT / "tests" / "unit"):
-            names = getattr(item, "fixturenames", ())
-            group = next((name for name in _SHARED if name in names), item.path.stem)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,6 +1,7 @@
 """`leadstream dlq` over dead letters on a real Kafka."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.dead_letter import dead_letter
 from runtime.settings import Settings, variable
-from runtime.topic_admin import delete_topics
+from runtime.topic_admin import delete_topics, topic_names
 from schemas.topics import ERASURES, LEADS, REDRIVES, WEBHOOKS, Topic
 from tests.integration.topics import connected, put, records_of
 
@@ -142,7 +143,11 @@ def test_a_letter_of_somebody_erased_since_is_not_sent(dlq: Dlq, kafka_topics: S
 
 def test_redrive_without_its_own_topic_sends_nothing(dlq: Dlq, kafka_topics: Settings) -> None:
     _refused(kafka_topics, WEBHOOKS, reason="not_json")
-    asyncio.run(delete_topics(cluster_of(kafka_topics), [kafka_topics.topic(REDRIVES.name)]))
+    cluster, topic = cluster_of(kafka_topics), kafka_topics.topic(REDRIVES.name)
+    asyncio.run(delete_topics(cluster, [topic]))
+    # A node learns of it a little later.
+    while topic in asyncio.run(topic_names(cluster)):
+        time.sleep(0.1)
 
     result = dlq("redrive", "--yes")
 
