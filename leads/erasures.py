@@ -1,4 +1,4 @@
-"""The erasure register: of whom everything up to a time is dead, known by keyed hashes and never by their ids.
+"""The erasure register: everything received of a person up to a time is ignored. It holds keyed hashes, never ids.
 
 A PSID has too few digits for a bare hash. The hash's key lies in the register too, so that whoever holds the register
 can still test one id, and nobody can use a table made elsewhere (decision 0006).
@@ -17,7 +17,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Erasures:
-    """Takes the records of the register in, in their order, and says what is dead."""
+    """Reads the records of the register in their order, and says what is erased."""
 
     def __init__(self) -> None:
         self._salts: list[bytes] = []
@@ -37,7 +37,7 @@ class Erasures:
         if key is None or value is None:
             return
         if key.startswith(SALT):
-            # Two that made the first erasure at once left two; whoever was hashed with either stays erased.
+            # Two first erasures at the same time leave two salts: people hashed with either stay erased.
             if value not in self._salts:
                 self._salts.append(value)
             return
@@ -45,19 +45,19 @@ class Erasures:
         self._until[key] = max(until, self._until.get(key, until))
 
     def until(self, page_id: PageId, psid: Psid) -> datetime | None:
-        """The time up to which everything of this person is dead; None for one who was never erased."""
+        """The time up to which everything of this person is erased; None without an erasure."""
         if not self._until:
             return None
         found = (self._until.get(register_key(salt, page_id, psid)) for salt in self._salts)
         return max((until for until in found if until is not None), default=None)
 
     def cover(self, page_id: PageId, psid: Psid | None, *moments: datetime) -> bool:
-        """Whether something of this person that has any of these times is dead."""
+        """Whether an event of this person with any of these times is erased."""
         until = None if psid is None else self.until(page_id, psid)
         return until is not None and min(moments) <= until
 
     def kill(self, event: JoinEvent) -> bool:
-        """Whether an event happened or was received before its person was erased; that it was erased, is no such."""
+        """Whether an event happened or was received before its person was erased; never true of the erasure itself."""
         if isinstance(event, PersonErased):
             return False
         return self.cover(event.page_id, event.psid, event.event_at, event.received_at)
@@ -77,5 +77,5 @@ def salt_record(salt: bytes) -> tuple[bytes, bytes]:
 
 
 def erasure_record(salt: bytes, page_id: PageId, psid: Psid, until: datetime) -> tuple[bytes, bytes]:
-    """The key and value that say that everything of a person up to a time is dead."""
+    """The key and value that erase everything of a person up to a time."""
     return register_key(salt, page_id, psid), b"%d" % ((until - _EPOCH) // _MILLISECOND)

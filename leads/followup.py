@@ -1,4 +1,4 @@
-"""The planner: which follow-ups a lead sets going, when they are due, what cancels them."""
+"""Plan follow-ups: start those of a lead, fire them when they are due, cancel them."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -24,7 +24,7 @@ Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
 
 def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
-    """Set going what this revision of a lead asks for; what is due at once comes back as commands.
+    """Start the follow-ups of this revision of a lead; those that are due at once come back as commands.
 
     A rule whose cancellation came after the lead's flow ended, and before its time to act, is cancelled at once.
     """
@@ -44,7 +44,7 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
 
 
 def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
-    """The lead with every rule that it would have set going up to `at` done with, so that none acts on it late."""
+    """Mark every rule that would have started by `at` as done."""
     lead = replace(state.lead, closed=state.lead.closed or state.closes_at <= at)
     acting = (rule.name for rule in rules if rule.acts_on(lead))
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *acting))))
@@ -93,7 +93,7 @@ def _with_issued(person: Person, command: SendFollowUp, rule: Rule) -> Person:
 
 
 def without_sent(person: Person, sent_command_id: str | None) -> Person:
-    """The person without the issued step that is known to have been sent; it can no longer be cancelled."""
+    """Drop the issued step, because it was sent and can no longer be cancelled."""
     left = tuple(
         issued for issued in person.issued if command_id(issued.lead_id, issued.rule, issued.step) != sent_command_id
     )
@@ -101,7 +101,7 @@ def without_sent(person: Person, sent_command_id: str | None) -> Person:
 
 
 def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: datetime, at: datetime) -> Planned:
-    """Cancel what is issued and may still wait to be sent, what is scheduled, and what waits for a lead's answers.
+    """Cancel steps that are issued and may still wait, that are scheduled, or that wait for a lead's answers.
 
     What happened before a lead ended does not touch its follow-ups. Of a command that was issued, the cancellation is a
     second record with the same id and the same key, so that every reader gets it after the command.
@@ -112,9 +112,9 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
 
 
 def block(person: Person, rules: Rules, at: datetime) -> Planned:
-    """Cancel the same, of every lead and whatever a rule says, because Meta blocks the Page.
+    """Cancel the same for every lead and rule, because Meta blocks the Page.
 
-    A worker that died may block again what has come further since: what a lead set going after the block stays.
+    After a crash a worker may apply a block again: steps that a lead started after the block stay.
     """
     until_then = [state for state in person.leads if state.lead.updated_at <= at]
     return _cancel(person, until_then, PAGE_BLOCKED, rules, at)
@@ -207,7 +207,7 @@ def not_after(lead: Lead) -> datetime:
 
 
 def rendered(message: FollowUpMessage, lead: Lead) -> FollowUpMessage:
-    """The message as this lead's person reads it; answers that make it too long for Meta are cut off at its end."""
+    """The message for this lead's person; answers that make it too long for Meta are cut at its end."""
     return replace(message, text=_fitted(render(message.text, lead), longest_text(message)))
 
 
@@ -219,7 +219,7 @@ def _fitted(text: str, longest: int) -> str:
 
 
 def _with_windows_of(person: Person, lead: Lead) -> Lead:
-    """The lead with its windows as they are by now: what the person wrote since opened the messaging window anew."""
+    """The lead with its present windows: a later message of the person opened the messaging window again."""
     wrote_at = person.last_user_message_at
     closed_at = lead.messaging_window_closes_at
     return replace(

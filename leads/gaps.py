@@ -1,4 +1,4 @@
-"""Conversations against leads: which lead flows Meta shows and we have no lead of, or one without answers."""
+"""Compare conversations with leads: find the lead flows that Meta shows and that have no lead, or no answers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """How we stand with one lead flow, or, where `flow` is None, with a conversation that hides whether there was one.
+    """The state of one lead flow, or, where `flow` is None, of a conversation too long to show whether there was one.
 
     `lead_id` is that of the lead we hold. `last_user_message_at` and `last_page_message_at` are of the conversation:
     when the person last wrote, and when the Page last did after the flow.
@@ -62,7 +62,7 @@ class Finding:
 def findings(
     conversation: Conversation, page_id: PageId, forms: Sequence[LeadForm], leads: Sequence[Lead], span: Span
 ) -> Iterator[Finding]:
-    """How we stand with each lead flow of one person, whose `leads` on the Page these are; the oldest first.
+    """The state of each lead flow of one person, whose `leads` on the Page these are; the oldest first.
 
     `cannot_tell` is a flow, or a conversation without a lead, whose beginning is older than what Meta shows.
     """
@@ -98,7 +98,7 @@ def findings(
 
 
 def fact_of(finding: Finding, events_topic: str, provenance: str, now: datetime) -> Fact | None:
-    """What to tell the join of a finding, None where it needs to know nothing.
+    """The fact for the join, None where it needs none.
 
     The same finding has the same event id. The time of receipt will be that of the record, decision 0005.
     """

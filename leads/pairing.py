@@ -1,4 +1,4 @@
-"""Which lead a signal belongs to, and what a lead becomes when it arrives."""
+"""Find the lead that a signal belongs to, and make the lead's next revision."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -75,7 +75,7 @@ def open_lead(person: Person, signal: Signal, page: Page) -> LeadState:
 
 
 def add_signal(state: LeadState, signal: Signal, person: Person, page: Page) -> LeadState:
-    """The lead's next revision, with what the signal says."""
+    """The lead's next revision, with the content of the signal."""
     lead = state.lead
     match signal:
         case HandoverReceived():
@@ -123,9 +123,9 @@ def revise(
 
 
 def flow_ended_at(lead: Lead) -> datetime:
-    """When the lead flow ended, as far as Meta's stamps tell; never later than we heard of it.
+    """The end of the lead flow by Meta's stamps; never later than the time of receipt.
 
-    The summary is a message that nobody wrote, so its stamp counts only when there is no other.
+    The person did not write the summary, so its stamp counts only when there is no other.
     """
     stamps = [stamp for stamp in (lead.handover_at, lead.referral_at, lead.transcript_at) if stamp is not None]
     if not stamps and lead.summary_at is not None:
@@ -181,7 +181,7 @@ def _is_whole(lead: Lead) -> bool:
 
 
 def _answers(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], AnswersSource]:
-    """The best source's answers first, then what only the others know: a lead never loses an answer."""
+    """The answers of the best source first, then those that only other sources have: a lead never loses an answer."""
     known = tuple(answer.question for answer in state.referral_answers)
     summary = parse_summary(state.lead.summary_text, (*known, *page.questions)) if state.lead.summary_text else ()
     sources: tuple[tuple[AnswersSource, tuple[Answer, ...]], ...] = (

@@ -1,4 +1,4 @@
-"""The work of an agent, guarded: a record at which the worker has ended a few times is set aside, and never costs more.
+"""Guards the work of an agent: a record that has ended the worker three times is set aside.
 
 A bug ends the worker with its offsets unmoved, and the next start tries the same records again. After `MOST_ENDS` ends
 the work is done carefully there: what raises is left out, and is a dead letter.
@@ -26,7 +26,7 @@ from streams.records import Record, Refusal
 logger = logging.getLogger(__name__)
 
 Work = Callable[[int, Sequence[Record]], Awaitable[None]]
-# What a record has no part in: Kafka and the group, the limit that stops a bad release, the machine.
+# Faults that no record causes: of Kafka, of the group, of the machine, and the limit that stops a bad release.
 _NOT_OF_A_RECORD = (DeliveryFailed, MembershipLost, TooManyDeadLetters, KafkaError, OSError, MemoryError)
 _NOTE_SECONDS = 10
 
@@ -66,7 +66,7 @@ class Guard:
     def _divided(
         self, tp: TP, suspect: Suspect, records: Sequence[Record]
     ) -> tuple[Sequence[Record], Sequence[Record]]:
-        """The records that are under suspicion, and those after them."""
+        """The suspected records, and those after them."""
         if not self.past(tp.partition, suspect):
             return records, ()
         count = next((i for i, record in enumerate(records) if record.offset > suspect.last), len(records))

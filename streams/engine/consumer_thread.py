@@ -1,4 +1,4 @@
-"""What runs in the thread of aiokafka's consumer: fetching, and watching what the broker answers."""
+"""The thread of aiokafka's consumer: it fetches, and watches the broker's answers."""
 
 import asyncio
 from collections import defaultdict
@@ -30,8 +30,8 @@ from streams.engine.lease import Lease
 _MAX_BATCH = 1000
 # Faust's 1500 ms lets the long poll of idle partitions hold up a busy one on the same broker.
 _FETCH_MAX_WAIT_MS = 50
-# Whoever asks under this id is told where a log ends. A consumer is told the high watermark, and behind it lie records
-# that the leader has stamped and a follower does not have yet: DEBUGGING_REPLICA_ID of Kafka's ListOffsetsRequest.
+# A request with this id gets the end of the log. A consumer gets the high watermark, and behind it lie records that the
+# leader has stamped and a follower does not have yet: DEBUGGING_REPLICA_ID of Kafka's ListOffsetsRequest.
 _DEBUGGING_CONSUMER = -2
 
 
@@ -120,7 +120,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             self.lease.lost()
 
     async def suspect(self, tp: TP) -> Suspect | None:
-        """What the group's committed offset says of an assigned partition; known until the assignment changes."""
+        """The suspect in the committed offset of an assigned partition; known until the assignment changes."""
         if tp not in self.suspects:
             await self.call_thread(self._read_suspect, tp)
         return self.suspects.get(tp)

@@ -1,4 +1,4 @@
-"""What a replay reads: from a place in the raw topic, with a warm-up before it, to another place or the end of now."""
+"""The span that a replay reads: from a place in the raw topic, after a warm-up, to another place or the present end."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Place = Offset | datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What an operator asks for. `until` None is the end of the log as it is now; the end itself is left out."""
+    """The span that an operator asks for. `until` None is the present end of the log; the end itself is left out."""
 
     begin: Place
     until: Place | None
@@ -65,7 +65,7 @@ class Plan:
 
     @property
     def records(self) -> int:
-        """How many offsets are read, of both topics."""
+        """The number of offsets to read, in both topics."""
         return sum(map(len, (*self.webhooks.values(), *self.facts.values())))
 
 

@@ -1,4 +1,4 @@
-"""A promotion: what a replay knows better, as facts for the live join, and what became of each."""
+"""Promotion: write the better leads of a replay as facts for the live join, and report the result of each."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -74,14 +74,14 @@ def _promotion(lead: Lead, state: LeadState | None, replaces: int, replay: str, 
 
 
 async def publish(facts: Sequence[LeadPromoted], producer: AIOKafkaProducer, settings: Settings, ids: Ids) -> None:
-    """Write the facts where the join reads; they are durable at the end. Raises `KafkaError`."""
+    """Write the facts to the join's input; they are durable on return. Raises `KafkaError`."""
     codec, topic = event_codec(ids), settings.topic(EVENTS.name)
     await asyncio.gather(*[await producer.send(topic, codec.encode(fact), key=event_key(fact)) for fact in facts])
 
 
 @dataclass(slots=True)
 class Settled:
-    """What became of promotions: `carried` were published by the join, `overtaken` came after another revision."""
+    """The results of promotions: the join published those in `carried`; those in `overtaken` met another revision."""
 
     carried: set[LeadId] = field(default_factory=set)
     overtaken: set[LeadId] = field(default_factory=set)

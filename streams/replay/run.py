@@ -1,4 +1,4 @@
-"""Replay: the split and the join over the past, in one process, into topics of their own; nobody is texted."""
+"""Replay: run split and join over history in one process, into separate topics. No message is sent."""
 
 import asyncio
 from collections import Counter
@@ -35,7 +35,7 @@ _FACTS = frozenset({"transcript", "lead_recovered"})
 
 @dataclass(slots=True)
 class Tally:
-    """What a replay read and what it would have done: commands are not sent, transcripts are not asked for."""
+    """Counts of what a replay read and published; it sends no command and asks for no transcript."""
 
     webhooks: int = 0
     events: int = 0
@@ -106,7 +106,7 @@ class Rejoin:
 
     @property
     def people(self) -> Collection[Person]:
-        """What the join remembers by now."""
+        """The present state of the join."""
         return self._people.values()
 
     def _is_wanted(self, event: JoinEvent) -> bool:

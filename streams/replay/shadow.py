@@ -1,4 +1,4 @@
-"""The topics of one replay, what it was asked for, and what its leads and the live ones are at the same time."""
+"""The topics of one replay, its span, and its leads beside the live ones of the same time."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -28,7 +28,7 @@ class NotReplayed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """What a finished replay speaks of: leads that changed from `since` up to, not including, `until`.
+    """The extent of a finished replay: leads that changed from `since` up to, not including, `until`.
 
     Transcripts of before `facts_from` were not there to be read any more.
     """
@@ -70,7 +70,7 @@ class Shadow:
 
     @property
     def record(self) -> str:
-        """The topic that says what was replayed, once that is done."""
+        """The topic that names the extent once the replay is done."""
         return self._settings.topic(f"leadstream-replay-{self.name}")
 
     def topic(self, topic: Topic) -> str:
@@ -89,7 +89,7 @@ class Shadow:
         ]
 
     async def finish(self, producer: AIOKafkaProducer, extent: Extent) -> None:
-        """Say that everything is there."""
+        """Mark the replay as complete."""
         await producer.send_and_wait(self.record, json.dumps(_to_plain(extent)).encode())
 
     async def extent(self, consumer: AIOKafkaConsumer) -> Extent:
@@ -158,7 +158,7 @@ def _take_in(lead: Lead, extent: Extent, reading: Reading) -> None:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a replay and the present do not agree on, and what could not be compared.
+    """The differences between a replay and the present, and the leads that could not be compared.
 
     `gone_on` are leads whose live revisions of that time compaction has taken, `past_retention` those whose transcript
     is no longer in `messenger-events`, so that the replay could only know less.
