@@ -94,6 +94,11 @@ class SpoolFile:
         rows.close()
         return batch
 
+    def newest_ids(self) -> frozenset[str]:
+        """The ids of the last deliveries: as many as one `read` gives."""
+        rows = self._connection.execute("select id from deliveries order by position desc limit ?", (_READ_ROWS,))
+        return frozenset(delivery_id for (delivery_id,) in rows)
+
     def contents(self) -> tuple[int, int]:
         """The number of deliveries, and their size: the bodies and `ROW_OVERHEAD` for each."""
         count, size = self._connection.execute(
@@ -111,11 +116,13 @@ class SpoolFile:
 
 
 def move_spool(source: Path, target: Path) -> None:
-    """Append a spool to another and remove it. A crash meanwhile leaves some deliveries in both, as second copies."""
+    """Append a spool to another and remove it. A move that a crash has cut short can be done again."""
     leaving, staying = SpoolFile(source), SpoolFile(target)
     try:
+        # A crash between the two writes below leaves a batch in both.
+        moved = staying.newest_ids()
         while batch := leaving.read(0):
-            staying.write([spooled.delivery for spooled in batch], [])
+            staying.write([spooled.delivery for spooled in batch if spooled.delivery.id not in moved], [])
             leaving.write([], [spooled.position for spooled in batch])
     finally:
         leaving.close()

@@ -170,9 +170,9 @@ def test_a_file_whose_tables_are_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    for start, name in ((0, "one"), (2, "two")):
         file = SpoolFile(tmp_path / name)
-        file.write([a_delivery(name.encode() + b"%d" % number) for number in range(2)], [])
+        file.write([a_delivery(name.encode() + b"%d" % number, start + number) for number in range(2)], [])
         file.close()
 
     move_spool(tmp_path / "two", tmp_path / "one")
@@ -181,6 +181,18 @@ def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
         bodies = [one.delivery.body for one in moved.read(0)]
     assert bodies == [b"one0", b"one1", b"two0", b"two1"]
     assert not (tmp_path / "two").exists()
+
+
+def test_a_move_that_was_cut_short_leaves_no_second_copy(tmp_path: Path) -> None:
+    deliveries = [a_delivery(number=number) for number in range(3)]
+    for name, held in (("one", deliveries[:2]), ("two", deliveries)):
+        with closing(SpoolFile(tmp_path / name)) as file:
+            file.write(held, [])
+
+    move_spool(tmp_path / "two", tmp_path / "one")
+
+    with closing(SpoolFile(tmp_path / "one")) as moved:
+        assert [spooled.delivery for spooled in moved.read(0)] == deliveries
 
 
 @pytest.mark.anyio
