@@ -1,8 +1,10 @@
 """The fake Graph API over HTTP: reads a call, checks its token and rate, injects faults, answers as Meta does."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from urllib.parse import parse_qsl
 
@@ -31,6 +33,9 @@ from simulator.world import Call, World
 
 Clock = Callable[[], datetime]
 Endpoint = Callable[[World, Call], Json]
+
+# Longer than any client waits for an answer.
+_SILENCE_SECONDS = 30
 
 # By method and the last part of the path.
 _ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
@@ -103,8 +108,11 @@ async def _fail(world: World, request: Request, call: Call, fault: Fault) -> Res
         return _failure(world, TOO_MANY_CALLS, _usage(call.node, used=100, regain_minutes=fault.regain_minutes))
     if fault.error is not None:
         return _failure(world, fault.error)
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    # A client that closes only its side is owed an answer, so its end does not show here.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
     return Response(status_code=504)  # the caller has gone and reads nothing
 
 

@@ -15,6 +15,7 @@ from messenger.limits import PAGE_INBOX_APP_ID
 from messenger.webhook import parse_delivery
 from runtime import kafka
 from runtime.admin import serve
+from runtime.bounded_http import BoundedHttp
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
@@ -134,7 +135,7 @@ async def fake_meta(settings: Settings, *, seed: int) -> AsyncIterator[Meta]:
     world.faults.plan("messages", rates=FAULT_MIX)
     async with (
         connected(kafka.producer(cluster_of(settings), client_id="meta")) as producer,
-        serve(create_graph(world, now), "127.0.0.1", 0, grace=timedelta(seconds=1)) as port,
+        serve(create_graph(world, now), "127.0.0.1", 0, grace=timedelta(seconds=1), http=BoundedHttp) as port,
     ):
         meta = Meta(port, world, settings, producer, rng)
         posting = asyncio.create_task(_post_all(meta, bodies))
