@@ -1,4 +1,4 @@
-"""What `leadstream backfill` prints: each finding as it comes, its progress, and each day at the end."""
+"""The output of `leadstream backfill`: each finding as it comes, its progress, and each day at the end."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the demo shows: live progress, a table of leads, a count of every ending, a query of the warehouse."""
+"""The output of `leadstream demo`: live progress, a table of leads, a count of every ending, and a query."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What `leadstream replay` prints: the plan, the tally, the differences."""
+"""The output of `leadstream replay`: the plan, the tally, the differences."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta

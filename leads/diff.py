@@ -1,4 +1,4 @@
-"""What two readings of one history say of the leads: field by field, and as one fingerprint."""
+"""Compare the leads of two readings of one history: field by field, and as one fingerprint."""
 
 import hashlib
 import json

@@ -36,7 +36,7 @@ Output = Lead | SendFollowUp | FetchTranscript
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one event did: the new state, what to publish in this order, and why the event was of no use, if so.
+    """The result of one event: the new state, the outputs in their order, and the reason if it was ignored.
 
     `shed` counts the leads whose content the state no longer holds.
     """
@@ -209,7 +209,7 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
 
 
 def _on_erased(person: Person, event: PersonErased, policy: Policy) -> Step:  # noqa: ARG001 - one shape for all handlers
-    """What was received since is of a person whom nobody knows; what was published is erased where it lies."""
+    """Forget the person: a later event begins a new one. Published records are erased in their topics."""
     return Step(
         Person(
             page_id=person.page_id,

@@ -1,4 +1,4 @@
-"""What Meta takes as a message: checked before a call, whoever wrote the message."""
+"""Meta's limits of a message, checked before a call for messages of rules and of automations."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What an operator says of one Page: its target app, how long a lead waits, how long thread control lasts."""
+"""The settings of one Page: its target app, how long a lead waits, how long thread control lasts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

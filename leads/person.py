@@ -122,7 +122,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageState:
-    """What Meta says of a Page, which concerns all of its people.
+    """The state of a Page, which concerns all of its people.
 
     `stated_at` is Meta's newest stamp. `blocked_at` is when a block was received, None while nothing blocks the Page.
     `mark`, `marks` and `waiting` are as a person's.

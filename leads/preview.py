@@ -1,4 +1,4 @@
-"""What the rules would do about a lead as it stands, without doing it."""
+"""Preview the rules for a lead as it stands, without sending anything."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -99,7 +99,7 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class FollowUpMessage:
-    """What the person will read. Buttons make it a button template, whose text is shorter."""
+    """The text that the person will read. Buttons make it a button template, whose text is shorter."""
 
     text: str
     quick_replies: tuple[QuickReply, ...] = ()
@@ -133,7 +133,7 @@ class SendFollowUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUpOutcome:
-    """What became of a command; the newest outcome of a `command_id` is the send ledger's entry for it."""
+    """The outcome of a command; the newest outcome of a `command_id` is the send ledger's entry for it."""
 
     command_id: str
     lead_id: LeadId

@@ -63,7 +63,7 @@ def _compiled(text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class AnswerCondition:
-    """What the answer to `question` must be: all of the given tests hold."""
+    """A condition on the answer to `question`: all of its tests must hold."""
 
     question: str
     equals: str | None = None
@@ -169,7 +169,7 @@ class Caps:
     per_page: int | None = None
 
     def page_share(self, page_id: str, partition: int, partitions: int) -> int | None:
-        """What of `per_page` falls to the people of one partition; over all partitions it adds up to the whole."""
+        """The share of `per_page` for the people of one partition; over all partitions it adds up to the whole."""
         if self.per_page is None:
             return None
         each, rest = divmod(self.per_page, partitions)

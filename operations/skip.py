@@ -1,4 +1,4 @@
-"""What an operator has a stage go on without: a record set aside unread, and records that Kafka has lost."""
+"""Let a stage go on without a record that an operator skips, or without records that Kafka has lost."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -34,7 +34,7 @@ class SettingError(ValueError):
 
 
 class _Refused(Exception):
-    """What is wrong with a value, as the rest of a sentence that begins with the variable's name."""
+    """The fault of a value, as the rest of a sentence that begins with the variable's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

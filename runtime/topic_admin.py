@@ -91,7 +91,7 @@ class TopicRefusedError(Exception):
 
 
 def partitions_advice(differences: Collection[Difference], topics: int) -> str | None:
-    """What to do about topics with another number of partitions than expected; None where all have that number.
+    """The advice for topics with an unexpected number of partitions; None where all have the expected one.
 
     `topics` is how many were compared.
     """

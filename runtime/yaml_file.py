@@ -115,7 +115,7 @@ class Section(dict[str, Value]):
         return self[key]
 
     def read(self, key: str, reader: Callable[[Value], _Read], default: _Default) -> _Read | _Default:
-        """What `reader` makes of the value, or the default where the key is missing."""
+        """The value as `reader` reads it, or the default where the key is missing."""
         return reader(self[key]) if key in self else default
 
 

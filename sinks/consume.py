@@ -80,7 +80,7 @@ AnySource = Source[T] | RecordSource[T] | WholeSource[T]
 
 
 class Stage(Protocol[T]):
-    """What a sink does with its records.
+    """The work of a sink on its records.
 
     `Consume` makes all calls from one task, one at a time: `open` after each assignment, then `take` and `tick` in
     turn, then `close`. Each may raise `Fenced` or `Unavailable`, after which the next call is `open`, or `Unusable`,

@@ -1,4 +1,4 @@
-"""What a step of streams refuses for good: counted against the limit, written with its outputs, then told."""
+"""Refusals of a step of streams: counted against the limit, written with its outputs, then logged."""
 
 import logging
 from collections.abc import Callable, Sequence

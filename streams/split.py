@@ -32,7 +32,7 @@ _NAMED_FAULTS = 10
 
 @dataclass(slots=True)
 class Split:
-    """What a run of deliveries gave, in their order; `ignored` counts by reason."""
+    """The outputs of a run of deliveries, in their order; `ignored` counts by reason."""
 
     events: list[PlatformEvent] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)

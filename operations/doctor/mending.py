@@ -1,4 +1,4 @@
-"""What `leadstream doctor --fix` mended, and what it could not: after a failure the others are still mended."""
+"""The repairs of `leadstream doctor --fix`: after one fails, the others are still tried."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field

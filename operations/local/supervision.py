@@ -35,7 +35,7 @@ class Supervised(ABC):
 
     @abstractmethod
     def unwell(self) -> str | None:
-        """What is wrong with the program's answer, as "it answers nobody"; None where nothing is."""
+        """The fault of the program's answer, as "it answers nobody"; None where nothing is."""
 
     @abstractmethod
     def launch(self) -> None:

@@ -62,7 +62,7 @@ _Sources = dict[str, Source[Any] | RecordSource[Any] | WholeSource[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """What every sink is made of; `opened` starts a client now and stops it at the end."""
+    """The parts of every sink; `opened` starts a client now and stops it at the end."""
 
     deployment: Deployment
     name: str

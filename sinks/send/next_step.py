@@ -24,7 +24,7 @@ _CLOCK_MARGIN = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What is known about one command at one moment.
+    """All facts about one command at one moment.
 
     `attempt` is the last one without a result, `refuted` the number of the last one that is known not to have
     arrived. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
@@ -230,7 +230,7 @@ def message_in(
 
 
 def _as_shown(text: str) -> str:
-    """What Meta keeps of a text, which it may show with other spaces or without control characters.
+    """The part of a text that Meta keeps: it may show other spaces, or no control characters.
 
     An overlooked message would be sent again, so that a doubtful likeness counts as the same text.
     """

@@ -252,7 +252,7 @@ def _where_logs_end(tps: list[TP]) -> OffsetRequest:
 
 
 def _answers(response: Any) -> Iterator[tuple[Any, ...]]:
-    """What a response says of each partition, behind the partition itself."""
+    """The fields of each partition in a response, after the partition itself."""
     for topic, answers in response.topics if response else ():
         for partition, *answer in answers:
             yield TP(topic, partition), *answer

@@ -7,7 +7,7 @@ from runtime.cluster import Cluster
 
 
 def credentials(broker: Cluster) -> CredentialsT | None:
-    """What Faust gives to aiokafka, for the way in that `broker` says."""
+    """The credentials of `broker` in the form that Faust gives to aiokafka."""
     if broker.tokens is not None:
         return OAuthCredentials(oauth_cb=broker.tokens, ssl_context=broker.tls)
     if broker.mechanism is not None:

@@ -49,7 +49,7 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What will be read. What it says of leads counts from `since` up to, not including, `until`.
+    """The offsets to read. The leads of the replay count from `since` up to, not including, `until`.
 
     `facts` are the partitions of `messenger-events` with our own facts; these are known from `facts_from` on.
     """

@@ -25,7 +25,7 @@ _ITSELF = Origin(EVENTS.name, 0, -1)
 async def read_states(
     runs: AsyncIterator[Sequence[ConsumerRecord]], codec: Codec[Person], wanted: Mapping[LeadId, object]
 ) -> dict[LeadId, LeadState]:
-    """What the replay's join remembered of the wanted leads at its end."""
+    """The final state of these leads in the replay's join."""
     states: dict[LeadId, LeadState] = {}
     async for records in runs:
         for record in records:
