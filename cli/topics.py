@@ -10,7 +10,7 @@ from rich.table import Table
 from cli import options
 from cli.terminal import say
 from operations.access import acl_commands, acl_entries, stage_grants
-from operations.deployment import current_settings, require_broker, wanted_topics
+from operations.deployment import current_settings, expected_topics, require_broker
 from operations.reporting import OperationError
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -53,7 +53,7 @@ def apply(context: click.Context, *, check: bool) -> None:
     settings = current_settings()
     act = compare_topics if check else apply_topics
     try:
-        differences = asyncio.run(act(require_broker(settings), wanted_topics(settings)))
+        differences = asyncio.run(act(require_broker(settings), expected_topics(settings)))
     except (LayoutMismatchError, TopicRefusedError) as fault:
         raise OperationError(str(fault)) from None
     for difference in differences:
@@ -73,7 +73,7 @@ def list_topics() -> None:
       leadstream topics list
     """
     settings = current_settings()
-    names = [topic.name for topic in wanted_topics(settings)]
+    names = [topic.name for topic in expected_topics(settings)]
     existing, counts = asyncio.run(_existing_and_counts(require_broker(settings), names))
     columns = ("Topic", "Partitions", "Cleanup", "Acknowledged", "Records")
     table = Table(*columns, caption="≤: compaction may have removed some of them")

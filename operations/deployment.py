@@ -21,7 +21,7 @@ from runtime.log_file import LogFile
 from runtime.logs import configure_logging
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
-from runtime.topic_admin import Difference, WantedTopic, partition_counts, partitions_advice
+from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
 from runtime.topic_reading import TopicFollower, TopicMissing, whole_topic
 from schemas.codec import BUILT_IN, Ids, NotDecodable, lead_codec
 from schemas.registry_client import RegistryFault, registry_client, registry_ids
@@ -92,10 +92,10 @@ def graph_client(settings: Settings, http: httpx.AsyncClient, timeout: timedelta
     return GraphClient(settings.graph_url, settings.graph_version, http, secret, timeout=timeout)
 
 
-def wanted_topics(settings: Settings) -> list[WantedTopic]:
+def expected_topics(settings: Settings) -> list[ExpectedTopic]:
     """Every topic of the table, as this deployment should have it."""
     return [
-        WantedTopic(
+        ExpectedTopic(
             settings.topic(topic.name),
             settings.partitions,
             settings.replication,

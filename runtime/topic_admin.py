@@ -27,7 +27,7 @@ _LAYOUT = {
 
 
 @dataclass(frozen=True, slots=True)
-class WantedTopic:
+class ExpectedTopic:
     """A topic as it should be; other settings of the topic stay as they are."""
 
     name: str
@@ -108,13 +108,13 @@ def partitions_advice(differences: Collection[Difference], topics: int) -> str |
     )
 
 
-async def compare_topics(broker: Cluster, expected: Collection[WantedTopic]) -> list[Difference]:
+async def compare_topics(broker: Cluster, expected: Collection[ExpectedTopic]) -> list[Difference]:
     """Every difference between the expected topics and the cluster, in the order of `expected`."""
     async with _admin(broker) as admin:
         return _all_differences(expected, await _existing(admin, [topic.name for topic in expected]))
 
 
-async def apply_topics(broker: Cluster, expected: Collection[WantedTopic]) -> list[Difference]:
+async def apply_topics(broker: Cluster, expected: Collection[ExpectedTopic]) -> list[Difference]:
     """Create missing topics, repair settings that drifted, wait until both are in force, and return the differences.
 
     Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
@@ -202,11 +202,11 @@ async def _admin(broker: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-def _all_differences(expected: Iterable[WantedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:
+def _all_differences(expected: Iterable[ExpectedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:
     return [difference for topic in expected for difference in _differences(topic, existing.get(topic.name))]
 
 
-def _differences(expected: WantedTopic, existing: ExistingTopic | None) -> list[Difference]:
+def _differences(expected: ExpectedTopic, existing: ExistingTopic | None) -> list[Difference]:
     if existing is None:
         return [Difference(expected.name, "topic", None, "present")]
     counts = [("partitions", str(existing.partitions), str(expected.partitions))]
@@ -247,13 +247,13 @@ async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[
     return topics
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: list[WantedTopic]) -> None:
+async def _create(admin: AIOKafkaAdminClient, topics: list[ExpectedTopic]) -> None:
     new = [NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.settings)) for t in topics]
     if new:
         _refuse_errors((await admin.create_topics(new)).topic_errors)
 
 
-async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, ExistingTopic]]) -> None:
+async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[ExpectedTopic, ExistingTopic]]) -> None:
     # The request replaces every override of a topic, so it repeats those that others set.
     resources = [
         ConfigResource(ConfigResourceType.TOPIC, expected.name, {**existing.overrides, **_repaired(expected, existing)})
@@ -264,7 +264,7 @@ async def _repair(admin: AIOKafkaAdminClient, drifted: list[tuple[WantedTopic, E
         _refuse_errors((name, code, message) for code, message, _, name in response.resources)
 
 
-def _repaired(expected: WantedTopic, existing: ExistingTopic) -> dict[str, str]:
+def _repaired(expected: ExpectedTopic, existing: ExistingTopic) -> dict[str, str]:
     """The expected settings, or the existing value where it meets them."""
     seen = {key: existing.config.get(key, "unknown") for key in expected.settings}
     return {key: seen[key] if _is_met(key, seen[key], value) else value for key, value in expected.settings.items()}

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from operations.access import stage_grants
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.cluster import Cluster
 from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
@@ -129,7 +129,7 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Settings of a cluster with every topic, of 2 partitions or as many as the indirect parameter says."""
     settings = Settings(broker=kafka_broker, topic_prefix=topic_prefix, partitions=getattr(request, "param", 2))
-    asyncio.run(apply_topics(Cluster(kafka_broker), wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(kafka_broker), expected_topics(settings)))
     yield settings
     asyncio.run(_delete_topics_of(kafka_broker, topic_prefix))
 

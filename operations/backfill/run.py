@@ -131,21 +131,19 @@ class Backfill:
         if position is not None:
             self._report.resumed(page.page_id, position)
             try:
-                await self._look_through(inbox, forms, position, file)
+                await self._search(inbox, forms, position, file)
             except InvalidRequest:
                 self._report.started_over(page.page_id)
                 position = None
         if position is None:
             moment = now()
             position = Position(question.since, question.until or moment - IN_FLIGHT, began_at=moment)
-            await self._look_through(inbox, forms, position, file)
+            await self._search(inbox, forms, position, file)
         file.forget()
         self._report.done(page.page_id, position)
         return position
 
-    async def _look_through(
-        self, inbox: Inbox, forms: Sequence[LeadForm], position: Position, file: PositionFile
-    ) -> None:
+    async def _search(self, inbox: Inbox, forms: Sequence[LeadForm], position: Position, file: PositionFile) -> None:
         page_id, span = inbox.page.page_id, Span(since=position.since, until=position.until, now=now())
         erasures = self._here.erasures
         with self._report.reading(page_id, span.since, span.now) as show:

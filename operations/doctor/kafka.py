@@ -6,7 +6,7 @@ from collections.abc import Collection
 from aiokafka.errors import KafkaError
 
 from operations.access import lacking_access
-from operations.deployment import Deployment, wanted_topics
+from operations.deployment import Deployment, expected_topics
 from operations.doctor.verdicts import Verdict
 from operations.reporting import OperationError
 from runtime.kafka_probe import find_fault
@@ -37,7 +37,7 @@ async def examine_kafka(deployment: Deployment | None) -> list[Verdict]:
             if lacking is not None:
                 mend = "`leadstream topics acls --stage doctor` prints the commands"
                 return [Verdict("access", "kafka", "broken", lacking, "the topics cannot be checked", mend)]
-            differences = await compare_topics(broker, wanted_topics(settings))
+            differences = await compare_topics(broker, expected_topics(settings))
     except (KafkaError, TimeoutError) as fault:
         seen = f"{broker} does not answer ({type(fault).__name__})"
         return [Verdict("kafka", "kafka", "broken", seen, NO_KAFKA, _MEND_KAFKA)]
@@ -47,7 +47,7 @@ async def examine_kafka(deployment: Deployment | None) -> list[Verdict]:
 
 async def mend_topics(deployment: Deployment) -> list[str]:
     """Create and repair the topics; a line for each change."""
-    differences = await apply_topics(deployment.broker, wanted_topics(deployment.settings))
+    differences = await apply_topics(deployment.broker, expected_topics(deployment.settings))
     return [f"topic {difference}: mended" for difference in differences]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from leads.pages import Pages
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from operations.local.interrupts import Interrupts
 from operations.local.ports import Port, kafka_port, public_port, require_ports, stage_port
 from operations.local.processes import Processes
@@ -79,7 +79,7 @@ def running_kafka(
         if fault is not None:
             raise OperationError(str(fault))
         say(f"Kafka answers at {broker}")
-        asyncio.run(apply_topics(broker, wanted_topics(settings)))
+        asyncio.run(apply_topics(broker, expected_topics(settings)))
         yield broker
     except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
         raise OperationError(str(fault)) from None

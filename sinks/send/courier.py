@@ -153,7 +153,7 @@ class Courier:
             case Park(reason):
                 return await self._park(pending, reason)
             case LookUp(attempt):
-                return await self._look_up(pending, attempt)
+                return await self._settle_doubt(pending, attempt)
             case AskOwner():
                 return await self._ask_owner(pending)
             case Send(number):
@@ -247,14 +247,14 @@ class Courier:
         pending.count_failure()
         return min(self._clock() + pause, pending.command.not_after)
 
-    async def _look_up(self, pending: Pending, attempt: Attempt) -> datetime | None:
+    async def _settle_doubt(self, pending: Pending, attempt: Attempt) -> datetime | None:
         number = attempt.number
         try:
             mid = await self._message_of(pending, attempt)
         except Unclear as doubt:
             return await self._settle(pending, _Result("in_doubt", number, reason=doubt.reason))
         except GraphError as fault:
-            until = self._look_up_again_at(pending, fault)
+            until = self._next_try_at(pending, fault)
             if until is not None:
                 return until
             reason: InDoubtReason = (
@@ -268,7 +268,7 @@ class Courier:
         # Code 2 also comes for people who blocked the Page, as often as they are tried.
         return self._clock() + pause_after(number, self._fraction, _ASK_AGAIN_MAX)
 
-    def _look_up_again_at(self, pending: Pending, fault: GraphError) -> datetime | None:
+    def _next_try_at(self, pending: Pending, fault: GraphError) -> datetime | None:
         match fault:
             case Retryable() | OutcomeUnknown() if pending.failures + 1 < _LOOK_UPS_MAX:
                 return self._try_again(pending, fault)

@@ -122,11 +122,11 @@ def next_step(snapshot: Snapshot) -> Action:
     attempt = snapshot.attempt
     is_in_doubt = attempt is not None and attempt.parked is None and attempt.number > snapshot.refuted
     if attempt is not None and is_in_doubt and snapshot.cancel_reason != ERASED:
-        return _look_up(snapshot, attempt)
+        return _settle_doubt(snapshot, attempt)
     return _end(snapshot) or _go(snapshot)
 
 
-def _look_up(snapshot: Snapshot, attempt: Attempt) -> Action:
+def _settle_doubt(snapshot: Snapshot, attempt: Attempt) -> Action:
     no_token: InDoubtReason = "no_access_token"
     ready_at = attempt.at + snapshot.quarantine
     if snapshot.now < ready_at:

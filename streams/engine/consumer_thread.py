@@ -198,7 +198,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         subscription = self._ensure_consumer()._subscription.subscription
         return subscription is not None and subscription.assignment is self._checked
 
-    async def _look_for_losses(self) -> None:
+    async def _refuse_losses(self) -> None:
         """A fetch was refused: find out which loss it was, and raise `OutOfReach`."""
         consumer = self._ensure_consumer()
         if self._watched.missing and await self._reach.require_same_topics(consumer):
@@ -219,7 +219,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         if not self.consumer.flow_active:
             return Fetched([], {})
         if self._is_checked() and (self._watched.out_of_range or self._watched.missing):
-            await self._look_for_losses()
+            await self._refuse_losses()
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
@@ -228,7 +228,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
             found = await fetcher.fetched_records(partitions, timeout=wait, max_records=_MAX_BATCH)
         if self._is_checked() and self._watched.out_of_range:
             # aiokafka has moved the position behind the loss, which would be committed as if it were read.
-            await self._look_for_losses()
+            await self._refuse_losses()
         after = self._positions()
         moved = [tp for tp in partitions & after.keys() if tp in found or after[tp] > before.get(tp, after[tp])]
         batches = [Batch(tp, found.get(tp, []), after[tp]) for tp in moved]

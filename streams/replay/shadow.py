@@ -13,7 +13,7 @@ from leads.records import Lead, LeadId
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
 from runtime.settings import Settings
-from runtime.topic_admin import WantedTopic
+from runtime.topic_admin import ExpectedTopic
 from runtime.topic_reading import whole_topic
 from schemas.codec import Codec
 from schemas.topics import COMMANDS, EVENTS, FOREVER, JOIN_STATE, LEADS, TRANSCRIPTS, Topic
@@ -77,15 +77,15 @@ class Shadow:
         return self._settings.topic(topic.shadow(self.name))
 
     @property
-    def topics(self) -> list[WantedTopic]:
+    def topics(self) -> list[ExpectedTopic]:
         """Like the topics that they shadow, and one more for the extent."""
         partitions, replication = self._settings.partitions, self._settings.replication
         return [
             *(
-                WantedTopic(self.topic(topic), partitions, replication, topic.settings_for(self._settings.retention))
+                ExpectedTopic(self.topic(topic), partitions, replication, topic.settings_for(self._settings.retention))
                 for topic in _SHADOWED
             ),
-            WantedTopic(self.record, 1, replication, FOREVER),
+            ExpectedTopic(self.record, 1, replication, FOREVER),
         ]
 
     async def finish(self, producer: AIOKafkaProducer, extent: Extent) -> None:

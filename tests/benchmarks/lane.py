@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
@@ -29,7 +29,7 @@ async def lane(settings: Settings, *, timed: Topic) -> AsyncIterator[None]:
         replace(one, config={**one.config, "message.timestamp.type": "LogAppendTime"})
         if one.name == settings.topic(timed.name)
         else one
-        for one in wanted_topics(settings)
+        for one in expected_topics(settings)
         if one.name in names
     ]
     # Stock Faust names its changelog after its own app.

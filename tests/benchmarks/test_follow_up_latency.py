@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from messenger.events import Psid
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from operations.local.processes import Processes
 from operations.local.stack import admin_url
 from runtime.clock import now, to_millis
@@ -53,7 +53,7 @@ def _everything(broker: str, home: Path) -> Iterator[Pipeline]:
     )
     settings.pages.write_text(PAGES_YAML)
     settings.followups.write_text(_RULES)
-    asyncio.run(apply_topics(Cluster(broker), wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(broker), expected_topics(settings)))
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},
         **{variable(name): str(getattr(settings, name)) for name in _TOLD},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leads.records import Lead
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from operations.local.processes import Processes
 from operations.local.stack import admin_url
 from runtime import kafka
@@ -81,7 +81,7 @@ def running_pipeline(broker: str, home: Path, prefix: str) -> Iterator[Pipeline]
         port=free_ports(),
         admin_port=free_ports(2),
     )
-    asyncio.run(apply_topics(Cluster(broker), wanted_topics(settings)))
+    asyncio.run(apply_topics(Cluster(broker), expected_topics(settings)))
     told = ("broker", "topic_prefix", "partitions", "state_dir", "pages", "port", "admin_port")
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")},

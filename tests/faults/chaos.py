@@ -23,7 +23,7 @@ import httpx
 import pytest
 from aiokafka.errors import KafkaError
 
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.cluster import cluster_of
 from runtime.local_kafka.node import answers
 from runtime.ports import free_ports
@@ -270,7 +270,7 @@ async def chaos_in(home: Path, seed: int, say: Callable[[str], None]) -> AsyncIt
         except pytest.skip.Exception as reason:
             say(f"{reason}: the warehouse is a folder")
         settings = Settings(broker=f"127.0.0.1:{proxy.port}", topic_prefix="chaos-", partitions=4)
-        await apply_topics(cluster_of(settings), wanted_topics(settings))
+        await apply_topics(cluster_of(settings), expected_topics(settings))
         live = await stack.enter_async_context(live_on(settings, home, warehouse=warehouse))
         targets |= {stage: StageTarget(live, stage) for stage in STAGES}
         chaos = Chaos(live, targets, proxy, say, seed, Poison(live.settings))

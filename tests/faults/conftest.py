@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.cluster import Cluster
 from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
@@ -26,6 +26,6 @@ async def node(tmp_path: Path) -> AsyncIterator[KafkaNode]:
     """A Kafka with every topic, which a test may stop and start."""
     node = KafkaNode(tmp_path, free_ports())
     broker = await asyncio.to_thread(node.start, lambda _: None)
-    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker)))
+    await apply_topics(Cluster(broker), expected_topics(Settings(broker=broker)))
     yield node
     await asyncio.to_thread(node.stop)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now, to_millis
 from runtime.cluster import Cluster, cluster_of
@@ -98,7 +98,7 @@ async def recording(kafka_node: QuickKafka, tmp_path: Path) -> AsyncIterator[Era
     home = tmp_path / "home"
     home.mkdir()
     settings = Settings(broker=broker, partitions=2)
-    await apply_topics(Cluster(broker), wanted_topics(settings))
+    await apply_topics(Cluster(broker), expected_topics(settings))
     async with AsyncExitStack() as stack:
         made = await Recording.on(settings, home, stack, join_wait=_JOIN_WAIT)
         (home / "followups.yaml").write_text(FOLLOWUPS)

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from messenger.events import Psid
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
@@ -100,7 +100,7 @@ async def make_anew(streams: Streams, *topics: Topic) -> None:
     broker = cluster_of(streams.settings)
     await delete_topics(broker, [streams.settings.topic(topic.name) for topic in topics])
     await asyncio.sleep(2)
-    await apply_topics(broker, wanted_topics(streams.settings))
+    await apply_topics(broker, expected_topics(streams.settings))
 
 
 async def stops_with(streams: Streams, process: asyncio.subprocess.Process) -> str:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from operations.demo.observer import Observer
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
@@ -42,15 +42,15 @@ async def test_a_deployment_moves_to_a_cluster_as_the_page_says(kafka_topics: Se
             sent = {name for name, one in (await live.sends()).items() if one["effects"]}
         cluster = await stack.enter_async_context(three_brokers(tmp_path / "cluster"))
         there = Settings(broker=cluster.broker, topic_prefix=kafka_topics.topic_prefix, partitions=4, replication=3)
-        await apply_topics(cluster_of(there), wanted_topics(there))
+        await apply_topics(cluster_of(there), expected_topics(there))
         await _copy(kafka_topics, there)
-        await apply_topics(cluster_of(there), wanted_topics(there))
+        await apply_topics(cluster_of(there), expected_topics(there))
         after.mkdir()
         async with live_on(there, after) as live:
             now = await live.settled(len(campaign.leads))
             again = await live.sends()
 
-        assert await compare_topics(cluster_of(there), wanted_topics(there)) == []
+        assert await compare_topics(cluster_of(there), expected_topics(there)) == []
 
     assert told_sent(was) == sent
     assert _changed(_told(was), _told(now)) == []
@@ -95,7 +95,7 @@ async def _sent(producer: AIOKafkaProducer, topic: str, one: ConsumerRecord) -> 
 
 async def _keep_timestamps(settings: Settings) -> None:
     changes = {"message.timestamp.type": "CreateTime"}
-    stamped = [one for one in wanted_topics(settings) if "message.timestamp.type" in one.config]
+    stamped = [one for one in expected_topics(settings) if "message.timestamp.type" in one.config]
     carried = {settings.topic(topic.name) for topic in _CARRIED}
     async with admin_of(str(settings.broker)) as admin:
         await admin.alter_configs(

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
 from messenger.events import Psid
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.local_kafka.node import KafkaNode
@@ -64,7 +64,7 @@ class Machine:
     async def create_topics(self, *, in_memory: Iterable[Topic] = ()) -> None:
         """As `topics apply` does it, but some with Kafka's default, an acknowledgement out of memory."""
         names = {self.settings.topic(topic.name) for topic in in_memory}
-        wanted = wanted_topics(self.settings)
+        wanted = expected_topics(self.settings)
         async with admin_of(str(self.settings.broker)) as admin:
             await admin.create_topics(
                 [NewTopic(t.name, t.partitions, 1, topic_configs=dict(t.config)) for t in wanted if t.name in names]

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
 from leads.facts import JoinEvent, Progress
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import cluster_of
@@ -70,7 +70,7 @@ async def test_progress_never_passes_a_record_that_a_slow_follower_keeps_from_co
 async def test_two_brokers_die_one_after_the_other_under_load(cluster: Cluster, tmp_path: Path) -> None:
     settings = Settings(broker=cluster.broker, partitions=4, replication=3)
     campaign = a_campaign(22, leads=_LEADS)
-    await apply_topics(cluster_of(settings), wanted_topics(settings))
+    await apply_topics(cluster_of(settings), expected_topics(settings))
     async with live_on(settings, tmp_path) as live:
         supervising = asyncio.create_task(live.restart_ended())
         posting = asyncio.create_task(live.post(campaign, per_second=20))
@@ -95,7 +95,7 @@ async def test_two_brokers_die_one_after_the_other_under_load(cluster: Cluster, 
 
 async def test_an_acknowledged_webhook_has_two_copies_or_is_refused(cluster: Cluster) -> None:
     settings = Settings(broker=cluster.broker, partitions=1, replication=3)
-    await apply_topics(cluster_of(settings), wanted_topics(settings))
+    await apply_topics(cluster_of(settings), expected_topics(settings))
     await cluster.ready()
     async with kafka.producer(cluster_of(settings), client_id="test") as producer:
         await producer.send_and_wait(WEBHOOKS.name, b"with three copies")
@@ -110,7 +110,7 @@ async def test_an_acknowledged_webhook_has_two_copies_or_is_refused(cluster: Clu
 
         cluster.start(1)
         await cluster.ready()
-        assert await compare_topics(cluster_of(settings), wanted_topics(settings)) == []
+        assert await compare_topics(cluster_of(settings), expected_topics(settings)) == []
 
 
 async def _create_topics(cluster: Cluster, settings: Settings) -> None:
@@ -118,7 +118,7 @@ async def _create_topics(cluster: Cluster, settings: Settings) -> None:
     nodes = {settings.topic(WEBHOOKS.name): [1, 2]}
     topics = [
         NewTopic(one.name, -1, -1, replica_assignments={0: nodes.get(one.name, [1])}, topic_configs=dict(one.config))
-        for one in wanted_topics(settings)
+        for one in expected_topics(settings)
     ]
     async with admin_of(cluster.broker) as admin:
         await admin.create_topics(topics)

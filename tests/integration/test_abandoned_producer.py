@@ -8,7 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from ingest.publisher import Delivery, Publisher
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import from_millis
 from runtime.cluster import Cluster
@@ -27,7 +27,7 @@ async def test_what_an_abandoned_producer_held_does_not_come_when_kafka_is_back(
     settings = Settings(broker=broker, partitions=1)
     topic = settings.topic(WEBHOOKS.name)
     try:
-        await apply_topics(Cluster(broker), wanted_topics(settings))
+        await apply_topics(Cluster(broker), expected_topics(settings))
         before = asyncio.all_tasks()
         publisher = Publisher(partial(kafka.producer, Cluster(broker), client_id="test-ingest"), topic)
         staying = asyncio.create_task(publisher.stay_connected())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from messenger.events import PageId, Psid, person_key
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now, to_millis
 from runtime.cluster import cluster_of
@@ -75,7 +75,7 @@ class JumpingMachine(Streams):
 async def machine(
     kafka_topics: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[JumpingMachine]:
-    wanted = [replace(topic, config={**topic.config, **STAMPED_BY_WRITERS}) for topic in wanted_topics(kafka_topics)]
+    wanted = [replace(topic, config={**topic.config, **STAMPED_BY_WRITERS}) for topic in expected_topics(kafka_topics)]
     await apply_topics(cluster_of(kafka_topics), wanted)
     pages = tmp_path / "pages.yaml"
     pages.write_text(

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from operations.deployment import Deployment, wanted_topics
+from operations.deployment import Deployment, expected_topics
 from operations.erase.requests import read_register, resolve
 from runtime.clock import now
 from runtime.cluster import cluster_of
@@ -109,7 +109,7 @@ async def test_while_kafka_is_away_nothing_is_promised_and_once_it_is_there_the_
             away = await alone(port, "POST", PATH, form)
             page = await alone(port, "GET", f"{PATH}/ANY")
             await asyncio.to_thread(node.start, print)
-            await apply_topics(cluster_of(settings), wanted_topics(settings))
+            await apply_topics(cluster_of(settings), expected_topics(settings))
             async with asyncio.timeout(60):
                 while (answer := await alone(port, "POST", PATH, form)).status_code != 200:
                     assert answer.status_code == 503

@@ -30,7 +30,7 @@ from ingest.publisher import Publisher
 from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from operations.doctor.stages import examine_stages
 from runtime import kafka
 from runtime.clock import now, to_millis
@@ -146,7 +146,7 @@ async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_
     topic = settings.topic(WEBHOOKS.name)
     bodies = [a_body("1", text) for text in ("before", "meanwhile", "and again", "after")]
     try:
-        await apply_topics(Cluster(broker), wanted_topics(settings))
+        await apply_topics(Cluster(broker), expected_topics(settings))
         async with public_app(settings, broker, tmp_path, patience=timedelta(seconds=1)) as ingest:
             answers = [await ingest.post(WEBHOOK_PATH, content=bodies[0], headers=signed(bodies[0]))]
             await asyncio.to_thread(node.stop)
@@ -295,7 +295,7 @@ async def until_all_set_aside(admin: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def let_topic_take(settings: Settings, most: int) -> None:
-    [webhooks] = [one for one in wanted_topics(settings) if one.name == settings.topic(WEBHOOKS.name)]
+    [webhooks] = [one for one in expected_topics(settings) if one.name == settings.topic(WEBHOOKS.name)]
     limited = replace(webhooks, config={**webhooks.config, "max.message.bytes": str(most)})
     await apply_topics(cluster_of(settings), [limited])
 

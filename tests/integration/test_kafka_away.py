@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.cluster import Cluster
 from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
@@ -85,7 +85,7 @@ async def test_a_stage_is_red_while_kafka_stands_still(
     node: KafkaNode, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     broker = await asyncio.to_thread(node.start, lambda _: None)
-    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker, partitions=1)))
+    await apply_topics(Cluster(broker), expected_topics(Settings(broker=broker, partitions=1)))
     running = node.status()
     assert running is not None
     async with stage(broker, tmp_path, *command) as url:
@@ -108,7 +108,7 @@ async def test_a_stage_ends_though_kafka_does_not_answer(
     node: KafkaNode, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     broker = await asyncio.to_thread(node.start, lambda _: None)
-    await apply_topics(Cluster(broker), wanted_topics(Settings(broker=broker, partitions=1)))
+    await apply_topics(Cluster(broker), expected_topics(Settings(broker=broker, partitions=1)))
     running = node.status()
     assert running is not None
 

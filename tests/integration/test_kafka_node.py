@@ -14,7 +14,7 @@ from cli.main import main
 from runtime.cluster import Cluster
 from runtime.local_kafka.node import KafkaNode, answers, running_broker
 from runtime.ports import free_ports
-from runtime.topic_admin import WantedTopic, apply_topics
+from runtime.topic_admin import ExpectedTopic, apply_topics
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ async def test_acknowledged_records_survive_a_stop_and_a_kill(tmp_path: Path) ->
     node = KafkaNode(tmp_path, free_ports())
     try:
         broker = await start(node)
-        await apply_topics(Cluster(broker), [WantedTopic("kept", 1, 1, {})])
+        await apply_topics(Cluster(broker), [ExpectedTopic("kept", 1, 1, {})])
         await write(broker, b"before the stop")
         assert node.stop()
         await start(node)

@@ -18,7 +18,7 @@ from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
 from leads.pages import Pages
 from operations.access import acl_commands, lacking_access, stage_grants
-from operations.deployment import Deployment, wanted_topics
+from operations.deployment import Deployment, expected_topics
 from runtime import kafka
 from runtime.access import Grant
 from runtime.clock import now
@@ -83,7 +83,7 @@ async def test_ingest_streams_and_sinks_come_in_by_each_mechanism(
 ) -> None:
     settings = settings_of(secured_kafka.settings(_USER, mechanism), topic_prefix)
     cluster = cluster_of(settings)
-    await apply_topics(secured_kafka.internal, wanted_topics(settings))
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
     for stage in ("ingest", "streams", "sink-warehouse"):
         allow(secured_kafka, settings, stage, _USER)
         assert await lacking_access(Deployment(settings, cluster), stage) is None
@@ -220,7 +220,7 @@ def test_each_stage_ends_at_its_start_with_one_line(
         environ["LEADSTREAM_KAFKA_SASL_PASSWORD"] = "canary"
     settings = settings_of(environ, topic_prefix)
     if what == "no ACL":
-        asyncio.run(apply_topics(secured_kafka.internal, wanted_topics(settings)))
+        asyncio.run(apply_topics(secured_kafka.internal, expected_topics(settings)))
         name = stage.replace(" ", "-")
         secured_kafka.allow(acl_commands(name, _all_but_one(stage_grants(settings)[name]), f"User:{user}", ""))
 
@@ -272,7 +272,7 @@ def _started(stage: str, environ: Mapping[str, str], prefix: str, home: Path) ->
 async def test_an_operators_command_names_what_no_acl_allows(secured_kafka: SecuredKafka, topic_prefix: str) -> None:
     environ = secured_kafka.settings("leadstream-leads")
     settings = settings_of(environ, topic_prefix)
-    await apply_topics(secured_kafka.internal, wanted_topics(settings))
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
 
     refused = await asyncio.to_thread(_command, "leads list", environ, topic_prefix)
     allow(secured_kafka, settings, "leads", "leadstream-leads")
@@ -298,7 +298,7 @@ def _command(line: str, environ: Mapping[str, str], prefix: str) -> "subprocess.
 
 async def test_an_acl_that_is_taken_away_is_missing(secured_kafka: SecuredKafka, topic_prefix: str) -> None:
     settings = settings_of(secured_kafka.settings(_USER), topic_prefix)
-    await apply_topics(secured_kafka.internal, wanted_topics(settings))
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
     allow(secured_kafka, settings, "streams", _USER)
     group = [grant for grant in stage_grants(settings)["streams"] if grant.resource == "group"]
     secured_kafka.forbid(acl_commands("streams", group, f"User:{_USER}", ""))
@@ -312,7 +312,7 @@ async def test_an_acl_that_is_taken_away_is_missing(secured_kafka: SecuredKafka,
 async def test_the_examples_come_in_by_the_same_settings(secured_kafka: SecuredKafka, topic_prefix: str) -> None:
     environ = secured_kafka.settings("leadstream-leads")
     settings = settings_of(environ, topic_prefix)
-    await apply_topics(secured_kafka.internal, wanted_topics(settings))
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
     allow(secured_kafka, settings, "leads", "leadstream-leads")
     topic = settings.topic(LEADS.name)
 

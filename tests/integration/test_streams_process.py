@@ -18,7 +18,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from messenger.events import PolicyEnforced, Psid
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
@@ -177,7 +177,7 @@ async def is_committed(streams: Streams) -> bool:
 
 async def test_an_event_that_kafka_refuses_ends_the_process_with_offsets_unmoved(streams: Streams) -> None:
     name = streams.settings.topic(EVENTS.name)
-    (events,) = [one for one in wanted_topics(streams.settings) if one.name == name]
+    (events,) = [one for one in expected_topics(streams.settings) if one.name == name]
     too_small = replace(events, config={**events.config, "max.message.bytes": "100"})
     await apply_topics(cluster_of(streams.settings), [too_small])
     await streams.put_webhooks(signals_of(PERSON, now())["handover"])

@@ -12,14 +12,14 @@ from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
 from cli.main import main
-from operations.deployment import wanted_topics
+from operations.deployment import expected_topics
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
+    ExpectedTopic,
     LayoutMismatchError,
     TopicRefusedError,
-    WantedTopic,
     apply_topics,
     compare_topics,
     delete_topics,
@@ -59,7 +59,7 @@ async def test_webhooks_carry_the_brokers_time(kafka_broker: str, kafka_topics: 
 @pytest.mark.anyio
 async def test_a_topic_that_acknowledges_in_memory_is_told_and_repaired(kafka_broker: str, topic_prefix: str) -> None:
     broker, name = Cluster(kafka_broker), f"{topic_prefix}erasures"
-    wanted = [WantedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
+    wanted = [ExpectedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker)
     await admin.start()
     await admin.create_topics([NewTopic(name, 1, 1, topic_configs=dict(wanted[0].config))])
@@ -78,16 +78,16 @@ async def test_a_topic_that_acknowledges_in_memory_is_told_and_repaired(kafka_br
 
 @pytest.mark.anyio
 async def test_second_apply_changes_nothing(kafka_broker: str, kafka_topics: Settings) -> None:
-    assert await apply_topics(Cluster(kafka_broker), wanted_topics(kafka_topics)) == []
+    assert await apply_topics(Cluster(kafka_broker), expected_topics(kafka_topics)) == []
 
 
 @pytest.mark.anyio
 async def test_drift_is_reported_and_repaired_and_other_overrides_stay(kafka_broker: str, topic_prefix: str) -> None:
     name = f"{topic_prefix}leads"
     await apply_topics(
-        Cluster(kafka_broker), [WantedTopic(name, 1, 1, {"cleanup.policy": "delete", "segment.ms": "60000"})]
+        Cluster(kafka_broker), [ExpectedTopic(name, 1, 1, {"cleanup.policy": "delete", "segment.ms": "60000"})]
     )
-    wanted = [WantedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
+    wanted = [ExpectedTopic(name, 1, 1, {"cleanup.policy": "compact"})]
     drift = [Difference(name, "cleanup.policy", "delete", "compact")]
 
     assert await compare_topics(Cluster(kafka_broker), wanted) == drift
@@ -102,8 +102,8 @@ async def test_drift_is_reported_and_repaired_and_other_overrides_stay(kafka_bro
 async def test_another_partition_count_is_refused_before_anything_changes(
     kafka_broker: str, kafka_topics: Settings
 ) -> None:
-    absent = WantedTopic(f"{kafka_topics.topic_prefix}absent", 1, 1, {})
-    wanted = [absent, *wanted_topics(replace(kafka_topics, partitions=3))]
+    absent = ExpectedTopic(f"{kafka_topics.topic_prefix}absent", 1, 1, {})
+    wanted = [absent, *expected_topics(replace(kafka_topics, partitions=3))]
 
     with pytest.raises(LayoutMismatchError, match="partitions 2, expected 3"):
         await apply_topics(Cluster(kafka_broker), wanted)
@@ -116,7 +116,7 @@ async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
     kafka_broker: str, kafka_topics: Settings
 ) -> None:
     """With one copy, a topic that wants two acknowledgements would take no record any more."""
-    wanted = wanted_topics(replace(kafka_topics, replication=3))
+    wanted = expected_topics(replace(kafka_topics, replication=3))
 
     with pytest.raises(LayoutMismatchError, match="replication 1, expected 3: keep the count it has, or add copies"):
         await apply_topics(Cluster(kafka_broker), wanted)
@@ -129,10 +129,10 @@ async def test_fewer_copies_than_wanted_are_refused_before_anything_changes(
 async def test_more_acknowledgements_than_wanted_stay(kafka_broker: str, topic_prefix: str) -> None:
     name = f"{topic_prefix}leads"
     strict = {"min.insync.replicas": "2", "cleanup.policy": "delete"}
-    await apply_topics(Cluster(kafka_broker), [WantedTopic(name, 1, 1, strict)])
+    await apply_topics(Cluster(kafka_broker), [ExpectedTopic(name, 1, 1, strict)])
 
     await apply_topics(
-        Cluster(kafka_broker), [WantedTopic(name, 1, 1, {"min.insync.replicas": "1", "cleanup.policy": "compact"})]
+        Cluster(kafka_broker), [ExpectedTopic(name, 1, 1, {"min.insync.replicas": "1", "cleanup.policy": "compact"})]
     )
 
     (repaired,) = (await existing_topics(Cluster(kafka_broker), [name])).values()
@@ -144,7 +144,7 @@ async def test_more_acknowledgements_than_wanted_stay(kafka_broker: str, topic_p
 async def test_a_setting_that_kafka_does_not_know_is_refused(kafka_broker: str, topic_prefix: str) -> None:
     with pytest.raises(TopicRefusedError, match=r"cleanup\.policy"):
         await apply_topics(
-            Cluster(kafka_broker), [WantedTopic(f"{topic_prefix}odd", 1, 1, {"cleanup.policy": "shred"})]
+            Cluster(kafka_broker), [ExpectedTopic(f"{topic_prefix}odd", 1, 1, {"cleanup.policy": "shred"})]
         )
 
 
