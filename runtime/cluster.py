@@ -1,9 +1,13 @@
 """The Kafka cluster and its security: settings become the options of aiokafka's clients here."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
 
 from runtime.file_faults import reason
 from runtime.loopback import is_loopback
@@ -51,6 +55,16 @@ class Cluster:
             options |= {"sasl_plain_username": self.username, "sasl_plain_password": self.password}
             options |= {"sasl_oauth_token_provider": self.tokens}
         return options
+
+
+@asynccontextmanager
+async def admin_client(cluster: Cluster, **options: Any) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**cluster.options, **options)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
 
 
 def cluster_of(settings: Settings) -> Cluster:

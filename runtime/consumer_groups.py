@@ -1,34 +1,42 @@
-"""The members of a consumer group."""
+"""A consumer group as Kafka describes it."""
 
 import asyncio
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 
-from runtime.cluster import Cluster
+from runtime.cluster import Cluster, admin_client
 
 _TRIES, _SECONDS_BETWEEN = 60, 0.25
+
+# aiokafka reads this answer as version 2, without the allowed operations.
+DescribeGroupsRequest_v3.RESPONSE_TYPE = DescribeGroupsResponse_v3
 
 
 async def sink_is_running(broker: Cluster, group: str) -> bool:
     """Whether the consumer group has a member. Raises `KafkaError`."""
-    admin = AIOKafkaAdminClient(**broker.options)
-    try:
-        await admin.start()
+    async with admin_client(broker) as admin:
         return bool(await members_of(admin, group))
-    finally:
-        await admin.close()
 
 
 async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
     """How many members a consumer group has. Raises `KafkaError`."""
-    for tries_left in reversed(range(_TRIES)):
+    _, _, _, _, _, members, *_ = await described_group(admin, group)
+    return len(members)
+
+
+async def described_group(admin: AIOKafkaAdminClient, group: str, *, operations: bool = False) -> tuple[Any, ...]:
+    """The group in Kafka's answer, with the allowed `operations` at its end. Raises `KafkaError`."""
+    tries = 0
+    while True:
         try:
-            [answer] = await admin.describe_consumer_groups([group])
-            return sum(len(members) for _, _, _, _, _, members, *_ in answer.groups)
+            [answer] = await admin.describe_consumer_groups([group], include_authorized_operations=operations)
+            [described] = answer.groups
+            return tuple(described)
         except GroupCoordinatorNotAvailableError:
             # A new broker makes its coordinator when it is first asked for.
-            if not tries_left:
+            if (tries := tries + 1) == _TRIES:
                 raise
             await asyncio.sleep(_SECONDS_BETWEEN)
-    return 0

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -18,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest
 
-from runtime.cluster import Cluster
+from runtime.cluster import Cluster, admin_client
 from runtime.losses import OutOfReach, gone
 from runtime.suspect import Suspect, suspect_in
 
@@ -226,9 +225,7 @@ async def suspects_of(
 ) -> dict[TopicPartition, Suspect]:
     """The suspects in the committed offsets of the consumer's group."""
     # aiokafka has no public way to the metadata of a committed offset.
-    committed = await consumer._coordinator.fetch_committed_offsets(list(partitions))
-    suspects = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
-    return {partition: suspect for partition, suspect in suspects.items() if suspect is not None}
+    return _suspects_in(await consumer._coordinator.fetch_committed_offsets(list(partitions)))
 
 
 async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, note: str) -> None:
@@ -241,11 +238,10 @@ async def note_suspect(consumer: AIOKafkaConsumer, partition: TopicPartition, no
 
 async def suspects_of_group(broker: Cluster, group: str) -> dict[TopicPartition, Suspect]:
     """The suspects in the committed offsets of a group, asked from outside of it."""
-    admin = AIOKafkaAdminClient(**broker.options)
-    try:
-        await admin.start()
-        committed = await admin.list_consumer_group_offsets(group)
-    finally:
-        await admin.close()
+    async with admin_client(broker) as admin:
+        return _suspects_in(await admin.list_consumer_group_offsets(group))
+
+
+def _suspects_in(committed: Mapping[TopicPartition, Any]) -> dict[TopicPartition, Suspect]:
     suspects = {partition: suspect_in(offset.metadata) for partition, offset in committed.items()}
     return {partition: suspect for partition, suspect in suspects.items() if suspect is not None}

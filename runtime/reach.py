@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 
 from runtime.losses import Losses, OutOfReach, Span, changed_topics, ids_in, note_of
 from runtime.suspect import Suspect
-from runtime.topic_ids import topic_ids
+from runtime.topic_metadata import topic_ids
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Reach:
         committed = await consumer._coordinator.fetch_committed_offsets([*partitions, *unread])
         first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         spans = {tp: Span(first[tp], end[tp], committed[tp].offset if tp in committed else None) for tp in partitions}
-        self._ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
+        self._ids = await topic_ids(consumer._client, self.memory)
         if self.losses is None:
             changes = (changed_topics(ids_in(offset.metadata), self._ids) for offset in committed.values())
             anew = frozenset[str]().union(*changes)
@@ -52,7 +52,7 @@ class Reach:
 
     async def require_same_topics(self, consumer: Any) -> bool:
         """Whether all topics exist; raises `OutOfReach` where the id of one has changed."""
-        ids = await topic_ids(consumer._client, self.memory) if self.memory else {}
+        ids = await topic_ids(consumer._client, self.memory)
         if self.losses is not None:
             self.losses.made_anew(self._ids, ids, accepted=())
         for topic in changed_topics(self._ids, ids):

@@ -1,8 +1,7 @@
 """Topics of the cluster: compare with what is expected, create, repair, count, delete."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
-from runtime.cluster import Cluster
+from runtime.cluster import Cluster, admin_client
 
 _RETRY_AFTER = 0.1
 _ATTEMPTS = 300
@@ -110,7 +109,7 @@ def partitions_advice(differences: Collection[Difference], topics: int) -> str |
 
 async def compare_topics(broker: Cluster, expected: Collection[ExpectedTopic]) -> list[Difference]:
     """Every difference between the expected topics and the cluster, in the order of `expected`."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         return _all_differences(expected, await _existing(admin, [topic.name for topic in expected]))
 
 
@@ -120,7 +119,7 @@ async def apply_topics(broker: Cluster, expected: Collection[ExpectedTopic]) -> 
     Raises `LayoutMismatchError` before it changes anything, and `TopicRefusedError`.
     """
     names = [topic.name for topic in expected]
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         existing = await _existing(admin, names)
         differences = _all_differences(expected, existing)
         for difference in differences:
@@ -143,31 +142,31 @@ async def apply_topics(broker: Cluster, expected: Collection[ExpectedTopic]) -> 
 
 async def existing_topics(broker: Cluster, names: Iterable[str]) -> dict[str, ExistingTopic]:
     """Those of the named topics that exist, by name."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         return await _existing(admin, list(names))
 
 
 async def partition_counts(broker: Cluster, names: Iterable[str]) -> dict[str, int]:
     """The number of partitions of each named topic that exists. Needs only the right to describe them."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         return {topic["topic"]: len(topic["partitions"]) for topic in await _described(admin, list(names))}
 
 
 async def cluster_id_of(broker: Cluster) -> str:
     """The id that Kafka gave the cluster."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
 async def topic_names(broker: Cluster) -> list[str]:
     """The names of all topics of the cluster, sorted."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         return sorted(await admin.list_topics())
 
 
 async def delete_topics(broker: Cluster, names: Collection[str]) -> None:
     """Delete the named topics with all their records; a topic that does not exist is no error."""
-    async with _admin(broker) as admin:
+    async with admin_client(broker) as admin:
         response = await admin.delete_topics(list(names))
     for name, code, *_ in response.topic_error_codes:
         if code not in (0, _UNKNOWN_TOPIC):
@@ -179,27 +178,13 @@ async def record_counts(broker: Cluster, topics: Iterable[ExistingTopic]) -> dic
     partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     if not partitions:
         return {}
-    consumer = AIOKafkaConsumer(**broker.options)
-    await consumer.start()
-    try:
+    async with AIOKafkaConsumer(**broker.options) as consumer:
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
-    finally:
-        await consumer.stop()
     counts = dict.fromkeys((partition.topic for partition in partitions), 0)
     for partition in partitions:
         counts[partition.topic] += end[partition] - first[partition]
     return counts
-
-
-@asynccontextmanager
-async def _admin(broker: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**broker.options)
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
 
 
 def _all_differences(expected: Iterable[ExpectedTopic], existing: Mapping[str, ExistingTopic]) -> list[Difference]:

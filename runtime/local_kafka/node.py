@@ -17,11 +17,10 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from runtime.child_process import ending_with_us
-from runtime.cluster import Cluster
+from runtime.cluster import Cluster, admin_client
 from runtime.local_kafka.jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.log_file import set_aside
 from runtime.ports import free_ports
@@ -253,14 +252,11 @@ def running_broker(state_dir: Path) -> str | None:
 
 async def answers(broker: Cluster) -> bool:
     """Whether a Kafka answers there and has a node that accepts records."""
-    admin = AIOKafkaAdminClient(**broker.options, request_timeout_ms=2_000)
     try:
-        await admin.start()
-        return bool((await admin.describe_cluster())["brokers"])
+        async with admin_client(broker, request_timeout_ms=2_000) as admin:
+            return bool((await admin.describe_cluster())["brokers"])
     except KafkaError:
         return False
-    finally:
-        await admin.close()
 
 
 def _sync(directory: Path) -> None:
