@@ -42,7 +42,8 @@ def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...], accep
 @command.command("warehouse")
 @options.admin_port("ADMIN_PORT + 3")
 @options.skip
-def warehouse(admin_port: int | None, skip: tuple[str, ...]) -> None:
+@options.accept_loss
+def warehouse(admin_port: int | None, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
     """Write leads, outcomes and replies to the warehouse.
 
     Dead letters are written too. LEADSTREAM_WAREHOUSE is a directory or an object storage URI with Delta Lake tables,
@@ -53,7 +54,7 @@ def warehouse(admin_port: int | None, skip: tuple[str, ...]) -> None:
       leadstream sink warehouse
       LEADSTREAM_WAREHOUSE=postgresql://user@host/leads leadstream sink warehouse
     """
-    run_warehouse_sink(current_settings(), Terminal().say, admin_port, skip)
+    run_warehouse_sink(current_settings(), Terminal().say, admin_port, skip, accept_loss)
 
 
 @command.command("transcripts")

@@ -33,10 +33,12 @@ was paused cannot write what another has written. Group offsets in Kafka only te
   current table (`leads`) lacks of its events is at most 20 commits old, and merged when the sink is idle for three
   seconds. A reader keeps the files it began with for 24 hours.
 
-A warehouse belongs to one Kafka cluster. When topics are made anew, or Kafka has lost what the warehouse has not read,
-the sink stops and says so: point `LEADSTREAM_WAREHOUSE` at a new place and let it fill. `leadstream warehouse status`
-says how far it is behind. `leadstream warehouse rebuild` fills a second one from Kafka, a directory or a schema of the
-same database, compares, and with `--swap` puts it in the place of the old one.
+A warehouse belongs to one Kafka cluster. When retention took records that the warehouse has not read, the sink stops
+and says how to go on without them: `leadstream sink warehouse --accept-loss messenger-events:3:41`. When a topic was
+made anew or lost its end, offsets come again, and the warehouse keeps one row for each: point `LEADSTREAM_WAREHOUSE` at
+a new place and let it fill. `leadstream warehouse status` says how far it is behind. `leadstream warehouse rebuild`
+fills a second one from Kafka, a directory or a schema of the same database, compares, and with `--swap` puts it in the
+place of the old one.
 
 A warehouse that is filled later has what Kafka still has. Compaction leaves the newest step of each follow-up, so
 that there `followed_up_at` can be as late as `read_at`; messages are kept for 30 days, so that older replies are

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from leads.records import FollowUpOutcome, Lead
 from messenger.events import Ad, Answer, Psid
 from runtime.dead_letter import dead_letter as as_dead_letter
-from runtime.losses import Span
+from runtime.losses import NOTHING, Accepted, Losses, Span
 from runtime.metrics import Metrics
 from schemas.codec import event_codec, lead_codec, outcome_codec
 from sinks.consume import Fenced, Received, Unusable
@@ -87,10 +87,16 @@ def _erasure_log() -> list[Consumed]:
     return log
 
 
+def _stage(warehouse: Warehouse, clock: Clock, accepted: Accepted = NOTHING) -> WarehouseSink:
+    metrics = Metrics()
+    losses = Losses("leadstream sink warehouse", metrics, accepted)
+    return WarehouseSink(warehouse, tables_by_topic(str), now=clock, metrics=metrics, losses=losses)
+
+
 async def _filled(warehouse: Warehouse, log: Sequence[Consumed], *, at_once: int) -> None:
     """Write a log through the stage, so many records between two writes."""
     clock, sources = Clock(), warehouse_sources(str)
-    sink = WarehouseSink(warehouse, tables_by_topic(str), now=clock, metrics=Metrics())
+    sink = _stage(warehouse, clock)
     places = [TopicPartition(topic, 0) for topic in dict.fromkeys(one.topic for one in log)]
     starts = await sink.open({one: Span(0, len(log), None) for one in places})
     for begin in range(0, len(log), at_once):
@@ -213,6 +219,18 @@ class WarehouseConformance:
 
         assert _opened(target).open([leads(0), outcomes(0)]) == {leads(0): 5, outcomes(0): 2}
         assert target.ask("select * from leads") == []
+
+    def test_an_accepted_loss_is_passed_for_good(self, target: Target) -> None:
+        _opened(target).write({"leads": [lead_row(0, 0)]}, {leads(0): 3})
+        stage = _stage(target.open(), Clock(), Accepted({("leads", 0, 3)}))
+
+        starts = asyncio.run(stage.open({leads(0): Span(7, 9, None)}))
+        next_writer = target.open()
+        stored = next_writer.open([leads(0)])
+        next_writer.write({"leads": [lead_row(0, 7, "l2")]}, {leads(0): 8})
+
+        assert starts == stored == {leads(0): 7}
+        assert target.ask("select _offset from lead_events order by 1") == [(0,), (7,)]
 
     def test_dead_letters_of_two_topics_come_in_one_batch(self, target: Target) -> None:
         of_events = TopicPartition("messenger-events-dlq", 0)

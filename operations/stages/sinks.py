@@ -168,11 +168,15 @@ def run_transcripts_sink(
 
 
 def run_warehouse_sink(
-    settings: Settings, say: Callable[[str], None], admin_port: int | None, skip: Sequence[str]
+    settings: Settings,
+    say: Callable[[str], None],
+    admin_port: int | None,
+    skip: Sequence[str],
+    accept_loss: Sequence[str],
 ) -> None:
     """Run the warehouse sink. Raises `OperationError`."""
     topics = [topic for table in TABLES for topic in table.topics]
-    _run(settings, say, "warehouse", admin_port, skip, (), topics, _warehouse)
+    _run(settings, say, "warehouse", admin_port, skip, accept_loss, topics, _warehouse)
 
 
 def _run(
@@ -283,7 +287,7 @@ async def _warehouse(process: _Process) -> None:
     warehouse = await asyncio.to_thread(_open_warehouse, settings.warehouse, tables, cluster_id)
     process.stack.callback(warehouse.close)
     producer = await process.producer()
-    sink = WarehouseSink(warehouse, tables, now=now, metrics=process.metrics)
+    sink = WarehouseSink(warehouse, tables, now=now, metrics=process.metrics, losses=process.losses)
     sources = warehouse_sources(settings.topic, deployment.ids)
     await process.consume(sources, sink, producer, Reach(None, sources.keys()))
 

@@ -13,7 +13,7 @@ from psycopg import Connection, sql
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import Cluster
-from runtime.losses import Span
+from runtime.losses import Losses, Span
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
@@ -218,7 +218,9 @@ async def fill(
     """Write everything from Kafka's beginning up to the offsets of `old` into the new warehouse. Raises `Unusable`."""
     tables = tables_by_topic(settings.topic)
     warehouse = await asyncio.to_thread(place.open, tables, cluster_id=old.cluster_id or "")
-    sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics())
+    metrics = Metrics()
+    losses = Losses("leadstream warehouse rebuild", metrics)
+    sink = WarehouseSink(warehouse, tables, now=now, metrics=metrics, losses=losses)
     reader = kafka.consumer(broker, group=None, client_id="leadstream-rebuild")
     await reader.start()
     try:

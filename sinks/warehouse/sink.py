@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from aiokafka import TopicPartition
 
-from runtime.losses import Span
+from runtime.losses import Losses, Span
 from runtime.metrics import Metrics
 from sinks.consume import Received, Unusable
 from sinks.record_faults import AtRecord
@@ -50,6 +50,11 @@ class Warehouse(Protocol):
 # Faults that a row can cause; all others are the server's or the disk's.
 _OF_A_ROW = (RowRefused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
+_NEW_PLACE = (
+    "--accept-loss cannot pass this, because the warehouse has rows at offsets that come again: point"
+    " LEADSTREAM_WAREHOUSE at a new place and let it fill."
+)
+
 
 @dataclass(slots=True)
 class _Buffer:
@@ -67,7 +72,7 @@ class WarehouseSink:
 
     `tables` are the tables by topic name. A record that is None makes no row; offsets that only such records moved are
     written every `mark_after`, so that Kafka's retention does not overtake them. A `Removal` deletes rows before the
-    offsets move past it.
+    offsets move past it. `losses` accepts what retention took, and nothing else.
     """
 
     def __init__(
@@ -77,13 +82,15 @@ class WarehouseSink:
         *,
         now: Callable[[], datetime],
         metrics: Metrics,
+        losses: Losses,
         flush_rows: int = 5000,
         flush_after: timedelta = timedelta(seconds=1),
         idle_after: timedelta = timedelta(seconds=3),
         mark_after: timedelta = timedelta(hours=1),
         tidy_after: timedelta = timedelta(hours=24),
     ) -> None:
-        self._warehouse, self._tables, self._now, self._metrics = warehouse, tables, now, metrics
+        self._warehouse, self._tables, self._now = warehouse, tables, now
+        self._metrics, self._losses = metrics, losses
         self._flush_rows, self._flush_after = flush_rows, flush_after
         self._idle_after, self._mark_after, self._tidy_after = idle_after, mark_after, tidy_after
         self._tidied_at: datetime | None = None
@@ -98,9 +105,15 @@ class WarehouseSink:
         self._positions.clear()
         self._written_at = self._marked_at = self._now()
         stored = await asyncio.to_thread(self._warehouse.open, set(spans))
+        starts = {partition: span.first for partition, span in spans.items()}
         for partition, offset in stored.items():
-            _check_reachable(partition, offset, spans[partition])
-        return {partition: stored.get(partition, span.first) for partition, span in spans.items()}
+            _require_same_log(partition, offset, spans[partition])
+            held = replace(spans[partition], committed=offset)
+            starts[partition] = self._losses.checked(partition.topic, partition.partition, held).start
+        accepted = {partition: starts[partition] for partition in stored if starts[partition] != stored[partition]}
+        if accepted:
+            await asyncio.to_thread(self._warehouse.write, {}, accepted)
+        return starts
 
     async def take(self, batch: Sequence[Received[Kept]], positions: Offsets) -> None:
         buffer = self._buffer
@@ -212,20 +225,16 @@ def _place(row: Row) -> tuple[str, int, int]:
     return row["_topic"], row["_partition"], row["_offset"]
 
 
-def _check_reachable(partition: TopicPartition, stored: int, span: Span) -> None:
+def _require_same_log(partition: TopicPartition, stored: int, span: Span) -> None:
+    """Raises `Unusable` where offsets come again: a row is kept once for each offset, so new rows would be lost."""
     place = f"{partition.topic}/{partition.partition}"
     if span.is_anew:
         raise Unusable(
             f"the warehouse has {place} up to offset {stored}, but {partition.topic} was deleted and made anew, and its"
-            " offsets begin again. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
+            f" offsets begin again. {_NEW_PLACE}"
         )
     if stored > span.end:
         raise Unusable(
             f"the warehouse has {place} up to offset {stored}, but Kafka ends at {span.end}: the topic was made anew or"
-            " lost records. Point LEADSTREAM_WAREHOUSE at a new place and let it fill."
-        )
-    if stored < span.first:
-        raise Unusable(
-            f"the warehouse has {place} up to offset {stored}, but Kafka begins at {span.first}: records between them"
-            " are gone. Restore them, or point LEADSTREAM_WAREHOUSE at a new place."
+            f" lost records. {_NEW_PLACE}"
         )

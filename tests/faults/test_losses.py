@@ -24,6 +24,7 @@ from runtime.topic_admin import apply_topics, delete_topics
 from schemas.codec import lead_codec
 from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from tests.e2e.test_pipeline import signals_of
+from tests.integration.sink_runs import Cluster
 from tests.integration.test_streams_process import PERSON, Streams, eventually, is_ready
 from tests.integration.topics import connected, put
 
@@ -207,10 +208,11 @@ async def read_by(streams: Streams, topic: Topic, *stage: str) -> None:
     await end(process)
 
 
-@pytest.mark.parametrize(("sink", "topic"), [("send", COMMANDS), ("transcripts", TRANSCRIPTS)])
+@pytest.mark.parametrize(("sink", "topic"), [("send", COMMANDS), ("transcripts", TRANSCRIPTS), ("warehouse", EVENTS)])
 async def test_what_retention_took_before_a_sink_read_it_stops_it_by_name(
-    streams: Streams, sink: str, topic: Topic
+    streams: Streams, sink: str, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LEADSTREAM_WAREHOUSE", str(streams.home / "warehouse"))
     stage = ("sink", sink)
     await read_by(streams, topic, *stage)
     name = streams.settings.topic(topic.name)
@@ -225,6 +227,39 @@ async def test_what_retention_took_before_a_sink_read_it_stops_it_by_name(
     process, _ = await ready(streams, stage=stage)
 
     assert "20 records are lost" in line
+    assert f"`leadstream sink {sink} --accept-loss {accepted[1]}`" in line
+
+
+async def test_what_comes_after_an_accepted_loss_is_in_the_warehouse(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, stage = str(streams.home / "warehouse"), ("sink", "warehouse")
+    monkeypatch.setenv("LEADSTREAM_WAREHOUSE", warehouse)
+    cluster = Cluster(streams.settings, warehouse)
+    await cluster.put_events(3)
+    process, _ = await ready(streams, stage=stage)
+    await cluster.until("select count(*) from user_messages", [(3,)])
+    await end(process)
+    await cluster.put_events(20)
+    await lose(streams, EVENTS)
+    line = await stops_with(streams, (await start(streams, stage=stage))[0])
+    accepted = re.search(r"--accept-loss (\S+:\d+:\d+)", line)
+    assert accepted, line
+
+    process, port = await ready(streams, "--accept-loss", accepted[1], stage=stage)
+    async with httpx.AsyncClient() as http:
+        metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+    # The loss stays accepted, also after an end before anything else is written.
+    process.kill()
+    await process.wait()
+    await cluster.put_events(2)
+    process, _ = await ready(streams, stage=stage)
+    await cluster.until("select _offset from user_messages order by 1", [(0,), (1,), (2,), (23,), (24,)])
+    await end(process)
+
+    assert re.search(
+        r'^leadstream_records_lost_total\{partition="\d",topic="\S+messenger-events"\} 20.0', metrics, re.M
+    )
 
 
 async def test_a_ledger_that_was_made_anew_stops_the_send_sink(streams: Streams) -> None:
@@ -255,6 +290,7 @@ async def test_a_topic_of_the_warehouse_that_was_made_anew_stops_the_sink(
     process, _ = await ready(streams, stage=stage)
 
     assert "leads was deleted and made anew" in line
+    assert "--accept-loss cannot pass this" in line
 
 
 async def test_no_consumer_of_ours_reads_on_behind_a_gap(streams: Streams) -> None:

@@ -11,6 +11,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import Health
+from runtime.losses import Losses
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
@@ -88,7 +89,10 @@ class Cluster:
     async def _run(self, group: str, warehouse: Warehouse, stop: asyncio.Event) -> None:
         broker = cluster_of(self.settings)
         tables = tables_by_topic(self.settings.topic)
-        sink = WarehouseSink(warehouse, tables, now=now, metrics=Metrics(), flush_after=timedelta(milliseconds=200))
+        metrics = Metrics()
+        losses = Losses("leadstream sink warehouse", metrics)
+        flush_after = timedelta(milliseconds=200)
+        sink = WarehouseSink(warehouse, tables, now=now, metrics=metrics, losses=losses, flush_after=flush_after)
         async with AsyncExitStack() as stack:
             producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="warehouse")))
             consumer = await stack.enter_async_context(

@@ -7,6 +7,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from runtime.losses import OutOfReach
 from runtime.settings import Settings
 from schemas.codec import lead_codec, outcome_codec
 from sinks.consume import Unusable
@@ -91,7 +92,7 @@ async def test_a_range_that_kafka_has_lost_stops_the_sink_with_a_clear_error(
     lost = {TopicPartition(cluster.events, one): RecordsToDelete(-1) for one in range(kafka_topics.partitions)}
     await _delete_records(str(kafka_topics.broker), lost)
 
-    with pytest.raises(Unusable, match=f"{cluster.events}/. up to offset 1, but Kafka begins at 3"):
+    with pytest.raises(OutOfReach, match=f"{cluster.events}/.: 2 records are lost, offsets 1 to 2"):
         async with cluster.sink() as running:
             await asyncio.wait_for(asyncio.shield(running), 20)
 

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.losses import Span
+from runtime.losses import Losses, Span
 from runtime.metrics import Metrics
 from sinks.consume import Fenced, Received
 from sinks.warehouse.removals import Kept
@@ -39,7 +39,9 @@ class _Worker:
     async def start(self) -> None:
         self.stop()
         self._warehouse = SqliteWarehouse(self._path, _TABLES)
-        self._sink = WarehouseSink(self._warehouse, _TABLES, now=self._clock, metrics=Metrics())
+        metrics = Metrics()
+        losses = Losses("leadstream sink warehouse", metrics)
+        self._sink = WarehouseSink(self._warehouse, _TABLES, now=self._clock, metrics=metrics, losses=losses)
         await self._open()
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from runtime.losses import Span
+from runtime.losses import NOTHING, Accepted, Losses, OutOfReach, Span
 from runtime.metrics import Metrics
 from sinks.consume import Received, Unusable
 from sinks.warehouse.removals import Kept, KeyForgotten, PersonForgotten, Removal
@@ -49,8 +49,13 @@ class _Warehouse:
     def close(self) -> None: ...
 
 
-def _sink(warehouse: _Warehouse, clock: Clock, **given: Any) -> WarehouseSink:
-    return WarehouseSink(warehouse, {"leads": LEAD_TABLE}, now=clock, metrics=Metrics(), **given)
+def _sink(warehouse: _Warehouse, clock: Clock, accepted: Accepted = NOTHING, **options: Any) -> WarehouseSink:
+    tables = {"leads": LEAD_TABLE}
+    return WarehouseSink(warehouse, tables, now=clock, metrics=Metrics(), losses=_losses(accepted), **options)
+
+
+def _losses(accepted: Accepted = NOTHING) -> Losses:
+    return Losses("leadstream sink warehouse", Metrics(), accepted)
 
 
 def _nothing(*offsets: int) -> list[Received[Kept]]:
@@ -73,15 +78,38 @@ async def test_reading_begins_where_the_warehouse_ends() -> None:
     ("span", "saying"),
     [
         (Span(0, 6, None), "ends at 6"),
-        (Span(8, 20, None), "begins at 8"),
         (Span(0, 20, None, is_anew=True), "deleted and made anew"),
     ],
 )
-async def test_a_range_that_kafka_does_not_have_is_refused(span: Span, saying: str) -> None:
-    sink = _sink(_Warehouse({ZERO: 7}), Clock())
+@pytest.mark.parametrize("accepted", [NOTHING, Accepted({("leads", 0, 7)}, {"leads"})], ids=["nothing", "all"])
+async def test_offsets_that_come_again_are_refused_whatever_is_accepted(
+    span: Span, saying: str, accepted: Accepted
+) -> None:
+    warehouse = _Warehouse({ZERO: 7})
 
-    with pytest.raises(Unusable, match=saying):
-        await sink.open({ZERO: span})
+    with pytest.raises(Unusable, match=f"{saying}.*--accept-loss cannot pass this.*at a new place"):
+        await _sink(warehouse, Clock(), accepted).open({ZERO: span})
+
+    assert warehouse.written == []
+
+
+async def test_records_that_retention_took_are_refused_with_the_way_on() -> None:
+    warehouse = _Warehouse({ZERO: 7, ONE: 2})
+
+    with pytest.raises(OutOfReach, match="leadstream sink warehouse --accept-loss leads:0:7"):
+        await _sink(warehouse, Clock(), Accepted({("leads", 0, 6)})).open({ZERO: Span(8, 20, None)})
+
+    assert warehouse.written == []
+
+
+async def test_an_accepted_loss_moves_the_warehouse_to_the_first_record_that_is_left() -> None:
+    warehouse = _Warehouse({ZERO: 7, ONE: 2})
+    sink = _sink(warehouse, Clock(), Accepted({("leads", 0, 7)}))
+
+    starts = await sink.open({ZERO: Span(9, 20, committed=3), ONE: Span(0, 4, None)})
+
+    assert starts == {ZERO: 9, ONE: 2}
+    assert warehouse.written == [([], {ZERO: 9})]
 
 
 async def test_a_new_place_is_filled_from_a_topic_that_was_made_anew() -> None:
@@ -222,7 +250,7 @@ async def test_what_is_forgotten_alone_is_written_too() -> None:
 async def test_a_dead_letter_of_somebody_erased_makes_no_row_whenever_it_is_read() -> None:
     warehouse, letters = _Warehouse(), TopicPartition("x-dlq", 0)
     tables = {"leads": LEAD_TABLE, "x-dlq": DEAD_LETTER_TABLE}
-    sink = WarehouseSink(warehouse, tables, now=Clock(), metrics=Metrics())
+    sink = WarehouseSink(warehouse, tables, now=Clock(), metrics=Metrics(), losses=_losses())
     await sink.open({ZERO: Span(0, 9, None), letters: Span(0, 9, None)})
     gone = PersonForgotten("1", "7001", NOON)
     early, late = ({"key": b"1:7001", "value": None, "refused_at": NOON + one * SECOND} for one in (0, 1))
