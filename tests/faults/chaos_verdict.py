@@ -210,7 +210,7 @@ async def _late_texts(chaos: "Chaos") -> tuple[list[str], list[str]]:
         for command, written_at in read[message["metadata"]]:
             told = f"{command.rule} was sent at {at}, {command.cancel_reason or 'window'}"
             if command.cancel_reason is None:
-                late += [f"{told} until {command.not_after}"] * (at > command.not_after)
+                late += [f"{told} until {command.not_after}"] * (at >= command.not_after)
             elif at > written_at + _UNAVOIDABLE:
                 late.append(f"{told} written at {written_at}, received at {command.created_at}")
             elif at > command.created_at + _UNAVOIDABLE:

@@ -253,7 +253,7 @@ def judge(commands: list[SendFollowUp], outcomes: dict[str, FollowUpOutcome], me
         calls=log.calls_by_recipient.total(),
         effects=len(log.messages),
         twice=sum(count > 1 for count in arrived.values()),
-        too_late=sum(one.at > by_id[one.metadata or ""].not_after for one in known),
+        too_late=sum(one.at >= by_id[one.metadata or ""].not_after for one in known),
         in_anothers_thread=sum((since := meta.ours_since[one.psid]) is None or one.at < since for one in known),
         unknown=len(log.messages) - len(known),
         doubts_without_evidence=sum(not outcomes[one].reason for one in doubts),
