@@ -93,7 +93,7 @@ class SendSink:
         self._cancelled_ahead: dict[str, str] = {}
         self._partitions: dict[int, TopicPartition] = {}
         self._events: dict[int, TopicPartition] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
@@ -210,11 +210,12 @@ class SendSink:
             await self._read_ahead(partition)
         now = self._clock()
         for pending in self._agenda.due(now):
-            turn = self._courier.turn(pending, next_step(self._snapshot(pending, now)), now)
+            with on_record(self._partitions[pending.partition], pending.offset):
+                turn = self._courier.turn(pending, next_step(self._snapshot(pending, now)), now)
             if turn > now:
                 self._agenda.postpone(pending, turn)
             else:
-                self._tasks.add(asyncio.create_task(self._carry_on(pending)))
+                self._tasks.append(asyncio.create_task(self._carry_on(pending)))
 
     async def _read_ahead(self, partition: TopicPartition) -> None:
         """Read the cancellations of a partition even while there is no room for more of its commands."""
@@ -231,7 +232,7 @@ class SendSink:
         async with self._slots:
             if self._closing:
                 return
-            with on_record(TopicPartition(self._commands, pending.partition), pending.offset):
+            with on_record(self._partitions[pending.partition], pending.offset):
                 await self._decide(pending)
 
     async def _decide(self, pending: Pending) -> None:
@@ -301,11 +302,12 @@ class SendSink:
         self._closing = True
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self._tasks = {task for task in self._tasks if not isinstance(task.exception(), Fenced)}
+        self._tasks = [task for task in self._tasks if not isinstance(task.exception(), Fenced)]
 
     def _reap(self) -> None:
-        done = {task for task in self._tasks if task.done()}
-        self._tasks -= done
+        done = [task for task in self._tasks if task.done()]
+        self._tasks = [task for task in self._tasks if not task.done()]
+        # The earliest command comes first, so that the next start ends at the same one of several that raise.
         for task in done:
             task.result()
 
