@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
 from runtime.ports import free_ports
 from tests.faults.front_door import SECRET, Meta, compare
@@ -225,9 +226,17 @@ def test_ingest_goes_on_while_kafka_cannot_be_started(up: Up) -> None:
         post(up, range(10, 20), meta)
 
     wait(lambda: up.restarts()["kafka"] == 1 and all(up.ready(stage) for stage in range(len(_STAGES))))
-    wait(lambda: asyncio.run(compare(f"127.0.0.1:{up.kafka_port}", meta.journal)).missing == 0)
+    wait(lambda: _is_complete(up, meta))
     assert up.restarts()["ingest"] == 0
     assert len(meta.journal.receipts) == 20
+
+
+def _is_complete(up: Up, meta: Meta) -> bool:
+    try:
+        return asyncio.run(compare(f"127.0.0.1:{up.kafka_port}", meta.journal)).missing == 0
+    except KafkaConnectionError:
+        # A stage that has nothing to do is ready for a moment longer than Kafka.
+        return False
 
 
 def _binds(squatter: socket.socket, port: int) -> bool:
@@ -270,7 +279,7 @@ def test_a_disk_that_is_full_for_a_moment_ends_nothing_for_good(small_disk: Path
         wait(lambda: all(up.ready(stage) for stage in range(len(_STAGES))))
         assert up.process is not None
         assert up.process.poll() is None
-        wait(lambda: asyncio.run(compare(f"127.0.0.1:{up.kafka_port}", meta.journal)).missing == 0)
+        wait(lambda: _is_complete(up, meta))
     finally:
         up.kill_the_rest()
 
