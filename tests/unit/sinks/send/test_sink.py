@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,11 +23,8 @@ from messenger.errors import (
 )
 from messenger.events import Psid
 from runtime.losses import Span
-from runtime.suspect import MOST_ENDS
-from schemas.codec import command_codec
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
 from sinks.send.ledger import LONGEST_WINDOW, Acked
-from sinks.send.next_step import Action, Snapshot, next_step
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
@@ -507,30 +503,6 @@ async def test_a_bug_stops_the_sink_with_its_offsets_unmoved() -> None:
         await world.settle_all()
 
     assert world.kafka.committed.get(COMMANDS, 0) == 0
-
-
-async def test_commands_that_raise_before_their_turn_are_set_aside_and_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world, poisoned = SendWorld(), ("c1", "c3", "c4")
-    for number in range(6):
-        world.command(a_command(f"c{number}", psid=Psid(str(number))))
-
-    def raising(snapshot: Snapshot) -> Action:
-        if snapshot.command.command_id in poisoned:
-            raise ArithmeticError
-        return next_step(snapshot)
-
-    monkeypatch.setattr("sinks.send.sink.next_step", raising)
-    for _ in poisoned:
-        for _ in range(MOST_ENDS):
-            with pytest.raises(SinkCrashed, match="ArithmeticError"):
-                await world.settle_all()
-    await world.settle_all()
-
-    letters = world.kafka.topics[TopicPartition(f"{COMMANDS.topic}-dlq", 0)]
-    assert {command_codec().decode(letter.value).command_id for letter in letters} == set(poisoned)
-    assert sorted(world.graph.sent) == ["c0", "c2", "c5"]
 
 
 async def test_a_process_that_slept_through_its_attempt_does_not_call_but_looks_it_up() -> None:
