@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -35,7 +35,7 @@ Clock = Callable[[], datetime]
 Endpoint = Callable[[World, Call], Json]
 
 # Longer than any client waits for an answer.
-_SILENCE_SECONDS = 30
+_SILENCE = timedelta(seconds=30)
 
 # By method and the last part of the path.
 _ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
@@ -60,8 +60,11 @@ _VERSION = re.compile(r"v\d+\.\d+")
 _NEWEST_VERSION = "v25.0"
 
 
-def create_graph(world: World, clock: Clock) -> Starlette:
-    """The app: Graph endpoints with and without a version in front, and the control API under `/_simulator/`."""
+def create_graph(world: World, clock: Clock, *, silence: timedelta = _SILENCE) -> Starlette:
+    """The app: Graph endpoints with and without a version in front, and the control API under `/_simulator/`.
+
+    A call that a fault leaves without an answer ends when its caller goes, or after `silence`.
+    """
 
     async def answer(request: Request) -> Response:
         try:
@@ -72,11 +75,11 @@ def create_graph(world: World, clock: Clock) -> Starlette:
             world.sends.called(call)
         fault = world.faults.draw(call.edge)
         if fault is not None and not fault.after_effect and not fault.of_a_list:
-            return await _fail(world, request, call, fault)
+            return await _fail(world, request, call, fault, silence)
         response = _answer(world, call)
         if fault is not None and fault.of_a_list and response.status_code == 200:
             return JSONResponse(fault.damage(json.loads(bytes(response.body)), call.params.get("after")))
-        return response if fault is None or fault.of_a_list else await _fail(world, request, call, fault)
+        return response if fault is None or fault.of_a_list else await _fail(world, request, call, fault, silence)
 
     graph = Route("/{path:path}", answer, methods=["GET", "POST"])
     return Starlette(routes=[*control_routes(world, clock), graph])
@@ -103,14 +106,14 @@ def _is_send(call: Call) -> bool:
     return (call.method, call.edge) == ("POST", "messages")
 
 
-async def _fail(world: World, request: Request, call: Call, fault: Fault) -> Response:
+async def _fail(world: World, request: Request, call: Call, fault: Fault, silence: timedelta) -> Response:
     if fault.error is TOO_MANY_CALLS:
         return _failure(world, TOO_MANY_CALLS, _usage(call.node, used=100, regain_minutes=fault.regain_minutes))
     if fault.error is not None:
         return _failure(world, fault.error)
     # A client that closes only its side is owed an answer, so its end does not show here.
     with suppress(TimeoutError):
-        async with asyncio.timeout(_SILENCE_SECONDS):
+        async with asyncio.timeout(silence.total_seconds()):
             while (await request.receive())["type"] != "http.disconnect":
                 pass
     return Response(status_code=504)  # the caller has gone and reads nothing

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from datetime import timedelta
 
 import anyio
 import httpx
@@ -56,6 +57,21 @@ async def test_timeout_answers_nothing_until_the_caller_gives_up(meta: Meta, fau
         assert answered == []
         gave_up.set()
 
+    assert len(meta.world.sends.messages) == effects
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("fault", "effects"), [(Fault("timeout"), 0), (Fault("timeout_after_effect"), 1)])
+async def test_timeout_ends_a_call_whose_caller_never_gives_up(meta: Meta, fault: Fault, effects: int) -> None:
+    meta.world.faults.plan("messages", sequence=[fault])
+    meta.http = httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_graph(meta.world, lambda: NOW, silence=timedelta(0))),
+        base_url="http://graph.test",
+    )
+
+    response = await meta.send()
+
+    assert (response.status_code, response.content) == (504, b"")
     assert len(meta.world.sends.messages) == effects
 
 
