@@ -160,11 +160,21 @@ def _of_connection(cluster: Cluster, where: str, error: BaseException, seen: Bas
         return Fault(f"{where} speaks TLS: {_PROTOCOL} is {cluster.protocol}, use SSL or SASL_SSL")
     closed = isinstance(error, KafkaError | ConnectionResetError | ConnectionAbortedError)
     if closed and isinstance(error, OSError) and cluster.tls is not None:
-        return Fault(f"{where} ends the TLS handshake: does this port speak TLS? {_PROTOCOL} is {cluster.protocol}")
+        return Fault(
+            f"{where} ends the TLS handshake: it is still starting, or it expects no TLS, and {_PROTOCOL} is "
+            f"{cluster.protocol}"
+        )
     if closed and cluster.tokens is not None:
-        return Fault(f"{where} refuses the token of {variable('kafka_oauth_token_command')}")
+        return Fault(
+            f"{where} ends the connection at the login: it is still starting, or it refuses the token of "
+            f"{variable('kafka_oauth_token_command')}"
+        )
     if closed and cluster.mechanism is None and not isinstance(error, OSError):
-        return Fault(f"{where} ends the connection: it expects SASL, and {_PROTOCOL} is {cluster.protocol}")
+        # A port that is forwarded to a container is open before Kafka in it listens.
+        return Fault(
+            f"{where} ends the connection without an answer: it is still starting, or it expects TLS or SASL, and "
+            f"{_PROTOCOL} is {cluster.protocol}"
+        )
     return None
 
 
