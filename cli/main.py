@@ -1,4 +1,4 @@
-"""`leadstream …`: one module a command, imported only when it is called."""
+"""`leadstream …`: one module a command, imported only when it is called; help and version import none."""
 
 import sys
 from importlib import import_module
@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from cli.terminal import run
 from runtime.file_limit import raise_file_limit
 from runtime.logs import log_crash
 
@@ -50,8 +49,20 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Read the options of `leadstream` itself."""
+        try:
+            return super().make_context(*arguments, **options)
+        except click.ClickException as fault:
+            from cli.terminal import one_line
+
+            fault.message = one_line(fault.message)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a fault that an operator can mend becomes one line and a status."""
+        from cli.terminal import run  # with all that most commands need and help does not
+
         sys.excepthook = log_crash
         raise_file_limit()
         return run(lambda: super(_Commands, self).invoke(ctx))

@@ -1,5 +1,8 @@
 """Every command of `leadstream` helps with an example, in a terminal of 80 columns."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -45,3 +48,29 @@ def test_help_fits_into_80_columns_and_is_not_cut_short(path: str) -> None:
 
     lines = [line for line in text.splitlines() if not line.startswith("Usage: ")]
     assert [line for line in lines if len(line) > 80 or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_no_command_and_no_heavy_library(option: str) -> None:
+    code = """
+import json, sys
+from cli.main import main
+try:
+    main([sys.argv[1]], prog_name="leadstream")
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
+
+    done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+
+    *shown, modules = done.stdout.splitlines()
+    assert "leadstream" in shown[0]
+    imported = {name.partition(".")[0] for name in json.loads(modules)}
+    assert imported & {
+        "aiokafka", "asyncio", "avro", "deltalake", "duckdb", "fastapi", "fastavro", "faust", "google", "httpx", "mode",
+        "prometheus_client", "psycopg", "pyarrow", "re2", "rich", "starlette", "uvicorn", "uvloop", "yaml",
+    } == set()  # fmt: skip
+    assert (
+        imported & {"ingest", "leads", "messenger", "operations", "schemas", "simulator", "sinks", "streams"} == set()
+    )
+    assert {name for name in json.loads(modules) if name.startswith("cli.")} == {"cli.main"}
