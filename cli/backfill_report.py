@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from time import monotonic
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from cli.terminal import masked, one_line, say
+from cli.terminal import console, label_column, masked, print_json, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 from operations.backfill.position import Counts, Position, completeness
@@ -56,16 +55,14 @@ class BackfillReport:
                 if flow
                 else None,
             }
-            say(json.dumps(line, ensure_ascii=False))
+            print_json(json.dumps(line, ensure_ascii=False))
             return
         answers = masked("answers", flow.answers, show_pii=self.show_pii) if flow else "older than what Meta shows"
         psid = finding.psid if self.show_pii else MASK
         outcome = flow.outcome if flow else "—"
         when = f"{finding.at:%Y-%m-%d %H:%M:%S}"
-        say(
-            one_line(f"{WORDS[finding.standing]:<11}  {when}  {finding.page_id}  {psid}  {outcome:<10}  {answers}")
-            + (f"  {finding.lead_id}" if finding.lead_id else "")
-        )
+        lead = f"  {finding.lead_id}" if finding.lead_id else ""
+        say(f"{WORDS[finding.standing]:<11}  {when}  {finding.page_id}  {psid}  {outcome:<10}  {answers}{lead}")
 
     def done(self, page_id: PageId, position: Position) -> None:
         self.totals[page_id] = position.counts
@@ -79,7 +76,7 @@ class BackfillReport:
         share = completeness(counts)
         if self.as_json:
             by_standing = {standing: counts[standing] for standing in WORDS}
-            say(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **by_standing}))
+            print_json(json.dumps({"page_id": page_id, "day": day.isoformat(), "completeness": share, **by_standing}))
             return
         summary = ", ".join(f"{counts[standing]} {word}" for standing, word in WORDS.items() if counts[standing])
         say(f"Page {page_id}, {day}: {'—' if share is None else f'{share:.1%} complete'} ({summary})")
@@ -87,7 +84,7 @@ class BackfillReport:
     @contextmanager
     def reading(self, page_id: PageId, since: datetime, moment: datetime) -> Iterator[ShowReading]:
         """A bar of how far back the inbox has been read, with the calls, their rate and the time that is left."""
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        columns = (label_column(), BarColumn(), TimeRemainingColumn())
         began, span = monotonic(), (moment - since).total_seconds()
 
         def show(conversations: int, calls: int, back_to: datetime) -> None:
@@ -95,6 +92,6 @@ class BackfillReport:
             text = f"Page {page_id}: {conversations} conversations, {calls} calls, {rate:.1f} a second"
             progress.update(task, description=text, completed=min((moment - back_to).total_seconds(), span))
 
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*columns, console=console(stderr=True)) as progress:
             task = progress.add_task(f"Page {page_id}", total=max(span, 1))
             yield show

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from cli.terminal import cell, wide_console
+from cli.terminal import cell, label_column, say, wide_console
 from leads.records import Lead
 from operations.demo.observer import UNSETTLED, Observer
 from operations.demo.run import Endings
@@ -33,7 +33,7 @@ class DemoReport:
 
     @contextmanager
     def posting(self, total: int) -> Iterator[Callable[[], None]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (label_column(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console) as progress:
             task = progress.add_task("webhooks posted", total=total)
             yield lambda: progress.advance(task)
@@ -48,7 +48,7 @@ class DemoReport:
         """The first leads, which are the product page's, and a few of the campaign; every ending; a query."""
         self._print_leads(observer, people)
         self._print_table("Every ending", ("What", "Ended as", "Count"), endings)
-        self._console.print("A query of the warehouse:", cell(f'leadstream warehouse sql "{_QUERY}"'))
+        say(*f'A query of the warehouse: leadstream warehouse sql "{_QUERY}"'.split("\n"))
         answer = ask(settings.warehouse, _QUERY)
         self._print_table(None, answer.columns, answer.rows)
 

@@ -11,7 +11,7 @@ from functools import partial
 import click
 
 from cli import options
-from cli.terminal import MASKED, Terminal, one_line, say
+from cli.terminal import MASKED, Terminal, say
 from operations.dead_letters.letters import SETTLED, Discard, Group, Letter, Standing, Wanted, grouped
 from operations.dead_letters.redrive import (
     MOST_REDRIVES,
@@ -114,7 +114,7 @@ def show(*, letter_id: str, show_pii: bool) -> None:
         ("size", size),
         ("value", _text(value) if show_pii else MASKED),
     ):
-        say(f"{name:9} {one_line(text)}")
+        say(f"{name:9} {text}")
 
 
 @command.command("redrive")
@@ -230,12 +230,12 @@ def _print_count(selection: Selection) -> None:
 def _print_group(group: Group, standings: Mapping[str, Standing]) -> None:
     counts = Counter(standings[letter.id] for letter in group.letters)
     summary = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
-    say(f"{one_line(group.first.origin_topic)}  {_why(group.first)}")
+    say(f"{group.first.origin_topic}  {_why(group.first)}")
     say(f"    {summary}; {_seconds(group.first.refused_at)} to {_seconds(group.last.refused_at)}; {group.last.id}")
 
 
 def _why(letter: Letter) -> str:
-    return one_line(f"{letter.stage}: {letter.fault}: {letter.reason}")
+    return f"{letter.stage}: {letter.fault}: {letter.reason}"
 
 
 def _seconds(moment: datetime) -> str:

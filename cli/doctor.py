@@ -8,10 +8,9 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import click
-from rich.console import Console
 
 from cli import options
-from cli.terminal import one_line, say
+from cli.terminal import console, print_json, say
 from operations.configuration import load_pages
 from operations.deployment import current_settings, start_log
 from operations.doctor.mending import Mending
@@ -92,13 +91,13 @@ def command(
         port = settings.admin_port + DOCTOR_PORT if admin_port is None else admin_port
         asyncio.run(serve_doctor(settings, pages, stages, timedelta(minutes=every), port))
         return
-    with Console(stderr=True).status("Checking Meta, Kafka, the schema registry and the warehouse"):
+    with console(stderr=True).status("Checking Meta, Kafka, the schema registry and the warehouse"):
         verdicts, mending = asyncio.run(examine(settings, pages, stages, fix=fix, callback_url=callback_url))
     is_ok = not mending.failed and all(verdict.standing != "broken" for verdict in verdicts)
     if as_json:
         summary = {"ok": is_ok, "mended": mending.done, "not_mended": mending.failed}
         checks = [asdict(verdict) for verdict in verdicts]
-        say(json.dumps({**summary, "checks": checks}, ensure_ascii=False, indent=2))
+        print_json(json.dumps({**summary, "checks": checks}, ensure_ascii=False, indent=2))
     else:
         _print(verdicts, mending)
     if not is_ok:
@@ -107,14 +106,14 @@ def command(
 
 def _print(verdicts: Sequence[Verdict], mending: Mending) -> None:
     for line in mending.done:
-        say(f"mended   {one_line(line)}")
+        say(f"mended   {line}")
     for line in mending.failed:
-        say(f"not mended {one_line(line)}")
+        say(f"not mended {line}")
     for verdict in verdicts:
-        say(one_line(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}"))
+        say(f"{verdict.standing:8} {verdict.check} ({verdict.place}): {verdict.seen}")
         if verdict.breaks:
             say(f"           breaks: {verdict.breaks}")
         if verdict.mend:
-            say(f"           mend:   {one_line(verdict.mend)}")
+            say(f"           mend:   {verdict.mend}")
     broken = sum(verdict.standing == "broken" for verdict in verdicts)
     say(f"{len(verdicts)} checked, {broken} broken")

@@ -10,7 +10,7 @@ import click
 
 from cli import options
 from cli.erase_requests import RequestOptions, list_or_resolve, request_options, settle
-from cli.terminal import Terminal, say
+from cli.terminal import Terminal, print_json, say
 from messenger.events import PageId, Psid
 from operations.configuration import load_pages
 from operations.deployment import Deployment, current_settings
@@ -149,7 +149,7 @@ def _lines(file: Any) -> list[str]:
 def _print_traces(traces: Sequence[Trace], *, as_json: bool) -> None:
     """Places and counts; never the content."""
     if as_json:
-        say(json.dumps({"found": [_plain(trace) for trace in traces]}, indent=2))
+        print_json(json.dumps({"found": [_plain(trace) for trace in traces]}, indent=2))
         return
     for trace in traces:
         say(f"{trace.kind} {trace.place}: {trace.count}")
@@ -168,7 +168,7 @@ def _print_result(result: Result, *, as_json: bool) -> None:
             "complete": not remaining,
             "remaining": remaining,
         }
-        say(json.dumps(plain, indent=2))
+        print_json(json.dumps(plain, indent=2))
         return
     at = result.at.isoformat(timespec="seconds")
     say(f"Erased: everything received up to {at} is ignored, and no replay brings it back.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.terminal import MASKED, say
+from cli.terminal import MASKED, print_json, say
 from messenger.data_deletion import DeletionRequest, Resolution
 from operations.deployment import Deployment
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register, resolve
@@ -80,7 +80,7 @@ def settle(deployment: Deployment, request: str | None, *, is_gone: bool) -> Non
 def _list(register: Register, *, show_pii: bool, as_json: bool) -> None:
     requests = [_described(request, show_pii=show_pii) for request in register.open]
     if as_json:
-        say(json.dumps({"open": requests, "unreadable": list(register.unreadable)}, indent=2))
+        print_json(json.dumps({"open": requests, "unreadable": list(register.unreadable)}, indent=2))
         return
     for request in requests:
         days = request["days_left"]

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import click
 
-from cli.terminal import Terminal, one_line, say
+from cli.terminal import Terminal, say
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, OutcomeStatus, command_id
 from leads.rules import Rule
@@ -107,7 +107,7 @@ def _described(step: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool
         return f"not sent, {step.why_not}"
     when = f"at {_time(step.send_at)}, until {_time(step.until)}"
     text = (step.message if show_pii else step.template).text
-    return f"{f'not sent, {step.why_not} ({when})' if step.why_not else f'sent {when}'}: {one_line(text)}"
+    return f"{f'not sent, {step.why_not} ({when})' if step.why_not else f'sent {when}'}: {text}"
 
 
 def _time(moment: datetime) -> str:

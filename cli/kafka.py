@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.console import Console
 
-from cli.terminal import say
+from cli.terminal import cell, console, say
 from operations.deployment import current_settings, require_broker
 from operations.local.ports import kafka_port, require_ports
 from operations.local.stage_secrets import environ_of
@@ -62,12 +61,12 @@ def start(port: int | None, state_dir: Path | None) -> None:
     node = _node(state_dir, port)
     if node.status() is None:
         require_ports([kafka_port(replace(current_settings(), kafka_port=node.port))])
-    console = Console(stderr=True)
-    with console.status("") as spinner:
+    err = console(stderr=True)
+    with err.status("") as spinner:
         # A spinner shows nothing in the log of a job.
-        progress = spinner.update if console.is_terminal and not console.is_dumb_terminal else console.print
+        show = spinner.update if err.is_terminal and not err.is_dumb_terminal else err.print
         with _faults():
-            broker = node.start(progress, environ_of("kafka", os.environ, settings))
+            broker = node.start(lambda step: show(cell(step)), environ_of("kafka", os.environ, settings))
     say(f"Kafka runs at {broker}; its log is {node.log}")
 
 

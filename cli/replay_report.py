@@ -32,7 +32,7 @@ def show_plan(plan: Plan) -> None:
         before = f"before {masked('', hole.ends_at, show_pii=True)}" if hole.ends_at else "of that time"
         say(f"Missing: {hole.partition.topic}/{hole.partition.partition} has no record {before}: deleted")
     say("Nothing is missing." if not plan.holes else "A lead whose signals are among them will differ.")
-    say(_HELD_BACK)
+    say(*_HELD_BACK.split("\n"))
 
 
 def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
@@ -75,7 +75,7 @@ def show_settled(settled: Settled) -> None:
 def show_fingerprints(live: Reading, replayed: Reading) -> bool:
     """Whether the two streams of revisions are the same."""
     ours, theirs = fingerprint(live.revisions), fingerprint(replayed.revisions)
-    say(f"SHA-256 of the revisions\n  live      {ours}\n  replayed  {theirs}")
+    say("SHA-256 of the revisions", f"  live      {ours}", f"  replayed  {theirs}")
     return ours == theirs
 
 

@@ -52,7 +52,7 @@ def check(files: tuple[Path, ...]) -> None:
         for fault in find(older.definition, newer.definition)
     ]
     if faults:
-        raise OperationError("\n".join(faults))
+        raise OperationError(*faults)
     say(f"{len(everything)} schemas, each version reads every other ({COMPATIBILITY})")
 
 

@@ -137,6 +137,8 @@ def graph(
         asyncio.run(_serve(config, (host, port), webhook, peers, _seed(seed)))
     except OSError as fault:
         raise OperationError(f"cannot listen on port {port}: {fault.strerror}") from None
+    except (UnicodeError, TypeError):
+        raise OperationError(f"--host {host}: expected an address or the name of this machine") from None
 
 
 @command.command()

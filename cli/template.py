@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from cli.terminal import say
+from cli.terminal import print_json, say
 from messenger import limits
 from messenger.events import AppId
 from messenger.template import Finding, check_template, new_template
@@ -69,7 +69,7 @@ def new(*, app: str | None, text: str, days: int, buttons: Sequence[str], questi
     faults = [finding for finding in check_template(written) if finding.severity == "fault"]
     if faults:
         raise OperationError("; ".join(f"{fault.key}: {fault.what}" for fault in faults))
-    say(written)
+    print_json(written)
 
 
 @command.command()

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console  # noqa: TID251 - all consoles are made here
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text  # noqa: TID251 - the cells of all tables are made here
 
 from leads.records import Lead
@@ -38,28 +39,58 @@ _WIDTH_OF_A_PIPE = 200
 
 
 def visible(text: str) -> str:
-    """The text with the escapes of JSON for everything that a terminal would obey; line feeds stay."""
+    """The text with the escapes of JSON for everything that a terminal would obey; line feeds stay.
+
+    This is the one escape: everything that is printed passes it.
+    """
     return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
-    """`visible` without line feeds: for words of others, which must not look like a line of ours."""
+    """`visible` without line feeds: the words of others must not look like a line of ours."""
     return visible(text).replace("\n", "\\u000a")
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line, or several."""
-    click.echo(visible(text), err=err)  # noqa: TID251 - everything is printed here
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines."""
+    click.echo("\n".join(map(one_line, lines)), err=err)  # noqa: TID251 - all lines are printed here
+
+
+def print_json(text: str) -> None:
+    """Print JSON, which remains the same JSON."""
+    click.echo(visible(text))  # noqa: TID251 - all JSON is printed here
 
 
 def cell(text: str) -> Text:
     """A cell of a table, in which no markup counts."""
-    return Text(visible(text))
+    return Text(one_line(text))
+
+
+class _EscapingConsole(Console):
+    """Escapes what it prints; no markup counts."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(one_line(text), **options)
+
+
+def console(*, width: int | None = None, stderr: bool = False) -> Console:
+    """A console for tables and progress."""
+    return _EscapingConsole(width=width, stderr=stderr, markup=False, emoji=False)
 
 
 def wide_console() -> Console:
     """A console for tables that a pipe gets in full width."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+    return console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+
+
+class _Label(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return cell(task.description)
+
+
+def label_column() -> ProgressColumn:
+    """The column with the label of a progress bar."""
+    return _Label(Column(no_wrap=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +108,11 @@ class Terminal:
     @contextmanager
     def count(self, label: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
         """A bar, or a bare count without a total."""
-        console = Console(stderr=True)
+        shown_on = console(stderr=True)
         bar = () if total is None else (BarColumn(), TimeRemainingColumn())
-        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), *bar)
-        is_hidden = not self.kept and not console.is_terminal
-        with Progress(*columns, console=console, transient=not self.kept, disable=is_hidden) as progress:
+        columns = (label_column(), MofNCompleteColumn(), *bar)
+        is_hidden = not self.kept and not shown_on.is_terminal
+        with Progress(*columns, console=shown_on, transient=not self.kept, disable=is_hidden) as progress:
             task = progress.add_task(label, total=total)
             yield lambda increase: progress.advance(task, increase)
 
@@ -95,14 +126,14 @@ def masked(field: str, value: Any, *, show_pii: bool) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
     if isinstance(value, tuple) and all(isinstance(answer, Answer) for answer in value):
-        return one_line("; ".join(f"{answer.question} {answer.answer}" for answer in value))
-    return one_line(str(value))
+        return "; ".join(f"{answer.question} {answer.answer}" for answer in value)
+    return str(value)
 
 
 def lead_columns(lead: Lead, *, show_pii: bool) -> dict[str, str]:
     """The columns of `leadstream leads`, by title."""
     source = f"{len(lead.answers)} by {lead.answers_source}" if lead.answers else lead.answers_source
-    columns = {
+    return {
         "Updated (UTC)": masked("updated_at", lead.updated_at, show_pii=show_pii),
         "Lead": lead.lead_id,
         "Rev": str(lead.revision),
@@ -113,7 +144,6 @@ def lead_columns(lead: Lead, *, show_pii: bool) -> dict[str, str]:
         "Ad": (lead.ad.ad_title or lead.ad.ad_id or "—") if lead.ad else "—",
         "Answers": masked("answers", lead.answers, show_pii=True) if show_pii and lead.answers else source,
     }
-    return {title: one_line(text) for title, text in columns.items()}
 
 
 def run(work: Callable[[], _Result]) -> _Result:
@@ -121,9 +151,12 @@ def run(work: Callable[[], _Result]) -> _Result:
     try:
         return work()
     except click.ClickException as fault:
-        fault.message = visible(fault.message)
+        fault.message = one_line(fault.message)
         raise
-    except (OperationError, SettingError, FileFault, OutOfReach, WrongVersion) as fault:
+    except OperationError as fault:
+        problem = "\n       ".join(map(one_line, fault.args))
+        raise click.ClickException(problem) from None
+    except (SettingError, FileFault, OutOfReach, WrongVersion) as fault:
         problem = str(fault)
     except KafkaConnectionError:
         problem = run(_connection_fault)
@@ -134,7 +167,7 @@ def run(work: Callable[[], _Result]) -> _Result:
         problem = f"Kafka refused: {type(fault).__name__}"
     except PermissionError as fault:
         problem = f"{fault.filename}: {fault.strerror}: it belongs to another user"
-    raise click.ClickException(visible(problem))
+    raise click.ClickException(one_line(problem))
 
 
 def _connection_fault() -> str:

@@ -4,11 +4,10 @@ import asyncio
 import json
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from cli import options
-from cli.terminal import say
+from cli.terminal import console, print_json, say
 from operations.access import acl_commands, acl_entries, stage_grants
 from operations.deployment import current_settings, expected_topics, require_broker
 from operations.reporting import OperationError
@@ -79,7 +78,7 @@ def list_topics() -> None:
     table = Table(*columns, caption="≤: compaction may have removed some of them")
     for name in names:
         table.add_row(name, *_cells(existing.get(name), counts.get(name, 0)))
-    Console().print(table)
+    console().print(table)
 
 
 @command.command("acls")
@@ -112,7 +111,7 @@ def print_acls(*, stages: tuple[str, ...], principal: str, as_json: bool) -> Non
     by_stage = {stage: grants for stage, grants in stage_grants(settings).items() if stage in (stages or (stage,))}
     if as_json:
         entries = [entry for stage, grants in by_stage.items() for entry in acl_entries(stage, grants, principal)]
-        say(json.dumps(entries, indent=2))
+        print_json(json.dumps(entries, indent=2))
         return
     server = settings.broker or f"127.0.0.1:{settings.kafka_port}"
     for stage, grants in by_stage.items():

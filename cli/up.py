@@ -29,22 +29,20 @@ def command() -> None:
     settings = current_settings()
     settings.require("app_id", "app_secrets", "verify_token")
     pages, rules = load_pages(settings, os.environ), load_rules(settings, os.environ)
-    welcome = f"{len(list(pages))} Pages, {len(rules)} follow-up rules\n{_welcome(settings)}"
+    welcome = (f"{len(list(pages))} Pages, {len(rules)} follow-up rules", *_welcome(settings))
     try:
         run_stack(settings, os.environ, pages, say, welcome)
     except KeyboardInterrupt:
         say("stopped")
 
 
-def _welcome(settings: Settings) -> str:
+def _welcome(settings: Settings) -> tuple[str, ...]:
     url = f"http://{authority(settings.host, settings.port)}/webhooks/messenger"
     body = '{"object":"page","entry":[]}'
     signature = sign(body.encode(), settings.app_secrets[0])
-    return "\n".join(
-        (
-            f"Webhooks are received at {url}; give Meta its public https address and your verify token.",
-            "Try it:",
-            f"  curl -i -H 'X-Hub-Signature-256: {signature}' --data '{body}' {url}",
-            "Ctrl-C stops everything; a second one kills it.",
-        )
+    return (
+        f"Webhooks are received at {url}; give Meta its public https address and your verify token.",
+        "Try it:",
+        f"  curl -i -H 'X-Hub-Signature-256: {signature}' --data '{body}' {url}",
+        "Ctrl-C stops everything; a second one kills it.",
     )

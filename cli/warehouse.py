@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from cli import options
-from cli.terminal import Terminal, cell, say, visible
+from cli.terminal import Terminal, cell, console, print_json, say, visible
 from operations.deployment import Deployment, current_settings
 from operations.reporting import OperationError
 from operations.warehouse import by_topic, rebuild, require_vacuum, status_and_lag, vacuum
@@ -165,13 +164,13 @@ def status(*, as_json: bool) -> None:
     """
     found, lag = status_and_lag(current_settings())
     if as_json:
-        say(json_text({**asdict(found), "offsets": by_topic(found.offsets), "lag": lag}, indent=2))
+        print_json(json_text({**asdict(found), "offsets": by_topic(found.offsets), "lag": lag}, indent=2))
         return
     shown = Table("Table", "Rows", "Bytes", "Files", "Written (UTC)")
     for table in found.tables:
         written_at = "" if table.written_at is None else f"{table.written_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         shown.add_row(table.name, *map(plain_text, (table.rows, table.bytes, table.files)), written_at)
-    Console().print(shown)
+    console().print(shown)
     if lag is None:
         say("Kafka does not answer: the lag is unknown")
     for topic, behind in (lag or {}).items():
@@ -226,14 +225,11 @@ def _print_table(answer: Answer) -> None:
         table.add_column(cell(column))
     for row in answer.rows:
         table.add_row(*(cell(plain_text(value)) for value in row))
-    console = Console()
-    if not console.is_terminal:
+    out = console()
+    if not out.is_terminal:
         # A pipe or a file has no width at which to cut.
-        console.width = max(
-            console.width,
-            Measurement.get(console, console.options.update(max_width=_UNCUT_WIDTH), table).maximum,
-        )
-    console.print(table)
+        out.width = max(out.width, Measurement.get(out, out.options.update(max_width=_UNCUT_WIDTH), table).maximum)
+    out.print(table)
     say(f"{len(answer.rows)} rows")
 
 
@@ -248,4 +244,4 @@ def _print_json(answer: Answer) -> None:
     duplicates = sorted({column for column in answer.columns if answer.columns.count(column) > 1})
     if duplicates:
         raise OperationError(f"{', '.join(duplicates)}: duplicate column; give each its own name with `as`")
-    say(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))
+    print_json(json_text([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], indent=2))

@@ -6,7 +6,10 @@ from typing import Protocol
 
 
 class OperationError(Exception):
-    """The operation cannot go on. The message says in one line what is wrong and what to do, and is fit to print."""
+    """The operation cannot go on. Each argument is a line that says what is wrong and what to do."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class Progress(Protocol):

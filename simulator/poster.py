@@ -44,8 +44,9 @@ def require_peer(name: str) -> str:
 
 def require_loopback(url: str, peers: Collection[str] = ()) -> str:
     """The URL itself; raises `NotLoopback` for any other host than this machine's loopback and `peers`."""
-    host = urlsplit(url).hostname
+    host = None
     try:
+        host = urlsplit(url).hostname
         local = host == "localhost" or host in peers or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         local = False

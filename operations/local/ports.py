@@ -41,15 +41,13 @@ def require_ports(ports: Iterable[Port], *, listen: Callable[[str, int], socket.
     """Raise a `OperationError` with a line for each port that cannot be listened on; 0 is any free port."""
     faults, seen = [], dict[int, Port]()
     for port in ports:
-        if port.number == 0:
-            continue
-        if port.number in seen:
+        if port.number and port.number in seen:
             faults.append(f"{port} is for {seen[port.number].purpose} and for {port.purpose}: change {port.setting}")
         elif (fault := _fault(port, listen)) is not None:
             faults.append(fault)
         seen[port.number] = port
     if faults:
-        raise OperationError("\n       ".join(faults))
+        raise OperationError(*faults)
 
 
 def _fault(port: Port, listen: Callable[[str, int], socket.socket]) -> str | None:
@@ -60,7 +58,7 @@ def _fault(port: Port, listen: Callable[[str, int], socket.socket]) -> str | Non
         if _is_taken(port):
             raise OSError(errno.EADDRINUSE, "")
         listen(port.host, port.number).close()
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError, TypeError):  # the latter two where it cannot be the name of a host
         return f"{port.host} for {port.purpose} cannot be resolved: set {_host_setting(port)}"
     except OSError as fault:
         return _refused(port, fault)

@@ -152,8 +152,8 @@ class Processes:
         """Raises `OperationError` when a child has ended."""
         for child in self._children:
             if (how := child.ended()) is not None:
-                tail = "\n".join(child.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-                raise OperationError(f"{child.name} {how}; see {child.log}\n{tail}")
+                tail = child.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+                raise OperationError(f"{child.name} {how}; see {child.log}", *tail)
 
     def tend(self) -> None:
         """Keep every child running, as `Supervised.tend` does."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -135,7 +135,7 @@ def running_stages(
 
 
 def run_stack(
-    settings: Settings, environ: Mapping[str, str], pages: Pages, say: Callable[[str], None], welcome: str
+    settings: Settings, environ: Mapping[str, str], pages: Pages, say: Callable[[str], None], welcome: Iterable[str]
 ) -> None:
     """Run everything until a signal raises `KeyboardInterrupt`, whatever ends or hangs. Raises `OperationError`."""
     say, interrupts = unless_unheard(say), Interrupts()
@@ -150,7 +150,8 @@ def run_stack(
             running_stages(settings, environ, broker, say, interrupts, lock) as processes,
         ):
             _start_lookouts(processes, settings, pages)
-            say(welcome)
+            for line in welcome:
+                say(line)
             _tend(settings, kafka, processes)
 
 

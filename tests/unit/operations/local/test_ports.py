@@ -31,7 +31,9 @@ def fault_of(*ports: Port) -> str:
 def test_free_ports_pass_and_any_port_will_do() -> None:
     first = free_ports(2)
 
-    require_ports([Port("127.0.0.1", first, "a", "A"), Port("0.0.0.0", first + 1, "b", "B"), Port("", 0, "c", "C")])
+    require_ports(
+        [Port("127.0.0.1", first, "a", "A"), Port("0.0.0.0", first + 1, "b", "B"), Port("127.0.0.1", 0, "c", "C")]
+    )
 
 
 def test_a_taken_port_is_named_with_its_purpose_and_setting(taken: int) -> None:
