@@ -55,7 +55,8 @@ async def test_an_output_that_kafka_refuses_is_not_committed(lab: Lab, transport
 
     if transport == "stock":
         await eventually(lab.all_is_committed)
-        assert await missing_copies(lab) == {TOO_LARGE}
+        # Kafka refuses a batch whole, so the records that share it are lost too.
+        assert TOO_LARGE in await missing_copies(lab)
         return
     assert await asyncio.wait_for(worker.wait(), PATIENCE) == 1
     refused = next(record for record in await lab.read(lab.job.source) if record.value == TOO_LARGE)
