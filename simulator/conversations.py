@@ -19,7 +19,8 @@ _PAGE_SIZE = 25
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
 _DETAILED = 20
 _META_TIME = "%Y-%m-%dT%H:%M:%S+0000"
-_TOKEN = re.compile(r"\w+|[.(){},=+/-]")
+_FIELD = re.compile(r"([^\W\d]\w*)((?:\.\w+\([\w=+/-]*\))*)(\{)?")
+_MODIFIER = re.compile(r"(\w+)\(([^)]*)\)")
 _NO_SUCH_OBJECT = GraphError(100, "Unsupported get request. Object does not exist", 33)
 
 
@@ -27,61 +28,33 @@ _NO_SUCH_OBJECT = GraphError(100, "Unsupported get request. Object does not exis
 class Field:
     """One name of a `fields` expression: `messages.limit(20).after(X){id,from}`."""
 
-    name: str
     modifiers: Mapping[str, str]
     fields: Mapping[str, "Field"]
 
 
 def parse_fields(text: str) -> dict[str, Field]:
     """The fields by name; raises `Refused` for any other expression."""
-    tokens = _TOKEN.findall(text)
-    if "".join(tokens) != re.sub(r"\s", "", text):
-        raise invalid("fields")
-    tokens.reverse()
-    fields = _fields(tokens)
-    if tokens:
+    text = re.sub(r"\s*([^\w\s])\s*", r"\1", text.strip())
+    fields, end = _fields(text, 0)
+    if end < len(text):
         raise invalid("fields")
     return fields
 
 
-def _fields(tokens: list[str]) -> dict[str, Field]:
+def _fields(text: str, at: int) -> tuple[dict[str, Field], int]:
+    """The fields from a position on, and the position behind them."""
     fields: dict[str, Field] = {}
-    while tokens and tokens[-1] not in ("}", ")"):
-        name = tokens.pop()
-        if not name.isidentifier():
+    while match := _FIELD.match(text, at):
+        name, modifiers, opens = match.groups()
+        nested, at = _fields(text, match.end()) if opens else ({}, match.end())
+        if opens and not text.startswith("}", at):
             raise invalid("fields")
-        modifiers = _modifiers(tokens)
-        nested: dict[str, Field] = {}
-        if _next_is(tokens, "{"):
-            nested = _fields(tokens)
-            if not _next_is(tokens, "}"):
-                raise invalid("fields")
-        fields[name] = Field(name, modifiers, nested)
-        if not _next_is(tokens, ","):
+        at += bool(opens)
+        fields[name] = Field(dict(_MODIFIER.findall(modifiers)), nested)
+        if not text.startswith(",", at):
             break
-    return fields
-
-
-def _modifiers(tokens: list[str]) -> dict[str, str]:
-    modifiers: dict[str, str] = {}
-    while _next_is(tokens, "."):
-        name = tokens.pop() if tokens else ""
-        if not _next_is(tokens, "("):
-            raise invalid("fields")
-        value = ""
-        while tokens and tokens[-1] != ")":
-            value += tokens.pop()
-        if not _next_is(tokens, ")"):
-            raise invalid("fields")
-        modifiers[name] = value
-    return modifiers
-
-
-def _next_is(tokens: list[str], token: str) -> bool:
-    if tokens and tokens[-1] == token:
-        tokens.pop()
-        return True
-    return False
+        at += 1
+    return fields, at
 
 
 def conversations(world: World, call: Call) -> Json:
@@ -102,7 +75,7 @@ def thread_messages(world: World, call: Call) -> Json:
         raise Refused(_NO_SUCH_OBJECT)
     asked = parse_fields(_optional(call, "fields") or "id,created_time")
     modifiers = {name: value for name in ("limit", "after") if (value := _optional(call, name))}
-    return _messages(thread, Field("messages", modifiers, asked), call)
+    return _messages(thread, Field(modifiers, asked), call)
 
 
 def _asked_threads(world: World, call: Call) -> list[Thread]:

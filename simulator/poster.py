@@ -12,7 +12,7 @@ import httpx
 
 from messenger.signature import sign
 from simulator.campaign import PlannedDelivery
-from simulator.control import news_as_json
+from simulator.control import NEWS
 from simulator.threads import ThreadNews
 
 RETRIES = 3
@@ -116,7 +116,7 @@ class GraphControl:
 
     async def report(self, news: Iterable[ThreadNews]) -> None:
         """Raises `httpx.HTTPError` unless the Graph accepted the news."""
-        response = await self._http.put(self._url, json=[news_as_json(change) for change in news], timeout=_TIMEOUT)
+        response = await self._http.put(self._url, content=NEWS.dump_json(tuple(news)), timeout=_TIMEOUT)
         response.raise_for_status()
 
 
@@ -150,7 +150,17 @@ async def post_deliveries(
     `pace` gives the time from now at which each is due. At most `concurrency` are in flight, and never two with the
     same person, so that each person's deliveries arrive in the planned order.
     """
-    run = _Run(poster, graph, on_posted)
+    last: dict[str, asyncio.Task[Posting]] = {}
+
+    async def post(delivery: PlannedDelivery, earlier: set[asyncio.Task[Posting]]) -> Posting:
+        if earlier:
+            await asyncio.wait(earlier)
+        if graph is not None and delivery.news:
+            await graph.report(delivery.news)
+        posting = Posting(delivery, await poster.post(delivery.body))
+        on_posted(posting)
+        return posting
+
     free = asyncio.Semaphore(concurrency)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -159,32 +169,8 @@ async def post_deliveries(
         for number, delivery in enumerate(deliveries):
             await asyncio.sleep(max(0.0, began + pace(number, delivery).total_seconds() - loop.time()))
             await free.acquire()
-            earlier = run.last_tasks(delivery)
-            task = group.create_task(run.post(delivery, earlier))
+            task = group.create_task(post(delivery, {last[person] for person in delivery.people if person in last}))
             task.add_done_callback(lambda _task: free.release())
-            run.remember(delivery, task)
+            last.update(dict.fromkeys(delivery.people, task))
             tasks.append(task)
     return tuple(task.result() for task in tasks)
-
-
-class _Run:
-    def __init__(self, poster: Poster, graph: GraphControl | None, on_posted: Callable[[Posting], None]) -> None:
-        self._poster = poster
-        self._graph = graph
-        self._on_posted = on_posted
-        self._last: dict[str, asyncio.Task[Posting]] = {}
-
-    def last_tasks(self, delivery: PlannedDelivery) -> set[asyncio.Task[Posting]]:
-        return {self._last[person] for person in delivery.people if person in self._last}
-
-    def remember(self, delivery: PlannedDelivery, task: asyncio.Task[Posting]) -> None:
-        self._last.update(dict.fromkeys(delivery.people, task))
-
-    async def post(self, delivery: PlannedDelivery, earlier: set[asyncio.Task[Posting]]) -> Posting:
-        if earlier:
-            await asyncio.wait(earlier)
-        if self._graph is not None and delivery.news:
-            await self._graph.report(delivery.news)
-        posting = Posting(delivery, await self._poster.post(delivery.body))
-        self._on_posted(posting)
-        return posting

@@ -3,9 +3,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import PlainSerializer, PlainValidator
 
 from messenger.events import AppId, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW, THREAD_CONTROL_DEFAULT
+from runtime.clock import from_millis, to_millis
+
+# In the control API's JSON a time is milliseconds since 1970.
+Moment = Annotated[datetime, PlainValidator(from_millis), PlainSerializer(to_millis)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +22,7 @@ class Line:
     mid: str
     from_person: bool
     text: str
-    at: datetime
+    at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +32,7 @@ class ThreadNews:
     page_id: PageId
     psid: Psid
     owner: AppId | None
-    last_user_message_at: datetime | None = None
+    last_user_message_at: Moment | None = None
     unavailable: bool = False
     lines: tuple[Line, ...] = ()
 
@@ -37,8 +44,8 @@ class Thread:
     page_id: PageId
     psid: Psid
     owner: AppId | None = None
-    owner_until: datetime | None = None
-    last_user_message_at: datetime | None = None
+    owner_until: Moment | None = None
+    last_user_message_at: Moment | None = None
     unavailable: bool = False
     lines: list[Line] = field(default_factory=list)
 

@@ -12,7 +12,7 @@ from simulator.faults import Faults
 from simulator.payloads import Json
 from simulator.people import FormTexts
 from simulator.refusals import GraphError, invalid
-from simulator.threads import Threads
+from simulator.threads import Moment, Threads
 
 _SECOND = timedelta(seconds=1)
 _WEBHOOK_FIELDS = ("messages", "messaging_handovers", "messaging_referrals", "message_echoes")
@@ -86,7 +86,7 @@ class SentMessage:
     psid: Psid
     text: str
     metadata: str | None
-    at: datetime
+    at: Moment
 
 
 @dataclass(slots=True)

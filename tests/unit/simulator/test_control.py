@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from simulator.control import news_as_json, news_from_json
+from simulator.control import NEWS
 from simulator.threads import Line, ThreadNews
 from tests.unit.simulator.conftest import NOW, OTHER_APP, OUR_APP, PAGE, PSID, Meta
 
@@ -21,21 +21,22 @@ _NEWS = ThreadNews(
 
 
 async def test_news_comes_back_from_json_as_it_was() -> None:
-    assert news_from_json(news_as_json(_NEWS)) == _NEWS
+    assert NEWS.validate_json(NEWS.dump_json((_NEWS,)), strict=True) == (_NEWS,)
 
 
 async def test_told_conversation_is_known(meta: Meta) -> None:
-    await meta.http.put("/_simulator/conversations", json=[news_as_json(_NEWS)])
+    await meta.http.put("/_simulator/conversations", content=NEWS.dump_json((_NEWS,)))
 
     [thread] = (await meta.http.get("/_simulator/conversations")).json()["data"]
 
-    assert {**thread, "owner_until": None} == {**news_as_json(_NEWS), "owner_until": None}
+    [news] = NEWS.dump_python((_NEWS,), mode="json")
+    assert {**thread, "owner_until": None} == {**news, "owner_until": None}
 
 
 async def test_last_message_never_moves_back_and_lines_are_added_once(meta: Meta) -> None:
     older = Line("m_0", from_person=False, text="Well?", at=NOW - timedelta(minutes=1))
     for news in (_NEWS, ThreadNews(page_id=PAGE, psid=PSID, owner=OUR_APP, lines=(older, *_NEWS.lines))):
-        await meta.http.put("/_simulator/conversations", json=[news_as_json(news)])
+        await meta.http.put("/_simulator/conversations", content=NEWS.dump_json((news,)))
 
     thread = meta.world.threads.find(PAGE, PSID)
 
