@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import cached_property
 from heapq import nsmallest
 from itertools import chain
 from typing import Any
@@ -27,7 +28,6 @@ MAX_HEAD = 64 * 1024
 
 # https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2, a port behind it
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[\w.:]+\])(?::\d*)?")
-_NO_HOST = b" "
 _NOWHERE: deque[tuple[bytes, bytes]] = deque(maxlen=0)
 
 _TOO_MANY = (
@@ -67,13 +67,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._began = False
         self._receiving = False
         self._in_head = False
-        self._is_long = False
-        self._known_host = _NO_HOST
         self._offered_by = b""
         self._heads = 0
         self._arrived = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._peer: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -88,7 +85,6 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         before = self._heads if self._in_head else None
-        self._is_long = before is not None or len(data) > MAX_HEAD
         self._unset_keepalive_if_required()
         if not self._parse(data):
             self.send_400_response("Invalid HTTP request received.")
@@ -161,15 +157,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._offer()
             return
-        fields = dict(self.headers)
-        # Nearly every head needs no further check.
-        if (
-            self._is_long
-            or fields.get(b"host") != self._known_host
-            or len(fields) < len(self.headers)
-            or b"transfer-encoding" in fields
-        ):
-            self._check_head()
+        self._check_head()
         super().on_headers_complete()
         # Trailers would go behind the headers that the application has.
         self.headers = _NOWHERE  # type: ignore[assignment]
@@ -208,8 +196,6 @@ class BoundedHttp(HttpToolsProtocol):
             or (codings and is_old)
         ):
             raise _RefusedHead
-        if hosts:
-            self._known_host = hosts[0]
 
     def _make_room(self) -> bool:
         """Close connections that wait for their client; False where there are none."""
@@ -235,12 +221,10 @@ class BoundedHttp(HttpToolsProtocol):
             connection.transport.abort()
         return bool(closed)
 
-    @property
+    @cached_property
     def peer(self) -> str:
         """The other end: an IPv4 address or an IPv6 network; behind a relay, the relay's."""
-        if self._peer is None:
-            self._peer = peer_of(self.client[0]) if self.client else ""
-        return self._peer
+        return peer_of(self.client[0]) if self.client else ""
 
     @property
     def is_idle(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +31,17 @@ _PROTOCOL, _CA, _CERT = (variable(f"kafka_{name}") for name in ("security_protoc
 _USER, _PASSWORD = variable("kafka_sasl_username"), variable("kafka_sasl_password")
 # The first byte of a TLS alert; Kafka's own answers begin with their length, which is never so large.
 _TLS_ALERT = 0x15
-# X509_V_ERR_… of OpenSSL's x509_vfy.h.
-_NOT_YET, _EXPIRED, _OTHER_NAME = (9,), (10,), (62, 64)
-_UNKNOWN_AUTHORITY = (18, 19, 20, 21)
+_OTHER_NAME = "has a certificate for another name ({0}): use a name that is in it"
+_UNKNOWN_AUTHORITY = (
+    f"has a certificate of an authority that is unknown here: set {_CA} to that authority's certificate"
+)
+# By X509_V_ERR_… of OpenSSL's x509_vfy.h.
+_OF_CERTIFICATES: Mapping[int, str] = {
+    9: "has a certificate that is not valid yet: is this machine's clock right?",
+    10: "has a certificate that has expired: renew it there",
+    **dict.fromkeys((18, 19, 20, 21), _UNKNOWN_AUTHORITY),
+    **dict.fromkeys((62, 64), _OTHER_NAME),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +61,31 @@ async def find_fault(cluster: Cluster) -> Fault | None:
 
     One of the servers must answer; clients then talk to the nodes that it names.
     """
-    servers = [_host_and_port(server) for server in cluster.servers.split(",")]
     faults: list[Fault] = []
-    for host, port in servers:
-        try:
-            nodes = await _nodes(cluster, host, port)
-        except (KafkaError, OSError, TimeoutError) as error:
-            faults.append(await _explain(cluster, host, port, error))
+    for server in map(_host_and_port, cluster.servers.split(",")):
+        nodes = await _nodes(cluster, *server)
+        if isinstance(nodes, Fault):
+            faults.append(nodes)
             continue
-        return await _unreachable(cluster, sorted(set(nodes) - {(host, port)}))
+        for node in sorted(nodes - {server}):
+            if isinstance(fault := await _nodes(cluster, *node), Fault):
+                return Fault(f"{fault}; the cluster names this node in its advertised.listeners", fault.away)
+        return None
     return next((fault for fault in faults if not fault.away), faults[0])
 
 
-async def _unreachable(cluster: Cluster, nodes: Iterable[tuple[str, int]]) -> Fault | None:
-    for host, port in nodes:
-        try:
-            await _nodes(cluster, host, port)
-        except (KafkaError, OSError, TimeoutError) as error:
-            fault = await _explain(cluster, host, port, error)
-            return Fault(f"{fault}; the cluster names this node in its advertised.listeners", fault.away)
-    return None
-
-
-async def _nodes(cluster: Cluster, host: str, port: int) -> list[tuple[str, int]]:
-    """The nodes as this server names them after the login."""
-    async with asyncio.timeout(_SECONDS):
-        async with _connected(host, port, cluster.options) as connection:
-            answer = await connection.send(MetadataRequest([]))
-    if not answer.brokers:
-        # The answer to a client whose token was refused, which aiokafka does not notice.
-        raise KafkaConnectionError("no nodes")
-    return [(node_host, node_port) for _, node_host, node_port, *_ in answer.brokers]
+async def _nodes(cluster: Cluster, host: str, port: int) -> set[tuple[str, int]] | Fault:
+    """The nodes as this server names them after the login, or why it does not."""
+    try:
+        async with asyncio.timeout(_SECONDS):
+            async with _connected(host, port, cluster.options) as connection:
+                answer = await connection.send(MetadataRequest([]))
+        if not answer.brokers:
+            # The answer to a client whose token was refused, which aiokafka does not notice.
+            raise KafkaConnectionError("no nodes")
+    except (KafkaError, OSError, TimeoutError) as error:
+        return await _explain(cluster, host, port, error)
+    return {(node_host, node_port) for _, node_host, node_port, *_ in answer.brokers}
 
 
 @asynccontextmanager
@@ -120,7 +122,8 @@ async def _explain(cluster: Cluster, host: str, port: int, error: BaseException)
 
 def _of_tls(cluster: Cluster, error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _of_their_certificate(error)
+        other = "has a certificate that does not hold ({0})"
+        return _OF_CERTIFICATES.get(error.verify_code, other).format(error.verify_message.rstrip("."))
     reason = (error.reason or "").replace("_", " ").lower()
     if "certificate" in reason or "unknown ca" in reason or "handshake failure" in reason:
         if not cluster.has_certificate:
@@ -129,19 +132,6 @@ def _of_tls(cluster: Cluster, error: ssl.SSLError) -> str:
             f"refuses the client certificate of {_CERT} ({reason}): it has expired, or its authority is unknown there"
         )
     return f"ends the TLS handshake ({reason}): does this port speak TLS? {_PROTOCOL} is {cluster.protocol}"
-
-
-def _of_their_certificate(error: ssl.SSLCertVerificationError) -> str:
-    code = error.verify_code
-    if code in _EXPIRED:
-        return "has a certificate that has expired: renew it there"
-    if code in _NOT_YET:
-        return "has a certificate that is not valid yet: is this machine's clock right?"
-    if code in _OTHER_NAME:
-        return f"has a certificate for another name ({error.verify_message.rstrip('.')}): use a name that is in it"
-    if code in _UNKNOWN_AUTHORITY:
-        return f"has a certificate of an authority that is unknown here: set {_CA} to that authority's certificate"
-    return f"has a certificate that does not hold ({error.verify_message})"
 
 
 def _of_sasl(cluster: Cluster, error: BaseException) -> str | None:

@@ -3,12 +3,11 @@
 import ipaddress
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,8 +19,6 @@ DEFAULT_KAFKA_PORT = 9092
 # Each may come from a file: `<variable>_FILE` names it.
 SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
-_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 # No other network resolves such a name, unlike a number, which may be an address.
 _CONTAINER = re.compile(r"[a-z][a-z0-9-]*")
 _DIGITS = 16
@@ -159,7 +156,7 @@ def _address_parts(text: str) -> SplitResult:
     return urlsplit("")
 
 
-def _https_address(text: str) -> str:
+def _public_address(text: str) -> str:
     """The address without the slash at its end, so that a path can follow."""
     plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
     if _address_parts(text).scheme != "https" or not plain:
@@ -184,35 +181,12 @@ def _registry_address(text: str) -> str:
     return text
 
 
-def _basic_username(text: str) -> str:
-    # https://www.rfc-editor.org/rfc/rfc7617#section-2
-    if ":" in text:
-        raise _Refused("must not have a colon")
-    return text
-
-
-def _graph_address(text: str) -> str:
-    """Access tokens are sent there: in clear only inside this machine, or to a container beside this one."""
+def _is_graph_address(text: str) -> bool:
     parts = _address_parts(text)
     host = parts.hostname or ""
-    if not (parts.scheme == "https" or (parts.scheme == "http" and (is_loopback(host) or _CONTAINER.fullmatch(host)))):
-        raise _Refused(
-            "must be an https address such as https://graph.facebook.com, or http on loopback or to "
-            "a container's name without a dot: access tokens are sent there"
-        )
-    return text
-
-
-def _one_word(text: str) -> str:
-    if not text.isprintable() or text != text.strip():
-        raise _Refused("has a blank at its beginning or end, or a line break: take it off")
-    return text
-
-
-def _app_id(text: str) -> str:
-    if not text.isascii() or not text.isdigit():
-        raise _Refused("must be the number that the App Dashboard shows")
-    return text
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and (is_loopback(host) or _CONTAINER.fullmatch(host) is not None)
+    )
 
 
 def _secrets(text: str) -> tuple[str, ...]:
@@ -222,47 +196,57 @@ def _secrets(text: str) -> tuple[str, ...]:
     return secrets
 
 
-def _one_of(choices: Collection[str]) -> Callable[[str], str]:
+def _is_command(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(shlex.split(text))
+    return False
+
+
+def _checked(is_right: Callable[[str], bool], fault: str) -> Callable[[str], str]:
+    """The text as it is, if it is right."""
+
     def read(text: str) -> str:
-        if text not in choices:
-            raise _Refused(f"must be one of {', '.join(choices)}")
+        if not is_right(text):
+            raise _Refused(fault)
         return text
 
     return read
 
 
-def _command_line(text: str) -> str:
-    try:
-        parts = shlex.split(text)
-    except ValueError:
-        parts = []
-    if not parts:
-        raise _Refused("must be a command with its arguments, quoted as for a shell")
-    return text
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return _checked(choices.__contains__, f"must be one of {', '.join(choices)}")
 
 
 _PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
 _PEM_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "schema_registry_ca_file")
 # Any other setting is text as it is.
-_READERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
-    {
-        **dict.fromkeys((*_PATHS, *_PEM_FILES), Path),
-        **dict.fromkeys(("port", "admin_port"), _whole_number(0, 65535)),
-        **dict.fromkeys(("log_bytes", "spool_bytes"), _whole_number(2**20, 2**50)),
-        **dict.fromkeys(("keep_alive", "retention"), _duration),
-        "admin_host": _ip_address,
-        "app_id": _app_id,
-        "app_secrets": _secrets,
-        "graph_url": _graph_address,
-        "kafka_oauth_token_command": _command_line,
-        "kafka_port": _whole_number(1, 65535),
-        "kafka_sasl_mechanism": _one_of(_MECHANISMS),
-        "kafka_security_protocol": _one_of(_PROTOCOLS),
-        "partitions": _whole_number(1, 10_000),
-        "public_url": _https_address,
-        "replication": _whole_number(1, 100),
-        "schema_registry_url": _registry_address,
-        "schema_registry_username": _basic_username,
-        "verify_token": _one_word,
-    }
-)
+_READERS: Mapping[str, Callable[[str], object]] = {
+    **dict.fromkeys((*_PATHS, *_PEM_FILES), Path),
+    **dict.fromkeys(("port", "admin_port"), _whole_number(0, 65535)),
+    **dict.fromkeys(("log_bytes", "spool_bytes"), _whole_number(2**20, 2**50)),
+    **dict.fromkeys(("keep_alive", "retention"), _duration),
+    "admin_host": _ip_address,
+    "app_id": _checked(
+        lambda text: text.isascii() and text.isdigit(), "must be the number that the App Dashboard shows"
+    ),
+    "app_secrets": _secrets,
+    "graph_url": _checked(
+        _is_graph_address,
+        "must be an https address such as https://graph.facebook.com, or http on loopback or to "
+        "a container's name without a dot: access tokens are sent there",
+    ),
+    "kafka_oauth_token_command": _checked(_is_command, "must be a command with its arguments, quoted as for a shell"),
+    "kafka_port": _whole_number(1, 65535),
+    "kafka_sasl_mechanism": _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+    "kafka_security_protocol": _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "partitions": _whole_number(1, 10_000),
+    "public_url": _public_address,
+    "replication": _whole_number(1, 100),
+    "schema_registry_url": _registry_address,
+    # https://www.rfc-editor.org/rfc/rfc7617#section-2
+    "schema_registry_username": _checked(lambda text: ":" not in text, "must not have a colon"),
+    "verify_token": _checked(
+        lambda text: text.isprintable() and text == text.strip(),
+        "has a blank at its beginning or end, or a line break: take it off",
+    ),
+}

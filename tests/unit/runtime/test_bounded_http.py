@@ -31,7 +31,7 @@ class Patient(BoundedHttp):
     newcomer: ClassVar[str] = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._peer = self.newcomer
+        self.peer = self.newcomer
         super().connection_made(transport)
 
 
