@@ -15,12 +15,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # This module uses private parts of it.
 PINS = {"uvicorn": "0.54.0"}
-# Meta gives a delivery 5 seconds in all, so a slower client is not Meta.
-RECEIVE_WITHIN = 5.0
-# Under the 1024 open files that a process may have by default.
-MAX_CONNECTIONS = 900
-# A request that is still arriving after so many seconds may lose its connection to a new one.
-SLOW_AFTER = 1.0
 # One renter has all addresses of an IPv6 network.
 _IPV6_NETWORK = 64
 # Request line and headers; Meta's are under 1 KiB, and proxies add some.
@@ -55,9 +49,12 @@ class BoundedHttp(HttpToolsProtocol):
     refusal, `on_refusal` gets `malformed`, `too_slow`, `evicted` or `no_room`.
     """
 
-    receive_within = RECEIVE_WITHIN
-    max_connections = MAX_CONNECTIONS
-    slow_after = SLOW_AFTER
+    # Meta gives a delivery 5 seconds in all, so a slower client is not Meta.
+    receive_within = 5.0
+    # Under the 1024 open files that a process may have by default.
+    max_connections = 900
+    # A request that is still arriving after so many seconds may lose its connection to a new one.
+    slow_after = 1.0
     # Several at once, so that a flood of new connections does not search for each.
     closed_at_once = 16
 

@@ -95,13 +95,8 @@ def cluster_of(settings: Settings) -> Cluster:
 
 def local_cluster(settings: Settings, servers: str) -> Cluster:
     """The local node, which has no security. Raises `SettingError` where the settings ask for it."""
-    for name in (*_FILES, *_SASL):
+    for name in (*_FILES, *_SASL, "kafka_security_protocol"):
         _refuse_without(settings, name, f"{variable('broker')}: the local Kafka has no security")
-    if settings.kafka_security_protocol != "PLAINTEXT":
-        raise SettingError(
-            f"{variable('kafka_security_protocol')} is set without {variable('broker')}: the local Kafka has no "
-            "security"
-        )
     return Cluster(servers)
 
 
@@ -123,7 +118,7 @@ def _mechanism_of(settings: Settings) -> str | None:
 
 
 def _refuse_without(settings: Settings, name: str, other: str) -> None:
-    if getattr(settings, name) is not None:
+    if getattr(settings, name) != getattr(Settings(), name):
         raise SettingError(f"{variable(name)} is set without {other}")
 
 
@@ -132,10 +127,8 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
         for name in _FILES:
             _refuse_without(settings, name, f"TLS: set {variable('kafka_security_protocol')} to SSL or SASL_SSL")
         return None
-    for name in _FILES:
-        _require_readable(name, getattr(settings, name))
     context = ssl.create_default_context()
-    ca, cert, key = (getattr(settings, name) for name in _FILES)
+    ca, cert, key = (_readable(name, getattr(settings, name)) for name in _FILES)
     if ca is not None:
         try:
             context = ssl.create_default_context(cafile=ca)
@@ -149,16 +142,16 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _require_readable(name: str, path: Path | None) -> None:
-    if path is None:
-        return
+def _readable(name: str, path: Path | None) -> Path | None:
     try:
-        path.read_bytes()
+        if path is not None:
+            path.read_bytes()
     except OSError as fault:
         raise SettingError(f"{variable(name)}: cannot read {path}: {reason(fault)}") from None
+    return path
 
 
-def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
     def refuse() -> str:
         # Without this OpenSSL asks for the passphrase on the terminal.
         raise SettingError(f"{variable('kafka_key_file')}: {key} is encrypted: give a key without a passphrase")

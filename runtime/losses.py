@@ -7,10 +7,11 @@ deleted and made anew, whose offsets begin again. The first two show in the offs
 import json
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from runtime.metrics import Metrics
-from runtime.suspect import Place, Suspect, metadata_of
+from runtime.suspect import SUSPECT, Place, Suspect
 
 _log = logging.getLogger(__name__)
 
@@ -92,14 +93,11 @@ class Losses:
             ' then restore them: see "Records were lost" in docs/operating.md'
         )
 
-    def made_anew(
-        self, known: Mapping[str, str], ids: Mapping[str, str], accepted: Collection[str] | None = None
-    ) -> frozenset[str]:
+    def made_anew(self, known: Mapping[str, str], ids: Mapping[str, str]) -> frozenset[str]:
         """The topics whose id has changed, if all are accepted. Raises `OutOfReach`."""
-        accepted = self.accepted.topics if accepted is None else accepted
         anew = changed_topics(known, ids)
         for topic in sorted(anew):
-            if topic not in accepted:
+            if topic not in self.accepted.topics:
                 raise OutOfReach(
                     f"{topic} was deleted and made anew (id {known[topic]}, now {ids[topic]}): what it had is gone, and"
                     f" its offsets begin again; to go on: `{self.command} --accept-loss {topic}`:"
@@ -116,8 +114,10 @@ def changed_topics(known: Mapping[str, str], ids: Mapping[str, str]) -> frozense
 
 def note_of(suspect: Suspect | None, ids: Mapping[str, str]) -> str:
     """The metadata to commit: the suspect, and the ids of the topics that the stage's state depends on."""
-    note = json.loads(metadata_of(suspect) or "{}")
-    return json.dumps({**note, **({_TOPICS: dict(ids)} if ids else {})}) if note or ids else ""
+    note: dict[str, Any] = {} if suspect is None else {SUSPECT: asdict(suspect)}
+    if ids:
+        note[_TOPICS] = dict(ids)
+    return json.dumps(note) if note else ""
 
 
 def ids_in(metadata: str | None) -> dict[str, str]:

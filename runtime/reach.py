@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from runtime.losses import Losses, OutOfReach, Span, changed_topics, ids_in, note_of
+from runtime.losses import NOTHING, Losses, OutOfReach, Span, changed_topics, ids_in, note_of
 from runtime.suspect import Suspect
 from runtime.topic_metadata import topic_ids
 
@@ -54,7 +54,7 @@ class Reach:
         """Whether all topics exist; raises `OutOfReach` where the id of one has changed."""
         ids = await topic_ids(consumer._client, self.memory)
         if self.losses is not None:
-            self.losses.made_anew(self._ids, ids, accepted=())
+            replace(self.losses, accepted=NOTHING).made_anew(self._ids, ids)
         for topic in changed_topics(self._ids, ids):
             raise OutOfReach(f"{topic} was deleted and made anew: start again to see what to do")
         return ids.keys() >= set(self.memory)

@@ -7,13 +7,15 @@ follows the partition to another worker, and is gone when a commit passes the su
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # A bug stops the partition so often before its record is set aside.
 MOST_ENDS = 3
 # In the reason of a dead letter whose record was set aside; a place follows.
 RAISED = "raised at"
+# The suspect's key in the metadata of a committed offset.
+SUSPECT = "suspect"
 # Topic, partition and offset of a record.
 Place = tuple[str, int, int]
 # Kafka's metadata of an offset is 4096 bytes (`offset.metadata.max.bytes`).
@@ -79,15 +81,10 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(str(_ROOT)) and "site-packages" not in filename
 
 
-def metadata_of(suspect: Suspect | None) -> str:
-    """The metadata to commit."""
-    return "" if suspect is None else json.dumps({"suspect": asdict(suspect)})
-
-
 def suspect_in(metadata: str | None) -> Suspect | None:
     """The suspect in the metadata of a committed offset; None where there is none, or another program wrote it."""
     try:
         note = json.loads(metadata or "null")
-        return None if note is None else Suspect(**note["suspect"])
+        return None if note is None else Suspect(**note[SUSPECT])
     except (ValueError, TypeError, KeyError):
         return None

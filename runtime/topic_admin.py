@@ -82,7 +82,6 @@ class LayoutMismatchError(Exception):
 
     def __init__(self, difference: Difference, advice: str | None = None) -> None:
         super().__init__(f"{difference}: {advice or _LAYOUT[difference.what]}")
-        self.difference = difference
 
 
 class TopicRefusedError(Exception):
@@ -194,11 +193,12 @@ def _all_differences(expected: Iterable[ExpectedTopic], existing: Mapping[str, E
 def _differences(expected: ExpectedTopic, existing: ExistingTopic | None) -> list[Difference]:
     if existing is None:
         return [Difference(expected.name, "topic", None, "present")]
-    counts = [("partitions", str(existing.partitions), str(expected.partitions))]
-    copies = [("replication", str(existing.replication), str(expected.replication))]
-    settings = [(key, existing.config.get(key, "unknown"), value) for key, value in expected.settings.items()]
-    every = counts + copies + settings
-    return [Difference(expected.name, *setting) for setting in every if not _is_met(*setting)]
+    compared = [
+        ("partitions", str(existing.partitions), str(expected.partitions)),
+        ("replication", str(existing.replication), str(expected.replication)),
+        *((key, existing.config.get(key, "unknown"), value) for key, value in expected.settings.items()),
+    ]
+    return [Difference(expected.name, *setting) for setting in compared if not _is_met(*setting)]
 
 
 def _is_met(what: str, seen: str, expected: str) -> bool:

@@ -181,14 +181,7 @@ class Storyteller:
         news = self._flow(answers, last, outcome, owner=self._page.target_app if "handover" in names else None)
         first = min(names, key=lambda name: times[name])
         signals = [
-            Signal(
-                sent_at=times[name],
-                entry=entries[name],
-                verdicts=(_EVENT_OF[name],),
-                person=self._key,
-                news=(news,) if name == first else (),
-            )
-            for name in names
+            self._signal(times[name], entries[name], _EVENT_OF[name], news if name == first else None) for name in names
         ]
         source: AnswersSource = "referral" if "referral" in names else "summary" if "summary" in names else "none"
         lead = ExpectedLead(
@@ -274,6 +267,19 @@ class Storyteller:
         onward = Line(f"{lines[0].mid}_", from_person=False, text=onward_text, at=last + timedelta(milliseconds=500))
         return self._news(owner, last, *reversed(lines), onward)
 
+    def _signal(
+        self, sent_at: datetime, entry: Json, verdict: str, news: ThreadNews | None = None, *, restampable: bool = False
+    ) -> Signal:
+        all_news = () if news is None else (news,)
+        return Signal(
+            sent_at=sent_at,
+            entry=entry,
+            verdicts=(verdict,),
+            person=self._key,
+            news=all_news,
+            restampable=restampable,
+        )
+
     def _news(self, owner: AppId | None, last_user_message_at: datetime | None, *lines: Line) -> ThreadNews:
         return ThreadNews(
             page_id=self._page.page_id,
@@ -309,8 +315,8 @@ class Storyteller:
         echo = payloads.echo(self._who, text, mid=mid, app_id=PAGE_INBOX_APP_ID, at=spoke_at, sent_at=sent_at)
         news = self._news(PAGE_INBOX_APP_ID, None, spoken)
         return [
-            Signal(sent_at=taken_at, entry=taken, verdicts=("ThreadControlTaken",), person=self._key, news=(news,)),
-            Signal(sent_at=sent_at, entry=echo, verdicts=("EchoReceived",), person=self._key),
+            self._signal(taken_at, taken, "ThreadControlTaken", news),
+            self._signal(sent_at, echo, "EchoReceived"),
             self._writes("Thank you, Ana!", answered_at, owner=PAGE_INBOX_APP_ID),
         ]
 
@@ -318,14 +324,9 @@ class Storyteller:
         """The person writes to the thread's owner; where the Page Inbox owns it, we see the message on standby."""
         mid, sent_at = invented_mid(self._rng), self._later(at, 0.1, 2)
         standby = owner == PAGE_INBOX_APP_ID
-        return Signal(
-            sent_at=sent_at,
-            entry=payloads.message(self._who, text, mid=mid, at=at, sent_at=sent_at, standby=standby),
-            verdicts=("MessageReceived",),
-            person=self._key,
-            news=(self._news(owner, at, Line(mid, from_person=True, text=text, at=at)),),
-            restampable=not standby,
-        )
+        entry = payloads.message(self._who, text, mid=mid, at=at, sent_at=sent_at, standby=standby)
+        news = self._news(owner, at, Line(mid, from_person=True, text=text, at=at))
+        return self._signal(sent_at, entry, "MessageReceived", news, restampable=not standby)
 
     def _stop(self, at: datetime) -> Signal:
         """A stop keyword ends the flow: an ordinary message, and no lead signal at all."""
@@ -334,13 +335,9 @@ class Storyteller:
     def _handed_to_other_app(self, ended_at: datetime) -> Signal:
         """A lead that belongs to another app of the same Page."""
         sent_at = self._later(ended_at, 0.1, 1.5)
-        return Signal(
-            sent_at=sent_at,
-            entry=payloads.lead_handover(self._who, "complete", new_owner=_OTHER_APP, at=ended_at, sent_at=sent_at),
-            verdicts=("HandoverReceived",),
-            person=self._key,
-            news=(self._news(_OTHER_APP, ended_at - timedelta(seconds=1)),),
-        )
+        entry = payloads.lead_handover(self._who, "complete", new_owner=_OTHER_APP, at=ended_at, sent_at=sent_at)
+        news = self._news(_OTHER_APP, ended_at - timedelta(seconds=1))
+        return self._signal(sent_at, entry, "HandoverReceived", news)
 
 
 _EVENT_OF: dict[SignalName, str] = {

@@ -74,8 +74,6 @@ def test_a_topic_of_another_id_is_refused_until_it_is_accepted() -> None:
         losses()[0].made_anew(known, ids)
     accepting = losses(Accepted(topics={TOPIC}))[0]
     assert accepting.made_anew(known, ids) == {TOPIC}
-    with pytest.raises(OutOfReach):
-        accepting.made_anew(known, ids, accepted=())
 
 
 def test_a_topic_that_was_not_known_or_does_not_answer_is_no_other_topic() -> None:
