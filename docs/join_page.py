@@ -1,39 +1,16 @@
 """docs/join.md: how signals become leads, with the table of cases that the tests run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 
+from docs.join_cases import CASES, Becomes, Case
 from docs.markdown import table
-from leads.facts import LeadRecovered, TranscriptFetched
 from leads.person import STATE_TTL
-from messenger.events import (
-    EchoReceived,
-    HandoverReceived,
-    LeadReferralReceived,
-    MessageReceived,
-    PlatformEvent,
-    SummaryReceived,
-    ThreadControlTaken,
-)
-from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
-from tests.builders import TARGET_APP
-from tests.unit.leads.cases import CASES, Becomes, Case
 
-_NAMES: Mapping[type[PlatformEvent], str] = {
-    SummaryReceived: "summary",
-    TranscriptFetched: "transcript",
-    MessageReceived: "message",
-    EchoReceived: "echo of a human",
-    ThreadControlTaken: "take by the Page Inbox",
-}
-_HANDOVERS: Mapping[str | None, str] = {
-    LEAD_COMPLETE_METADATA: "handover",
-    LEAD_INCOMPLETE_METADATA: "dropped handover",
-}
 _INTRODUCTION = f"""\
 # The join
 
-Made by `make docs` from `docs/join_page.py` and the cases of `tests/unit/leads/cases.py`; do not edit.
+Made by `make docs` from `docs/join_page.py` and the cases of `docs/join_cases.py`; do not edit.
 
 `leads/join.py` folds the events of one person on one Page into leads: `advance(person, event, policy)` takes an event,
 `elapse(person, until, policy)` lets time pass. Both are pure; the time is the time of receipt, never a clock's
@@ -123,30 +100,8 @@ def _row(case: Case) -> tuple[str, str, str]:
 
 
 def _received(case: Case) -> Iterator[str]:
-    first, known = case.received[0].received_at, set[str]()
-    for event in case.received:
-        again = " again" if event.event_id in known else ""
-        known.add(event.event_id)
-        yield f"{_name(event)}{again}{_later(event.received_at - first)}"
-
-
-def _name(event: PlatformEvent) -> str:
-    match event:
-        case HandoverReceived():
-            return _handover_name(event)
-        case LeadReferralReceived():
-            return f"{'dropped ' * (event.outcome == 'incomplete')}referral"
-        case LeadRecovered():
-            return f"{'dropped ' * (event.outcome == 'incomplete')}recovery"
-    return _NAMES[type(event)]
-
-
-def _handover_name(event: HandoverReceived) -> str:
-    if event.new_owner_app_id != TARGET_APP:
-        return "handover to another app"
-    if event.previous_owner_app_id != LEADGEN_APP_ID:
-        return "pass by another app"
-    return _HANDOVERS.get(event.metadata, "handover without a tag")
+    first = case.received[0].received
+    return (f"{event.kind}{_later(event.received - first)}" for event in case.received)
 
 
 def _later(by: timedelta) -> str:

@@ -59,3 +59,12 @@ def test_contract_refuses(tree: Path, module: str, line: str, contract: str) -> 
 
     (tree / module).write_text(source)
     assert re.search(rf"{contract}[^A-Z]* BROKEN", said), said
+
+
+def test_docs_import_no_test() -> None:
+    assert [page.name for page in (ROOT / "docs").glob("*.py") if "tests" in imported_from(page.read_text())] == []
+    assert imported_from("import os\nfrom tests.builders import NOON\n") == {"os", "tests"}
+
+
+def imported_from(source: str) -> set[str]:
+    return set(re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE))

@@ -1,45 +1,110 @@
 """Each row of the case table, as docs/join.md shows it."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 
-from leads.facts import TranscriptFetched
+from docs.join_cases import CASES, JOIN_WAIT, Becomes, Case
+from leads.facts import JoinEvent, TranscriptFetched
 from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person
 from leads.records import FetchTranscript, Lead
 from leads.rules import Policy
-from tests.builders import NOON, PAGE, PERSON, TARGET_APP
-from tests.unit.leads.cases import CASES, JOIN_WAIT, Becomes, Case
+from messenger.events import AppId
+from tests.builders import (
+    CITY,
+    INBOX,
+    NOON,
+    PAGE,
+    PERSON,
+    TARGET_APP,
+    a_handover,
+    a_message,
+    a_recovery,
+    a_referral,
+    a_summary,
+    a_take,
+    an_echo,
+    an_origin,
+)
 
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP, join_wait=JOIN_WAIT), ())
 A_DAY = timedelta(days=1)
 
 
+def a_transcript(at: datetime) -> TranscriptFetched:
+    """The answers that the sink finds after the close of the lead; the test puts in the lead's id."""
+    return TranscriptFetched(
+        event_id="transcript:",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=at,
+        received_at=at,
+        origin=an_origin(),
+        lead_id="",
+        answers=(CITY,),
+    )
+
+
+BUILDERS: Mapping[str, Callable[..., JoinEvent]] = {
+    "handover": a_handover,
+    "dropped handover": partial(a_handover, outcome="incomplete"),
+    "handover without a tag": partial(a_handover, metadata=""),
+    "handover to another app": partial(a_handover, new=AppId("900100200300400")),
+    "pass by another app": partial(a_handover, previous=INBOX, metadata="free text"),
+    "referral": a_referral,
+    "dropped referral": partial(a_referral, outcome="incomplete"),
+    "summary": a_summary,
+    "transcript": a_transcript,
+    "recovery": a_recovery,
+    "dropped recovery": partial(a_recovery, outcome="incomplete"),
+    "message": a_message,
+    "take by the Page Inbox": a_take,
+    "echo of a human": an_echo,
+}
+
+
+def events_of(case: Case) -> Iterator[JoinEvent]:
+    for event in case.received:
+        build = BUILDERS[event.kind.removesuffix(" again")]
+        yield replace(build(NOON + event.at, **event.details), received_at=NOON + event.received)
+
+
 def outputs_of(case: Case) -> list[Output]:
     """Everything that is published for a case, until a day after its last event."""
     person, outputs = Person(page_id=PAGE, psid=PERSON, touched_at=NOON), list[Output]()
-    for event in case.received:
+    for event in events_of(case):
         if isinstance(event, TranscriptFetched):
             event = replace(event, lead_id=person.leads[0].lead.lead_id)
         step = advance(person, event, POLICY)
         person = step.person
         outputs += step.outputs
-    return outputs + list(elapse(person, case.received[-1].received_at + A_DAY, POLICY).outputs)
+    return outputs + list(elapse(person, NOON + case.received[-1].received + A_DAY, POLICY).outputs)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_received_becomes_these_leads(case: Case) -> None:
     outputs = outputs_of(case)
 
-    newest = {one.lead_id: one for one in outputs if isinstance(one, Lead)}
+    newest = {lead.lead_id: lead for lead in outputs if isinstance(lead, Lead)}
     assert [
-        Becomes(one.outcome, one.revision, one.answers_source, one.close_reason)  # type: ignore[arg-type]
-        for one in newest.values()
+        Becomes(lead.outcome, lead.revision, lead.answers_source, lead.close_reason)  # type: ignore[arg-type]
+        for lead in newest.values()
     ] == list(case.leads)
-    assert any(isinstance(one, FetchTranscript) for one in outputs) == case.asks_for_transcript
+    assert any(isinstance(output, FetchTranscript) for output in outputs) == case.asks_for_transcript
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_event_comes_again_where_its_row_says_so(case: Case) -> None:
+    ids = [event.event_id for event in events_of(case)]
+
+    assert [event.kind.endswith(" again") for event in case.received] == [
+        id_ in ids[:place] for place, id_ in enumerate(ids)
+    ]
 
 
 def test_every_case_has_a_name_of_its_own() -> None:
