@@ -42,6 +42,8 @@ CHECKS = [
     response_schema_conformance,
     unsupported_method,
 ]
+pytest_plugins = ["schemathesis.pytest.plugin"]
+
 SCHEMA = schemathesis.openapi.from_dict(yaml.safe_load((DOCS / "openapi.yaml").read_text()))
 STATUSES: dict[str, Counter[int]] = {}
 
