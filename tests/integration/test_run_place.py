@@ -54,8 +54,11 @@ def test_writes_at_home():
 def test_leaves_a_process():
     subprocess.Popen(["sleep", "60"], start_new_session=True)
 
-def test_waits_for_ever(kafka_broker):
+def test_waits_for_ever():
     subprocess.run(["sleep", "600"], start_new_session=True)
+
+def test_waits_for_ever_beside_kafka(kafka_broker):
+    test_waits_for_ever()
 """
 
 
@@ -128,17 +131,25 @@ def test_tests_that_leave_something_fail_the_run(workers: list[str], faulty: Pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-@pytest.mark.parametrize("workers", WORKERS, ids=str)
-@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]], ids=str)
+@pytest.mark.parametrize(
+    ("signals", "workers", "test"),
+    [
+        ([signal.SIGKILL], [], "test_waits_for_ever_beside_kafka"),
+        ([signal.SIGKILL], ["-n", "2"], "test_waits_for_ever"),
+        ([signal.SIGINT, signal.SIGINT], [], "test_waits_for_ever"),
+        ([signal.SIGINT, signal.SIGINT], ["-n", "2"], "test_waits_for_ever_beside_kafka"),
+    ],
+    ids=str,
+)
 def test_an_ended_run_leaves_neither_processes_nor_files(
-    signals: list[signal.Signals], workers: list[str], faulty: Path, tmp_path: Path
+    signals: list[signal.Signals], workers: list[str], test: str, faulty: Path, tmp_path: Path
 ) -> None:
-    """A Kafka of its own, and a process in a session of its own that no signal of a terminal reaches."""
+    """A process in a session of its own, which no signal of a terminal reaches, and a Kafka of the run."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     # Without a Docker engine it starts a node.
     environ = {"TMPDIR": str(temporary), "DOCKER_HOST": "unix:///nowhere"}
-    with a_run(*workers, "-p", "tests.conftest", f"{faulty}::test_waits_for_ever", place=tmp_path, **environ) as run:
+    with a_run(*workers, "-p", "tests.conftest", f"{faulty}::{test}", place=tmp_path, **environ) as run:
         wait(lambda: any("sleep 600" in line for line in command_lines(tmp_path)))
         running = command_lines(tmp_path)
         for number in signals:
@@ -148,7 +159,7 @@ def test_an_ended_run_leaves_neither_processes_nor_files(
     wait(lambda: not command_lines(tmp_path))
     wait(lambda: not list(temporary.iterdir()))
 
-    assert any("kafka.Kafka" in line for line in running)
+    assert any("kafka.Kafka" in line for line in running) == test.endswith("_beside_kafka")
 
 
 def files_in(place: Path) -> dict[Path, bytes]:
