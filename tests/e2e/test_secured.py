@@ -1,187 +1,28 @@
 """A campaign over TLS and SCRAM, each stage with a user of its own who may do only what `topics acls` prints."""
 
-import asyncio
-import os
-import subprocess
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from datetime import timedelta
-from importlib import resources
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
-import httpx
 import pytest
 
-from leads.records import Lead
-from operations.demo.observer import Observer
-from operations.local.processes import Processes
-from operations.local.stack import STAGES, admin_url
-from runtime import kafka
-from runtime.clock import now
-from runtime.cluster import Cluster
-from runtime.ports import free_ports
-from runtime.settings import Settings, read_settings
-from schemas.codec import lead_codec
-from schemas.topics import LEADS
-from simulator.campaign import Campaign, plan_campaign
-from simulator.people import PAGES
-from simulator.poster import GraphControl, Poster, post_deliveries
+from tests.secured_campaign import plan, secured_leads
 from tests.secured_kafka import SecuredKafka
 
 pytestmark = pytest.mark.integration
 
-SECRET = "test-app-secret"
-_EXAMPLES = resources.files("simulator")
-_SPAN = timedelta(minutes=20)
-_PATIENCE = 90.0
-# The log of receipt is another one, and so are its times and offsets.
-_OF_RECEIPT = frozenset({"first_seen_at", "updated_at", "origins"})
-Environ = Mapping[str, str]
 
+def test_a_campaign_gives_the_planned_leads(secured_kafka: SecuredKafka, tmp_path: Path, topic_prefix: str) -> None:
+    campaign = plan()
 
-def test_a_campaign_gives_the_same_leads_as_without_security(
-    secured_kafka: SecuredKafka, kafka_broker: str, tmp_path: Path, topic_prefix: str
-) -> None:
-    campaign = plan_campaign(11, leads=25, start=now() - 2 * _SPAN, span=_SPAN)
-    secured_kafka.allow(printed_acls(topic_prefix))
+    leads = secured_leads(campaign, secured_kafka, tmp_path / "secured", topic_prefix)
 
-    def as_its_own_user(stage: str) -> Environ:
-        return secured_kafka.settings(f"leadstream-{stage}")
-
-    def as_anybody(_stage: str) -> Environ:
-        return {"LEADSTREAM_BROKER": kafka_broker}
-
-    runs = (
-        (as_its_own_user, secured_kafka.internal, _environ(tmp_path / "secured", topic_prefix)),
-        (as_anybody, Cluster(kafka_broker), _environ(tmp_path / "plain", topic_prefix)),
-    )
-    with ThreadPoolExecutor() as pool:
-        secured, plain = pool.map(lambda run: _leads_of(campaign, *run), runs)
-
-    assert len(plain) == len(campaign.leads)
-    assert secured == plain
-    secrets = [*secured_kafka.passwords.values()]
-    for log in (tmp_path / "secured").rglob("*.log"):
-        assert not any(secret in log.read_text() for secret in secrets), log
-
-
-def printed_acls(prefix: str) -> list[str]:
-    """The commands of `leadstream topics acls`."""
-    lines = _command({"LEADSTREAM_TOPIC_PREFIX": prefix}, "topics", "acls").splitlines()
-    return [line for line in lines if not line.startswith("#")]
-
-
-def _command(environ: Environ, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
-        env={**_without_ours(), **environ},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def _without_ours() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
-
-
-def _environ(home: Path, prefix: str) -> dict[str, str]:
-    """What all stages of a run are told."""
-    home.mkdir()
-    # Long enough that all signals of a lead are there before it closes, however busy the machine is.
-    pages = (_EXAMPLES / "demo_pages.yaml").read_text().replace("join_wait: 5s", "join_wait: 12s")
-    (home / "pages.yaml").write_text(pages)
-    return {
-        "LEADSTREAM_TOPIC_PREFIX": prefix,
-        "LEADSTREAM_PARTITIONS": "2",
-        "LEADSTREAM_STATE_DIR": str(home),
-        "LEADSTREAM_WAREHOUSE": str(home / "warehouse"),
-        "LEADSTREAM_PAGES": str(home / "pages.yaml"),
-        "LEADSTREAM_FOLLOWUPS": str(_EXAMPLES / "demo_followups.yaml"),
-        "LEADSTREAM_GRAPH_URL": f"http://127.0.0.1:{free_ports()}",
-        "LEADSTREAM_APP_ID": str(PAGES[0].target_app),
-        "LEADSTREAM_APP_SECRET": SECRET,
-        "LEADSTREAM_VERIFY_TOKEN": "test-verify-token",
-        "LEADSTREAM_PORT": str(free_ports()),
-        "LEADSTREAM_ADMIN_PORT": str(free_ports(1 + len(STAGES))),
-        "DEMO_PAGE_TOKEN": "demo-page-token",
-    }
-
-
-def _leads_of(
-    campaign: Campaign, environ_of: Callable[[str], Environ], reader: Cluster, common: Environ
-) -> dict[str, list[dict[str, Any]]]:
-    """Every revision of each lead of a campaign that went through all stages; what is of receipt is left out."""
-    settings = read_settings(common)
-    webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
-    _command({**common, **environ_of("topics-apply")}, "topics", "apply")
-    with ExitStack() as stack:
-        running = []
-
-        def start(name: str, environ: Environ, *arguments: str, ready_url: str) -> None:
-            told, logs = {**_without_ours(), **common, **environ}, settings.state_dir / "logs"
-            running.append(stack.enter_context(Processes(logs, told, lambda _: None)))
-            running[-1].start(name, *arguments, ready_url=ready_url)
-
-        graph = ("--port", settings.graph_url.rpartition(":")[2], "--webhook", webhook, "--seed", "1")
-        start("fake-meta", {}, "simulate", "graph", *graph, ready_url=f"{settings.graph_url}/_simulator/sends")
-        start("ingest", environ_of("ingest"), "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
-        for stage in STAGES:
-            name = "-".join(stage)
-            start(name, environ_of(name), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
-        for processes in running:
-            processes.await_ready()
-        return asyncio.run(_play(campaign, webhook, settings, reader))
-
-
-async def _play(
-    campaign: Campaign, webhook: str, settings: Settings, reader: Cluster
-) -> dict[str, list[dict[str, Any]]]:
-    observer = Observer()
-    watching = asyncio.create_task(observer.watch(reader, settings))
-    async with httpx.AsyncClient() as http:
-        graph = GraphControl(http, settings.graph_url)
-        await post_deliveries(campaign.deliveries, Poster(http, webhook, SECRET), graph=graph)
-    deadline = monotonic() + _PATIENCE
-    while len(observer.leads) < len(campaign.leads) or not observer.is_settled or not _has_transcripts(observer):
-        assert monotonic() < deadline, (len(observer.leads), len(campaign.leads), observer.records)
-        await asyncio.sleep(0.2)
-    watching.cancel()
-    await asyncio.wait([watching])
-    assert any(outcome.status == "sent" for outcome in observer.outcomes.values())
-    return await _revisions(reader, settings.topic(LEADS.name))
-
-
-def _has_transcripts(observer: Observer) -> bool:
-    """Whether the transcripts sink has found the answers of each complete lead whose webhooks told none."""
-    return all(lead.answers for lead in observer.leads.values() if lead.outcome == "complete")
-
-
-async def _revisions(reader: Cluster, topic: str) -> dict[str, list[dict[str, Any]]]:
-    found: defaultdict[str, list[Lead]] = defaultdict(list)
-    codec = lead_codec()
-    async with kafka.consumer(reader, topic, group=None, client_id="test") as consumer:
-        ends = await consumer.end_offsets(consumer.assignment())
-        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    lead = codec.decode(record.value)
-                    found[lead.lead_id].append(lead)
-    return {
-        lead_id: [
-            {name: value for name, value in vars_of(lead).items() if name not in _OF_RECEIPT}
-            for lead in sorted(revisions, key=lambda lead: lead.revision)
-        ]
-        for lead_id, revisions in found.items()
-    }
-
-
-def vars_of(lead: Lead) -> dict[str, Any]:
-    return {name: getattr(lead, name) for name in lead.__dataclass_fields__}
+    newest = [revisions[-1] for revisions in leads.values()]
+    planned = [
+        {
+            "page_id": lead.page_id,
+            "psid": lead.psid,
+            "outcome": lead.outcome,
+            "answers": lead.answers or (lead.transcript if lead.outcome == "complete" else ()),
+        }
+        for lead in campaign.leads
+    ]
+    assert sorted(({name: lead[name] for name in planned[0]} for lead in newest), key=str) == sorted(planned, key=str)
