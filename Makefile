@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Most tests wait for servers, so that twice as many as there are cores pass at a time.
 WORKERS ?= 4
+# Each has a target of its own; to import their files takes seconds in each worker.
+APART := benchmarks compose faults install
 # On Linux the command ends with make, also when make is killed.
 WITH_MAKE := exec $(BIN)/python -I -S runtime/child_process.py $$PPID
 # What is in .venv, by the contents of the files that it is made from: a checkout of another commit changes only their times.
@@ -11,6 +13,9 @@ OURS := .venv/leadstream-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
 BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
 TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
+
+# A run starts hundreds of processes, and each would compile the tree anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-unit test-compose test-faults chaos test-install check bench docs lock release
 
@@ -23,7 +28,7 @@ demo: install  ## Run a whole campaign on this machine and show what became of i
 	$(WITH_MAKE) $(BIN)/leadstream demo
 
 test: $(DEV)  ## Run the tests, on a real Kafka; WORKERS=N is how many at once
-	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not faults and not benchmark and not install and not compose"
+	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --in-memory $(APART:%=--ignore=tests/%)
 
 test-unit: $(DEV)  ## Run the tests that start no server, with few examples for each property
 	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --hypothesis-profile quick -m "not slow" tests/unit

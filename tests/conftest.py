@@ -42,8 +42,12 @@ _NODE = pytest.StashKey[KafkaNode]()
 _LEFT = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--in-memory", action="store_true", help="keep the run's Kafka and its temporary files in memory")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    place = config.stash[_PLACE] = RunPlace()
+    place = config.stash[_PLACE] = RunPlace(in_memory=config.getoption("in_memory"))
     shared = getattr(config, "workerinput", None)
     home, port = (Path(shared["kafka_home"]), shared["kafka_port"]) if shared else (place.kafka_home, free_ports())
     config.stash[_NODE], config.stash[_LEFT] = KafkaNode(home, port), []

@@ -7,6 +7,7 @@ test leaves would decide what the next one sees.
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from tests import run_end
 ROOT = Path(__file__).parents[1]
 
 MARK = "TEST_RUN"
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
 # What programs need to be found, to fetch what they need, and to be measured.
 _KEPT = re.compile(
     "PATH|PYENV_ROOT|JAVA_HOME|MAVEN_(OPTS|ARGS)|DOCKER_[A-Z_]+|(PIP|UV|COV|COVERAGE|PYTEST)_[A-Z_]+|PYTHONDONTWRITEBYTECODE"
@@ -28,8 +31,8 @@ _KEPT = re.compile(
 class RunPlace:
     """Made before tests are collected, and entered where they run; all in it ends with this process, also by a kill."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="leadstream-tests-"))
+    def __init__(self, *, in_memory: bool) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="leadstream-tests-", dir=_memory() if in_memory else None))
         self.home, self.work, temporary = (self._folder / name for name in ("home", "work", "tmp"))
         self.kafka_home = self._folder / "kafka"
         for folder in (self.home, self.work, temporary):
@@ -87,6 +90,12 @@ class RunPlace:
     def still_running(self) -> list[str]:
         """The command lines of what this run has started and not ended."""
         return [line for pid in run_end.marked_processes(f"{MARK}={self.mark}") if (line := run_end.command_line(pid))]
+
+
+def _memory() -> Path | None:
+    """Linux's folder of files in memory, if there is room."""
+    usable = os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
+    return _MEMORY if usable else None
 
 
 def _writable_cache() -> Path | None:

@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     given = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix=f"leadstream-chaos-{given.seed}-"))
-    place = RunPlace()
+    place = RunPlace(in_memory=False)
     try:
         verdict = asyncio.run(run_chaos(home, seed=given.seed, minutes=given.minutes, say=_print))
     finally:
