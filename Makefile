@@ -31,9 +31,10 @@ test: $(DEV)  ## Run the tests, on a real Kafka; WORKERS=N is how many at once
 	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --in-memory $(APART:%=--ignore=tests/%)
 
 test-unit: $(DEV)  ## Run the tests that start no server, with few examples for each property
-	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --hypothesis-profile quick -m "not slow" tests/unit
+	$(WITH_MAKE) $(BIN)/pytest -n auto --hypothesis-profile quick -m "not slow" tests/unit
 
-test-faults: $(DEV)  ## Run the slow fault-injection tests
+test-faults: $(DEV)  ## Run the slow fault-injection tests, and the properties with many examples
+	$(WITH_MAKE) $(BIN)/pytest -n auto --hypothesis-profile thorough -m hypothesis tests/unit
 	$(WITH_MAKE) $(BIN)/pytest -m faults
 
 chaos: $(DEV)  ## Hurt every part at random under load for an hour; SEED=N repeats a run, MINUTES=N is how long

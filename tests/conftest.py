@@ -31,6 +31,7 @@ set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A busy machine is not a slow rule: no test here is about time.
 hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.register_profile("quick", deadline=None, max_examples=10)
+hypothesis_settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis_settings.load_profile("leadstream")
 
 _GIVEN_BROKER = os.environ.get("LEADSTREAM_BROKER")
@@ -140,6 +141,11 @@ def kafka_topics(kafka_broker: str, topic_prefix: str, request: pytest.FixtureRe
 
 def free_port() -> int:
     return free_ports()
+
+
+def at_most(examples: int) -> hypothesis_settings:
+    """For a slow property: the number of examples of the profile, up to this one."""
+    return hypothesis_settings(max_examples=min(examples, hypothesis_settings().max_examples))
 
 
 async def _delete_topics_of(broker: str, prefix: str) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.webhooks import MAX_BODY
 from runtime.clock import now, to_millis
+from tests.conftest import at_most
 from tests.unit.ingest.fakes import SECRET, TOPIC, WEBHOOK_PATH, FakeProducer, Ingest, signed
 
 PAGE, PSID = "542998526103632", "5000000000000001"
@@ -63,7 +64,7 @@ async def test_a_body_is_published_verbatim_with_its_receipt() -> None:
     assert before <= int(record.headers["received-at"]) <= int(record.headers["sent-at"]) <= to_millis(now())
 
 
-@settings(max_examples=30)
+@at_most(30)
 @given(st.lists(st.binary(max_size=50), max_size=8))
 def test_any_bytes_in_any_chunks_are_published_verbatim(chunks: list[bytes]) -> None:
     ingest = Ingest()

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leads.bounds import EVENT_BYTES, WAITING_EVENTS
@@ -36,6 +35,7 @@ from tests.builders import (
     an_echo,
     an_origin,
 )
+from tests.conftest import at_most
 
 pytestmark = pytest.mark.slow
 
@@ -227,7 +227,7 @@ def _event(kind: str, number: int, text: str) -> JoinEvent:
 
 @pytest.mark.parametrize("clock_runs", [True, False])
 @given(drawn=_EVENTS)
-@hypothesis_settings(max_examples=8)
+@at_most(8)
 def test_whatever_comes_the_state_fits_into_a_record(clock_runs: bool, drawn: list[tuple[str, int, str, bool]]) -> None:
     reading = Reading(clock_runs=clock_runs)
     events = [_event(kind, number, text) for kind, number, text, _ in drawn]

@@ -216,4 +216,4 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
 
 
 TestHistoryThroughCrashes = HistoryThroughCrashes.TestCase
-TestHistoryThroughCrashes.settings = settings(deadline=None, max_examples=150, stateful_step_count=60)
+TestHistoryThroughCrashes.settings = settings(stateful_step_count=60)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from messenger.events import Answer
@@ -209,7 +209,6 @@ WORDS = st.sampled_from([RESELLER.question, CITY.question, EMAIL.question, THANK
 
 
 @given(st.lists(st.tuples(st.sampled_from(["page", "person"]), WORDS), max_size=20), st.booleans())
-@settings(max_examples=500)
 def test_every_answer_was_said_by_the_person_after_the_page_had_asked(said: list[Said], has_older: bool) -> None:
     found = flows(*said, has_older=has_older)
 

@@ -59,6 +59,7 @@ def test_a_task_that_nobody_awaits_logs_no_message_either() -> None:
     assert "canary" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["ingest", "doctor"])
 def test_a_command_that_crashes_says_no_word(command: str) -> None:
     environment = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary1", "LEADSTREAM_VERIFY_TOKEN": "canary2"}

@@ -5,6 +5,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from runtime.log_file import PIECES, set_aside
 
 LIMIT = 2**20
@@ -37,6 +39,7 @@ def pieces(path: Path) -> list[Path]:
     return sorted(path.parent.iterdir(), key=lambda piece: int(piece.suffix[1:]) if piece != path else 0, reverse=True)
 
 
+@pytest.mark.slow
 def test_two_processes_lose_nothing_where_their_log_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "log"
 
@@ -52,6 +55,7 @@ def test_two_processes_lose_nothing_where_their_log_is_cut(tmp_path: Path) -> No
         assert f"{name} ends\n" in text
 
 
+@pytest.mark.slow
 def test_all_pieces_together_are_bounded(tmp_path: Path) -> None:
     path, limit = tmp_path / "log", LIMIT // 4
 

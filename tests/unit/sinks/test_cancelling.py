@@ -38,6 +38,7 @@ def cancelled(command: SendFollowUp, reason: str = "human") -> SendFollowUp:
     return a_command(command.command_id, psid=command.psid, message=FollowUpMessage(""), cancel_reason=reason)
 
 
+@pytest.mark.slow
 async def test_a_command_that_was_cancelled_while_the_sink_was_down_is_not_sent_however_much_lies_between() -> None:
     world = SendWorld()
     first = a_command("first")
@@ -68,6 +69,7 @@ async def test_a_cancellation_reaches_a_partition_that_is_full_of_commands_that_
     assert [outcome.status for outcome in outcomes].count("cancelled") == 2
 
 
+@pytest.mark.slow
 async def test_what_is_read_ahead_cancels_what_is_held_and_what_is_still_to_be_read() -> None:
     world = SendWorld(limits=SendLimits(held_per_partition=1))
     held = a_command("held", psid=Psid("7003"), not_before=NOON + 4 * SECOND)
@@ -280,6 +282,7 @@ async def test_a_third_partys_command_is_cancelled_by_what_an_earlier_process_re
     assert statuses(outcomes) == [("late", "cancelled")]
 
 
+@pytest.mark.slow
 async def test_a_third_partys_command_waits_until_the_events_are_read_to_their_end() -> None:
     world = SendWorld()
     world.kafka.committed[EVENTS] = 0
@@ -365,6 +368,7 @@ class TestBlockedPage:
 
         assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("looked_at_before", [False, True])
     async def test_what_was_issued_after_an_unblock_that_lies_far_behind_the_block_is_sent(
         self, *, looked_at_before: bool

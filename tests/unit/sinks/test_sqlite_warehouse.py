@@ -38,5 +38,6 @@ def target(tmp_path: Path) -> Iterator[_Target]:
         writer.close()
 
 
+@pytest.mark.slow
 class TestSqliteWarehouse(WarehouseConformance):
     """`target` is the reference."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aiokafka import TopicPartition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.losses import Losses, Span
@@ -16,6 +16,7 @@ from sinks.consume import Fenced, Received
 from sinks.warehouse.removals import Kept
 from sinks.warehouse.sink import WarehouseSink
 from sinks.warehouse.tables import LEAD_TABLE
+from tests.conftest import at_most
 from tests.unit.sinks.fakes import Clock
 from tests.unit.sinks.sqlite_warehouse import SqliteWarehouse
 
@@ -76,7 +77,7 @@ class _Worker:
         return None if record is None else {"lead_id": record[0], "revision": record[1]}
 
 
-@settings(deadline=None, max_examples=60)
+@at_most(60)
 @given(log=st.lists(_RECORDS, max_size=40), steps=st.lists(_STEPS, max_size=12))
 def test_every_record_is_kept_once_and_every_lead_is_the_newest(log: Log, steps: list[tuple[int, int, str]]) -> None:
     with TemporaryDirectory() as folder:

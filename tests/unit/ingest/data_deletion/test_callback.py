@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.data_deletion.callback import DELETION_PATH, FORM, MAX_FORM
@@ -169,7 +169,6 @@ async def test_without_a_public_address_a_request_is_kept_and_the_operator_told(
     assert "LEADSTREAM_PUBLIC_URL" in str([vars(one) for one in caplog.records])
 
 
-@settings(max_examples=200)
 @given(st.binary(), st.sampled_from([FORM, "text/plain", "multipart/form-data; boundary=x"]))
 def test_no_bytes_are_an_error_of_ours(body: bytes, content_type: str) -> None:
     assert asyncio.run(post(Ingest(), body, content_type=content_type)).status_code in {400, 403, 415}

@@ -7,13 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.publisher import Delivery
 from ingest.spool.file import ROW_OVERHEAD, Spooled, SpoolFile, SpoolUnusable, move_spool
 from ingest.spool.queue import Spool, SpoolFault, SpoolFull
 from runtime.clock import from_millis
+from tests.conftest import at_most
 
 
 def a_delivery(body: bytes = b"a body", number: int = 1) -> Delivery:
@@ -98,7 +99,7 @@ def committed_one_by_one(path: Path, count: int) -> tuple[SpoolFile, list[bytes]
 
 
 @given(cut=st.floats(0, 1), noise=st.binary(max_size=40))
-@settings(max_examples=60, deadline=None)
+@at_most(60)
 def test_a_log_that_is_torn_at_any_byte_loses_nothing_before_it(
     cut: float, noise: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -122,7 +123,7 @@ def test_a_log_that_is_torn_at_any_byte_loses_nothing_before_it(
 
 
 @given(at=st.integers(0, 30_000), noise=st.binary(min_size=1, max_size=5000))
-@settings(max_examples=60, deadline=None)
+@at_most(60)
 def test_a_damaged_file_is_refused_or_read_and_nothing_else(
     at: int, noise: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

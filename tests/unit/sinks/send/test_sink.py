@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.pages import Pages
@@ -27,6 +27,7 @@ from sinks.consume import Fenced, Received, SinkCrashed, Unusable
 from sinks.send.ledger import LONGEST_WINDOW, Acked
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input
+from tests.conftest import at_most
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, SendWorld, statuses
@@ -131,7 +132,7 @@ async def test_a_command_whose_window_is_longer_than_metas_is_refused_at_once() 
     forgotten_after=st.floats(0, 12),
     status=st.sampled_from(["sent", "rejected", "cancelled", "in_doubt"]),
 )
-@settings(max_examples=50, deadline=None)
+@at_most(50)
 async def test_a_command_that_is_read_again_is_never_sent_again_however_much_is_forgotten(
     window: float, forgotten_after: float, status: str
 ) -> None:

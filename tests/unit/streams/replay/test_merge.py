@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 from aiokafka import TopicPartition
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.replay.merge import in_order_of_receipt
@@ -68,7 +68,6 @@ def the_logs(steps: list[list[tuple[int, int]]]) -> dict[TopicPartition, list[AR
     return made
 
 
-@settings(deadline=None)
 @given(logs, st.integers(1, 4), st.integers(0, 20))
 async def test_every_wanted_record_comes_once_and_in_the_order_of_receipt(
     steps: list[list[tuple[int, int]]], at_once: int, stop: int

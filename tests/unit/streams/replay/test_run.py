@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.diff import fingerprint
@@ -26,6 +26,7 @@ from streams.progress import CLOCK_SKEW
 from streams.replay.run import Rejoin
 from streams.split import split
 from tests.builders import CITY, SECOND, a_recovery, a_register
+from tests.conftest import at_most
 
 START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 END = START + timedelta(hours=4)
@@ -98,7 +99,7 @@ def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
     return sorted(commands, key=lambda one: (one.created_at, one.command_id, one.cancel_reason or ""))
 
 
-@settings(deadline=None, max_examples=25)
+@at_most(25)
 @given(st.lists(st.integers(1, 60), max_size=8))
 def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[int]) -> None:
     events = [ARecord(_CODEC.encode(one), 0, number) for number, one in enumerate(split(the_raw_topic(), {}).events)]
