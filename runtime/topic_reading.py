@@ -1,11 +1,13 @@
 """Topics read without a group, so that no committed offset moves: up to their end of now, or on as they grow."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from runtime import kafka
+from runtime.clock import to_millis
 from runtime.cluster import Cluster
 from runtime.topic_admin import partition_counts
 
@@ -38,6 +40,15 @@ async def read_spans(
     async for records in read_until(consumer, ends):
         for record in records:
             yield record
+
+
+async def first_since(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition], moment: datetime
+) -> dict[TopicPartition, int]:
+    """The first offset of each that the broker stamped no sooner than `moment`; left out where there is none."""
+    times = dict.fromkeys(partitions, max(to_millis(moment), 0))
+    firsts = await consumer.offsets_for_times(times) if times else {}
+    return {partition: first.offset for partition, first in firsts.items() if first is not None}
 
 
 async def whole_topic(

@@ -41,8 +41,8 @@ from schemas.codec import command_codec, event_codec, outcome_codec, transcript_
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.ledger import KafkaOutcomeLog, Ledger
-from sinks.send.lookahead import KafkaAhead
+from sinks.send.ledger import Ledger, OutcomeLog
+from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
 from sinks.send.sink import SendSink, command_reader, event_reader
 from sinks.transcripts import TranscriptSink
@@ -223,10 +223,10 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     def on_read(done: int, records: int) -> None:
         process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
 
-    log = KafkaOutcomeLog(deployment.topic(OUTCOMES), reader, producer)
+    log = OutcomeLog(deployment.topic(OUTCOMES), reader, producer)
     sink = SendSink(
         Ledger(log, outcome_codec(deployment.ids), clock, on_read=on_read),
-        KafkaAhead(reader, command_codec(deployment.ids)),
+        Ahead(reader, command_codec(deployment.ids)),
         await process.graph(limits.call_timeout),
         pages,
         commands=deployment.topic(COMMANDS),

@@ -10,6 +10,7 @@ from itertools import count
 from leads.records import SendFollowUp
 from messenger.events import person_key
 from sinks.send.lookahead import Horizon
+from sinks.send.reasons import ERASED
 
 
 @dataclass(slots=True, eq=False)
@@ -18,8 +19,8 @@ class Pending:
 
     `ready_at` is when to decide about it next; `refuted` the last attempt that is known not to have arrived;
     `failures` counts the failed calls in a row; `paced` says that `ready_at` is a turn given by the rate limit;
-    `recalled` that a webhook brought news of it since it was begun; `cancelled_by` is the offset of the event that
-    cancelled it; `horizon` is how far must be read before it is sent.
+    `recalled` that a webhook brought news of it since it was begun; `horizon` is how far must be read before it is
+    sent.
     """
 
     partition: int
@@ -31,7 +32,6 @@ class Pending:
     failures: int = 0
     paced: bool = False
     recalled: bool = False
-    cancelled_by: int | None = None
     horizon: Horizon | None = None
 
     @property
@@ -73,15 +73,10 @@ class Pending:
         """Everything up to here must be read before it is sent."""
         self.horizon = horizon
 
-    def cancel(self, reason: str, now: datetime, by: int | None = None) -> None:
-        """The first reason stays; `by` is the offset of the event that gave it."""
-        if self.cancel_reason is None:
-            self.cancel_reason, self.cancelled_by = reason, by
-        self.ready_at = min(self.ready_at, now)
-
-    def erase(self, reason: str, now: datetime, by: int) -> None:
-        """Cancel it for this reason, whatever cancelled it before."""
-        self.cancel_reason, self.cancelled_by, self.ready_at = reason, by, min(self.ready_at, now)
+    def cancel(self, reason: str, now: datetime) -> None:
+        """Decide at once. The first reason stays, unless the person is erased."""
+        if self.cancel_reason is None or reason == ERASED:
+            self.cancel_reason, self.ready_at = reason, min(self.ready_at, now)
 
 
 @dataclass(slots=True)
@@ -99,28 +94,6 @@ class _Lane:
         return [*self.waiting, *filter(None, [self.current])]
 
 
-class _Offsets:
-    """Offsets begun and not finished, of one partition."""
-
-    def __init__(self) -> None:
-        self._begun: list[int] = []
-        self._finished: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._begun) - len(self._finished)
-
-    def begin(self, offset: int) -> None:
-        heapq.heappush(self._begun, offset)
-
-    def finish(self, offset: int) -> None:
-        self._finished.add(offset)
-        while self._begun and self._begun[0] in self._finished:
-            self._finished.discard(heapq.heappop(self._begun))
-
-    def lowest(self) -> int | None:
-        return self._begun[0] if self._begun else None
-
-
 class Agenda:
     """Says which commands are due, at most one for each person at a time."""
 
@@ -128,11 +101,11 @@ class Agenda:
         self._lanes: dict[str, _Lane] = defaultdict(_Lane)
         self._wakes: list[tuple[datetime, int, str]] = []
         self._order = count()
-        self._offsets: dict[int, _Offsets] = defaultdict(_Offsets)
-        self._cancelled: set[Pending] = set()
+        self._unfinished: dict[int, set[int]] = defaultdict(set)
+        self._cancelled_by: dict[Pending, int] = {}
 
     def add(self, pending: Pending) -> None:
-        self._offsets[pending.partition].begin(pending.offset)
+        self._unfinished[pending.partition].add(pending.offset)
         lane = self._lanes[pending.person]
         heapq.heappush(lane.waiting, pending)
         self._wake(lane)
@@ -141,9 +114,9 @@ class Agenda:
         """The commands to decide about now; the caller then postpones or finishes each."""
         while self._wakes and self._wakes[0][0] <= now:
             _, _, person = heapq.heappop(self._wakes)
-            lane = self._lanes.get(person)
-            pending = lane.next() if lane is not None and not lane.running else None
-            if lane is None or pending is None or pending.ready_at > now:
+            lane = self._lane(person)
+            pending = lane.next()
+            if lane.running or pending is None or pending.ready_at > now:
                 continue
             if lane.current is None:
                 lane.current = heapq.heappop(lane.waiting)
@@ -159,51 +132,39 @@ class Agenda:
 
     def recall(self, person: str, now: datetime) -> None:
         """Decide at once about the command that was begun for this person."""
-        lane = self._lanes.get(person)
-        if lane is not None and lane.current is not None:
+        lane = self._lane(person)
+        if lane.current is not None:
             lane.current.recall(now)
             self._wake(lane)
 
-    def cancel(self, by: SendFollowUp, now: datetime) -> bool:
-        """Cancel the command that this record cancels, so that it is due at once; whether it waits here."""
-        lane = self._lanes.get(person_key(by.page_id, by.psid))
-        cancelled = [pending for pending in _commands(lane) if pending.command.command_id == by.command_id]
-        for pending in cancelled:
-            pending.cancel(by.cancel_reason or "", now)
-            self._reorder(lane)
-        return bool(cancelled)
+    def cancel(
+        self, person: str, why: Callable[[SendFollowUp], str | None], now: datetime, *, by: int | None = None
+    ) -> bool:
+        """Cancel the person's commands for which `why` gives a reason, so that they are due at once.
 
-    def cancel_by(
-        self, person: str, cancels: Callable[[SendFollowUp], str | None], *, offset: int, now: datetime
-    ) -> None:
-        """Cancel the person's commands that the event at `offset` cancels: `cancels` gives the reason."""
-        lane = self._lanes.get(person)
-        for pending in _commands(lane):
-            reason = cancels(pending.command)
-            if reason is not None and pending.cancel_reason is None:
-                pending.cancel(reason, now, by=offset)
-                self._cancelled.add(pending)
-                self._reorder(lane)
+        `by` is the offset of the event that cancels them. Returns whether there is any, cancelled before or now.
+        """
+        lane = self._lane(person)
+        cancelled = [(pending, reason) for pending in lane.commands() if (reason := why(pending.command)) is not None]
+        for pending, reason in cancelled:
+            pending.cancel(reason, now)
+            if by is not None:
+                self._cancelled_by.setdefault(pending, by)
+        heapq.heapify(lane.waiting)
+        self._wake(lane)
+        return bool(cancelled)
 
     def people_of(self, page_id: str, partition: int) -> list[str]:
         """The people of a Page for whom a command of this partition waits."""
-        of_page = [(person, lane) for person, lane in self._lanes.items() if person.startswith(person_key(page_id, ""))]
         return [
-            person for person, lane in of_page if any(pending.partition == partition for pending in lane.commands())
+            person
+            for person, lane in self._lanes.items()
+            if any((held.command.page_id, held.partition) == (page_id, partition) for held in lane.commands())
         ]
 
-    def erase(self, person: str, until: datetime, reason: str, *, offset: int, now: datetime) -> None:
-        """The event at `offset` ends all commands of the person that were made up to `until`."""
-        lane = self._lanes.get(person)
-        for pending in _commands(lane):
-            if pending.command.created_at <= until:
-                pending.erase(reason, now, by=offset)
-                self._cancelled.add(pending)
-        self._reorder(lane)
-
     def finish(self, pending: Pending) -> None:
-        self._cancelled.discard(pending)
-        self._offsets[pending.partition].finish(pending.offset)
+        self._cancelled_by.pop(pending, None)
+        self._unfinished[pending.partition].remove(pending.offset)
         lane = self._lanes[pending.person]
         lane.current, lane.running = None, False
         if lane.waiting:
@@ -213,32 +174,23 @@ class Agenda:
 
     def unfinished(self) -> Mapping[int, int]:
         """The lowest offset that is not finished, by partition."""
-        lowest = {partition: offsets.lowest() for partition, offsets in self._offsets.items()}
-        return {partition: offset for partition, offset in lowest.items() if offset is not None}
+        return {partition: min(offsets) for partition, offsets in self._unfinished.items() if offsets}
 
     def unfinished_events(self) -> Mapping[int, int]:
         """The lowest offset, by partition, of an event that cancelled an unfinished command."""
         lowest: dict[int, int] = {}
-        for pending in self._cancelled:
-            if pending.cancelled_by is not None:
-                lowest[pending.partition] = min(
-                    pending.cancelled_by, lowest.get(pending.partition, pending.cancelled_by)
-                )
+        for pending, offset in self._cancelled_by.items():
+            lowest[pending.partition] = min(offset, lowest.get(pending.partition, offset))
         return lowest
 
     def held(self, partition: int) -> int:
-        return len(self._offsets[partition])
+        return len(self._unfinished[partition])
 
-    def _reorder(self, lane: _Lane | None) -> None:
-        if lane is not None:
-            heapq.heapify(lane.waiting)
-            self._wake(lane)
+    def _lane(self, person: str) -> _Lane:
+        """The lane of a person, an empty one for a person without commands."""
+        return self._lanes.get(person) or _Lane()
 
     def _wake(self, lane: _Lane) -> None:
         pending = lane.next()
         if pending is not None and not lane.running:
             heapq.heappush(self._wakes, (pending.ready_at, next(self._order), pending.person))
-
-
-def _commands(lane: _Lane | None) -> list[Pending]:
-    return lane.commands() if lane is not None else []

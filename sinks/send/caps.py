@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from leads.records import SendFollowUp
 from leads.rules import Caps
@@ -20,18 +21,19 @@ class Quota:
         self._ledger, self._caps, self._partitions = ledger, caps, partitions
         self._under_way: dict[tuple[int, PageId], dict[str, Psid]] = defaultdict(dict)
 
-    def person_cap_reached(self, partition: int, command: SendFollowUp) -> bool:
+    def person_cap_reached(self, partition: int, command: SendFollowUp, now: datetime) -> bool:
         if self._caps.per_person is None:
             return False
-        in_doubt = list(self._in_doubt(partition, command).values()).count(command.psid)
-        return self._ledger.sent_to(partition, command.page_id, command.psid) + in_doubt >= self._caps.per_person
+        sent = self._ledger.book(partition).tally.of_person(command.page_id, command.psid, now)
+        in_doubt = list(self._in_doubt(partition, command, now).values()).count(command.psid)
+        return sent + in_doubt >= self._caps.per_person
 
-    def page_cap_reached(self, partition: int, command: SendFollowUp) -> bool:
+    def page_cap_reached(self, partition: int, command: SendFollowUp, now: datetime) -> bool:
         most = self._caps.page_share(command.page_id, partition, self._partitions)
         if most is None:
             return False
-        in_doubt = len(self._in_doubt(partition, command))
-        return self._ledger.sent_for(partition, command.page_id) + in_doubt >= most
+        sent = self._ledger.book(partition).tally.of_page(command.page_id, now)
+        return sent + len(self._in_doubt(partition, command, now)) >= most
 
     @contextmanager
     def counted(self, partition: int, command: SendFollowUp) -> Iterator[None]:
@@ -43,10 +45,9 @@ class Quota:
         finally:
             del calls[command.command_id]
 
-    def _in_doubt(self, partition: int, command: SendFollowUp) -> dict[str, Psid]:
-        calls = {
-            **self._under_way[partition, command.page_id],
-            **self._ledger.may_have_sent(partition, command.page_id),
-        }
+    def _in_doubt(self, partition: int, command: SendFollowUp, now: datetime) -> dict[str, Psid]:
+        calls = self._under_way[partition, command.page_id] | self._ledger.book(partition).may_have_sent(
+            command.page_id, now
+        )
         calls.pop(command.command_id, None)
         return calls

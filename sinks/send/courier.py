@@ -1,7 +1,7 @@
 """Carries out one action about a command: an attempt, a look at the conversation, a question for the thread's owner."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol, assert_never
@@ -20,20 +20,13 @@ from messenger.errors import (
     Throttled,
     WindowClosed,
 )
-from messenger.graph import (
-    GraphRequest,
-    GraphResponse,
-    conversation_request,
-    send_request,
-    thread_owner_request,
-)
+from messenger.graph import GraphRequest, GraphResponse, conversation_request, send_request, thread_owner_request
 from runtime.metrics import Metrics
 from sinks.send.agenda import Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.caps import Quota
 from sinks.send.ledger import Attempt, Ledger
 from sinks.send.next_step import (
-    ERASED,
     Action,
     AskOwner,
     Call,
@@ -49,7 +42,7 @@ from sinks.send.next_step import (
     message_in,
 )
 from sinks.send.pace import Blocks, Pace, SendLimits, pause_after
-from sinks.send.reasons import InDoubtReason, ParkedReason, RejectedReason, SentReason
+from sinks.send.reasons import ERASED, InDoubtReason, ParkedReason, RejectedReason, SentReason
 
 _LOOK_UPS_MAX = 8
 _ASK_AGAIN_MAX = timedelta(minutes=15)
@@ -70,15 +63,7 @@ class Graph(Protocol):
     async def call(self, request: GraphRequest, token: str) -> GraphResponse: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    status: OutcomeStatus
-    attempt: int = 0
-    mid: str | None = None
-    fault: GraphError | None = None
-    reason: str | None = None
-
-
+@dataclass(slots=True)
 class Courier:
     """Makes the calls, each Page at its own rate, and writes their results into the ledger.
 
@@ -87,21 +72,20 @@ class Courier:
     other.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        graph: Graph,
-        pages: Pages,
-        *,
-        clock: BrokerTime,
-        fraction: Callable[[], float],
-        metrics: Metrics,
-        limits: SendLimits,
-        quota: Quota,
-    ) -> None:
-        self._ledger, self._graph, self._pages, self._quota = ledger, graph, pages, quota
-        self._clock, self._fraction, self._metrics, self._limits = clock, fraction, metrics, limits
-        self.blocks = Blocks(limits.page_pause, limits.call_timeout)
+    ledger: Ledger
+    graph: Graph
+    pages: Pages
+    clock: BrokerTime
+    fraction: Callable[[], float]
+    metrics: Metrics
+    limits: SendLimits
+    quota: Quota
+    blocks: Blocks = field(init=False)
+    _sends: Pace = field(init=False)
+    _look_ups: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.blocks = Blocks(self.limits.page_pause, self.limits.call_timeout)
         self.take_share(1)
 
     def take_share(self, share: float) -> None:
@@ -109,8 +93,8 @@ class Courier:
 
         Called when the partitions change, while nothing is under way. Turns that were given before are forgotten.
         """
-        self._sends = Pace(self._limits.sends_per_second * share)
-        self._look_ups = Pace(self._limits.look_ups_per_second * share)
+        self._sends = Pace(self.limits.sends_per_second * share)
+        self._look_ups = Pace(self.limits.look_ups_per_second * share)
 
     def turn(self, pending: Pending, action: Action, now: datetime) -> datetime:
         """When to carry the action out. For a call that is the Page's next turn, which this command then keeps.
@@ -139,7 +123,7 @@ class Courier:
         until `Ledger.open` has read its partition again.
         """
         if isinstance(action, ReadOn):
-            return self._clock()
+            return self.clock()
         pending.use_turn()
         if isinstance(action, Wait):
             return action.until
@@ -149,7 +133,8 @@ class Courier:
     async def _do(self, pending: Pending, action: Settle | Park | Call) -> datetime | None:
         match action:
             case Settle(status, reason, attempt):
-                return await self._settle(pending, _Result(status, attempt, reason=reason))
+                await self._record(pending, status, attempt, reason=reason)
+                return None
             case Park(reason):
                 return await self._park(pending, reason)
             case LookUp(attempt):
@@ -157,33 +142,38 @@ class Courier:
             case AskOwner():
                 return await self._ask_owner(pending)
             case Send(number):
-                with self._quota.counted(pending.partition, pending.command):
+                with self.quota.counted(pending.partition, pending.command):
                     return await self._send(pending, number)
             case _:
                 assert_never(action)
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
-        asked_at = self._clock.own()
-        await self._record(pending, _Result("attempting", number))
-        if self._clock.own() - asked_at > self._limits.quarantine - self._limits.call_timeout:
+        command, asked_at = pending.command, self.clock.own()
+        await self._record(pending, "attempting", number)
+        if self.clock.own() - asked_at > self.limits.quarantine - self.limits.call_timeout:
             # We were frozen for so long that another process may look this attempt up while our call is under way.
-            return self._clock()
+            return self.clock()
         if not self._may_still_be_sent(pending):
             pending.refute(number)
-            return self._clock()
+            return self.clock()
+        message = asdict(command.message)
+        request = send_request(command.page_id, command.psid, message, metadata=command.command_id, then=command.then)
         try:
-            return await self._call_to_send(pending, number)
+            response = await self._call("messages", pending, request)
         except GraphError as fault:
             return await self._after_fault(pending, number, fault)
+        mid = response.body.get("message_id")
+        await self._record(pending, "sent", number, mid=mid if isinstance(mid, str) else None)
+        return None
 
     def _may_still_be_sent(self, pending: Pending) -> bool:
         """The second look, after the ack: it can correct a wrong clock, and can have taken long."""
         command, horizon = pending.command, pending.horizon
         return (
             pending.cancel_reason is None
-            and command.not_before - _EARLY <= self._clock() < command.not_after
+            and command.not_before - _EARLY <= self.clock() < command.not_after
             and horizon is not None
-            and horizon.is_of(self._clock.own(), self._limits.call_timeout)
+            and horizon.is_of(self.clock.own(), self.limits.call_timeout)
         )
 
     async def _after_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
@@ -194,39 +184,27 @@ class Courier:
             case OutcomeUnknown():
                 pending.end_failures()
                 doubt: InDoubtReason = "no_clear_answer"
-                await self._record(pending, _Result("in_doubt", number, fault=fault, reason=f"{doubt}: {fault}"))
-                return self._clock()
+                await self._record(pending, "in_doubt", number, fault=fault, reason=f"{doubt}: {fault}")
+                return self.clock()
             case ParkUntilOwner():
                 return await self._park(pending, "thread_of_another_app", number, fault)
             case PageBlocked():
                 return await self._park(pending, "page_blocked", number, fault)
             case _:
                 reason = _REJECTED.get(type(fault), "invalid_request")
-                return await self._settle(pending, _Result("rejected", number, fault=fault, reason=reason))
-
-    async def _call_to_send(self, pending: Pending, number: int) -> datetime | None:
-        command = pending.command
-        request = send_request(
-            command.page_id,
-            command.psid,
-            asdict(command.message),
-            metadata=command.command_id,
-            then=command.then,
-        )
-        response = await self._call("messages", pending, request)
-        mid = response.body.get("message_id")
-        return await self._settle(pending, _Result("sent", number, mid if isinstance(mid, str) else None))
+                await self._record(pending, "rejected", number, fault=fault, reason=reason)
+                return None
 
     async def _park(
         self, pending: Pending, reason: ParkedReason, number: int = 0, fault: GraphError | None = None
     ) -> datetime:
-        last = self._ledger.attempt(pending.partition, pending.command.command_id)
+        last = self.ledger.book(pending.partition).attempt(pending.command.command_id)
         if last is None or (last.number, last.parked) != (number, reason):
-            await self._record(pending, _Result("parked", number, fault=fault, reason=reason))
+            await self._record(pending, "parked", number, fault=fault, reason=reason)
         if pending.recalled:
-            return self._clock()
+            return self.clock()
         if reason == "page_blocked":
-            return min(self.blocks.until(pending.command.page_id, self._clock()), pending.command.not_after)
+            return min(self.blocks.until(pending.command.page_id, self.clock()), pending.command.not_after)
         pending.end_failures()
         return self._decide_later(pending)
 
@@ -236,89 +214,86 @@ class Courier:
             response = await self._call("thread_owner", pending, thread_owner_request(command.page_id, command.psid))
         except GraphError:
             return self._decide_later(pending)
-        if may_send(response, self._pages.get(command.page_id)):
-            pending.recall(self._clock())
-            return self._clock()
+        if may_send(response, self.pages.get(command.page_id)):
+            pending.recall(self.clock())
+            return self.clock()
         return self._decide_later(pending)
 
     def _decide_later(self, pending: Pending) -> datetime:
         """After a pause that grows each time, and no later than the end of the window."""
-        pause = min(self._limits.ask_owner_after * (1 << min(pending.failures, 16)), _ASK_AGAIN_MAX)
+        pause = min(self.limits.ask_owner_after * (1 << min(pending.failures, 16)), _ASK_AGAIN_MAX)
         pending.count_failure()
-        return min(self._clock() + pause, pending.command.not_after)
+        return min(self.clock() + pause, pending.command.not_after)
 
     async def _settle_doubt(self, pending: Pending, attempt: Attempt) -> datetime | None:
-        number = attempt.number
+        command, number = pending.command, attempt.number
         try:
-            mid = await self._message_of(pending, attempt)
+            response = await self._call("conversations", pending, conversation_request(command.page_id, command.psid))
+            mid = message_in(response, command, attempt, self.ledger.book(pending.partition).mids)
         except Unclear as doubt:
-            return await self._settle(pending, _Result("in_doubt", number, reason=doubt.reason))
+            await self._record(pending, "in_doubt", number, reason=doubt.reason)
+            return None
         except GraphError as fault:
-            until = self._next_try_at(pending, fault)
-            if until is not None:
-                return until
-            reason: InDoubtReason = (
-                "look_up_failed" if isinstance(fault, Retryable | OutcomeUnknown) else "look_up_refused"
-            )
-            return await self._settle(pending, _Result("in_doubt", number, fault=fault, reason=reason))
+            return await self._after_look_up_fault(pending, number, fault)
         if mid is not None:
-            return await self._settle(pending, _Result("sent", number, mid, reason=_FOUND))
+            await self._record(pending, "sent", number, mid=mid, reason=_FOUND)
+            return None
         pending.refute(number)
         pending.end_failures()
         # Code 2 also comes for people who blocked the Page, as often as they are tried.
-        return self._clock() + pause_after(number, self._fraction, _ASK_AGAIN_MAX)
+        return self.clock() + pause_after(number, self.fraction, _ASK_AGAIN_MAX)
 
-    def _next_try_at(self, pending: Pending, fault: GraphError) -> datetime | None:
+    async def _after_look_up_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
+        reason: InDoubtReason = "look_up_refused"
         match fault:
-            case Retryable() | OutcomeUnknown() if pending.failures + 1 < _LOOK_UPS_MAX:
-                return self._try_again(pending, fault)
-            case PageBlocked() if self._clock() < pending.command.not_after:
+            case Retryable() | OutcomeUnknown():
+                if pending.failures + 1 < _LOOK_UPS_MAX:
+                    return self._try_again(pending, fault)
+                reason = "look_up_failed"
+            case PageBlocked() if self.clock() < pending.command.not_after:
                 return self._decide_later(pending)
-            case _:
-                return None
-
-    async def _message_of(self, pending: Pending, attempt: Attempt) -> str | None:
-        command = pending.command
-        response = await self._call("conversations", pending, conversation_request(command.page_id, command.psid))
-        return message_in(response, command, attempt, lambda mid: self._ledger.knows_message(pending.partition, mid))
-
-    def _token(self, pending: Pending) -> str:
-        return self._pages.get(pending.command.page_id).access_token
+        await self._record(pending, "in_doubt", number, fault=fault, reason=reason)
+        return None
 
     async def _call(self, endpoint: str, pending: Pending, request: GraphRequest) -> GraphResponse:
         page_id = pending.command.page_id
         try:
-            response = await self._graph.call(request, self._token(pending))
+            response = await self.graph.call(request, self.pages.get(page_id).access_token)
         except GraphError as fault:
             result = type(fault).__name__ if fault.code is None else str(fault.code)
-            self._metrics.graph_calls.labels(endpoint, result).inc()
+            self.metrics.graph_calls.labels(endpoint, result).inc()
             if isinstance(fault, PageBlocked):
-                self.blocks.block(page_id, self._clock())
+                self.blocks.block(page_id, self.clock())
             elif isinstance(fault, ParkUntilOwner | Permanent):
                 self.blocks.lift(page_id)
             raise
-        self._metrics.graph_calls.labels(endpoint, "ok").inc()
+        self.metrics.graph_calls.labels(endpoint, "ok").inc()
         self.blocks.lift(page_id)
         if response.usage is not None and response.usage.percent >= _NEARLY_USED_UP:
-            self._sends.hold(page_id, self._clock() + (response.usage.regain_after or _BREATH))
+            self._sends.hold(page_id, self.clock() + (response.usage.regain_after or _BREATH))
         return response
 
     def _try_again(self, pending: Pending, fault: GraphError) -> datetime:
         failures = pending.count_failure()
-        until = self._clock() + (fault.regain_after or pause_after(failures, self._fraction))
+        until = self.clock() + (fault.regain_after or pause_after(failures, self.fraction))
         if isinstance(fault, Throttled):
             self._sends.hold(pending.command.page_id, until)
         return until
 
-    async def _settle(self, pending: Pending, result: _Result) -> datetime | None:
-        await self._record(pending, result)
-        return None
-
-    async def _record(self, pending: Pending, result: _Result) -> None:
+    async def _record(
+        self,
+        pending: Pending,
+        status: OutcomeStatus,
+        attempt: int,
+        *,
+        mid: str | None = None,
+        fault: GraphError | None = None,
+        reason: str | None = None,
+    ) -> None:
         command = pending.command
         if pending.cancel_reason == ERASED:
-            await self._ledger.forget(pending.partition, command.command_id)
-            self._metrics.followup_outcomes.labels("cancelled").inc()
+            await self.ledger.forget(pending.partition, command.command_id)
+            self.metrics.followup_outcomes.labels("cancelled").inc()
             return
         outcome = FollowUpOutcome(
             command_id=command.command_id,
@@ -327,13 +302,13 @@ class Courier:
             psid=command.psid,
             rule=command.rule,
             step=command.step,
-            status=result.status,
-            occurred_at=self._clock(),
-            attempt=result.attempt,
-            mid=result.mid,
-            error_code=result.fault.code if result.fault is not None else None,
-            error_subcode=result.fault.subcode if result.fault is not None else None,
-            reason=result.reason,
+            status=status,
+            occurred_at=self.clock(),
+            attempt=attempt,
+            mid=mid,
+            error_code=fault.code if fault is not None else None,
+            error_subcode=fault.subcode if fault is not None else None,
+            reason=reason,
         )
-        if await self._ledger.append(pending.partition, outcome):
-            self._metrics.followup_outcomes.labels(result.status).inc()
+        if await self.ledger.append(pending.partition, outcome):
+            self.metrics.followup_outcomes.labels(status).inc()

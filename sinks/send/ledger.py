@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.structs import RecordMetadata
 
 from leads.records import FollowUpOutcome, OutcomeStatus, SendFollowUp
 from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived
-from runtime.clock import from_millis, to_millis
-from runtime.topic_reading import read_spans
+from runtime.clock import from_millis
+from runtime.topic_reading import first_since, read_spans
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
@@ -43,25 +43,6 @@ REMEMBERED = LONGEST_WINDOW + _TOO_OLD
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A record of the outcomes topic."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    stamp: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Acked:
-    """The offset of a record and the broker's stamp on it."""
-
-    offset: int
-    stamp: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """A call that was made or was about to be made, with no result.
 
@@ -73,33 +54,69 @@ class Attempt:
     parked: str | None = None
 
 
-class OutcomeLog(Protocol):
-    """The outcomes topic."""
+class OutcomeLog:
+    """The outcomes topic in Kafka. `reader` belongs to no group and is assigned as needed."""
+
+    def __init__(self, topic: str, reader: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+        self._topic, self._reader, self._producer = topic, reader, producer
 
     async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
         """The first offset of each that the broker stamped no sooner than `moment`."""
+        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        return {place.partition: offset for place, offset in (await first_since(self._reader, places, moment)).items()}
 
-    def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
+    def read(self, spans: Mapping[int, range]) -> AsyncIterator[ConsumerRecord]:
         """The records of these offsets, by partition."""
+        return read_spans(self._reader, {TopicPartition(self._topic, number): span for number, span in spans.items()})
 
-    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[RecordMetadata]:
         """Put a record behind those of earlier calls; the awaitable ends once it is durable."""
+        acked: Awaitable[RecordMetadata] = await self._producer.send(self._topic, value, key=key, partition=partition)
+        return acked
 
 
 @dataclass(slots=True)
-class _Book:
-    """The contents of one partition; `next` is the offset of our next record, if no other process writes.
+class Book:
+    """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
 
     `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first.
     """
 
-    next: int | None = None
+    next: int = 0
     open: dict[str, tuple[Attempt, FollowUpOutcome]] = field(default_factory=dict)
     settled: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
     tally: Tally = field(default_factory=Tally)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def is_too_old(self, command: SendFollowUp, now: datetime) -> bool:
+        """Whether the command is unknown, and so old that its outcome may be forgotten."""
+        is_known = command.command_id in self.settled or command.command_id in self.open
+        return not is_known and max(command.created_at, command.not_after) < now - _TOO_OLD
+
+    def attempt(self, command_id: str) -> Attempt | None:
+        """The last attempt, as long as it has no result."""
+        last = self.open.get(command_id)
+        return last[0] if last is not None else None
+
+    def may_have_sent(self, page_id: PageId, now: datetime) -> dict[str, Psid]:
+        """The people to whom the calls of the last day went that have no result, by command id."""
+        return {
+            command_id: outcome.psid
+            for command_id, (attempt, outcome) in self.open.items()
+            if outcome.page_id == page_id and attempt.parked is None and attempt.at > now - DAY
+        }
+
+    def confirmed_by(self, event: EchoReceived | DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
+        """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""
+        if not isinstance(event, EchoReceived):
+            return self.receipts.confirmed_by(event)
+        if event.metadata is None or event.metadata not in self.open:
+            return ()
+        _, outcome = self.open[event.metadata]
+        sent = replace(outcome, status="sent", occurred_at=event.event_at, mid=event.mid, reason=_ECHO)
+        return (replace(sent, error_code=None, error_subcode=None),)
 
     def admits(self, outcome: FollowUpOutcome) -> bool:
         """Whether it is news: a message that was sent can only be delivered, and then read."""
@@ -108,23 +125,24 @@ class _Book:
 
     def note(self, outcome: FollowUpOutcome, at: datetime, *, noted_at: datetime) -> None:
         """Take in an outcome that was written at `noted_at`; its attempt began at `at`, unless it is known already."""
-        last = self.open.pop(outcome.command_id, None)
-        if last is not None and last[0].number == outcome.attempt:
-            at = last[0].at
+        last = self.attempt(outcome.command_id)
+        if last is not None and last.number == outcome.attempt:
+            at = last.at
+        self.open.pop(outcome.command_id, None)
         if outcome.status in _OPEN:
             parked = outcome.reason if outcome.status == "parked" else None
             self.open[outcome.command_id] = (Attempt(outcome.attempt, at, parked), outcome)
         else:
             if outcome.status in _PROGRESS and outcome.command_id not in self.settled:
                 self.tally.note(outcome.page_id, outcome.psid, at)
-            self.settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
+            self._settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
         if outcome.status in _PROGRESS:
             self.receipts.note(outcome, at)
         if outcome.mid is not None:
             self.mids[outcome.mid] = noted_at
         self._forget_before(noted_at - REMEMBERED)
 
-    def settle(self, command_id: str, progress: int, noted_at: datetime) -> None:
+    def _settle(self, command_id: str, progress: int, noted_at: datetime) -> None:
         # Put in again, so that the oldest stay first.
         self.settled.pop(command_id, None)
         self.settled[command_id] = progress, noted_at
@@ -144,10 +162,11 @@ class _Book:
     def forget(self, command_id: str, noted_at: datetime) -> None:
         """Keep only that the command is settled."""
         self.open.pop(command_id, None)
-        self.settle(command_id, _END, noted_at)
+        self._settle(command_id, _END, noted_at)
         self.receipts.forget(command_id)
 
     def forget_person(self, page_id: PageId, psid: Psid) -> None:
+        """From now on no webhook confirms a message to this person."""
         for command_id, (_, outcome) in list(self.open.items()):
             if (outcome.page_id, outcome.psid) == (page_id, psid):
                 del self.open[command_id]
@@ -163,7 +182,7 @@ class Ledger:
     read the records of the other process.
 
     `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
-    tasks of one event loop; only `append` and `forget` wait. The broker's stamps set `clock`. Outcomes are remembered
+    tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered
     as long as `REMEMBERED`. `on_read` gets the count of records read, and of those to read, while the ledger opens.
     """
 
@@ -175,7 +194,7 @@ class Ledger:
         on_read: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
         self._log, self._codec, self._clock, self._on_read = log, codec, clock, on_read
-        self._books: dict[int, _Book] = {}
+        self._books: dict[int, Book] = {}
 
     async def open(self, partitions: Collection[int]) -> None:
         """Hold exactly these partitions and read their outcomes, in those that we hold only the new ones.
@@ -183,17 +202,17 @@ class Ledger:
         Waits for the acks of its fences and for the reading. Afterwards all that was durable before the fences is
         known. Raises `KafkaError`; then `open` must be called again.
         """
-        self._books = {partition: self._books.get(partition, _Book()) for partition in partitions}
+        self._books = {partition: self._books.get(partition, Book()) for partition in partitions}
         fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
-        new = [partition for partition, book in self._books.items() if book.next is None]
+        new = [partition for partition, book in self._books.items() if not book.next]
         starts = await self._log.first_since(new, self._clock() - REMEMBERED)
         spans = {
             partition: range(self._books[partition].next or starts.get(partition, fence), fence)
             for partition, fence in fences.items()
         }
         read, records = 0, sum(map(len, spans.values()))
-        async for entry in self._log.read(spans):
-            self._note(entry)
+        async for record in self._log.read(spans):
+            self._note(record)
             read += 1
             if not read % _REPORT_EVERY:
                 self._on_read(read, records)
@@ -203,55 +222,14 @@ class Ledger:
     async def _fence(self, partition: int) -> int:
         asked_at = self._clock.own()
         acked = await (await self._log.append(partition, FENCE, None))
-        self._clock.hear(acked.stamp, asked_at)
-        return acked.offset
+        self._clock.hear(from_millis(acked.timestamp), asked_at)
+        return int(acked.offset)
 
-    def is_settled(self, partition: int, command_id: str) -> bool:
-        return command_id in self._book(partition).settled
-
-    def is_too_old(self, partition: int, command: SendFollowUp) -> bool:
-        """Whether the command is unknown, and so old that its outcome may be forgotten."""
-        is_known = self.is_settled(partition, command.command_id) or self.attempt(partition, command.command_id)
-        return not is_known and max(command.created_at, command.not_after) < self._clock() - _TOO_OLD
-
-    def attempt(self, partition: int, command_id: str) -> Attempt | None:
-        """The last attempt, as long as it has no result."""
-        last = self._book(partition).open.get(command_id)
-        return last[0] if last is not None else None
-
-    def knows_message(self, partition: int, mid: str) -> bool:
-        """Whether an outcome names this message already."""
-        return mid in self._book(partition).mids
-
-    def sent_to(self, partition: int, page_id: PageId, psid: Psid) -> int:
-        """The number of messages that this person got in the last day."""
-        return self._book(partition).tally.of_person(page_id, psid, self._clock())
-
-    def sent_for(self, partition: int, page_id: PageId) -> int:
-        """The number of messages that a Page's people of this partition got in the last day."""
-        return self._book(partition).tally.of_page(page_id, self._clock())
-
-    def may_have_sent(self, partition: int, page_id: PageId) -> Mapping[str, Psid]:
-        """The people to whom the calls of the last day went that have no result, by command id."""
-        since = self._clock() - DAY
-        return {
-            command_id: outcome.psid
-            for command_id, (attempt, outcome) in self._book(partition).open.items()
-            if outcome.page_id == page_id and attempt.parked is None and attempt.at > since
-        }
-
-    def confirmed_by(
-        self, partition: int, event: EchoReceived | DeliveryReceived | ReadReceived
-    ) -> tuple[FollowUpOutcome, ...]:
-        """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""
-        book = self._book(partition)
-        if not isinstance(event, EchoReceived):
-            return book.receipts.confirmed_by(event)
-        if event.metadata is None or event.metadata not in book.open:
-            return ()
-        _, outcome = book.open[event.metadata]
-        sent = replace(outcome, status="sent", occurred_at=event.event_at, mid=event.mid, reason=_ECHO)
-        return (replace(sent, error_code=None, error_subcode=None),)
+    def book(self, partition: int) -> Book:
+        """The outcomes of a partition, those included that are not acked yet. To be asked anew after each wait."""
+        if partition not in self._books:
+            raise Fenced
+        return self._books[partition]
 
     async def append(self, partition: int, outcome: FollowUpOutcome) -> bool:
         """Write the outcome; returns once it is durable and no other process wrote to the partition before it.
@@ -260,17 +238,14 @@ class Ledger:
         before the ack. Raises `Fenced` when another process wrote: both records stay, and `open` reads them. Raises
         `KafkaError` when it may or may not be durable.
         """
-        book = self._book(partition)
+        book = self.book(partition)
         async with book.turn:
             if not book.admits(outcome):
                 return False
-            assert book.next is not None, "a book that is open was read"
-            expected, asked_at = book.next, self._clock.own()
-            acked = await self._log.append(partition, outcome.command_id.encode(), self._codec.encode(outcome))
-            book.next += 1
+            ack = await self._put(book, partition, outcome.command_id, self._codec.encode(outcome))
             # At once, so that the next append knows it; nothing is committed before the ack.
             book.note(outcome, outcome.occurred_at, noted_at=self._clock())
-        await self._expect(partition, expected, acked, asked_at)
+        await ack
         return True
 
     async def forget(self, partition: int, command_id: str) -> None:
@@ -278,67 +253,36 @@ class Ledger:
 
         Returns and raises as `append` does.
         """
-        book = self._book(partition)
+        book = self.book(partition)
         async with book.turn:
-            assert book.next is not None, "a book that is open was read"
-            expected, asked_at = book.next, self._clock.own()
-            acked = await self._log.append(partition, command_id.encode(), None)
-            book.next += 1
+            ack = await self._put(book, partition, command_id, None)
             book.forget(command_id, self._clock())
-        await self._expect(partition, expected, acked, asked_at)
+        await ack
 
-    def forget_person(self, partition: int, page_id: PageId, psid: Psid) -> None:
-        """From now on no webhook confirms a message to this person."""
-        self._book(partition).forget_person(page_id, psid)
+    async def _put(self, book: Book, partition: int, command_id: str, value: bytes | None) -> Awaitable[None]:
+        """Put a record behind the others; the awaitable waits for its ack, and raises `Fenced`."""
+        expected, asked_at = book.next, self._clock.own()
+        acked = await self._log.append(partition, command_id.encode(), value)
+        book.next += 1
 
-    async def _expect(self, partition: int, offset: int, acked: Awaitable[Acked], asked_at: datetime) -> None:
-        ack = await acked
-        self._clock.hear(ack.stamp, asked_at)
-        if ack.offset != offset:
-            self._books.pop(partition, None)
-            raise Fenced
+        async def ack() -> None:
+            record = await acked
+            self._clock.hear(from_millis(record.timestamp), asked_at)
+            if record.offset != expected:
+                self._books.pop(partition, None)
+                raise Fenced
 
-    def _book(self, partition: int) -> _Book:
-        book = self._books.get(partition)
-        if book is None:
-            raise Fenced
-        return book
+        return ack()
 
-    def _note(self, entry: Entry) -> None:
-        book = self._books[entry.partition]
+    def _note(self, record: ConsumerRecord) -> None:
+        book, stamp = self._books[record.partition], from_millis(record.timestamp)
         try:
-            if entry.value is not None:
-                book.note(self._codec.decode(entry.value), entry.stamp, noted_at=entry.stamp)
+            if record.value is not None:
+                book.note(self._codec.decode(record.value), stamp, noted_at=stamp)
                 return
         except NotDecodable as fault:
-            where = {"partition": entry.partition, "offset": entry.offset, "reason": str(fault)}
+            where = {"partition": record.partition, "offset": record.offset, "reason": str(fault)}
             logger.warning("ledger.unreadable_entry", extra=where)
         # A tombstone or an unreadable outcome: the person is erased, or an attempt was made. Never make another.
-        if entry.key is not None and entry.key != FENCE:
-            book.forget(entry.key.decode(errors="replace"), entry.stamp)
-
-
-class KafkaOutcomeLog:
-    """The outcomes topic in Kafka. `reader` belongs to no group and is assigned as needed."""
-
-    def __init__(self, topic: str, reader: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
-        self._topic, self._reader, self._producer = topic, reader, producer
-
-    async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
-        times = {TopicPartition(self._topic, partition): max(to_millis(moment), 0) for partition in partitions}
-        firsts = await self._reader.offsets_for_times(times) if times else {}
-        return {place.partition: first.offset for place, first in firsts.items() if first is not None}
-
-    async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
-        places = {TopicPartition(self._topic, partition): span for partition, span in spans.items()}
-        async for record in read_spans(self._reader, places):
-            yield Entry(record.partition, record.offset, record.key, record.value, from_millis(record.timestamp))
-
-    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
-        sent = await self._producer.send(self._topic, value, key=key, partition=partition)
-        return _acked(sent)
-
-
-async def _acked(sent: Awaitable[Any]) -> Acked:
-    record = await sent
-    return Acked(record.offset, from_millis(record.timestamp))
+        if record.key is not None and record.key != FENCE:
+            book.forget(record.key.decode(errors="replace"), stamp)

@@ -3,13 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from leads.records import SendFollowUp
-from runtime.clock import to_millis
-from runtime.topic_reading import read_spans
+from runtime.topic_reading import first_since, read_spans
 from schemas.codec import Codec, NotDecodable
 
 
@@ -29,39 +27,25 @@ class Horizon:
         return self.is_of(now, most) and self.ends.keys() >= set(partitions)
 
 
-class Ahead(Protocol):
-    """Reads partitions without moving the group's position in them."""
-
-    async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offset after the last record of each, as of now."""
-
-    async def received_since(
-        self, partitions: Collection[TopicPartition], moment: datetime
-    ) -> Mapping[TopicPartition, int]:
-        """The first offset of each that the broker stamped no sooner than `moment`; left out where there is none."""
-
-    async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
-        """The commands with a `cancel_reason` at these offsets."""
-
-
-class KafkaAhead:
-    """Kafka as `Ahead`. `reader` belongs to no group and is assigned as needed."""
+class Ahead:
+    """Reads partitions without moving the group's position: `reader` belongs to no group and is assigned as needed."""
 
     def __init__(self, reader: AIOKafkaConsumer, codec: Codec[SendFollowUp]) -> None:
         self._reader, self._codec = reader, codec
 
     async def ends(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offset after the last record of each, as of now."""
         ends: Mapping[TopicPartition, int] = await self._reader.end_offsets(partitions)
         return ends
 
     async def received_since(
         self, partitions: Collection[TopicPartition], moment: datetime
     ) -> Mapping[TopicPartition, int]:
-        times = dict.fromkeys(partitions, max(to_millis(moment), 0))
-        firsts = await self._reader.offsets_for_times(times) if times else {}
-        return {partition: first.offset for partition, first in firsts.items() if first is not None}
+        """The first offset of each that the broker stamped no sooner than `moment`; left out where there is none."""
+        return await first_since(self._reader, partitions, moment)
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
+        """The commands with a `cancel_reason` at these offsets."""
         commands = [self._decoded(record.value) async for record in read_spans(self._reader, {partition: span})]
         return [command for command in commands if command is not None and command.cancel_reason is not None]
 

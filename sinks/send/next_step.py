@@ -1,10 +1,10 @@
 """Decide what to do about a command next, from a snapshot of everything that bears on it."""
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, get_args
+from typing import get_args
 
 from leads.message import utf16_units, why_unsendable
 from leads.pages import Page
@@ -12,10 +12,7 @@ from leads.records import AfterSending, OutcomeStatus, SendFollowUp
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX, METADATA_MAX
 from sinks.send.ledger import LONGEST_WINDOW, Attempt
-from sinks.send.reasons import CancelledReason, ExpiredReason, InDoubtReason, ParkedReason, RejectedReason
-
-# A command with this reason is settled by a tombstone, because its person is erased.
-ERASED: Final = "erased"
+from sinks.send.reasons import ERASED, CancelledReason, ExpiredReason, InDoubtReason, ParkedReason, RejectedReason
 
 _PAGE_CAP_PAUSE = timedelta(minutes=1)
 # Our clock and Meta's may differ, and Meta shows whole seconds.
@@ -199,12 +196,10 @@ def may_send(response: GraphResponse, page: Page) -> bool:
     return response.body.get("data") == [] or page.is_target(thread_owner(response.body))
 
 
-def message_in(
-    response: GraphResponse, command: SendFollowUp, attempt: Attempt, is_known: Callable[[str], bool]
-) -> str | None:
+def message_in(response: GraphResponse, command: SendFollowUp, attempt: Attempt, known: Collection[str]) -> str | None:
     """The id of the message that an attempt left in the conversation, None when it surely left none.
 
-    Messages that another command is known to have sent do not count. Raises `Unclear`.
+    The `known` messages, which other commands have sent, do not count. Raises `Unclear`.
     """
     # The Conversations API shows no metadata, so that only the text can be compared:
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversations
@@ -216,7 +211,7 @@ def message_in(
         if message.created_at >= since
         and message.sender_id != command.psid
         and _as_shown(message.text or "") == _as_shown(command.message.text)
-        and not is_known(message.mid)
+        and message.mid not in known
     ]
     if ours:
         return ours[-1]

@@ -1,6 +1,6 @@
 """The codes of `reason` in an outcome, by its status; behind a colon may follow details."""
 
-from typing import Literal
+from typing import Final, Literal
 
 ParkedReason = Literal[
     # Another app has the thread. The owner is asked again later, or a webhook says that the thread is ours.
@@ -76,3 +76,6 @@ SentReason = Literal[
     # The call had no result; the conversation shows the message.
     "found_in_conversation",
 ]
+
+# A command with this reason is settled by a tombstone, because its person is erased.
+ERASED: Final = "erased"

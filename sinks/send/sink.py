@@ -35,8 +35,9 @@ from sinks.send.caps import Quota
 from sinks.send.courier import Courier, Graph
 from sinks.send.ledger import LONGEST_WINDOW, Ledger
 from sinks.send.lookahead import Ahead, Horizon
-from sinks.send.next_step import ERASED, ReadOn, Snapshot, next_step
+from sinks.send.next_step import ReadOn, Snapshot, next_step
 from sinks.send.pace import SendLimits
+from sinks.send.reasons import ERASED
 
 # How many records of a full partition are read ahead in one tick, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
@@ -137,25 +138,28 @@ class SendSink:
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:
             self._cancelled_ahead.pop(command.command_id, None)
-        if self._ledger.is_settled(partition, command.command_id):
+        book, now = self._ledger.book(partition), self._clock()
+        if command.command_id in book.settled:
             return
         erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
-        if not erased and self._is_cancelled(partition, command):
+        # A command that stays in doubt may have arrived.
+        if not erased and (self._cancel(command) or (command.cancel_reason and command.command_id in book.open)):
             return
-        if self._ledger.is_too_old(partition, command):
+        if book.is_too_old(command, now):
             self._metrics.items_ignored.labels("command_too_old").inc()
             return
         reason = ERASED if erased else command.cancel_reason or self._cancelled_ahead.get(command.command_id)
-        is_refused = command.not_after > self._clock() + LONGEST_WINDOW
-        ready_at = self._clock() if reason is not None or is_refused else command.not_before
+        is_refused = command.not_after > now + LONGEST_WINDOW
+        ready_at = now if reason is not None or is_refused else command.not_before
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
-    def _is_cancelled(self, partition: int, command: SendFollowUp) -> bool:
-        """Whether it cancels a command that waits here, or one that stays in doubt and may have arrived."""
-        return command.cancel_reason is not None and (
-            self._agenda.cancel(command, self._clock())
-            or self._ledger.attempt(partition, command.command_id) is not None
-        )
+    def _cancel(self, by: SendFollowUp) -> bool:
+        """Cancel the command that this record cancels; whether it waits here."""
+
+        def why(command: SendFollowUp) -> str | None:
+            return by.cancel_reason if command.command_id == by.command_id else None
+
+        return self._agenda.cancel(person_key(by.page_id, by.psid), why, self._clock())
 
     async def _take_events(self, events: Iterable[Received[JoinEvent]]) -> None:
         for event in events:
@@ -171,14 +175,18 @@ class SendSink:
         """End the commands that were made up to the erasure, or up to a later one in the register."""
         assert event.psid is not None, "only people are erased"
         until = max(event.received_at, self._erasures.until(event.page_id, event.psid) or event.received_at)
-        self._ledger.forget_person(partition, event.page_id, event.psid)
-        self._agenda.erase(person_key(event.page_id, event.psid), until, ERASED, offset=offset, now=self._clock())
+
+        def why(command: SendFollowUp) -> str | None:
+            return ERASED if command.created_at <= until else None
+
+        self._ledger.book(partition).forget_person(event.page_id, event.psid)
+        self._agenda.cancel(_person_of(event), why, self._clock(), by=offset)
 
     async def _take_event(self, partition: int, event: JoinEvent) -> None:
         """Confirm our messages, decide again about a thread that is ours now, or note a block of the Page."""
         match event:
             case EchoReceived() | DeliveryReceived() | ReadReceived():
-                for outcome in self._ledger.confirmed_by(partition, event):
+                for outcome in self._ledger.book(partition).confirmed_by(event):
                     if await self._ledger.append(partition, outcome):
                         self._metrics.followup_outcomes.labels(outcome.status).inc()
                         self._recall(event)
@@ -199,7 +207,7 @@ class SendSink:
         is_of_page = event.psid is None
         people = self._agenda.people_of(event.page_id, partition) if is_of_page else [_person_of(event)]
         for person in people:
-            self._agenda.cancel_by(person, self._interventions.cancels, offset=offset, now=self._clock())
+            self._agenda.cancel(person, self._interventions.cancels, self._clock(), by=offset)
 
     def _recall(self, event: JoinEvent) -> None:
         self._agenda.recall(_person_of(event), self._clock())
@@ -225,7 +233,7 @@ class SendSink:
             return
         for command in await self._ahead.cancellations(partition, span):
             self._cancelled_ahead[command.command_id] = command.cancel_reason or ""
-            self._agenda.cancel(command, self._clock())
+            self._cancel(command)
         self._read_to[partition] = span.stop
 
     async def _carry_on(self, pending: Pending) -> None:
@@ -247,21 +255,21 @@ class SendSink:
 
     def _snapshot(self, pending: Pending, now: datetime, *, is_read_up: bool = True) -> Snapshot:
         partition, command = pending.partition, pending.command
-        page_id, command_id = command.page_id, command.command_id
+        book, page_id, command_id = self._ledger.book(partition), command.page_id, command.command_id
         return Snapshot(
             command=command,
             now=now,
             quarantine=self._limits.quarantine,
             calls_from=self._courier.blocks.calls_from(page_id, command_id, now),
-            is_settled=self._ledger.is_settled(partition, command_id),
-            attempt=self._ledger.attempt(partition, command_id),
+            is_settled=command_id in book.settled,
+            attempt=book.attempt(command_id),
             refuted=pending.refuted,
             recalled=pending.recalled,
             cancel_reason=pending.cancel_reason,
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
-            person_cap_reached=self._quota.person_cap_reached(partition, command),
-            page_cap_reached=self._quota.page_cap_reached(partition, command),
+            person_cap_reached=self._quota.person_cap_reached(partition, command, now),
+            page_cap_reached=self._quota.page_cap_reached(partition, command, now),
         )
 
     async def _is_read_up(self, pending: Pending) -> bool:

@@ -11,7 +11,7 @@ from runtime.settings import Settings
 from schemas.codec import outcome_codec
 from schemas.topics import OUTCOMES
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.ledger import KafkaOutcomeLog, Ledger
+from sinks.send.ledger import Ledger, OutcomeLog
 from tests.benchmarks.conftest import Note
 from tests.integration.topics import connected
 from tests.unit.sinks.outcomes import an_outcome
@@ -32,12 +32,12 @@ async def test_reading_the_ledger(kafka_topics: Settings, note: Note) -> None:
             value = codec.encode(an_outcome(name, "sent", attempt=1, mid=f"m_{number:080}"))
             await producer.send(topic, value, key=name.encode(), partition=number % kafka_topics.partitions)
         await producer.flush()
-        ledger = Ledger(KafkaOutcomeLog(topic, reader, producer), codec, BrokerTime(now))
+        ledger = Ledger(OutcomeLog(topic, reader, producer), codec, BrokerTime(now))
         begun = time.perf_counter()
         await ledger.open(range(kafka_topics.partitions))
         took = time.perf_counter() - begun
 
-    assert all(ledger.is_settled(0, f"8d6c0c1e-0000-5000-8000-{number:012}") for number in range(0, _COUNT, 2))
+    assert all(f"8d6c0c1e-0000-5000-8000-{number:012}" in ledger.book(0).settled for number in range(0, _COUNT, 2))
     note(
         f"reading a ledger of {_COUNT:,} outcomes before the first send", f"{took:.1f} s, {_COUNT / took:,.0f} a second"
     )

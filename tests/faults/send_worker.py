@@ -35,8 +35,8 @@ from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
 from sinks.consume import Consume, RecordSource, Source, WholeSource
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.ledger import Acked, KafkaOutcomeLog, Ledger
-from sinks.send.lookahead import KafkaAhead
+from sinks.send.ledger import Ledger, OutcomeLog
+from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected
@@ -85,19 +85,19 @@ class Failpoint:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FailingLog(KafkaOutcomeLog):
+class FailingLog(OutcomeLog):
     """The outcomes topic with failpoints before and after each append."""
 
     def __init__(self, failpoint: Failpoint, *given: Any) -> None:
         super().__init__(*given)
         self._failpoint = failpoint
 
-    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
         status = "fence" if value is None else outcome_codec().decode(value).status
         self._failpoint.passing(f"before-{status}")
         return self._ack(status, await super().append(partition, key, value))
 
-    async def _ack(self, status: str, acked: Awaitable[Acked]) -> Acked:
+    async def _ack(self, status: str, acked: Awaitable[Any]) -> Any:
         ack = await acked
         self._failpoint.passing(f"after-{status}")
         return ack
@@ -141,7 +141,7 @@ async def work(job: SendJob) -> None:
         clock = BrokerTime(wrong_clock)
         sink = SendSink(
             Ledger(FailingLog(failpoint, outcomes, reader, producer), outcome_codec(), clock),
-            KafkaAhead(reader, command_codec()),
+            Ahead(reader, command_codec()),
             FailingGraph(failpoint, job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
             Pages(Page(page_of(one), access_token="t", target_app=OUR_APP) for one in range(job.pages)),
             commands=commands,

@@ -24,8 +24,8 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, RecordSource, Source, WholeSource
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.ledger import KafkaOutcomeLog, Ledger
-from sinks.send.lookahead import KafkaAhead
+from sinks.send.ledger import Ledger, OutcomeLog
+from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input, SendSink, command_reader, event_reader
 from tests.integration.topics import connected, put, records_of
@@ -115,8 +115,8 @@ class _Cluster:
             )
             clock = BrokerTime(now)
             sink = SendSink(
-                Ledger(KafkaOutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
-                KafkaAhead(reader, command_codec()),
+                Ledger(OutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
+                Ahead(reader, command_codec()),
                 self.graph,
                 Pages([Page(PAGE, access_token="page-token")]),
                 commands=self.commands,

@@ -16,8 +16,10 @@ from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
 from messenger.errors import GraphError
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
+from runtime.clock import to_millis
 from schemas.codec import command_codec, outcome_codec
-from sinks.send.ledger import Acked, Entry
+from sinks.send.ledger import OutcomeLog
+from sinks.send.lookahead import Ahead
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 PAGE = PageId("542998526103632")
@@ -86,8 +88,8 @@ class FakeKafka:
             raise Crash(point)
 
 
-class FakeOutcomeLog:
-    """`sinks.send.ledger.OutcomeLog` over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
+class FakeOutcomeLog(OutcomeLog):
+    """The ledger's log over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
 
     def __init__(self, kafka: FakeKafka, clock: Clock | None = None, topic: str = "followup-outcomes") -> None:
         self.kafka, self.clock, self.topic = kafka, clock or Clock(), topic
@@ -103,21 +105,24 @@ class FakeOutcomeLog:
         }
         return {one: offset for one, offset in found.items() if offset is not None}
 
-    async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Entry]:
+    async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Any]:
         for partition, span in spans.items():
             for offset in span:
                 record = self.kafka.topics[TopicPartition(self.topic, partition)][offset]
-                yield Entry(partition, offset, record.key, record.value, self.stamps.get((partition, offset), NOON))
+                stamp = to_millis(self.stamps.get((partition, offset), NOON))
+                yield SimpleNamespace(
+                    partition=partition, offset=offset, key=record.key, value=record.value, timestamp=stamp
+                )
 
-    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+    async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
         status = outcome_codec().decode(value).status if value is not None else "fence"
         self.kafka.burn(f"before {status}")
         offset = self.kafka.put(self.topic, partition, key, value)
         self.stamps[partition, offset] = self.broker_clock()
         return self._ack(status, partition, offset)
 
-    async def _ack(self, status: str, partition: int, offset: int) -> Acked:
-        ack = Acked(offset, self.stamps[partition, offset])
+    async def _ack(self, status: str, partition: int, offset: int) -> Any:
+        ack = SimpleNamespace(offset=offset, timestamp=to_millis(self.stamps[partition, offset]))
         if status == "fence":
             return ack
         if self.ack_takes:
@@ -205,7 +210,7 @@ class FakeGraph:
 
 
 @dataclass(slots=True)
-class FakeAhead:
+class FakeAhead(Ahead):
     """Sees all of `FakeKafka`; `recent` are the offsets that the broker stamped lately."""
 
     kafka: FakeKafka

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -18,7 +19,6 @@ from messenger.limits import LEADGEN_APP_ID
 from runtime.losses import Span
 from sinks.consume import Received, SinkCrashed
 from sinks.send.cancellations import REMEMBERED, Interventions
-from sinks.send.ledger import Acked
 from sinks.send.pace import SendLimits
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
@@ -90,7 +90,7 @@ async def test_what_is_read_ahead_cancels_what_is_held_and_what_is_still_to_be_r
 class SlowLog(FakeOutcomeLog):
     """Makes an attempt durable only after the sink has read on."""
 
-    async def _ack(self, status: str, partition: int, offset: int) -> Acked:
+    async def _ack(self, status: str, partition: int, offset: int) -> Any:
         for _ in range(100 if status == "attempting" else 0):
             await asyncio.sleep(0)
         return await FakeOutcomeLog._ack(self, status, partition, offset)

@@ -30,11 +30,11 @@ async def test_what_one_process_wrote_the_next_one_reads() -> None:
 
     await second.open([0, 1])
 
-    assert second.is_settled(0, "c1")
-    assert second.attempt(0, "c1") is None
-    assert second.knows_message(0, "m_1")
-    assert second.attempt(1, "c2") == Attempt(3, NOON)
-    assert not second.is_settled(1, "c2")
+    assert "c1" in second.book(0).settled
+    assert second.book(0).attempt("c1") is None
+    assert "m_1" in second.book(0).mids
+    assert second.book(1).attempt("c2") == Attempt(3, NOON)
+    assert "c2" not in second.book(1).settled
 
 
 @pytest.mark.parametrize("status", ["sent", "delivered", "read", "rejected", "expired", "cancelled"])
@@ -44,7 +44,7 @@ async def test_a_result_settles_a_command(status: str) -> None:
 
     await ledger.append(0, an_outcome("c1", status))
 
-    assert ledger.is_settled(0, "c1")
+    assert "c1" in ledger.book(0).settled
 
 
 @pytest.mark.parametrize("status", ["attempting", "in_doubt"])
@@ -54,8 +54,8 @@ async def test_an_attempt_without_a_result_stays_open(status: str) -> None:
 
     await ledger.append(0, an_outcome("c1", status, attempt=1))
 
-    assert ledger.attempt(0, "c1") == Attempt(1, NOON)
-    assert not ledger.is_settled(0, "c1")
+    assert ledger.book(0).attempt("c1") == Attempt(1, NOON)
+    assert "c1" not in ledger.book(0).settled
 
 
 async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
@@ -64,8 +64,8 @@ async def test_a_parked_command_stays_open_and_says_what_it_waits_for() -> None:
 
     await ledger.append(0, an_outcome("c1", "parked", attempt=1, reason="page_blocked"))
 
-    assert ledger.attempt(0, "c1") == Attempt(1, NOON, "page_blocked")
-    assert not ledger.is_settled(0, "c1")
+    assert ledger.book(0).attempt("c1") == Attempt(1, NOON, "page_blocked")
+    assert "c1" not in ledger.book(0).settled
 
 
 async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refused_does_not_count() -> None:
@@ -78,8 +78,8 @@ async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refuse
 
     counted = an_outcome("c1", "sent")
 
-    assert ledger.sent_to(0, counted.page_id, counted.psid) == 1
-    assert ledger.may_have_sent(0, counted.page_id).keys() == {"c3"}
+    assert ledger.book(0).tally.of_person(counted.page_id, counted.psid, NOON) == 1
+    assert ledger.book(0).may_have_sent(counted.page_id, NOON).keys() == {"c3"}
 
 
 @pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
@@ -101,7 +101,7 @@ async def test_a_doubt_does_not_move_the_time_of_its_attempt() -> None:
     await ledger.append(0, an_outcome("c1", "attempting", attempt=1))
     await ledger.append(0, an_outcome("c1", "in_doubt", attempt=1, occurred_at=NOON + timedelta(seconds=10)))
 
-    assert ledger.attempt(0, "c1") == Attempt(1, NOON)
+    assert ledger.book(0).attempt("c1") == Attempt(1, NOON)
 
 
 async def test_the_time_of_an_attempt_is_the_brokers_not_that_of_the_worker_that_made_it() -> None:
@@ -114,7 +114,7 @@ async def test_the_time_of_an_attempt_is_the_brokers_not_that_of_the_worker_that
 
     await ledger.open([0])
 
-    assert ledger.attempt(0, "c1") == Attempt(0, NOON)
+    assert ledger.book(0).attempt("c1") == Attempt(0, NOON)
 
 
 async def test_taking_a_partition_sets_the_clock_by_the_broker() -> None:
@@ -145,7 +145,7 @@ async def test_an_outcome_that_was_erased_stays_settled() -> None:
 
     await ledger.open([0])
 
-    assert ledger.is_settled(0, "c1")
+    assert "c1" in ledger.book(0).settled
 
 
 async def test_of_two_writers_the_second_is_fenced_before_it_can_send() -> None:
@@ -168,12 +168,12 @@ async def test_a_fenced_writer_knows_nothing_until_it_has_read_what_the_other_wr
     with pytest.raises(Fenced):
         await stale.append(0, an_outcome("c2", "attempting", attempt=1))
     with pytest.raises(Fenced):
-        stale.is_settled(0, "c1")
+        stale.book(0)
 
     await stale.open([0])
 
-    assert stale.is_settled(0, "c1")
-    assert stale.attempt(0, "c2") is not None
+    assert "c1" in stale.book(0).settled
+    assert stale.book(0).attempt("c2") is not None
 
 
 async def test_the_holder_learns_of_an_intruder_at_its_next_outcome() -> None:
@@ -194,7 +194,7 @@ async def test_a_partition_that_was_given_up_is_forgotten() -> None:
     await ledger.open([0])
 
     with pytest.raises(Fenced):
-        ledger.is_settled(1, "c1")
+        ledger.book(1)
 
 
 async def test_an_unreadable_entry_counts_as_settled() -> None:
@@ -204,7 +204,7 @@ async def test_an_unreadable_entry_counts_as_settled() -> None:
 
     await ledger.open([0])
 
-    assert ledger.is_settled(0, "c1")
+    assert "c1" in ledger.book(0).settled
 
 
 async def test_many_outcomes_may_be_under_way_at_once() -> None:
@@ -217,7 +217,7 @@ async def test_many_outcomes_may_be_under_way_at_once() -> None:
         for outcome in outcomes:
             group.start_soon(ledger.append, 0, outcome)
 
-    assert all(ledger.is_settled(0, outcome.command_id) for outcome in outcomes)
+    assert all(outcome.command_id in ledger.book(0).settled for outcome in outcomes)
 
 
 async def test_outcomes_are_forgotten_in_the_end_so_that_memory_is_bounded() -> None:
@@ -230,15 +230,15 @@ async def test_outcomes_are_forgotten_in_the_end_so_that_memory_is_bounded() -> 
 
     clock.advance(REMEMBERED)
     await ledger.append(0, an_outcome("middle", "sent", occurred_at=clock()))
-    known_until_then = ledger.is_settled(0, "old") and ledger.knows_message(0, "m_old")
+    known_until_then = "old" in ledger.book(0).settled and "m_old" in ledger.book(0).mids
     clock.advance(timedelta(seconds=1))
     await ledger.append(0, an_outcome("new", "sent", occurred_at=clock()))
 
     assert known_until_then
-    assert not ledger.is_settled(0, "old")
-    assert not ledger.knows_message(0, "m_old")
-    assert ledger.attempt(0, "doubt") is None
-    assert ledger.is_settled(0, "middle")
+    assert "old" not in ledger.book(0).settled
+    assert "m_old" not in ledger.book(0).mids
+    assert ledger.book(0).attempt("doubt") is None
+    assert "middle" in ledger.book(0).settled
 
 
 async def test_a_ledger_is_read_from_where_it_is_remembered() -> None:
@@ -252,7 +252,7 @@ async def test_a_ledger_is_read_from_where_it_is_remembered() -> None:
 
     await ledger.open([0])
 
-    assert (ledger.is_settled(0, "old"), ledger.is_settled(0, "new")) == (False, True)
+    assert ("old" in ledger.book(0).settled, "new" in ledger.book(0).settled) == (False, True)
     await ledger.append(0, an_outcome("newest", "sent", occurred_at=clock()))
 
 

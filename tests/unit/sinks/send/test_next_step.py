@@ -112,7 +112,7 @@ def _shown(*messages: tuple[str, str, str, timedelta]) -> GraphResponse:
 
 
 def _message_in(response: GraphResponse, command: SendFollowUp | None = None, *known: str) -> str | None:
-    return message_in(response, command or a_command(), ATTEMPT, lambda mid: mid in known)
+    return message_in(response, command or a_command(), ATTEMPT, known)
 
 
 def test_our_text_after_the_attempt_is_our_message() -> None:

@@ -24,7 +24,7 @@ from messenger.errors import (
 from messenger.events import Psid
 from runtime.losses import Span
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
-from sinks.send.ledger import LONGEST_WINDOW, Acked
+from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input
 from tests.conftest import at_most
@@ -769,7 +769,7 @@ async def test_calls_that_begin_together_keep_to_a_cap(monkeypatch: pytest.Monke
     world = SendWorld(limits=SendLimits(caps=Caps(per_page=1), sends_per_second=1000))
     append = world.log.append
 
-    async def slowly(partition: int, key: bytes, value: bytes | None) -> Awaitable[Acked]:
+    async def slowly(partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
         for _ in range(100):
             await asyncio.sleep(0)
         return await append(partition, key, value)
