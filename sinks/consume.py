@@ -27,6 +27,8 @@ from sinks.suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
+_POLL_MILLIS, _MOST_RECORDS = 100, 2000
+
 T = TypeVar("T")
 
 
@@ -55,28 +57,14 @@ class Received(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[T]):
-    """How to read the values of one topic; `decode` raises `NotDecodable`."""
+    """How to read one topic. A record for which `read` raises `NotDecodable` goes to the topic `dead_letters`.
 
-    decode: Callable[[bytes | None], T]
-    dead_letters: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecordSource(Generic[T]):
-    """How to read a topic whose tombstones, keys or times count too; `read` raises `NotDecodable`."""
+    `dead_letters` is None for a topic that holds dead letters. Tombstones are ignored, unless `read` takes them too.
+    """
 
     read: Callable[[Any], T]
-    dead_letters: str
-
-
-@dataclass(frozen=True, slots=True)
-class WholeSource(Generic[T]):
-    """How to read a topic of which every record counts, whatever its value."""
-
-    read: Callable[[Any], T]
-
-
-AnySource = Source[T] | RecordSource[T] | WholeSource[T]
+    dead_letters: str | None
+    takes_tombstones: bool = False
 
 
 class Stage(Protocol[T]):
@@ -118,14 +106,12 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self,
         consumer: AIOKafkaConsumer,
         producer: AIOKafkaProducer,
-        sources: Mapping[str, AnySource[T]],
+        sources: Mapping[str, Source[T]],
         stage: Stage[T],
         *,
         name: str,
         metrics: Metrics,
         health: Health,
-        poll_millis: int = 100,
-        max_records: int = 2000,
         clock: Callable[[], float] = time.monotonic,
         skips: Collection[Place] = (),
         reach: Reach,
@@ -133,7 +119,6 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._consumer, self._producer = consumer, producer
         self._sources, self._stage = sources, stage
         self._name, self._metrics, self._health = name, metrics, health
-        self._poll = {"timeout_ms": poll_millis, "max_records": max_records}
         self._turn = asyncio.Lock()
         self._open_again = False
         self._outage = Outage(clock)
@@ -177,7 +162,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _fetched(self) -> Mapping[TopicPartition, Sequence[Any]]:
         try:
-            batches = await self._consumer.getmany(**self._poll)
+            batches = await self._consumer.getmany(timeout_ms=_POLL_MILLIS, max_records=_MOST_RECORDS)
         except OutOfReach:
             if not self._open_again:
                 raise
@@ -274,46 +259,30 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]
-        fault = self._suspects.why_set_aside(partition, record.offset)
-        if fault is not None:
-            await self._set_aside(source, record, *fault)
+        aside = self._suspects.why_set_aside(partition, record.offset)
+        if aside is not None:
+            await self._refuse(source, record, *aside)
+            seen = f"{record.topic}/{record.partition}/{record.offset}: {' '.join(aside)}; see `leadstream dlq list`"
+            self._health.report(SET_ASIDE, ready=False, seen=seen)
+            return None
+        if record.value is None and not source.takes_tombstones:
+            self._metrics.items_ignored.labels("tombstone").inc()
             return None
         with on_record(partition, record.offset):
-            return await self._read(source, partition, record)
-
-    async def _read(self, source: AnySource[T], partition: TopicPartition, record: Any) -> Received[T] | None:
-        if isinstance(source, WholeSource):
-            return Received(partition, record.offset, source.read(record))
-        try:
-            if isinstance(source, RecordSource):
+            try:
                 return Received(partition, record.offset, source.read(record))
-            if record.value is None:
-                self._metrics.items_ignored.labels("tombstone").inc()
+            except NotDecodable as fault:
+                await self._refuse(source, record, type(fault).__name__, str(fault))
                 return None
-            return Received(partition, record.offset, source.decode(record.value))
-        except NotDecodable as fault:
-            await self._refuse(source.dead_letters, record, type(fault).__name__, str(fault))
-            return None
 
-    async def _set_aside(self, source: AnySource[T], record: Any, fault: str, reason: str) -> None:
-        if isinstance(source, WholeSource):
-            # The record is a dead letter already.
-            self._report_refusal(record, fault, reason)
-        else:
-            await self._refuse(source.dead_letters, record, fault, reason)
-        seen = f"{record.topic}/{record.partition}/{record.offset}: {fault} {reason}; see `leadstream dlq list`"
-        self._health.report(SET_ASIDE, ready=False, seen=seen)
-
-    async def _refuse(self, dead_letters: str, record: Any, fault: str, reason: str) -> None:
-        try:
-            self._limit.count(record.topic, record.partition, 1, now())
-        except TooManyDeadLetters as limit:
-            raise Unusable(str(limit)) from None
-        key, value, headers = dead_letter(record, stage=self._name, reason=reason, fault=fault)
-        await self._producer.send_and_wait(dead_letters, value, key=key, headers=headers)
-        self._report_refusal(record, fault, reason)
-
-    def _report_refusal(self, record: Any, fault: str, reason: str) -> None:
+    async def _refuse(self, source: Source[T], record: Any, fault: str, reason: str) -> None:
+        if source.dead_letters is not None:
+            try:
+                self._limit.count(record.topic, record.partition, 1, now())
+            except TooManyDeadLetters as limit:
+                raise Unusable(str(limit)) from None
+            key, value, headers = dead_letter(record, stage=self._name, reason=reason, fault=fault)
+            await self._producer.send_and_wait(source.dead_letters, value, key=key, headers=headers)
         self._metrics.records_dead_lettered.labels(record.topic, fault).inc()
         place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         logger.warning("record.dead_lettered", extra={"sink": self._name, "fault": fault, "reason": reason, **place})

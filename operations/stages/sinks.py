@@ -39,7 +39,7 @@ from runtime.topic_admin import cluster_id_of
 from runtime.topic_reading import TopicFollower, TopicMissing
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
-from sinks.consume import Consume, RecordSource, SinkCrashed, Source, Stage, Unusable, WholeSource
+from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
@@ -56,8 +56,6 @@ from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 # For each client; it has no work left when it is stopped.
 _LEAVES_WITHIN = 3.0
 _PORT_OFFSETS = {"send": 2, "warehouse": 3, "transcripts": 4}
-
-_Sources = dict[str, Source[Any] | RecordSource[Any] | WholeSource[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +107,9 @@ class _Process:
             raise OperationError(str(fault)) from None
         return erasures, follower.catch_up
 
-    def source(self, topic: Topic, decode: Callable[[bytes | None], Any]) -> Source[Any]:
-        return Source(decode, self.settings.topic(topic.dead_letters))
-
     async def consume(
         self,
-        sources: Mapping[str, Source[Any] | RecordSource[Any] | WholeSource[Any]],
+        sources: Mapping[str, Source[Any]],
         stage: Stage[Any],
         producer: Any,
         reach: Reach,
@@ -239,9 +234,10 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         catch_up=catch_up,
     )
     read_command = command_reader(command_codec(deployment.ids), settings.partitions)
-    sources: _Sources = {
-        deployment.topic(COMMANDS): RecordSource(read_command, settings.topic(COMMANDS.dead_letters)),
-        deployment.topic(EVENTS): process.source(EVENTS, event_reader(event_codec(deployment.ids))),
+    read_event = event_reader(event_codec(deployment.ids))
+    sources: dict[str, Source[Any]] = {
+        deployment.topic(COMMANDS): Source(read_command, settings.topic(COMMANDS.dead_letters), takes_tombstones=True),
+        deployment.topic(EVENTS): Source(read_event, settings.topic(EVENTS.dead_letters)),
     }
     # By range, a worker gets the same partitions of both topics, and with them the same people.
     reach = Reach(process.losses, {*sources, deployment.topic(OUTCOMES)})
@@ -266,9 +262,9 @@ async def _transcripts(process: _Process) -> None:
         erasures=erasures,
         catch_up=catch_up,
     )
-    sources: _Sources = {
-        deployment.topic(TRANSCRIPTS): process.source(TRANSCRIPTS, transcript_request_codec(deployment.ids).decode)
-    }
+    requests = transcript_request_codec(deployment.ids)
+    source = Source(lambda record: requests.decode(record.value), settings.topic(TRANSCRIPTS.dead_letters))
+    sources = {deployment.topic(TRANSCRIPTS): source}
     await process.consume(sources, sink, producer, Reach(process.losses, sources.keys()))
 
 

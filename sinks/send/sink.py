@@ -324,12 +324,12 @@ def _person_of(event: JoinEvent) -> str:
     return person_key(event.page_id, event.psid or "")
 
 
-def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[bytes | None], Input]:
+def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[Any], Input]:
     """Decodes events; an unreadable one is None, because the join makes the dead letter of it."""
 
-    def read(value: bytes | None) -> Input:
+    def read(record: Any) -> Input:
         try:
-            event = codec.decode(value)
+            event = codec.decode(record.value)
         except NotDecodable:
             return None
         return None if isinstance(event, LeadPromoted) else event

@@ -17,7 +17,7 @@ from runtime.losses import Losses, Span
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schemas.codec import Ids, NotDecodable
-from sinks.consume import Received, Unusable
+from sinks.consume import Received, Source, Unusable
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.delta.warehouse import DeltaWarehouse
 from sinks.warehouse.postgres.connection import connected, is_server
@@ -25,7 +25,7 @@ from sinks.warehouse.postgres.faults import faults_in_one_line
 from sinks.warehouse.postgres.warehouse import PostgresWarehouse, relations
 from sinks.warehouse.query import ask
 from sinks.warehouse.removals import Kept
-from sinks.warehouse.rows import Rows, warehouse_sources
+from sinks.warehouse.rows import warehouse_sources
 from sinks.warehouse.sink import Warehouse, WarehouseSink
 from sinks.warehouse.status import Status
 from sinks.warehouse.tables import PROVENANCE, TABLES, Table, tables_by_topic
@@ -240,7 +240,7 @@ async def fill(
 async def _read(
     reader: AIOKafkaConsumer,
     sink: WarehouseSink,
-    sources: Mapping[str, Rows],
+    sources: Mapping[str, Source[Kept]],
     ends: Mapping[TopicPartition, int],
     progress: Callable[[int], None],
 ) -> None:
@@ -259,7 +259,7 @@ async def _read(
         await sink.tick()
 
 
-def _row(source: Rows, record: Any) -> tuple[int, Kept]:
+def _row(source: Source[Kept], record: Any) -> tuple[int, Kept]:
     """The offset of a record and its row; a refused record has none."""
     try:
         return record.offset, source.read(record)

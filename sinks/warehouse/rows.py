@@ -8,12 +8,10 @@ from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX
 from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
 from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
-from sinks.consume import RecordSource, Unusable, WholeSource
+from sinks.consume import Source, Unusable
 from sinks.send.ledger import FENCE
 from sinks.warehouse.removals import Kept, KeyForgotten, PersonForgotten
 from sinks.warehouse.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_FIELDS, OUTCOME_TABLE, Row, Table
-
-Rows = RecordSource[Kept] | WholeSource[Kept]
 
 _ERASED = "person_erased"
 _BY_THE_PERSON = frozenset({"message", "postback"})
@@ -24,21 +22,16 @@ class RowRefused(Unusable):
     """The warehouse never takes this row."""
 
 
-def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Rows]:
+def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mapping[str, Source[Kept]]:
     """How to read each topic of the warehouse, by its name on a cluster."""
-
-    dead_letters: Rows = WholeSource(dead_letter_row)
-
-    def source(topic: Topic, read: Callable[[Any], Kept]) -> Rows:
-        return RecordSource(read, name(topic.dead_letters))
-
-    sources = {
-        LEADS: source(LEADS, partial(newest_or_forgotten, LEAD_TABLE, lead_codec(ids))),
-        OUTCOMES: source(OUTCOMES, partial(newest_or_forgotten, OUTCOME_TABLE, outcome_codec(ids))),
-        EVENTS: source(EVENTS, partial(message_or_forgotten, event_codec(ids))),
-        **dict.fromkeys(DEAD_LETTER_TABLE.topics, dead_letters),
+    readers: dict[Topic, Callable[[Any], Kept]] = {
+        LEADS: partial(newest_or_forgotten, LEAD_TABLE, lead_codec(ids)),
+        OUTCOMES: partial(newest_or_forgotten, OUTCOME_TABLE, outcome_codec(ids)),
+        EVENTS: partial(message_or_forgotten, event_codec(ids)),
     }
-    return {name(topic.name): rows for topic, rows in sources.items()}
+    sources = {topic: Source(read, name(topic.dead_letters), takes_tombstones=True) for topic, read in readers.items()}
+    sources |= {topic: Source(dead_letter_row, None, takes_tombstones=True) for topic in DEAD_LETTER_TABLE.topics}
+    return {name(topic.name): source for topic, source in sources.items()}
 
 
 def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:

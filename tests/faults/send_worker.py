@@ -33,7 +33,7 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
-from sinks.consume import Consume, RecordSource, Source, WholeSource
+from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
@@ -151,8 +151,8 @@ async def work(job: SendJob) -> None:
             limits=LIMITS,
             partitions=job.partitions,
         )
-        sources: dict[str, Source[Input] | RecordSource[Input] | WholeSource[Input]] = {
-            commands: RecordSource(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
+        sources: dict[str, Source[Input]] = {
+            commands: Source(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
             events: Source(event_reader(event_codec()), f"{events}-dlq"),
         }
         await Consume(

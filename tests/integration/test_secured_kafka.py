@@ -32,7 +32,7 @@ from runtime.settings import PREFIX, Settings, read_settings
 from runtime.topic_admin import apply_topics
 from schemas.topics import LEADS, WEBHOOKS
 from simulator.payloads import product_page_bodies
-from sinks.consume import Consume, Received, WholeSource
+from sinks.consume import Consume, Received, Source
 from streams.app import build_app
 from tests.certificates import Authority
 from tests.conftest import free_port
@@ -115,7 +115,7 @@ async def _first_of(cluster: Cluster, settings: Settings, topic: str) -> Any:
         connected(kafka.producer(cluster, client_id="test")) as producer,
         connected(kafka.consumer(cluster, group=group, client_id="test")) as consumer,
     ):
-        sources = {topic: WholeSource(lambda record: record.value)}
+        sources = {topic: Source(lambda record: record.value, None)}
         consume = Consume(
             consumer, producer, sources, stage, name="test", metrics=Metrics(), health=Health(), reach=Reach(None)
         )

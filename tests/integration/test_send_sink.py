@@ -22,7 +22,7 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
-from sinks.consume import Consume, RecordSource, Source, WholeSource
+from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
@@ -126,8 +126,8 @@ class _Cluster:
                 limits=self.limits,
                 partitions=self.settings.partitions,
             )
-            sources: dict[str, Source[Input] | RecordSource[Input] | WholeSource[Input]] = {
-                self.commands: RecordSource(
+            sources: dict[str, Source[Input]] = {
+                self.commands: Source(
                     command_reader(command_codec(), self.settings.partitions), f"{self.commands}-dlq"
                 ),
                 self.events: Source(event_reader(event_codec()), f"{self.events}-dlq"),

@@ -108,7 +108,7 @@ class _Cluster:
                 metrics=Metrics(),
                 partitions=self.settings.partitions,
             )
-            source = Source(transcript_request_codec().decode, f"{self.requests}-dlq")
+            source = Source(lambda record: transcript_request_codec().decode(record.value), f"{self.requests}-dlq")
             sources = {self.requests: source}
             await Consume(
                 consumer,

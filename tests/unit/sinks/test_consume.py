@@ -91,7 +91,7 @@ class _World:
         consume: Consume[str] = Consume(
             self.consumer,
             FakeProducer(self.kafka),
-            {"orders": Source(_decode, "orders-dlq")},
+            {"orders": Source(lambda record: _decode(record.value), "orders-dlq")},
             self.stage,
             name="orders",
             metrics=self.metrics,

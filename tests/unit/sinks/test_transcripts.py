@@ -156,7 +156,7 @@ class TranscriptWorld:
             partitions=1,
             erasures=self.erasures,
         )
-        source = Source(transcript_request_codec().decode, "transcript-requests-dlq")
+        source = Source(lambda record: transcript_request_codec().decode(record.value), "transcript-requests-dlq")
         return Consume(
             consumer,
             producer,

@@ -118,7 +118,7 @@ class SendWorld:
             consumer,
             FakeProducer(self.kafka),
             {
-                COMMANDS.topic: Source(command_codec().decode, "followup-commands-dlq"),
+                COMMANDS.topic: Source(lambda record: command_codec().decode(record.value), "followup-commands-dlq"),
                 EVENTS.topic: Source(event_reader(event_codec()), "messenger-events-dlq"),
             },
             self.sink(),
