@@ -204,7 +204,8 @@ class Courier:
         if pending.recalled:
             return self.clock()
         if reason == "page_blocked":
-            return min(self.blocks.until(pending.command.page_id, self.clock()), pending.command.not_after)
+            command = pending.command
+            return min(self.blocks.calls_from(command.page_id, command.command_id, self.clock()), command.not_after)
         pending.end_failures()
         return self._decide_later(pending)
 

@@ -82,11 +82,6 @@ class Blocks:
     def lift(self, page_id: str) -> None:
         self._blocks.pop(page_id, None)
 
-    def until(self, page_id: str, now: datetime) -> datetime:
-        """The time before which no call should be made."""
-        block = self._blocks.get(page_id)
-        return max(now, block.until) if block is not None else now
-
     def calls_from(self, page_id: str, command_id: str, now: datetime) -> datetime:
         """The time from which this command may make a call; now for the command that tries the Page."""
         block = self._blocks.get(page_id)

@@ -1,11 +1,10 @@
 """Messages that were sent and are not yet known to be read, so that webhooks can confirm them."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from leads.records import FollowUpOutcome
+from leads.records import FollowUpOutcome, OutcomeStatus
 from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived
 
 # As long as the ledger is remembered across restarts; without a limit the list would grow for ever.
@@ -25,50 +24,40 @@ class Receipts:
 
     def __init__(self) -> None:
         self._unread: dict[str, _Sent] = {}
-        self._of_person: dict[tuple[PageId, Psid], list[str]] = defaultdict(list)
+        self._of_person: dict[tuple[PageId, Psid | None], list[str]] = defaultdict(list)
 
     def note(self, outcome: FollowUpOutcome, at: datetime) -> None:
         """Take in the newest outcome of a command that has a message; its call began at `at`, unless it is known."""
-        last = self._drop(outcome.command_id)
+        last = self.forget(outcome.command_id)
         if outcome.status != "read":
             self._unread[outcome.command_id] = _Sent(outcome, last.at if last else at)
             self._of_person[outcome.page_id, outcome.psid].append(outcome.command_id)
         self._drop_older_than(at - _AWAITED)
 
-    def forget(self, command_id: str) -> None:
-        """Confirm the message of this command no longer."""
-        self._drop(command_id)
-
     def forget_person(self, page_id: PageId, psid: Psid) -> None:
         """Confirm no message to this person any longer."""
         for command_id in list(self._of_person.get((page_id, psid), ())):
-            self._drop(command_id)
+            self.forget(command_id)
 
     def confirmed_by(self, event: DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The new outcomes of the person's messages that a delivery or read webhook confirms.
 
         If it names no messages, it confirms everything that was sent before its watermark.
         """
+        sent_to = [self._unread[command_id] for command_id in self._of_person.get((event.page_id, event.psid), ())]
+        status: OutcomeStatus = "delivered" if isinstance(event, DeliveryReceived) else "read"
         return tuple(
-            replace(
-                sent.outcome,
-                status="delivered" if isinstance(event, DeliveryReceived) else "read",
-                occurred_at=event.event_at,
-                reason=None,
-            )
-            for sent in self._sent_to(event)
+            replace(sent.outcome, status=status, occurred_at=event.event_at, reason=None)
+            for sent in sent_to
             if _covers(event, sent)
         )
 
-    def _sent_to(self, event: DeliveryReceived | ReadReceived) -> Iterator[_Sent]:
-        assert event.psid is not None, "Meta confirms the messages of one person"
-        return (self._unread[command_id] for command_id in self._of_person.get((event.page_id, event.psid), ()))
-
     def _drop_older_than(self, moment: datetime) -> None:
         while self._unread and (oldest := next(iter(self._unread.values()))).at < moment:
-            self._drop(oldest.outcome.command_id)
+            self.forget(oldest.outcome.command_id)
 
-    def _drop(self, command_id: str) -> _Sent | None:
+    def forget(self, command_id: str) -> _Sent | None:
+        """Confirm the message of this command no longer."""
         sent = self._unread.pop(command_id, None)
         if sent is not None:
             person = (sent.outcome.page_id, sent.outcome.psid)

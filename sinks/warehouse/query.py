@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
 from sinks.consume import Unusable
-from sinks.warehouse.delta.files import application, cluster_of, files_of, local_path, stored_tables
+from sinks.warehouse.delta.files import application, cluster_of, create_view, local_path, stored_tables
 from sinks.warehouse.postgres.connection import connected, is_server
 from sinks.warehouse.postgres.faults import summary
 from sinks.warehouse.tables import NAMES, TABLES, Table
@@ -141,11 +141,11 @@ def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, DeltaTable], table: Table) -> list[str]:
     if table.current is None:
-        return _create_table(connection, table.events, stored.get(table.events), table.schema)
+        return create_view(connection, table.events, stored.get(table.events), table.schema)
     name, folded, upto = table.current.name, f"_folded_{table.current.name}", f"_upto_{table.current.name}"
     current = stored.get(name)
-    files = _create_table(connection, folded, current, table.schema)
-    files += _create_table(connection, table.events, stored.get(table.events), table.schema)
+    files = create_view(connection, folded, current, table.schema)
+    files += create_view(connection, table.events, stored.get(table.events), table.schema)
     connection.execute(f"create table {upto} (topic varchar, part bigint, upto bigint)")
     if current is not None:
         _note_folded(connection, table.events, upto, current)
@@ -163,22 +163,6 @@ def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, D
         ) = 1
         """
     )
-    return files
-
-
-def _create_table(
-    connection: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable | None, schema: pa.Schema
-) -> list[str]:
-    """The name for the rows of a Delta table, with every column of `schema` even where no file has it yet."""
-    connection.register("_no_rows", schema.empty_table())
-    connection.execute(f"create table _empty_{name} as from _no_rows")
-    connection.unregister("_no_rows")
-    files = files_of(delta) if delta is not None else []
-    rows = f"from _empty_{name}"
-    if files:
-        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-        rows += f" union all by name from read_parquet([{listed}], union_by_name = true)"
-    connection.execute(f"create view {name} as {rows}")
     return files
 
 

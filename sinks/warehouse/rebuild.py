@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, LiteralString, Protocol
 
 import psycopg
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from psycopg import Connection, sql
 
 from runtime import kafka
@@ -16,6 +16,7 @@ from runtime.cluster import Cluster
 from runtime.losses import Losses, Span
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.topic_reading import read_until
 from schemas.codec import Ids, NotDecodable
 from sinks.consume import Received, Source, Unusable
 from sinks.warehouse.delta.files import local_path
@@ -69,10 +70,6 @@ def replacement_of(warehouse: str) -> Replacement:
     return DeltaReplacement(path)
 
 
-def _without_places(columns: Sequence[str]) -> list[str]:
-    return [column for column in columns if column not in PROVENANCE]
-
-
 class DeltaReplacement:
     """Directories NAME.rebuilt and NAME.before beside NAME."""
 
@@ -89,7 +86,7 @@ class DeltaReplacement:
         return DeltaWarehouse(str(self._new), tables, cluster_id=cluster_id)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
-        compared = ", ".join(f'"{column}"' for column in _without_places(columns))
+        compared = ", ".join(f'"{column}"' for column in columns)
         query = f"select count(*), bit_xor(hash(one)) from (select {compared} from {name}) one"
         (old,), (new,) = (ask(str(place), query).rows for place in (self._old, self._new))
         return (old[0], old[1]), (new[0], new[1])
@@ -129,7 +126,7 @@ class PostgresReplacement:
         return PostgresWarehouse(self._url, tables, cluster_id=cluster_id, schema=self.new)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
-        compared = sql.SQL(", ").join(map(sql.Identifier, _without_places(columns)))
+        compared = sql.SQL(", ").join(map(sql.Identifier, columns))
         query = sql.SQL("select count(*), bit_xor(hash_record_extended(one, 0)) from (select {} from {}) one")
         with faults_in_one_line(), connected(self._url) as connection:
             [old], [new] = (
@@ -156,8 +153,9 @@ class PostgresReplacement:
 
     def _move(self, connection: Connection[Any], names: Sequence[str], start: str, end: str) -> None:
         kinds = connection.execute(
-            "select relname, relkind from pg_class where relnamespace = %s::regnamespace and relname = any(%s)",
-            (_quoted(start), list(names)),
+            "select relname, relkind from pg_class"
+            " where relnamespace = quote_ident(%s)::regnamespace and relname = any(%s)",
+            (start, list(names)),
         ).fetchall()
         for name, kind in sorted(kinds):
             alter: LiteralString = "alter view {} set schema {}" if kind == "v" else "alter table {} set schema {}"
@@ -167,8 +165,8 @@ class PostgresReplacement:
         for name, role, privilege in connection.execute(
             "select relname, case when grantee = 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,"
             " privilege_type from pg_class, aclexplode(relacl)"
-            " where relnamespace = %s::regnamespace and relname = any(%s) and grantee <> relowner",
-            (_quoted(self._old), list(names)),
+            " where relnamespace = quote_ident(%s)::regnamespace and relname = any(%s) and grantee <> relowner",
+            (self._old, list(names)),
         ).fetchall():
             connection.execute(
                 sql.SQL("grant {} on {} to {}").format(
@@ -181,7 +179,7 @@ class PostgresReplacement:
         others = connection.execute(
             """
             with ours as (
-                select oid from pg_class where relnamespace = %s::regnamespace and relname = any(%s)
+                select oid from pg_class where relnamespace = quote_ident(%s)::regnamespace and relname = any(%s)
             )
             select distinct relation::regclass::text from (
                 select ev_class as relation from pg_rewrite join pg_depend
@@ -191,15 +189,11 @@ class PostgresReplacement:
                 select indexrelid from pg_index where indrelid in (select oid from ours) and not indisprimary
             ) built where relation not in (select oid from ours) order by 1
             """,
-            (_quoted(self._old), list(names)),
+            (self._old, list(names)),
         ).fetchall()
         if others:
             listed = ", ".join(name for (name,) in others)
             raise Unusable(f"{listed}: built on the old tables; drop them, swap, and make them again")
-
-
-def _quoted(schema: str) -> str:
-    return '"' + schema.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,49 +224,38 @@ async def fill(
         starts = await sink.open({place: Span(first[place], end, None) for place, end in left.items()})
         for partition, offset in starts.items():
             reader.seek(partition, offset)
-        await _read(reader, sink, warehouse_sources(settings.topic, ids), left, progress)
+        sources = warehouse_sources(settings.topic, ids)
+        async for records in read_until(reader, left):
+            rows = [
+                Received(
+                    TopicPartition(record.topic, record.partition), record.offset, _row(sources[record.topic], record)
+                )
+                for record in records
+            ]
+            await sink.take(rows, {row.partition: row.offset + 1 for row in rows})
+            await sink.tick()
+            progress(len(records))
+        await sink.take([], left)
         await sink.close()
     finally:
         await reader.stop()
         warehouse.close()
 
 
-async def _read(
-    reader: AIOKafkaConsumer,
-    sink: WarehouseSink,
-    sources: Mapping[str, Source[Kept]],
-    ends: Mapping[TopicPartition, int],
-    progress: Callable[[int], None],
-) -> None:
-    left = dict(ends)
-    while left:
-        for partition, records in (await reader.getmany(timeout_ms=500, max_records=5000)).items():
-            source = sources[partition.topic]
-            rows = (_row(source, record) for record in records if record.offset < ends[partition])
-            await sink.take([Received(partition, offset, row) for offset, row in rows], {})
-            progress(len(records))
-        for partition in list(left):
-            position = min(await reader.position(partition), ends[partition])
-            await sink.take([], {partition: position})
-            if position == ends[partition]:
-                del left[partition]
-        await sink.tick()
-
-
-def _row(source: Source[Kept], record: Any) -> tuple[int, Kept]:
-    """The offset of a record and its row; a refused record has none."""
+def _row(source: Source[Kept], record: Any) -> Kept:
+    """The row of a record; a refused record has none."""
     try:
-        return record.offset, source.read(record)
+        return source.read(record)
     except NotDecodable:
-        return record.offset, None
+        return None
 
 
 def compare(place: Replacement) -> list[Comparison]:
     """Compare each table in both warehouses, without the places of rows in Kafka."""
     comparisons = []
     for table in TABLES:
-        for name in [table.events] + ([table.current.name] if table.current is not None else []):
-            old, new = place.digests(name, table.schema.names)
-            same = old == new if table.current is not None and name == table.current.name else None
-            comparisons.append(Comparison(name, old[0], new[0], same))
+        columns = [column for column in table.schema.names if column not in PROVENANCE]
+        for name in table.names:
+            old, new = place.digests(name, columns)
+            comparisons.append(Comparison(name, old[0], new[0], None if name == table.events else old == new))
     return comparisons

@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sinks.consume import Unusable
-from sinks.warehouse.delta.files import files_of, first_line, stored_tables
+from sinks.warehouse.delta.files import create_view, first_line, stored_tables
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
 from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, NAMES, Row, Table
 
@@ -50,16 +50,13 @@ def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
 
 
 def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> list[Row]:
-    files = files_of(delta)
-    if not files:
-        return []
-    parameters = {"files": files, "page_id": person.page_id, "psid": person.psid, "until": person.until}
     with duckdb.connect(":memory:") as connection:
+        create_view(connection, "stored", delta, table.schema)
         candidates = connection.sql(
-            f"select * from read_parquet($files, union_by_name = true) where {_CANDIDATES[table.events]}",
-            params=parameters,
+            f"select * from stored where {_CANDIDATES[table.events]}",
+            params={"page_id": person.page_id, "psid": person.psid, "until": person.until},
         )
-        rows: list[Row] = candidates.to_arrow_table().cast(table.schema).to_pylist()
+        rows: list[Row] = candidates.to_arrow_table().select(table.schema.names).cast(table.schema).to_pylist()
         return rows
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
+import duckdb
+import pyarrow as pa
 from aiokafka import TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -53,6 +55,25 @@ def files_of(delta: DeltaTable) -> list[str]:
         )
     # Paths come percent-encoded, those of object storage too.
     return [unquote(uri) for uri in delta.file_uris()]
+
+
+def create_view(
+    connection: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable | None, schema: pa.Schema
+) -> list[str]:
+    """Make a view of a table's rows; gives their files. Raises `Unusable` as `files_of` does.
+
+    It has the columns of `schema`, even where no file has them yet, and then those of another release.
+    """
+    connection.register("_no_rows", schema.empty_table())
+    connection.execute(f"create table _empty_{name} as from _no_rows")
+    connection.unregister("_no_rows")
+    files = files_of(delta) if delta is not None else []
+    rows = f"from _empty_{name}"
+    if files:
+        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+        rows += f" union all by name from read_parquet([{listed}], union_by_name = true)"
+    connection.execute(f"create view {name} as {rows}")
+    return files
 
 
 def stored_tables(root: str, names: Iterable[str]) -> dict[str, DeltaTable]:

@@ -1,7 +1,7 @@
 """The warehouse as Delta Lake tables: rows and Kafka offsets are one commit, and a stale writer's commit is refused."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from sinks.warehouse.delta.files import (
     FILLED_FROM,
     application,
     cluster_of,
+    create_view,
     files_of,
     first_line,
     local_path,
@@ -134,21 +135,25 @@ class _Stored:
 
     def delete(self, predicate: str) -> None:
         """Delete rows. Raises `Fenced` when another process has written for our partitions."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                self.delta.delete(predicate)
-                break
-            except CommitFailedError as fault:
-                self._require_unfenced(fault, last=attempt == _ATTEMPTS - 1)
+        expected = dict(self.next)
+        self.change(lambda: self.delta.delete(predicate))
         # A commit without a conflict includes the commits of other workers meanwhile.
-        self._require_unfenced(None, last=False)
+        self.refresh()
+        if self.next != expected:
+            raise Fenced
         self.sync()
 
-    def _require_unfenced(self, fault: CommitFailedError | None, *, last: bool) -> None:
+    def change(self, commit: Callable[[], object]) -> None:
+        """Commit a change; after a conflict with workers that hold other partitions, try again. Raises `Fenced`."""
         expected = dict(self.next)
-        self.refresh()
-        if self.next != expected or last:
-            raise Fenced from fault
+        for attempt in range(_ATTEMPTS):
+            try:
+                commit()
+                return
+            except CommitFailedError as fault:
+                self.refresh()
+                if self.next != expected or attempt == _ATTEMPTS - 1:
+                    raise Fenced from fault
 
     def sync(self) -> None:
         version = self.delta.version()
@@ -260,16 +265,7 @@ def _fold(kept: _Kept) -> None:
 def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
     upto = current.ends(events.next)
     newest = _newest_events(events, of, {place: current.next.get(place, 0) for place in upto})
-    for attempt in range(_ATTEMPTS):
-        try:
-            _merge(current, newest, of, current.commit(upto))
-            break
-        except CommitFailedError as fault:
-            # Workers that hold other partitions merge into the same files: try again after them.
-            expected = dict(current.next)
-            current.refresh()
-            if current.next != expected or attempt == _ATTEMPTS - 1:
-                raise Fenced from fault
+    current.change(lambda: _merge(current, newest, of, current.commit(upto)))
     current.sync()
     current.next.update(upto)
 
@@ -280,35 +276,23 @@ def _partition(row: Row) -> TopicPartition:
 
 def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, int]) -> pa.Table:
     """The newest event of each key among those at or after the given offsets."""
-    files = files_of(events.delta)
-    if not files:
-        return events.schema.empty_table()
     with duckdb.connect(":memory:") as connection:
+        create_view(connection, "event", events.delta, events.schema)
         connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
         connection.executemany(
             "insert into folded values (?, ?, ?)", [(*place, offset) for place, offset in since.items()]
         )
         newest = connection.sql(
             f"""
-            select event.* from read_parquet($files, union_by_name = true) event
+            select event.* from event
             join folded on event._topic = topic and event._partition = part and event._offset >= upto
             qualify row_number() over (
                 partition by {of.key} order by {of.newest_by} desc, event._offset desc
             ) = 1
-            """,
-            params={"files": files},
-        )
-        return _conformed(newest.to_arrow_table(), events.schema)
-
-
-def _conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with each column of the schema in its type, then the columns of another release."""
-    missing = [field for field in schema if field.name not in rows.column_names]
-    for field in missing:
-        rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    others = [field for field in rows.schema if field.name not in schema.names]
-    expected = pa.schema([*schema, *others])
-    return rows.select(expected.names).cast(expected)
+            """
+        ).to_arrow_table()
+        of_another_release = list(newest.schema)[len(events.schema) :]
+        return newest.cast(pa.schema([*events.schema, *of_another_release]))
 
 
 def _merge(current: _Stored, newest: pa.Table, of: Current, properties: CommitProperties) -> None:

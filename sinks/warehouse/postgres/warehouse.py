@@ -13,7 +13,7 @@ from sinks.consume import Fenced, Unavailable, Unusable
 from sinks.warehouse.postgres.connection import connected
 from sinks.warehouse.postgres.faults import faults_in_one_line
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
-from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, PROVENANCE, TABLES, Current, Row, Table
+from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, NAMES, PROVENANCE, Current, Row, Table
 from sinks.warehouse.views import POSTGRES, VIEWS, view_queries
 
 _SCALARS = {
@@ -32,8 +32,7 @@ _MIGRATION_LOCK = 7_166_326_211
 
 def relations() -> list[str]:
     """The names of everything that is created in the schema."""
-    currents = [table.current.name for table in TABLES if table.current is not None]
-    return [_OFFSETS, *(table.events for table in TABLES), *currents, *(view.name for view in VIEWS)]
+    return [_OFFSETS, *NAMES, *(view.name for view in VIEWS)]
 
 
 class PostgresWarehouse:
@@ -268,11 +267,7 @@ def _is_there(connection: Connection[Any], name: str) -> bool:
 
 
 def _grant_select(connection: Connection[Any]) -> None:
-    shown = [
-        *(table.events for table in TABLES if table is not DEAD_LETTER_TABLE),
-        *(table.current.name for table in TABLES if table.current is not None),
-        *(view.name for view in VIEWS),
-    ]
+    shown = [name for name in relations() if name not in (_OFFSETS, DEAD_LETTER_TABLE.events)]
     connection.execute(
         sql.SQL("grant select on {} to {}").format(
             sql.SQL(", ").join(map(sql.Identifier, shown)), sql.Identifier(READER)
