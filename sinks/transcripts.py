@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,7 @@ from schemas.codec import Codec
 from sinks.consume import Received
 from sinks.record_faults import on_record
 from sinks.send.courier import Graph
-from sinks.send.pace import Pace, pause_after
+from sinks.send.pace import Pace, pause_after, share_of
 
 # Two a second are allowed, and the send sink looks up doubtful messages with the same call:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
@@ -63,6 +63,7 @@ class _Line:
     paging: Paging = field(default_factory=lambda: Paging(CONVERSATION_DETAILS_MAX))
 
 
+@dataclass(slots=True)
 class TranscriptSink:
     """A stage that answers each request with one fact, whose answers are empty when the conversation shows none.
 
@@ -72,34 +73,26 @@ class TranscriptSink:
     `catch_up` brings it up to date.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        producer: Any,
-        topic: str,
-        codec: EventCodec,
-        pages: Pages,
-        *,
-        now: Callable[[], datetime],
-        fraction: Callable[[], float],
-        metrics: Metrics,
-        partitions: int,
-        erasures: Erasures = NOBODY,
-        catch_up: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._erasures, self._catch_up = erasures, catch_up
-        self._graph, self._pages = graph, pages
-        self._producer, self._topic, self._codec = producer, topic, codec
-        self._now, self._fraction, self._metrics = now, fraction, metrics
-        self._all_partitions = partitions
-        self._pace = Pace(_CALLS_PER_SECOND)
-        self._lines: dict[PageId, _Line] = {}
-        self._held: dict[TopicPartition, set[int]] = {}
+    graph: Graph
+    producer: Any
+    topic: str
+    codec: EventCodec
+    pages: Pages
+    _: KW_ONLY
+    now: Callable[[], datetime]
+    fraction: Callable[[], float]
+    metrics: Metrics
+    partitions: int
+    erasures: Erasures = NOBODY
+    catch_up: Callable[[], Awaitable[None]] | None = None
+    _pace: Pace = field(init=False, default_factory=lambda: Pace(_CALLS_PER_SECOND))
+    _lines: dict[PageId, _Line] = field(init=False, default_factory=dict)
+    _held: dict[TopicPartition, set[int]] = field(init=False, default_factory=dict)
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self.close()
         self._lines.clear()
-        self._pace = Pace(_CALLS_PER_SECOND * max(len(spans), 1) / max(len(spans), self._all_partitions))
+        self._pace = Pace(_CALLS_PER_SECOND * share_of(len(spans), self.partitions))
         self._held = {partition: set() for partition in spans}
         # Reading requests again is safe: the join takes the first fact of a request and no other.
         return {partition: span.start for partition, span in spans.items()}
@@ -114,14 +107,14 @@ class TranscriptSink:
             self._lines.setdefault(received.record.page_id, _Line()).requests.append(received)
 
     async def tick(self) -> None:
-        moment = self._now()
+        moment = self.now()
         for page_id, line in self._lines.items():
             if line.task is not None and line.task.done():
                 line.task.result()
                 line.task = None
             if line.task is None and line.requests and self._turn(page_id, line, moment) <= moment:
                 line.ready_at = None
-                line.task = asyncio.create_task(self._answer_first(line, self._pages.get(page_id)))
+                line.task = asyncio.create_task(self._answer_first(line, self.pages.get(page_id)))
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
         return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}
@@ -159,8 +152,8 @@ class TranscriptSink:
         except (Retryable, OutcomeUnknown) as fault:
             line.failures += 1
             if line.failures < _TRIES_MAX:
-                pause = fault.regain_after or pause_after(line.failures, self._fraction)
-                self._pace.hold(page.page_id, self._now() + pause)
+                pause = fault.regain_after or pause_after(line.failures, self.fraction)
+                self._pace.hold(page.page_id, self.now() + pause)
                 return
             await self._settle(line, (), "refused")
         except GraphError:
@@ -184,7 +177,7 @@ class TranscriptSink:
         try:
             return paging.most <= 0 or not paging.advance(conversation_page(response.body))
         except BrokenList:
-            self._metrics.graph_calls.labels("conversations", BrokenList.__name__).inc()
+            self.metrics.graph_calls.labels("conversations", BrokenList.__name__).inc()
             return True
 
     async def _parse(self, line: _Line, page: Page, request: FetchTranscript) -> tuple[Answer, ...]:
@@ -192,7 +185,7 @@ class TranscriptSink:
         return parse_transcript(line.messages, request.psid, ended_at=request.lead_at, questions=questions)
 
     async def _questions(self, line: _Line, page: Page) -> tuple[str, ...]:
-        read_at, moment = line.questions_read_at, self._now()
+        read_at, moment = line.questions_read_at, self.now()
         if read_at is None or read_at + _FORMS_STAY_KNOWN <= moment:
             line.questions, line.questions_read_at = await self._read_forms(page), moment
         return line.questions
@@ -219,12 +212,12 @@ class TranscriptSink:
 
     async def _call(self, endpoint: str, request: GraphRequest, page: Page) -> GraphResponse:
         try:
-            response = await self._graph.call(request, page.access_token)
+            response = await self.graph.call(request, page.access_token)
         except GraphError as fault:
             result = type(fault).__name__ if fault.code is None else str(fault.code)
-            self._metrics.graph_calls.labels(endpoint, result).inc()
+            self.metrics.graph_calls.labels(endpoint, result).inc()
             raise
-        self._metrics.graph_calls.labels(endpoint, "ok").inc()
+        self.metrics.graph_calls.labels(endpoint, "ok").inc()
         return response
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
@@ -234,17 +227,17 @@ class TranscriptSink:
             return
         fact = self._fact(received, answers)
         key = person_key(fact.page_id, received.record.psid).encode()
-        await self._producer.send_and_wait(self._topic, self._codec.encode(fact), key=key)
+        await self.producer.send_and_wait(self.topic, self.codec.encode(fact), key=key)
         self._finish(line, result)
 
     async def _is_erased(self, request: FetchTranscript) -> bool:
-        if self._catch_up is not None:
-            await self._catch_up()
-        return self._erasures.cover(request.page_id, request.psid, request.requested_at)
+        if self.catch_up is not None:
+            await self.catch_up()
+        return self.erasures.cover(request.page_id, request.psid, request.requested_at)
 
     def _finish(self, line: _Line, result: str) -> None:
         received = line.requests[0]
-        self._metrics.transcripts_fetched.labels(result).inc()
+        self.metrics.transcripts_fetched.labels(result).inc()
         line.requests.popleft()
         line.failures, line.messages, line.are_read = 0, (), False
         line.paging = Paging(CONVERSATION_DETAILS_MAX)
@@ -258,7 +251,7 @@ class TranscriptSink:
             psid=request.psid,
             event_at=request.lead_at,
             # The join uses the time of the record in Kafka, decision 0005; this one is for readers of the topic.
-            received_at=self._now(),
+            received_at=self.now(),
             origin=Origin(received.partition.topic, received.partition.partition, received.offset),
             lead_id=request.lead_id,
             answers=answers,

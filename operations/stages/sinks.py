@@ -41,6 +41,7 @@ from schemas.codec import command_codec, event_codec, outcome_codec, transcript_
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
@@ -219,20 +220,18 @@ async def _send(process: _Process, limits: SendLimits) -> None:
         process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
 
     log = OutcomeLog(deployment.topic(OUTCOMES), reader, producer)
-    sink = SendSink(
+    courier = Courier(
         Ledger(log, outcome_codec(deployment.ids), clock, on_read=on_read),
-        Ahead(reader, command_codec(deployment.ids)),
         await process.graph(limits.call_timeout),
         pages,
-        commands=deployment.topic(COMMANDS),
         clock=clock,
         fraction=random.random,
         metrics=process.metrics,
         limits=limits,
         partitions=settings.partitions,
-        erasures=erasures,
-        catch_up=catch_up,
     )
+    ahead = Ahead(reader, command_codec(deployment.ids))
+    sink = SendSink(courier, ahead, commands=deployment.topic(COMMANDS), erasures=erasures, catch_up=catch_up)
     read_command = command_reader(command_codec(deployment.ids), settings.partitions)
     read_event = event_reader(event_codec(deployment.ids))
     sources: dict[str, Source[Any]] = {

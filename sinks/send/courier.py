@@ -41,7 +41,7 @@ from sinks.send.next_step import (
     may_send,
     message_in,
 )
-from sinks.send.pace import Blocks, Pace, SendLimits, pause_after
+from sinks.send.pace import Blocks, Pace, SendLimits, pause_after, share_of
 from sinks.send.reasons import ERASED, InDoubtReason, ParkedReason, RejectedReason, SentReason
 
 _LOOK_UPS_MAX = 8
@@ -69,7 +69,7 @@ class Courier:
 
     It decides nothing about a command: `next_step` does, and `carry_out` does what it says. All methods are called from
     the tasks of one event loop. `carry_out` runs for many commands at once and for one person's commands one after the
-    other.
+    other. `partitions` is how many the commands' topic has. `fraction` gives numbers from 0 to 1.
     """
 
     ledger: Ledger
@@ -79,20 +79,23 @@ class Courier:
     fraction: Callable[[], float]
     metrics: Metrics
     limits: SendLimits
-    quota: Quota
+    partitions: int
+    quota: Quota = field(init=False)
     blocks: Blocks = field(init=False)
     _sends: Pace = field(init=False)
     _look_ups: Pace = field(init=False)
 
     def __post_init__(self) -> None:
+        self.quota = Quota(self.ledger, self.limits.caps, self.partitions)
         self.blocks = Blocks(self.limits.page_pause, self.limits.call_timeout)
-        self.take_share(1)
+        self.hold(self.partitions)
 
-    def take_share(self, share: float) -> None:
-        """From now on this worker has this share of each Page's rates, above 0 and up to 1.
+    def hold(self, partitions: int) -> None:
+        """From now on this worker holds so many partitions, and has the share of each Page's rates that they are.
 
         Called when the partitions change, while nothing is under way. Turns that were given before are forgotten.
         """
+        share = share_of(partitions, self.partitions)
         self._sends = Pace(self.limits.sends_per_second * share)
         self._look_ups = Pace(self.limits.look_ups_per_second * share)
 

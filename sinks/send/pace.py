@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from leads.rules import Caps
 
 _FIRST_PAUSE = timedelta(seconds=1)
-LONGEST_PAUSE = timedelta(minutes=2)
+_LONGEST_PAUSE = timedelta(minutes=2)
 _LONGEST_BLOCK = timedelta(minutes=15)
 
 
@@ -94,7 +94,12 @@ class Blocks:
             block.until, block.tried_by = now + self._call_timeout, command_id
 
 
-def pause_after(failures: int, fraction: Callable[[], float], longest: timedelta = LONGEST_PAUSE) -> timedelta:
+def share_of(held: int, partitions: int) -> float:
+    """The share of each Page's rate for a worker that holds so many of a topic's partitions."""
+    return max(held, 1) / max(held, partitions)
+
+
+def pause_after(failures: int, fraction: Callable[[], float], longest: timedelta = _LONGEST_PAUSE) -> timedelta:
     """How long to wait after so many failures in a row: exponential, with full jitter from `fraction` (0 to 1)."""
     # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     ceiling = min(longest, _FIRST_PAUSE * (1 << min(failures - 1, 16)))

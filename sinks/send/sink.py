@@ -11,7 +11,6 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from leads.erasures import NOBODY, Erasures
 from leads.facts import JoinEvent, LeadPromoted, PersonErased, Progress
-from leads.pages import Pages
 from leads.records import PAGE_BLOCKED, SendFollowUp
 from messenger.events import (
     DeliveryReceived,
@@ -24,19 +23,15 @@ from messenger.events import (
 )
 from messenger.limits import ID_MAX
 from runtime.losses import Span
-from runtime.metrics import Metrics
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced, Received, Unusable
 from sinks.record_faults import on_record
 from sinks.send.agenda import Agenda, Pending
-from sinks.send.broker_clock import BrokerTime
 from sinks.send.cancellations import REMEMBERED, Interventions
-from sinks.send.caps import Quota
-from sinks.send.courier import Courier, Graph
-from sinks.send.ledger import LONGEST_WINDOW, Ledger
+from sinks.send.courier import Courier
+from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.lookahead import Ahead, Horizon
 from sinks.send.next_step import ReadOn, Snapshot, next_step
-from sinks.send.pace import SendLimits
 from sinks.send.reasons import ERASED
 
 # How many records of a full partition are read ahead in one tick, so that the sink's other work goes on in between.
@@ -53,43 +48,24 @@ class SendSink:
     one person are carried out one after the other; no person waits for another. Nothing is sent before everything is
     read that lay in Kafka shortly before, because it may cancel the command.
 
-    `partitions` is how many the topics have. A worker takes the share of each Page's rate that its partitions are of
-    them. `fraction` gives numbers from 0 to 1. `erasures` is the register; `catch_up` brings it up to date.
+    `commands` is the topic of the commands; `erasures` is the register, and `catch_up` brings it up to date.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
+        courier: Courier,
         ahead: Ahead,
-        graph: Graph,
-        pages: Pages,
         *,
         commands: str,
-        clock: BrokerTime,
-        fraction: Callable[[], float],
-        metrics: Metrics,
-        limits: SendLimits,
-        partitions: int,
         erasures: Erasures = NOBODY,
         catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._courier, self._ahead, self._commands = courier, ahead, commands
         self._erasures, self._catch_up = erasures, catch_up
-        self._ledger, self._ahead, self._pages, self._clock, self._metrics = ledger, ahead, pages, clock, metrics
-        self._commands, self._all_partitions = commands, partitions
-        self._limits = limits
-        self._quota = Quota(ledger, limits.caps, partitions)
-        self._courier = Courier(
-            ledger,
-            graph,
-            pages,
-            clock=clock,
-            fraction=fraction,
-            metrics=metrics,
-            limits=limits,
-            quota=self._quota,
-        )
-        self._slots = asyncio.Semaphore(limits.concurrent_calls)
-        self._agenda, self._interventions = Agenda(), Interventions(pages)
+        self._ledger, self._pages, self._clock = courier.ledger, courier.pages, courier.clock
+        self._limits, self._metrics = courier.limits, courier.metrics
+        self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
+        self._agenda, self._interventions = Agenda(), Interventions(self._pages)
         self._read_to: dict[TopicPartition, int] = {}
         self._cancelled_ahead: dict[str, str] = {}
         self._partitions: dict[int, TopicPartition] = {}
@@ -104,7 +80,7 @@ class SendSink:
         self._events = {place.partition: place for place in spans if place.topic != self._commands}
         if self._events.keys() != self._partitions.keys():
             raise Unusable("commands and events are not co-partitioned: give both topics the same number of partitions")
-        self._courier.take_share(max(len(self._partitions), 1) / max(len(self._partitions), self._all_partitions))
+        self._courier.hold(len(self._partitions))
         await self._ledger.open(self._partitions.keys())
         self._closing = False
         recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
@@ -268,8 +244,8 @@ class SendSink:
             cancel_reason=pending.cancel_reason,
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
-            person_cap_reached=self._quota.person_cap_reached(partition, command, now),
-            page_cap_reached=self._quota.page_cap_reached(partition, command, now),
+            person_cap_reached=self._courier.quota.person_cap_reached(partition, command, now),
+            page_cap_reached=self._courier.quota.page_cap_reached(partition, command, now),
         )
 
     async def _is_read_up(self, pending: Pending) -> bool:

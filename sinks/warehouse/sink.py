@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -67,6 +67,7 @@ class _Buffer:
         return sum(map(len, self.rows.values()))
 
 
+@dataclass(slots=True)
 class WarehouseSink:
     """A stage that writes when it has `flush_rows` rows, or when the oldest is `flush_after` old.
 
@@ -75,44 +76,37 @@ class WarehouseSink:
     offsets move past it. `losses` accepts what retention took, and nothing else.
     """
 
-    def __init__(
-        self,
-        warehouse: Warehouse,
-        tables: Mapping[str, Table],
-        *,
-        now: Callable[[], datetime],
-        metrics: Metrics,
-        losses: Losses,
-        flush_rows: int = 5000,
-        flush_after: timedelta = timedelta(seconds=1),
-        idle_after: timedelta = timedelta(seconds=3),
-        mark_after: timedelta = timedelta(hours=1),
-        tidy_after: timedelta = timedelta(hours=24),
-    ) -> None:
-        self._warehouse, self._tables, self._now = warehouse, tables, now
-        self._metrics, self._losses = metrics, losses
-        self._flush_rows, self._flush_after = flush_rows, flush_after
-        self._idle_after, self._mark_after, self._tidy_after = idle_after, mark_after, tidy_after
-        self._tidied_at: datetime | None = None
-        self._gone: list[PersonForgotten] = []
-        self._buffer = _Buffer()
-        self._positions: dict[TopicPartition, int] = {}
-        self._marked_at = now()
-        self._written_at: datetime | None = None
+    warehouse: Warehouse
+    tables: Mapping[str, Table]
+    _: KW_ONLY
+    now: Callable[[], datetime]
+    metrics: Metrics
+    losses: Losses
+    flush_rows: int = 5000
+    flush_after: timedelta = timedelta(seconds=1)
+    idle_after: timedelta = timedelta(seconds=3)
+    mark_after: timedelta = timedelta(hours=1)
+    tidy_after: timedelta = timedelta(hours=24)
+    _buffer: _Buffer = field(init=False, default_factory=_Buffer)
+    _positions: dict[TopicPartition, int] = field(init=False, default_factory=dict)
+    _gone: list[PersonForgotten] = field(init=False, default_factory=list)
+    _written_at: datetime | None = field(init=False, default=None)
+    _marked_at: datetime = field(init=False)
+    _tidied_at: datetime | None = field(init=False, default=None)
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         self._buffer = _Buffer()
         self._positions.clear()
-        self._written_at = self._marked_at = self._now()
-        stored = await asyncio.to_thread(self._warehouse.open, set(spans))
+        self._written_at = self._marked_at = self.now()
+        stored = await asyncio.to_thread(self.warehouse.open, set(spans))
         starts = {partition: span.first for partition, span in spans.items()}
         for partition, offset in stored.items():
             _require_same_log(partition, offset, spans[partition])
             held = replace(spans[partition], committed=offset)
-            starts[partition] = self._losses.checked(partition.topic, partition.partition, held).start
+            starts[partition] = self.losses.checked(partition.topic, partition.partition, held).start
         accepted = {partition: starts[partition] for partition in stored if starts[partition] != stored[partition]}
         if accepted:
-            await asyncio.to_thread(self._warehouse.write, {}, accepted)
+            await asyncio.to_thread(self.warehouse.write, {}, accepted)
         return starts
 
     async def take(self, batch: Sequence[Received[Kept]], positions: Offsets) -> None:
@@ -121,7 +115,7 @@ class WarehouseSink:
             if received.record is None or self._is_gone(received):
                 continue
             buffer.first.setdefault(received.partition, received.offset)
-            buffer.since = buffer.since or self._now()
+            buffer.since = buffer.since or self.now()
             if isinstance(received.record, Removal):
                 self._remove(received.record)
                 continue
@@ -135,7 +129,7 @@ class WarehouseSink:
 
     def _is_gone(self, received: Received[Kept]) -> bool:
         """Whether it is a row of an erased person that another partition brings only now."""
-        row, table = received.record, self._tables[received.partition.topic]
+        row, table = received.record, self.tables[received.partition.topic]
         if row is None or isinstance(row, Removal):
             return False
         return any(person.takes(table, row) for person in self._gone)
@@ -145,21 +139,21 @@ class WarehouseSink:
             self._gone.append(removal)
         self._buffer.removals.append(removal)
         for topic, rows in self._buffer.rows.items():
-            rows[:] = [row for row in rows if not removal.takes(self._tables[topic], row)]
+            rows[:] = [row for row in rows if not removal.takes(self.tables[topic], row)]
 
     async def tick(self) -> None:
-        now = self._now()
+        now = self.now()
         since = self._buffer.since
-        if since is not None and (len(self._buffer) >= self._flush_rows or now - since >= self._flush_after):
+        if since is not None and (len(self._buffer) >= self.flush_rows or now - since >= self.flush_after):
             await self._flush()
-        elif now - self._marked_at >= self._mark_after:
+        elif now - self._marked_at >= self.mark_after:
             await self._mark()
-        elif self._written_at is not None and now - self._written_at >= self._idle_after:
+        elif self._written_at is not None and now - self._written_at >= self.idle_after:
             self._written_at = None
-            await asyncio.to_thread(self._warehouse.fold)
-        elif self._tidied_at is None or now - self._tidied_at >= self._tidy_after:
+            await asyncio.to_thread(self.warehouse.fold)
+        elif self._tidied_at is None or now - self._tidied_at >= self.tidy_after:
             self._tidied_at = now
-            await asyncio.to_thread(self._warehouse.tidy)
+            await asyncio.to_thread(self.warehouse.tidy)
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
         return self._buffer.first
@@ -170,34 +164,32 @@ class WarehouseSink:
     async def close(self) -> None:
         await self._flush()
         await self._mark()
-        await asyncio.to_thread(self._warehouse.fold)
+        await asyncio.to_thread(self.warehouse.fold)
 
     async def _flush(self) -> None:
         rows, removals = self._buffer.rows, self._buffer.removals
         if removals:
             # Before the offsets move: a kill in between reads the removals again.
-            await asyncio.to_thread(self._warehouse.forget, removals)
+            await asyncio.to_thread(self.warehouse.forget, removals)
         if rows:
-            written = {self._tables[topic].events for topic in rows}
-            offsets = {
-                place: at for place, at in self._positions.items() if self._tables[place.topic].events in written
-            }
-            with self._metrics.warehouse_commit_seconds.time():
+            written = {self.tables[topic].events for topic in rows}
+            offsets = {place: at for place, at in self._positions.items() if self.tables[place.topic].events in written}
+            with self.metrics.warehouse_commit_seconds.time():
                 await self._write(rows, offsets)
             for topic, of_topic in rows.items():
-                self._metrics.warehouse_rows.labels(self._tables[topic].events).inc(len(of_topic))
+                self.metrics.warehouse_rows.labels(self.tables[topic].events).inc(len(of_topic))
             for place in offsets:
                 del self._positions[place]
-            self._written_at = self._now()
+            self._written_at = self.now()
         self._buffer = _Buffer()
 
     async def _write(self, rows: Mapping[str, Sequence[Row]], offsets: Offsets) -> None:
         try:
-            await asyncio.to_thread(self._warehouse.write, rows, offsets)
+            await asyncio.to_thread(self.warehouse.write, rows, offsets)
         except _OF_A_ROW as fault:
             ordered = sorted((row for of_topic in rows.values() for row in of_topic), key=_place)
             await self._write_in_parts(ordered, fault)
-            await asyncio.to_thread(self._warehouse.write, {}, offsets)
+            await asyncio.to_thread(self.warehouse.write, {}, offsets)
 
     async def _write_in_parts(self, rows: Sequence[Row], fault: Exception) -> None:
         """Halve the refused rows until one is left. Raises `AtRecord` for the first that is refused alone."""
@@ -210,14 +202,14 @@ class WarehouseSink:
                 by_topic.setdefault(row["_topic"], []).append(row)
             ends = {TopicPartition(*_place(row)[:2]): row["_offset"] + 1 for row in part}
             try:
-                await asyncio.to_thread(self._warehouse.write, by_topic, ends)
+                await asyncio.to_thread(self.warehouse.write, by_topic, ends)
             except _OF_A_ROW as refused:
                 await self._write_in_parts(part, refused)
 
     async def _mark(self) -> None:
-        self._marked_at = self._now()
+        self._marked_at = self.now()
         if self._positions:
-            await asyncio.to_thread(self._warehouse.write, {}, self._positions)
+            await asyncio.to_thread(self.warehouse.write, {}, self._positions)
             self._positions = {}
 
 

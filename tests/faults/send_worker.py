@@ -35,6 +35,7 @@ from schemas.codec import command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
@@ -139,18 +140,17 @@ async def work(job: SendJob) -> None:
         consumer = await stack.enter_async_context(connected(_consumer(job, failpoint)))
         http = await stack.enter_async_context(httpx.AsyncClient())
         clock = BrokerTime(wrong_clock)
-        sink = SendSink(
+        courier = Courier(
             Ledger(FailingLog(failpoint, outcomes, reader, producer), outcome_codec(), clock),
-            Ahead(reader, command_codec()),
             FailingGraph(failpoint, job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
             Pages(Page(page_of(one), access_token="t", target_app=OUR_APP) for one in range(job.pages)),
-            commands=commands,
             clock=clock,
             fraction=random.random,
             metrics=metrics,
             limits=LIMITS,
             partitions=job.partitions,
         )
+        sink = SendSink(courier, Ahead(reader, command_codec()), commands=commands)
         sources: dict[str, Source[Input]] = {
             commands: Source(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
             events: Source(event_reader(event_codec()), f"{events}-dlq"),

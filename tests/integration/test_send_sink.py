@@ -24,6 +24,7 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
@@ -114,18 +115,17 @@ class _Cluster:
                 )
             )
             clock = BrokerTime(now)
-            sink = SendSink(
+            courier = Courier(
                 Ledger(OutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
-                Ahead(reader, command_codec()),
                 self.graph,
                 Pages([Page(PAGE, access_token="page-token")]),
-                commands=self.commands,
                 clock=clock,
                 fraction=lambda: 0.1,
                 metrics=Metrics(),
                 limits=self.limits,
                 partitions=self.settings.partitions,
             )
+            sink = SendSink(courier, Ahead(reader, command_codec()), commands=self.commands)
             sources: dict[str, Source[Input]] = {
                 self.commands: Source(
                     command_reader(command_codec(), self.settings.partitions), f"{self.commands}-dlq"

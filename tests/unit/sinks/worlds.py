@@ -18,6 +18,7 @@ from runtime.reach import Reach
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input, SendSink, event_reader
@@ -89,19 +90,17 @@ class SendWorld:
 
     def sink(self) -> SendSink:
         clock = BrokerTime(self.clock)
-        return SendSink(
+        courier = Courier(
             Ledger(self.log, outcome_codec(), clock),
-            self.ahead,
             self.graph,
             self.pages,
-            commands=COMMANDS.topic,
             clock=clock,
             fraction=lambda: 1.0,
             metrics=self.metrics,
             limits=self.limits,
             partitions=self.partitions,
-            erasures=self.erasures,
         )
+        return SendSink(courier, self.ahead, commands=COMMANDS.topic, erasures=self.erasures)
 
     async def settle_all(
         self, *, most_reads: int = 3000, meanwhile: Mapping[int, Callable[[], None]] | None = None
