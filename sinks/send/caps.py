@@ -1,53 +1,48 @@
-"""How many messages people and Pages may still get today."""
+"""How many messages people and Pages got in the last day, to be compared with the caps."""
 
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections import Counter
+from datetime import datetime, timedelta
 
 from leads.records import SendFollowUp
-from leads.rules import Caps
-from messenger.events import PageId, Psid
-from sinks.send.ledger import Ledger
+from messenger.events import PageId, Psid, person_key
+
+_DAY = timedelta(days=1)
 
 
-class Quota:
-    """The caps, compared with the messages that were sent or may have been: a call under way or in doubt counts.
+class Sent:
+    """The messages of the last day by command, noted roughly in order: a call under way or in doubt counts as sent."""
 
-    `partitions` is how many the topic has. Each has its share of a Page's cap, whichever worker holds it.
-    """
+    def __init__(self) -> None:
+        self._messages: dict[str, tuple[datetime, PageId, str]] = {}
+        self._counts: Counter[str] = Counter()
 
-    def __init__(self, ledger: Ledger, caps: Caps, partitions: int) -> None:
-        self._ledger, self._caps, self._partitions = ledger, caps, partitions
-        self._under_way: dict[tuple[int, PageId], dict[str, Psid]] = defaultdict(dict)
+    def note(self, command_id: str, page_id: PageId, psid: Psid, at: datetime) -> None:
+        """The newest call of this command was made, or is made now."""
+        self.drop(command_id)
+        self._messages[command_id] = at, page_id, person_key(page_id, psid)
+        self._counts.update(self._messages[command_id][1:])
+        self._forget_until(at - _DAY)
 
-    def person_cap_reached(self, partition: int, command: SendFollowUp, now: datetime) -> bool:
-        if self._caps.per_person is None:
-            return False
-        sent = self._ledger.book(partition).tally.of_person(command.page_id, command.psid, now)
-        in_doubt = list(self._in_doubt(partition, command, now).values()).count(command.psid)
-        return sent + in_doubt >= self._caps.per_person
+    def drop(self, command_id: str) -> None:
+        """The command has sent nothing."""
+        _, *counted = self._messages.pop(command_id, (None,))
+        for key in counted:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
 
-    def page_cap_reached(self, partition: int, command: SendFollowUp, now: datetime) -> bool:
-        most = self._caps.page_share(command.page_id, partition, self._partitions)
-        if most is None:
-            return False
-        sent = self._ledger.book(partition).tally.of_page(command.page_id, now)
-        return sent + len(self._in_doubt(partition, command, now)) >= most
+    def to_person(self, command: SendFollowUp, now: datetime) -> int:
+        """How many messages of other commands the person of this one got."""
+        return self._others(command, person_key(command.page_id, command.psid), now)
 
-    @contextmanager
-    def counted(self, partition: int, command: SendFollowUp) -> Iterator[None]:
-        """Count the command as if it were sent, as long as the call is under way."""
-        calls = self._under_way[partition, command.page_id]
-        calls[command.command_id] = command.psid
-        try:
-            yield
-        finally:
-            del calls[command.command_id]
+    def for_page(self, command: SendFollowUp, now: datetime) -> int:
+        """How many messages of other commands the people of this one's Page got."""
+        return self._others(command, command.page_id, now)
 
-    def _in_doubt(self, partition: int, command: SendFollowUp, now: datetime) -> dict[str, Psid]:
-        calls = self._under_way[partition, command.page_id] | self._ledger.book(partition).may_have_sent(
-            command.page_id, now
-        )
-        calls.pop(command.command_id, None)
-        return calls
+    def _others(self, command: SendFollowUp, key: str, now: datetime) -> int:
+        self._forget_until(now - _DAY)
+        return self._counts[key] - (command.command_id in self._messages)
+
+    def _forget_until(self, moment: datetime) -> None:
+        while self._messages and self._messages[oldest := next(iter(self._messages))][0] <= moment:
+            self.drop(oldest)

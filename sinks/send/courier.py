@@ -24,7 +24,6 @@ from messenger.graph import GraphRequest, GraphResponse, conversation_request, s
 from runtime.metrics import Metrics
 from sinks.send.agenda import Pending
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.caps import Quota
 from sinks.send.ledger import Attempt, Ledger
 from sinks.send.next_step import (
     Action,
@@ -80,13 +79,11 @@ class Courier:
     metrics: Metrics
     limits: SendLimits
     partitions: int
-    quota: Quota = field(init=False)
     blocks: Blocks = field(init=False)
     _sends: Pace = field(init=False)
     _look_ups: Pace = field(init=False)
 
     def __post_init__(self) -> None:
-        self.quota = Quota(self.ledger, self.limits.caps, self.partitions)
         self.blocks = Blocks(self.limits.page_pause, self.limits.call_timeout)
         self.hold(self.partitions)
 
@@ -145,13 +142,15 @@ class Courier:
             case AskOwner():
                 return await self._ask_owner(pending)
             case Send(number):
-                with self.quota.counted(pending.partition, pending.command):
-                    return await self._send(pending, number)
+                return await self._send(pending, number)
             case _:
                 assert_never(action)
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
         command, asked_at = pending.command, self.clock.own()
+        # At once, so that the next command's snapshot counts this call against the caps.
+        sent = self.ledger.book(pending.partition).sent
+        sent.note(command.command_id, command.page_id, command.psid, self.clock())
         await self._record(pending, "attempting", number)
         if self.clock.own() - asked_at > self.limits.quarantine - self.limits.call_timeout:
             # We were frozen for so long that another process may look this attempt up while our call is under way.

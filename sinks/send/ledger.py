@@ -17,9 +17,9 @@ from runtime.topic_reading import first_since, read_spans
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.caps import Sent
 from sinks.send.read_receipts import Receipts
 from sinks.send.reasons import SentReason
-from sinks.send.sent_counts import DAY, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ FENCE = b"fence"
 _REPORT_EVERY = 10_000
 
 _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
+_NOT_SENT: frozenset[OutcomeStatus] = frozenset({"parked", "rejected", "expired", "cancelled"})
 # The progress of a message; a command that is settled without one makes no more progress.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
 _END = 3
@@ -87,7 +88,7 @@ class Book:
     settled: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
-    tally: Tally = field(default_factory=Tally)
+    sent: Sent = field(default_factory=Sent)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_too_old(self, command: SendFollowUp, now: datetime) -> bool:
@@ -99,14 +100,6 @@ class Book:
         """The last attempt, as long as it has no result."""
         last = self.open.get(command_id)
         return last[0] if last is not None else None
-
-    def may_have_sent(self, page_id: PageId, now: datetime) -> dict[str, Psid]:
-        """The people to whom the calls of the last day went that have no result, by command id."""
-        return {
-            command_id: outcome.psid
-            for command_id, (attempt, outcome) in self.open.items()
-            if outcome.page_id == page_id and attempt.parked is None and attempt.at > now - DAY
-        }
 
     def confirmed_by(self, event: EchoReceived | DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""
@@ -132,9 +125,11 @@ class Book:
         if outcome.status in _OPEN:
             parked = outcome.reason if outcome.status == "parked" else None
             self.open[outcome.command_id] = (Attempt(outcome.attempt, at, parked), outcome)
-        else:
-            if outcome.status in _PROGRESS and outcome.command_id not in self.settled:
-                self.tally.note(outcome.page_id, outcome.psid, at)
+        if outcome.status in _NOT_SENT:
+            self.sent.drop(outcome.command_id)
+        elif outcome.command_id not in self.settled:
+            self.sent.note(outcome.command_id, outcome.page_id, outcome.psid, at)
+        if outcome.status not in _OPEN:
             self._settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
         if outcome.status in _PROGRESS:
             self.receipts.note(outcome, at)
@@ -164,12 +159,14 @@ class Book:
         self.open.pop(command_id, None)
         self._settle(command_id, _END, noted_at)
         self.receipts.forget(command_id)
+        self.sent.drop(command_id)
 
     def forget_person(self, page_id: PageId, psid: Psid) -> None:
         """From now on no webhook confirms a message to this person."""
         for command_id, (_, outcome) in list(self.open.items()):
             if (outcome.page_id, outcome.psid) == (page_id, psid):
                 del self.open[command_id]
+                self.sent.drop(command_id)
         self.receipts.forget_person(page_id, psid)
 
 

@@ -232,6 +232,8 @@ class SendSink:
     def _snapshot(self, pending: Pending, now: datetime, *, is_read_up: bool = True) -> Snapshot:
         partition, command = pending.partition, pending.command
         book, page_id, command_id = self._ledger.book(partition), command.page_id, command.command_id
+        person_cap = self._limits.caps.per_person
+        page_cap = self._limits.caps.page_share(page_id, partition, self._courier.partitions)
         return Snapshot(
             command=command,
             now=now,
@@ -244,8 +246,8 @@ class SendSink:
             cancel_reason=pending.cancel_reason,
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
-            person_cap_reached=self._courier.quota.person_cap_reached(partition, command, now),
-            page_cap_reached=self._courier.quota.page_cap_reached(partition, command, now),
+            person_cap_reached=person_cap is not None and book.sent.to_person(command, now) >= person_cap,
+            page_cap_reached=page_cap is not None and book.sent.for_page(command, now) >= page_cap,
         )
 
     async def _is_read_up(self, pending: Pending) -> bool:

@@ -1,5 +1,6 @@
 """The ledger: what it remembers, and how it notices a second writer."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -10,7 +11,7 @@ from schemas.codec import outcome_codec
 from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.ledger import REMEMBERED, Attempt, Ledger
-from tests.unit.sinks.fakes import NOON, Clock, FakeKafka, FakeOutcomeLog
+from tests.unit.sinks.fakes import NOON, Clock, FakeKafka, FakeOutcomeLog, a_command
 from tests.unit.sinks.outcomes import an_outcome
 
 pytestmark = pytest.mark.anyio
@@ -77,9 +78,11 @@ async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refuse
     await ledger.append(0, an_outcome("c3", "attempting", attempt=1))
 
     counted = an_outcome("c1", "sent")
+    other = a_command("other", page_id=counted.page_id, psid=counted.psid)
+    sent = ledger.book(0).sent
 
-    assert ledger.book(0).tally.of_person(counted.page_id, counted.psid, NOON) == 1
-    assert ledger.book(0).may_have_sent(counted.page_id, NOON).keys() == {"c3"}
+    assert (sent.to_person(other, NOON), sent.for_page(other, NOON)) == (2, 2)
+    assert sent.to_person(replace(other, command_id="c3"), NOON) == 1
 
 
 @pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
