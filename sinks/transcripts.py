@@ -112,9 +112,11 @@ class TranscriptSink:
             if line.task is not None and line.task.done():
                 line.task.result()
                 line.task = None
-            if line.task is None and line.requests and self._turn(page_id, line, moment) <= moment:
-                line.ready_at = None
-                line.task = asyncio.create_task(self._answer_first(line, self.pages.get(page_id)))
+            if line.task is None and line.requests:
+                line.ready_at = line.ready_at or self._pace.reserve(page_id, moment)
+                if line.ready_at <= moment:
+                    line.ready_at = None
+                    line.task = asyncio.create_task(self._answer_first(line, self.pages.get(page_id)))
 
     def unfinished(self) -> Mapping[TopicPartition, int]:
         return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}
@@ -126,11 +128,6 @@ class TranscriptSink:
         running = [line.task for line in self._lines.values() if line.task is not None]
         for task in running:
             await task
-
-    def _turn(self, page_id: PageId, line: _Line, moment: datetime) -> datetime:
-        if line.ready_at is None:
-            line.ready_at = self._pace.reserve(page_id, moment)
-        return line.ready_at
 
     async def _answer_first(self, line: _Line, page: Page) -> None:
         with on_record(line.requests[0].partition, line.requests[0].offset):
@@ -148,7 +145,8 @@ class TranscriptSink:
             line.are_read = line.are_read or await self._read_messages(line, page, request)
             if not line.are_read:
                 return
-            answers = await self._parse(line, page, request)
+            questions = (*page.questions, *await self._questions(line, page))
+            answers = parse_transcript(line.messages, request.psid, ended_at=request.lead_at, questions=questions)
         except (Retryable, OutcomeUnknown) as fault:
             line.failures += 1
             if line.failures < _TRIES_MAX:
@@ -179,10 +177,6 @@ class TranscriptSink:
         except BrokenList:
             self.metrics.graph_calls.labels("conversations", BrokenList.__name__).inc()
             return True
-
-    async def _parse(self, line: _Line, page: Page, request: FetchTranscript) -> tuple[Answer, ...]:
-        questions = (*page.questions, *await self._questions(line, page))
-        return parse_transcript(line.messages, request.psid, ended_at=request.lead_at, questions=questions)
 
     async def _questions(self, line: _Line, page: Page) -> tuple[str, ...]:
         read_at, moment = line.questions_read_at, self.now()
@@ -222,11 +216,22 @@ class TranscriptSink:
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
         received = line.requests[0]
-        if await self._is_erased(received.record):
+        request = received.record
+        if await self._is_erased(request):
             self._finish(line, "erased")
             return
-        fact = self._fact(received, answers)
-        key = person_key(fact.page_id, received.record.psid).encode()
+        fact = TranscriptFetched(
+            event_id=f"transcript:{request.lead_id}",
+            page_id=request.page_id,
+            psid=request.psid,
+            event_at=request.lead_at,
+            # The join uses the time of the record in Kafka, decision 0005; this one is for readers of the topic.
+            received_at=self.now(),
+            origin=Origin(received.partition.topic, received.partition.partition, received.offset),
+            lead_id=request.lead_id,
+            answers=answers,
+        )
+        key = person_key(request.page_id, request.psid).encode()
         await self.producer.send_and_wait(self.topic, self.codec.encode(fact), key=key)
         self._finish(line, result)
 
@@ -242,17 +247,3 @@ class TranscriptSink:
         line.failures, line.messages, line.are_read = 0, (), False
         line.paging = Paging(CONVERSATION_DETAILS_MAX)
         self._held[received.partition].discard(received.offset)
-
-    def _fact(self, received: Received[FetchTranscript], answers: tuple[Answer, ...]) -> TranscriptFetched:
-        request = received.record
-        return TranscriptFetched(
-            event_id=f"transcript:{request.lead_id}",
-            page_id=request.page_id,
-            psid=request.psid,
-            event_at=request.lead_at,
-            # The join uses the time of the record in Kafka, decision 0005; this one is for readers of the topic.
-            received_at=self.now(),
-            origin=Origin(received.partition.topic, received.partition.partition, received.offset),
-            lead_id=request.lead_id,
-            answers=answers,
-        )

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Protocol
 
 from aiokafka import TopicPartition
@@ -15,7 +16,7 @@ from sinks.consume import Received, Unusable
 from sinks.record_faults import AtRecord
 from sinks.warehouse.removals import Kept, PersonForgotten, Removal
 from sinks.warehouse.rows import RowRefused
-from sinks.warehouse.tables import Row, Table
+from sinks.warehouse.tables import PROVENANCE, Row, Table, partition_of
 
 logger = logging.getLogger(__name__)
 
@@ -187,20 +188,19 @@ class WarehouseSink:
         try:
             await asyncio.to_thread(self.warehouse.write, rows, offsets)
         except _OF_A_ROW as fault:
-            ordered = sorted((row for of_topic in rows.values() for row in of_topic), key=_place)
+            ordered = sorted((row for of_topic in rows.values() for row in of_topic), key=itemgetter(*PROVENANCE))
             await self._write_in_parts(ordered, fault)
             await asyncio.to_thread(self.warehouse.write, {}, offsets)
 
     async def _write_in_parts(self, rows: Sequence[Row], fault: Exception) -> None:
         """Halve the refused rows until one is left. Raises `AtRecord` for the first that is refused alone."""
         if len(rows) == 1:
-            topic, partition, offset = _place(rows[0])
-            raise AtRecord(TopicPartition(topic, partition), offset) from fault
+            raise AtRecord(partition_of(rows[0]), rows[0]["_offset"]) from fault
         for part in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
             by_topic: dict[str, list[Row]] = {}
             for row in part:
                 by_topic.setdefault(row["_topic"], []).append(row)
-            ends = {TopicPartition(*_place(row)[:2]): row["_offset"] + 1 for row in part}
+            ends = {partition_of(row): row["_offset"] + 1 for row in part}
             try:
                 await asyncio.to_thread(self.warehouse.write, by_topic, ends)
             except _OF_A_ROW as refused:
@@ -211,10 +211,6 @@ class WarehouseSink:
         if self._positions:
             await asyncio.to_thread(self.warehouse.write, {}, self._positions)
             self._positions = {}
-
-
-def _place(row: Row) -> tuple[str, int, int]:
-    return row["_topic"], row["_partition"], row["_offset"]
 
 
 def _require_same_log(partition: TopicPartition, stored: int, span: Span) -> None:

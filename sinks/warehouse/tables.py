@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import pyarrow as pa
+from aiokafka import TopicPartition
 
 from schemas.released import newest
 from schemas.topics import EVENTS, LEADS, OUTCOMES, TOPICS, Topic
@@ -14,6 +15,7 @@ Row = Mapping[str, Any]
 
 # The place of a row's record in Kafka; no field of a record begins with an underscore.
 PROVENANCE = ("_topic", "_partition", "_offset")
+
 
 _TIME = pa.timestamp("us", tz="UTC")
 # Wide types from the first day: Delta casts a wider value back to the column's type without an error.
@@ -58,12 +60,11 @@ class Table:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        provenance = [
-            pa.field("_topic", pa.string()),
-            pa.field("_partition", pa.int64()),
-            pa.field("_offset", pa.int64()),
-        ]
-        return pa.schema([*self.fields(), *provenance])
+        return pa.schema([*self.fields(), ("_topic", pa.string()), ("_partition", pa.int64()), ("_offset", pa.int64())])
+
+
+def partition_of(row: Row) -> TopicPartition:
+    return TopicPartition(row["_topic"], row["_partition"])
 
 
 def tables_by_topic(name: Callable[[str], str]) -> dict[str, Table]:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from stat import S_IXOTH
 from urllib.parse import unquote
 
 import duckdb
@@ -29,7 +29,7 @@ from sinks.warehouse.delta.files import (
     table_uri,
 )
 from sinks.warehouse.removals import Removal
-from sinks.warehouse.tables import Current, Row, Table
+from sinks.warehouse.tables import Current, Row, Table, partition_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,6 @@ _COMPACT_EVERY = 50
 _ATTEMPTS = 5
 # A reader keeps reading the files that it found when it began; after a day it has surely ended.
 _KEPT_HOURS = 24
-
-
-def _is_open_to_others(table: Path) -> bool:
-    """Whether any user of this machine may read the table. That may be intended, so that no permission is changed."""
-    return bool(table.stat().st_mode & table.parent.stat().st_mode & 0o001)
 
 
 class _Stored:
@@ -56,7 +51,8 @@ class _Stored:
         if self._path is not None:
             require_name(self._path)
             make_missing(self._path)
-            if _is_open_to_others(self._path):
+            # That may be intended, so that no permission is changed.
+            if self._path.stat().st_mode & self._path.parent.stat().st_mode & S_IXOTH:
                 logger.warning("warehouse.others_can_read", extra={"table": self._path.name})
             torn = set_torn_tail_aside(self._path)
             if torn:
@@ -240,7 +236,7 @@ class DeltaWarehouse:
 
 
 def _append(events: _Stored, rows: Sequence[Row], ends: Mapping[TopicPartition, int]) -> None:
-    fresh = [row for row in rows if row["_offset"] >= events.next.get(_partition(row), 0)]
+    fresh = [row for row in rows if row["_offset"] >= events.next.get(partition_of(row), 0)]
     arrow = pa.Table.from_pylist(fresh, schema=events.schema)
     try:
         write_deltalake(events.delta, arrow, mode="append", schema_mode="merge", commit_properties=events.commit(ends))
@@ -268,10 +264,6 @@ def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
     current.change(lambda: _merge(current, newest, of, current.commit(upto)))
     current.sync()
     current.next.update(upto)
-
-
-def _partition(row: Row) -> TopicPartition:
-    return TopicPartition(row["_topic"], row["_partition"])
 
 
 def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, int]) -> pa.Table:

@@ -13,7 +13,16 @@ from sinks.consume import Fenced, Unavailable, Unusable
 from sinks.warehouse.postgres.connection import connected
 from sinks.warehouse.postgres.faults import faults_in_one_line
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
-from sinks.warehouse.tables import DEAD_LETTER_TABLE, MESSAGE_TABLE, NAMES, PROVENANCE, Current, Row, Table
+from sinks.warehouse.tables import (
+    DEAD_LETTER_TABLE,
+    MESSAGE_TABLE,
+    NAMES,
+    PROVENANCE,
+    Current,
+    Row,
+    Table,
+    partition_of,
+)
 from sinks.warehouse.views import POSTGRES, VIEWS, view_queries
 
 _SCALARS = {
@@ -75,7 +84,7 @@ class PostgresWarehouse:
         with self._transaction() as connection:
             self._move_offsets(connection, ends)
             for topic, of_topic in rows.items():
-                fresh = [row for row in of_topic if row["_offset"] >= self._next.get(_partition(row), 0)]
+                fresh = [row for row in of_topic if row["_offset"] >= self._next.get(partition_of(row), 0)]
                 _keep(connection, self._tables[topic], fresh)
         self._next.update(ends)
 
@@ -144,10 +153,6 @@ class PostgresWarehouse:
                 )
             if moved.rowcount != 1:
                 raise Fenced
-
-
-def _partition(row: Row) -> TopicPartition:
-    return TopicPartition(row["_topic"], row["_partition"])
 
 
 def _forget_key(connection: Connection[Any], removal: KeyForgotten) -> None:
