@@ -147,12 +147,11 @@ class Book:
             del self.settled[oldest]
         while self.mids and self.mids[oldest := next(iter(self.mids))] < moment:
             del self.mids[oldest]
-        while self.open and self._is_doubt_of_before(oldest := next(iter(self.open)), moment):
-            del self.open[oldest]
-
-    def _is_doubt_of_before(self, command_id: str, moment: datetime) -> bool:
-        attempt, outcome = self.open[command_id]
-        return outcome.status == "in_doubt" and attempt.at < moment
+        while self.open:
+            attempt, outcome = next(iter(self.open.values()))
+            if outcome.status != "in_doubt" or attempt.at >= moment:
+                break
+            del self.open[outcome.command_id]
 
     def forget(self, command_id: str, noted_at: datetime) -> None:
         """Keep only that the command is settled."""

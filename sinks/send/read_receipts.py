@@ -32,7 +32,8 @@ class Receipts:
         if outcome.status != "read":
             self._unread[outcome.command_id] = _Sent(outcome, last.at if last else at)
             self._of_person[outcome.page_id, outcome.psid].append(outcome.command_id)
-        self._drop_older_than(at - _AWAITED)
+        while self._unread and (oldest := next(iter(self._unread.values()))).at < at - _AWAITED:
+            self.forget(oldest.outcome.command_id)
 
     def forget_person(self, page_id: PageId, psid: Psid) -> None:
         """Confirm no message to this person any longer."""
@@ -51,10 +52,6 @@ class Receipts:
             for sent in sent_to
             if _covers(event, sent)
         )
-
-    def _drop_older_than(self, moment: datetime) -> None:
-        while self._unread and (oldest := next(iter(self._unread.values()))).at < moment:
-            self.forget(oldest.outcome.command_id)
 
     def forget(self, command_id: str) -> _Sent | None:
         """Confirm the message of this command no longer."""

@@ -148,7 +148,9 @@ def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, D
     files += create_view(connection, table.events, stored.get(table.events), table.schema)
     connection.execute(f"create table {upto} (topic varchar, part bigint, upto bigint)")
     if current is not None:
-        _note_folded(connection, table.events, upto, current)
+        for place in connection.sql(f"select distinct _topic, _partition from {table.events}").fetchall():
+            version = current.transaction_version(application(cluster_of(current), TopicPartition(*place)))
+            connection.execute(f"insert into {upto} values (?, ?, ?)", [*place, version or 0])
     connection.execute(
         f"""
         create view {name} as
@@ -164,11 +166,3 @@ def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, D
         """
     )
     return files
-
-
-def _note_folded(connection: duckdb.DuckDBPyConnection, events: str, upto: str, current: DeltaTable) -> None:
-    cluster_id = cluster_of(current)
-    places = connection.sql(f"select distinct _topic, _partition from {events}").fetchall()
-    for topic, partition in places:
-        version = current.transaction_version(application(cluster_id, TopicPartition(topic, partition)))
-        connection.execute(f"insert into {upto} values (?, ?, ?)", [topic, partition, version or 0])

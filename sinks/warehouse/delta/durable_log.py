@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -28,7 +27,7 @@ def paths_of_commits(table: Path, after: int, upto: int) -> Iterator[Path]:
     """The paths of these commits in the order to sync them: files before the entries that name them."""
     log = table / _LOG
     for version in range(after + 1, upto + 1):
-        yield from _added_files(table, log / f"{version:020}.json")
+        yield from _added(table, log / f"{version:020}.json")
         yield from log.glob(f"{version:020}.*")
     if (log / _LAST_CHECKPOINT).exists():
         yield log / _LAST_CHECKPOINT
@@ -85,20 +84,17 @@ def _version_in(pointer: Path) -> object:
 
 def _is_whole(table: Path, commit: Path) -> bool:
     try:
-        actions = list(_actions(commit))
-        sizes = {table / unquote(action["add"]["path"]): action["add"]["size"] for action in actions if "add" in action}
-        return bool(actions) and all(path.stat().st_size == size for path, size in sizes.items())
+        is_empty = not commit.read_bytes().strip()
+        return not is_empty and all(path.stat().st_size == size for path, size in _added(table, commit).items())
     except (ValueError, KeyError, TypeError, FileNotFoundError):
         # Any other OSError, such as a missing permission, is not a torn commit and goes to the operator.
         return False
 
 
-def _added_files(table: Path, commit: Path) -> Iterator[Path]:
-    return (table / unquote(action["add"]["path"]) for action in _actions(commit) if "add" in action)
-
-
-def _actions(commit: Path) -> Iterator[dict[str, Any]]:
-    return (json.loads(line) for line in commit.read_bytes().splitlines() if line)
+def _added(table: Path, commit: Path) -> dict[Path, int]:
+    """The files that a commit adds, with their sizes."""
+    actions = [json.loads(line) for line in commit.read_bytes().splitlines() if line]
+    return {table / unquote(action["add"]["path"]): action["add"]["size"] for action in actions if "add" in action}
 
 
 def _set_aside(entry: Path) -> None:

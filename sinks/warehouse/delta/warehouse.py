@@ -224,7 +224,6 @@ class DeltaWarehouse:
         for kept in self._kept.values():
             for stored in filter(None, (kept.events, kept.current)):
                 _vacuum(stored)
-                stored.sync()
 
     def fold(self) -> None:
         for kept in self._kept.values():
@@ -308,7 +307,6 @@ def _compact(stored: _Stored) -> None:
     with stored.unless_done_by_another():
         stored.delta.optimize.compact()
     _vacuum(stored)
-    stored.sync()
 
 
 def _vacuum(stored: _Stored) -> None:
@@ -316,3 +314,4 @@ def _vacuum(stored: _Stored) -> None:
         stored.delta.vacuum(retention_hours=_KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
         stored.delta.create_checkpoint()
         stored.delta.cleanup_metadata()
+    stored.sync()

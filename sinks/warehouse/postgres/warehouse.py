@@ -249,7 +249,9 @@ def _migrate(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
     for name, select in view_queries(POSTGRES).items():
         connection.execute(f"create or replace view {name} as {select}".encode())
     if connection.execute("select from pg_roles where rolname = %s", (READER,)).fetchone() is not None:
-        _grant_select(connection)
+        shown = [name for name in relations() if name not in (_OFFSETS, DEAD_LETTER_TABLE.events)]
+        granted = sql.SQL(", ").join(map(sql.Identifier, shown))
+        connection.execute(sql.SQL("grant select on {} to {}").format(granted, sql.Identifier(READER)))
 
 
 def require_no_table_dropped(connection: Connection[Any], tables: Mapping[str, Table]) -> None:
@@ -269,15 +271,6 @@ def require_no_table_dropped(connection: Connection[Any], tables: Mapping[str, T
 
 def _is_there(connection: Connection[Any], name: str) -> bool:
     return connection.execute("select to_regclass(%s)", (name,)).fetchone() != (None,)
-
-
-def _grant_select(connection: Connection[Any]) -> None:
-    shown = [name for name in relations() if name not in (_OFFSETS, DEAD_LETTER_TABLE.events)]
-    connection.execute(
-        sql.SQL("grant select on {} to {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, shown)), sql.Identifier(READER)
-        )
-    )
 
 
 def _migrate_table(connection: Connection[Any], name: str, schema: pa.Schema, key: Sequence[str]) -> None:
