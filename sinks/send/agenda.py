@@ -150,8 +150,9 @@ class Agenda:
             pending.cancel(reason, now)
             if by is not None:
                 self._cancelled_by.setdefault(pending, by)
-        heapq.heapify(lane.waiting)
-        self._wake(lane)
+        if cancelled:
+            heapq.heapify(lane.waiting)
+            self._wake(lane)
         return bool(cancelled)
 
     def people_of(self, page_id: str, partition: int) -> list[str]:

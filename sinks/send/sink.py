@@ -118,8 +118,9 @@ class SendSink:
         if command.command_id in book.settled:
             return
         erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
+        is_cancellation = command.cancel_reason is not None and not erased
         # A command that stays in doubt may have arrived.
-        if not erased and (self._cancel(command) or (command.cancel_reason and command.command_id in book.open)):
+        if is_cancellation and (self._cancel(command) or command.command_id in book.open):
             return
         if book.is_too_old(command, now):
             self._metrics.items_ignored.labels("command_too_old").inc()
