@@ -6,7 +6,7 @@ from aiokafka import TopicPartition
 
 from runtime.dead_letter import dead_letter as as_dead_letter
 from schemas.codec import event_codec, lead_codec, outcome_codec
-from sinks.warehouse.rows import dead_letter_row, user_message
+from sinks.warehouse.rows import dead_letter_row, message_or_forgotten
 from tests.builders import a_lead, a_message
 from tests.unit.sinks.outcomes import an_outcome
 from tests.unit.sinks.records import a_record
@@ -26,8 +26,9 @@ def outcome_row(partition: int, offset: int, name: str, status: str, **given: An
 
 def message_row(offset: int, **given: Any) -> dict[str, Any]:
     """That a person wrote, as the sink keeps it of a platform event."""
-    row = user_message(event_codec(), event_codec().encode(a_message(**given)))
-    assert row is not None
+    value = event_codec().encode(a_message(**given))
+    row = message_or_forgotten(event_codec(), a_record("messenger-events", 0, offset, b"k", value))
+    assert isinstance(row, dict)
     return {**row, **_where("messenger-events", 0, offset)}
 
 

@@ -42,18 +42,16 @@ def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:
 
 
 def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
-    """As `user_message`, or the removal of an erased person's rows. Raises `NotDecodable`."""
-    if record.value is None or codec.decode_first(record.value) != _ERASED:
-        return None if record.value is None else user_message(codec, record.value)
-    plain = codec.decode_plain(record.value)
-    return PersonForgotten(plain["page_id"], plain["psid"], from_millis(record.timestamp))
+    """The row of a message or a pressed button, without the words, or the removal of an erased person's rows.
 
-
-def user_message(codec: Codec[Any], value: bytes | None) -> Row | None:
-    """The row of a message or a pressed button, without the words; None for any other event. Raises `NotDecodable`."""
-    if codec.decode_first(value) not in _BY_THE_PERSON:
+    None for any other event. Raises `NotDecodable`.
+    """
+    kind = codec.decode_first(record.value) if record.value is not None else None
+    if kind != _ERASED and kind not in _BY_THE_PERSON:
         return None
-    plain = codec.decode_plain(value)
+    plain = codec.decode_plain(record.value)
+    if kind == _ERASED:
+        return PersonForgotten(plain["page_id"], plain["psid"], from_millis(record.timestamp))
     return {field: plain[field] for field in MESSAGE_FIELDS}
 
 

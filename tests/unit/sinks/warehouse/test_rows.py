@@ -1,5 +1,7 @@
 """What becomes of a Kafka record in the warehouse."""
 
+from typing import Any
+
 import pytest
 
 from leads.facts import Progress
@@ -8,7 +10,7 @@ from runtime.dead_letter import PREFIX, dead_letter
 from schemas.codec import NotDecodable, event_codec
 from sinks.send.ledger import FENCE
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten
-from sinks.warehouse.rows import dead_letter_row, message_or_forgotten, user_message, warehouse_sources
+from sinks.warehouse.rows import dead_letter_row, message_or_forgotten, warehouse_sources
 from sinks.warehouse.tables import (
     DEAD_LETTER_TABLE,
     LEAD_TABLE,
@@ -40,11 +42,16 @@ def test_dead_letters_are_read_whole_so_that_none_makes_another() -> None:
     assert all(sources[topic.name].dead_letters is None for topic in DEAD_LETTER_TABLE.topics)
 
 
+def _event(value: bytes) -> Any:
+    return a_record("messenger-events", 0, 1, b"k", value)
+
+
 def test_a_persons_message_is_kept_without_its_words() -> None:
     codec = event_codec()
 
-    row = user_message(codec, codec.encode(a_message()))
+    row = message_or_forgotten(codec, _event(codec.encode(a_message())))
 
+    assert isinstance(row, dict)
     assert row == {
         "kind": "message",
         "event_id": "message:m_1",
@@ -60,12 +67,12 @@ def test_a_persons_message_is_kept_without_its_words() -> None:
 def test_what_a_person_did_not_do_makes_no_row(event: object) -> None:
     codec = event_codec()
 
-    assert user_message(codec, codec.encode(event)) is None  # type: ignore[arg-type] # events of two kinds
+    assert message_or_forgotten(codec, _event(codec.encode(event))) is None  # type: ignore[arg-type] # of two kinds
 
 
 def test_an_event_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(NotDecodable):
-        user_message(event_codec(), b"{}")
+        message_or_forgotten(event_codec(), _event(b"{}"))
 
 
 def test_a_dead_letter_keeps_its_bytes_and_says_what_its_headers_say() -> None:
@@ -106,6 +113,6 @@ def test_a_tombstone_takes_its_key_away_and_a_fence_takes_nothing() -> None:
 
 
 def test_an_erasure_reaches_up_to_when_the_broker_appended_it() -> None:
-    codec, record = event_codec(), a_record("messenger-events", 0, 1, b"k", event_codec().encode(an_erasure()))
+    codec, record = event_codec(), _event(event_codec().encode(an_erasure()))
 
     assert message_or_forgotten(codec, record) == PersonForgotten(PAGE, PERSON, from_millis(record.timestamp))
