@@ -220,8 +220,8 @@ async def compare(broker: str, journal: Journal) -> Comparison:
 
 async def _values(broker: str) -> list[bytes]:
     consumer = kafka.consumer(Cluster(broker), WEBHOOKS.name, group=None, client_id="test-reader")
-    await consumer.start()
     try:
+        await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
         values: list[bytes] = []
         while [one for one, end in ends.items() if await consumer.position(one) < end]:

@@ -98,10 +98,17 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
         return people <= await leads_of(streams)
 
     await eventually(has_all)
+    deployment = Deployment(streams.settings, cluster_of(streams.settings))
+
+    async def nothing_is_suspected() -> bool:
+        return all(verdict.check != "suspects" for verdict in await examine_set_aside(deployment, []))
+
+    # The next commit says that the suspect is done with.
+    await eventually(nothing_is_suspected)
     ready, parts = await is_ready(supervisor.port), await parts_of(supervisor.port)
     running.cancel()
     letters = await streams.records(topic.dead_letters)
-    verdicts = await examine_set_aside(Deployment(streams.settings, cluster_of(streams.settings)), [])
+    verdicts = await examine_set_aside(deployment, [])
     said = "".join(path.read_text() for path in streams.home.glob("*.log"))
 
     assert supervisor.ends == MOST_ENDS
