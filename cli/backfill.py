@@ -13,7 +13,8 @@ from cli.backfill_report import BackfillReport
 from cli.terminal import say
 from leads.pages import Page
 from messenger.lead_flow import LeadForm, lead_form
-from operations.backfill.run import Question, run_backfill, serve_backfill
+from operations.backfill.run import Question, run_backfill
+from operations.backfill.schedule import serve_backfill
 from operations.configuration import load_pages
 from operations.deployment import Deployment, current_settings, start_log
 from operations.local.stack import BACKFILL_PORT

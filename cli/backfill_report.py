@@ -14,7 +14,7 @@ from cli.terminal import console, label_column, masked, print_json, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 from operations.backfill.position import Counts, Position, completeness
-from operations.backfill.run import ShowReading
+from operations.backfill.run import Report, ShowReading
 from schemas.personal import MASK
 
 WORDS: Mapping[Standing, str] = {
@@ -26,7 +26,7 @@ WORDS: Mapping[Standing, str] = {
 
 
 @dataclass(slots=True)
-class BackfillReport:
+class BackfillReport(Report):
     """Findings and totals on stdout, as text or a JSON object a line; progress on stderr."""
 
     as_json: bool

@@ -13,8 +13,7 @@ from cli import options
 from cli.terminal import console, print_json, say
 from operations.configuration import load_pages
 from operations.deployment import current_settings, start_log
-from operations.doctor.mending import Mending
-from operations.doctor.run import examine, serve_doctor
+from operations.doctor.run import Mending, examine, serve_doctor
 from operations.doctor.verdicts import Verdict
 from operations.local.stack import DOCTOR_PORT
 from operations.reporting import OperationError

@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
@@ -23,13 +22,10 @@ from messenger.events import PageId, Psid, person_key
 from messenger.lead_flow import LeadForm
 from operations.backfill.inbox import Inbox, look_through
 from operations.backfill.position import Busy, Position, PositionFile
-from operations.backfill.schedule import check_again_and_again, checked_since
 from operations.deployment import Deployment, graph_client
 from operations.reporting import OperationError
 from runtime import kafka
-from runtime.admin import create_admin_app, serve
 from runtime.clock import now
-from runtime.health import Health
 from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from schemas.codec import Codec, event_codec
@@ -71,8 +67,8 @@ class Here:
 ShowReading = Callable[[int, int, datetime], None]
 
 
-class Report(Protocol):
-    """Shows the progress and the findings of a backfill."""
+class Report:
+    """Shows the progress and the findings of a backfill; this one shows nothing."""
 
     def resumed(self, page_id: PageId, position: Position) -> None:
         """A stopped backfill goes on from this position."""
@@ -86,18 +82,8 @@ class Report(Protocol):
     def done(self, page_id: PageId, position: Position) -> None:
         """The Page was read to its end."""
 
-    def reading(self, page_id: PageId, since: datetime, moment: datetime) -> AbstractContextManager[ShowReading]:
-        """The Page is read back to `since`, while the context lasts."""
-
-
-class NoReport:
-    """Reports nothing."""
-
-    def resumed(self, page_id: PageId, position: Position) -> None: ...
-    def started_over(self, page_id: PageId) -> None: ...
-    def found(self, finding: Finding) -> None: ...
-    def done(self, page_id: PageId, position: Position) -> None: ...
     def reading(self, page_id: PageId, since: datetime, moment: datetime) -> AbstractContextManager[ShowReading]:  # noqa: ARG002
+        """The Page is read back to `since`, while the context lasts."""
         return nullcontext(lambda _conversations, _calls, _back_to: None)
 
 
@@ -217,24 +203,3 @@ async def run_backfill(
             return {page.page_id: await backfill.run(page, question) for page in pages}
         except OSError as fault:
             raise OperationError(f"cannot go on: {fault}") from None
-
-
-async def serve_backfill(
-    deployment: Deployment, pages: Sequence[Page], forms: tuple[LeadForm, ...], every: timedelta, port: int
-) -> None:
-    """Compare again and again, and serve the completeness on an admin port, until SIGTERM or Ctrl-C; write nothing."""
-    metrics, health = Metrics(), Health()
-
-    async def check(page: Page) -> Position:
-        question = Question(since=checked_since(now()), until=None, dry_run=True, forms=forms, afresh=True)
-        return (await run_backfill(deployment, [page], question, NoReport(), metrics))[page.page_id]
-
-    try:
-        async with serve(create_admin_app(metrics, health), deployment.settings.admin_host, port):
-            checking = asyncio.create_task(check_again_and_again(check, pages, every, metrics, health))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, checking.cancel)
-            with suppress(asyncio.CancelledError):
-                await checking
-    except OSError as fault:
-        raise OperationError(f"cannot listen on port {port}: {fault.strerror}") from None

@@ -1,6 +1,5 @@
 """The gap detector again and again: completeness on an admin port, and a log line for each day that lacks leads."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -8,8 +7,13 @@ from datetime import UTC, datetime, time, timedelta
 from aiokafka.errors import KafkaError
 
 from leads.pages import Page
+from messenger.lead_flow import LeadForm
 from operations.backfill.position import Position, completeness
+from operations.backfill.run import Question, Report, run_backfill
+from operations.deployment import Deployment
+from operations.lookout import keep_looking
 from operations.reporting import OperationError
+from runtime.clock import now
 from runtime.health import Health
 from runtime.metrics import Metrics
 
@@ -18,39 +22,38 @@ logger = logging.getLogger(__name__)
 _DAYS = 2
 
 
+async def serve_backfill(
+    deployment: Deployment, pages: Sequence[Page], forms: tuple[LeadForm, ...], every: timedelta, port: int
+) -> None:
+    """Compare again and again, and serve the completeness on an admin port, until SIGTERM or Ctrl-C; write nothing."""
+
+    async def look(metrics: Metrics, health: Health) -> None:
+        async def check(page: Page) -> Position:
+            question = Question(since=checked_since(now()), until=None, dry_run=True, forms=forms, afresh=True)
+            return (await run_backfill(deployment, [page], question, Report(), metrics))[page.page_id]
+
+        await check_pages(check, pages, metrics, health)
+
+    await keep_looking(look, every, deployment.settings, port)
+
+
 def checked_since(now: datetime) -> datetime:
     """Midnight in UTC two days ago, so that whole days are compared."""
     return datetime.combine(now.date() - timedelta(days=_DAYS), time(), UTC)
 
 
-async def check_again_and_again(
-    check: Callable[[Page], Awaitable[Position]],
-    pages: Sequence[Page],
-    every: timedelta,
-    metrics: Metrics,
-    health: Health,
+async def check_pages(
+    check: Callable[[Page], Awaitable[Position]], pages: Sequence[Page], metrics: Metrics, health: Health
 ) -> None:
-    """Check every Page at once and then at each interval, until cancelled.
-
-    A Page that could not be checked is not ready, and shows no completeness.
-    """
-    while True:
-        metrics.lead_completeness.clear()
-        for page in pages:
-            try:
-                position = await check(page)
-            except OperationError as fault:
-                _report_failure(page, str(fault), health)
-            except KafkaError as fault:
-                _report_failure(page, f"Kafka: {type(fault).__name__}", health)
-            else:
-                _report(page, position, metrics, health)
-        await asyncio.sleep(every.total_seconds())
-
-
-def _report_failure(page: Page, reason: str, health: Health) -> None:
-    health.report(page.page_id, ready=False, seen=reason)
-    logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": reason})
+    """Check every Page. One that could not be checked is not ready, and shows no completeness."""
+    metrics.lead_completeness.clear()
+    for page in pages:
+        try:
+            _report(page, await check(page), metrics, health)
+        except (OperationError, KafkaError) as fault:
+            reason = str(fault) if isinstance(fault, OperationError) else f"Kafka: {type(fault).__name__}"
+            health.report(page.page_id, ready=False, seen=reason)
+            logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": reason})
 
 
 def _report(page: Page, position: Position, metrics: Metrics, health: Health) -> None:

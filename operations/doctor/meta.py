@@ -1,7 +1,7 @@
 """The prerequisites at Meta, checked, and mended where that is possible from here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -28,17 +28,27 @@ from messenger.setup import (
     token_facts,
     token_request,
 )
-from operations.doctor import verdicts
-from operations.doctor.mending import Mending
-from operations.doctor.verdicts import Verdict
+from operations.doctor.verdicts import (
+    Verdict,
+    any_broken,
+    broken,
+    fields_verdict,
+    ok,
+    routing_verdict,
+    skew_verdict,
+    target_app_verdict,
+    token_verdicts,
+)
 from runtime.settings import Settings
 
 _CHALLENGE = "leadstream-doctor"
 _TIMEOUT = 10.0
-_PAGE_MENDED = frozenset({"app authorised", "page fields"})
 _PAGES_AT_ONCE = 4
 # No such application, or a token or proof of another one: nothing else in the call can be refused with these.
 _OF_THE_SECRET = frozenset({100, 101, 102, 104, 190})
+
+# For each thing that can be mended, its name, and work that gives a line for each change.
+Repairs = Iterator[tuple[str, Coroutine[None, None, list[str]]]]
 
 
 class MetaExamination:
@@ -56,20 +66,18 @@ class MetaExamination:
     async def verdicts(self, pages: Iterable[Page]) -> list[Verdict]:
         """Every possible verdict; those that depend on a broken prerequisite are left out."""
         try:
-            answer = await self._ask_as_app(app_subscriptions_request(self._app_id))
+            body = (await self._ask_as_app(app_subscriptions_request(self._app_id))).body
         except GraphError as fault:
-            is_refused = isinstance(fault, Permanent | PageBlocked) and fault.code in _OF_THE_SECRET
-            return [verdicts.secret_verdict(is_accepted=False) if is_refused else _no_answer(str(fault))]
-        if not isinstance(answer.body.get("data"), list):
-            return [_no_answer("the answer does not come from the Graph API")]
-        subscription = app_subscription(answer.body)
+            if isinstance(fault, Permanent | PageBlocked) and fault.code in _OF_THE_SECRET:
+                return [broken("app secret", "app", "Meta refuses the app's token or the proof of its secret")]
+            return [broken("graph", "app", str(fault))]
+        if not isinstance(body.get("data"), list):
+            return [broken("graph", "app", "the answer does not come from the Graph API")]
         result = [
-            verdicts.secret_verdict(is_accepted=True),
-            verdicts.skew_verdict(self._graph_date, self._now()),
-            verdicts.subscription_verdict(subscription),
+            ok("app secret", "app", "Meta accepts its proof"),
+            skew_verdict(self._graph_date, self._now()),
+            *await self._subscription(app_subscription(body)),
         ]
-        if subscription is not None:
-            result.append(await self._callback(subscription))
         at_once = asyncio.Semaphore(_PAGES_AT_ONCE)
 
         async def verdicts_of(page: Page) -> list[Verdict]:
@@ -80,21 +88,20 @@ class MetaExamination:
             result += of_page
         return result
 
-    async def mend(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> Mending:
+    def repairs(self, verdicts: Collection[Verdict], pages: Iterable[Page], callback_url: str | None) -> Repairs:
         """Subscribe again where these verdicts are broken, and keep every field that was subscribed before.
 
         Does nothing where Meta does not let us in.
         """
-        broken = {(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"}
-        mending = Mending()
-        if broken & {("graph", "app"), ("app secret", "app")}:
-            return mending
-        if ("app fields", "app") in broken or callback_url is not None:
-            await mending.attempt("the app's subscription", self._subscribe_app(callback_url))
+        at_the_app = [verdict for verdict in verdicts if verdict.place == "app"]
+        if any_broken(at_the_app, "graph", "app secret"):
+            return
+        if any_broken(at_the_app, "app fields") or callback_url is not None:
+            yield "the app's subscription", self._subscribe_app(callback_url)
         for page in pages:
-            if any(check in _PAGE_MENDED and place == page.page_id for check, place in broken):
-                await mending.attempt(f"the subscription of Page {page.page_id}", self._subscribe_page(page))
-        return mending
+            of_page = [verdict for verdict in verdicts if verdict.place == page.page_id]
+            if any_broken(of_page, "app authorised", "page fields"):
+                yield f"the subscription of Page {page.page_id}", self._subscribe_page(page)
 
     async def _subscribe_page(self, page: Page) -> list[str]:
         body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
@@ -111,8 +118,21 @@ class MetaExamination:
         await self._ask_as_app(subscribe_app_request(self._app_id, url, self._settings.verify_token, fields))
         return [f"subscribed the app to {', '.join(fields)}"]
 
-    async def _callback(self, subscription: AppSubscription) -> Verdict:
-        url, shown = subscription.callback_url, _without_secrets(subscription.callback_url)
+    async def _subscription(self, subscription: AppSubscription | None) -> list[Verdict]:
+        """The app's half, and whether its callback answers the challenge as Meta asks it."""
+        if subscription is None:
+            return [broken("app fields", "app", "the app has no webhook for Pages")]
+        if subscription.is_active:
+            fields = fields_verdict("app fields", "app", subscription.fields)
+        else:
+            fields = broken("app fields", "app", "the app's webhook is not active")
+        shown, fault = _without_secrets(subscription.callback_url), await self._challenge(subscription.callback_url)
+        if fault is not None:
+            return [fields, broken("callback", "app", f"{shown}: {fault}")]
+        return [fields, ok("callback", "app", f"{shown} answers the challenge")]
+
+    async def _challenge(self, url: str) -> str | None:
+        """The fault of the answer to a challenge."""
         query = {
             "hub.mode": "subscribe",
             "hub.challenge": _CHALLENGE,
@@ -121,44 +141,38 @@ class MetaExamination:
         try:
             answer = await self._http.get(url, params=query, timeout=_TIMEOUT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return verdicts.callback_verdict(shown, f"no answer ({type(error).__name__})")
+            return f"no answer ({type(error).__name__})"
         if answer.status_code != httpx.codes.OK:
-            return verdicts.callback_verdict(shown, f"answers {answer.status_code}")
-        return verdicts.callback_verdict(
-            shown, None if answer.text == _CHALLENGE else "answers something else than the challenge"
-        )
+            return f"answers {answer.status_code}"
+        return None if answer.text == _CHALLENGE else "answers something else than the challenge"
 
     async def _page(self, page: Page) -> AsyncIterator[Verdict]:
+        page_id = page.page_id
         if not page.access_token:
-            yield Verdict(
-                "token", page.page_id, "broken", "pages.yaml has none", "nothing is sent or read for this Page",
-                "set access_token of the Page in pages.yaml",
-            )  # fmt: skip
+            yield broken("token", page_id, "pages.yaml has none", mend="set access_token of the Page in pages.yaml")
             return
         try:
             facts = token_facts((await self._ask_as_app(token_request(page.access_token))).body)
-            token = list(verdicts.token_verdicts(page.page_id, facts, self._app_id, self._now()))
+            token = list(token_verdicts(page_id, facts, self._app_id, self._now()))
             for verdict in token:
                 yield verdict
             if any(verdict.standing == "broken" for verdict in token):
                 return
-            yield verdicts.target_app_verdict(page.page_id, page.target_app, self._app_id)
-            async for verdict in self._connection(page):
-                yield verdict
+            yield target_app_verdict(page_id, page.target_app, self._app_id)
+            body = (await self._ask_as_page(page, page_subscriptions_request(page_id))).body
+            fields = page_subscription(body, self._app_id)
+            if fields is None:
+                yield broken("app authorised", page_id, "the Page does not have the app")
+            else:
+                yield ok("app authorised", page_id, "the Page has the app")
+                yield fields_verdict("page fields", page_id, fields)
+            routing = routing_is_on((await self._ask_as_page(page, routing_request())).body)
+            yield routing_verdict(page_id, is_on=routing)
         except GraphError as fault:
             mend = "run the doctor again later"
             if isinstance(fault, Permanent | PageBlocked):
                 mend = "give the owner of the token a role on the Page that may manage it, and get a new token"
-            yield Verdict("graph", page.page_id, "broken", str(fault), "this Page cannot be checked", mend)
-
-    async def _connection(self, page: Page) -> AsyncIterator[Verdict]:
-        body = (await self._ask_as_page(page, page_subscriptions_request(page.page_id))).body
-        fields = page_subscription(body, self._app_id)
-        yield verdicts.app_verdict(page.page_id, is_connected=fields is not None)
-        if fields is not None:
-            yield verdicts.page_fields_verdict(page.page_id, fields)
-        routing = routing_is_on((await self._ask_as_page(page, routing_request())).body)
-        yield verdicts.routing_verdict(page.page_id, is_on=routing)
+            yield broken("graph", page_id, str(fault), breaks="this Page cannot be checked", mend=mend)
 
     async def _ask_as_app(self, request: GraphRequest) -> GraphResponse:
         return await self._graph.call(request, self._app_token)
@@ -186,9 +200,3 @@ def _without_secrets(url: str) -> str:
     """A URL without the parts that may hold a password or a token."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _no_answer(seen: str) -> Verdict:
-    breaks = "nothing is sent, and nothing else at Meta can be checked"
-    mend = "check LEADSTREAM_GRAPH_URL, LEADSTREAM_GRAPH_VERSION and the network path"
-    return Verdict("graph", "app", "broken", seen, breaks, mend)

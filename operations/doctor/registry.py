@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from operations.doctor.verdicts import Verdict
+from operations.doctor.verdicts import Verdict, broken, ok, warning
 from runtime.loopback import is_loopback
 from runtime.settings import Settings
 from schemas.registry_api import COMPATIBILITY
@@ -19,20 +19,20 @@ _COMPATIBLE = frozenset({COMPATIBILITY, "FULL", "BACKWARD_TRANSITIVE", "BACKWARD
 async def examine_registry(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> Verdict:
     """The verdict on the registry that is set, or on the built-in one."""
     if settings.schema_registry_url is None:
-        return Verdict("schemas", "registry", "ok", "the built-in registry")
+        return ok("schemas", "registry", "the built-in registry")
     try:
         async with registry_client(settings, transport) as registry:
-            broken = await _fault(registry, settings.topic_prefix)
-    except RegistryFault as fault:
-        seen, _, mend = str(fault).partition("; ")
-        breaks = "stages do not start: they get no schema ids"
-        return Verdict("registry", "registry", "broken", seen, breaks, mend or "look at its log")
-    if broken is not None:
-        return broken
+            fault = await _fault(registry, settings.topic_prefix)
+    except RegistryFault as no_answer:
+        seen, _, mend = str(no_answer).partition("; ")
+        return broken("registry", "registry", seen, mend=mend)
+    if fault is not None:
+        return fault
     if settings.schema_registry_password is not None and _is_in_clear(settings.schema_registry_url):
         seen, breaks = "all registered; the password is sent in clear", "others on the network can read it"
-        return Verdict("schemas", "registry", "warning", seen, breaks, "use https in LEADSTREAM_SCHEMA_REGISTRY_URL")
-    return Verdict("schemas", "registry", "ok", "all registered, and compatible")
+        mend = "use https in LEADSTREAM_SCHEMA_REGISTRY_URL"
+        return warning("schemas", "registry", seen, breaks=breaks, mend=mend)
+    return ok("schemas", "registry", "all registered, and compatible")
 
 
 async def _fault(registry: RegistryClient, prefix: str) -> Verdict | None:
@@ -40,17 +40,15 @@ async def _fault(registry: RegistryClient, prefix: str) -> Verdict | None:
     foreign = [] if missing else await _unreadable(registry, prefix)
     loose = await _loose(registry, prefix)
     if missing:
-        breaks = "records of these subjects cannot be read by their id"
-        mend = "`leadstream doctor --fix`"
-        return Verdict("schemas", "registry", "broken", f"not registered: {', '.join(missing)}", breaks, mend)
+        return broken("schemas", "registry", f"not registered: {', '.join(missing)}")
     if foreign:
         seen = f"the newest version of {', '.join(foreign)} is not compatible with ours"
         breaks = "records of that version cannot be read here, or ours cannot be read by others"
-        return Verdict("schemas", "registry", "broken", seen, breaks, "upgrade leadstream, or delete that version")
+        return broken("schemas", "registry", seen, breaks=breaks, mend="upgrade leadstream, or delete that version")
     if loose:
         breaks = "a later schema can be registered that our readers cannot read"
         mend = f"`leadstream schemas register` sets {COMPATIBILITY}"
-        return Verdict("schemas", "registry", "warning", f"compatibility {', '.join(loose)}", breaks, mend)
+        return warning("schemas", "registry", f"compatibility {', '.join(loose)}", breaks=breaks, mend=mend)
     return None
 
 

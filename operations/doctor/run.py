@@ -1,25 +1,37 @@
 """Every prerequisite of a deployment, at Meta and here: examined once, mended, or examined again and again."""
 
-import asyncio
-import signal
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 
 import httpx
+from aiokafka.errors import KafkaError
 
 from leads.pages import Page
-from operations.doctor.here import mend_here, verdicts_here
-from operations.doctor.mending import Mending
-from operations.doctor.meta import MetaExamination
-from operations.doctor.schedule import examine_again_and_again
-from operations.doctor.verdicts import Verdict
-from operations.reporting import OperationError
-from runtime.admin import create_admin_app, serve
+from messenger.errors import GraphError
+from operations.doctor.here import repairs_here, verdicts_here
+from operations.doctor.meta import MetaExamination, Repairs
+from operations.doctor.verdicts import Verdict, broken, ok
+from operations.lookout import keep_looking
 from runtime.clock import now
 from runtime.health import Health
 from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.topic_admin import LayoutMismatchError, TopicRefusedError
+from schemas.registry_client import RegistryFault
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Mending:
+    """The repairs of `leadstream doctor --fix`. `done` and `failed` are lines for people; neither holds a secret."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 async def examine(
@@ -41,17 +53,29 @@ async def examine(
         verdicts = await verdicts_now()
         if not fix:
             return verdicts, Mending()
-        here, there = await mend_here(settings, verdicts), await meta.mend(verdicts, pages, callback_url)
-        return await verdicts_now(), Mending([*here.done, *there.done], [*here.failed, *there.failed])
+        mending = await mend(chain(repairs_here(settings, verdicts), meta.repairs(verdicts, pages, callback_url)))
+        return await verdicts_now(), mending
+
+
+async def mend(repairs: Repairs) -> Mending:
+    """Make the repairs; after one fails, the others are still tried."""
+    mending = Mending()
+    for label, repair in repairs:
+        try:
+            mending.done += await repair
+        except (GraphError, RegistryFault, LayoutMismatchError, TopicRefusedError) as fault:
+            mending.failed.append(f"{label}: {fault}")
+        except (KafkaError, TimeoutError) as fault:
+            mending.failed.append(f"{label}: Kafka did not do it ({type(fault).__name__})")
+    return mending
 
 
 def _pages_verdict(settings: Settings, pages: Sequence[Page]) -> Verdict:
     """Without a Page there is no token to check, and everything else may well be in order."""
     if pages:
-        return Verdict("pages", "pages", "ok", f"{len(pages)} in {settings.pages}")
+        return ok("pages", "pages", f"{len(pages)} in {settings.pages}")
     seen = f"{settings.pages} names none" if settings.pages.exists() else f"there is no {settings.pages}"
-    breaks = "nothing is sent, no transcript is fetched, and no Page can be checked"
-    return Verdict("pages", "pages", "broken", seen, breaks, "write it like examples/pages.yaml")
+    return broken("pages", "pages", seen)
 
 
 async def serve_doctor(
@@ -61,15 +85,39 @@ async def serve_doctor(
 
     Raises `OperationError` where the port cannot be had.
     """
-    stop, metrics, health = asyncio.Event(), Metrics(), Health()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    changes = Changes()
 
-    async def verdicts() -> list[Verdict]:
-        return (await examine(settings, pages, stages))[0]
+    async def look(metrics: Metrics, health: Health) -> None:
+        changes.report((await examine(settings, pages, stages))[0], metrics, health)
 
-    try:
-        async with serve(create_admin_app(metrics, health), settings.admin_host, port):
-            await examine_again_and_again(verdicts, every, stop, metrics, health)
-    except OSError as fault:
-        raise OperationError(f"cannot listen on port {port}: {fault.strerror}") from None
+    await keep_looking(look, every, settings, port)
+
+
+class Changes:
+    """Shows verdicts: health, where ready means that nothing is broken, a metric, and a log line for each change."""
+
+    def __init__(self) -> None:
+        self._broken: Collection[str] = ()
+
+    def report(self, verdicts: Sequence[Verdict], metrics: Metrics, health: Health) -> None:
+        # A prerequisite that could not be checked this time must not be shown as it was the last time.
+        health.parts.clear()
+        for verdict in verdicts:
+            health.report(_name(verdict), ready=verdict.standing != "broken", seen=verdict.seen)
+        before, now_broken = (
+            self._broken,
+            {_name(verdict): verdict for verdict in verdicts if verdict.standing == "broken"},
+        )
+        self._broken = now_broken.keys()
+        metrics.prerequisites_broken.set(len(now_broken))
+        for name, verdict in now_broken.items():
+            if name not in before:
+                fields = {"seen": verdict.seen, "breaks": verdict.breaks, "mend": verdict.mend}
+                logger.warning("prerequisite.broken", extra={"prerequisite": name, **fields})
+        for name in before:
+            if name in health.parts and name not in now_broken:
+                logger.info("prerequisite.mended", extra={"prerequisite": name})
+
+
+def _name(verdict: Verdict) -> str:
+    return f"{verdict.check} ({verdict.place})"

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from messenger.events import Psid
 from operations.deployment import Deployment
-from operations.doctor.set_aside import examine_set_aside
+from operations.doctor.kafka import examine_set_aside
 from operations.reporting import OperationError
 from operations.skip import require_ahead, skipped_places
 from runtime import kafka

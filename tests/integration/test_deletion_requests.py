@@ -7,7 +7,7 @@ import pytest
 
 from messenger.data_deletion import DeletionRequest
 from operations.deployment import Deployment
-from operations.doctor.deletion_requests import examine_requests
+from operations.doctor.kafka import examine_requests
 from operations.doctor.verdicts import Verdict
 from operations.erase.requests import NotOpen, read_register, resolve
 from runtime.cluster import cluster_of

@@ -1,9 +1,7 @@
 """The gap detector again and again: what it serves, and a Page that it could not check."""
 
-import asyncio
 from collections import Counter
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
@@ -12,14 +10,13 @@ from leads.gaps import Standing
 from leads.pages import Page
 from messenger.events import PageId
 from operations.backfill.position import Position
-from operations.backfill.schedule import check_again_and_again, checked_since
+from operations.backfill.schedule import check_pages, checked_since
 from operations.reporting import OperationError
 from runtime.health import Health
 from runtime.metrics import Metrics
 from tests.builders import NOON, PAGE
 
 DAY = NOON.date()
-HOUR = timedelta(hours=1)
 
 
 def counted(**counts: int) -> Counter[Standing]:
@@ -34,22 +31,16 @@ def test_whole_days_are_checked() -> None:
 
 @pytest.mark.anyio
 async def test_the_schedule_serves_completeness_by_page_and_day_and_names_a_page_that_it_could_not_check() -> None:
-    metrics, health, checked = Metrics(), Health(), asyncio.Event()
+    metrics, health = Metrics(), Health()
     metrics.lead_completeness.labels(PAGE, "2026-01-01").set(0.5)
     position = Position(NOON, NOON, began_at=NOON, counts={DAY: counted(held=9, missing=1)})
 
     async def check(page: Page) -> Position:
         if page.page_id != PAGE:
-            checked.set()
             raise OperationError("PageBlocked: 190")
         return position
 
-    checking = asyncio.create_task(check_again_and_again(check, [Page(PAGE), Page(PageId("1"))], HOUR, metrics, health))
-    await checked.wait()
-    await asyncio.sleep(0)
-    checking.cancel()
-    with suppress(asyncio.CancelledError):
-        await checking
+    await check_pages(check, [Page(PAGE), Page(PageId("1"))], metrics, health)
 
     (family,) = (one for one in metrics.registry.collect() if one.name == "leadstream_lead_completeness")
     assert [(one.labels, one.value) for one in family.samples] == [({"page": PAGE, "day": DAY.isoformat()}, 0.9)]

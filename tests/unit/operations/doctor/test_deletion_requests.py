@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from messenger.data_deletion import DeletionRequest
-from operations.doctor.deletion_requests import request_verdicts
+from operations.doctor.kafka import request_verdicts
 from operations.doctor.verdicts import Standing
 from operations.erase.requests import Register
 

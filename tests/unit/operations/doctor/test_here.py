@@ -7,9 +7,8 @@ import httpx
 import pytest
 from aiokafka import TopicPartition
 
-from operations.doctor.disk import disk_verdict, examine_disk
-from operations.doctor.here import verdicts_here
-from operations.doctor.lag import lags_in
+from operations.doctor.here import disk_verdict, examine_disks, verdicts_here
+from operations.doctor.stages import lags_in
 from operations.doctor.verdicts import Verdict
 from runtime.settings import Settings
 
@@ -68,5 +67,5 @@ def test_a_disk_is_judged_by_the_room_that_is_left(megabytes: int, standing: str
 def test_directories_on_one_disk_are_one_verdict(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path / "missing" / "state", warehouse=str(tmp_path / "warehouse"))
 
-    assert [verdict.place for verdict in examine_disk(settings)] == ["state, spool, warehouse"]
-    assert [verdict.place for verdict in examine_disk(replace(settings, warehouse="s3://leads/w"))] == ["state, spool"]
+    assert [verdict.place for verdict in examine_disks(settings)] == ["state, spool, warehouse"]
+    assert [verdict.place for verdict in examine_disks(replace(settings, warehouse="s3://leads/w"))] == ["state, spool"]

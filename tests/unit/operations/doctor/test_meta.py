@@ -15,8 +15,8 @@ from messenger.errors import ChallengeRefused
 from messenger.events import AppId, PageId
 from messenger.setup import WEBHOOK_FIELDS
 from messenger.signature import answer_challenge
-from operations.doctor.mending import Mending
 from operations.doctor.meta import MetaExamination
+from operations.doctor.run import Mending, mend
 from operations.doctor.verdicts import Verdict
 from runtime.settings import Settings
 from simulator.faults import Fault
@@ -209,7 +209,7 @@ async def test_fix_subscribes_a_page_to_every_field_and_keeps_what_others_asked_
     verdicts = await meta.verdicts(PAGES[:1])
     assert broken(verdicts) == [(check, PAGE)]
 
-    mending = await meta.mend(verdicts, PAGES, None)
+    mending = await mend(meta.repairs(verdicts, PAGES, None))
 
     assert (len(mending.done), mending.failed) == (1, [])
     assert broken(await meta.verdicts(PAGES[:1])) == []
@@ -223,7 +223,7 @@ async def test_fix_subscribes_the_app_where_it_was_and_keeps_its_other_fields(
 ) -> None:
     setup.subscribe_app(fields=[{"name": "feed"}, {"name": "messages"}])
 
-    await meta.mend(await meta.verdicts([]), [], None)
+    await mend(meta.repairs(await meta.verdicts([]), [], None))
 
     subscribed: Any = setup.world.app_subscription
     assert [one["name"] for one in subscribed["fields"]] == [*WEBHOOK_FIELDS, "feed"]
@@ -236,8 +236,8 @@ async def test_fix_needs_a_callback_url_where_there_was_none(setup: Setup, meta:
     setup.world.app_subscription = {}
     verdicts = await meta.verdicts([])
 
-    without = await meta.mend(verdicts, [], None)
-    with_url = await meta.mend(verdicts, [], CALLBACK)
+    without = await mend(meta.repairs(verdicts, [], None))
+    with_url = await mend(meta.repairs(verdicts, [], CALLBACK))
 
     assert (without, len(with_url.done)) == (Mending(), 1)
     assert broken(await meta.verdicts([])) == []
@@ -245,7 +245,7 @@ async def test_fix_needs_a_callback_url_where_there_was_none(setup: Setup, meta:
 
 @pytest.mark.anyio
 async def test_fix_changes_nothing_where_nothing_is_broken(setup: Setup, meta: MetaExamination) -> None:
-    assert await meta.mend(await meta.verdicts(PAGES), PAGES, None) == Mending()
+    assert await mend(meta.repairs(await meta.verdicts(PAGES), PAGES, None)) == Mending()
 
 
 @pytest.mark.anyio
@@ -255,7 +255,7 @@ async def test_fix_asks_nothing_of_a_meta_that_does_not_let_us_in(
 ) -> None:
     BREAKS[check](setup)
 
-    assert await meta.mend(await meta.verdicts(PAGES), PAGES, CALLBACK) == Mending()
+    assert await mend(meta.repairs(await meta.verdicts(PAGES), PAGES, CALLBACK)) == Mending()
 
 
 @pytest.mark.anyio
@@ -266,7 +266,7 @@ async def test_what_meta_refuses_to_mend_keeps_nothing_else_from_being_mended(
     verdicts = await meta.verdicts(PAGES)
     setup.configure(page_tokens={PAGE: "renewed", OTHER_PAGE: "0ther"})
 
-    mending = await meta.mend(verdicts, PAGES, None)
+    mending = await mend(meta.repairs(verdicts, PAGES, None))
 
     assert [one.partition(" to ")[0] for one in mending.done] == [f"subscribed Page {OTHER_PAGE}"]
     assert [one.partition(": ")[0] for one in mending.failed] == [f"the subscription of Page {PAGE}"]
@@ -328,11 +328,11 @@ async def test_a_date_without_a_zone_is_utc(date: str, standing: str) -> None:
 async def test_a_page_that_meta_does_not_let_us_manage_wants_a_role_and_one_that_is_away_patience(
     setup: Setup, meta: MetaExamination
 ) -> None:
-    async def mend(fault: Fault) -> str:
+    async def advice(fault: Fault) -> str:
         setup.world.faults.plan("subscribed_apps", rates={fault: 1.0})
         return next(one.mend for one in await meta.verdicts(PAGES[:1]) if one.check == "graph")
 
-    refused, away = await mend(Fault("graph_error", code=200)), await mend(Fault("server_error"))
+    refused, away = await advice(Fault("graph_error", code=200)), await advice(Fault("server_error"))
 
     assert "a role on the Page" in refused
     assert away == "run the doctor again later"
