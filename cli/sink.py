@@ -1,13 +1,14 @@
 """`leadstream sink …`: commands to the Send API, records to the warehouse, transcripts from the Conversations API."""
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
 from cli import options
 from cli.terminal import Terminal
 from operations.deployment import current_settings
-from operations.stages.sinks import run_send_sink, run_transcripts_sink, run_warehouse_sink
+from operations.stages.sinks import Sink, run_sink
 
 
 @click.group()
@@ -26,7 +27,7 @@ def command() -> None:
 )
 @options.skip
 @options.accept_loss
-def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
+def send(*, quarantine: float, **given: Any) -> None:
     """Send each follow-up once, inside its window.
 
     Pages and their tokens come from LEADSTREAM_PAGES, caps from LEADSTREAM_FOLLOWUPS. The topic followup-outcomes has
@@ -36,14 +37,14 @@ def send(admin_port: int | None, quarantine: float, skip: tuple[str, ...], accep
     Example:
       PAGE_TOKEN=… leadstream sink send
     """
-    run_send_sink(current_settings(), Terminal().say, admin_port, skip, accept_loss, timedelta(seconds=quarantine))
+    _run("send", call_timeout=timedelta(seconds=quarantine / 2), **given)
 
 
 @command.command("warehouse")
 @options.admin_port("ADMIN_PORT + 3")
 @options.skip
 @options.accept_loss
-def warehouse(admin_port: int | None, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
+def warehouse(**given: Any) -> None:
     """Write leads, outcomes and replies to the warehouse.
 
     Dead letters are written too. LEADSTREAM_WAREHOUSE is a directory or an object storage URI with Delta Lake tables,
@@ -54,14 +55,14 @@ def warehouse(admin_port: int | None, skip: tuple[str, ...], accept_loss: tuple[
       leadstream sink warehouse
       LEADSTREAM_WAREHOUSE=postgresql://user@host/leads leadstream sink warehouse
     """
-    run_warehouse_sink(current_settings(), Terminal().say, admin_port, skip, accept_loss)
+    _run("warehouse", **given)
 
 
 @command.command("transcripts")
 @options.admin_port("ADMIN_PORT + 4")
 @options.skip
 @options.accept_loss
-def transcripts(admin_port: int | None, skip: tuple[str, ...], accept_loss: tuple[str, ...]) -> None:
+def transcripts(**given: Any) -> None:
     """Fetch the answers of complete leads that closed without any.
 
     They come from the Conversations API and go to messenger-events as facts, so that no replay has to ask again.
@@ -70,4 +71,8 @@ def transcripts(admin_port: int | None, skip: tuple[str, ...], accept_loss: tupl
     Example:
       PAGE_TOKEN=… leadstream sink transcripts
     """
-    run_transcripts_sink(current_settings(), Terminal().say, admin_port, skip, accept_loss)
+    _run("transcripts", **given)
+
+
+def _run(sink: Sink, **given: Any) -> None:
+    run_sink(sink, current_settings(), Terminal().say, **given)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -173,14 +174,22 @@ class Deployment:
                         newest[lead.lead_id] = lead
         return newest
 
-    async def erasures_now(self) -> Erasures:
-        """Every erasure. Raises `OperationError` where the topic is missing, or `KafkaError`."""
+    @asynccontextmanager
+    async def followed_erasures(
+        self, client_id: str = "leadstream-erasures"
+    ) -> AsyncIterator[tuple[Erasures, Callable[[], Awaitable[None]]]]:
+        """Every erasure, and what adds those that came since. Raises `OperationError` where the topic is missing."""
         erasures = Erasures()
-        follower = TopicFollower(self.broker, self.topic(ERASURES), erasures.note, client_id="leadstream-erasures")
+        follower = TopicFollower(self.broker, self.topic(ERASURES), erasures.note, client_id=client_id)
         try:
             await follower.start()
+            yield erasures, follower.catch_up
         except TopicMissing as fault:
             raise OperationError(str(fault)) from None
         finally:
             await follower.stop()
-        return erasures
+
+    async def erasures_now(self) -> Erasures:
+        """Every erasure. Raises `OperationError` where the topic is missing, or `KafkaError`."""
+        async with self.followed_erasures() as (erasures, _):
+            return erasures

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import uvloop
@@ -36,9 +36,8 @@ from runtime.settings import Settings
 from runtime.stopping import stop_at_signals
 from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
-from runtime.topic_reading import TopicFollower, TopicMissing
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
-from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
@@ -56,7 +55,7 @@ from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
 # For each client; it has no work left when it is stopped.
 _LEAVES_WITHIN = 3.0
-_PORT_OFFSETS = {"send": 2, "warehouse": 3, "transcripts": 4}
+Sink = Literal["send", "warehouse", "transcripts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ class _Process:
     name: str
     skips: Collection[Place]
     accepted: Accepted
+    call_timeout: timedelta
     metrics: Metrics
     health: Health
     stop: asyncio.Event
@@ -92,21 +92,13 @@ class _Process:
     async def producer(self, **options: Any) -> Any:
         return await self.opened(kafka.producer(self.deployment.broker, client_id=self.client_id, **options))
 
-    async def graph(self, call_timeout: timedelta) -> GraphClient:
+    async def graph(self) -> GraphClient:
         http = await self.stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
-        return graph_client(self.settings, http, call_timeout)
+        return graph_client(self.settings, http, self.call_timeout)
 
     async def erasures(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
         """The erasure register, whole, and what brings it up to date. Raises `OperationError`."""
-        erasures, topic = Erasures(), self.deployment.topic(ERASURES)
-        client_id = f"{self.client_id}-erasures"
-        follower = TopicFollower(self.deployment.broker, topic, erasures.note, client_id=client_id)
-        self.stack.push_async_callback(follower.stop)
-        try:
-            await follower.start()
-        except TopicMissing as fault:
-            raise OperationError(str(fault)) from None
-        return erasures, follower.catch_up
+        return await self.stack.enter_async_context(self.deployment.followed_erasures(f"{self.client_id}-erasures"))
 
     async def consume(
         self,
@@ -135,57 +127,19 @@ class _Process:
         await consume.run(self.stop)
 
 
-def run_send_sink(
+def run_sink(
+    name: Sink,
     settings: Settings,
     say: Callable[[str], None],
+    *,
     admin_port: int | None,
     skip: Sequence[str],
     accept_loss: Sequence[str],
-    quarantine: timedelta,
+    call_timeout: timedelta = CALL_TIMEOUT,
 ) -> None:
-    """Run the send sink; a call may take half of the quarantine. Raises `OperationError`."""
-    call_timeout = quarantine / 2
-    caps = load_caps(settings, os.environ)
-    limits = SendLimits(call_timeout=call_timeout, quarantine=quarantine, caps=caps)
-    _run(
-        settings, say, "send", admin_port, skip, accept_loss, (COMMANDS, EVENTS), lambda process: _send(process, limits)
-    )
-
-
-def run_transcripts_sink(
-    settings: Settings,
-    say: Callable[[str], None],
-    admin_port: int | None,
-    skip: Sequence[str],
-    accept_loss: Sequence[str],
-) -> None:
-    """Run the transcripts sink. Raises `OperationError`."""
-    _run(settings, say, "transcripts", admin_port, skip, accept_loss, (TRANSCRIPTS,), _transcripts)
-
-
-def run_warehouse_sink(
-    settings: Settings,
-    say: Callable[[str], None],
-    admin_port: int | None,
-    skip: Sequence[str],
-    accept_loss: Sequence[str],
-) -> None:
-    """Run the warehouse sink. Raises `OperationError`."""
-    topics = [topic for table in TABLES for topic in table.topics]
-    _run(settings, say, "warehouse", admin_port, skip, accept_loss, topics, _warehouse)
-
-
-def _run(
-    settings: Settings,
-    say: Callable[[str], None],
-    name: str,
-    admin_port: int | None,
-    skip: Sequence[str],
-    accept_loss: Sequence[str],
-    topics: Collection[Topic],
-    work: Callable[[_Process], Awaitable[None]],
-) -> None:
-    port = settings.admin_port + _PORT_OFFSETS[name] if admin_port is None else admin_port
+    """Run a sink until SIGTERM or Ctrl-C. A call to Meta may take `call_timeout`. Raises `OperationError`."""
+    port_offset, topics, work = _SINKS[name]
+    port = settings.admin_port + port_offset if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
     start_log(settings)
     skips = skipped_places(settings, skip, topics)
@@ -196,7 +150,7 @@ def _run(
     async def serve_work() -> None:
         stop, metrics, health = stop_at_signals(), Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
-            await work(_Process(deployment, name, skips, accepted, metrics, health, stop, stack))
+            await work(_Process(deployment, name, skips, accepted, call_timeout, metrics, health, stop, stack))
 
     try:
         uvloop.run(serve_work())
@@ -208,8 +162,10 @@ def _run(
         raise OperationError(f"cannot start: {fault}") from None
 
 
-async def _send(process: _Process, limits: SendLimits) -> None:
+async def _send(process: _Process) -> None:
     settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
+    caps = load_caps(settings, os.environ)
+    limits = SendLimits(call_timeout=process.call_timeout, quarantine=2 * process.call_timeout, caps=caps)
     await require_access(deployment, "sink-send")
     producer = await process.producer(linger_ms=0)
     reader = await process.opened(kafka.consumer(deployment.broker, group=None, client_id="leadstream-send-ledger"))
@@ -222,7 +178,7 @@ async def _send(process: _Process, limits: SendLimits) -> None:
     log = OutcomeLog(deployment.topic(OUTCOMES), reader, producer)
     courier = Courier(
         Ledger(log, outcome_codec(deployment.ids), clock, on_read=on_read),
-        await process.graph(limits.call_timeout),
+        await process.graph(),
         pages,
         clock=clock,
         fraction=random.random,
@@ -249,7 +205,7 @@ async def _transcripts(process: _Process) -> None:
     producer = await process.producer(linger_ms=0)
     erasures, catch_up = await process.erasures()
     sink = TranscriptSink(
-        await process.graph(CALL_TIMEOUT),
+        await process.graph(),
         producer,
         deployment.topic(EVENTS),
         event_codec(deployment.ids),
@@ -291,3 +247,11 @@ def _open_warehouse(url: str, tables: Mapping[str, Table], cluster_id: str) -> W
     if is_server(url):
         return PostgresWarehouse(url, tables, cluster_id=cluster_id)
     return DeltaWarehouse(url, tables, cluster_id=cluster_id)
+
+
+# By name: how far its admin port is from the first one, the topics that it reads, and its work.
+_SINKS: Mapping[Sink, tuple[int, Sequence[Topic], Callable[[_Process], Awaitable[None]]]] = {
+    "send": (2, (COMMANDS, EVENTS), _send),
+    "warehouse": (3, [topic for table in TABLES for topic in table.topics], _warehouse),
+    "transcripts": (4, (TRANSCRIPTS,), _transcripts),
+}
