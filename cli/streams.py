@@ -1,11 +1,13 @@
 """`leadstream streams`: the splitter and the join."""
 
+from typing import Any
+
 import click
 
 from cli import options
 from cli.terminal import Terminal
 from operations.deployment import current_settings
-from operations.stages.streams import StreamsOptions, run_streams
+from operations.stages.streams import run_streams
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 
 
@@ -22,15 +24,7 @@ from runtime.dead_letter import DEAD_LETTERS_A_MINUTE
 @options.skip
 @options.accept_loss
 @click.option("--skip-is-checked", is_flag=True, hidden=True)
-def command(
-    *,
-    workers: int,
-    admin_port: int | None,
-    dead_letters: int,
-    skip: tuple[str, ...],
-    accept_loss: tuple[str, ...],
-    skip_is_checked: bool,
-) -> None:
+def command(**given: Any) -> None:
     """Split webhooks into events and join events into leads, until SIGTERM or Ctrl-C.
 
     A worker that fails ends with a non-zero status and its offsets unmoved, and the others end with it. A record that
@@ -43,8 +37,4 @@ def command(
       leadstream streams --skip messenger-webhooks:3:41
       leadstream streams --accept-loss messenger-webhooks:3:41
     """
-    settings = current_settings()
-    port = settings.admin_port + 1 if admin_port is None else admin_port
-    run_streams(
-        settings, StreamsOptions(port, dead_letters, skip, accept_loss, skip_is_checked), workers, Terminal().say
-    )
+    run_streams(current_settings(), Terminal().say, **given)

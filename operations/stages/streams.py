@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import faust
 
@@ -24,50 +23,44 @@ from streams.app import build_app, offset_memory
 from streams.worker import WorkerCrashed, run_worker
 
 _PORTS_APART = 100
-_LAST_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class StreamsOptions:
-    """The options of `leadstream streams`; `admin_port` is the first worker's.
+def run_streams(
+    settings: Settings,
+    say: Callable[[str], None],
+    *,
+    workers: int,
+    admin_port: int | None,
+    dead_letters: int,
+    skip: Sequence[str],
+    accept_loss: Sequence[str],
+    skip_is_checked: bool,
+) -> None:
+    """Run the workers until SIGTERM or Ctrl-C; `admin_port` is the first one's. Raises `OperationError`.
 
     A worker among several gets `skip_is_checked`: another one may have passed the record already.
     """
-
-    admin_port: int
-    dead_letters_a_minute: int
-    skip: Sequence[str] = ()
-    accept_loss: Sequence[str] = ()
-    skip_is_checked: bool = False
-
-
-def run_streams(settings: Settings, options: StreamsOptions, workers: int, say: Callable[[str], None]) -> None:
-    """Run the workers until SIGTERM or Ctrl-C. Raises `OperationError`."""
-    skips = skipped_places(settings, options.skip, (WEBHOOKS, EVENTS))
-    accepted = accepted_losses(settings, options.accept_loss, offset_memory(settings))
-    if skips and not options.skip_is_checked:
+    port = settings.admin_port + 1 if admin_port is None else admin_port
+    skips = skipped_places(settings, skip, (WEBHOOKS, EVENTS))
+    accepted = accepted_losses(settings, accept_loss, offset_memory(settings))
+    if skips and not skip_is_checked:
         require_ahead(Deployment.of(settings, with_ids=False), settings.topic("leadstream"), skips, say)
     if workers == 1:
-        _run_one(settings, options, skips, accepted)
-    else:
-        _run_several(settings, options, workers, say)
-
-
-def _run_several(settings: Settings, options: StreamsOptions, workers: int, say: Callable[[str], None]) -> None:
-    first = options.admin_port
-    ports = [first + _PORTS_APART * number if first else 0 for number in range(workers)]
-    if ports[-1] > _LAST_PORT:
-        raise OperationError(f"worker {workers - 1} would have port {ports[-1]}: choose another --admin-port")
+        _run_one(settings, port, dead_letters, skips, accepted)
+        return
+    ports = [port + _PORTS_APART * number if port else 0 for number in range(workers)]
     require_ports(stage_port(settings, f"streams worker {number}", port) for number, port in enumerate(ports))
     say(f"{workers} workers; health and metrics at {', '.join(map(settings.admin_url, ports))}")
-    command = ["streams", f"--dead-letters={options.dead_letters_a_minute}", "--skip-is-checked"]
-    command += [f"--skip={place}" for place in options.skip]
-    command += [f"--accept-loss={loss}" for loss in options.accept_loss]
+    command = ["streams", f"--dead-letters={dead_letters}", "--skip-is-checked"]
+    command += [f"--skip={place}" for place in skip]
+    command += [f"--accept-loss={loss}" for loss in accept_loss]
     run_workers([[*command, f"--admin-port={port}"] for port in ports])
 
 
-def _run_one(settings: Settings, options: StreamsOptions, skips: Collection[Place], accepted: Accepted) -> None:
-    require_ports([stage_port(settings, "streams", options.admin_port)])
+def _run_one(
+    settings: Settings, admin_port: int, dead_letters: int, skips: Collection[Place], accepted: Accepted
+) -> None:
+    require_ports([stage_port(settings, "streams", admin_port)])
     pages, rules = load_pages(settings, os.environ, tokens=False), load_rules(settings, os.environ)
     deployment = Deployment.of(settings)
     asyncio.run(require_access(deployment, "streams"))
@@ -83,14 +76,14 @@ def _run_one(settings: Settings, options: StreamsOptions, skips: Collection[Plac
             metrics,
             health,
             deployment.ids,
-            dead_letters_a_minute=options.dead_letters_a_minute,
+            dead_letters_a_minute=dead_letters,
             skips=skips,
             accepted=accepted,
         )
 
     try:
-        run_worker(build, settings.admin_host, options.admin_port)
+        run_worker(build, settings.admin_host, admin_port)
     except WorkerCrashed as fault:
         raise OperationError(f"streams stopped: {fault}; its offsets have not moved") from None
     except OSError as fault:
-        raise OperationError(f"admin port {options.admin_port}: {fault.strerror}") from None
+        raise OperationError(f"admin port {admin_port}: {fault.strerror}") from None

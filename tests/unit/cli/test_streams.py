@@ -17,7 +17,13 @@ from cli.main import main
             {"LEADSTREAM_BROKER": "127.0.0.1:1"}, [], 1, "Kafka does not answer at 127.0.0.1:1", id="dead-kafka"
         ),
         pytest.param({}, ["--workers", "0"], 2, "0 is not in the range", id="workers"),
-        pytest.param({}, ["--workers", "3", "--admin-port", "65400"], 1, "worker 2 would have port 65600", id="ports"),
+        pytest.param(
+            {},
+            ["--workers", "3", "--admin-port", "65400"],
+            1,
+            "65600 for health and metrics of streams worker 2 is above 65535",
+            id="ports",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(
