@@ -77,7 +77,7 @@ def run_demo(
         KafkaNode(home).stop()
         shutil.rmtree(home, ignore_errors=True)
         settings = _settings(base)
-        broker = stack.enter_context(running_kafka(settings, environ_of("kafka", environ, base), say, interrupts))
+        broker, _ = stack.enter_context(running_kafka(settings, environ_of("kafka", environ, base), say, interrupts))
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, environ, graph_port)

@@ -1,21 +1,20 @@
 """The processes of one machine: started in data-path order, watched, stopped in reverse."""
 
-import http.client
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import httpx
+
 from operations.local.interrupts import Interrupts
-from operations.local.supervision import Supervised
-from operations.local.watch import Watch
+from operations.local.supervision import Supervised, Watch
 from operations.reporting import OperationError
 from runtime.child_process import ending_with_us
 from runtime.log_file import set_aside
@@ -31,17 +30,6 @@ _STOP_POLL = 0.02
 _TAIL_LINES = 5
 
 
-class _EveryStatus(urllib.request.HTTPErrorProcessor):
-    """Give a refusal as the answer that it is, so that every fault of reading it raises in one place."""
-
-    def http_response(self, _: urllib.request.Request, response: http.client.HTTPResponse) -> http.client.HTTPResponse:
-        return response
-
-
-# A proxy of the environment does not reach this machine.
-_LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}), _EveryStatus)
-
-
 def _spawn(arguments: Sequence[str], **options: object) -> "subprocess.Popen[bytes]":
     """`leadstream ARGUMENTS` as a child, in a session of its own: Ctrl-C is for us, who stop the children in order."""
     command = ending_with_us([sys.executable, "-m", "cli", *arguments])
@@ -53,6 +41,7 @@ class _Child(Supervised):
     arguments: tuple[str, ...]
     environ: Mapping[str, str]
     ready_url: str
+    http: httpx.Client
     lock: int | None
     process: "subprocess.Popen[bytes]" = field(init=False)
 
@@ -69,8 +58,8 @@ class _Child(Supervised):
         return None if status is None else f"ended with status {status}"
 
     def unwell(self) -> str | None:
-        url = urllib.parse.urljoin(self.ready_url, "/healthz")
-        return None if _answer_of(url).ready else "its health is red or unanswered"
+        answer = _answer_of(self.http, urllib.parse.urljoin(self.ready_url, "/healthz"))
+        return None if answer is not None and answer.is_success else "its health is red or unanswered"
 
     def end(self, *, at_once: bool) -> None:
         """At once, with every process that the child has started."""
@@ -99,6 +88,8 @@ class Processes:
     lock: int | None = None
     stop_within: float = _STOP_TIMEOUT
     new_watch: Callable[[], Watch] = Watch
+    # A proxy of the environment does not reach this machine.
+    _http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=2))
     _children: list[_Child] = field(default_factory=list)
 
     def __enter__(self) -> "Processes":
@@ -107,6 +98,7 @@ class Processes:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._http.close()
 
     def start(self, name: str, *arguments: str, ready_url: str) -> None:
         """Start `leadstream ARGUMENTS`; `await_ready` waits for all children."""
@@ -123,6 +115,7 @@ class Processes:
             arguments=arguments,
             environ={**environ, variable("log_file"): str(log)},
             ready_url=ready_url,
+            http=self._http,
             lock=self.lock,
         )
         child.launch()
@@ -135,10 +128,10 @@ class Processes:
         """
         for child in self._children:
             last, deadline = b"", time.monotonic() + self.patience
-            while not (answer := _answer_of(child.ready_url)).ready:
+            while (answer := _answer_of(self._http, child.ready_url)) is None or not answer.is_success:
                 self.check()
-                if answer.body != last:
-                    last, deadline = answer.body, time.monotonic() + self.patience
+                if answer is not None and answer.content != last:
+                    last, deadline = answer.content, time.monotonic() + self.patience
                 if time.monotonic() > deadline:
                     minutes = f"{self.patience / 60:.0f} min" if self.patience >= 60 else f"{self.patience:.1f} s"
                     raise OperationError(
@@ -213,16 +206,9 @@ def run_workers(commands: Sequence[Sequence[str]]) -> None:
         raise OperationError(f"worker {worker_number} ended with status {status}; the others were stopped")
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    ready: bool
-    body: bytes = b""
-
-
-def _answer_of(url: str) -> _Answer:
-    """Not ready where the child does not answer, or ends or stops in the middle of its answer."""
+def _answer_of(http: httpx.Client, url: str) -> httpx.Response | None:
+    """None where the child does not answer, or ends or stops in the middle of its answer."""
     try:
-        with _LOOPBACK.open(url, timeout=2) as response:
-            return _Answer(response.status == 200, response.read())
-    except (OSError, http.client.HTTPException):
-        return _Answer(ready=False)
+        return http.get(url)
+    except httpx.HTTPError:
+        return None

@@ -65,44 +65,27 @@ def admin_url(settings: Settings, stage: str, path: str) -> str:
 @contextmanager
 def running_kafka(
     settings: Settings, environ: Mapping[str, str], say: Callable[[str], None], interrupts: Interrupts
-) -> Iterator[Cluster]:
-    """A Kafka that has every topic. A node that this starts is stopped at the end. Raises `OperationError`."""
+) -> Iterator[tuple[Cluster, LocalKafka | None]]:
+    """A Kafka that has every topic, and the supervisor of its node; None where the operator named another Kafka.
+
+    A node that was started here is stopped at the end. Raises `OperationError`.
+    """
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
-    started = settings.broker is None and node.status() is None
+    environ = environ_of("kafka", environ, settings)
+    kafka = None if settings.broker else LocalKafka(name="Kafka", log=node.log, say=say, node=node, environ=environ)
+    was_running = node.status() is not None
     try:
-        broker = (
-            cluster_of(settings)
-            if settings.broker
-            else local_cluster(settings, node.start(say, environ_of("kafka", environ, settings)))
-        )
+        broker = cluster_of(settings) if kafka is None else local_cluster(settings, node.start(say, environ))
         fault = asyncio.run(find_fault(broker))
         if fault is not None:
             raise OperationError(str(fault))
         say(f"Kafka answers at {broker}")
         asyncio.run(apply_topics(broker, expected_topics(settings)))
-        yield broker
+        yield broker, kafka
     except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
         raise OperationError(str(fault)) from None
     finally:
-        if started:
-            interrupts.stopping = True
-            node.stop(lambda: interrupts.hurried)
-
-
-@contextmanager
-def supervised_kafka(
-    settings: Settings, environ: Mapping[str, str], say: Callable[[str], None], interrupts: Interrupts
-) -> Iterator[LocalKafka | None]:
-    """The supervisor of the local node; None where the operator named another Kafka."""
-    if settings.broker is not None:
-        yield None
-        return
-    node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
-    kafka = LocalKafka(name="Kafka", log=node.log, say=say, node=node, environ=environ)
-    try:
-        yield kafka
-    finally:
-        if kafka.restarts:
+        if kafka is not None and (not was_running or kafka.restarts):
             interrupts.stopping = True
             node.stop(lambda: interrupts.hurried)
 
@@ -145,8 +128,7 @@ def run_stack(
             say(f"only {files} open files are allowed here: raise the limit with `ulimit -n {_FILES}`")
         with (
             interrupts.taken(),
-            running_kafka(settings, environ, say, interrupts) as broker,
-            supervised_kafka(settings, environ_of("kafka", environ, settings), say, interrupts) as kafka,
+            running_kafka(settings, environ, say, interrupts) as (broker, kafka),
             running_stages(settings, environ, broker, say, interrupts, lock) as processes,
         ):
             _start_lookouts(processes, settings, pages)

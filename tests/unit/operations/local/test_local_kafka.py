@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from operations.local.interrupts import Interrupts
-from operations.local.stack import LocalKafka, supervised_kafka
-from operations.local.watch import Watch
+from operations.local.stack import LocalKafka
+from operations.local.supervision import Watch
 from runtime.cluster import Cluster
 from runtime.local_kafka.jars import KafkaNodeError
 from runtime.local_kafka.node import KafkaNode, Status
-from runtime.settings import Settings
 
 
 class Node(KafkaNode):
@@ -87,10 +85,3 @@ def test_a_node_that_answers_nobody_is_ended(tmp_path: Path, said: list[str]) ->
 
     assert node.__dict__["stops"] == 1
     assert said == [f"Kafka hangs, it answers nobody; it is ended, see {node.log}"]
-
-
-def test_another_kafka_is_not_kept(tmp_path: Path, said: list[str]) -> None:
-    settings = Settings(state_dir=tmp_path, broker="kafka:9092")
-
-    with supervised_kafka(settings, {}, said.append, Interrupts()) as kafka:
-        assert kafka is None

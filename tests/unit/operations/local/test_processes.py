@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from operations.local.processes import Processes
-from operations.local.watch import Watch
+from operations.local.supervision import Watch
 from operations.reporting import OperationError
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,6 @@
 """When a supervised process is taken to hang, and when pauses begin anew."""
 
-from operations.local.watch import Watch
+from operations.local.supervision import Watch
 
 
 def test_pauses_grow_to_half_a_minute() -> None:
