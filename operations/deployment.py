@@ -15,7 +15,6 @@ from leads.pages import Page
 from leads.records import Lead
 from messenger.client import CALL_TIMEOUT, GraphClient
 from operations.reporting import OperationError
-from runtime import kafka
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.local_kafka.node import running_broker
 from runtime.log_file import LogFile
@@ -23,7 +22,7 @@ from runtime.logs import configure_logging
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
-from runtime.topic_reading import TopicFollower, TopicMissing, whole_topic
+from runtime.topic_reading import TopicFollower, TopicMissing, records_now
 from schemas.codec import BUILT_IN, Ids, NotDecodable, lead_codec
 from schemas.registry_client import RegistryFault, registry_client, registry_ids
 from schemas.topics import ERASURES, LEADS, TOPICS, Topic
@@ -156,22 +155,29 @@ class Deployment:
         if advice is not None:
             raise OperationError(f"LEADSTREAM_PARTITIONS is {settings.partitions}: {advice}")
 
-    async def leads_now(self) -> dict[str, Lead]:
-        """The newest revision of each lead that was not erased, by id. Raises `OperationError`, `KafkaError`."""
+    async def leads_now(
+        self, lead_id: str | None = None, on_read: Callable[[int], None] = lambda _: None
+    ) -> dict[str, Lead]:
+        """The newest revision of each lead that was not erased, or of this one, by id.
+
+        Raises `OperationError`, `KafkaError`.
+        """
         await self.require_topics()
         codec, newest = lead_codec(self.ids), dict[str, Lead]()
-        async with kafka.consumer(self.broker, group=None, client_id="leadstream-leads") as consumer:
-            async for records in whole_topic(consumer, self.topic(LEADS), self.settings.partitions):
-                for record in records:
-                    if record.value is None:
-                        newest.pop(record.key.decode(errors="replace"), None)
-                        continue
-                    try:
-                        lead = codec.decode(record.value)
-                    except NotDecodable as fault:
-                        raise OperationError(f"the leads cannot be read: {fault}") from None
-                    if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
-                        newest[lead.lead_id] = lead
+        async for record in records_now(self.broker, [self.topic(LEADS)], client_id="leadstream-leads"):
+            on_read(1)
+            key = (record.key or b"").decode(errors="replace")
+            if lead_id not in (None, key):
+                continue
+            if record.value is None:
+                newest.pop(key, None)
+                continue
+            try:
+                lead = codec.decode(record.value)
+            except NotDecodable as fault:
+                raise OperationError(f"the leads cannot be read: {fault}") from None
+            if lead.lead_id not in newest or lead.revision >= newest[lead.lead_id].revision:
+                newest[lead.lead_id] = lead
         return newest
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """A Page's inbox, read at Meta's pace, and each lead flow in it compared with our leads."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ _BREATH = timedelta(seconds=1)
 _FORM_PAGES_MAX = 20
 
 
+@dataclass(slots=True)
 class Inbox:
     """The conversations and the lead forms of one Page; `calls` counts every call, also those that failed.
 
@@ -43,21 +44,14 @@ class Inbox:
     failure, or one that has not passed after some tries, is a `GraphError`.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        page: Page,
-        *,
-        now: Callable[[], datetime],
-        sleep: Callable[[float], Awaitable[None]],
-        fraction: Callable[[], float],
-        metrics: Metrics,
-    ) -> None:
-        self._graph, self.page = graph, page
-        self._now, self._sleep, self._fraction = now, sleep, fraction
-        self._metrics = metrics
-        self._pace = Pace(_CALLS_PER_SECOND)
-        self.calls = 0
+    graph: Graph
+    page: Page
+    now: Callable[[], datetime] = field(kw_only=True)
+    sleep: Callable[[float], Awaitable[None]] = field(kw_only=True)
+    fraction: Callable[[], float] = field(kw_only=True)
+    metrics: Metrics = field(kw_only=True)
+    calls: int = 0
+    _pace: Pace = field(default_factory=lambda: Pace(_CALLS_PER_SECOND))
 
     async def forms(self) -> tuple[LeadForm, ...]:
         """The questions of the Page's lead ads; nothing where the token may not read them."""
@@ -94,24 +88,24 @@ class Inbox:
     async def _call(self, endpoint: str, request: GraphRequest) -> GraphResponse:
         failures = 0
         while True:
-            page_id, moment = self.page.page_id, self._now()
-            await self._sleep((self._pace.reserve(page_id, moment) - moment).total_seconds())
+            page_id, moment = self.page.page_id, self.now()
+            await self.sleep((self._pace.reserve(page_id, moment) - moment).total_seconds())
             self.calls += 1
             try:
-                response = await self._graph.call(request, self.page.access_token)
+                response = await self.graph.call(request, self.page.access_token)
             except GraphError as fault:
                 result = type(fault).__name__ if fault.code is None else str(fault.code)
-                self._metrics.graph_calls.labels(endpoint, result).inc()
+                self.metrics.graph_calls.labels(endpoint, result).inc()
                 failures += 1
                 most = _THROTTLED_MAX if isinstance(fault, Throttled) else _TRIES_MAX
                 passes = isinstance(fault, Retryable | OutcomeUnknown) and not isinstance(fault, TooMuchData)
                 if not passes or failures >= most:
                     raise
-                self._pace.hold(page_id, self._now() + (fault.regain_after or pause_after(failures, self._fraction)))
+                self._pace.hold(page_id, self.now() + (fault.regain_after or pause_after(failures, self.fraction)))
                 continue
-            self._metrics.graph_calls.labels(endpoint, "ok").inc()
+            self.metrics.graph_calls.labels(endpoint, "ok").inc()
             if response.usage is not None and response.usage.percent >= _NEARLY_USED_UP:
-                self._pace.hold(page_id, self._now() + (response.usage.regain_after or _BREATH))
+                self._pace.hold(page_id, self.now() + (response.usage.regain_after or _BREATH))
             return response
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
@@ -51,18 +50,6 @@ class Question:
         return repr((self.since, self.until, self.dry_run, self.forms))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
-    """Our side: the leads, the erasures, and the topic that facts go to; without a `producer` none is written."""
-
-    leads: Mapping[str, Lead]
-    erasures: Erasures
-    producer: Any
-    topic: str
-    codec: Codec[Any]
-    state_dir: Path
-
-
 # Called with the conversations that were read, the calls that were made, and the time that was reached.
 ShowReading = Callable[[int, int, datetime], None]
 
@@ -87,16 +74,26 @@ class Report:
         return nullcontext(lambda _conversations, _calls, _back_to: None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
-    """Compares and restores, Page by Page. Every fact is durable before the position passes it."""
+    """Compares and restores, Page by Page. Every fact is durable before the position passes it.
 
-    def __init__(self, graph: Graph, here: Here, report: Report, metrics: Metrics) -> None:
-        self._graph, self._here, self._report, self._metrics = graph, here, report, metrics
-        self._leads = _by_person(here.leads.values())
+    Without a `producer` no fact is written to `topic`.
+    """
+
+    graph: Graph
+    leads: Mapping[str, Lead]
+    erasures: Erasures
+    producer: Any
+    topic: str
+    codec: Codec[Any]
+    state_dir: Path
+    report: Report
+    metrics: Metrics
 
     async def run(self, page: Page, question: Question) -> Position:
         """The Page's counts. Raises `OperationError`, which names a refusal of Meta; the position is kept."""
-        file = PositionFile(self._here.state_dir, page.page_id, question.key())
+        file = PositionFile(self.state_dir, page.page_id, question.key())
         try:
             with file.held():
                 return await self._run(page, question, file)
@@ -106,7 +103,7 @@ class Backfill:
             raise OperationError(f"Page {page.page_id}: {_advice(fault)}") from None
 
     async def _run(self, page: Page, question: Question, file: PositionFile) -> Position:
-        inbox = Inbox(self._graph, page, now=now, sleep=asyncio.sleep, fraction=random.random, metrics=self._metrics)
+        inbox = Inbox(self.graph, page, now=now, sleep=asyncio.sleep, fraction=random.random, metrics=self.metrics)
         forms = question.forms or await inbox.forms()
         if not forms:
             raise OperationError(
@@ -115,59 +112,54 @@ class Backfill:
             )
         position = None if question.afresh else file.read()
         if position is not None:
-            self._report.resumed(page.page_id, position)
+            self.report.resumed(page.page_id, position)
             try:
                 await self._search(inbox, forms, position, file)
             except InvalidRequest:
-                self._report.started_over(page.page_id)
+                self.report.started_over(page.page_id)
                 position = None
         if position is None:
             moment = now()
             position = Position(question.since, question.until or moment - IN_FLIGHT, began_at=moment)
             await self._search(inbox, forms, position, file)
         file.forget()
-        self._report.done(page.page_id, position)
+        self.report.done(page.page_id, position)
         return position
 
     async def _search(self, inbox: Inbox, forms: Sequence[LeadForm], position: Position, file: PositionFile) -> None:
         page_id, span = inbox.page.page_id, Span(since=position.since, until=position.until, now=now())
-        erasures = self._here.erasures
-        with self._report.reading(page_id, span.since, span.now) as show:
-            async for look in look_through(inbox, forms, self._leads[page_id], span, position.after):
+        leads: dict[Psid, list[Lead]] = {}
+        for lead in self.leads.values():
+            if lead.page_id == page_id:
+                leads.setdefault(lead.psid, []).append(lead)
+        with self.report.reading(page_id, span.since, span.now) as show:
+            async for look in look_through(inbox, forms, leads, span, position.after):
                 findings = [
-                    finding for finding in look.findings if not erasures.cover(page_id, finding.psid, finding.at)
+                    finding for finding in look.findings if not self.erasures.cover(page_id, finding.psid, finding.at)
                 ]
                 await self._publish(findings, position)
                 for finding in findings:
                     position.count(finding)
-                    self._report.found(finding)
+                    self.report.found(finding)
                 position.after = look.after
                 position.conversations += look.conversations
                 file.write(position)
                 show(position.conversations, inbox.calls, look.back_to)
 
     async def _publish(self, findings: Iterable[Finding], position: Position) -> None:
-        here = self._here
-        if here.producer is None:
+        if self.producer is None:
             return
         provenance = f"backfill of {position.began_at:%Y-%m-%dT%H:%M:%SZ}"
-        made = (fact_of(finding, here.topic, provenance, now()) for finding in findings)
+        made = (fact_of(finding, self.topic, provenance, now()) for finding in findings)
         facts = [fact for fact in made if fact is not None]
         # A person's facts in the order of the flows.
-        sent = [await here.producer.send(here.topic, here.codec.encode(fact), key=_key(fact)) for fact in facts]
+        sent = [await self.producer.send(self.topic, self.codec.encode(fact), key=_key(fact)) for fact in facts]
         await asyncio.gather(*sent)
 
 
 def _key(fact: Fact) -> bytes:
     assert fact.psid is not None, "a conversation has a person"
     return person_key(fact.page_id, fact.psid).encode()
-
-
-def _by_person(leads: Iterable[Lead]) -> defaultdict[PageId, dict[Psid, list[Lead]]]:
-    by_page: defaultdict[PageId, dict[Psid, list[Lead]]] = defaultdict(dict)
-    for lead in leads:
-        by_page[lead.page_id].setdefault(lead.psid, []).append(lead)
-    return by_page
 
 
 def _advice(fault: GraphError) -> str:
@@ -189,16 +181,18 @@ async def run_backfill(
         if not question.dry_run:
             producer = kafka.producer(deployment.broker, client_id="leadstream-backfill")
             await stack.enter_async_context(producer)
-        here = Here(
+        http = await stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
+        backfill = Backfill(
+            graph=graph_client(settings, http),
             leads=await deployment.leads_now(),
             erasures=await deployment.erasures_now(),
             producer=producer,
             topic=deployment.topic(EVENTS),
             codec=event_codec(deployment.ids),
             state_dir=settings.state_dir,
+            report=report,
+            metrics=metrics,
         )
-        http = await stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
-        backfill = Backfill(graph_client(settings, http), here, report, metrics)
         try:
             return {page.page_id: await backfill.run(page, question) for page in pages}
         except OSError as fault:

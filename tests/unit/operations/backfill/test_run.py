@@ -16,7 +16,7 @@ from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked
 from messenger.graph import GraphRequest, GraphResponse
 from messenger.lead_flow import LeadForm, normal_question
-from operations.backfill.run import Backfill, Here, Question
+from operations.backfill.run import Backfill, Question
 from operations.reporting import OperationError
 from runtime.clock import now
 from runtime.metrics import Metrics
@@ -89,13 +89,16 @@ class AnInstallation:
 
     async def backfill(self, forms: Sequence[LeadForm] = (FORM,)) -> int:
         """How many leads it counts as missing."""
-        here = Here(
+        run = Backfill(
+            graph=self.meta,
             leads=self.leads,
             erasures=self.erasures,
             producer=self.producer,
             topic="messenger-events",
             codec=event_codec(),
             state_dir=self.state_dir,
+            report=self.report,
+            metrics=Metrics(),
         )
         question = Question(
             since=now().replace(hour=0, minute=0, second=0, microsecond=0) - 48 * HOUR,
@@ -103,7 +106,6 @@ class AnInstallation:
             dry_run=self.producer is None,
             forms=tuple(forms),
         )
-        run = Backfill(self.meta, here, self.report, Metrics())
         position = await run.run(Page(PAGE, access_token="t0ken"), question)
         return sum(counts["missing"] for counts in position.counts.values())
 
