@@ -5,8 +5,8 @@ import getpass
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
+from typing import Any
 
 import click
 
@@ -24,23 +24,17 @@ from operations.dead_letters.redrive import (
 from operations.deployment import Deployment, current_settings
 from runtime.clock import now
 
-_TIMES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
-
-
-def _utc(_ctx: click.Context, _param: click.Parameter, moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-_time = partial(click.option, metavar="TIME", type=click.DateTime(_TIMES), callback=_utc)
 _filters = options.options(
     click.option(
         "--topic", metavar="TOPIC", type=click.Choice(list(REFUSED_FROM)), help="The topic they were refused from."
     ),
     click.option("--reason", default="", help="A part of the reason, or of the error's name."),
-    _time("--since", help="Refused at this time or later, in UTC unless it says otherwise."),
-    _time("--until", help="Refused before this time."),
+    click.option(
+        "--since", type=options.TimeType(), help="Refused at this time or later, in UTC unless it says otherwise."
+    ),
+    click.option("--until", type=options.TimeType(), help="Refused before this time."),
 )
-_ids = click.argument("ids", metavar="[ID]...", nargs=-1)
+_ids = click.argument("ids", metavar="[ID]...", nargs=-1, callback=lambda _context, _argument, ids: frozenset(ids))
 
 
 @click.group()
@@ -52,9 +46,7 @@ def command() -> None:
 @_filters
 @click.option("--each", is_flag=True, help="One line for each letter, with its id.")
 @click.option("--all", "every", is_flag=True, help="Also letters that need nothing more.")
-def list_letters(
-    *, topic: str | None, reason: str, since: datetime | None, until: datetime | None, each: bool, every: bool
-) -> None:
+def list_letters(*, each: bool, every: bool, **wanted: Any) -> None:
     """List the dead letters that need action, in groups.
 
     A group has one topic, stage and reason; the last line counts all letters.
@@ -74,7 +66,7 @@ def list_letters(
       leadstream dlq list --topic messenger-webhooks --since 2026-05-05
       leadstream dlq list --reason not_json --each
     """
-    selection = asyncio.run(find_letters(_deployment(), Wanted(reason, since, until), topic))
+    selection = asyncio.run(find_letters(_deployment(), Wanted(**wanted)))
     listed = [(letter, standing) for letter, standing in selection.letters if every or standing not in SETTLED]
     if each:
         for letter, standing in listed:
@@ -129,17 +121,7 @@ def show(*, letter_id: str, show_pii: bool) -> None:
     help="A letter that was refused again after so many redrives stays where it is.",
 )
 @click.option("--yes", is_flag=True, help="Send them; without it nothing is sent.")
-def redrive(
-    *,
-    ids: tuple[str, ...],
-    topic: str | None,
-    reason: str,
-    since: datetime | None,
-    until: datetime | None,
-    limit: int | None,
-    most_redrives: int,
-    yes: bool,
-) -> None:
+def redrive(*, limit: int | None, most_redrives: int, yes: bool, **wanted: Any) -> None:
     """Send dead letters back to the stage that refused them.
 
     The same bytes go to the same partition. Without --yes the command only prints what it would send. Fix the cause
@@ -152,8 +134,7 @@ def redrive(
       leadstream dlq redrive --reason not_json --limit 1 --yes
     """
     deployment = _deployment()
-    wanted = Wanted(reason, since, until, frozenset(ids))
-    selection = asyncio.run(find_letters(deployment, wanted, topic, most_redrives))
+    selection = asyncio.run(find_letters(deployment, Wanted(**wanted), most_redrives))
     _print_count(selection)
     letters = selection.of("open")[:limit]
     if yes:
@@ -172,18 +153,7 @@ def redrive(
 @click.option("--by", metavar="NAME", help="The person who answers for it.  [default: the user of this machine]")
 @click.option("--undo", is_flag=True, help="Open again what was discarded.")
 @click.option("--yes", is_flag=True, help="Do it; without it nothing is done.")
-def discard(
-    *,
-    ids: tuple[str, ...],
-    topic: str | None,
-    reason: str,
-    since: datetime | None,
-    until: datetime | None,
-    because: str | None,
-    by: str | None,
-    undo: bool,
-    yes: bool,
-) -> None:
+def discard(*, because: str | None, by: str | None, undo: bool, yes: bool, **wanted: Any) -> None:
     """Close dead letters for good, as bytes that no release can read.
 
     Their bytes stay where they are. `list` no longer shows them, `redrive` skips them, and `dead-letter-redrives`
@@ -198,7 +168,7 @@ def discard(
     if undo == bool(why):
         raise click.UsageError("give either --because with a reason or --undo")
     deployment = _deployment()
-    selection = asyncio.run(find_letters(deployment, Wanted(reason, since, until, frozenset(ids)), topic))
+    selection = asyncio.run(find_letters(deployment, Wanted(**wanted)))
     _print_count(selection)
     letters = selection.of("discarded") if undo else selection.of("open", "stopped", "foreign")
     if not yes:

@@ -48,16 +48,17 @@ _REMAINS, _REMAINS_FOR_EVER = 3, 4
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     *,
     page: str | None,
     psid: str | None,
-    requests: RequestOptions,
     dry_run: bool,
     verify: bool,
     also: Any,
     yes: bool,
     patience: float,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Erase the data of a person.
 
@@ -86,6 +87,7 @@ def command(
       leadstream erase --resolve DE4G4KSVN3W7QXJZ2HTM6PBA --note-nothing-held
     """
     settings = current_settings()
+    requests = RequestOptions(**given)
     requests.check()
     person = None if requests.without_erasure else _person(settings, page, psid)
     if also is not None and not verify:

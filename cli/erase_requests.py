@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
 
 import click
 
 from cli.terminal import MASKED, print_json, say
+from cli import options
 from messenger.data_deletion import DeletionRequest, Resolution
 from operations.deployment import Deployment
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register, resolve
@@ -41,22 +40,15 @@ class RequestOptions:
             raise click.UsageError("--note-nothing-held is for --resolve")
 
 
-def request_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options about requests; the command gets them as one `requests`."""
-
-    @click.option("--requests", is_flag=True, help="List the open requests of Meta's data-deletion callback.")
-    @click.option("--show-pii", is_flag=True, help="With --requests: print the app-scoped ids.")
-    @click.option("--resolve", metavar="CODE", help="Mark a request resolved that needs no erasure, or no further one.")
-    @click.option(
+request_options = options.options(
+    click.option("--requests", is_flag=True, help="List the open requests of Meta's data-deletion callback."),
+    click.option("--show-pii", is_flag=True, help="With --requests: print the app-scoped ids."),
+    click.option("--resolve", metavar="CODE", help="Mark a request resolved that needs no erasure, or no further one."),
+    click.option(
         "--note-nothing-held", is_flag=True, help="With --resolve: its status page says that nothing was held."
-    )
-    @click.option("--request", metavar="CODE", help="Resolve this request once nothing of the person is left.")
-    @wraps(command)
-    def with_requests(*, requests: bool, show_pii: bool, note_nothing_held: bool, **others: Any) -> None:
-        given = RequestOptions(requests, show_pii, others.pop("resolve"), note_nothing_held, others.pop("request"))
-        command(requests=given, **others)
-
-    return with_requests
+    ),
+    click.option("--request", metavar="CODE", help="Resolve this request once nothing of the person is left."),
+)
 
 
 def list_or_resolve(deployment: Deployment, given: RequestOptions, *, as_json: bool) -> None:

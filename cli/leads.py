@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import click
 from rich.table import Table
@@ -48,7 +49,7 @@ def command() -> None:
 @command.command("list")
 @_filters
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most.")
-def list_leads(*, page: str | None, outcome: str | None, since: datetime | None, show_pii: bool, limit: int) -> None:
+def list_leads(*, show_pii: bool, limit: int, **wanted: Any) -> None:
     """List the newest revision of each lead, the last changed first.
 
     \b
@@ -56,7 +57,7 @@ def list_leads(*, page: str | None, outcome: str | None, since: datetime | None,
       leadstream leads list --outcome complete --since 2026-03-02
     """
     newest = asyncio.run(Deployment.of(current_settings()).leads_now())
-    passing = filter(_Filter(page, outcome, since).passes, newest.values())
+    passing = filter(_Filter(**wanted).passes, newest.values())
     leads = sorted(passing, key=lambda lead: lead.updated_at, reverse=True)
     rows = [lead_columns(lead, show_pii=show_pii) for lead in leads[:limit]]
     table = Table(*(rows[0] if rows else ()))
@@ -68,7 +69,7 @@ def list_leads(*, page: str | None, outcome: str | None, since: datetime | None,
 
 @command.command("tail")
 @_filters
-def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_pii: bool) -> None:
+def tail(*, show_pii: bool, **given: Any) -> None:
     """Print each revision as it arrives, until Ctrl-C.
 
     With --since, the revisions since that time come first.
@@ -77,13 +78,13 @@ def tail(*, page: str | None, outcome: str | None, since: datetime | None, show_
     Example:
       leadstream leads tail --page 542998526103632
     """
-    wanted = _Filter(page, outcome, since)
+    wanted = _Filter(**given)
 
     def show(lead: Lead) -> None:
         if wanted.passes(lead):
             say("  ".join(lead_columns(lead, show_pii=show_pii).values()))
 
-    start = "latest" if since is None else "earliest"
+    start = "latest" if wanted.since is None else "earliest"
     asyncio.run(_follow(Deployment.of(current_settings()), show, start))
 
 

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from runtime.duration import duration_of
 from streams.replay.plan import Offset, Place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OFFSET = re.compile(r"(?:(?P<partition>\d{1,9}):)?(?P<number>\d{1,18})")
-_DURATION = re.compile(r"(?P<count>\d{1,6})(?P<unit>[smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # Kafka allows 249 characters, and the longest topic's name and a prefix go in front.
 _REPLAY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -55,7 +54,7 @@ class TimeType(PlaceType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        place = value if isinstance(value, datetime) else super().convert(value, param, ctx)
+        place = super().convert(value, param, ctx)
         if not isinstance(place, datetime):
             self.fail("expected a time such as 2026-03-02T12:00", param, ctx)
         return place
@@ -69,10 +68,10 @@ class DurationType(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        parts = _DURATION.fullmatch(value)
-        if parts is None:
+        duration = duration_of(value)
+        if duration is None:
             self.fail(f"{value!r} is no duration (90s, 15m, 2h, 30d)", param, ctx)
-        return timedelta(**{_UNITS[parts["unit"]]: int(parts["count"])})
+        return duration
 
 
 class ReplayName(click.ParamType):

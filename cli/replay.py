@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 import click
 
 from cli import options, replay_report
 from cli.terminal import Terminal, say
 from leads.person import STATE_TTL
-from messenger.events import PageId, Psid
 from operations.deployment import Deployment, current_settings
 from operations.replay import (
     compare_replay,
@@ -19,7 +19,7 @@ from operations.replay import (
     run_replay,
     run_session,
 )
-from streams.replay.plan import Place, Wanted
+from streams.replay.plan import Wanted
 
 _extent = options.options(
     click.option(
@@ -35,20 +35,10 @@ _extent = options.options(
         show_default="30d, the memory of the join",
         help="How far before the start reading begins, so that leads that straddle it are whole.",
     ),
-    options.page,
+    click.option("--page", "page_id", type=options.IdType(), help="Only this Page."),
     click.option("--psid", type=options.IdType(), help="Only this person; - reads the id from stdin."),
 )
 _name = click.argument("name", type=options.ReplayName())
-
-
-def _wanted(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None) -> Wanted:
-    return Wanted(
-        begin=begin,
-        until=until,
-        warm_up=warm_up,
-        page_id=PageId(page) if page else None,
-        psid=Psid(psid) if psid else None,
-    )
 
 
 @click.group()
@@ -68,21 +58,20 @@ def command() -> None:
 
 @command.command("plan")
 @_extent
-def plan(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None) -> None:
+def plan(**wanted: Any) -> None:
     """Show what a replay would read, miss and hold back. Changes nothing.
 
     \b
     Example:
       leadstream replay plan --from 0
     """
-    wanted = _wanted(begin, until, warm_up, page, psid)
-    replay_report.show_plan(run_session(_deployment(), lambda session: plan_replay(session, wanted)))
+    replay_report.show_plan(run_session(_deployment(), lambda session: plan_replay(session, Wanted(**wanted))))
 
 
 @command.command("run")
 @_extent
 @click.option("--id", "name", type=options.ReplayName(), required=True, help="Its name, a part of its topics' names.")
-def run(begin: Place, until: Place | None, warm_up: timedelta, page: str | None, psid: str | None, name: str) -> None:
+def run(*, name: str, **extent: Any) -> None:
     """Replay, at full speed, into <topic>-replay-<id>.
 
     \b
@@ -90,8 +79,7 @@ def run(begin: Place, until: Place | None, warm_up: timedelta, page: str | None,
       leadstream replay run --from 0 --id everything
       leadstream replay run --from 3:1200 --to 2026-03-02T12:00 --id two-days
     """
-    wanted = _wanted(begin, until, warm_up, page, psid)
-    began = monotonic()
+    wanted, began = Wanted(**extent), monotonic()
     made, tally = run_session(_deployment(), lambda session: run_replay(session, wanted, name, Terminal(kept=True)))
     replay_report.show_tally(made, tally, timedelta(seconds=monotonic() - began))
 

@@ -5,8 +5,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import click
 import httpx
@@ -43,15 +43,6 @@ from simulator.world import GraphConfig
 
 _SPAN = timedelta(minutes=30)
 _SEEDS = 2**31
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    url: str
-    secret: str = field(repr=False)
-    retries: int
-    graph_url: str | None = None
-    peers: tuple[str, ...] = ()
 
 
 def _loopback(context: click.Context, _param: click.Parameter, url: str | None) -> str | None:
@@ -155,8 +146,8 @@ def graph(
 @click.pass_obj
 def campaign(
     peers: tuple[str, ...],
+    /,
     *,
-    url: str,
     graph_url: str | None,
     leads: int,
     seed: int | None,
@@ -164,8 +155,7 @@ def campaign(
     full_speed: bool,
     real_time: bool,
     withheld: float,
-    concurrency: int,
-    retries: int,
+    **how: Any,
 ) -> None:
     """Post the signed webhooks of a lead-ad campaign.
 
@@ -179,7 +169,7 @@ def campaign(
       leadstream simulate campaign --leads 20 --seed 7 --full-speed
     """
     pace = _pace(rate, full_speed=full_speed, real_time=real_time)
-    secret, seed = _secret(), _seed(seed)
+    seed = _seed(seed)
     start = clock.now() if real_time else clock.now() - _SPAN - LONGEST_LAG
     if withheld and graph_url is None:
         raise click.UsageError("--withheld goes with --graph-url")
@@ -187,26 +177,21 @@ def campaign(
     say(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
     if withheld:
         say(f"{len(planned.withheld)} more leads without any webhook")
-    target = _Target(url, secret, retries, graph_url, peers)
-    _report(asyncio.run(_post(planned.deliveries, target, pace, concurrency, planned.unseen)))
+    _post(planned.deliveries, planned.unseen, pace=pace, graph_url=graph_url, peers=peers, **how)
 
 
 @command.command("product-page")
 @_URL
 @_RETRIES
 @click.pass_obj
-def product_page(peers: tuple[str, ...], *, url: str, retries: int) -> None:
+def product_page(peers: tuple[str, ...], /, **how: Any) -> None:
     """Post the two sample webhooks of Meta's product page.
 
     \b
     Example:
       leadstream simulate product-page
     """
-    _report(
-        asyncio.run(
-            _post(product_page_pair(), _Target(url, _secret(), retries, peers=peers), at_full_speed, concurrency=1)
-        )
-    )
+    _post(product_page_pair(), peers=peers, **how)
 
 
 def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) -> GraphConfig:
@@ -244,32 +229,45 @@ def _pace(rate: float | None, *, full_speed: bool, real_time: bool) -> Pace:
     return in_real_time if real_time else at_rate(rate or 20)
 
 
-def _secret() -> str:
-    settings = current_settings()
-    settings.require("app_secrets")
-    return settings.app_secrets[0]
-
-
 def _seed(seed: int | None) -> int:
     return clock.to_millis(clock.now()) % _SEEDS if seed is None else seed
 
 
-async def _post(
+def _post(deliveries: Sequence[PlannedDelivery], unseen: Sequence[ThreadNews] = (), **how: Any) -> None:
+    """Post the deliveries, and print how many got which answer. Raises `OperationError` unless all were accepted."""
+    settings = current_settings()
+    settings.require("app_secrets")
+    journal = asyncio.run(_posted(deliveries, unseen, secret=settings.app_secrets[0], **how))
+    counts = Counter(posting.answered.status for posting in journal)
+    for status, count in counts.most_common():
+        say(f"{'no answer' if status is None else status}: {count}")
+    refused = len(journal) - counts[httpx.codes.OK]
+    if refused:
+        raise OperationError(f"{refused} of {len(journal)} webhooks were not accepted")
+
+
+async def _posted(
     deliveries: Sequence[PlannedDelivery],
-    target: _Target,
-    pace: Pace,
-    concurrency: int,
-    unseen: Sequence[ThreadNews] = (),
+    unseen: Sequence[ThreadNews],
+    *,
+    url: str,
+    secret: str,
+    retries: int,
+    peers: tuple[str, ...],
+    graph_url: str | None = None,
+    pace: Pace = at_full_speed,
+    concurrency: int = 1,
 ) -> tuple[Posting, ...]:
     async with httpx.AsyncClient(trust_env=False) as http:
         with Terminal(kept=True).count("webhooks", len(deliveries)) as posted:
-            graph = None if target.graph_url is None else GraphControl(http, target.graph_url, target.peers)
+            poster = Poster(http, url, secret, delays=retry_delays(retries), peers=peers)
+            graph = None if graph_url is None else GraphControl(http, graph_url, peers)
             try:
                 if graph is not None:
                     await graph.report(unseen)
                 return await post_deliveries(
                     deliveries,
-                    Poster(http, target.url, target.secret, delays=retry_delays(target.retries), peers=target.peers),
+                    poster,
                     graph=graph,
                     pace=pace,
                     concurrency=concurrency,
@@ -277,13 +275,4 @@ async def _post(
                 )
             except* httpx.HTTPError:
                 pass  # raising here would wrap the error in a group
-    raise OperationError(f"the fake Graph at {target.graph_url} does not accept the campaign's conversations")
-
-
-def _report(journal: Sequence[Posting]) -> None:
-    counts = Counter(posting.answered.status for posting in journal)
-    for status, count in counts.most_common():
-        say(f"{'no answer' if status is None else status}: {count}")
-    refused = len(journal) - counts[httpx.codes.OK]
-    if refused:
-        raise OperationError(f"{refused} of {len(journal)} webhooks were not accepted")
+    raise OperationError(f"the fake Graph at {graph_url} does not accept the campaign's conversations")

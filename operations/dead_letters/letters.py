@@ -56,8 +56,9 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A search for letters: by a part of the reason or of the fault, by the time of refusal, or by id."""
+    """A search for letters: by topic, by a part of the reason or of the fault, by the time of refusal, or by id."""
 
+    topic: str | None = None
     reason: str = ""
     since: datetime | None = None
     until: datetime | None = None

@@ -51,12 +51,10 @@ class Selection:
         return ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items())) or "none"
 
 
-async def find_letters(
-    deployment: Deployment, wanted: Wanted, topic: str | None = None, most_redrives: int = MOST_REDRIVES
-) -> Selection:
-    """The wanted letters, of one topic or of all. Raises `OperationError` for an id that no letter has."""
+async def find_letters(deployment: Deployment, wanted: Wanted, most_redrives: int = MOST_REDRIVES) -> Selection:
+    """The wanted letters. Raises `OperationError` for an id that no letter has."""
     settings, broker = deployment.settings, deployment.broker
-    topics = [refused for refused in REFUSED_FROM.values() if topic in (None, refused.name)]
+    topics = [refused for refused in REFUSED_FROM.values() if wanted.topic in (None, refused.name)]
     origins = {settings.topic(refused.dead_letters): deployment.topic(refused) for refused in topics}
     letters = [
         letter
