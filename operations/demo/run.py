@@ -4,7 +4,7 @@ import asyncio
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations.demo.observer import Observer
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
-from operations.local.stack import STAGES, admin_url, running_kafka, running_stages
+from operations.local.stack import STAGES, admin_url, processes_of, running_kafka, start_stages
 from operations.local.stage_secrets import environ_of
 from operations.local.state_lock import locked
 from operations.local.supervision import unless_unheard
@@ -81,26 +81,16 @@ def run_demo(
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, environ, graph_port)
-        graph = stack.enter_context(
-            Processes(
-                home / "logs",
-                environ,
-                say,
-                environ_of=lambda name: environ_of(name, environ, settings),
-                interrupts=interrupts,
-                lock=lock,
-            )
-        )
+        processes = stack.enter_context(processes_of(settings, environ, broker, say, interrupts, lock))
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
         graph_url = f"http://127.0.0.1:{graph_port}"
-        graph.start(
+        processes.start(
             "fake-meta", "simulate", "graph", "--port", str(graph_port), "--webhook", webhook, "--seed", "1",
             ready_url=f"{graph_url}/_simulator/sends",
         )  # fmt: skip
-        graph.await_ready()
-        stages = stack.enter_context(running_stages(settings, environ, broker, say, interrupts, lock))
+        start_stages(processes, settings)
         campaign = plan_campaign(_SEED, leads=leads, start=now() - _SPAN - LONGEST_LAG, span=_SPAN)
-        run = _Run(settings, broker, campaign, report, (graph, stages))
+        run = _Run(settings, broker, campaign, report, processes)
         asyncio.run(run.play(webhook, graph_url))
     return run.faults, home / "logs"
 
@@ -109,7 +99,7 @@ class _Run:
     """The campaign posted, awaited and reported; `faults` are the deviations from its plan."""
 
     def __init__(
-        self, settings: Settings, broker: Cluster, campaign: Campaign, report: Report, processes: Iterable[Processes]
+        self, settings: Settings, broker: Cluster, campaign: Campaign, report: Report, processes: Processes
     ) -> None:
         self._settings, self._broker, self._campaign = settings, broker, campaign
         self._report, self._processes = report, processes
@@ -148,8 +138,7 @@ class _Run:
         seen, since, began = -1, monotonic(), monotonic()
         with self._report.settling(self._observer) as show:
             while monotonic() < since + _QUIET or not self._observer.is_settled:
-                for processes in self._processes:
-                    processes.check()
+                self._processes.check()
                 if watching.done():
                     await watching
                 show()

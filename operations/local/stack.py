@@ -90,18 +90,17 @@ def running_kafka(
             node.stop(lambda: interrupts.hurried)
 
 
-@contextmanager
-def running_stages(
+def processes_of(
     settings: Settings,
     environ: Mapping[str, str],
     broker: Cluster,
     say: Callable[[str], None],
     interrupts: Interrupts,
     lock: int,
-) -> Iterator[Processes]:
-    """Ingest, streams and sinks, all ready; ingest is stopped last so that no webhook is refused in between."""
+) -> Processes:
+    """The processes of this deployment, to be started; each gets only the secrets that it needs."""
     environ = {**environ, variable("broker"): broker.servers}
-    processes = Processes(
+    return Processes(
         settings.state_dir / "logs",
         environ,
         say,
@@ -109,12 +108,17 @@ def running_stages(
         interrupts=interrupts,
         lock=lock,
     )
-    with processes:
-        processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
-        for stage in STAGES:
-            processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
-        processes.await_ready()
-        yield processes
+
+
+def start_stages(processes: Processes, settings: Settings) -> None:
+    """Start ingest, streams and sinks, and wait until every process is ready.
+
+    Ingest is stopped last, so that no webhook is refused in between.
+    """
+    processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
+    for stage in STAGES:
+        processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
+    processes.await_ready()
 
 
 def run_stack(
@@ -129,8 +133,9 @@ def run_stack(
         with (
             interrupts.taken(),
             running_kafka(settings, environ, say, interrupts) as (broker, kafka),
-            running_stages(settings, environ, broker, say, interrupts, lock) as processes,
+            processes_of(settings, environ, broker, say, interrupts, lock) as processes,
         ):
+            start_stages(processes, settings)
             _start_lookouts(processes, settings, pages)
             for line in welcome:
                 say(line)
