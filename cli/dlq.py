@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ import click
 
 from cli import options
 from cli.terminal import MASKED, Terminal, say
-from operations.dead_letters.letters import SETTLED, Discard, Group, Letter, Standing, Wanted, grouped
+from operations.dead_letters.letters import SETTLED, Discard, Letter, Standing, Wanted, grouped
 from operations.dead_letters.redrive import (
     MOST_REDRIVES,
     REFUSED_FROM,
@@ -142,7 +142,7 @@ def redrive(*, limit: int | None, most_redrives: int, yes: bool, **wanted: Any) 
         say(f"{len(letters)} sent back")
         return
     for group in grouped(letters):
-        say(f"would send {len(group.letters)} to {group.first.origin_topic}: {_why(group.first)}")
+        say(f"would send {len(group)} to {group[0].origin_topic}: {_why(group[0])}")
     say("Nothing was sent: --yes sends them")
 
 
@@ -174,7 +174,7 @@ def discard(*, because: str | None, by: str | None, undo: bool, yes: bool, **wan
     if not yes:
         verb = "open again" if undo else "discard"
         for group in grouped(letters):
-            say(f"would {verb} {len(group.letters)} of {group.first.origin_topic}: {_why(group.first)}")
+            say(f"would {verb} {len(group)} of {group[0].origin_topic}: {_why(group[0])}")
         say("Nothing was done: --yes does it")
         return
     record = None if undo else Discard(now().isoformat(), by or _user(), why)
@@ -197,11 +197,11 @@ def _print_count(selection: Selection) -> None:
     say(f"{len(selection.letters)} dead letters: {selection.count()}")
 
 
-def _print_group(group: Group, standings: Mapping[str, Standing]) -> None:
-    counts = Counter(standings[letter.id] for letter in group.letters)
+def _print_group(group: Sequence[Letter], standings: Mapping[str, Standing]) -> None:
+    counts = Counter(standings[letter.id] for letter in group)
     summary = ", ".join(f"{count} {standing}" for standing, count in sorted(counts.items()))
-    say(f"{group.first.origin_topic}  {_why(group.first)}")
-    say(f"    {summary}; {_seconds(group.first.refused_at)} to {_seconds(group.last.refused_at)}; {group.last.id}")
+    say(f"{group[0].origin_topic}  {_why(group[0])}")
+    say(f"    {summary}; {_seconds(group[0].refused_at)} to {_seconds(group[-1].refused_at)}; {group[-1].id}")
 
 
 def _why(letter: Letter) -> str:

@@ -1,9 +1,9 @@
 """`pages.yaml` and `followups.yaml` as Pages and Rules; a fault names file, line and key."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import time, timedelta
-from typing import cast, get_args
+from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
@@ -130,32 +130,25 @@ def _rule(value: Value) -> Rule:
     when = section["when"].section("outcome", "page", "ad", "answers") if "when" in section else Section(value)
     return Rule(
         name=section.required("name").text(),
-        outcome=when.read("outcome", _outcome, None),
+        outcome=when.read("outcome", _choice_of(LeadOutcome), None),
         pages=when.read("page", _one_or_more, None),
         ads=when.read("ad", _one_or_more, None),
         answers=when.read("answers", _conditions, ()),
-        wait_for=section.read("wait_for", _wait_for, None),
+        wait_for=section.read("wait_for", _choice_of(WaitFor), None),
         cancel_on=section.read("cancel_on", _cancellations, frozenset(EVERY_CANCELLATION)),
         quiet_hours=section.read("quiet_hours", _quiet_hours, None),
         steps=_steps(section),
-        then=section.read("then", _after_sending, None),
+        then=section.read("then", _choice_of(AfterSending), None),
     )
 
 
-def _outcome(value: Value) -> LeadOutcome:
-    return cast(LeadOutcome, value.choice(*get_args(LeadOutcome)))
-
-
-def _wait_for(value: Value) -> WaitFor:
-    return cast(WaitFor, value.choice(*get_args(WaitFor)))
+def _choice_of(kind: Any) -> Callable[[Value], Any]:
+    """Reads one of the texts of a `Literal`."""
+    return lambda value: value.choice(*get_args(kind))
 
 
 def _cancellations(value: Value) -> frozenset[Cancellation]:
-    return frozenset(cast(Cancellation, item.choice(*EVERY_CANCELLATION)) for item in value.items())
-
-
-def _after_sending(value: Value) -> AfterSending:
-    return cast(AfterSending, value.choice(*get_args(AfterSending)))
+    return frozenset(map(_choice_of(Cancellation), value.items()))
 
 
 def _one_or_more(value: Value) -> frozenset[str]:

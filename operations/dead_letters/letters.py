@@ -149,15 +149,6 @@ class Known:
         return "stopped" if letter.redrives >= self.most_redrives else "open"
 
 
-def newest_offsets(records: Iterable[Refused]) -> dict[tuple[str, bytes | None], int]:
-    """The newest offset of each key, for `Known`."""
-    newest: dict[tuple[str, bytes | None], int] = {}
-    for record in records:
-        place = (record.topic, record.key)
-        newest[place] = max(record.offset, newest.get(place, -1))
-    return newest
-
-
 def sent_back(letter: Letter) -> tuple[bytes | None, bytes | None, Headers]:
     """Key, value and headers of the record as it goes to its origin: the bytes that were refused, and its count.
 
@@ -168,24 +159,9 @@ def sent_back(letter: Letter) -> tuple[bytes | None, bytes | None, Headers]:
     return letter.key, letter.value, [*kept, (COUNT, b"%d" % (letter.redrives + 1))]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Letters of one topic that were refused for one reason by one stage, the oldest first."""
-
-    letters: Sequence[Letter]
-
-    @property
-    def first(self) -> Letter:
-        return self.letters[0]
-
-    @property
-    def last(self) -> Letter:
-        return self.letters[-1]
-
-
-def grouped(letters: Iterable[Letter]) -> list[Group]:
-    """Letters by topic, stage and reason, the largest group first."""
+def grouped(letters: Iterable[Letter]) -> list[list[Letter]]:
+    """Letters of one topic, stage and reason together, the oldest first; the largest group comes first."""
     groups: dict[tuple[str, str, str, str], list[Letter]] = {}
     for letter in sorted(letters, key=lambda letter: (letter.refused_at, letter.id)):
         groups.setdefault((letter.origin_topic, letter.stage, letter.fault, letter.reason), []).append(letter)
-    return sorted(map(Group, groups.values()), key=lambda group: -len(group.letters))
+    return sorted(groups.values(), key=lambda group: -len(group))

@@ -1,7 +1,7 @@
 """Dead letters found, sent back to their stage or closed for good, and the memory of both in a topic."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,6 @@ from operations.dead_letters.letters import (
     Letter,
     Standing,
     Wanted,
-    newest_offsets,
     read_discard,
     read_letter,
     sent_back,
@@ -25,7 +24,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.topic_admin import partition_counts
 from runtime.topic_reading import records_now
-from schemas.topics import REDRIVES, TOPICS, Topic
+from schemas.topics import REDRIVES, TOPICS
 
 MOST_REDRIVES = 3
 _CLIENT = "leadstream-dlq"
@@ -65,18 +64,12 @@ async def find_letters(deployment: Deployment, wanted: Wanted, most_redrives: in
     if unknown:
         raise OperationError(f"there is no dead letter {min(unknown)}: see `leadstream dlq list --each`")
     gone, discards = await remembered(deployment)
-    newest, erased = await _newest(deployment, topics, letters), await _erased(deployment, letters)
-    known = Known(gone, newest, most_redrives, discards, erased)
+    compacted = {deployment.topic(topic) for topic in topics if topic.cleanup == "compact"}
+    superseding = records_now(broker, compacted & {letter.origin_topic for letter in letters}, client_id=_CLIENT)
+    newest = {(record.topic, record.key): record.offset async for record in superseding}
+    known = Known(gone, newest, most_redrives, discards, await _erased(deployment, letters))
     letters.sort(key=lambda letter: (letter.refused_at, letter.id))
     return Selection(tuple((letter, known.standing(letter)) for letter in letters), discards)
-
-
-async def _newest(
-    deployment: Deployment, topics: Collection[Topic], letters: Sequence[Letter]
-) -> dict[tuple[str, bytes | None], int]:
-    compacted = {deployment.topic(topic) for topic in topics if topic.cleanup == "compact"}
-    origins = compacted & {letter.origin_topic for letter in letters}
-    return newest_offsets([record async for record in records_now(deployment.broker, origins, client_id=_CLIENT)])
 
 
 async def _erased(deployment: Deployment, letters: Sequence[Letter]) -> set[str]:
