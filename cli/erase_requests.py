@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from cli.terminal import MASKED, print_json, say
 from cli import options
+from cli.terminal import MASKED, print_json, say
 from messenger.data_deletion import DeletionRequest, Resolution
 from operations.deployment import Deployment
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register, resolve

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from operations.local.stage_secrets import environ_of
 from operations.reporting import OperationError
 from runtime.cluster import Cluster
 from runtime.kafka_probe import find_fault
-from runtime.local_kafka.jars import KafkaNodeError
 from runtime.local_kafka.node import KafkaNode
 from runtime.settings import variable
 
@@ -65,8 +62,7 @@ def start(port: int | None, state_dir: Path | None) -> None:
     with err.status("") as spinner:
         # A spinner shows nothing in the log of a job.
         show = spinner.update if err.is_terminal and not err.is_dumb_terminal else err.print
-        with _faults():
-            broker = node.start(lambda step: show(cell(step)), environ_of("kafka", os.environ, settings))
+        broker = node.start(lambda step: show(cell(step)), environ_of("kafka", os.environ, settings))
     say(f"Kafka runs at {broker}; its log is {node.log}")
 
 
@@ -79,9 +75,7 @@ def stop(state_dir: Path | None) -> None:
     Example:
       leadstream kafka stop
     """
-    with _faults():
-        stopped = _node(state_dir).stop()
-    say("Kafka has stopped" if stopped else "Kafka did not run")
+    say("Kafka has stopped" if _node(state_dir).stop() else "Kafka did not run")
 
 
 @command.command()
@@ -104,14 +98,6 @@ def status(context: click.Context, state_dir: Path | None) -> None:
 def _node(state_dir: Path | None, port: int | None = None) -> KafkaNode:
     settings = current_settings()
     return KafkaNode(state_dir or settings.state_dir, port or settings.kafka_port)
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    except KafkaNodeError as fault:
-        raise OperationError(str(fault)) from None
 
 
 def _check(broker: Cluster) -> None:

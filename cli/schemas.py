@@ -17,7 +17,7 @@ from runtime.settings import Settings
 from schemas.codec import SchemaIds
 from schemas.compatibility import breaks, retypes
 from schemas.registry_api import COMPATIBILITY
-from schemas.registry_client import RegistryFault, registry_client, registry_ids, require_compatibility
+from schemas.registry_client import registry_client, registry_ids, require_compatibility
 from schemas.released import Released, released
 
 _CANDIDATE = re.compile(r"(?P<schema>[a-z][a-z-]*)\.v(?P<version>[1-9][0-9]*)")
@@ -77,12 +77,9 @@ def register() -> None:
 
 
 async def _register(settings: Settings) -> tuple[dict[str, SchemaIds], bool]:
-    try:
-        async with registry_client(settings) as registry:
-            ids = await registry_ids(registry, settings.topic_prefix)
-            return ids, await require_compatibility(registry, settings.topic_prefix)
-    except RegistryFault as fault:
-        raise OperationError(str(fault)) from None
+    async with registry_client(settings) as registry:
+        ids = await registry_ids(registry, settings.topic_prefix)
+        return ids, await require_compatibility(registry, settings.topic_prefix)
 
 
 def _candidate(file: Path) -> Released:

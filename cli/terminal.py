@@ -22,10 +22,7 @@ from operations.deployment import current_settings, require_broker
 from operations.reporting import OperationError
 from runtime.access import NOT_ALLOWED, refused_use
 from runtime.kafka_probe import find_fault
-from runtime.losses import OutOfReach
-from runtime.settings import SettingError
-from runtime.versions import WrongVersion
-from runtime.yaml_file import FileFault
+from runtime.mendable import Mendable
 from schemas.personal import MASK, PERSONAL
 
 _Result = TypeVar("_Result")
@@ -156,7 +153,7 @@ def run(work: Callable[[], _Result]) -> _Result:
     except OperationError as fault:
         problem = "\n       ".join(map(one_line, fault.args))
         raise click.ClickException(problem) from None
-    except (SettingError, FileFault, OutOfReach, WrongVersion) as fault:
+    except Mendable as fault:
         problem = str(fault)
     except KafkaConnectionError:
         problem = run(_connection_fault)

@@ -10,14 +10,11 @@ from cli import options
 from cli.terminal import console, print_json, say
 from operations.access import acl_commands, acl_entries, stage_grants
 from operations.deployment import current_settings, expected_topics, require_broker
-from operations.reporting import OperationError
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 from runtime.topic_admin import (
     Difference,
     ExistingTopic,
-    LayoutMismatchError,
-    TopicRefusedError,
     apply_topics,
     compare_topics,
     existing_topics,
@@ -51,10 +48,7 @@ def apply(context: click.Context, *, check: bool) -> None:
     """
     settings = current_settings()
     act = compare_topics if check else apply_topics
-    try:
-        differences = asyncio.run(act(require_broker(settings), expected_topics(settings)))
-    except (LayoutMismatchError, TopicRefusedError) as fault:
-        raise OperationError(str(fault)) from None
+    differences = asyncio.run(act(require_broker(settings), expected_topics(settings)))
     for difference in differences:
         say(str(difference) if check else _done(difference))
     if not differences:

@@ -17,7 +17,8 @@ from cli import options
 from cli.terminal import Terminal, cell, console, print_json, say, visible
 from operations.deployment import Deployment, current_settings
 from operations.reporting import OperationError
-from operations.warehouse import by_topic, rebuild, require_vacuum, status_and_lag, vacuum
+from operations.warehouse import by_topic, rebuild, require_vacuum, status_and_lag
+from sinks.warehouse.delta.deletes import vacuum_now
 from sinks.warehouse.export import (
     csv_cell,
     json_text,
@@ -28,7 +29,7 @@ from sinks.warehouse.export import (
     write_marked_csv,
     write_parquet,
 )
-from sinks.warehouse.query import Answer, Asked, BadQuery, ask, asking
+from sinks.warehouse.query import Answer, Asked, ask, asking
 from sinks.warehouse.rebuild import Comparison
 from sinks.warehouse.tables import NAMES
 from sinks.warehouse.views import VIEWS
@@ -70,10 +71,7 @@ def run_sql(query: str, form: str, cells: str) -> None:
       leadstream warehouse sql "select page_id, leads from lead_funnel"
       leadstream warehouse sql "select * from lead_answers" --format json
     """
-    try:
-        answer = ask(current_settings().warehouse, query)
-    except BadQuery as fault:
-        raise OperationError(str(fault)) from None
+    answer = ask(current_settings().warehouse, query)
     match form:
         case "csv":
             _print_csv(answer, _CELLS[cells])
@@ -110,8 +108,6 @@ def export(name: str, file: Path, *, mask_pii: bool, cells: str) -> None:
         with asking(current_settings().warehouse, f"select * from {name}") as asked:
             rows = _write_part(part, write, with_masks(asked) if mask_pii else asked)
         part.rename(file)
-    except BadQuery as fault:
-        raise OperationError(str(fault)) from None
     except OSError as fault:
         raise OperationError(f"{file} cannot be written: {fault.strerror or fault}") from None
     finally:
@@ -193,7 +189,7 @@ def vacuum_warehouse(*, yes: bool) -> None:
     require_vacuum(settings)
     if not yes:
         click.confirm("Queries that began before will fail, and no former version can be read. Go on?", abort=True)
-    say(f"{vacuum(settings)} tables: no deleted row is left")
+    say(f"{vacuum_now(settings.warehouse)} tables: no deleted row is left")
 
 
 @command.command("rebuild")

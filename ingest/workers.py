@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from ingest.path_operations import new_app
 from ingest.schema_registry import add_registry
+from runtime.mendable import Mendable
 from schemas.registry_api import RegistryApi
 
 _ENDS_WITHIN = timedelta(seconds=25)
@@ -27,7 +28,7 @@ _ASK_WITHIN = timedelta(seconds=2)
 _log = logging.getLogger(__name__)
 
 
-class WorkerEnded(Exception):
+class WorkerEnded(Mendable):
     """A worker has ended by itself, and the others were stopped."""
 
 

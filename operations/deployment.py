@@ -22,9 +22,9 @@ from runtime.logs import configure_logging
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
-from runtime.topic_reading import TopicFollower, TopicMissing, records_now
+from runtime.topic_reading import TopicFollower, records_now
 from schemas.codec import BUILT_IN, Ids, NotDecodable, lead_codec
-from schemas.registry_client import RegistryFault, registry_client, registry_ids
+from schemas.registry_client import registry_client, registry_ids
 from schemas.topics import ERASURES, LEADS, TOPICS, Topic
 
 # An operation that cannot reach Kafka says so in one line; without a handler here aiokafka's lines reach the terminal.
@@ -115,15 +115,12 @@ class Deployment:
 
     @classmethod
     def of(cls, settings: Settings, *, with_ids: bool = True) -> "Deployment":
-        """The deployment of these settings. Raises `OperationError` without a Kafka, or where the registry refuses.
+        """The deployment of these settings. Raises `OperationError` without a Kafka, or `RegistryFault`.
 
         Without ids no registry is asked, and the operation can neither read nor write Avro.
         """
         broker = require_broker(settings)
-        try:
-            return cls(settings, broker, asyncio.run(find_ids(settings)) if with_ids else None)
-        except RegistryFault as fault:
-            raise OperationError(str(fault)) from None
+        return cls(settings, broker, asyncio.run(find_ids(settings)) if with_ids else None)
 
     @property
     def ids(self) -> Ids:
@@ -184,18 +181,16 @@ class Deployment:
     async def followed_erasures(
         self, client_id: str = "leadstream-erasures"
     ) -> AsyncIterator[tuple[Erasures, Callable[[], Awaitable[None]]]]:
-        """Every erasure, and what adds those that came since. Raises `OperationError` where the topic is missing."""
+        """Every erasure, and what adds those that came since. Raises `TopicMissing`, `KafkaError`."""
         erasures = Erasures()
         follower = TopicFollower(self.broker, self.topic(ERASURES), erasures.note, client_id=client_id)
         try:
             await follower.start()
             yield erasures, follower.catch_up
-        except TopicMissing as fault:
-            raise OperationError(str(fault)) from None
         finally:
             await follower.stop()
 
     async def erasures_now(self) -> Erasures:
-        """Every erasure. Raises `OperationError` where the topic is missing, or `KafkaError`."""
+        """Every erasure. Raises `TopicMissing`, `KafkaError`."""
         async with self.followed_erasures() as (erasures, _):
             return erasures

@@ -17,12 +17,12 @@ from operations.deployment import Deployment
 from operations.reporting import OperationError, Progress
 from runtime import kafka
 from runtime.clock import now
-from runtime.topic_admin import TopicRefusedError, apply_topics, delete_topics, partition_counts
+from runtime.topic_admin import apply_topics, delete_topics, partition_counts
 from runtime.topic_reading import whole_topic
 from schemas.codec import NotDecodable, lead_codec
 from schemas.state import person_codec
 from schemas.topics import JOIN_STATE, LEADS
-from streams.replay.plan import NothingThere, Plan, Wanted, make_plan
+from streams.replay.plan import Plan, Wanted, make_plan
 from streams.replay.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay.run import Rejoin, Tally, replay
 from streams.replay.shadow import (
@@ -66,7 +66,7 @@ class Session:
 
 
 def run_session(deployment: Deployment, work: Callable[[Session], Coroutine[Any, Any, _Result]]) -> _Result:
-    """Do some work with a session. Raises `OperationError`, `KafkaError`."""
+    """Do some work with a session. Raises `Mendable`, `KafkaError`."""
 
     async def work_in_session() -> _Result:
         await deployment.require_topics()
@@ -75,7 +75,7 @@ def run_session(deployment: Deployment, work: Callable[[Session], Coroutine[Any,
 
     try:
         return uvloop.run(work_in_session())
-    except (NothingThere, NotReplayed, TopicRefusedError, NotDecodable) as fault:
+    except NotDecodable as fault:
         raise OperationError(str(fault)) from None
 
 

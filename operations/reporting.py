@@ -4,8 +4,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from runtime.mendable import Mendable
 
-class OperationError(Exception):
+
+class OperationError(Mendable):
     """The operation cannot go on. Each argument is a line that says what is wrong and what to do."""
 
     def __str__(self) -> str:

@@ -12,10 +12,7 @@ from operations.reporting import OperationError, Progress
 from runtime import kafka
 from runtime.consumer_groups import sink_is_running
 from runtime.settings import Settings
-from sinks.consume import Unusable
-from sinks.warehouse.delta.deletes import vacuum_now
 from sinks.warehouse.postgres.connection import is_server
-from sinks.warehouse.query import BadQuery
 from sinks.warehouse.rebuild import Comparison, Replacement, compare, fill, replacement_of
 from sinks.warehouse.status import Status, status_of
 from sinks.warehouse.tables import tables_by_topic
@@ -24,14 +21,11 @@ from sinks.warehouse.tables import tables_by_topic
 def status_and_lag(settings: Settings) -> tuple[Status, dict[str, int] | None]:
     """The status of the warehouse and its lag by topic, which is None where no Kafka answers.
 
-    Raises `OperationError`.
+    Raises `Mendable`.
     """
     partitions = _partitions(settings)
     ends = asyncio.run(_ends(settings, partitions))
-    try:
-        status = status_of(settings.warehouse, partitions)
-    except Unusable as fault:
-        raise OperationError(str(fault)) from None
+    status = status_of(settings.warehouse, partitions)
     if ends is None:
         return status, None
     return status, by_topic({partition: end - status.offsets.get(partition, 0) for partition, end in ends.items()})
@@ -64,18 +58,10 @@ async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[To
 
 
 def require_vacuum(settings: Settings) -> None:
-    """Raises `OperationError` unless the warehouse can be vacuumed now."""
+    """Raises `OperationError` unless `vacuum_now` may be called."""
     if is_server(settings.warehouse):
         raise OperationError("PostgreSQL vacuums by itself: nothing is left to remove here")
     asyncio.run(_require_no_sink(Deployment(settings, require_broker(settings))))
-
-
-def vacuum(settings: Settings) -> int:
-    """Take deleted rows off the disk at once; how many tables there are. Raises `OperationError`."""
-    try:
-        return vacuum_now(settings.warehouse)
-    except Unusable as fault:
-        raise OperationError(str(fault)) from None
 
 
 async def _require_no_sink(deployment: Deployment) -> None:
@@ -86,22 +72,19 @@ async def _require_no_sink(deployment: Deployment) -> None:
 def rebuild(deployment: Deployment, progress: Progress, show: Callable[[Comparison], None], *, swap: bool) -> str:
     """Fill a new warehouse, compare it with the old one, and with `swap` put it in the old one's place.
 
-    Returns the place of the rebuilt warehouse, or after a swap that of the old one. Raises `OperationError`, also where
-    the two differ.
+    Returns the place of the rebuilt warehouse, or after a swap that of the old one. Raises `Mendable`, also where the
+    two differ.
     """
-    try:
-        place = replacement_of(deployment.settings.warehouse)
-        place.require_room()
-        comparisons = asyncio.run(_rebuild(deployment, place, progress))
-        for comparison in comparisons:
-            show(comparison)
-        differing = [comparison.table for comparison in comparisons if comparison.same is False]
-        if differing:
-            raise OperationError(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {place.new}")
-        if swap:
-            place.swap()
-    except (Unusable, BadQuery) as fault:
-        raise OperationError(str(fault)) from None
+    place = replacement_of(deployment.settings.warehouse)
+    place.require_room()
+    comparisons = asyncio.run(_rebuild(deployment, place, progress))
+    for comparison in comparisons:
+        show(comparison)
+    differing = [comparison.table for comparison in comparisons if comparison.same is False]
+    if differing:
+        raise OperationError(f"{', '.join(differing)}: not equal; the rebuilt warehouse is {place.new}")
+    if swap:
+        place.swap()
     return place.aside if swap else place.new
 
 

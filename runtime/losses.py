@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from runtime.mendable import Mendable
 from runtime.metrics import Metrics
 from runtime.suspect import SUSPECT, Place, Suspect
 
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 _TOPICS = "topics"
 
 
-class OutOfReach(Exception):
+class OutOfReach(Mendable):
     """Kafka no longer has the next record; the message says where, how much is lost, and what to do."""
 
 

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from runtime.duration import duration_of
 from runtime.loopback import authority, is_loopback
+from runtime.mendable import Mendable
 from runtime.secret_file import SecretFileFault, secret_text
 
 DEFAULT_KAFKA_PORT = 9092
@@ -26,7 +27,7 @@ _SHORTEST = timedelta(seconds=1)
 _LONGEST = timedelta(days=36_500)
 
 
-class SettingError(ValueError):
+class SettingError(Mendable, ValueError):
     """A variable is missing or wrong; the message names it and never shows its value."""
 
 

@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAuthorizationFailedError, for_code
 
 from runtime.cluster import Cluster, admin_client
+from runtime.mendable import Mendable
 
 _RETRY_AFTER = 0.1
 _ATTEMPTS = 300
@@ -77,14 +78,14 @@ class Difference:
         return f"{self.topic}: {self.what} {self.seen}, expected {self.expected}"
 
 
-class LayoutMismatchError(Exception):
+class LayoutMismatchError(Mendable):
     """A topic has another number of partitions than expected, or fewer copies; neither can be repaired here."""
 
     def __init__(self, difference: Difference, advice: str | None = None) -> None:
         super().__init__(f"{difference}: {advice or _LAYOUT[difference.what]}")
 
 
-class TopicRefusedError(Exception):
+class TopicRefusedError(Mendable):
     """The cluster refused to create, alter or delete a topic; the message has its reason."""
 
 

@@ -9,12 +9,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from runtime import kafka
 from runtime.clock import to_millis
 from runtime.cluster import Cluster
+from runtime.mendable import Mendable
 from runtime.topic_admin import partition_counts
 
 _POLL = {"timeout_ms": 200, "max_records": 5000}
 
 
-class TopicMissing(Exception):
+class TopicMissing(Mendable):
     """The topic does not exist; the message says what to do."""
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from runtime.mendable import Mendable
 
-class WrongVersion(RuntimeError):
+
+class WrongVersion(Mendable):
     """An installed library is not the version whose private parts we know."""
 
 

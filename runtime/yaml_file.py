@@ -11,6 +11,7 @@ import yaml
 
 from runtime.duration import duration_of
 from runtime.file_faults import reason
+from runtime.mendable import Mendable
 from runtime.secret_file import SecretFileFault, secret_text
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -19,7 +20,7 @@ _Read = TypeVar("_Read")
 _Default = TypeVar("_Default")
 
 
-class FileFault(ValueError):
+class FileFault(Mendable, ValueError):
     """Something is wrong in a file of settings; the message starts with file and line."""
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from runtime.loopback import is_loopback
+from runtime.mendable import Mendable
 from runtime.settings import Settings, variable
 from schemas.codec import SchemaIds
 from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
@@ -31,7 +32,7 @@ _FORBIDDEN = frozenset({401, 403, 405, 422})
 _MOST = 2**31 - 1
 
 
-class RegistryFault(Exception):
+class RegistryFault(Mendable):
     """The registry cannot be used; the message is one line, without its address or a credential."""
 
 

@@ -16,6 +16,7 @@ from runtime.clock import now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
 from runtime.health import SET_ASIDE, Health
 from runtime.losses import OutOfReach, Span
+from runtime.mendable import Mendable
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.suspect import Place
@@ -36,7 +37,7 @@ class Fenced(NotOfARecord):
     """Another process has written to our partition: its records stay, and we must read our state again."""
 
 
-class Unusable(NotOfARecord):
+class Unusable(NotOfARecord, Mendable):
     """An operator has to repair something; the message names it and is safe to print."""
 
 

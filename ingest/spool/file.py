@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ingest.publisher import Delivery
 from runtime.clock import from_millis, to_millis
+from runtime.mendable import Mendable
 from runtime.private_directory import create_private, make_missing
 
 # The space of the signature, the id and SQLite beside a body; so the limit bounds the number of rows too.
@@ -27,7 +28,7 @@ _SETUP = """
 """
 
 
-class SpoolUnusable(Exception):
+class SpoolUnusable(Mendable):
     """Another process uses this spool, or the disk refuses it; the message says which."""
 
 

@@ -12,9 +12,9 @@ from operations.backfill.position import Position, completeness
 from operations.backfill.run import Question, Report, run_backfill
 from operations.deployment import Deployment
 from operations.lookout import keep_looking
-from operations.reporting import OperationError
 from runtime.clock import now
 from runtime.health import Health
+from runtime.mendable import Mendable
 from runtime.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ async def check_pages(
     for page in pages:
         try:
             _report(page, await check(page), metrics, health)
-        except (OperationError, KafkaError) as fault:
-            reason = str(fault) if isinstance(fault, OperationError) else f"Kafka: {type(fault).__name__}"
+        except (Mendable, KafkaError) as fault:
+            reason = str(fault) if isinstance(fault, Mendable) else f"Kafka: {type(fault).__name__}"
             health.report(page.page_id, ready=False, seen=reason)
             logger.warning("completeness.not_checked", extra={"page_id": page.page_id, "reason": reason})
 

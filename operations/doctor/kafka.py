@@ -14,13 +14,13 @@ from operations.dead_letters.redrive import find_letters
 from operations.deployment import Deployment, expected_topics, find_ids
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register
-from operations.reporting import OperationError
 from runtime.clock import now
 from runtime.kafka import suspects_of_group
 from runtime.kafka_probe import find_fault
 from runtime.settings import Settings
 from runtime.suspect import RAISED
 from runtime.topic_admin import FLUSH, Difference, apply_topics, compare_topics, partitions_advice
+from runtime.topic_reading import TopicMissing
 from schemas.registry_client import RegistryFault
 from schemas.topics import TOPICS, WEBHOOKS
 
@@ -63,7 +63,7 @@ async def _erasures(deployment: Deployment) -> list[Verdict]:
     try:
         async with asyncio.timeout(_SECONDS):
             return erasure_verdicts(deployment.settings, len(await deployment.erasures_now()))
-    except (OperationError, KafkaError, TimeoutError):
+    except (TopicMissing, KafkaError, TimeoutError):
         return []  # a missing topic or a silent Kafka has a verdict of its own
 
 

@@ -18,10 +18,9 @@ from operations.lookout import keep_looking
 from runtime.clock import now
 from runtime.health import Health
 from runtime.loopback import NO_PROXY
+from runtime.mendable import Mendable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from runtime.topic_admin import LayoutMismatchError, TopicRefusedError
-from schemas.registry_client import RegistryFault
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ async def mend(repairs: Repairs) -> Mending:
     for label, repair in repairs:
         try:
             mending.done += await repair
-        except (GraphError, RegistryFault, LayoutMismatchError, TopicRefusedError) as fault:
+        except (GraphError, Mendable) as fault:
             mending.failed.append(f"{label}: {fault}")
         except (KafkaError, TimeoutError) as fault:
             mending.failed.append(f"{label}: Kafka did not do it ({type(fault).__name__})")

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from operations.deployment import Deployment
 from operations.erase.steps import Erasure, Person
 from operations.erase.traces import Trace, in_files, in_server, in_topics, needles, replay_of
-from operations.reporting import OperationError, Progress
+from operations.reporting import Progress
 from runtime.topic_admin import ExistingTopic, delete_topics, existing_topics, partition_counts
-from sinks.consume import Unusable
 from streams.replay.shadow import Shadow
 
 _DISK_TIDIED_WITHIN = timedelta(days=2)
@@ -35,16 +34,13 @@ class Result:
 
 
 async def search(deployment: Deployment, texts: Sequence[str], progress: Progress) -> list[Trace]:
-    """Every trace of these texts. Raises `OperationError`, `KafkaError`."""
+    """Every trace of these texts. Raises `Unusable`, `KafkaError`."""
     wanted = needles(texts)
     with progress.count("records read") as on_read:
         traces = await in_topics(deployment, wanted, on_read)
     with progress.count("files read") as on_read:
         traces += await asyncio.to_thread(in_files, deployment.settings, wanted, on_read)
-    try:
-        return traces + await asyncio.to_thread(in_server, deployment.settings, wanted)
-    except Unusable as fault:
-        raise OperationError(str(fault)) from None
+    return traces + await asyncio.to_thread(in_server, deployment.settings, wanted)
 
 
 async def was_erased(deployment: Deployment, person: Person) -> bool:

@@ -18,10 +18,9 @@ from operations.reporting import OperationError
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.file_limit import raise_file_limit
 from runtime.kafka_probe import find_fault
-from runtime.local_kafka.jars import KafkaNodeError
 from runtime.local_kafka.node import KafkaNode, answers
 from runtime.settings import Settings, variable
-from runtime.topic_admin import LayoutMismatchError, TopicRefusedError, apply_topics
+from runtime.topic_admin import apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
 # How far the admin ports of the two lookouts are from the first one.
@@ -68,7 +67,7 @@ def running_kafka(
 ) -> Iterator[tuple[Cluster, LocalKafka | None]]:
     """A Kafka that has every topic, and the supervisor of its node; None where the operator named another Kafka.
 
-    A node that was started here is stopped at the end. Raises `OperationError`.
+    A node that was started here is stopped at the end. Raises `Mendable`.
     """
     node = KafkaNode(settings.state_dir, settings.kafka_port, ends_with_us=True)
     environ = environ_of("kafka", environ, settings)
@@ -82,8 +81,6 @@ def running_kafka(
         say(f"Kafka answers at {broker}")
         asyncio.run(apply_topics(broker, expected_topics(settings)))
         yield broker, kafka
-    except (KafkaNodeError, LayoutMismatchError, TopicRefusedError) as fault:
-        raise OperationError(str(fault)) from None
     finally:
         if kafka is not None and (not was_running or kafka.restarts):
             interrupts.stopping = True

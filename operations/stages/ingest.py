@@ -18,8 +18,7 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
-from ingest.spool.file import SpoolUnusable
-from ingest.workers import WorkerEnded, create_supervisor_app, supervise
+from ingest.workers import create_supervisor_app, supervise
 from operations.access import require_access
 from operations.deployment import Deployment, start_log
 from operations.local.ports import public_port, require_ports, stage_port
@@ -44,7 +43,7 @@ _CHECK_SECONDS = 5.0
 
 
 def run_ingest_stage(settings: Settings, workers: int) -> None:
-    """Receive webhooks until SIGTERM or Ctrl-C. Raises `OperationError`, `SettingError`."""
+    """Receive webhooks until SIGTERM or Ctrl-C. Raises `Mendable`."""
     require_versions(PINS)
     settings.require("app_id", "app_secrets", "verify_token")
     require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
@@ -64,8 +63,6 @@ def run_ingest_stage(settings: Settings, workers: int) -> None:
                 admins = [stack.enter_context(listen(_LOOPBACK, 0)) for _ in range(workers)]
                 own = [Worker(public, port, spool_path(settings, number)) for number, port in enumerate(admins)]
                 uvloop.run(_supervise(settings, admin, own))
-    except (SpoolUnusable, WorkerEnded) as fault:
-        raise OperationError(str(fault)) from None
     except OSError as fault:
         raise OperationError(f"cannot listen: {fault.strerror}") from None
 

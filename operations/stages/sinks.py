@@ -38,7 +38,7 @@ from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
-from sinks.consume import Consume, SinkCrashed, Source, Stage, Unusable
+from sinks.consume import Consume, SinkCrashed, Source, Stage
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
@@ -97,7 +97,7 @@ class _Process:
         return graph_client(self.settings, http, self.call_timeout)
 
     async def erasures(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
-        """The erasure register, whole, and what brings it up to date. Raises `OperationError`."""
+        """The erasure register, whole, and what brings it up to date. Raises `TopicMissing`."""
         return await self.stack.enter_async_context(self.deployment.followed_erasures(f"{self.client_id}-erasures"))
 
     async def consume(
@@ -137,7 +137,7 @@ def run_sink(
     accept_loss: Sequence[str],
     call_timeout: timedelta = CALL_TIMEOUT,
 ) -> None:
-    """Run a sink until SIGTERM or Ctrl-C. A call to Meta may take `call_timeout`. Raises `OperationError`."""
+    """Run a sink until SIGTERM or Ctrl-C. A call to Meta may take `call_timeout`. Raises `Mendable`."""
     port_offset, topics, work = _SINKS[name]
     port = settings.admin_port + port_offset if admin_port is None else admin_port
     require_ports([stage_port(settings, f"sink {name}", port)])
@@ -154,8 +154,6 @@ def run_sink(
 
     try:
         uvloop.run(serve_work())
-    except Unusable as fault:
-        raise OperationError(str(fault)) from None
     except SinkCrashed as fault:
         raise OperationError(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
     except OSError as fault:

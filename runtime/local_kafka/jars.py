@@ -15,6 +15,8 @@ from threading import Timer
 from time import monotonic
 from xml.etree import ElementTree
 
+from runtime.mendable import Mendable
+
 _JAVA_NEEDED = 17
 _JAVA_ANSWERS_WITHIN = 30.0
 # Without these limits Maven waits for half an hour for a silent server.
@@ -35,7 +37,7 @@ _GET_JAVA = "apt install openjdk-17-jre-headless, brew install openjdk"
 _GET_MAVEN = "apt install maven, brew install maven"
 
 
-class KafkaNodeError(Exception):
+class KafkaNodeError(Mendable):
     """The local Kafka node failed; the message is one line and says what to do."""
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
+from runtime.mendable import Mendable
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import application, cluster_of, create_view, local_path, stored_tables
 from sinks.warehouse.postgres.connection import connected, is_server
@@ -24,7 +25,7 @@ _AT_ONCE = 10_000
 _CURRENT_FIRST = tuple(reversed(NAMES))
 
 
-class BadQuery(ValueError):
+class BadQuery(Mendable):
     """The query cannot be run; the message is safe to print."""
 
 

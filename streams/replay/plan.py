@@ -8,12 +8,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
+from runtime.mendable import Mendable
 from runtime.settings import Settings
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.progress import CLOCK_SKEW
 
 
-class NothingThere(Exception):
+class NothingThere(Mendable):
     """The raw topic has no record at the place that was asked for; the message says which."""
 
 

@@ -12,6 +12,7 @@ from leads.erasures import NOBODY, Erasures
 from leads.records import Lead, LeadId
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
+from runtime.mendable import Mendable
 from runtime.settings import Settings
 from runtime.topic_admin import ExpectedTopic
 from runtime.topic_reading import whole_topic
@@ -22,7 +23,7 @@ from streams.replay.plan import Plan
 _SHADOWED = (EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
 
 
-class NotReplayed(Exception):
+class NotReplayed(Mendable):
     """There is no finished replay of that name; the message is fit to print."""
 
 
