@@ -19,7 +19,6 @@ from rich.text import Text  # noqa: TID251 - the cells of all tables are made he
 from leads.records import Lead
 from messenger.events import Answer
 from operations.deployment import current_settings, require_broker
-from operations.reporting import OperationError
 from runtime.access import NOT_ALLOWED, refused_use
 from runtime.kafka_probe import find_fault
 from runtime.mendable import Mendable
@@ -150,11 +149,8 @@ def run(work: Callable[[], _Result]) -> _Result:
     except click.ClickException as fault:
         fault.message = one_line(fault.message)
         raise
-    except OperationError as fault:
-        problem = "\n       ".join(map(one_line, fault.args))
-        raise click.ClickException(problem) from None
     except Mendable as fault:
-        problem = str(fault)
+        raise click.ClickException("\n       ".join(map(one_line, fault.args))) from None
     except KafkaConnectionError:
         problem = run(_connection_fault)
     except NOT_ALLOWED as fault:

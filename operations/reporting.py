@@ -8,10 +8,7 @@ from runtime.mendable import Mendable
 
 
 class OperationError(Mendable):
-    """The operation cannot go on. Each argument is a line that says what is wrong and what to do."""
-
-    def __str__(self) -> str:
-        return "\n".join(self.args)
+    """The operation cannot go on."""
 
 
 class Progress(Protocol):

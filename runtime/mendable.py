@@ -2,4 +2,7 @@
 
 
 class Mendable(Exception):
-    """The message says in one line what is wrong and what to do, and is fit to print."""
+    """Each argument is a line that says what is wrong and what to do, and is fit to print."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)

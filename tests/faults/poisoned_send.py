@@ -11,8 +11,8 @@ from datetime import timedelta
 import sinks.send.courier
 import sinks.send.sink
 from messenger.graph import send_request
-from operations.reporting import OperationError
-from operations.stages.sinks import run_send_sink
+from operations.stages.sinks import run_sink
+from runtime.mendable import Mendable
 from runtime.settings import read_settings
 from sinks.send.next_step import next_step
 from tests.faults.poisoned_streams import raising
@@ -38,8 +38,16 @@ def main() -> None:
     step, port, *skips = sys.argv[1:]
     inject(step)
     try:
-        run_send_sink(read_settings(os.environ), print, int(port), skips, (), QUARANTINE)
-    except OperationError as fault:
+        run_sink(
+            "send",
+            read_settings(os.environ),
+            print,
+            admin_port=int(port),
+            skip=skips,
+            accept_loss=(),
+            call_timeout=QUARANTINE / 2,
+        )
+    except Mendable as fault:
         sys.exit(str(fault))
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from operations.doctor.set_aside import examine_set_aside
 
 from leads.records import FollowUpMessage
 from messenger.events import Psid, person_key
 from operations.deployment import Deployment
+from operations.doctor.kafka import examine_set_aside
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import SET_ASIDE
