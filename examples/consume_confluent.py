@@ -49,10 +49,10 @@ def leads_since(
     consumer = Consumer({**reading, **(options or {})})
     try:
         starts = _starts(consumer, topic, since)
-        ends = {one.partition: consumer.get_watermark_offsets(one, _SECONDS)[1] for one in starts}
+        ends = {partition.partition: consumer.get_watermark_offsets(partition, _SECONDS)[1] for partition in starts}
         # -1 is librdkafka's word for "after the end": nothing in that partition is as new.
-        left = {one.partition for one in starts if 0 <= one.offset < ends[one.partition]}
-        consumer.assign([one for one in starts if one.partition in left])
+        left = {partition.partition for partition in starts if 0 <= partition.offset < ends[partition.partition]}
+        consumer.assign([partition for partition in starts if partition.partition in left])
         yield from _read(consumer, AvroDeserializer(SchemaRegistryClient(_registry_settings(registry))), ends, left)
     finally:
         consumer.close()
@@ -70,7 +70,7 @@ def _registry_settings(url: str) -> dict[str, str]:
 def _starts(consumer: Any, topic: str, since: datetime) -> Any:
     partitions = consumer.list_topics(topic, _SECONDS).topics[topic].partitions
     millis = int(since.timestamp() * 1000)
-    return consumer.offsets_for_times([TopicPartition(topic, one, millis) for one in partitions], _SECONDS)
+    return consumer.offsets_for_times([TopicPartition(topic, partition, millis) for partition in partitions], _SECONDS)
 
 
 def _read(consumer: Any, deserialize: Any, ends: dict[int, int], left: set[int]) -> Iterator[dict[str, Any]]:

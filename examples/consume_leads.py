@@ -61,7 +61,7 @@ def main() -> None:
     except UnknownTopicOrPartitionError:
         sys.exit(f"the Kafka at {settings.broker} has no leads: see `leadstream topics list`")
     for lead in leads:
-        answers = "; ".join(f"{one.question} {one.answer}" for one in lead.answers)
+        answers = "; ".join(f"{pair.question} {pair.answer}" for pair in lead.answers)
         print(f"{lead.first_seen_at:%Y-%m-%d %H:%M:%S} {lead.outcome:<10} revision {lead.revision} {answers}")  # noqa: T201
     print(f"{len(leads)} leads")  # noqa: T201
 

@@ -29,11 +29,11 @@ class _BeginAt(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer, self._millis = consumer, int(since.timestamp() * 1000)
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        unread = [one for one in assigned if await self._consumer.committed(one) is None]
+        unread = [partition for partition in assigned if await self._consumer.committed(partition) is None]
         ends = await self._consumer.end_offsets(unread)
         found = await self._consumer.offsets_for_times(dict.fromkeys(unread, self._millis))
-        for one, at in found.items():
-            self._consumer.seek(one, at.offset if at is not None else ends[one])
+        for partition, at in found.items():
+            self._consumer.seek(partition, at.offset if at is not None else ends[partition])
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         """Nothing to give back: what was taken is committed."""

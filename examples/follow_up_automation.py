@@ -29,7 +29,7 @@ QUESTION = "Are you interested in becoming a reseller?"
 
 def follow_up(lead: Lead) -> SendFollowUp | None:
     """The command for a lead, None for a lead that is none of our business."""
-    answer = next((one.answer for one in lead.answers if one.question == QUESTION), None)
+    answer = next((pair.answer for pair in lead.answers if pair.question == QUESTION), None)
     if lead.outcome != "complete" or answer != "Yes":
         return None
     # The same lead gives the same id, however often it is read: the send sink settles each id once.

@@ -14,8 +14,10 @@ class Change(NamedTuple):
 
 
 def _lead(*changed: Mapping[str, Any], without: str = "") -> Change:
-    names = {one["name"] for one in changed} | {without}
-    return Change(LEAD, {**LEAD, "fields": [*(one for one in LEAD["fields"] if one["name"] not in names), *changed]})
+    names = {schema["name"] for schema in changed} | {without}
+    return Change(
+        LEAD, {**LEAD, "fields": [*(field for field in LEAD["fields"] if field["name"] not in names), *changed]}
+    )
 
 
 def _answers(*fields: Mapping[str, Any], name: str = "Answer") -> dict[str, Any]:
@@ -30,7 +32,7 @@ def _paint(*changed: Mapping[str, Any]) -> Change:
         "key": {"type": "fixed", "name": "Key", "size": 16},
         "counts": {"type": "map", "values": "int"},
     }
-    older, newer = ({**types, **{one["name"]: one["type"] for one in fields}} for fields in ((), changed))
+    older, newer = ({**types, **{field["name"]: field["type"] for field in fields}} for fields in ((), changed))
     return Change(_record(older), _record(newer))
 
 

@@ -132,7 +132,7 @@ class SecuredKafka:
     def forbid(self, commands: Iterable[str]) -> None:
         """Take away what these commands allowed."""
         admin, commands = AdminClient({"bootstrap.servers": self.internal.servers}), list(commands)
-        for done in admin.delete_acls([one for command in commands for one in _filters(command)]).values():
+        for done in admin.delete_acls([rule for command in commands for rule in _filters(command)]).values():
             done.result(timeout=30)
         gone = {binding for command in commands for binding in _bindings(command)}
         _until(lambda: gone.isdisjoint(_in_force(admin)))

@@ -58,7 +58,7 @@ def _opened(target: Target) -> Warehouse:
 
 
 def _state(target: Target) -> list[list[tuple[Any, ...]]]:
-    return [target.ask(f"select * from {one} order by _partition, _offset") for one in ("lead_events", "leads")]
+    return [target.ask(f"select * from {table} order by _partition, _offset") for table in ("lead_events", "leads")]
 
 
 def _erasure_log() -> list[Consumed]:
@@ -66,8 +66,8 @@ def _erasure_log() -> list[Consumed]:
     other, body = Psid("7002"), b'{"from": "%s"}'
     records: list[tuple[str, bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]] = []
     for name, psid in (("l1", PERSON), ("l2", other)):
-        revisions = [lead_codec().encode(a_lead(lead_id=name, psid=psid, revision=one)) for one in (1, 2)]
-        records += [("leads", name.encode(), one, ()) for one in revisions]
+        revisions = [lead_codec().encode(a_lead(lead_id=name, psid=psid, revision=number)) for number in (1, 2)]
+        records += [("leads", name.encode(), revision, ()) for revision in revisions]
         command = f"c{name}"
         outcome = replace(an_outcome(command, "sent", lead_id=name), psid=psid)
         records.append(("followup-outcomes", command.encode(), outcome_codec().encode(outcome), ()))
@@ -97,8 +97,8 @@ async def _filled(warehouse: Warehouse, log: Sequence[Consumed], *, at_once: int
     """Write a log through the stage, so many records between two writes."""
     clock, sources = Clock(), warehouse_sources(str)
     sink = _stage(warehouse, clock)
-    places = [TopicPartition(topic, 0) for topic in dict.fromkeys(one.topic for one in log)]
-    starts = await sink.open({one: Span(0, len(log), None) for one in places})
+    places = [TopicPartition(topic, 0) for topic in dict.fromkeys(record.topic for record in log)]
+    starts = await sink.open({place: Span(0, len(log), None) for place in places})
     for begin in range(0, len(log), at_once):
         for record in log[begin : begin + at_once]:
             place = TopicPartition(record.topic, record.partition)
@@ -111,7 +111,7 @@ async def _filled(warehouse: Warehouse, log: Sequence[Consumed], *, at_once: int
 
 
 def _all_rows(target: Target) -> dict[str, list[tuple[Any, ...]]]:
-    names = [one for table in TABLES for one in (table.events, table.current and table.current.name) if one]
+    names = [name for table in TABLES for name in (table.events, table.current and table.current.name) if name]
     return {name: target.ask(f"select * from {name} order by _topic, _partition, _offset") for name in names}
 
 
@@ -311,7 +311,7 @@ class WarehouseConformance:
 
         answer = target.answer(f"select * from {table}")
 
-        assert answer.columns == (*(one.name for one in fields(record)), "_topic", "_partition", "_offset")
+        assert answer.columns == (*(field.name for field in fields(record)), "_topic", "_partition", "_offset")
         assert answer.rows == ()
 
     def test_a_reader_sees_whole_commits_while_a_writer_writes(self, target: Target) -> None:
@@ -381,7 +381,7 @@ class WarehouseConformance:
     @pytest.mark.parametrize("at_once", [1, 3, 100])
     def test_an_erased_person_is_in_no_table_however_often_the_log_is_read(self, target: Target, at_once: int) -> None:
         log = _erasure_log()
-        ends = {TopicPartition(one.topic, 0): one.offset + 1 for one in log}
+        ends = {TopicPartition(record.topic, 0): record.offset + 1 for record in log}
 
         asyncio.run(_filled(target.open(), log, at_once=at_once))
 

@@ -124,7 +124,9 @@ def _split_all(settings: Settings) -> Callable[[int, Sequence[Any]], list[Outgoi
     target = settings.topic(EVENTS.name)
 
     def work(_partition: int, records: Sequence[Any]) -> list[Outgoing]:
-        return [Outgoing(target, event_key(one), _EVENTS.encode(one)) for one in split(records, PAGES.aliases).events]
+        return [
+            Outgoing(target, event_key(event), _EVENTS.encode(event)) for event in split(records, PAGES.aliases).events
+        ]
 
     return work
 
@@ -191,8 +193,8 @@ async def stock(stage: str, settings: Settings) -> None:
                     message.topic, message.partition, message.offset, event.key, event.value,
                     int(message.timestamp * 1000),
                 )  # fmt: skip
-                for one in split([record], PAGES.aliases).events:
-                    await output.send(key=event_key(one), value=_EVENTS.encode(one))
+                for published in split([record], PAGES.aliases).events:
+                    await output.send(key=event_key(published), value=_EVENTS.encode(published))
             elif event.key is not None:
                 people[event.key], leads = _join_one(people.get(event.key), _EVENTS.decode(event.value))
                 for lead in leads:
@@ -222,7 +224,7 @@ def quix(stage: str, settings: Settings) -> None:
 
         def split_one(value: bytes, key: bytes, timestamp: int, headers: Any) -> list[bytes]:
             record = _FaustRecord(source.name, 0, 0, key, value, timestamp)
-            return [_EVENTS.encode(one) for one in split([record], PAGES.aliases).events]
+            return [_EVENTS.encode(event) for event in split([record], PAGES.aliases).events]
 
         stream = stream.apply(split_one, expand=True, metadata=True)
     else:
@@ -247,7 +249,7 @@ def _join_one(stored: bytes | None, event: Any) -> tuple[bytes, list[Lead]]:
         else Person(page_id=event.page_id, psid=event.psid, touched_at=event.received_at)
     )
     step = advance(person, event, policy_of(event.page_id))
-    return _PEOPLE.encode(step.person), [one for one in step.outputs if isinstance(one, Lead)]
+    return _PEOPLE.encode(step.person), [output for output in step.outputs if isinstance(output, Lead)]
 
 
 _ON_A_LOOP: dict[str, Callable[[str, Settings], Coroutine[Any, Any, None]]] = {

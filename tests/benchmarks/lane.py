@@ -24,16 +24,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 @asynccontextmanager
 async def lane(settings: Settings, *, timed: Topic) -> AsyncIterator[None]:
     """The topics of one run; what is `timed` carries the broker's own time, which is when a record was durable."""
-    names = {settings.topic(one.name) for one in (WEBHOOKS, EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)}
+    names = {settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS, LEADS, COMMANDS, TRANSCRIPTS, JOIN_STATE)}
     wanted = [
-        replace(one, config={**one.config, "message.timestamp.type": "LogAppendTime"})
-        if one.name == settings.topic(timed.name)
-        else one
-        for one in expected_topics(settings)
-        if one.name in names
+        replace(topic, config={**topic.config, "message.timestamp.type": "LogAppendTime"})
+        if topic.name == settings.topic(timed.name)
+        else topic
+        for topic in expected_topics(settings)
+        if topic.name in names
     ]
     # Stock Faust names its changelog after its own app.
-    ours = next(one for one in wanted if one.name == settings.topic(JOIN_STATE.name))
+    ours = next(topic for topic in wanted if topic.name == settings.topic(JOIN_STATE.name))
     stock = replace(ours, name=settings.topic("stock-join-changelog"))
     await apply_topics(cluster_of(settings), [*wanted, stock])
     try:

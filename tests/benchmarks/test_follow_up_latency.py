@@ -83,7 +83,7 @@ async def _sent_at(http: httpx.AsyncClient, url: str, count: int) -> dict[str, i
         while True:
             messages = (await http.get(f"{url}/_simulator/messages")).json()["data"]
             if len(messages) >= count:
-                return {one["psid"]: one["at"] for one in messages}
+                return {message["psid"]: message["at"] for message in messages}
             await asyncio.sleep(0.2)
 
 
@@ -93,8 +93,8 @@ async def test_post_to_follow_up(everything: Pipeline, note: Note) -> None:
     posted_at: dict[str, int] = {}
     async with httpx.AsyncClient() as http:
         threads: list[dict[str, object]] = [
-            {"page_id": PAGE, "psid": one, "owner": None, "last_user_message_at": to_millis(now()), "lines": []}
-            for one in people
+            {"page_id": PAGE, "psid": psid, "owner": None, "last_user_message_at": to_millis(now()), "lines": []}
+            for psid in people
         ]
         (await http.put(f"{url}/_simulator/conversations", json=threads)).raise_for_status()
         for psid in people:
@@ -104,7 +104,7 @@ async def test_post_to_follow_up(everything: Pipeline, note: Note) -> None:
             await asyncio.sleep(0.2)
         sent_at = await _sent_at(http, url, len(people))
 
-    millis = [sent_at[one] - posted_at[one] for one in people[_WARM_UP:]]
+    millis = [sent_at[psid] - posted_at[psid] for psid in people[_WARM_UP:]]
     cuts = quantiles(millis, n=100)
     note(
         "POST of a webhook → its first follow-up at Meta, idle machine, one at a time",

@@ -60,8 +60,8 @@ def test_durable_webhooks_per_second(kafka_topics: Settings, tmp_path: Path, not
                 runs[server.name].append(measure(server, requests))
             produced.append(produce_rate(kafka_topics))
 
-    rates = {name: median(one.per_cpu_second for one in measured) for name, measured in runs.items()}
-    seen = [one.seen for one in runs["ingest"]]
+    rates = {name: median(run.per_cpu_second for run in measured) for name, measured in runs.items()}
+    seen = [run.seen for run in runs["ingest"]]
     for name, text, rate in (
         ("a", "a Starlette route that reads the body", rates["read"]),
         ("b", "the same with HMAC", rates["hmac"]),
@@ -70,8 +70,8 @@ def test_durable_webhooks_per_second(kafka_topics: Settings, tmp_path: Path, not
         note(f"Durable webhooks per CPU second, to ({name}) {text}", f"{rates['ingest'] / rate:.2f}")
     note(
         f"Durable webhooks, one process on one core, {CONNECTIONS} connections",
-        f"{rates['ingest']:.0f} per CPU second; median {median(one.median for one in seen):.0f} ms, "
-        f"p99 {median(one.p99 for one in seen):.0f} ms at {median(one.per_second for one in seen):.0f}/s",
+        f"{rates['ingest']:.0f} per CPU second; median {median(run.median for run in seen):.0f} ms, "
+        f"p99 {median(run.p99 for run in seen):.0f} ms at {median(run.per_second for run in seen):.0f}/s",
     )
 
 

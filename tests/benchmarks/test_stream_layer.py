@@ -54,7 +54,7 @@ async def test_speed_beside_others_that_do_the_same_work(
     contenders = [name for name in CONTENDERS if name != "quix" or QUIX_PYTHON.exists()]
     speeds: dict[str, list[Speed]] = defaultdict(list)
     for number in range(max(ROUNDS.values())):
-        for name in [one for one in contenders if number < ROUNDS[one]]:
+        for name in [contender for contender in contenders if number < ROUNDS[contender]]:
             settings = Settings(
                 broker=kafka_broker, topic_prefix=f"bench-{os.getpid()}-{stage}-{number}-{name}-", partitions=PARTITIONS
             )
@@ -68,7 +68,7 @@ async def test_speed_beside_others_that_do_the_same_work(
         if name not in speeds:
             note(what, "not measured: there is no .venv-bench, which `make bench` makes")
             continue
-        found, all_of = _medians(speeds[name]), sorted(one.a_second for one in speeds[name])
+        found, all_of = _medians(speeds[name]), sorted(speed.a_second for speed in speeds[name])
         ratio, cpu_ratio = found.a_second / plain.a_second, found.a_cpu_second / plain.a_cpu_second
         note(
             what,
@@ -101,7 +101,7 @@ async def _measured(settings: Settings, name: str, stage: str, target: Topic, ou
 
 async def _outputs(settings: Settings, topic: Topic) -> Sequence[Any]:
     """Progress, which has no key, is none of the outputs."""
-    return [one for one in await records_of(settings, settings.topic(topic.name)) if one.key is not None]
+    return [record for record in await records_of(settings, settings.topic(topic.name)) if record.key is not None]
 
 
 async def _until_written(settings: Settings, topic: Topic, wanted: int, process: asyncio.subprocess.Process) -> None:

@@ -161,7 +161,7 @@ def _copy_and_upsert(connection: psycopg.Connection[Any], batch: Batch) -> None:
     """What anyone would write who needs no offsets: COPY into a temporary table, then insert and upsert."""
     names = sql.SQL(", ").join(map(sql.Identifier, LEAD_TABLE.schema.names))
     updated = sql.SQL(", ").join(
-        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(one)) for one in LEAD_TABLE.schema.names
+        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in LEAD_TABLE.schema.names
     )
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute("create temporary table if not exists stage (like lead_events) on commit delete rows")

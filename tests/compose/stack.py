@@ -47,7 +47,7 @@ class Stack:
             "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}"
         )
         shown = json.loads(self.engine.docker("inspect", *ids.split())) if ids else []
-        return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in shown}
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in shown}
 
     def ask(self, question: str) -> list[list[str]]:
         """Rows of PostgreSQL, asked on its own side."""
@@ -60,7 +60,7 @@ class Stack:
         await_true(lambda: not self.unhealthy(), lambda: f"not healthy: {self.unhealthy()}")
 
     def unhealthy(self) -> dict[str, str]:
-        lasting = {name: one["State"] for name, one in self.containers().items() if name != "topics"}
+        lasting = {name: container["State"] for name, container in self.containers().items() if name != "topics"}
         return {name: state["Health"]["Status"] for name, state in lasting.items() if not _is_healthy(state)}
 
     def run_campaign(self, leads: int, seed: int) -> int:

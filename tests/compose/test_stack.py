@@ -28,7 +28,9 @@ def test_the_stack_comes_up_as_readme_says(stack: Stack) -> None:
     stack.await_healthy()
 
     assert stack.containers().keys() == {*OURS, *OTHERS, "topics"}
-    assert {one["Image"] for name, one in stack.containers().items() if name not in OTHERS} == {_image(stack)["Id"]}
+    assert {container["Image"] for name, container in stack.containers().items() if name not in OTHERS} == {
+        _image(stack)["Id"]
+    }
 
 
 def test_the_image_is_small_and_has_no_tools_to_build_with(stack: Stack) -> None:

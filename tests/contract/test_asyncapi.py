@@ -16,16 +16,18 @@ DOCUMENT: dict[str, Any] = yaml.safe_load(asyncapi_page())
 
 def test_the_parts_that_the_specification_requires_are_there() -> None:
     assert DOCUMENT["asyncapi"] == "3.0.0"
-    assert all(DOCUMENT["info"][one] for one in ("title", "version"))
-    assert all({"action", "channel"} <= one.keys() for one in DOCUMENT["operations"].values())
-    assert {one["action"] for one in DOCUMENT["operations"].values()} == {"send", "receive"}
+    assert all(DOCUMENT["info"][key] for key in ("title", "version"))
+    assert all({"action", "channel"} <= operation.keys() for operation in DOCUMENT["operations"].values())
+    assert {operation["action"] for operation in DOCUMENT["operations"].values()} == {"send", "receive"}
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=[topic.name for topic in TOPICS])
 def test_every_topic_is_a_channel_that_is_written_and_read(topic: Topic) -> None:
     channel = DOCUMENT["channels"][topic.name]
     used = [
-        one["action"] for one in DOCUMENT["operations"].values() if one["channel"]["$ref"].endswith(f"/{topic.name}")
+        operation["action"]
+        for operation in DOCUMENT["operations"].values()
+        if operation["channel"]["$ref"].endswith(f"/{topic.name}")
     ]
 
     assert channel["address"] == channel["bindings"]["kafka"]["topic"] == topic.name

@@ -100,8 +100,8 @@ def test_the_recipe_for_what_kafka_refuses_writes_each_body_and_its_signature(
         os.umask(before)
 
     written = tmp_path / "set-aside"
-    assert {one.name: one.read_bytes() for one in written.iterdir()} == {
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == {
         "d1.json": b"a body \xff",
         "d1.signature": b"sha256=0",
     }
-    assert {stat.S_IMODE(one.stat().st_mode) for one in (written, *written.iterdir())} == {0o700, 0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (written, *written.iterdir())} == {0o700, 0o600}

@@ -11,7 +11,9 @@ from tests.unit.ingest.fakes import registry_app
 
 SUBJECTS = subjects()
 RELEASES = [
-    pytest.param(subject, one, id=f"{subject} {one.version}") for subject in SUBJECTS for one in SUBJECTS[subject]
+    pytest.param(subject, version, id=f"{subject} {version.version}")
+    for subject in SUBJECTS
+    for version in SUBJECTS[subject]
 ]
 
 
@@ -38,7 +40,7 @@ async def test_every_subject_is_listed() -> None:
     assert await get("/subjects") == sorted(SUBJECTS)
     assert await get("/subjects", prefix="eu-") == sorted(f"eu-{subject}" for subject in SUBJECTS)
     assert [await get(f"/subjects/{name}/versions") for name in SUBJECTS] == [
-        [one.version for one in versions] for versions in SUBJECTS.values()
+        [version.version for version in versions] for versions in SUBJECTS.values()
     ]
 
 
@@ -206,4 +208,6 @@ async def test_nothing_can_be_changed(method: str, path: str, status: int) -> No
 
 
 def test_each_released_schema_has_a_subject() -> None:
-    assert {one.id for versions in SUBJECTS.values() for one in versions} == {one.id for one in released()}
+    assert {version.id for versions in SUBJECTS.values() for version in versions} == {
+        schema.id for schema in released()
+    }

@@ -97,7 +97,7 @@ def test_the_summary_of_the_product_page_gives_its_answers() -> None:
     answers = parse_summary(getattr(event, "text", ""))
 
     assert event.event_at == datetime(2022, 8, 22, 23, 2, 8, tzinfo=UTC)
-    assert [(one.question, one.answer) for one in answers] == [
+    assert [(pair.question, pair.answer) for pair in answers] == [
         ("Are you interested in becoming a reseller?", "Yes"),
         ("What city is your store located?", "Menlo Park"),
     ]

@@ -156,26 +156,26 @@ def test_every_kind_of_event_has_an_example() -> None:
 
 
 def test_every_schema_file_is_released_and_every_release_is_of_a_topic() -> None:
-    stems = {f"{one.schema}.v{one.version}" for one in released()}
+    stems = {f"{schema.schema}.v{schema.version}" for schema in released()}
 
     assert {path.stem for path in SCHEMAS.glob("*.avsc")} == stems
-    assert {one.schema for one in released()} == {topic.schema for topic in TOPICS if topic.schema is not None}
+    assert {schema.schema for schema in released()} == {topic.schema for topic in TOPICS if topic.schema is not None}
 
 
 def test_versions_count_from_one_without_gaps() -> None:
-    for schema in {one.schema for one in released()}:
-        versions = [one.version for one in released() if one.schema == schema]
+    for schema in {schema.schema for schema in released()}:
+        versions = [release.version for release in released() if release.schema == schema]
 
         assert versions == list(range(1, len(versions) + 1)), schema
 
 
 def test_a_later_version_has_its_new_fields_behind_those_of_the_one_before() -> None:
     """A reader without schema ids, such as Spark, takes every record for one of the first version."""
-    for one in released():
-        fields = [field["name"] for field in one.definition["fields"]]
-        last = [field["name"] for field in newest(one.schema).definition["fields"]]
+    for schema in released():
+        fields = [field["name"] for field in schema.definition["fields"]]
+        last = [field["name"] for field in newest(schema.schema).definition["fields"]]
 
-        assert last[: len(fields)] == fields, one.schema
+        assert last[: len(fields)] == fields, schema.schema
 
 
 def test_records_and_schemas_have_the_same_fields() -> None:
@@ -199,7 +199,7 @@ def test_personal_data_is_marked_and_nothing_else_is(schema: str) -> None:
 
 
 def test_a_new_schema_must_say_which_of_its_fields_are_personal() -> None:
-    assert {one.schema for one in released()} == set(PERSONAL)
+    assert {schema.schema for schema in released()} == set(PERSONAL)
 
 
 @pytest.mark.parametrize("file", sorted(SCHEMAS.glob("*.avsc")), ids=lambda file: str(file.stem))
@@ -211,15 +211,15 @@ def _all_fields(record: Definition, path: str = "") -> Iterator[tuple[str, Defin
     for field in record["fields"]:
         name = f"{path}{field['name']}"
         yield name, field
-        for one in field["type"] if isinstance(field["type"], list) else [field["type"]]:
-            inner = one.get("items", one) if isinstance(one, dict) else one
+        for type_ in field["type"] if isinstance(field["type"], list) else [field["type"]]:
+            inner = type_.get("items", type_) if isinstance(type_, dict) else type_
             if isinstance(inner, dict) and "fields" in inner:
                 yield from _all_fields(inner, f"{name}.")
 
 
 @pytest.mark.parametrize("schema", PERSONAL)
 def test_every_release_reads_every_other(schema: str) -> None:
-    assert _conflicts([one.definition for one in released() if one.schema == schema]) == []
+    assert _conflicts([release.definition for release in released() if release.schema == schema]) == []
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_every_release_reads_every_other(schema: str) -> None:
 )
 def test_a_release_that_others_cannot_read_or_write_is_refused(field: Definition) -> None:
     lead = newest("lead").definition
-    others = [one for one in lead["fields"] if one["name"] != field["name"]]
+    others = [other for other in lead["fields"] if other["name"] != field["name"]]
 
     assert _conflicts([lead, {**lead, "fields": [*others, field]}])
 
@@ -258,7 +258,7 @@ def test_the_wire_format_is_confluents() -> None:
 
 def test_released_ids_stay_as_they_are() -> None:
     """Each stands in every record ever written: add to this list, change nothing in it."""
-    assert {one.id: f"{one.schema}.v{one.version}" for one in released()} == {
+    assert {schema.id: f"{schema.schema}.v{schema.version}" for schema in released()} == {
         1: "event.v1",
         2: "lead.v1",
         3: "followup-command.v1",
@@ -285,9 +285,9 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 def _from_json(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _from_json(one) for key, one in value.items()}
+            return {key: _from_json(part) for key, part in value.items()}
         case list():
-            return [_from_json(one) for one in value]
+            return [_from_json(part) for part in value]
         case str() if value.startswith("\0"):
             return value.encode("latin-1")  # as Avro writes bytes in JSON; ours begin with the magic byte
         case str() if _MOMENT.fullmatch(value):
@@ -299,9 +299,9 @@ def _from_json(value: Any) -> Any:
 def _as_json(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _as_json(one) for key, one in value.items()}
+            return {key: _as_json(part) for key, part in value.items()}
         case list():
-            return [_as_json(one) for one in value]
+            return [_as_json(part) for part in value]
         case bytes():
             return value.decode("latin-1")
         case datetime():
@@ -314,8 +314,8 @@ def _as_json(value: Any) -> Any:
 def _records(avro: Any) -> Iterator[Definition]:
     """The record definitions in a schema, outermost first."""
     if isinstance(avro, list):
-        for one in avro:
-            yield from _records(one)
+        for schema in avro:
+            yield from _records(schema)
     elif isinstance(avro, dict) and avro["type"] == "record":
         yield avro
         for field in avro["fields"]:
@@ -330,7 +330,7 @@ def _marked(definition: Definition) -> Iterator[str]:
 
     def walk(avro: Any, path: str, *, marked: bool) -> Iterator[str]:
         if isinstance(avro, list):
-            [avro] = [one for one in avro if one != "null"]
+            [avro] = [schema for schema in avro if schema != "null"]
         if isinstance(avro, dict) and avro["type"] == "array":
             yield from walk(avro["items"], path, marked=marked)
         elif (record := named.get(avro if isinstance(avro, str) else avro.get("name", ""))) is not None:
@@ -345,13 +345,13 @@ def _marked(definition: Definition) -> Iterator[str]:
 
 def _conflicts(definitions: list[Definition]) -> list[str]:
     """What keeps one of these from reading what another wrote: empty when all are FULL_TRANSITIVE."""
-    parsed = [make_avsc_object(dict(one)) for one in definitions]
-    pairs = [*permutations(parsed, 2), *((one, one) for one in parsed)]
+    parsed = [make_avsc_object(dict(definition)) for definition in definitions]
+    pairs = [*permutations(parsed, 2), *((schema, schema) for schema in parsed)]
     checker = ReaderWriterCompatibilityChecker()
     found = [checker.get_compatibility(reader=reader, writer=writer) for reader, writer in pairs]
     return [
         message
-        for one in found
-        if one.compatibility is not SchemaCompatibilityType.compatible
-        for message in (*one.messages, *one.locations)
+        for result in found
+        if result.compatibility is not SchemaCompatibilityType.compatible
+        for message in (*result.messages, *result.locations)
     ]

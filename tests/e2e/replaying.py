@@ -45,12 +45,12 @@ async def a_changed_rule_touches_only_its_leads(recording: Recording) -> None:
     await recording.run("replay", "promote", "changed", "--yes")
 
     after = newest_of(await recording.leads())
-    assert {one for one in after if after[one] != before[one]} == wanted.keys()
+    assert {lead_id for lead_id in after if after[lead_id] != before[lead_id]} == wanted.keys()
     # A transcript that came before a late summary adds its own questions behind.
-    assert all(after[one].answers[: len(answers)] == answers for one, answers in wanted.items())
-    assert all(after[one].revision == before[one].revision + 1 for one in wanted)
+    assert all(after[lead_id].answers[: len(answers)] == answers for lead_id, answers in wanted.items())
+    assert all(after[topic].revision == before[topic].revision + 1 for topic in wanted)
     assert "0 of" in await recording.run("replay", "diff", "changed")
-    await recording.until_the_warehouse_has({one: after[one].revision for one in after})
+    await recording.until_the_warehouse_has({lead_id: lead.revision for lead_id, lead in after.items()})
     assert recording.graph.calls == calls
     assert await recording.count("followup-commands") == commands
 

@@ -36,15 +36,15 @@ async def recording(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Rec
 
 
 def expected(lead: ExpectedLead) -> Known:
-    return lead.page_id, lead.psid, lead.outcome, tuple((one.question, one.answer) for one in lead.transcript)
+    return lead.page_id, lead.psid, lead.outcome, tuple((pair.question, pair.answer) for pair in lead.transcript)
 
 
 def had(lead: Lead) -> Known:
-    return lead.page_id, lead.psid, lead.outcome, tuple((one.question, one.answer) for one in lead.answers)
+    return lead.page_id, lead.psid, lead.outcome, tuple((pair.question, pair.answer) for pair in lead.answers)
 
 
 def told(finding: dict[str, Any]) -> Known:
-    answers = tuple((one["question"], one["answer"]) for one in finding["answers"])
+    answers = tuple((pair["question"], pair["answer"]) for pair in finding["answers"])
     return finding["page_id"], finding["psid"], finding["outcome"], answers
 
 
@@ -74,7 +74,7 @@ async def test_leads_without_webhooks_are_named_exactly_and_restored_with_their_
     found = await backfill(recording, campaign, "--dry-run", status=1)
 
     assert sorted(map(told, found["missing"])) == withheld
-    assert {one["lead_id"] for one in found["unanswered"]} == unanswered
+    assert {lead["lead_id"] for lead in found["unanswered"]} == unanswered
     assert sum(day["missing"] for day in found["day"]) == len(withheld)
     assert newest_of(await recording.leads()) == before
 
@@ -86,8 +86,8 @@ async def test_leads_without_webhooks_are_named_exactly_and_restored_with_their_
     assert sorted(map(had, recovered)) == withheld
     assert {lead.close_reason for lead in recovered} == {"recovered"}
     assert all(lead.answers for lead in after.values())
-    assert {one: lead for one, lead in after.items() if one in before and one not in unanswered} == {
-        one: lead for one, lead in before.items() if one not in unanswered
+    assert {lead_id: lead for lead_id, lead in after.items() if lead_id in before and lead_id not in unanswered} == {
+        lead_id: lead for lead_id, lead in before.items() if lead_id not in unanswered
     }
 
     again = await backfill(recording, campaign, "--dry-run")

@@ -53,7 +53,7 @@ class Place:
     def broken(self, *arguments: str) -> list[str]:
         result = self.doctor("--json", *arguments)
         whole: dict[str, Any] = json.loads(result.output)
-        named = [one["check"] for one in whole["checks"] if one["standing"] == "broken"]
+        named = [check["check"] for check in whole["checks"] if check["standing"] == "broken"]
         assert (result.exit_code, whole["ok"]) == (1 if named else 0, not named)
         return named
 

@@ -56,7 +56,7 @@ async def test_every_order_with_duplicates_gives_one_lead_with_the_same_answers(
                 await post(http, pipeline, signals[name])
 
     leads = await pipeline.leads_until(
-        lambda found: all(any(one.psid == psid and one.closed for one in found) for psid in people)
+        lambda found: all(any(lead.psid == psid and lead.closed for lead in found) for psid in people)
     )
 
     for psid in people:
@@ -71,7 +71,7 @@ async def test_product_page_samples_are_joined_by_receipt_into_one_complete_lead
             await post(http, pipeline, body)
 
     leads = await pipeline.leads_until(
-        lambda found: any(one.psid == "5794982867201265" and one.closed for one in found)
+        lambda found: any(lead.psid == "5794982867201265" and lead.closed for lead in found)
     )
 
     (lead,) = newest_by_person(leads)["5794982867201265"].values()
@@ -86,6 +86,6 @@ async def test_batch_of_many_people_gives_each_their_lead(pipeline: Pipeline) ->
     async with httpx.AsyncClient() as http:
         await post(http, pipeline, json.dumps({"object": "page", "entry": entries}).encode())
 
-    leads = await pipeline.leads_until(lambda found: {one.psid for one in found} >= set(people))
+    leads = await pipeline.leads_until(lambda found: {lead.psid for lead in found} >= set(people))
 
     assert all(len(newest_by_person(leads)[psid]) == 1 for psid in people)

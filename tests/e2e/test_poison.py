@@ -45,9 +45,12 @@ GOOD = 1200
 NOT_JSON = b"\xff\xfe this is no webhook"
 OVERSIZE_TEXT = random.Random(8).randbytes(1_500_000).hex()
 # As another registry numbers our schemas; a worker that does not ask it cannot read what it numbered.
-ELSEWHERE: Ids = {one.schema: SchemaIds(1000 + one.id, {1000 + one.id: one.definition}) for one in released()}
+ELSEWHERE: Ids = {
+    schema.schema: SchemaIds(1000 + schema.id, {1000 + schema.id: schema.definition}) for schema in released()
+}
 EITHER: Ids = {
-    one.schema: SchemaIds(one.id, dict.fromkeys((one.id, 1000 + one.id), one.definition)) for one in released()
+    schema.schema: SchemaIds(schema.id, dict.fromkeys((schema.id, 1000 + schema.id), schema.definition))
+    for schema in released()
 }
 
 
@@ -67,7 +70,7 @@ class _Registry(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         definition = json.loads(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["schema"])
-        (schema_id,) = (1000 + one.id for one in released() if one.definition == definition)
+        (schema_id,) = (1000 + schema.id for schema in released() if schema.definition == definition)
         answer = json.dumps({"id": schema_id}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -125,13 +128,15 @@ class _Place:
         return {codec.decode(record.value).psid for record in records}
 
     async def letters(self) -> list[Letter]:
-        names = [(self.settings.topic(one.dead_letters), self.settings.topic(one.name)) for one in (WEBHOOKS, EVENTS)]
-        return [read_letter(one, name) for topic, name in names for one in await records_of(self.settings, topic)]
+        names = [
+            (self.settings.topic(topic.dead_letters), self.settings.topic(topic.name)) for topic in (WEBHOOKS, EVENTS)
+        ]
+        return [read_letter(record, name) for topic, name in names for record in await records_of(self.settings, topic)]
 
     async def reasons_of_discards(self) -> list[str]:
         records = await records_of(self.settings, self.settings.topic(REDRIVES.name))
-        discards = [read_discard(one.value, one.headers) for one in records]
-        return [one.because for one in discards if one is not None]
+        discards = [read_discard(record.value, record.headers) for record in records]
+        return [discard.because for discard in discards if discard is not None]
 
     async def until(self, processes: Processes, enough: Callable[[set[Psid], list[Letter]], bool]) -> list[Letter]:
         async with asyncio.timeout(60):
@@ -143,14 +148,14 @@ class _Place:
     async def until_read(self, processes: Processes) -> None:
         """Until the worker has committed past everything that lies in its topics now."""
         names = [self.settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS)]
-        partitions = [TopicPartition(name, one) for name in names for one in range(self.settings.partitions)]
+        partitions = [TopicPartition(name, number) for name in names for number in range(self.settings.partitions)]
         group = self.settings.topic("leadstream")
         async with (
             asyncio.timeout(60),
             connected(kafka.consumer(cluster_of(self.settings), group=group, client_id="test")) as reader,
         ):
             ends = await reader.end_offsets(partitions)
-            while any([(await reader.committed(one) or 0) < end for one, end in ends.items()]):
+            while any([(await reader.committed(partition) or 0) < end for partition, end in ends.items()]):
                 processes.check()
                 await asyncio.sleep(0.2)
 

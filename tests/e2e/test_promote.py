@@ -71,7 +71,7 @@ async def test_a_promotion_that_was_killed_is_published_once_and_later_signals_b
     signals = signals_of(_PERSON, now())
     streams = recording.start("streams")
     await receive(recording, signals["handover"], signals["summary"])
-    before = await until(recording, lambda found: any(one.closed for one in found))
+    before = await until(recording, lambda found: any(lead.closed for lead in found))
     streams.send_signal(signal.SIGTERM)
     streams.wait()
     read_otherwise(recording)
@@ -83,14 +83,14 @@ async def test_a_promotion_that_was_killed_is_published_once_and_later_signals_b
     await recording.run("replay", "promote", "fix", "--yes")
 
     promoted = await recording.leads()
-    assert [one.revision for one in promoted] == [1, 2, 3, 4]
+    assert [lead.revision for lead in promoted] == [1, 2, 3, 4]
     assert promoted[-1].answers == _READ_OTHERWISE
     assert "0 of 1 leads differ" in await recording.run("replay", "diff", "fix")
 
     await receive(recording, signals["referral"])
     later = await until(recording, lambda found: len(found) > len(promoted))
 
-    assert [one.revision for one in later] == [1, 2, 3, 4, 5]
+    assert [lead.revision for lead in later] == [1, 2, 3, 4, 5]
     assert (later[-1].answers_source, later[-1].summary_at) == ("referral", promoted[-1].summary_at)
     await recording.run("replay", "run", "--from", "0", "--id", "again")
     assert "0 of 1 leads differ" in await recording.run("replay", "diff", "again")

@@ -113,9 +113,9 @@ def _commands(count: int) -> list[SendFollowUp]:
 def _open_windows(graph: httpx.Client, commands: list[SendFollowUp]) -> None:
     at = to_millis(now())
     threads = [
-        {"page_id": one.page_id, "psid": one.psid, "owner": None, "last_user_message_at": at,
-         "lines": [{"mid": f"m_{one.psid}", "from_person": True, "text": "Menlo Park", "at": at}]}
-        for one in commands
+        {"page_id": command.page_id, "psid": command.psid, "owner": None, "last_user_message_at": at,
+         "lines": [{"mid": f"m_{command.psid}", "from_person": True, "text": "Menlo Park", "at": at}]}
+        for command in commands
     ]  # fmt: skip
     graph.put("/conversations", json=threads).raise_for_status()
 
@@ -126,7 +126,7 @@ async def test_a_killed_send_sink_leaves_every_person_with_one_message(sinks: _S
     await put(
         sinks.settings,
         sinks.settings.topic("followup-commands"),
-        *((person_key(one.page_id, one.psid).encode(), codec.encode(one)) for one in commands),
+        *((person_key(command.page_id, command.psid).encode(), codec.encode(command)) for command in commands),
     )
 
     with _graph(sinks) as graph:
@@ -140,7 +140,7 @@ async def test_a_killed_send_sink_leaves_every_person_with_one_message(sinks: _S
         sends = graph.get("/sends").json()["by_metadata"]
         status = sinks.stop(second)
 
-    assert {one: sends[one]["effects"] for one in sends} == {one.command_id: 1 for one in commands}
+    assert {send: sends[send]["effects"] for send in sends} == {command.command_id: 1 for command in commands}
     assert set(latest.values()) == {"sent"}
     assert status == 0
 
@@ -171,17 +171,19 @@ async def _fill(settings: Settings, firsts: range) -> None:
     codec = lead_codec()
     for first in firsts:
         leads = [
-            a_lead(lead_id=f"l{one}", revision=revision) for revision in range(first, first + 10) for one in range(20)
+            a_lead(lead_id=f"l{number}", revision=revision)
+            for revision in range(first, first + 10)
+            for number in range(20)
         ]
-        await put(settings, settings.topic("leads"), *((one.lead_id.encode(), codec.encode(one)) for one in leads))
+        await put(settings, settings.topic("leads"), *((lead.lead_id.encode(), codec.encode(lead)) for lead in leads))
         await asyncio.sleep(0.7)
 
 
 async def _settled(sinks: _Sinks, count: int) -> Mapping[str, str]:
     for _ in range(120):
         records = await records_of(sinks.settings, sinks.settings.topic("followup-outcomes"))
-        outcomes = [outcome_codec().decode(one.value) for one in records if one.value is not None]
-        latest = {one.command_id: one.status for one in outcomes}
+        outcomes = [outcome_codec().decode(record.value) for record in records if record.value is not None]
+        latest = {outcome.command_id: outcome.status for outcome in outcomes}
         if len(latest) == count and not {"attempting", "in_doubt"} & set(latest.values()):
             return latest
         await asyncio.sleep(0.5)

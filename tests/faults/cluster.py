@@ -80,7 +80,7 @@ class Cluster:
         deadline = time.monotonic() + _READY_WITHIN
         while not await self._in_sync():
             assert time.monotonic() < deadline, "the cluster is not in sync"
-            assert all(one.poll() is None for one in self._running.values()), "a node has ended"
+            assert all(process.poll() is None for process in self._running.values()), "a node has ended"
             await asyncio.sleep(0.2)
 
     async def _in_sync(self) -> bool:
@@ -90,12 +90,16 @@ class Cluster:
         # Each is asked itself: of one that has just been killed the others know nothing for a while.
         try:
             async with admin_of(f"127.0.0.1:{self.ports[node - 1]}") as admin:
-                brokers = {one["node_id"] for one in (await admin.describe_cluster())["brokers"]}
+                brokers = {broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]}
                 topics = await admin.describe_topics()
         except KafkaError:
             return False
-        partitions = [one for topic in topics for one in topic["partitions"]]
-        behind = [one for one in partitions if set(one["replicas"]) & brokers != set(one["isr"]) or one["leader"] < 0]
+        partitions = [partition for topic in topics for partition in topic["partitions"]]
+        behind = [
+            partition
+            for partition in partitions
+            if set(partition["replicas"]) & brokers != set(partition["isr"]) or partition["leader"] < 0
+        ]
         return brokers == set(self._running) and not behind
 
     def kill(self, node: int) -> None:

@@ -224,7 +224,7 @@ async def _values(broker: str) -> list[bytes]:
         await consumer.start()
         ends = await consumer.end_offsets(consumer.assignment())
         values: list[bytes] = []
-        while [one for one, end in ends.items() if await consumer.position(one) < end]:
+        while [partition for partition, end in ends.items() if await consumer.position(partition) < end]:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 values += (record.value for record in records)
         return values

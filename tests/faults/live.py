@@ -95,7 +95,7 @@ class Live:
     async def restart_ended(self) -> None:
         """What a supervisor does, until cancelled."""
         while True:
-            for stage in [stage for stage, one in self._running.items() if one.poll() is not None]:
+            for stage in [stage for stage, process in self._running.items() if process.poll() is not None]:
                 await self.start(stage)
             await asyncio.sleep(1)
 
@@ -159,8 +159,8 @@ class Live:
             journal = await post_deliveries(
                 campaign.deliveries, poster, graph=graph, pace=at_rate(per_second), concurrency=16
             )
-        assert all(one.answered.status == httpx.codes.OK for one in journal)
-        self.posted.update(one.delivery.body for one in journal)
+        assert all(posting.answered.status == httpx.codes.OK for posting in journal)
+        self.posted.update(posting.delivery.body for posting in journal)
 
     async def post_bodies(self, bodies: Iterable[bytes]) -> None:
         """Post them one after the other, each again until it is answered 200."""
@@ -223,12 +223,14 @@ def a_campaign(seed: int, *, leads: int) -> Campaign:
 def doubled(leads: Iterable[Lead]) -> list[tuple[str, int]]:
     """Revisions that say different things under one number."""
     said: dict[tuple[str, int], Lead] = {}
-    return [(one.lead_id, one.revision) for one in leads if said.setdefault((one.lead_id, one.revision), one) != one]
+    return [
+        (lead.lead_id, lead.revision) for lead in leads if said.setdefault((lead.lead_id, lead.revision), lead) != lead
+    ]
 
 
 def told_sent(observer: Observer) -> set[str]:
     """The commands of which the ledger says that their message has reached Meta."""
-    return {name for name, one in observer.outcomes.items() if one.status in ("sent", "delivered", "read")}
+    return {name for name, outcome in observer.outcomes.items() if outcome.status in ("sent", "delivered", "read")}
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ class Meta:
 
     def open_threads(self, commands: Iterable[SendFollowUp], of_inbox: set[str]) -> None:
         at = now()
-        people = {(one.page_id, one.psid) for one in commands}
+        people = {(command.page_id, command.psid) for command in commands}
         self.ours_since = {psid: None if psid in of_inbox else at for _, psid in people}
         self.world.threads.learn(
             (
@@ -70,7 +70,7 @@ class Meta:
 
     async def hand_back(self, commands: Iterable[SendFollowUp]) -> None:
         """The Page Inbox passes these people's threads to us, and a webhook tells of it."""
-        for page_id, psid in {(one.page_id, one.psid) for one in commands}:
+        for page_id, psid in {(command.page_id, command.psid) for command in commands}:
             at = now()
             self.world.threads.learn([ThreadNews(page_id=page_id, psid=psid, owner=OUR_APP)], at)
             self.ours_since[psid] = at

@@ -125,7 +125,7 @@ async def work(job: SendJob) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     settings = Settings(broker=job.broker, topic_prefix=job.prefix, partitions=job.partitions)
     failpoint, metrics = Failpoint(job.failpoint), Metrics()
-    commands, events, outcomes = (settings.topic(one.name) for one in (COMMANDS, EVENTS, OUTCOMES))
+    commands, events, outcomes = (settings.topic(topic.name) for topic in (COMMANDS, EVENTS, OUTCOMES))
 
     def wrong_clock() -> datetime:
         return now() + timedelta(seconds=job.ahead)
@@ -143,7 +143,7 @@ async def work(job: SendJob) -> None:
         courier = Courier(
             Ledger(FailingLog(failpoint, outcomes, reader, producer), outcome_codec(), clock),
             FailingGraph(failpoint, job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
-            Pages(Page(page_of(one), access_token="t", target_app=OUR_APP) for one in range(job.pages)),
+            Pages(Page(page_of(number), access_token="t", target_app=OUR_APP) for number in range(job.pages)),
             clock=clock,
             fraction=random.random,
             metrics=metrics,

@@ -144,7 +144,7 @@ def _a_lead_of_the_person(at: datetime, *, psid: str = PSID) -> list[bytes]:
             {**stranger, "timestamp": millis, "message": {"mid": "m_other", "text": "hello"}},
         ],
     ]
-    return [_body(*one).replace(PSID.encode(), psid.encode()) for one in items]
+    return [_body(*item).replace(PSID.encode(), psid.encode()) for item in items]
 
 
 def _canaries(home: Path) -> str:
@@ -209,7 +209,7 @@ async def _settled(recording: ErasingRecording, coming: Collection[str]) -> dict
 async def _rows(recording: ErasingRecording, lead_ids: Collection[str]) -> dict[str, str]:
     printed = await recording.run("warehouse", "sql", "select * from leads", "--format", "json")
     rows = {row["lead_id"]: json.dumps(row, sort_keys=True) for row in json.loads(printed)}
-    return {one: rows[one] for one in lead_ids}
+    return {lead_id: rows[lead_id] for lead_id in lead_ids}
 
 
 async def _until_no_file_has_them(root: Path) -> None:
@@ -221,11 +221,11 @@ async def _until_no_file_has_them(root: Path) -> None:
 
 
 def _files_with(root: Path) -> list[str]:
-    wanted = [one.encode() for one in (PSID, *CANARIES)]
+    wanted = [text.encode() for text in (PSID, *CANARIES)]
     return [
         str(path.relative_to(root))
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in ("canaries.txt",) and any(one in path.read_bytes() for one in wanted)
+        if path.is_file() and path.name not in ("canaries.txt",) and any(topic in path.read_bytes() for topic in wanted)
     ]
 
 
@@ -245,7 +245,7 @@ async def test_one_of_a_thousand_is_erased_under_load_and_leaves_no_trace(
     await _until_published(recording, PSID)
     await recording.run("replay", "run", "--from", "0", "--id", "before")
 
-    found = {one["place"] for one in json.loads(await recording.run(*verify, status=1))["found"]}
+    found = {trace["place"] for trace in json.loads(await recording.run(*verify, status=1))["found"]}
     assert {WEBHOOKS.name, LEADS.name, COMMANDS.name, OUTCOMES.name, f"{LEADS.name}-replay-before"} <= found
     assert {WEBHOOKS.dead_letters, "messenger-events", "leadstream-join-changelog"} <= found
     coming = {person for delivery in campaign.deliveries[half:] for person in delivery.people}
@@ -268,10 +268,10 @@ async def test_one_of_a_thousand_is_erased_under_load_and_leaves_no_trace(
     assert not any(PSID.encode() in value for value in (await _newest(recording)).values())
     await recording.run("replay", "run", "--from", "0", "--id", "after")
     assert "0 of " in await recording.run("replay", "diff", "after")
-    left = {one["place"] for one in json.loads(await recording.run(*verify, status=1))["found"]}
+    left = {trace["place"] for trace in json.loads(await recording.run(*verify, status=1))["found"]}
     assert not any("replay" in place for place in left)
     after = await _newest(recording)
-    assert {one: after.get(one) for one in before} == before
+    assert {lead_id: after.get(lead_id) for lead_id in before} == before
     assert await _rows(recording, before) == rows_before
     await recording.run("replay", "drop", "after")
 
@@ -289,5 +289,5 @@ async def test_one_of_a_thousand_is_erased_under_load_and_leaves_no_trace(
         load.cancel()
 
     newest = await _newest(recording)
-    assert {one: newest.get(one) for one in before} == before
+    assert {lead_id: newest.get(lead_id) for lead_id in before} == before
     await _until_no_file_has_them(tmp_path)

@@ -97,40 +97,40 @@ def planned(start: datetime, rng: random.Random) -> Iterator[SendFollowUp]:
 
 def with_cancellations(commands: list[SendFollowUp]) -> Iterator[SendFollowUp]:
     """The commands, each hundredth with the record that takes it back right behind it."""
-    for number, one in enumerate(commands):
-        yield one
+    for number, command in enumerate(commands):
+        yield command
         if number % 100 == 13:
-            yield replace(one, cancel_reason="reply")
+            yield replace(command, cancel_reason="reply")
 
 
 def of_inbox(commands: list[SendFollowUp]) -> set[str]:
-    return {one.psid for one in commands if int(one.psid[1:]) % 40 in (3, 5)}
+    return {command.psid for command in commands if int(command.psid[1:]) % 40 in (3, 5)}
 
 
 def handed_back(commands: list[SendFollowUp]) -> list[SendFollowUp]:
-    return [one for one in commands if int(one.psid[1:]) % 40 == 5]
+    return [command for command in commands if int(command.psid[1:]) % 40 == 5]
 
 
 async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None:
     codec, topic = command_codec(), settings.topic(COMMANDS.name)
     async with connected(kafka.producer(cluster_of(settings), client_id="test")) as producer:
-        for one in commands:
-            await producer.send(topic, codec.encode(one), key=person_key(one.page_id, one.psid).encode())
+        for command in commands:
+            await producer.send(topic, codec.encode(command), key=person_key(command.page_id, command.psid).encode())
         await producer.flush()
 
 
 async def all_is_committed(settings: Settings) -> bool:
     group = f"{settings.topic_prefix}send"
     async with connected(kafka.consumer(cluster_of(settings), group=group, client_id="test")) as consumer:
-        partitions = [TopicPartition(settings.topic(COMMANDS.name), one) for one in range(settings.partitions)]
+        partitions = [TopicPartition(settings.topic(COMMANDS.name), number) for number in range(settings.partitions)]
         ends = await consumer.end_offsets(partitions)
-        return all([await consumer.committed(one) == end for one, end in ends.items()])
+        return all([await consumer.committed(partition) == end for partition, end in ends.items()])
 
 
 async def final_outcomes(settings: Settings) -> dict[str, FollowUpOutcome]:
     records = await records_of(settings, settings.topic(OUTCOMES.name))
-    outcomes = [outcome_codec().decode(one.value) for one in records if one.value is not None]
-    return {one.command_id: one for one in outcomes}
+    outcomes = [outcome_codec().decode(record.value) for record in records if record.value is not None]
+    return {outcome.command_id: outcome for outcome in outcomes}
 
 
 @pytest.mark.parametrize("kafka_topics", [6], indirect=True)
@@ -192,7 +192,7 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
         )
         for number in range(WAITING)
     ]
-    answered = [one for number, one in enumerate(commands) if number % LIVELY == 0]
+    answered = [command for number, command in enumerate(commands) if number % LIVELY == 0]
     async with fake_meta(kafka_topics, seed=2) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
         meta.world.faults.plan("messages", rates={})
         meta.open_threads(commands, set())
@@ -201,18 +201,20 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
         await eventually(lambda: is_ready_to_send(kafka_topics))
         first.send_signal(signal.SIGKILL if down == "killed" else signal.SIGSTOP)
         await asyncio.sleep(max((due - now()).total_seconds() + 2, 0))
-        for one in answered:
-            await meta.human_answers(one)
+        for command in answered:
+            await meta.human_answers(command)
         # The join takes back what it planned; an automation's commands say themselves what cancels them.
-        await put_commands(kafka_topics, [replace(one, cancel_reason="human") for one in answered if not one.cancel_on])
+        await put_commands(
+            kafka_topics, [replace(command, cancel_reason="human") for command in answered if not command.cancel_on]
+        )
         if down == "frozen":
             first.send_signal(signal.SIGCONT)
         else:
             await fleet.start()
         await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
-        statuses = Counter(one.status for one in (await final_outcomes(kafka_topics)).values())
-        texted = {one.psid for one in meta.world.sends.messages}
-    on_top = len(texted & {one.psid for one in answered})
+        statuses = Counter(outcome.status for outcome in (await final_outcomes(kafka_topics)).values())
+        texted = {message.psid for message in meta.world.sends.messages}
+    on_top = len(texted & {command.psid for command in answered})
     with capsys.disabled():
         print(f"\n{down}: {len(answered)} answered by a human, {on_top} texted after it; {statuses}")  # noqa: T201
 
@@ -223,7 +225,7 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
 async def is_ready_to_send(settings: Settings) -> bool:
     """Whether a sink has taken every partition: a fence lies in each."""
     records = await records_of(settings, settings.topic(OUTCOMES.name))
-    return len({one.partition for one in records}) == settings.partitions
+    return len({record.partition for record in records}) == settings.partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,20 +246,22 @@ class Verdict:
 
 def judge(commands: list[SendFollowUp], outcomes: dict[str, FollowUpOutcome], meta: Meta) -> Verdict:
     log = meta.world.sends
-    by_id = {one.command_id: one for one in commands}
-    arrived = Counter(one.metadata or "" for one in log.messages)
-    known = [one for one in log.messages if one.metadata in by_id]
-    doubts = {name for name, one in outcomes.items() if one.status == "in_doubt"}
-    said_sent = {name for name, one in outcomes.items() if one.status in ("sent", "delivered", "read")}
+    by_id = {command.command_id: command for command in commands}
+    arrived = Counter(message.metadata or "" for message in log.messages)
+    known = [message for message in log.messages if message.metadata in by_id]
+    doubts = {name for name, outcome in outcomes.items() if outcome.status == "in_doubt"}
+    said_sent = {name for name, outcome in outcomes.items() if outcome.status in ("sent", "delivered", "read")}
     return Verdict(
         calls=log.calls_by_recipient.total(),
         effects=len(log.messages),
         twice=sum(count > 1 for count in arrived.values()),
-        too_late=sum(one.at >= by_id[one.metadata or ""].not_after for one in known),
-        in_anothers_thread=sum((since := meta.ours_since[one.psid]) is None or one.at < since for one in known),
+        too_late=sum(message.at >= by_id[message.metadata or ""].not_after for message in known),
+        in_anothers_thread=sum(
+            (since := meta.ours_since[message.psid]) is None or message.at < since for message in known
+        ),
         unknown=len(log.messages) - len(known),
-        doubts_without_evidence=sum(not outcomes[one].reason for one in doubts),
+        doubts_without_evidence=sum(not outcomes[doubt].reason for doubt in doubts),
         said_sent_but_were_not=len(said_sent - arrived.keys()),
         sent_but_not_said=len(arrived.keys() - said_sent - doubts),
-        statuses=Counter(one.status for one in outcomes.values()),
+        statuses=Counter(outcome.status for outcome in outcomes.values()),
     )

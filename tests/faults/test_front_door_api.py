@@ -102,7 +102,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
         assert ready.wait(30)
-        yield Ports(*(f"http://127.0.0.1:{one.getsockname()[1]}" for one in (public, admin)))
+        yield Ports(*(f"http://127.0.0.1:{port.getsockname()[1]}" for port in (public, admin)))
         [(loop, stop)] = loops
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)

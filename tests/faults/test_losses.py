@@ -78,7 +78,7 @@ async def put_leads(streams: Streams, psid: Psid, count: int) -> None:
 
 
 async def leads_of(streams: Streams, psid: Psid) -> set[str]:
-    leads = [lead_codec().decode(one.value) for one in await streams.records(LEADS.name)]
+    leads = [lead_codec().decode(record.value) for record in await streams.records(LEADS.name)]
     return {lead.lead_id for lead in leads if lead.answers and lead.psid == psid}
 
 
@@ -307,7 +307,7 @@ async def test_no_consumer_of_ours_reads_on_behind_a_gap(streams: Streams) -> No
         await asyncio.sleep(1)
         await put(streams.settings, topic, *[(b"key", b"lost")] * 20)
         await lose(streams, EVENTS)
-        consumer.seek(max(partitions, key=lambda one: consumer.highwater(one) or 0), 1)
+        consumer.seek(max(partitions, key=lambda partition: consumer.highwater(partition) or 0), 1)
         consumer.resume(*partitions)
 
         with pytest.raises(OutOfReach, match="no longer has offset 1"):

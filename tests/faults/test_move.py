@@ -39,7 +39,7 @@ async def test_a_deployment_moves_to_a_cluster_as_the_page_says(kafka_topics: Se
         async with live_on(kafka_topics, before) as live:
             await live.post(campaign, per_second=30)
             was = await live.settled(len(campaign.leads))
-            sent = {name for name, one in (await live.sends()).items() if one["effects"]}
+            sent = {name for name, send in (await live.sends()).items() if send["effects"]}
         cluster = await stack.enter_async_context(three_brokers(tmp_path / "cluster"))
         there = Settings(broker=cluster.broker, topic_prefix=kafka_topics.topic_prefix, partitions=4, replication=3)
         await apply_topics(cluster_of(there), expected_topics(there))
@@ -62,7 +62,7 @@ _FIELDS = ("psid", "outcome", "ad", "summary_text", "first_seen_at", "handover_a
 
 def _told(observer: Observer) -> Mapping[tuple[str, str], object]:
     """What each lead says; answers from a transcript are asked for anew."""
-    return {(name, field): getattr(one, field) for name, one in observer.leads.items() for field in _FIELDS}
+    return {(name, field): getattr(lead, field) for name, lead in observer.leads.items() for field in _FIELDS}
 
 
 def _changed(was: Mapping[tuple[str, str], object], now: Mapping[tuple[str, str], object]) -> list[tuple[object, ...]]:
@@ -78,7 +78,7 @@ async def _copy(old: Settings, new: Settings) -> None:
     ):
         for topic in _CARRIED:
             async for records in whole_topic(consumer, old.topic(topic.name), old.partitions):
-                await asyncio.gather(*[await _sent(producer, new.topic(topic.name), one) for one in records])
+                await asyncio.gather(*[await _sent(producer, new.topic(topic.name), record) for record in records])
 
 
 async def _sent(producer: AIOKafkaProducer, topic: str, one: ConsumerRecord) -> Awaitable[object]:
@@ -95,14 +95,14 @@ async def _sent(producer: AIOKafkaProducer, topic: str, one: ConsumerRecord) -> 
 
 async def _keep_timestamps(settings: Settings) -> None:
     changes = {"message.timestamp.type": "CreateTime"}
-    stamped = [one for one in expected_topics(settings) if "message.timestamp.type" in one.config]
+    stamped = [topic for topic in expected_topics(settings) if "message.timestamp.type" in topic.config]
     carried = {settings.topic(topic.name) for topic in _CARRIED}
     async with admin_of(str(settings.broker)) as admin:
         await admin.alter_configs(
             [
-                ConfigResource(ConfigResourceType.TOPIC, one.name, {**one.settings, **changes})
-                for one in stamped
-                if one.name in carried
+                ConfigResource(ConfigResourceType.TOPIC, topic.name, {**topic.settings, **changes})
+                for topic in stamped
+                if topic.name in carried
             ]
         )
     await asyncio.sleep(_IN_FORCE_AFTER)

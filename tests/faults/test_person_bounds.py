@@ -59,13 +59,15 @@ async def test_the_leads_of_one_person_never_outgrow_a_record_and_stop_nobody(
 
         await asyncio.gather(live.post_bodies(bodies), live.post(campaign, per_second=10))
         await eventually(have_leads)
-        families = {one.name: one for one in text_string_to_metric_families(await live.metrics("streams"))}
+        families = {family.name: family for family in text_string_to_metric_families(await live.metrics("streams"))}
         status = await live.stop("streams")
         revisions = Counter((lead.lead_id, lead.revision) for lead in await live.leads())
         states = [len(value) for value in await live.values(JOIN_STATE.name) if value]
         lost = await live.lost()
 
-    [shed] = [one.value for one in families["leadstream_join_state_shed"].samples if one.labels == {"what": "lead"}]
+    [shed] = [
+        sample.value for sample in families["leadstream_join_state_shed"].samples if sample.labels == {"what": "lead"}
+    ]
     assert min(map(len, bodies[:_LONG])) > ITEM_MAX - _AROUND
     assert status == 0
     assert lost == 0

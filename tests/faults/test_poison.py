@@ -66,7 +66,7 @@ class Supervisor:
 
 
 async def leads_of(streams: Streams) -> set[str]:
-    leads = [lead_codec().decode(one.value) for one in await streams.records(LEADS.name)]
+    leads = [lead_codec().decode(record.value) for record in await streams.records(LEADS.name)]
     return {lead.psid for lead in leads if lead.answers}
 
 
@@ -117,7 +117,7 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
     [letter] = letters
     headers = dict(letter.headers)
     assert headers["__connect.errors.exception.class.name"] == b"ArithmeticError"
-    assert [(one.check, one.standing) for one in verdicts] == [("set aside", "broken")]
+    assert [(verdict.check, verdict.standing) for verdict in verdicts] == [("set aside", "broken")]
     assert "ArithmeticError" in verdicts[0].seen
     assert headers["__connect.errors.stage"] == (b"split" if stage == "split" else b"join")
     assert stage != "split" or letter.value == poison
@@ -128,7 +128,7 @@ async def test_what_raises_ends_streams_a_few_times_and_is_then_set_aside(
 async def test_an_operator_skips_a_record_before_it_ends_streams_again(streams: Streams) -> None:
     poison = a_message(POISONED, POISON.decode())
     await streams.put_webhooks(poison, *signals_of(AFTER, now()).values())
-    [place] = [one for one in await streams.records(WEBHOOKS.name) if one.value == poison]
+    [place] = [record for record in await streams.records(WEBHOOKS.name) if record.value == poison]
     supervisor = Supervisor(streams, "split", f"{WEBHOOKS.name}:{place.partition}:{place.offset}")
     running = asyncio.create_task(supervisor.run())
 

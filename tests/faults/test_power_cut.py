@@ -172,4 +172,4 @@ async def test_nobody_is_texted_again(
 async def _until_sent(settings: Settings, fleet: Fleet) -> None:
     await fleet.start()
     await eventually(lambda: all_is_committed(settings))
-    assert {one.status for one in (await final_outcomes(settings)).values()} <= {"sent", "delivered", "read"}
+    assert {outcome.status for outcome in (await final_outcomes(settings)).values()} <= {"sent", "delivered", "read"}

@@ -48,7 +48,9 @@ async def test_a_campaign_with_a_killed_and_a_stopped_worker_is_replayed_to_the_
     await recording.write(parts[1], per_second=_PER_SECOND)
     stopped.send_signal(signal.SIGSTOP)
     async with asyncio.TaskGroup() as group:
-        group.create_task(recording.write([one for part in parts[2:] for one in part], per_second=_PER_SECOND))
+        group.create_task(
+            recording.write([delivery for part in parts[2:] for delivery in part], per_second=_PER_SECOND)
+        )
         await asyncio.sleep(_STOPPED_FOR)
         stopped.send_signal(signal.SIGCONT)
     await recording.until_live_is_done(campaign)

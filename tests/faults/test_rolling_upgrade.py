@@ -33,5 +33,5 @@ async def test_stages_are_replaced_one_by_one_under_load(kafka_topics: Settings,
         assert await live.lost() == 0
         assert len(observer.leads) == len(campaign.leads)
         assert doubled(await live.leads()) == []
-        assert max(one["effects"] for one in sends.values()) == 1
-        assert told_sent(observer) == {name for name, one in sends.items() if one["effects"]}
+        assert max(send["effects"] for send in sends.values()) == 1
+        assert told_sent(observer) == {name for name, send in sends.items() if send["effects"]}

@@ -89,8 +89,8 @@ async def test_two_brokers_die_one_after_the_other_under_load(cluster: Cluster, 
         assert await live.lost() == 0
         assert len(observer.leads) == len(campaign.leads)
         assert doubled(await live.leads()) == []
-        assert max(one["effects"] for one in sends.values()) == 1
-        assert told_sent(observer) == {name for name, one in sends.items() if one["effects"]}
+        assert max(send["effects"] for send in sends.values()) == 1
+        assert told_sent(observer) == {name for name, send in sends.items() if send["effects"]}
 
 
 async def test_an_acknowledged_webhook_has_two_copies_or_is_refused(cluster: Cluster) -> None:
@@ -117,8 +117,10 @@ async def _create_topics(cluster: Cluster, settings: Settings) -> None:
     """The raw topic on nodes 1 and 2, everything else on node 1, which goes on writing while node 2 stands still."""
     nodes = {settings.topic(WEBHOOKS.name): [1, 2]}
     topics = [
-        NewTopic(one.name, -1, -1, replica_assignments={0: nodes.get(one.name, [1])}, topic_configs=dict(one.config))
-        for one in expected_topics(settings)
+        NewTopic(
+            topic.name, -1, -1, replica_assignments={0: nodes.get(topic.name, [1])}, topic_configs=dict(topic.config)
+        )
+        for topic in expected_topics(settings)
     ]
     async with admin_of(cluster.broker) as admin:
         await admin.create_topics(topics)
@@ -136,7 +138,7 @@ async def _until_progress_passes(settings: Settings, moment: datetime) -> None:
 
 async def _has_passed(settings: Settings, moment: datetime) -> bool:
     said = [event for event in await _events(settings) if isinstance(event, Progress)]
-    return any(dict(one.received_until)[0] > moment for one in said)
+    return any(dict(record.received_until)[0] > moment for record in said)
 
 
 async def _events(settings: Settings) -> list[JoinEvent | Progress]:

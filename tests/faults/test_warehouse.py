@@ -26,8 +26,8 @@ pytestmark = pytest.mark.faults
 _SERIAL = count(1)
 _DELTA_POINTS = [
     *(
-        f"sinks.warehouse.delta.warehouse:{one}:{moment}:3"
-        for one in ("_append", "sync", "_fold", "_merge")
+        f"sinks.warehouse.delta.warehouse:{name}:{moment}:3"
+        for name in ("_append", "sync", "_fold", "_merge")
         for moment in ("call", "return")
     ),
     *(f"deltalake.writer.writer:write_deltalake:{moment}:5" for moment in ("call", "return")),
@@ -36,8 +36,8 @@ _DELTA_POINTS = [
 ]
 _POSTGRES_POINTS = [
     *(
-        f"sinks.warehouse.postgres.warehouse:{one}:{moment}:4"
-        for one in ("_move_offsets", "_keep", "_upsert", "write")
+        f"sinks.warehouse.postgres.warehouse:{name}:{moment}:4"
+        for name in ("_move_offsets", "_keep", "_upsert", "write")
         for moment in ("call", "return")
     ),
 ]
@@ -134,7 +134,7 @@ def test_a_full_disk_loses_nothing_and_the_same_writer_goes_on_once_there_is_roo
 
 
 def _everything(url: str) -> list[object]:
-    return [ask(url, f"select * from {one} order by _partition, _offset").rows for one in ("lead_events", "leads")]
+    return [ask(url, f"select * from {table} order by _partition, _offset").rows for table in ("lead_events", "leads")]
 
 
 def _fill_up(file: Path) -> None:
@@ -150,7 +150,9 @@ def _assert_complete(url: str) -> None:
     for revisions in records.values():
         for name, revision in revisions:
             newest[name] = max(revision, newest.get(name, 0))
-    places = {(one.partition, offset) for one, revisions in records.items() for offset in range(len(revisions))}
+    places = {
+        (partition.partition, offset) for partition, revisions in records.items() for offset in range(len(revisions))
+    }
 
     rows = ask(url, "select _partition, _offset from lead_events").rows
     assert (len(rows), set(rows)) == (len(places), places)

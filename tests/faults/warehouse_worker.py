@@ -33,7 +33,7 @@ def log() -> Mapping[TopicPartition, list[tuple[str, int]]]:
     chance = random.Random(20_26)
     partitions: dict[TopicPartition, list[tuple[str, int]]] = {}
     for number, partition in enumerate(PARTITIONS):
-        mine = [(f"l{lead}", one) for lead in range(number, _LEADS, 2) for one in range(1, _REVISIONS + 1)]
+        mine = [(f"l{lead}", revision) for lead in range(number, _LEADS, 2) for revision in range(1, _REVISIONS + 1)]
         partitions[partition] = mine * 2
         chance.shuffle(partitions[partition])
     return partitions
@@ -71,16 +71,16 @@ def _write_from(stored: Mapping[TopicPartition, int], warehouse: Warehouse) -> N
 def _batches(stored: Mapping[TopicPartition, int]) -> Iterator[tuple[list[Row], dict[TopicPartition, int]]]:
     codec = lead_codec()
     records = log()
-    at = {one: stored.get(one, 0) for one in records}
-    while any(at[one] < len(records[one]) for one in records):
+    at = {record: stored.get(record, 0) for record in records}
+    while any(at[record] < len(records[record]) for record in records):
         rows: list[Row] = []
-        for one, revisions in records.items():
-            upto = min(at[one] + _BATCH, len(revisions))
-            for offset in range(at[one], upto):
+        for partition, revisions in records.items():
+            upto = min(at[partition] + _BATCH, len(revisions))
+            for offset in range(at[partition], upto):
                 name, revision = revisions[offset]
                 plain = codec.decode_plain(codec.encode(a_lead(lead_id=name, revision=revision)))
-                rows.append({**plain, "_topic": one.topic, "_partition": one.partition, "_offset": offset})
-            at[one] = upto
+                rows.append({**plain, "_topic": partition.topic, "_partition": partition.partition, "_offset": offset})
+            at[partition] = upto
         yield rows, dict(at)
 
 

@@ -69,7 +69,7 @@ class Cluster:
         raise AssertionError(f"{query} gives {found}")
 
     async def put_leads(self, revisions: range, leads: range = range(10)) -> None:
-        records = [(f"l{one}", revision) for revision in revisions for one in leads]
+        records = [(f"l{lead}", revision) for revision in revisions for lead in leads]
         codec = lead_codec()
         await put(
             self.settings,

@@ -75,11 +75,15 @@ async def test_every_worker_shows_a_request_until_after_it_is_resolved(kafka_top
 
     expected = {"url": f"{PUBLIC_URL}{PATH}/{code}", "confirmation_code": code}
     assert [answer.json() for answer in (*answers, again)] == [expected] * 11
-    assert [(one.code, one.user_id) for one in requests] == [(code, USER_ID)]
+    assert [(request.code, request.user_id) for request in requests] == [(code, USER_ID)]
     assert unknown.status_code == 404
     assert (await read_register(deployment)).open == []
     assert 'leadstream_deletions_received_total{result="accepted"} 11.0' in metrics.text
-    said = [(tmp_path / "ingest.log").read_text(), metrics.text, *(f"{one.headers}{one.text}" for one in answers)]
+    said = [
+        (tmp_path / "ingest.log").read_text(),
+        metrics.text,
+        *(f"{answer.headers}{answer.text}" for answer in answers),
+    ]
     assert [text for text in said if USER_ID in text or form["signed_request"] in text] == []
 
 
@@ -120,5 +124,5 @@ async def test_while_kafka_is_away_nothing_is_promised_and_once_it_is_there_the_
 
     assert (away.status_code, away.text, away.headers["Retry-After"]) == (503, "not_kept", "30")
     assert (page.status_code, page.headers["Retry-After"]) == (503, "30")
-    assert [one.code for one in requests] == [answer.json()["confirmation_code"]]
+    assert [request.code for request in requests] == [answer.json()["confirmation_code"]]
     assert "Traceback" not in (tmp_path / "ingest.log").read_text()

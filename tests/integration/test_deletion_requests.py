@@ -28,7 +28,7 @@ def a_request(code: str, *, days: int = 0) -> DeletionRequest:
 
 async def ask(settings: Settings, requests: Sequence[DeletionRequest]) -> None:
     codec = deletion_codec()
-    records = [(one.code.encode(), codec.encode(one)) for one in requests]
+    records = [(request.code.encode(), codec.encode(request)) for request in requests]
     await put(settings, settings.topic(DELETION_REQUESTS.name), *records)
 
 
@@ -43,7 +43,7 @@ async def test_requests_are_open_until_resolved_the_oldest_first(kafka_topics: S
     assert done == DeletionRequest("A", "resolved", other.requested_at, None, DONE_AT, "erased")
     assert (await read_register(deployment)).requests["A"] == done
     records = await records_of(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name))
-    assert [str(other.user_id).encode() in one.value for one in records if one.key == b"A"] == [True, False]
+    assert [str(other.user_id).encode() in record.value for record in records if record.key == b"A"] == [True, False]
 
 
 async def test_what_is_not_open_cannot_be_resolved(kafka_topics: Settings) -> None:
@@ -65,7 +65,7 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(kafka_to
 
     register = await read_register(Deployment(kafka_topics, cluster_of(kafka_topics), BUILT_IN))
 
-    assert [one.code for one in register.open] == ["A"]
+    assert [request.code for request in register.open] == ["A"]
     assert len(register.unreadable) == 1
     assert register.unreadable[0].startswith(f"{topic}/")
 
@@ -77,6 +77,9 @@ async def test_the_doctor_reads_the_register_unless_what_it_rests_on_is_broken(k
 
     found = await examine_requests(deployment, [])
 
-    assert [(one.check, one.standing) for one in found] == [("deletion requests", "broken"), ("public url", "broken")]
+    assert [(verdict.check, verdict.standing) for verdict in found] == [
+        ("deletion requests", "broken"),
+        ("public url", "broken"),
+    ]
     assert await examine_requests(deployment, [broken]) == []
     assert await examine_requests(None, []) == []

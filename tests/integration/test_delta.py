@@ -60,14 +60,14 @@ def test_a_reader_that_began_before_small_files_were_joined_can_go_on(tmp_path: 
     writer = target.open()
     writer.open([leads(0)])
     writer.write({"leads": [lead_row(0, 0)]}, {leads(0): 1})
-    began_with = [Path(one) for one in DeltaTable(str(_events(tmp_path))).file_uris()]
+    began_with = [Path(uri) for uri in DeltaTable(str(_events(tmp_path))).file_uris()]
 
     for offset in range(1, 60):
         writer.write({"leads": [lead_row(0, offset, revision=offset + 1)]}, {leads(0): offset + 1})
 
     assert began_with
-    assert set(began_with).isdisjoint(Path(one) for one in DeltaTable(str(_events(tmp_path))).file_uris())
-    assert all(one.exists() for one in began_with)
+    assert set(began_with).isdisjoint(Path(uri) for uri in DeltaTable(str(_events(tmp_path))).file_uris())
+    assert all(path.exists() for path in began_with)
 
 
 def test_joining_files_leaves_a_checkpoint_so_that_opening_need_not_read_the_whole_log(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_joining_files_leaves_a_checkpoint_so_that_opening_need_not_read_the_who
 
 def test_a_column_that_the_files_do_not_have_yet_is_null(tmp_path: Path) -> None:
     """A warehouse of an earlier release, read by this one before its sink has written again."""
-    narrow = pa.schema([one for one in LEAD_TABLE.schema if one.name not in ("close_reason", "ad")])
+    narrow = pa.schema([field for field in LEAD_TABLE.schema if field.name not in ("close_reason", "ad")])
     row = {name: value for name, value in lead_row(0, 0).items() if name in narrow.names}
     write_deltalake(_events(tmp_path), pa.Table.from_pylist([row], schema=narrow))
 
@@ -110,7 +110,7 @@ def test_rows_that_were_not_merged_before_a_kill_are_merged_by_the_next_process(
 def test_a_local_warehouse_is_closed_to_other_users(tmp_path: Path) -> None:
     Target(str(tmp_path / "warehouse")).open()
 
-    modes = [one.stat().st_mode & 0o077 for one in (tmp_path / "warehouse").iterdir()]
+    modes = [path.stat().st_mode & 0o077 for path in (tmp_path / "warehouse").iterdir()]
     assert set(modes) == {0}
 
 
@@ -123,8 +123,8 @@ def test_every_commit_moves_the_offset_in_the_same_file_as_the_rows(tmp_path: Pa
 
     lines = (_events(tmp_path) / "_delta_log" / f"{1:020}.json").read_text().splitlines()
     actions = [json.loads(line) for line in lines]
-    assert sum("add" in one for one in actions) == 1
-    assert [one["txn"] for one in actions if "txn" in one] == [
+    assert sum("add" in action for action in actions) == 1
+    assert [action["txn"] for action in actions if "txn" in action] == [
         {"appId": "leadstream-warehouse/cluster-one/leads/0", "version": 1}
     ]
 
@@ -197,7 +197,7 @@ def test_rows_that_another_program_rewrote_without_a_word_are_counted(tmp_path: 
         {"add": {**added, "dataChange": False}},
     )
 
-    [events] = [one for one in status_of(target.url, [leads(0)]).tables if one.name == "lead_events"]
+    [events] = [table for table in status_of(target.url, [leads(0)]).tables if table.name == "lead_events"]
 
     assert (events.rows, events.files, events.written_at) == (2, 1, None)
     assert target.ask("select count(*) from lead_events") == [(2,)]

@@ -105,8 +105,12 @@ def test_redriven_bytes_lie_in_the_partition_they_came_from(dlq: Dlq, kafka_topi
     result = dlq("redrive", "--yes")
 
     assert result.exit_code == 0, result.output
-    places = [(one.partition, one.key, one.value) for one in _records(kafka_topics, WEBHOOKS.name) if one.headers]
-    assert sorted(places) == sorted((one.partition, one.key, one.value) for one in before)
+    places = [
+        (record.partition, record.key, record.value)
+        for record in _records(kafka_topics, WEBHOOKS.name)
+        if record.headers
+    ]
+    assert sorted(places) == sorted((record.partition, record.key, record.value) for record in before)
     assert dlq("list").output.endswith("5 dead letters: 5 redriven\n")
 
 

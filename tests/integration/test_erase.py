@@ -83,7 +83,7 @@ async def test_erasing_waits_for_the_join_goes_on_where_it_was_and_can_be_done_t
     done = await recording.run("erase", *ABOUT, "--yes", status=4)
     again = await recording.run("erase", *ABOUT, "--yes", status=4)
 
-    found = {one["place"].removeprefix("public."): one["count"] for one in json.loads(dry)["found"]}
+    found = {trace["place"].removeprefix("public."): trace["count"] for trace in json.loads(dry)["found"]}
     assert found[webhooks] == 2
     assert found["lead_events"] >= found["leads"] == found["user_messages"] == found["dead_letter_records"] == 1
     assert "streams has not passed the erasure" in early

@@ -34,7 +34,7 @@ def erase(kafka_topics: Settings) -> Erase:
         for code, days in asked.items()
     ]
     codec = deletion_codec()
-    records = [(one.code.encode(), codec.encode(one)) for one in requests]
+    records = [(request.code.encode(), codec.encode(request)) for request in requests]
     asyncio.run(put(kafka_topics, kafka_topics.topic(DELETION_REQUESTS.name), *records))
     told = {variable(name): str(getattr(kafka_topics, name)) for name in ("broker", "topic_prefix", "partitions")}
     return lambda *arguments: CliRunner().invoke(main, ["erase", *arguments], env=told)

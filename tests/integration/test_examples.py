@@ -64,12 +64,14 @@ def test_polars_reads_the_delta_tables(warehouse: Path) -> None:
 @pytest.mark.integration
 async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> None:
     topic = kafka_topics.topic("leads")
-    await put(kafka_topics, topic, *(_record("l1", one) for one in (1, 2)), _record("l2", 1), _record("l1", 1))
+    await put(
+        kafka_topics, topic, *(_record("l1", revision) for revision in (1, 2)), _record("l2", 1), _record("l1", 1)
+    )
     await put(kafka_topics, topic, _record("l3", 1), (b"l3", None))
 
     found = await newest_leads(cluster_of(kafka_topics), topic)
 
-    assert sorted((one.lead_id, one.revision) for one in found) == [("l1", 2), ("l2", 1)]
+    assert sorted((lead.lead_id, lead.revision) for lead in found) == [("l1", 2), ("l2", 1)]
 
 
 @pytest.mark.anyio
@@ -81,7 +83,7 @@ async def test_confluents_client_reads_from_a_moment_on_by_the_built_in_registry
 
     def read(since: Any) -> list[tuple[str, int]]:
         found = leads_since(str(kafka_topics.broker), f"http://127.0.0.1:{port}", since, topic)
-        return [(one["lead_id"], one["revision"]) for one in found]
+        return [(lead["lead_id"], lead["revision"]) for lead in found]
 
     async with serve(app, "127.0.0.1", port):
         # Confluent's client does not ask again where a partition of a new topic has no leader yet; this does.
@@ -107,7 +109,7 @@ async def test_confluents_client_reads_by_a_registry_with_a_password_and_a_ca(
 
     def read(url: str) -> list[str]:
         since = now() - timedelta(minutes=5)
-        return [one["lead_id"] for one in leads_since(str(kafka_topics.broker), url, since, topic)]
+        return [lead["lead_id"] for lead in leads_since(str(kafka_topics.broker), url, since, topic)]
 
     async with serve(app, "127.0.0.1", port):
         with front(f"http://127.0.0.1:{port}", authority.issue("localhost", hosts=("localhost",))) as url:

@@ -26,12 +26,12 @@ LEAD = replace(a_lead(), messaging_window_closes_at=now() + timedelta(hours=20))
 
 async def _put(settings: Settings, *leads: Lead) -> None:
     codec = lead_codec()
-    await put(settings, settings.topic("leads"), *((one.lead_id.encode(), codec.encode(one)) for one in leads))
+    await put(settings, settings.topic("leads"), *((lead.lead_id.encode(), codec.encode(lead)) for lead in leads))
 
 
 async def _commands(settings: Settings) -> list[SendFollowUp]:
     records = await records_of(settings, settings.topic("followup-commands"))
-    return [command_codec().decode(one.value) for one in records]
+    return [command_codec().decode(record.value) for record in records]
 
 
 async def _run_until(settings: Settings, count: int) -> None:
@@ -68,7 +68,7 @@ async def test_a_later_revision_gives_the_same_command_id_so_that_nobody_is_text
 
     await _run_until(kafka_topics, 2)
 
-    assert len({one.command_id for one in await _commands(kafka_topics)}) == 1
+    assert len({command.command_id for command in await _commands(kafka_topics)}) == 1
 
 
 async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
@@ -103,8 +103,8 @@ async def test_followups_try_says_what_would_be_sent_and_hides_the_answers(
         kafka_topics,
         kafka_topics.topic("followup-outcomes"),
         *(
-            (one.command_id.encode(), codec.encode(one))
-            for one in (replace(done, status="attempting"), done, of_another)
+            (outcome.command_id.encode(), codec.encode(outcome))
+            for outcome in (replace(done, status="attempting"), done, of_another)
         ),
     )
     masked, shown = [await asyncio.to_thread(say, LEAD.lead_id, *more) for more in ((), ("--show-pii",))]

@@ -122,20 +122,23 @@ async def test_what_was_posted_lies_in_the_topic(kafka_broker: str, kafka_topics
 
     async with public_app(with_secrets(kafka_topics), kafka_broker, tmp_path, patience=timedelta(seconds=30)) as ingest:
         answers = [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies]
-    records = {f"{one.topic}/{one.partition}/{one.offset}": one for one in await records_of(kafka_broker, topic, 4)}
+    records = {
+        f"{record.topic}/{record.partition}/{record.offset}": record
+        for record in await records_of(kafka_broker, topic, 4)
+    }
 
     assert [answer.status_code for answer in answers] == [200] * 4
     stored = [records[answer.headers["Leadstream-Receipt"]] for answer in answers]
-    assert [one.value for one in stored] == bodies
-    assert [one.key for one in stored] == [f"{PAGE}:1".encode(), f"{PAGE}:2".encode(), f"{PAGE}:1".encode(), None]
+    assert [record.value for record in stored] == bodies
+    assert [record.key for record in stored] == [f"{PAGE}:1".encode(), f"{PAGE}:2".encode(), f"{PAGE}:1".encode(), None]
     assert stored[0].partition == stored[2].partition
-    for one in stored:
-        headers = dict(one.headers)
-        assert headers["x-hub-signature-256"].decode() == sign(one.value, SECRET)
+    for record in stored:
+        headers = dict(record.headers)
+        assert headers["x-hub-signature-256"].decode() == sign(record.value, SECRET)
         assert before <= int(headers["received-at"]) <= to_millis(now())
         assert len(headers["delivery-id"]) == 32
-        assert one.timestamp_type == 1, "LogAppendTime"
-        assert one.timestamp >= before
+        assert record.timestamp_type == 1, "LogAppendTime"
+        assert record.timestamp >= before
 
 
 @pytest.mark.anyio
@@ -153,7 +156,7 @@ async def test_while_kafka_is_away_the_spool_keeps_what_comes_and_its_order(tmp_
             answers += [await ingest.post(WEBHOOK_PATH, content=body, headers=signed(body)) for body in bodies[1:3]]
             await asyncio.to_thread(node.start, print)
             answers.append(await ingest.post(WEBHOOK_PATH, content=bodies[3], headers=signed(bodies[3])))
-            stored = [one.value for one in await records_of(broker, topic, 4)]
+            stored = [record.value for record in await records_of(broker, topic, 4)]
     finally:
         await asyncio.to_thread(node.stop)
 
@@ -274,7 +277,7 @@ async def test_what_the_topic_refuses_is_kept_and_shown_and_goes_there_once_it_m
     assert [answer.status_code for answer in answers] == [200] * 32
     assert answers[1].headers["Leadstream-Receipt"].startswith("spool/")
     assert not after.headers["Leadstream-Receipt"].startswith("spool/")
-    assert sorted(one.value for one in meanwhile) == sorted([bodies[0], *bodies[2:], a_body("1", "after")])
+    assert sorted(reply.value for reply in meanwhile) == sorted([bodies[0], *bodies[2:], a_body("1", "after")])
     assert everything[-1].value == large
     assert parts["refused"] == {"ready": False, "seen": "1 webhooks are set aside in the spool"}
     assert "leadstream_spool_set_aside 1.0" in metrics
@@ -295,7 +298,7 @@ async def until_all_set_aside(admin: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def let_topic_take(settings: Settings, most: int) -> None:
-    [webhooks] = [one for one in expected_topics(settings) if one.name == settings.topic(WEBHOOKS.name)]
+    [webhooks] = [topic for topic in expected_topics(settings) if topic.name == settings.topic(WEBHOOKS.name)]
     limited = replace(webhooks, config={**webhooks.config, "max.message.bytes": str(most)})
     await apply_topics(cluster_of(settings), [limited])
 
@@ -349,7 +352,10 @@ async def test_no_secret_person_or_text_is_in_a_log_a_metric_or_an_answer(
         assert await ended(process) == 0
 
     assert [answer.status_code for answer in answers] == [200, 403, 403, 415, 200, 403, 405]
-    said = [(tmp_path / "ingest.log").read_text(), *(f"{one.headers}{one.text}" for one in (*answers, *pages))]
+    said = [
+        (tmp_path / "ingest.log").read_text(),
+        *(f"{response.headers}{response.text}" for response in (*answers, *pages)),
+    ]
     assert [canary for canary in canaries for text in said if canary in text] == []
 
 
@@ -365,8 +371,13 @@ def test_verify_finds_what_is_missing_and_what_has_other_bytes(
     asyncio.run(produce(kafka_broker, topic, {"d1": b"one", "d2": b"two"}))
     promises = [("d1", "spool/s/1", b"one"), ("d2", "spool/s/2", b"other"), ("d3", f"{topic}/0/9", b"three")]
     lines = [
-        {"event": "delivery.accepted", "delivery_id": one, "receipt": receipt, "sha256": sha256(body).hexdigest()}
-        for one, receipt, body in promises
+        {
+            "event": "delivery.accepted",
+            "delivery_id": delivery_id,
+            "receipt": receipt,
+            "sha256": sha256(body).hexdigest(),
+        }
+        for delivery_id, receipt, body in promises
     ]
     (tmp_path / "log").write_text("".join(f"{json.dumps(line)}\n" for line in [{"event": "ingest.started"}, *lines]))
 

@@ -64,7 +64,7 @@ def test_each_lead_is_listed_once_with_its_newest_revision(environ: Mapping[str,
 def test_leads_are_filtered(environ: Mapping[str, str], options: list[str], found: set[str]) -> None:
     printed = listed(environ, *options)
 
-    assert {one for one in (FIRST, SECOND) if one in printed} == found
+    assert {lead for lead in (FIRST, SECOND) if lead in printed} == found
 
 
 def test_what_is_personal_is_shown_only_when_asked_for(environ: Mapping[str, str]) -> None:

@@ -16,7 +16,9 @@ from tests.contract.operating_commands import Command, operating_commands
 pytestmark = pytest.mark.integration
 
 SERVE = {"up", "ingest", "streams", "sink"}
-COMMANDS = [one for one in operating_commands() if one.words[0] not in SERVE and "--every" not in one.words]
+COMMANDS = [
+    command for command in operating_commands() if command.words[0] not in SERVE and "--every" not in command.words
+]
 # An empty deployment without a Meta has this to find fault with; everything else ends well.
 FAULTS = {
     "backfill": "NotSent",

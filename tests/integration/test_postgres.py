@@ -140,7 +140,7 @@ def test_new_columns_come_in_the_order_of_the_record(server: Target) -> None:
         _execute(
             server.url,
             f"drop view if exists lead_journeys cascade; alter table {table}"
-            + ",".join(f" drop column {one}" for one in ("summary_at", "updated_at", "closed", "close_reason"))
+            + ",".join(f" drop column {column}" for column in ("summary_at", "updated_at", "closed", "close_reason"))
             + ", drop column transcript_at",
         )
 

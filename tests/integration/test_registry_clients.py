@@ -101,16 +101,16 @@ def registered(found: Any) -> tuple[str, int, Any]:
 
 
 def test_every_subject_has_its_releases(client: SchemaRegistryClient) -> None:
-    assert sorted(one for one in client.get_subjects() if one.startswith(PREFIX)) == sorted(SUBJECTS)
-    assert {one: client.get_versions(one) for one in SUBJECTS} == {
-        subject: [one.version for one in versions] for subject, versions in SUBJECTS.items()
+    assert sorted(subject for subject in client.get_subjects() if subject.startswith(PREFIX)) == sorted(SUBJECTS)
+    assert {subject: client.get_versions(subject) for subject in SUBJECTS} == {
+        subject: [version.version for version in versions] for subject, versions in SUBJECTS.items()
     }
 
 
 def test_subjects_are_found_by_how_they_begin(whole_client: SchemaRegistryClient) -> None:
     """Apicurio 2.4 and Karapace 4.2 pass the parameter over."""
     assert whole_client.get_subjects(subject_prefix=f"{PREFIX}followup") == [
-        one for one in sorted(SUBJECTS) if one.startswith(f"{PREFIX}followup")
+        subject for subject in sorted(SUBJECTS) if subject.startswith(f"{PREFIX}followup")
     ]
     assert whole_client.get_subjects(subject_prefix="us-") == []
 
@@ -136,7 +136,9 @@ def test_an_id_leads_to_the_schema_and_where_it_is_used(client: SchemaRegistryCl
     client.clear_caches()  # type: ignore[no-untyped-call]
 
     assert json.loads(client.get_schema(schema_id).schema_str or "") == newest.definition
-    assert (subject, newest.version) in [(one.subject, one.version) for one in client.get_schema_versions(schema_id)]
+    assert (subject, newest.version) in [
+        (version.subject, version.version) for version in client.get_schema_versions(schema_id)
+    ]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -148,7 +150,7 @@ def test_a_producer_that_registers_what_is_there_gets_its_id(client: SchemaRegis
 
 
 def test_every_subject_is_held_to_the_rule_of_evolution(client: SchemaRegistryClient) -> None:
-    assert {client.get_compatibility(one) for one in SUBJECTS} == {"FULL_TRANSITIVE"}
+    assert {client.get_compatibility(subject) for subject in SUBJECTS} == {"FULL_TRANSITIVE"}
 
 
 @pytest.mark.parametrize("name", CHANGES_OF_LEADS)
@@ -183,9 +185,9 @@ def test_another_make_takes_the_changes_that_our_check_lets_pass(another: str, n
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        pytest.param(lambda one: one.get_versions("nobody-value"), (404, 40401), id="no subject"),
-        pytest.param(lambda one: one.get_version(LEADS, 99), (404, 40402), id="no version"),
-        pytest.param(lambda one: one.get_schema(99_999), (404, 40403), id="no id"),
+        pytest.param(lambda client: client.get_versions("nobody-value"), (404, 40401), id="no subject"),
+        pytest.param(lambda client: client.get_version(LEADS, 99), (404, 40402), id="no version"),
+        pytest.param(lambda client: client.get_schema(99_999), (404, 40403), id="no id"),
     ],
 )
 def test_what_is_not_there_is_refused_alike(
@@ -204,12 +206,12 @@ def test_what_else_is_not_there_is_refused_alike(whole_client: SchemaRegistryCli
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param(lambda one: one.register_schema(LEADS, avro(OTHER)), (422, 42205), id="register"),
-        pytest.param(lambda one: one.delete_subject(LEADS), (405, 405), id="delete"),
-        pytest.param(lambda one: one.delete_version(LEADS, 1), (405, 405), id="delete version"),
-        pytest.param(lambda one: one.set_compatibility(LEADS, "NONE"), (405, 405), id="config"),
-        pytest.param(lambda one: one.set_compatibility(level="NONE"), (405, 405), id="global config"),
-        pytest.param(lambda one: one.update_mode(LEADS, "READWRITE"), (404, 404), id="mode"),
+        pytest.param(lambda client: client.register_schema(LEADS, avro(OTHER)), (422, 42205), id="register"),
+        pytest.param(lambda client: client.delete_subject(LEADS), (405, 405), id="delete"),
+        pytest.param(lambda client: client.delete_version(LEADS, 1), (405, 405), id="delete version"),
+        pytest.param(lambda client: client.set_compatibility(LEADS, "NONE"), (405, 405), id="config"),
+        pytest.param(lambda client: client.set_compatibility(level="NONE"), (405, 405), id="global config"),
+        pytest.param(lambda client: client.update_mode(LEADS, "READWRITE"), (404, 404), id="mode"),
     ],
 )
 def test_the_built_in_registry_changes_nothing(
@@ -225,7 +227,7 @@ def test_registering_twice_changes_nothing_and_tells_the_ids(another: str) -> No
     assert (first.returncode, first.stdout, first.stderr) == (second.returncode, second.stdout, second.stderr)
     with SchemaRegistryClient({"url": another}) as client:
         ids = {
-            versions[-1].schema: [client.get_version(name, one.version).schema_id for one in versions]
+            versions[-1].schema: [client.get_version(name, version.version).schema_id for version in versions]
             for name, versions in SUBJECTS.items()
         }
     told = (f"{schema}: {', '.join(map(str, of_versions))}" for schema, of_versions in ids.items())

@@ -80,7 +80,9 @@ async def test_a_lead_that_straddles_the_start_is_whole_and_its_past_is_not_writ
 
     leads, _ = await replayed(kafka_topics, await plan_of(kafka_topics, start), "straddle")
 
-    assert {(one.psid, one.revision, one.answers_source) for one in leads} == {(one, 3, "referral") for one in PEOPLE}
+    assert {(lead.psid, lead.revision, lead.answers_source) for lead in leads} == {
+        (psid, 3, "referral") for psid in PEOPLE
+    }
 
 
 async def test_without_a_warm_up_the_lead_begins_at_the_start(kafka_topics: Settings) -> None:
@@ -90,7 +92,7 @@ async def test_without_a_warm_up_the_lead_begins_at_the_start(kafka_topics: Sett
 
     leads, _ = await replayed(kafka_topics, await plan_of(kafka_topics, start, warm_up=timedelta(0)), "cold")
 
-    assert {one.revision for one in leads} == {1}
+    assert {lead.revision for lead in leads} == {1}
 
 
 async def test_the_end_is_left_out(kafka_topics: Settings) -> None:
@@ -100,7 +102,7 @@ async def test_the_end_is_left_out(kafka_topics: Settings) -> None:
 
     leads, tally = await replayed(kafka_topics, await plan_of(kafka_topics, Offset(0), end), "first-half")
 
-    assert {one.revision for one in leads} == {1}
+    assert {lead.revision for lead in leads} == {1}
     assert tally.webhooks == len(PEOPLE)
 
 
@@ -109,7 +111,7 @@ async def test_a_replay_of_one_person_has_no_other(kafka_topics: Settings) -> No
 
     leads, _ = await replayed(kafka_topics, await plan_of(kafka_topics, Offset(0), psid=PEOPLE[0]), "one")
 
-    assert {one.psid for one in leads} == {PEOPLE[0]}
+    assert {lead.psid for lead in leads} == {PEOPLE[0]}
 
 
 async def test_no_live_topic_is_written(kafka_topics: Settings) -> None:
@@ -133,7 +135,9 @@ async def test_an_offset_of_one_partition_is_the_time_of_its_record(kafka_topics
 
 async def test_records_that_are_gone_are_named(kafka_topics: Settings) -> None:
     await send(kafka_topics, "handover", "referral", "summary", people=PEOPLE[:1])
-    [partition] = {one.partition for one in await records_of(kafka_topics, kafka_topics.topic("messenger-webhooks"))}
+    [partition] = {
+        record.partition for record in await records_of(kafka_topics, kafka_topics.topic("messenger-webhooks"))
+    }
     emptied = TopicPartition(kafka_topics.topic("messenger-webhooks"), partition)
     admin = AIOKafkaAdminClient(bootstrap_servers=str(kafka_topics.broker))
     await admin.start()

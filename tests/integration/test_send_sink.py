@@ -76,15 +76,15 @@ class _Cluster:
             await task
 
     async def outcome_records(self) -> list[Any]:
-        return [one for one in await records_of(self.settings, self.outcomes) if one.value is not None]
+        return [record for record in await records_of(self.settings, self.outcomes) if record.value is not None]
 
     async def latest(self) -> dict[str, FollowUpOutcome]:
-        outcomes = [outcome_codec().decode(one.value) for one in await self.outcome_records()]
-        return {one.command_id: one for one in outcomes}
+        outcomes = [outcome_codec().decode(record.value) for record in await self.outcome_records()]
+        return {outcome.command_id: outcome for outcome in outcomes}
 
     async def until_settled(self, count: int) -> None:
         for _ in range(300):
-            if sum(one.status != "attempting" for one in (await self.latest()).values()) == count:
+            if sum(outcome.status != "attempting" for outcome in (await self.latest()).values()) == count:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"fewer than {count} commands are settled")
@@ -151,12 +151,12 @@ async def test_outcomes_lie_in_the_partition_of_their_command(kafka_topics: Sett
         await cluster.until_settled(20)
 
     places = {
-        command_codec().decode(one.value).command_id: one.partition
-        for one in await records_of(kafka_topics, cluster.commands)
+        command_codec().decode(record.value).command_id: record.partition
+        for record in await records_of(kafka_topics, cluster.commands)
     }
     assert set(places.values()) == {0, 1}
-    assert {one.key.decode(): one.partition for one in await cluster.outcome_records()} == places
-    assert {one.status for one in (await cluster.latest()).values()} == {"sent"}
+    assert {record.key.decode(): record.partition for record in await cluster.outcome_records()} == places
+    assert {outcome.status for outcome in (await cluster.latest()).values()} == {"sent"}
 
 
 async def test_reading_all_commands_again_sends_nothing_again(kafka_topics: Settings) -> None:
@@ -184,7 +184,7 @@ async def test_a_second_worker_takes_over_partitions_without_sending_twice(kafka
         await cluster.put(*commands[200:])
         await cluster.until_settled(300)
 
-    assert sorted(cluster.graph.sent) == sorted(one.command_id for one in commands)
+    assert sorted(cluster.graph.sent) == sorted(command.command_id for command in commands)
 
 
 async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafka_topics: Settings) -> None:
@@ -214,7 +214,7 @@ async def test_commands_that_lie_apart_from_their_person_go_to_the_dead_letters(
         await cluster.until_settled(1)
         letters = await _letters(cluster, 2)
 
-    assert {dict(one.headers)["__connect.errors.exception.message"] for one in letters} == {
+    assert {dict(letter.headers)["__connect.errors.exception.message"] for letter in letters} == {
         b"wrong_partition: produce with the partitioner murmur2",
         b"key_of_another",
     }
@@ -247,12 +247,12 @@ async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topi
     cluster = _Cluster(kafka_topics, limits=replace(LIMITS, held_per_partition=50))
     commands = [cluster.command(f"c{number}", str(number)) for number in range(400)]
     taken_back = commands[::7]
-    await cluster.put(*commands, *(replace(one, cancel_reason="human") for one in taken_back))
+    await cluster.put(*commands, *(replace(outcome, cancel_reason="human") for outcome in taken_back))
 
     async with cluster.sink():
         await cluster.until_settled(400)
 
-    assert sorted(cluster.graph.sent) == sorted(one.command_id for one in commands if one not in taken_back)
-    assert {name for name, one in (await cluster.latest()).items() if one.status == "cancelled"} == {
-        one.command_id for one in taken_back
+    assert sorted(cluster.graph.sent) == sorted(command.command_id for command in commands if command not in taken_back)
+    assert {name for name, outcome in (await cluster.latest()).items() if outcome.status == "cancelled"} == {
+        outcome.command_id for outcome in taken_back
     }

@@ -74,7 +74,7 @@ class Streams:
         group = self.settings.topic("leadstream")
         async with connected(kafka.consumer(cluster_of(self.settings), group=group, client_id="test")) as consumer:
             ends = await consumer.end_offsets(partitions)
-            return sum([ends[one] - (await consumer.committed(one) or 0) for one in partitions])
+            return sum([ends[partition] - (await consumer.committed(partition) or 0) for partition in partitions])
 
     async def stop(self) -> None:
         for process in self.started:
@@ -151,7 +151,7 @@ async def test_a_bug_ends_the_process_with_offsets_unmoved_and_nothing_dead_lett
 
 
 async def has_lead(streams: Streams) -> bool:
-    return any(lead_codec().decode(one.value).psid == PERSON for one in await streams.records(LEADS.name))
+    return any(lead_codec().decode(record.value).psid == PERSON for record in await streams.records(LEADS.name))
 
 
 async def test_too_many_dead_letters_end_the_process_before_they_are_written(streams: Streams) -> None:
@@ -168,7 +168,9 @@ async def test_too_many_dead_letters_end_the_process_before_they_are_written(str
     assert (
         f"streams stopped: TooManyDeadLetters: more than 3 dead letters a minute of {topic}/" in said.splitlines()[-1]
     )
-    assert {one.value for one in await streams.records(WEBHOOKS.dead_letters)} == {b"junk %d" % n for n in range(4)}
+    assert {record.value for record in await streams.records(WEBHOOKS.dead_letters)} == {
+        b"junk %d" % n for n in range(4)
+    }
 
 
 async def is_committed(streams: Streams) -> bool:
@@ -177,7 +179,7 @@ async def is_committed(streams: Streams) -> bool:
 
 async def test_an_event_that_kafka_refuses_ends_the_process_with_offsets_unmoved(streams: Streams) -> None:
     name = streams.settings.topic(EVENTS.name)
-    (events,) = [one for one in expected_topics(streams.settings) if one.name == name]
+    (events,) = [topic for topic in expected_topics(streams.settings) if topic.name == name]
     too_small = replace(events, config={**events.config, "max.message.bytes": "100"})
     await apply_topics(cluster_of(streams.settings), [too_small])
     await streams.put_webhooks(signals_of(PERSON, now())["handover"])
@@ -247,7 +249,9 @@ async def test_what_concerns_a_page_is_told_to_every_partition_of_its_people(str
     await streams.start("cli", "streams", "--admin-port", str(free_ports()))
 
     async def told_to() -> list[int]:
-        events = [(one.partition, event_codec().decode(one.value)) for one in await streams.records(EVENTS.name)]
+        events = [
+            (record.partition, event_codec().decode(record.value)) for record in await streams.records(EVENTS.name)
+        ]
         return sorted(partition for partition, event in events if isinstance(event, PolicyEnforced))
 
     await eventually(lambda: _are(told_to, streams.settings.partitions))
@@ -275,16 +279,16 @@ async def test_a_block_cancels_what_is_planned_for_people_of_the_page_whose_work
     await streams.start("cli", "streams", "--admin-port", str(free_ports()))
     await eventually(lambda: _are(lambda: streams.records(COMMANDS.name), len(people)))
 
-    commands = [command_codec().decode(one.value) for one in await streams.records(COMMANDS.name)]
-    assert sorted((one.psid, one.rule, one.cancel_reason) for one in commands) == [
+    commands = [command_codec().decode(record.value) for record in await streams.records(COMMANDS.name)]
+    assert sorted((command.psid, command.rule, command.cancel_reason) for command in commands) == [
         (psid, "later", "page_blocked") for psid in people
     ]
-    assert len({one.partition for one in await streams.records(COMMANDS.name)}) == streams.settings.partitions
+    assert len({record.partition for record in await streams.records(COMMANDS.name)}) == streams.settings.partitions
 
 
 async def _answered(streams: Streams) -> list[str]:
-    leads = [lead_codec().decode(one.value) for one in await streams.records(LEADS.name)]
-    return list({one.psid for one in leads if one.answers})
+    leads = [lead_codec().decode(record.value) for record in await streams.records(LEADS.name)]
+    return list({lead.psid for lead in leads if lead.answers})
 
 
 async def _are(found: Callable[[], Awaitable[Sequence[object]]], count: int) -> bool:

@@ -71,7 +71,7 @@ class _Cluster:
         """The answers by lead, of as many facts as there are."""
         records = await records_of(self.settings, self.settings.topic("messenger-events"))
         events = [event_codec().decode(record.value) for record in records]
-        return {one.lead_id: one.answers for one in events if isinstance(one, TranscriptFetched)}
+        return {event.lead_id: event.answers for event in events if isinstance(event, TranscriptFetched)}
 
     async def facts_of(self, count: int) -> dict[str, tuple[Answer, ...]]:
         async with asyncio.timeout(30):
@@ -124,7 +124,7 @@ class _Cluster:
 
 @pytest.fixture
 def cluster(kafka_topics: Settings) -> _Cluster:
-    questions = tuple(one.question for one in ANSWERS)
+    questions = tuple(pair.question for pair in ANSWERS)
     config = GraphConfig(app_id=AppId("1"), lead_forms={PAGE: FormTexts(questions)}, page_tokens={PAGE: "page-token"})
     return _Cluster(kafka_topics, World(config, random.Random(1), lambda _: None))
 
@@ -146,10 +146,10 @@ async def test_a_fact_lies_in_the_partition_of_its_person_and_is_stamped_by_the_
     async with cluster.sink():
         await cluster.facts_of(len(people))
 
-    requests = {one.key: one.partition for one in await records_of(cluster.settings, cluster.requests)}
+    requests = {record.key: record.partition for record in await records_of(cluster.settings, cluster.requests)}
     records = await records_of(cluster.settings, cluster.settings.topic("messenger-events"))
-    assert {one.key: one.partition for one in records} == requests
-    assert {one.timestamp_type for one in records} == {1}  # LogAppendTime
+    assert {record.key: record.partition for record in records} == requests
+    assert {record.timestamp_type for record in records} == {1}  # LogAppendTime
 
 
 async def test_throttling_and_faults_of_meta_delay_an_answer_and_lose_none(cluster: _Cluster) -> None:

@@ -42,6 +42,6 @@ def test_the_status_tells_rows_and_offsets(target: Target) -> None:
 
     assert status.cluster_id == CLUSTER
     assert status.offsets == {leads(0): 2, leads(1): 7}
-    rows = {one.name: one.rows for one in status.tables}
+    rows = {table.name: table.rows for table in status.tables}
     assert (rows["lead_events"], rows["leads"], rows["user_messages"]) == (2, 1, 0)
-    assert all((one.written_at is not None) == bool(one.rows) for one in status.tables)
+    assert all((table.written_at is not None) == bool(table.rows) for table in status.tables)

@@ -89,7 +89,7 @@ async def test_a_range_that_kafka_has_lost_stops_the_sink_with_a_clear_error(
     async with cluster.sink():
         await cluster.until("select count(*) from user_messages", [(1,)])
     await cluster.put_events(2)
-    lost = {TopicPartition(cluster.events, one): RecordsToDelete(-1) for one in range(kafka_topics.partitions)}
+    lost = {TopicPartition(cluster.events, number): RecordsToDelete(-1) for number in range(kafka_topics.partitions)}
     await _delete_records(str(kafka_topics.broker), lost)
 
     with pytest.raises(OutOfReach, match=f"{cluster.events}/.: 2 records are lost, offsets 1 to 2"):

@@ -28,7 +28,7 @@ from tests.warehouse_rows import CLUSTER
 
 TABLES = tables_by_topic(str)
 
-_PLACES = [Path(one) for one in ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt/postgresql")]
+_PLACES = [Path(place) for place in ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt/postgresql")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def pgbouncer(server: str, pool_mode: str = "transaction") -> Iterator[str]:
 
 
 def _binaries() -> Path | None:
-    found = [one for place in _PLACES for one in sorted(place.glob("**/bin/initdb"), reverse=True)]
+    found = [path for place in _PLACES for path in sorted(place.glob("**/bin/initdb"), reverse=True)]
     if found:
         return found[0].parent
     initdb = shutil.which("initdb")

@@ -49,7 +49,7 @@ def test_a_candidate_that_breaks_is_refused_and_the_field_is_named(tmp_path: Pat
 
 
 def test_a_candidate_that_readers_follow_and_columns_do_not_is_refused(tmp_path: Path) -> None:
-    fields = [one for one in LEAD["fields"] if one["name"] != "page_id"]
+    fields = [field for field in LEAD["fields"] if field["name"] != "page_id"]
     file = _written(tmp_path, "lead.v9.avsc", {**LEAD, "fields": [*fields, {"name": "page_id", "type": "bytes"}]})
 
     result = _run("check", file)

@@ -201,7 +201,7 @@ def test_a_table_is_exported_as_csv(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert file.read_bytes().startswith(b"\xef\xbb\xbf"), "Excel knows by it that the file is UTF-8"
     rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    assert {one["question"]: one["answer"] for one in rows} == {"City?": "'=cmd()", "When?": "9:30"}
+    assert {row["question"]: row["answer"] for row in rows} == {"City?": "'=cmd()", "When?": "9:30"}
     assert file.stat().st_mode & 0o077 == 0
 
 
@@ -218,21 +218,21 @@ def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
 def test_every_table_and_view_is_exported_as_parquet_with_its_types(tmp_path: Path, name: str) -> None:
     _fill(tmp_path, answers=(Answer("City?", "=cmd()"),), ad=Ad("120", "Summer", None, None))
 
-    results = [_run(tmp_path, "export", name, str(tmp_path / one), *masks) for one, masks in _FILES.items()]
+    results = [_run(tmp_path, "export", name, str(tmp_path / file), *masks) for file, masks in _FILES.items()]
 
-    assert [one.exit_code for one in results] == [0, 0], results[0].output
-    plain, hidden = (parquet.read_table(tmp_path / one) for one in _FILES)
+    assert [result.exit_code for result in results] == [0, 0], results[0].output
+    plain, hidden = (parquet.read_table(tmp_path / file) for file in _FILES)
     assert plain.to_pylist() == _read_json(_sql(tmp_path, f"select * from {name}", "--format", "json"), plain.schema)
     assert plain.column_names == hidden.column_names
     assert PERSON not in str(hidden.to_pylist())
     assert "=cmd()" not in str(hidden.to_pylist())
-    assert not {"null", "large_string"} & {str(one) for one in plain.schema.types}
+    assert not {"null", "large_string"} & {str(type_) for type_ in plain.schema.types}
 
 
 def _read_json(result: Result, schema: Any) -> list[dict[str, Any]]:
     """What the other way to ask says, in the types of a file."""
     rows = json.loads(result.output)
-    timed = {one.name for one in schema if str(one.type).startswith(("timestamp", "date"))}
+    timed = {field.name for field in schema if str(field.type).startswith(("timestamp", "date"))}
     read = {True: datetime.fromisoformat, False: date.fromisoformat}
     return [
         {
@@ -317,7 +317,7 @@ def test_the_status_says_what_is_there_even_without_kafka(tmp_path: Path) -> Non
     result = _run(tmp_path, "status", "--json")
 
     said = json.loads(result.output)
-    rows = {one["name"]: (one["rows"], one["files"]) for one in said["tables"]}
+    rows = {table["name"]: (table["rows"], table["files"]) for table in said["tables"]}
     assert rows["lead_events"] == (1, 1)
     assert rows["dead_letter_records"] == (0, 0)
     assert (said["cluster_id"], said["offsets"], said["lag"]) == ("one", {"leads": 1}, None)

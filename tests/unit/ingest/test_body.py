@@ -14,7 +14,7 @@ LIMIT = 4 * SMALL
 
 async def read(chunks: Sequence[bytes], budget: BodyBudget, *, cut: bool = False) -> bytes:
     last = {"type": "http.disconnect"} if cut else {"type": "http.request", "body": b"", "more_body": False}
-    messages: list[Message] = [*({"type": "http.request", "body": one, "more_body": True} for one in chunks), last]
+    messages: list[Message] = [*({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks), last]
 
     async def receive() -> Message:
         return messages.pop(0)

@@ -48,7 +48,7 @@ async def answers_to(said: bytes) -> tuple[list[int], list[bytes]]:
     async with front_door(producer) as port:
         answer = await say(port, said + LAST)
     statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]
-    return statuses, [one.value for one in producer.records]
+    return statuses, [record.value for record in producer.records]
 
 
 async def say(port: int, said: bytes) -> bytes:
@@ -196,7 +196,7 @@ async def test_a_client_that_has_said_all_still_gets_its_answers(count: int) -> 
         writer.close()
 
     assert len(re.findall(rb"HTTP/1\.1 200 ", answer)) == count
-    assert [one.value for one in producer.records] == [BODY] * count
+    assert [record.value for record in producer.records] == [BODY] * count
 
 
 async def test_a_client_that_leaves_within_its_body_gets_none() -> None:
@@ -222,9 +222,10 @@ async def test_whoever_waits_to_be_asked_for_the_body_is_asked() -> None:
 async def test_pipelined_deliveries_are_kept_and_answered_in_their_order() -> None:
     bodies = [b"%d" % number for number in range(50)]
     headers = [
-        b"Content-Length: %d\r\nX-Hub-Signature-256: %b\r\n" % (len(one), sign(one, SECRET).encode()) for one in bodies
+        b"Content-Length: %d\r\nX-Hub-Signature-256: %b\r\n" % (len(body), sign(body, SECRET).encode())
+        for body in bodies
     ]
-    said = [a_request(*one) for one in zip(headers, bodies, strict=True)]
+    said = [a_request(*header) for header in zip(headers, bodies, strict=True)]
 
     assert await answers_to(b"".join(said)) == ([200] * 51, bodies)
 

@@ -156,12 +156,12 @@ async def test_what_kafka_refuses_is_set_aside_and_those_behind_it_go_on(
         await until_empty(keeper, but=1)
         last = await keeper.keep(a_delivery(3))
 
-        assert [one.delivery for one in await keeper.spool.read(0)] == [LARGE]
+        assert [spooled.delivery for spooled in await keeper.spool.read(0)] == [LARGE]
         assert (keeper.waiting, keeper.is_draining) == (0, False)
 
     assert isinstance(last, InKafka), "the spool holds nothing up"
     assert [record.value for record in producer.acked] == [b"0", b"1", b"2", b"3"]
-    [aside] = [vars(one) for one in caplog.records if one.getMessage() == "spool.set_aside"]
+    [aside] = [vars(line) for line in caplog.records if line.getMessage() == "spool.set_aside"]
     assert (aside["levelname"], aside["receipt"], aside["bytes"]) == ("ERROR", f"spool/{TOPIC}-0/2", 100)
     assert aside["reason"] == "MessageSizeTooLargeError"
 
@@ -169,7 +169,7 @@ async def test_what_kafka_refuses_is_set_aside_and_those_behind_it_go_on(
 async def test_a_batch_that_is_refused_sets_none_aside_that_kafka_takes_alone(tmp_path: Path) -> None:
     producer = FakeProducer(largest=10, batch_size=100)
     async with keeping(producer, tmp_path) as keeper:
-        receipts = await asyncio.gather(*(keeper.keep(one) for one in (a_delivery(0), LARGE, a_delivery(1))))
+        receipts = await asyncio.gather(*(keeper.keep(delivery) for delivery in (a_delivery(0), LARGE, a_delivery(1))))
         await until_empty(keeper, but=1)
 
     assert [type(receipt) for receipt in receipts] == [InSpool] * 3
@@ -213,7 +213,7 @@ async def test_kafka_that_goes_away_while_one_is_tried_alone_loses_nothing(tmp_p
     producer = FakeProducer(largest=10, batch_size=100)
     async with keeping(producer, tmp_path) as keeper:
         producer.alone = [KafkaConnectionError(), OutOfOrderSequenceNumber()]
-        await asyncio.gather(*(keeper.keep(one) for one in (a_delivery(0), LARGE, a_delivery(1))))
+        await asyncio.gather(*(keeper.keep(delivery) for delivery in (a_delivery(0), LARGE, a_delivery(1))))
         await until_empty(keeper, but=1)
 
     assert [record.value for record in producer.acked] == [b"0", b"1"]

@@ -158,7 +158,7 @@ def test_spools_of_workers_that_are_no_more_go_to_the_first(tmp_path: Path) -> N
     adopt_spools(settings, workers=2)
 
     first = SpoolFile(spool_path(settings, 0))
-    assert [one.delivery.body for one in first.read(0)] == [b"0", b"2"]
+    assert [spooled.delivery.body for spooled in first.read(0)] == [b"0", b"2"]
     assert spool_path(settings, 1).exists()
     assert not spool_path(settings, 2).exists()
     first.close()

@@ -300,6 +300,6 @@ async def test_logs_name_the_refusal_and_nothing_of_the_delivery(caplog: pytest.
     [accepted] = [line for line in lines if line["event"] != "receipts.closed"]
     assert accepted["receipt"] == f"{TOPIC}/3/0"
     assert accepted["sha256"] == sha256(body).hexdigest()
-    assert [one.getMessage() for one in caplog.records if one.name.startswith("ingest")] == ["delivery.refused"]
-    written = str([vars(one) for one in caplog.records]) + ingest.access_log.getvalue().decode()
+    assert [line.getMessage() for line in caplog.records if line.name.startswith("ingest")] == ["delivery.refused"]
+    written = str([vars(line) for line in caplog.records]) + ingest.access_log.getvalue().decode()
     assert not [canary for canary in ("canary text", PSID, "c0ffee", SECRET) if canary in written]

@@ -56,8 +56,8 @@ class Join:
 
 
 def said(fold: Fold) -> list[tuple[str, int, str | None, timedelta]]:
-    commands = [one for one in fold.outputs if isinstance(one, SendFollowUp)]
-    return [(one.rule, one.step, one.cancel_reason, one.created_at - NOON) for one in commands]
+    commands = [output for output in fold.outputs if isinstance(output, SendFollowUp)]
+    return [(command.rule, command.step, command.cancel_reason, command.created_at - NOON) for command in commands]
 
 
 def test_a_step_that_is_planned_is_cancelled_and_does_not_go_after_the_unblock() -> None:
@@ -159,7 +159,7 @@ def test_one_jump_of_the_clock_over_block_lead_and_unblock_is_as_if_it_had_walke
     jumping, walking = Join(COURSE), Join(COURSE)
 
     at_once = jumping.at(NOON + 9 * HOUR, *told)
-    in_steps = [one for event in told for one in walking.at(event.received_at + SECOND / 2, event)]
+    in_steps = [output for event in told for output in walking.at(event.received_at + SECOND / 2, event)]
 
     assert at_once == [*in_steps, *walking.at(NOON + 9 * HOUR)] == [("course", 1, "page_blocked", timedelta(0))]
 

@@ -82,11 +82,11 @@ class Reading:
 
     @property
     def leads(self) -> list[Lead]:
-        return [one for one in self.outputs if isinstance(one, Lead)]
+        return [output for output in self.outputs if isinstance(output, Lead)]
 
     @property
     def commands(self) -> list[SendFollowUp]:
-        return [one for one in self.outputs if isinstance(one, SendFollowUp)]
+        return [output for output in self.outputs if isinstance(output, SendFollowUp)]
 
 
 def test_sixty_long_summaries_of_one_person_fit_into_a_record() -> None:
@@ -103,7 +103,7 @@ def test_what_comes_again_of_a_shed_lead_gives_no_revision_no_lead_and_no_text()
     reading.take(a_long_summary(number) for number in range(30))
     late = NOON + timedelta(hours=6)
     reading.take([a_message(late)])
-    before, texts = len(reading.leads), len([one for one in reading.commands if one.cancel_reason is None])
+    before, texts = len(reading.leads), len([command for command in reading.commands if command.cancel_reason is None])
 
     reading.take(
         replace(a_long_summary(number), received_at=late + number * MINUTE, origin=an_origin()) for number in range(10)
@@ -111,7 +111,7 @@ def test_what_comes_again_of_a_shed_lead_gives_no_revision_no_lead_and_no_text()
 
     assert reading.ignored["duplicate"] == 10
     assert len(reading.leads) == before
-    assert len([one for one in reading.commands if one.cancel_reason is None]) == texts
+    assert len([command for command in reading.commands if command.cancel_reason is None]) == texts
 
 
 def test_a_late_signal_of_a_shed_lead_is_ignored_by_name_and_makes_no_second_one() -> None:
@@ -134,7 +134,7 @@ def test_an_open_lead_that_is_shed_is_closed_and_what_is_scheduled_for_it_is_can
     last = [lead for lead in reading.leads if lead.lead_id == first][-1]
     assert (last.closed, last.close_reason) == (True, "shed")
     assert last.answers
-    steps = [(one.step, one.cancel_reason) for one in reading.commands if one.lead_id == first]
+    steps = [(command.step, command.cancel_reason) for command in reading.commands if command.lead_id == first]
     assert steps == [(1, None), (2, "shed")]
 
 
@@ -150,7 +150,7 @@ def test_shedding_is_the_same_in_any_batches() -> None:
         ]
     done = Shard({}, lambda _: POLICY, raw_partitions=1).fold(records)
 
-    assert [one for one in done.outputs if isinstance(one, Lead)] == one_by_one.leads
+    assert [output for output in done.outputs if isinstance(output, Lead)] == one_by_one.leads
 
 
 def test_what_waits_too_long_has_its_turn_before_its_time() -> None:
@@ -185,7 +185,8 @@ def test_too_many_leads_of_one_person_are_refused_by_name_and_none_is_forgotten(
 
     later = NOON + timedelta(days=4)
     reading.take(
-        replace(one, received_at=later + number * MINUTE / 60, origin=an_origin()) for number, one in enumerate(signals)
+        replace(signal, received_at=later + number * MINUTE / 60, origin=an_origin())
+        for number, signal in enumerate(signals)
     )
     reading.check_size()
 
@@ -231,7 +232,7 @@ def _event(kind: str, number: int, text: str) -> JoinEvent:
 def test_whatever_comes_the_state_fits_into_a_record(clock_runs: bool, drawn: list[tuple[str, int, str, bool]]) -> None:
     reading = Reading(clock_runs=clock_runs)
     events = [_event(kind, number, text) for kind, number, text, _ in drawn]
-    fitting = [one for one in events if len(event_codec().encode(one)) <= EVENT_BYTES]
+    fitting = [event for event in events if len(event_codec().encode(event)) <= EVENT_BYTES]
 
     reading.take(fitting)
 

@@ -22,7 +22,7 @@ def test_exactly_the_touched_fields_differ() -> None:
 
     [found] = differences({LEAD.lead_id: LEAD}, {LEAD.lead_id: changed})
 
-    assert {(one.field, one.live, one.replayed) for one in found.changes} == {
+    assert {(change.field, change.live, change.replayed) for change in found.changes} == {
         ("answers", LEAD.answers, (CITY,)),
         ("updated_at", NOON, NOON + MINUTE),
     }
@@ -31,7 +31,7 @@ def test_exactly_the_touched_fields_differ() -> None:
 def test_a_lead_that_one_side_does_not_know_is_a_difference() -> None:
     found = differences({LEAD.lead_id: LEAD}, {OTHER.lead_id: OTHER})
 
-    assert [(one.live, one.replayed) for one in found] == [(LEAD, None), (None, OTHER)]
+    assert [(difference.live, difference.replayed) for difference in found] == [(LEAD, None), (None, OTHER)]
 
 
 def test_how_often_a_lead_was_published_is_no_difference_but_has_another_fingerprint() -> None:

@@ -64,7 +64,7 @@ def test_an_empty_register_kills_nobody() -> None:
 def test_the_register_holds_no_id() -> None:
     records = [*salt_record(SALT), *erasure_record(SALT, PAGE, PERSON, NOON)]
 
-    assert not any(PERSON.encode() in one or PAGE.encode() in one for one in records)
+    assert not any(PERSON.encode() in record or PAGE.encode() in record for record in records)
     assert register_key(SALT, PAGE, PERSON) != register_key(OTHER_SALT, PAGE, PERSON)
 
 

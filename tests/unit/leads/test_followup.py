@@ -42,7 +42,7 @@ def _begun(policy: Policy, at: datetime = NOON) -> tuple[Person, list[SendFollow
 
 
 def _commands(outputs: tuple[Output, ...]) -> list[SendFollowUp]:
-    return [one for one in outputs if isinstance(one, SendFollowUp)]
+    return [output for output in outputs if isinstance(output, SendFollowUp)]
 
 
 def test_the_steps_of_a_rule_follow_each_other() -> None:
@@ -51,9 +51,9 @@ def test_the_steps_of_a_rule_follow_each_other() -> None:
 
     later = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
 
-    said = [(one.step, one.message.text, one.not_before - NOON) for one in at_once + later]
+    said = [(output.step, output.message.text, output.not_before - NOON) for output in at_once + later]
     assert said == [(1, "one", timedelta(0)), (2, "two", 2 * HOUR), (3, "three", 3 * HOUR)]
-    assert len({one.command_id for one in at_once + later}) == 3
+    assert len({output.command_id for output in at_once + later}) == 3
 
 
 def test_only_the_last_step_gives_the_thread_away() -> None:
@@ -62,7 +62,7 @@ def test_only_the_last_step_gives_the_thread_away() -> None:
 
     later = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
 
-    assert [one.then for one in at_once + later] == [None, None, "pass_to_inbox"]
+    assert [output.then for output in at_once + later] == [None, None, "pass_to_inbox"]
 
 
 def test_a_reply_cancels_what_was_issued_and_what_waits_and_ends_the_course() -> None:
@@ -72,7 +72,10 @@ def test_a_reply_cancels_what_was_issued_and_what_waits_and_ends_the_course() ->
     replied = advance(person, a_message(NOON + HOUR), policy)
     later = elapse(replied.person, NOON + 9 * HOUR, policy)
 
-    assert [(one.step, one.cancel_reason) for one in _commands(replied.outputs)] == [(1, "reply"), (2, "reply")]
+    assert [(command.step, command.cancel_reason) for command in _commands(replied.outputs)] == [
+        (1, "reply"),
+        (2, "reply"),
+    ]
     assert _commands(later.outputs) == []
 
 
@@ -111,8 +114,8 @@ def test_what_comes_in_the_millisecond_in_which_the_lead_ended_cancels() -> None
     after_it = advance(person, reply, policy)
     before_it = advance(before, a_handover(NOON), policy)
 
-    assert [one.cancel_reason for one in _commands(after_it.outputs)] == ["reply", "reply"]
-    assert [one.cancel_reason for one in _commands(before_it.outputs)] == ["reply"]
+    assert [command.cancel_reason for command in _commands(after_it.outputs)] == ["reply", "reply"]
+    assert [command.cancel_reason for command in _commands(before_it.outputs)] == ["reply"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ def test_a_rule_that_was_taken_out_of_the_file_still_cancels_what_it_issued() ->
 
     cancelled = _commands(advance(person, a_message(NOON + HOUR), _policy()).outputs)
 
-    assert [(one.rule, one.cancel_reason) for one in cancelled] == [("once", "reply")]
+    assert [(command.rule, command.cancel_reason) for command in cancelled] == [("once", "reply")]
 
 
 def test_a_step_that_was_taken_out_of_its_rule_is_not_issued() -> None:
@@ -222,7 +225,7 @@ def test_what_falls_into_the_quiet_hours_waits_for_their_end_in_the_pages_time_z
     ids=["before", "at the start", "just before the end", "at the end", "summer time begins", "summer time ends"],
 )
 def test_quiet_hours_over_midnight(moment: str, over: str) -> None:
-    begins, ends = (datetime.fromisoformat(one).replace(tzinfo=BERLIN) for one in (moment, over))
+    begins, ends = (datetime.fromisoformat(end).replace(tzinfo=BERLIN) for end in (moment, over))
 
     assert NIGHT.over_at(begins.astimezone(UTC), BERLIN) == ends.astimezone(UTC)
 
@@ -254,7 +257,7 @@ def test_quiet_hours_at_midday() -> None:
     ],
 )
 def test_an_end_in_the_hour_in_which_the_clocks_change(moment: str, over: str) -> None:
-    begins, ends = (datetime.fromisoformat(one).replace(tzinfo=UTC) for one in (moment, over))
+    begins, ends = (datetime.fromisoformat(end).replace(tzinfo=UTC) for end in (moment, over))
 
     assert QuietHours(time(21), time(2, 30)).over_at(begins, BERLIN) == ends
 

@@ -38,7 +38,7 @@ def lines(said: Said, ended_at: datetime = NOON) -> list[ConversationMessage]:
 
 def a_conversation(*runs: list[ConversationMessage], has_older: bool = False) -> Conversation:
     """What was said, the newest run first."""
-    said = tuple(one for run in runs for one in run)
+    said = tuple(finding for run in runs for finding in run)
     return Conversation(PERSON, said[0].created_at if said else NOON, said, has_older)
 
 
@@ -47,7 +47,7 @@ def found(conversation: Conversation, *leads: Lead, span: Span = SPAN) -> list[F
 
 
 def standings(conversation: Conversation, *leads: Lead, span: Span = SPAN) -> list[str]:
-    return [one.standing for one in found(conversation, *leads, span=span)]
+    return [finding.standing for finding in found(conversation, *leads, span=span)]
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_missing_lead_becomes_a_fact_that_is_the_same_each_time() -> None:
 
 def test_a_flow_that_was_finished_after_it_was_recovered_is_another_fact() -> None:
     first, second = (
-        fact_of(one, "messenger-events", "", NOON)
+        fact_of(finding, "messenger-events", "", NOON)
         for said in (DROPPED, FLOW)
-        for one in found(a_conversation(lines(said)))
+        for finding in found(a_conversation(lines(said)))
     )
 
     assert first is not None
@@ -149,7 +149,7 @@ def test_answers_that_a_lead_lacks_become_its_transcript() -> None:
 def test_what_is_held_or_cannot_be_told_becomes_nothing() -> None:
     told = [*found(a_conversation(lines(FLOW)), a_lead()), *found(a_conversation(lines(FLOW[2:]), has_older=True))]
 
-    assert [fact_of(one, "messenger-events", "", NOON) for one in told] == [None, None]
+    assert [fact_of(finding, "messenger-events", "", NOON) for finding in told] == [None, None]
 
 
 @pytest.mark.parametrize("said", [FLOW, DROPPED], ids=["complete", "dropped"])
@@ -161,13 +161,13 @@ def test_once_the_join_has_the_fact_nothing_is_found_any_more(said: Said, *, kno
     person = Person(page_id=PAGE, psid=PERSON, touched_at=NOON)
     if known:
         person = advance(person, handover, POLICY).person
-    (finding,) = found(conversation, *(one.lead for one in person.leads))
+    (finding,) = found(conversation, *(lead.lead for lead in person.leads))
     fact = fact_of(finding, "messenger-events", "", NOON + 2 * HOUR)
     assert fact is not None
 
     person = advance(person, fact, POLICY).person
 
-    assert standings(conversation, *(one.lead for one in person.leads)) == ["held"]
+    assert standings(conversation, *(lead.lead for lead in person.leads)) == ["held"]
     assert len(person.leads) == 1
 
 

@@ -55,11 +55,11 @@ def fold(*events: JoinEvent, policy: Policy = POLICY) -> tuple[Person, list[Outp
 
 
 def leads_of(outputs: Sequence[Output]) -> list[Lead]:
-    return [one for one in outputs if isinstance(one, Lead)]
+    return [output for output in outputs if isinstance(output, Lead)]
 
 
 def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
-    return [one for one in outputs if isinstance(one, SendFollowUp)]
+    return [output for output in outputs if isinstance(output, SendFollowUp)]
 
 
 def test_first_signal_of_a_lead_is_revision_one_at_once() -> None:
@@ -73,9 +73,9 @@ def test_each_signal_adds_a_revision_and_the_last_closes_the_lead() -> None:
     _, outputs = fold(a_handover(), a_referral(NOON + SECOND), a_summary(NOON + 2 * SECOND))
 
     leads = leads_of(outputs)
-    assert [one.revision for one in leads] == [1, 2, 3]
-    assert len({one.lead_id for one in leads}) == 1
-    assert [one.closed for one in leads] == [False, False, True]
+    assert [lead.revision for lead in leads] == [1, 2, 3]
+    assert len({lead.lead_id for lead in leads}) == 1
+    assert [lead.closed for lead in leads] == [False, False, True]
     assert leads[-1].close_reason == "all_signals"
     assert leads[-1].answers == (RESELLER, CITY)
     assert leads[-1].answers_source == "referral"
@@ -97,7 +97,7 @@ def test_flow_that_was_not_finished_is_an_incomplete_lead(previous: str | None, 
     tag = metadata or "messenger_lead_gen_incomplete"
     _, outputs = fold(a_handover(previous=AppId(previous) if previous else None, metadata=tag))
 
-    assert [one.outcome for one in leads_of(outputs)] == ["incomplete"]
+    assert [lead.outcome for lead in leads_of(outputs)] == ["incomplete"]
 
 
 def test_duplicate_adds_nothing_and_publishes_nothing() -> None:
@@ -106,7 +106,7 @@ def test_duplicate_adds_nothing_and_publishes_nothing() -> None:
 
     _, outputs = fold(*once, *again)
 
-    assert [one.revision for one in leads_of(outputs)] == [1, 2]
+    assert [lead.revision for lead in leads_of(outputs)] == [1, 2]
 
 
 def test_handover_to_another_app_is_not_ours() -> None:
@@ -134,33 +134,33 @@ def test_second_handover_starts_a_second_lead_and_signals_go_to_the_nearest() ->
 
     _, outputs = fold(*events)
 
-    newest = {one.lead_id: one for one in leads_of(outputs)}
-    assert [[a.answer for a in one.answers] for one in newest.values()] == [["first"], ["second"]]
+    newest = {lead.lead_id: lead for lead in leads_of(outputs)}
+    assert [[a.answer for a in lead.answers] for lead in newest.values()] == [["first"], ["second"]]
 
 
 def test_new_ad_starts_a_second_lead() -> None:
     _, outputs = fold(a_referral(NOON), a_referral(NOON + MINUTE, ad_id="120210000000000002"))
 
-    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
 def test_same_ad_twice_is_two_leads() -> None:
     _, outputs = fold(a_referral(NOON), a_referral(NOON + MINUTE))
 
-    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
 def test_outcomes_do_not_mix() -> None:
     _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + MINUTE, outcome="complete"))
 
-    assert [one.outcome for one in leads_of(outputs)] == ["incomplete", "complete"]
-    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+    assert [lead.outcome for lead in leads_of(outputs)] == ["incomplete", "complete"]
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
 def test_signal_of_a_later_flow_does_not_fill_an_open_lead() -> None:
     _, outputs = fold(a_handover(NOON), a_referral(NOON + 10 * MINUTE))
 
-    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
 def test_stale_stamps_are_paired_by_receipt() -> None:
@@ -173,7 +173,7 @@ def test_stale_stamps_are_paired_by_receipt() -> None:
 
     _, outputs = fold(*events)
 
-    assert [one.revision for one in leads_of(outputs)] == [1, 2]
+    assert [lead.revision for lead in leads_of(outputs)] == [1, 2]
     assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
     assert leads_of(outputs)[-1].messaging_window_closes_at == years_ago + timedelta(hours=24)
 
@@ -190,7 +190,7 @@ def test_lead_closes_at_its_deadline_not_at_the_moment_of_firing() -> None:
 def test_deadline_fires_before_an_event_received_at_it() -> None:
     _, outputs = fold(a_handover(), a_summary(NOON + MINUTE, received_at=NOON + 15 * MINUTE))
 
-    assert [one.closed for one in leads_of(outputs)] == [False, True, True]
+    assert [lead.closed for lead in leads_of(outputs)] == [False, True, True]
     assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
 
 
@@ -209,7 +209,7 @@ def test_complete_lead_that_closes_without_answers_asks_for_a_transcript_once() 
 
     outputs = elapse(person, NOON + timedelta(hours=5), POLICY).outputs
 
-    assert [type(one) for one in outputs] == [Lead, FetchTranscript]
+    assert [type(output) for output in outputs] == [Lead, FetchTranscript]
 
 
 def test_incomplete_lead_asks_for_no_transcript() -> None:
@@ -217,7 +217,7 @@ def test_incomplete_lead_asks_for_no_transcript() -> None:
 
     outputs = elapse(person, NOON + timedelta(hours=5), POLICY).outputs
 
-    assert [type(one) for one in outputs] == [Lead]
+    assert [type(output) for output in outputs] == [Lead]
 
 
 def test_transcript_answers_upgrade_the_lead_and_yield_to_better_sources() -> None:
@@ -232,7 +232,7 @@ def test_transcript_answers_upgrade_the_lead_and_yield_to_better_sources() -> No
 
     _, outputs = fold(a_handover(), fetched, referral)
 
-    assert [one.answers_source for one in leads_of(outputs)] == ["none", "transcript", "referral"]
+    assert [lead.answers_source for lead in leads_of(outputs)] == ["none", "transcript", "referral"]
     assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
 
 
@@ -293,7 +293,7 @@ def test_rule_that_waits_for_answers_acts_when_they_come() -> None:
 
     _, outputs = fold(a_handover(), a_summary(NOON + SECOND), policy=policy)
 
-    assert [type(one) for one in outputs] == [Lead, Lead, SendFollowUp]
+    assert [type(output) for output in outputs] == [Lead, Lead, SendFollowUp]
     assert commands_of(outputs)[0].not_after == NOON + timedelta(hours=24)
 
 
@@ -303,7 +303,7 @@ def test_rule_that_waits_for_answers_acts_when_the_lead_closes_without() -> None
 
     outputs = elapse(person, NOON + timedelta(hours=1), policy).outputs
 
-    assert [one.created_at for one in commands_of(outputs)] == [NOON + 15 * MINUTE]
+    assert [command.created_at for command in commands_of(outputs)] == [NOON + 15 * MINUTE]
 
 
 def test_rule_acts_once_per_lead() -> None:
@@ -339,7 +339,7 @@ def test_pending_follow_up_is_cancelled(event: JoinEvent, reason: str) -> None:
 
     later = elapse(person, NOON + timedelta(hours=9), policy)
 
-    assert [one.cancel_reason for one in commands_of(outputs)] == [reason]
+    assert [command.cancel_reason for command in commands_of(outputs)] == [reason]
     assert commands_of(later.outputs) == []
 
 
@@ -371,7 +371,7 @@ def test_idle_person_is_forgotten_after_thirty_days() -> None:
 def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
     _, outputs = fold(a_handover(), a_handover(NOON, received_at=NOON + timedelta(days=7)))
 
-    assert len({one.lead_id for one in leads_of(outputs)}) == 1
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 1
 
 
 @pytest.mark.parametrize("event", [a_take(NOON + MINUTE), an_echo(NOON + MINUTE)], ids=["take", "echo"])
@@ -380,7 +380,7 @@ def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: Jo
 
     _, outputs = fold(a_handover(), event, policy=policy)
 
-    assert [one.cancel_reason is not None for one in commands_of(outputs)] == [True]
+    assert [command.cancel_reason is not None for command in commands_of(outputs)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_rule_that_would_act_only_after_somebody_came_between_is_cancelled(event
 
     _, outputs = fold(a_handover(), event, late, policy=policy)
 
-    assert [one.cancel_reason for one in commands_of(outputs)] == [reason]
+    assert [command.cancel_reason for command in commands_of(outputs)] == [reason]
 
 
 def test_reply_that_was_received_before_the_lead_it_answers_cancels_its_follow_up() -> None:
@@ -408,4 +408,4 @@ def test_reply_that_was_received_before_the_lead_it_answers_cancels_its_follow_u
 
     _, outputs = fold(reply, a_handover(NOON, received_at=NOON + 2 * SECOND), policy=policy)
 
-    assert [one.cancel_reason for one in commands_of(outputs)] == ["reply"]
+    assert [command.cancel_reason for command in commands_of(outputs)] == ["reply"]

@@ -50,7 +50,7 @@ def test_event_waits_until_every_raw_partition_has_passed_its_receipt() -> None:
     both_reported = shard.fold([(2, Progress(((1, NOON + SECOND),)))])
 
     assert one_reported.outputs == []
-    assert [type(one) for one in both_reported.outputs] == [Lead]
+    assert [type(output) for output in both_reported.outputs] == [Lead]
 
 
 def test_progress_up_to_the_receipt_itself_is_not_enough() -> None:
@@ -94,7 +94,7 @@ def test_event_that_a_splitter_wrote_twice_counts_once() -> None:
 
     fold = shard.fold([(0, event), (1, event), (2, progress(LATER, LATER)), (3, event), (4, progress(LATER, LATER))])
 
-    assert len([one for one in fold.outputs if isinstance(one, Lead) and one.revision == 1]) == 1
+    assert len([output for output in fold.outputs if isinstance(output, Lead) and output.revision == 1]) == 1
     assert fold.ignored.count("written_twice") == 2
 
 
@@ -104,7 +104,7 @@ def test_offsets_of_a_topic_that_was_made_anew_are_not_taken_for_known() -> None
     a_shard(people).fold([(0, event), (1, progress(NOON + SECOND, NOON + SECOND)), (2, a_message())])
     later = replace(event, event_id="another", received_at=NOON + MINUTE)
 
-    let_go = {key: without_offsets(one, {event.origin.topic}, of_events=True) for key, one in people.items()}
+    let_go = {key: without_offsets(psid, {event.origin.topic}, of_events=True) for key, psid in people.items()}
 
     assert not a_shard(dict(people)).fold([(0, later)]).changed
     assert a_shard(let_go).fold([(0, later)]).changed
@@ -124,7 +124,7 @@ def test_lead_closes_on_a_quiet_page() -> None:
 
     fold = shard.fold([(2, progress(NOON + 15 * MINUTE, NOON + 15 * MINUTE))])
 
-    assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [True]
+    assert [output.closed for output in fold.outputs if isinstance(output, Lead)] == [True]
 
 
 def test_progress_that_falls_by_hours_had_jumped_and_closes_no_new_lead() -> None:
@@ -133,7 +133,7 @@ def test_progress_that_falls_by_hours_had_jumped_and_closes_no_new_lead() -> Non
 
     fold = shard.fold([(1, a_handover()), (2, progress(NOON + SECOND, NOON + SECOND))])
 
-    assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [False]
+    assert [output.closed for output in fold.outputs if isinstance(output, Lead)] == [False]
 
 
 def test_progress_that_falls_a_little_changes_nothing() -> None:
@@ -194,7 +194,7 @@ def histories(draw: st.DrawFn) -> list[PlatformEvent]:
 @st.composite
 def logs(draw: st.DrawFn, events: Sequence[PlatformEvent]) -> list[list[tuple[int, PlatformEvent | Progress]]]:
     """One way in which two splitters could have written these events: interleaved, partly twice, in any batches."""
-    queues = [[one for one in events if one.origin.partition == partition] for partition in range(RAW_PARTITIONS)]
+    queues = [[event for event in events if event.origin.partition == partition] for partition in range(RAW_PARTITIONS)]
     written: list[PlatformEvent | Progress] = []
     while any(queues):
         partition = draw(st.sampled_from([number for number, queue in enumerate(queues) if queue]))
@@ -204,8 +204,8 @@ def logs(draw: st.DrawFn, events: Sequence[PlatformEvent]) -> list[list[tuple[in
             written.append(Progress(((partition, event.received_at),)))
     written.append(progress(LATER, LATER))
     batches: list[list[tuple[int, PlatformEvent | Progress]]] = [[]]
-    for offset, one in enumerate(written):
-        batches[-1].append((offset, one))
+    for offset, item in enumerate(written):
+        batches[-1].append((offset, item))
         if draw(st.booleans()):
             batches.append([])
     return batches
@@ -213,9 +213,9 @@ def logs(draw: st.DrawFn, events: Sequence[PlatformEvent]) -> list[list[tuple[in
 
 def by_lead(outputs: Sequence[Output]) -> dict[str, list[Lead]]:
     leads: dict[str, list[Lead]] = defaultdict(list)
-    for one in outputs:
-        if isinstance(one, Lead):
-            leads[one.lead_id].append(one)
+    for output in outputs:
+        if isinstance(output, Lead):
+            leads[output.lead_id].append(output)
     return leads
 
 
@@ -225,7 +225,7 @@ def test_one_history_gives_one_sequence_of_revisions(data: st.DataObject) -> Non
     straight, shuffled = a_shard(), a_shard()
     expected = straight.fold([*enumerate(history), (len(history), progress(LATER, LATER))])
 
-    outputs = [one for batch in data.draw(logs(history)) for one in shuffled.fold(batch).outputs]
+    outputs = [output for batch in data.draw(logs(history)) for output in shuffled.fold(batch).outputs]
 
     assert by_lead(outputs) == by_lead(expected.outputs)
 
@@ -234,28 +234,28 @@ def test_one_history_gives_one_sequence_of_revisions(data: st.DataObject) -> Non
 def test_revisions_count_up_by_one_and_no_answer_is_lost(data: st.DataObject) -> None:
     shard = a_shard()
 
-    outputs = [one for batch in data.draw(logs(data.draw(histories()))) for one in shard.fold(batch).outputs]
+    outputs = [output for batch in data.draw(logs(data.draw(histories()))) for output in shard.fold(batch).outputs]
 
     for revisions in by_lead(outputs).values():
-        assert [one.revision for one in revisions] == list(range(1, len(revisions) + 1))
+        assert [revision.revision for revision in revisions] == list(range(1, len(revisions) + 1))
         for earlier, later in pairwise(revisions):
-            assert {one.question for one in earlier.answers} <= {one.question for one in later.answers}
+            assert {pair.question for pair in earlier.answers} <= {pair.question for pair in later.answers}
 
 
 @given(st.permutations([a_handover(), a_referral(NOON + SECOND), a_summary(NOON + 2 * SECOND)]), st.data())
 def test_every_order_with_duplicates_is_one_lead_with_the_same_answers(
     signals: list[PlatformEvent], data: st.DataObject
 ) -> None:
-    repeated = [one for one in signals for _ in range(data.draw(st.integers(1, 3)))]
+    repeated = [signal for signal in signals for _ in range(data.draw(st.integers(1, 3)))]
     received = [
-        (number, replace(one, received_at=NOON + number * SECOND, origin=Origin("messenger-webhooks", 0, number)))
-        for number, one in enumerate(repeated)
+        (number, replace(signal, received_at=NOON + number * SECOND, origin=Origin("messenger-webhooks", 0, number)))
+        for number, signal in enumerate(repeated)
     ]
 
     outputs = a_shard().fold([*received, (len(received), progress(LATER, LATER))]).outputs
 
     ((*_, newest),) = by_lead(outputs).values()
-    assert [(one.question, one.answer) for one in newest.answers] == [
+    assert [(pair.question, pair.answer) for pair in newest.answers] == [
         ("Are you interested in becoming a reseller?", "Yes"),
         ("What city is your store located?", "Menlo Park"),
     ]
@@ -308,8 +308,8 @@ def test_who_writes_again_after_an_erasure_is_a_new_person() -> None:
     )
 
     (person,) = people.values()
-    assert [one.lead.handover_at for one in person.leads] == [again.event_at]
-    assert [one.revision for one in fold.outputs if isinstance(one, Lead)] == [1, 1]
+    assert [lead.lead.handover_at for lead in person.leads] == [again.event_at]
+    assert [output.revision for output in fold.outputs if isinstance(output, Lead)] == [1, 1]
     alone: dict[str, Person] = {}
     a_shard(alone).fold([(2, again), (3, progress(NOON + 3 * MINUTE, LATER))])
     assert people == alone
@@ -321,5 +321,5 @@ def test_a_deadline_before_an_erasure_fires_and_one_after_it_does_not() -> None:
     fold = shard.fold([(0, a_handover()), (1, an_erasure(NOON + 15 * MINUTE)), (2, progress(LATER, LATER))])
     before = a_shard().fold([(0, a_handover()), (1, an_erasure(NOON + 14 * MINUTE)), (2, progress(LATER, LATER))])
 
-    assert [one.closed for one in fold.outputs if isinstance(one, Lead)] == [False, True]
-    assert [one.closed for one in before.outputs if isinstance(one, Lead)] == [False]
+    assert [output.closed for output in fold.outputs if isinstance(output, Lead)] == [False, True]
+    assert [output.closed for output in before.outputs if isinstance(output, Lead)] == [False]

@@ -47,7 +47,7 @@ def test_each_step_says_when_it_would_be_sent_and_until_when() -> None:
 def test_a_rule_that_does_not_act_says_why(rule: Rule, lead: Lead, reason: str) -> None:
     told = list(preview(lead, (rule,), UTC))
 
-    assert [(one.send_at, one.why_not) for one in told] == [(None, reason), (None, reason)]
+    assert [(finding.send_at, finding.why_not) for finding in told] == [(None, reason), (None, reason)]
 
 
 def test_a_step_that_quiet_hours_push_out_of_the_window_says_so() -> None:

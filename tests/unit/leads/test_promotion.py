@@ -51,11 +51,11 @@ def fold(*events: JoinEvent, rules: Sequence[Rule] = (), person: Person | None =
 
 
 def leads_of(outputs: Sequence[Output]) -> list[Lead]:
-    return [one for one in outputs if isinstance(one, Lead)]
+    return [output for output in outputs if isinstance(output, Lead)]
 
 
 def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
-    return [one for one in outputs if isinstance(one, SendFollowUp)]
+    return [output for output in outputs if isinstance(output, SendFollowUp)]
 
 
 def known_better(handover: HandoverReceived, referral: LeadReferralReceived) -> LeadState:
@@ -86,7 +86,7 @@ def test_a_promotion_is_the_next_revision_with_the_values_of_the_replay() -> Non
     _, outputs = fold(*SIGNALS, PROMOTION)
 
     leads = leads_of(outputs)
-    assert [one.revision for one in leads] == [1, 2, 3, 4]
+    assert [lead.revision for lead in leads] == [1, 2, 3, 4]
     assert leads[-1] == replace(PROMOTION.state.lead, revision=4)
     assert leads[-1].answers == BETTER
 
@@ -137,16 +137,16 @@ def test_a_deadline_before_the_promotion_comes_first() -> None:
 
     _, outputs = fold(*SIGNALS, early)
 
-    assert [(one.revision, one.closed, one.answers == BETTER) for one in leads_of(outputs)][-1] == (3, True, False)
+    assert [(lead.revision, lead.closed, lead.answers == BETTER) for lead in leads_of(outputs)][-1] == (3, True, False)
 
 
 def test_a_lead_that_only_the_replay_knows_is_revision_one_and_knows_its_signals() -> None:
     promotion = a_promotion(known_better(*SIGNALS), replaces=0)
-    duplicates = [replace(one, received_at=NOON + 3 * HOUR) for one in SIGNALS]
+    duplicates = [replace(signal, received_at=NOON + 3 * HOUR) for signal in SIGNALS]
 
     person, outputs = fold(promotion, *duplicates)
 
-    assert [(one.revision, one.answers) for one in leads_of(outputs)] == [(1, BETTER)]
+    assert [(lead.revision, lead.answers) for lead in leads_of(outputs)] == [(1, BETTER)]
     assert len(person.leads) == 1
 
 
@@ -155,7 +155,7 @@ def test_signals_that_the_replay_pairs_otherwise_stay_known() -> None:
 
     person, _ = fold(*SIGNALS, a_promotion(state, replaces=3))
 
-    assert set(person.leads[0].signals) == {"handover:other", *(one.event_id for one in SIGNALS)}
+    assert set(person.leads[0].signals) == {"handover:other", *(signal.event_id for signal in SIGNALS)}
 
 
 def test_a_revision_that_the_join_does_not_know_of_is_counted_on() -> None:
@@ -173,7 +173,7 @@ def test_a_lead_older_than_the_state_is_published_once_and_not_kept() -> None:
 
     again = advance(person, replace(promotion, received_at=promotion.received_at + MINUTE), policy())
 
-    assert [one.revision for one in leads_of(outputs)] == [4]
+    assert [lead.revision for lead in leads_of(outputs)] == [4]
     assert person.leads == ()
     assert again.outputs == ()
 
@@ -204,7 +204,7 @@ def test_a_deadline_that_passed_before_the_promotion_sets_nothing_going() -> Non
     person, outputs = fold(promotion, rules=[THANKS])
     outputs += elapse(person, NOON + 30 * HOUR, policy(THANKS)).outputs
 
-    assert [one.closed for one in leads_of(outputs)] == [False, True]
+    assert [lead.closed for lead in leads_of(outputs)] == [False, True]
     assert commands_of(outputs) == []
 
 
@@ -216,7 +216,7 @@ def test_what_was_set_going_before_goes_on_with_the_promoted_values() -> None:
     step: Step = elapse(person, NOON + 5 * HOUR, policy(rule))
 
     assert commands_of(outputs) == []
-    assert [one.message.text for one in commands_of(step.outputs)] == ["So: Yes, please"]
+    assert [command.message.text for command in commands_of(step.outputs)] == ["So: Yes, please"]
 
 
 def test_a_step_of_a_rule_that_is_no_longer_about_the_lead_is_not_issued() -> None:
@@ -248,5 +248,5 @@ def test_other_leads_of_the_person_are_not_touched() -> None:
 
     after = advance(person, a_promotion(other, replaces=0), policy()).person
 
-    assert {one.lead.lead_id for one in after.leads} == {"another", *(one.lead.lead_id for one in person.leads)}
+    assert {lead.lead.lead_id for lead in after.leads} == {"another", *(lead.lead.lead_id for lead in person.leads)}
     assert after.thread_owner_app_id == person.thread_owner_app_id != INBOX

@@ -40,11 +40,11 @@ def fold(*events: JoinEvent) -> list[Output]:
 
 
 def leads_of(outputs: Sequence[Output]) -> list[Lead]:
-    return [one for one in outputs if isinstance(one, Lead)]
+    return [output for output in outputs if isinstance(output, Lead)]
 
 
 def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
-    return [one for one in outputs if isinstance(one, SendFollowUp)]
+    return [output for output in outputs if isinstance(output, SendFollowUp)]
 
 
 def test_a_recovered_lead_says_what_was_found_and_where_it_was_written_down() -> None:
@@ -92,13 +92,13 @@ def test_the_follow_up_of_an_old_lead_can_never_be_sent() -> None:
     ids=["the person wrote", "somebody answered"],
 )
 def test_where_the_conversation_went_on_nobody_is_texted(fact: JoinEvent, reason: str) -> None:
-    assert [one.cancel_reason for one in commands_of(fold(fact))] == [reason]
+    assert [command.cancel_reason for command in commands_of(fold(fact))] == [reason]
 
 
 def test_a_thread_that_was_taken_since_cancels_the_follow_up() -> None:
     outputs = fold(a_take(NOON + MINUTE), a_recovery())
 
-    assert [one.cancel_reason for one in commands_of(outputs)] == ["control_lost"]
+    assert [command.cancel_reason for command in commands_of(outputs)] == ["control_lost"]
 
 
 def test_late_webhooks_add_to_the_recovered_lead_and_text_nobody_again() -> None:
@@ -106,7 +106,7 @@ def test_late_webhooks_add_to_the_recovered_lead_and_text_nobody_again() -> None
     outputs = fold(a_recovery(), a_handover(NOON + SECOND, received_at=late), a_referral(NOON, received_at=late))
 
     leads = leads_of(outputs)
-    assert len({one.lead_id for one in leads}) == 1
+    assert len({lead.lead_id for lead in leads}) == 1
     assert (leads[-1].revision, leads[-1].answers_source, leads[-1].target_app_id) == (3, "referral", TARGET_APP)
     assert leads[-1].ad is not None
     assert len(commands_of(outputs)) == 1
@@ -118,11 +118,11 @@ def test_a_dropped_flow_that_is_given_up_later_than_any_flow_is_another_lead() -
         a_handover(NOON + 66 * MINUTE, outcome="incomplete", received_at=NOON + 3 * HOUR),
     )
 
-    assert len({one.lead_id for one in leads_of(outputs)}) == 2
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
 def test_a_recovery_never_takes_answers_from_a_lead_that_has_some() -> None:
     outputs = fold(a_referral(), a_recovery(answers=(CITY,)))
 
     assert leads_of(outputs)[-1].answers == (RESELLER, CITY)
-    assert {one.answers_source for one in leads_of(outputs)} == {"referral"}
+    assert {lead.answers_source for lead in leads_of(outputs)} == {"referral"}

@@ -94,7 +94,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
             signals.append(a_summary(self.now - SECOND, mid=f"m{self.leads_begun}"))
         if said:
             signals.append(a_message(self.now, mid=f"said{self.leads_begun}"))
-        self.signals += [replace(one, psid=psid) for one in signals]
+        self.signals += [replace(signal, psid=psid) for signal in signals]
 
     @precondition(lambda self: self.signals)
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -172,7 +172,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
             assert sorted(revisions) == list(range(1, len(revisions) + 1))
             in_order = [revisions[number] for number in sorted(revisions)]
             for earlier, later in pairwise(in_order):
-                assert {one.question for one in earlier.answers} <= {one.question for one in later.answers}
+                assert {pair.question for pair in earlier.answers} <= {pair.question for pair in later.answers}
 
     def teardown(self) -> None:
         end = self.now + timedelta(days=2)
@@ -183,36 +183,38 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
 
         leads, commands = self._undisturbed(end)
 
-        assert {one: list(revisions.values()) for one, revisions in self.revisions.items()} == leads
-        assert self.commands == {(one.command_id, one.cancel_reason is None): one for one in commands}
+        assert {lead_id: list(revisions.values()) for lead_id, revisions in self.revisions.items()} == leads
+        assert self.commands == {(command.command_id, command.cancel_reason is None): command for command in commands}
         assert len(self.commands) == len(commands), "a command was issued or cancelled twice"
-        for number, one in enumerate(commands):
-            if one.cancel_reason is None:
-                assert all(each.command_id != one.command_id for each in commands[:number]), "issued after its cancel"
+        for number, command in enumerate(commands):
+            if command.cancel_reason is None:
+                assert all(each.command_id != command.command_id for each in commands[:number]), (
+                    "issued after its cancel"
+                )
 
     def _undisturbed(self, end: object) -> tuple[dict[str, list[Lead]], list[SendFollowUp]]:
         """The revisions by lead and the commands when everything is read once, in the order of receipt."""
         everything = [*self.raw[0], *self.raw[1], *self.facts]
-        everything.sort(key=lambda one: one.received_at)
+        everything.sort(key=lambda event: event.received_at)
         shard = Shard({}, lambda _: POLICY, raw_partitions=1)
         fold = shard.fold([*enumerate(everything), (len(everything), Progress(((0, end),)))])  # type: ignore[arg-type]
         found: dict[str, list[Lead]] = defaultdict(list)
-        for one in fold.outputs:
-            if isinstance(one, Lead):
-                found[one.lead_id].append(one)
-        return found, [one for one in fold.outputs if isinstance(one, SendFollowUp)]
+        for output in fold.outputs:
+            if isinstance(output, Lead):
+                found[output.lead_id].append(output)
+        return found, [output for output in fold.outputs if isinstance(output, SendFollowUp)]
 
     def _fresh_shard(self) -> Shard:
         return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS, pages=self.pages)
 
     def _publish(self, outputs: list[Output]) -> None:
-        for one in outputs:
-            if isinstance(one, Lead):
-                assert self.revisions[one.lead_id].setdefault(one.revision, one) == one
-            elif isinstance(one, SendFollowUp):
-                assert self.commands.setdefault((one.command_id, one.cancel_reason is None), one) == one
-            elif isinstance(one, FetchTranscript):
-                assert self.asked.setdefault(one.lead_id, one) == one
+        for output in outputs:
+            if isinstance(output, Lead):
+                assert self.revisions[output.lead_id].setdefault(output.revision, output) == output
+            elif isinstance(output, SendFollowUp):
+                assert self.commands.setdefault((output.command_id, output.cancel_reason is None), output) == output
+            elif isinstance(output, FetchTranscript):
+                assert self.asked.setdefault(output.lead_id, output) == output
 
 
 TestHistoryThroughCrashes = HistoryThroughCrashes.TestCase

@@ -36,7 +36,9 @@ def signed(payload: bytes, secret: str = SECRET) -> str:
 
 def a_request(**changes: Any) -> str:
     """As Meta signs; a field that is changed to `...` is left out."""
-    return signed(json.dumps({name: one for name, one in {**PAYLOAD, **changes}.items() if one is not ...}).encode())
+    return signed(
+        json.dumps({name: value for name, value in {**PAYLOAD, **changes}.items() if value is not ...}).encode()
+    )
 
 
 def read(signed_request: str, *secrets: str, moment: datetime = ISSUED_AT) -> DeletionRequest:
@@ -73,7 +75,7 @@ def test_other_requests_have_other_codes() -> None:
     requests = [VECTOR, a_request(), a_request(issued_at=1769999999), a_request(user_id="218472")]
     elsewhere = read(signed(json.dumps(PAYLOAD).encode(), "another app's secret"), "another app's secret")
 
-    assert len({*(read(one).code for one in requests), elsewhere.code}) == 5
+    assert len({*(read(request).code for request in requests), elsewhere.code}) == 5
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_no_error_shows_what_was_given() -> None:
     with pytest.raises(BadSignedRequest) as refused:
         read(a_request(user_id="canary 218471"))
 
-    assert not [one for one in ("canary", "218471", SECRET) if one in repr(refused.value)]
+    assert not [text for text in ("canary", "218471", SECRET) if text in repr(refused.value)]
 
 
 def test_a_resolved_request_keeps_its_code_and_its_times_and_no_id() -> None:

@@ -23,7 +23,7 @@ def a_step(kind: str, text: str, **more: object) -> dict[str, object]:
 
 
 def a_form(*questions: str, confirms: bool = False) -> LeadForm:
-    steps = [a_step("QUESTION", one, step_id=str(number)) for number, one in enumerate(questions)]
+    steps = [a_step("QUESTION", question, step_id=str(number)) for number, question in enumerate(questions)]
     ends = [a_step("CONFIRMATION", THANKS, step_id="c")] * confirms + [a_step("DISQUALIFY", SORRY, step_id="d")]
     form = lead_form([a_step("INTRO", "Hello!", step_id="i"), *steps, *ends])
     assert form is not None
@@ -32,9 +32,9 @@ def a_form(*questions: str, confirms: bool = False) -> LeadForm:
 
 FORM = a_form(RESELLER.question, CITY.question, EMAIL.question)
 CONFIRMING = a_form(RESELLER.question, CITY.question, EMAIL.question, confirms=True)
-ASKED: list[Said] = [("page", one.question) for one in (RESELLER, CITY, EMAIL)]
-ANSWERED: list[Said] = [("person", one.answer) for one in (RESELLER, CITY, EMAIL)]
-FLOW: list[Said] = [one for pair in zip(ASKED, ANSWERED, strict=True) for one in pair]
+ASKED: list[Said] = [("page", pair.question) for pair in (RESELLER, CITY, EMAIL)]
+ANSWERED: list[Said] = [("person", pair.answer) for pair in (RESELLER, CITY, EMAIL)]
+FLOW: list[Said] = [line for pair in zip(ASKED, ANSWERED, strict=True) for line in pair]
 
 
 def messages(said: Sequence[Said], ended_at: datetime = NOON) -> list[ConversationMessage]:
@@ -152,7 +152,7 @@ def test_the_first_question_begins_another_flow() -> None:
 def test_an_ad_with_one_question_twice_is_two_flows() -> None:
     found = flows(*FLOW[:2], *FLOW[:2], forms=[a_form(RESELLER.question)])
 
-    assert [one.outcome for one in found] == ["complete", "complete"]
+    assert [flow.outcome for flow in found] == ["complete", "complete"]
 
 
 def test_a_human_who_goes_on_asking_after_the_flow_adds_nothing() -> None:
@@ -216,8 +216,8 @@ def test_every_answer_was_said_by_the_person_after_the_page_had_asked(said: list
     by_person = {text for who, text in said if who == "person"}
     for flow in found:
         assert flow.answers
-        assert {one.question for one in flow.answers} <= by_page
-        assert {part for one in flow.answers for part in one.answer.split("\n")} <= by_person
+        assert {pair.question for pair in flow.answers} <= by_page
+        assert {part for pair in flow.answers for part in pair.answer.split("\n")} <= by_person
         assert flow.answered_at <= flow.ended_at
     assert len({flow.answer_mid for flow in found}) == len(found)
 
@@ -225,7 +225,7 @@ def test_every_answer_was_said_by_the_person_after_the_page_had_asked(said: list
 @given(st.lists(st.tuples(st.sampled_from(["page", "person"]), WORDS), max_size=12))
 def test_what_is_said_later_changes_no_flow_that_was_complete(said: list[Said]) -> None:
     (alone,) = flows(*FLOW)
-    later = [replace(one, created_at=one.created_at + 20 * MINUTE) for one in messages(said)]
+    later = [replace(message, created_at=message.created_at + 20 * MINUTE) for message in messages(said)]
 
     first, *_ = lead_flows([*later, *messages(FLOW)], PERSON, [FORM], has_older=False)
 

@@ -18,9 +18,9 @@ JSON = st.recursive(
 def plain(place: Located) -> Any:
     match place.value:
         case dict():
-            return {name: plain(one) for name, one in place.fields.items()}
+            return {name: plain(field) for name, field in place.fields.items()}
         case list():
-            return [plain(one) for one in place.items]
+            return [plain(item) for item in place.items]
         case value:
             return value
 

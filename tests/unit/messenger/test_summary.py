@@ -12,7 +12,7 @@ CITY = "What city is your store located?"
 
 
 def _pairs(text: str, *questions: str) -> list[tuple[str, str]]:
-    return [(one.question, one.answer) for one in parse_summary(text, questions)]
+    return [(pair.question, pair.answer) for pair in parse_summary(text, questions)]
 
 
 @pytest.mark.parametrize("questions", [(), (RESELLER, CITY), (CITY, RESELLER)])
@@ -107,7 +107,7 @@ def test_known_questions_give_any_answer_back_exactly(pairs: list[tuple[str, str
 
 def _only_its_own_question(line: str, question: str, questions: list[str]) -> bool:
     def starts(text: str) -> list[str]:
-        return [one for one in questions if text.startswith((f"{one}:", f"{one}\uff1a"))]
+        return [question for question in questions if text.startswith((f"{question}:", f"{question}\uff1a"))]
 
     after_its_own = line[len(question) :]
     return max(starts(line), key=len) == question and not any(starts(rest) for rest in _later_lines(after_its_own))

@@ -40,7 +40,7 @@ def a_question(**fields: Any) -> dict[str, Any]:
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(one.key, one.what) for one in check_template(text)]
+    return [(finding.key, finding.what) for finding in check_template(text)]
 
 
 def test_the_sample_of_the_product_page_passes() -> None:

@@ -101,6 +101,6 @@ def test_every_answer_was_said_by_the_person_and_every_question_by_the_page(said
 
     by_page = {(text or "").strip() for who, text in said if who == "page"}
     by_person = {(text or "").strip() for who, text in said if who == "person"}
-    assert all(one.question in by_page for one in found)
-    assert all(part in by_person for one in found for part in [one.answer] if "\n" not in part)
-    assert len({one.question for one in found}) == len(found)
+    assert all(pair.question in by_page for pair in found)
+    assert all(part in by_person for pair in found for part in [pair.answer] if "\n" not in part)
+    assert len({pair.question for pair in found}) == len(found)

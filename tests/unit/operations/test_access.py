@@ -48,7 +48,9 @@ def test_a_stage_has_the_group_that_its_consumer_joins() -> None:
 
 
 def test_no_stage_may_make_alter_or_delete_anything() -> None:
-    operations = {one for stage in STAGES for grant in stage_grants(SETTINGS)[stage] for one in grant.operations}
+    operations = {
+        operation for stage in STAGES for grant in stage_grants(SETTINGS)[stage] for operation in grant.operations
+    }
 
     assert operations == {"Read", "Write", "Describe"}
 

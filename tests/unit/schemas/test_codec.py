@@ -51,7 +51,9 @@ def test_what_is_not_a_record_is_not_decodable(value: bytes | None, fault: str) 
         LEAD.decode(value)
 
 
-@pytest.mark.parametrize("codec", [LEAD, event_codec(), command_codec(), outcome_codec()], ids=lambda one: one.schema)
+@pytest.mark.parametrize(
+    "codec", [LEAD, event_codec(), command_codec(), outcome_codec()], ids=lambda topic: topic.schema
+)
 @given(body=st.binary(max_size=200))
 def test_random_bytes_are_decoded_or_not_decodable_and_nothing_else(codec: Codec[Any], body: bytes) -> None:
     with suppress(NotDecodable):
@@ -178,7 +180,7 @@ def test_the_lead_of_a_promotion_has_the_ids_of_the_registry_too() -> None:
 
 
 def test_an_event_of_the_first_release_is_read() -> None:
-    first = next(one for one in released() if (one.schema, one.version) == ("event", 1))
+    first = next(schema for schema in released() if (schema.schema, schema.version) == ("event", 1))
     plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
     plain = plain_codec.decode_plain(event_codec().encode(a_handover(origin=an_origin(7))))
     fields = {field["name"] for field in first.definition["fields"]}

@@ -36,7 +36,7 @@ class Registry:
             return httpx.Response(self.forbids, json={"error_code": self.forbids})
         if subject not in self.knows:
             return httpx.Response(404, json={"error_code": 40401})
-        return httpx.Response(200, json={"id": 1001 + [one.definition for one in released()].index(definition)})
+        return httpx.Response(200, json={"id": 1001 + [schema.definition for schema in released()].index(definition)})
 
 
 async def ids_from(answer: Callable[[httpx.Request], httpx.Response]) -> Any:
@@ -50,9 +50,9 @@ def every_release(first_id: int) -> dict[str, tuple[int, dict[int, Any]]]:
     return {
         schema: (
             shift + newest(schema).id,
-            {shift + one.id: one.definition for one in released() if one.schema == schema},
+            {shift + release.id: release.definition for release in released() if release.schema == schema},
         )
-        for schema in {one.schema for one in released()}
+        for schema in {schema.schema for schema in released()}
     }
 
 

@@ -43,7 +43,9 @@ def values_of(avro: Any, named: dict[str, st.SearchStrategy[Any]]) -> st.SearchS
             return record
 
 
-@pytest.mark.parametrize("definition", [one.definition for one in released()], ids=lambda one: one["name"])
+@pytest.mark.parametrize(
+    "definition", [schema.definition for schema in released()], ids=lambda definition: definition["name"]
+)
 @given(data=st.data())
 def test_bodies_are_those_of_fastavro(definition: dict[str, Any], data: st.DataObject) -> None:
     plain = data.draw(values_of(definition, dict(PRIMITIVES)))

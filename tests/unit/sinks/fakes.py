@@ -100,10 +100,10 @@ class FakeOutcomeLog(OutcomeLog):
     async def first_since(self, partitions: Collection[int], moment: datetime) -> Mapping[int, int]:
         held = {partition: len(self.kafka.topics[TopicPartition(self.topic, partition)]) for partition in partitions}
         found = {
-            one: next((at for at in range(end) if self.stamps.get((one, at), NOON) >= moment), None)
-            for one, end in held.items()
+            partition: next((at for at in range(end) if self.stamps.get((partition, at), NOON) >= moment), None)
+            for partition, end in held.items()
         }
-        return {one: offset for one, offset in found.items() if offset is not None}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
 
     async def read(self, spans: Mapping[int, range]) -> AsyncIterator[Any]:
         for partition, span in spans.items():
@@ -201,7 +201,7 @@ class FakeGraph:
         self.kafka.effects.append("look-up")
         if self.look_up_faults:
             raise self.look_up_faults.pop(0)
-        mine = [(number, *one) for number, one in enumerate(self.delivered, start=1) if one[1] == psid]
+        mine = [(number, *record) for number, record in enumerate(self.delivered, start=1) if record[1] == psid]
         shown = [
             {"id": f"m_{number}", "from": {"id": PAGE}, "message": text, "created_time": f"{at:%Y-%m-%dT%H:%M:%S}+0000"}
             for number, at, _, _, text in reversed(mine)
@@ -224,7 +224,7 @@ class FakeAhead(Ahead):
         partitions: Collection[TopicPartition],
         moment: datetime,
     ) -> Mapping[TopicPartition, int]:
-        return {one: offset for one, offset in self.recent.items() if one in partitions}
+        return {partition: offset for partition, offset in self.recent.items() if partition in partitions}
 
     async def cancellations(self, partition: TopicPartition, span: range) -> Sequence[SendFollowUp]:
         records = self.kafka.topics[partition][span.start : span.stop]
@@ -257,7 +257,7 @@ class FakeConsumer:
         batches = {place: self._next(place, max_records) for place in self.assigned - self.halted}
         if self.read_times in self.script:
             await self.script.pop(self.read_times)()
-        return {one: records for one, records in batches.items() if records}
+        return {partition: records for partition, records in batches.items() if records}
 
     def _next(self, one: TopicPartition, most: int) -> list[Stored]:
         position = self.positions.get(one, 0)
@@ -304,19 +304,23 @@ class FakeConsumer:
     ) -> dict[TopicPartition, OffsetAndMetadata]:
         committed = self.kafka.committed
         return {
-            one: OffsetAndMetadata(committed[one], self.kafka.metadata.get(one, ""))
-            for one in partitions
-            if one in committed
+            partition: OffsetAndMetadata(committed[partition], self.kafka.metadata.get(partition, ""))
+            for partition in partitions
+            if partition in committed
         }
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         if self.refuse_commits:
             raise CommitFailedError("rebalance")
-        self.kafka.metadata.update({one: metadata for one, (_, metadata) in offsets.items()})
-        for one, (offset, metadata) in offsets.items():
+        self.kafka.metadata.update({partition: metadata for partition, (_, metadata) in offsets.items()})
+        for partition, (offset, metadata) in offsets.items():
             if metadata:
-                self.kafka.committed.setdefault(one, offset)
-        moved = {one: offset for one, (offset, _) in offsets.items() if self.kafka.committed.get(one, 0) != offset}
+                self.kafka.committed.setdefault(partition, offset)
+        moved = {
+            partition: offset
+            for partition, (offset, _) in offsets.items()
+            if self.kafka.committed.get(partition, 0) != offset
+        }
         if moved:
             self.kafka.burn("before commit")
             self.kafka.committed.update(moved)

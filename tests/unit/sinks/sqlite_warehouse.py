@@ -43,14 +43,14 @@ class SqliteWarehouse:
         for cluster_id in {cluster_id for *_, cluster_id in stored} - {self._cluster_id}:
             raise Unusable(f"the warehouse was filled from Kafka cluster {cluster_id}")
         found = {TopicPartition(topic, part): offset for topic, part, offset, _ in stored}
-        self._next = {one: offset for one, offset in found.items() if one in assigned}
+        self._next = {partition: offset for partition, offset in found.items() if partition in assigned}
         return dict(self._next)
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
-        ends = {one: max(offset, self._next.get(one, 0)) for one, offset in offsets.items()}
+        ends = {partition: max(offset, self._next.get(partition, 0)) for partition, offset in offsets.items()}
         with self._transaction():
-            for one, end in ends.items():
-                self._move(one, end)
+            for partition, end in ends.items():
+                self._move(partition, end)
             for topic, of_topic in rows.items():
                 for row in of_topic:
                     if row["_offset"] >= self._next.get(TopicPartition(topic, row["_partition"]), 0):

@@ -56,10 +56,10 @@ async def test_a_command_that_was_cancelled_while_the_sink_was_down_is_not_sent_
 async def test_a_cancellation_reaches_a_partition_that_is_full_of_commands_that_wait() -> None:
     world = SendWorld(limits=SendLimits(held_per_partition=3))
     waiting = [a_command(f"c{number}", psid=Psid(str(number)), not_before=NOON + 5 * SECOND) for number in range(12)]
-    for one in waiting:
-        world.command(one)
-    for one in (waiting[0], waiting[7]):
-        world.command(cancelled(one))
+    for command in waiting:
+        world.command(command)
+    for command in (waiting[0], waiting[7]):
+        world.command(cancelled(command))
 
     outcomes = await world.settle_all()
 

@@ -21,7 +21,7 @@ async def _settled_then(world: SendWorld, *events: object) -> list[str]:
     """The statuses of c1 after these events, which come while another command keeps the sink running."""
     world.command(a_command("last", not_before=NOON + timedelta(seconds=30), psid="7002"))
     acts = {100 + 20 * number: (lambda event=event: world.event(event)) for number, event in enumerate(events)}
-    return [one.status for one in await world.settle_all(meanwhile=acts) if one.command_id == "c1"]
+    return [outcome.status for outcome in await world.settle_all(meanwhile=acts) if outcome.command_id == "c1"]
 
 
 async def test_a_message_goes_from_sent_to_delivered_to_read() -> None:

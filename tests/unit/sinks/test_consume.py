@@ -44,18 +44,18 @@ class _Noting:
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         self.opened.append(dict(spans))
-        return {one: span.committed or span.first for one, span in spans.items()}
+        return {partition: span.committed or span.first for partition, span in spans.items()}
 
     async def take(self, batch: Sequence[Received[str]], positions: Mapping[TopicPartition, int]) -> None:
         raising, self.raising = self.raising, None
         if self.raising_at is None and raising is not None:
             raise raising
         at, self.raising_at = self.raising_at, None
-        for one in batch:
-            with on_record(one.partition, one.offset):
-                if at == (one.partition.partition, one.offset):
-                    raise raising or ArithmeticError(one.record)
-        self.taken += [(one.partition.partition, one.offset, one.record) for one in batch]
+        for record in batch:
+            with on_record(record.partition, record.offset):
+                if at == (record.partition.partition, record.offset):
+                    raise raising or ArithmeticError(record.record)
+        self.taken += [(record.partition.partition, record.offset, record.record) for record in batch]
 
     async def tick(self) -> None: ...
 

@@ -198,7 +198,7 @@ async def test_an_error_of_the_page_pauses_all_of_it_and_everything_is_sent_afte
     outcomes = await world.settle_all()
 
     refused = [outcome for outcome in outcomes if outcome.status == "parked"]
-    assert {(one.error_code, one.error_subcode) for one in refused} == {row}
+    assert {(outcome.error_code, outcome.error_subcode) for outcome in refused} == {row}
     assert sorted(world.graph.sent) == names
     assert all(at >= NOON + timedelta(minutes=1) for at, *_ in world.graph.delivered)
 

@@ -108,7 +108,7 @@ class TranscriptWorld:
     erasures: Erasures = NOBODY
     graph: Conversations = field(init=False)
     pages: Pages = field(
-        default_factory=lambda: Pages([Page(one, access_token="page-token") for one in (PAGE, OTHER_PAGE)])
+        default_factory=lambda: Pages([Page(page_id, access_token="page-token") for page_id in (PAGE, OTHER_PAGE)])
     )
 
     def __post_init__(self) -> None:

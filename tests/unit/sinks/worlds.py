@@ -49,7 +49,7 @@ class _UntilDone(FakeConsumer):
 
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
         ends: Mapping[TopicPartition, int] = await self.end_offsets(self.assigned)
-        if all(self.kafka.committed.get(one, 0) == end for one, end in ends.items()):
+        if all(self.kafka.committed.get(partition, 0) == end for partition, end in ends.items()):
             self.stop.set()
         assert self.read_times < self.most_reads, "commands are left unsettled"
         return await super().getmany(timeout_ms=timeout_ms, max_records=max_records)

@@ -61,8 +61,8 @@ def test_state_survives_in_the_store_between_runs() -> None:
     after_restart = PartitionJoin(stored, lambda _: POLICY, SETTINGS)
     closed = joined(after_restart, records_of(Progress(((0, NOON + timedelta(hours=1)),))))
 
-    leads = [one for one in done.outputs + closed.outputs if one.topic == "t-leads"]
-    assert [lead_codec().decode(one.value).revision for one in leads] == [1, 2]
+    leads = [output for output in done.outputs + closed.outputs if output.topic == "t-leads"]
+    assert [lead_codec().decode(lead.value).revision for lead in leads] == [1, 2]
 
 
 def test_outputs_go_to_their_topics_by_lead_id() -> None:
@@ -71,7 +71,7 @@ def test_outputs_go_to_their_topics_by_lead_id() -> None:
         records_of(a_handover(), Progress(((0, NOON + timedelta(hours=1)),))),
     )
 
-    assert [one.topic for one in done.outputs] == ["t-leads", "t-leads", "t-transcript-requests"]
+    assert [output.topic for output in done.outputs] == ["t-leads", "t-leads", "t-transcript-requests"]
     assert done.outputs[0].key == lead_codec().decode(done.outputs[0].value).lead_id.encode()
 
 
@@ -90,8 +90,8 @@ def test_undecodable_record_is_refused_and_the_next_goes_on() -> None:
 
     done = joined(PartitionJoin({}, lambda _: POLICY, SETTINGS), records)
 
-    assert [one.topic for one in done.outputs] == ["t-leads"]
-    assert [one.record for one in done.batch.refused] == [records[0]]
+    assert [output.topic for output in done.outputs] == ["t-leads"]
+    assert [refusal.record for refusal in done.batch.refused] == [records[0]]
 
 
 def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
@@ -115,12 +115,12 @@ def test_what_is_read_again_of_an_erased_person_gives_nothing() -> None:
         records_of(a_handover(), an_erasure(), Progress(((0, NOON + timedelta(hours=2)),))),
     )
 
-    assert [one for one in done.outputs if one.topic == "t-leads"] == []
+    assert [output for output in done.outputs if output.topic == "t-leads"] == []
     assert done.batch.ignored["erased"] == 1
 
 
 def commands_of(done: Joined) -> list[SendFollowUp]:
-    return [command_codec().decode(one.value) for one in done.outputs if one.topic == "t-followup-commands"]
+    return [command_codec().decode(output.value) for output in done.outputs if output.topic == "t-followup-commands"]
 
 
 @pytest.mark.parametrize("durable", range(6))
@@ -146,5 +146,5 @@ def test_a_worker_that_dies_while_its_changelog_is_written_cancels_by_a_block_wh
     restarted = PartitionJoin(kept, lambda _: policy, SETTINGS)
     again = commands_of(joined(restarted, records[:-1]))
 
-    assert [one for one in again if one not in commands_of(first)] == []
+    assert [output for output in again if output not in commands_of(first)] == []
     assert commands_of(joined(restarted, records[-1:])) == commands_of(joined(undisturbed, records[-1:]))

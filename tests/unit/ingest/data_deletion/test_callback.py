@@ -52,7 +52,7 @@ async def post(
 
 
 def known(*requests: DeletionRequest) -> Ingest:
-    return Ingest(follower=FakeFollower([(one.code.encode(), CODEC.encode(one)) for one in requests]))
+    return Ingest(follower=FakeFollower([(request.code.encode(), CODEC.encode(request)) for request in requests]))
 
 
 async def status_of(ingest: Ingest, code: str) -> httpx.Response:
@@ -166,7 +166,7 @@ async def test_without_a_public_address_a_request_is_kept_and_the_operator_told(
 
     assert (answer.status_code, answer.text) == (503, "no_public_url")
     assert len(ingest.producer.acked) == 1
-    assert "LEADSTREAM_PUBLIC_URL" in str([vars(one) for one in caplog.records])
+    assert "LEADSTREAM_PUBLIC_URL" in str([vars(line) for line in caplog.records])
 
 
 @given(st.binary(), st.sampled_from([FORM, "text/plain", "multipart/form-data; boundary=x"]))
@@ -212,7 +212,7 @@ async def test_a_page_says_what_became_of_a_request_and_not_whose_it_is(
     answer = await status_of(known(OPEN, ERASED, NOTHING_HELD), request_.code)
 
     assert answer.status_code == 200
-    assert [one for one in said if one not in _Seen(answer.text).text] == []
+    assert [text for text in said if text not in _Seen(answer.text).text] == []
     assert USER_ID not in answer.text
 
 
@@ -272,7 +272,7 @@ async def test_logs_name_the_request_and_never_the_person(caplog: pytest.LogCapt
     answer = await post(ingest, a_form())
     await post(ingest, FORM_OF_A_STRANGER)
 
-    events = [one for one in caplog.records if one.name.startswith("ingest")]
-    assert [one.getMessage() for one in events] == ["deletion_request.received", "deletion_request.refused"]
-    written = str([vars(one) for one in caplog.records]) + json.dumps(answer.json())
+    events = [line for line in caplog.records if line.name.startswith("ingest")]
+    assert [event.getMessage() for event in events] == ["deletion_request.received", "deletion_request.refused"]
+    written = str([vars(line) for line in caplog.records]) + json.dumps(answer.json())
     assert not [canary for canary in (USER_ID, SECRET, FORM_OF_A_STRANGER.decode()[20:40]) if canary in written]

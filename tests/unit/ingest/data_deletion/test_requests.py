@@ -168,8 +168,8 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(caplog: 
     async with at_work(FakeProducer(), follower) as register:
         assert register.find("A") is not None
 
-    assert [one.getMessage() for one in caplog.records] == ["deletion_request.unreadable"] * 2
-    assert "canary" not in str([vars(one) for one in caplog.records])
+    assert [line.getMessage() for line in caplog.records] == ["deletion_request.unreadable"] * 2
+    assert "canary" not in str([vars(line) for line in caplog.records])
 
 
 async def test_only_the_newest_are_remembered() -> None:

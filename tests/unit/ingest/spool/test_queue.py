@@ -30,7 +30,7 @@ def test_what_was_written_is_read_back_in_order(tmp_path_factory: pytest.TempPat
 
     again = SpoolFile(path)
 
-    assert again.read(0) == [Spooled(*one) for one in zip(positions, map(a_delivery, bodies), strict=True)]
+    assert again.read(0) == [Spooled(*spooled) for spooled in zip(positions, map(a_delivery, bodies), strict=True)]
     assert again.contents() == (len(bodies), sum(map(len, bodies)) + len(bodies) * ROW_OVERHEAD)
     again.close()
 
@@ -51,7 +51,7 @@ def test_a_clock_that_goes_back_changes_no_order(tmp_path: Path) -> None:
     times = [from_millis(millis) for millis in (3000, 1000, 2000)]
     file.write([Delivery("d", time, "sha256=0", b"") for time in times], [])
 
-    assert [one.delivery.received_at for one in file.read(0)] == times
+    assert [spooled.delivery.received_at for spooled in file.read(0)] == times
     file.close()
 
 
@@ -114,11 +114,11 @@ def test_a_log_that_is_torn_at_any_byte_loses_nothing_before_it(
 
     torn = SpoolFile(home / "torn")
 
-    found = [one.delivery.body for one in torn.read(0)]
+    found = [spooled.delivery.body for spooled in torn.read(0)]
     assert found == bodies[: len(found)]
     assert len(found) == 6 or kept < len(log)
     torn.write([a_delivery(b"after")], [])
-    assert [one.delivery.body for one in torn.read(0)] == [*found, b"after"]
+    assert [spooled.delivery.body for spooled in torn.read(0)] == [*found, b"after"]
     torn.close()
 
 
@@ -179,7 +179,7 @@ def test_a_spool_moves_behind_another(tmp_path: Path) -> None:
     move_spool(tmp_path / "two", tmp_path / "one")
 
     with closing(SpoolFile(tmp_path / "one")) as moved:
-        bodies = [one.delivery.body for one in moved.read(0)]
+        bodies = [spooled.delivery.body for spooled in moved.read(0)]
     assert bodies == [b"one0", b"one1", b"two0", b"two1"]
     assert not (tmp_path / "two").exists()
 
@@ -232,7 +232,7 @@ async def test_what_arrives_together_is_one_commit(tmp_path: Path) -> None:
     positions = await asyncio.gather(*(spool.append(a_delivery(number=number)) for number in range(100)))
 
     assert positions == list(range(1, 101))
-    assert len([one for one in statements if one.lower() == "commit"]) <= 2
+    assert len([statement for statement in statements if statement.lower() == "commit"]) <= 2
     await spool.close()
 
 
@@ -251,5 +251,5 @@ async def test_a_removal_that_fails_is_tried_again_with_the_next_arrival(tmp_pat
         await spool.append(a_delivery(b"in the same commit"))
     await spool.append(a_delivery(b"later"))
 
-    assert [one.delivery.body for one in await spool.read(0)] == [b"later"]
+    assert [spooled.delivery.body for spooled in await spool.read(0)] == [b"later"]
     await spool.close()

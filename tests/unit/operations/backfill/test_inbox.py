@@ -72,11 +72,11 @@ def a_conversation(changed_at: datetime) -> dict[str, Any]:
 
 def a_page(*changed_at: datetime, after: str | None = "next", usage: Usage | None = None) -> GraphResponse:
     paging = {"cursors": {"after": after}, "next": "https://graph.example/?access_token=t0ken"} if after else {}
-    return GraphResponse({"data": [a_conversation(one) for one in changed_at], "paging": paging}, usage)
+    return GraphResponse({"data": [a_conversation(moment) for moment in changed_at], "paging": paging}, usage)
 
 
 async def looks(meta: AMeta, after: str | None = None) -> list[Look]:
-    return [one async for one in look_through(meta.inbox, [FORM], {}, SPAN, after)]
+    return [look async for look in look_through(meta.inbox, [FORM], {}, SPAN, after)]
 
 
 async def test_the_inbox_is_read_back_to_the_beginning_of_the_span() -> None:
@@ -107,7 +107,7 @@ async def test_no_second_has_more_than_two_calls_however_many_fail(fails: int) -
 
     assert len(meta.asked_at) == fails + 8
     for begin in meta.asked_at:
-        assert sum(begin <= one < begin + SECOND for one in meta.asked_at) <= 2
+        assert sum(begin <= moment < begin + SECOND for moment in meta.asked_at) <= 2
 
 
 async def test_a_throttled_call_is_made_again_when_meta_says() -> None:

@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 def counted(**counts: int) -> Counter[Standing]:
     found: Counter[Standing] = Counter()
-    found.update({one: counts[one] for one in get_args(Standing) if one in counts})
+    found.update({standing: counts[standing] for standing in get_args(Standing) if standing in counts})
     return found
 
 

@@ -117,7 +117,7 @@ def place(tmp_path: Path) -> AnInstallation:
 
 def recovered(place: AnInstallation) -> list[str | None]:
     assert place.producer is not None
-    return [one.psid for one in place.producer.sent]
+    return [record.psid for record in place.producer.sent]
 
 
 async def test_a_dead_token_is_named_with_its_page_and_the_next_run_goes_on_from_there(
@@ -132,7 +132,7 @@ async def test_a_dead_token_is_named_with_its_page_and_the_next_run_goes_on_from
     assert place.meta.asked == [None, "1", "1", "2"]
     assert recovered(place) == list(PEOPLE)
     assert f"Page {PAGE}: goes on after 1 conversations" in capsys.readouterr().err
-    assert len({one.provenance for one in place.producer.sent}) == 1  # type: ignore[union-attr]
+    assert len({record.provenance for record in place.producer.sent}) == 1  # type: ignore[union-attr]
 
 
 async def test_a_run_that_ended_is_not_gone_on_with(place: AnInstallation) -> None:
@@ -141,7 +141,7 @@ async def test_a_run_that_ended_is_not_gone_on_with(place: AnInstallation) -> No
 
     assert place.meta.asked == [None, "1", "2"] * 2
     first, second = place.producer.sent[:3], place.producer.sent[3:]  # type: ignore[union-attr]
-    assert [one.event_id for one in first] == [one.event_id for one in second]
+    assert [fact.event_id for fact in first] == [fact.event_id for fact in second]
 
 
 async def test_a_cursor_that_meta_has_forgotten_means_from_the_beginning(place: AnInstallation) -> None:

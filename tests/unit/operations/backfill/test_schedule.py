@@ -21,7 +21,7 @@ DAY = NOON.date()
 
 def counted(**counts: int) -> Counter[Standing]:
     found: Counter[Standing] = Counter()
-    found.update({one: counts[one] for one in get_args(Standing) if one in counts})
+    found.update({standing: counts[standing] for standing in get_args(Standing) if standing in counts})
     return found
 
 
@@ -42,7 +42,9 @@ async def test_the_schedule_serves_completeness_by_page_and_day_and_names_a_page
 
     await check_pages(check, [Page(PAGE), Page(PageId("1"))], metrics, health)
 
-    (family,) = (one for one in metrics.registry.collect() if one.name == "leadstream_lead_completeness")
-    assert [(one.labels, one.value) for one in family.samples] == [({"page": PAGE, "day": DAY.isoformat()}, 0.9)]
+    (family,) = (family for family in metrics.registry.collect() if family.name == "leadstream_lead_completeness")
+    assert [(sample.labels, sample.value) for sample in family.samples] == [
+        ({"page": PAGE, "day": DAY.isoformat()}, 0.9)
+    ]
     assert health.parts[PAGE] == (True, "1 missing of the last 2 days and today")
     assert health.parts["1"] == (False, "PageBlocked: 190")

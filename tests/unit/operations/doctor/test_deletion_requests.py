@@ -20,7 +20,7 @@ def a_register(*days_ago: int, unreadable: tuple[str, ...] = ()) -> Register:
 
 
 def standings(register: Register, public_url: str | None = URL) -> dict[str, Standing]:
-    return {one.check: one.standing for one in request_verdicts(register, public_url, NOW)}
+    return {verdict.check: verdict.standing for verdict in request_verdicts(register, public_url, NOW)}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_resolved_request_waits_for_nothing() -> None:
 def test_a_record_that_nobody_can_read_is_named() -> None:
     verdicts = list(request_verdicts(a_register(unreadable=("topic/0/1",)), URL, NOW))
 
-    assert [(one.check, one.standing) for one in verdicts[1:]] == [("deletion records", "warning")]
+    assert [(verdict.check, verdict.standing) for verdict in verdicts[1:]] == [("deletion records", "warning")]
     assert "topic/0/1" in verdicts[1].seen
 
 

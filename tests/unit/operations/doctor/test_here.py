@@ -14,7 +14,7 @@ from runtime.settings import Settings
 
 
 def broken(verdicts: list[Verdict]) -> list[tuple[str, str]]:
-    return [(one.check, one.place) for one in verdicts if one.standing == "broken"]
+    return [(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"]
 
 
 @pytest.mark.anyio
@@ -33,7 +33,7 @@ async def test_a_warehouse_that_cannot_be_written_is_named(tmp_path: Path, wareh
 
     verdicts = await verdicts_here(Settings(state_dir=tmp_path, warehouse=url), {}, httpx.AsyncClient())
 
-    assert [one.standing for one in verdicts if one.check == "warehouse"] == [standing]
+    assert [verdict.standing for verdict in verdicts if verdict.check == "warehouse"] == [standing]
     assert "canary" not in repr(verdicts)
 
 

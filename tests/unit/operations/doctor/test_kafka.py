@@ -13,7 +13,7 @@ def test_topics_are_judged_apart_from_the_promise_of_a_replay() -> None:
     missing = Difference("leads", "topic", None, "present")
 
     def standings(*differences: Difference) -> dict[str, str]:
-        return {one.check: one.standing for one in topic_verdicts(Settings(), differences)}
+        return {verdict.check: verdict.standing for verdict in topic_verdicts(Settings(), differences)}
 
     assert standings() == {"topics": "ok", "replay promise": "ok", "power cut": "ok"}
     assert standings(short) == {"topics": "ok", "replay promise": "broken", "power cut": "ok"}
@@ -64,4 +64,4 @@ def test_fewer_copies_are_told_with_the_way_to_more() -> None:
 def test_a_size_after_which_kafka_forgets_breaks_the_promise_as_a_time_does() -> None:
     found = topic_verdicts(Settings(), [Difference("messenger-webhooks", "retention.bytes", "1000", "-1")])
 
-    assert [one.check for one in found if one.standing == "broken"] == ["replay promise"]
+    assert [verdict.check for verdict in found if verdict.standing == "broken"] == ["replay promise"]

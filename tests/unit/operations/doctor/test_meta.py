@@ -78,15 +78,15 @@ async def meta(setup: Setup) -> AsyncIterator[MetaExamination]:
 
 
 def broken(verdicts: list[Verdict]) -> list[tuple[str, str]]:
-    return [(one.check, one.place) for one in verdicts if one.standing == "broken"]
+    return [(verdict.check, verdict.place) for verdict in verdicts if verdict.standing == "broken"]
 
 
 @pytest.mark.anyio
 async def test_where_all_is_as_it_should_be_nothing_is_named(meta: MetaExamination) -> None:
     verdicts = await meta.verdicts(PAGES)
 
-    assert {one.standing for one in verdicts} == {"ok"}
-    assert [one.check for one in verdicts if one.place == PAGE] == [
+    assert {verdict.standing for verdict in verdicts} == {"ok"}
+    assert [verdict.check for verdict in verdicts if verdict.place == PAGE] == [
         "token", "scopes", "token expiry", "data access expiry", "target app", "app authorised", "page fields",
         "conversation routing",
     ]  # fmt: skip
@@ -150,15 +150,15 @@ async def test_what_is_broken_for_every_token_is_the_only_one_named_of_each_page
     verdicts = await meta.verdicts(PAGES)
 
     assert broken(verdicts) == [(check, PAGE), (check, OTHER_PAGE)]
-    assert all(one.seen and one.breaks and one.mend for one in verdicts if one.standing == "broken")
+    assert all(verdict.seen and verdict.breaks and verdict.mend for verdict in verdicts if verdict.standing == "broken")
 
 
 @pytest.mark.anyio
 async def test_a_token_of_another_app_or_page_is_named(setup: Setup, meta: MetaExamination) -> None:
     setup.configure(page_tokens={PAGE: "x", OTHER_PAGE: "t0ken"})
-    of_page = [one.seen for one in await meta.verdicts(PAGES[:1]) if one.check == "token"]
+    of_page = [verdict.seen for verdict in await meta.verdicts(PAGES[:1]) if verdict.check == "token"]
     setup.configure(app_id=AppId("5"))
-    of_app = [one.seen for one in await meta.verdicts(PAGES[:1]) if one.check == "token"]
+    of_app = [verdict.seen for verdict in await meta.verdicts(PAGES[:1]) if verdict.check == "token"]
 
     assert (of_page, of_app) == ([f"it is of Page {OTHER_PAGE}"], [f"it is of app 5, and LEADSTREAM_APP_ID is {APP}"])
 
@@ -174,7 +174,7 @@ async def test_a_page_without_a_token_is_named_and_not_asked_about(meta: MetaExa
 async def test_a_token_that_soon_expires_is_a_warning(setup: Setup, meta: MetaExamination) -> None:
     setup.configure(token_expires_at=NOW + timedelta(days=13), data_access_expires_at=NOW + timedelta(days=15))
 
-    standings = {one.check: one.standing for one in await meta.verdicts(PAGES[:1])}
+    standings = {verdict.check: verdict.standing for verdict in await meta.verdicts(PAGES[:1])}
 
     assert (standings["token expiry"], standings["data access expiry"]) == ("warning", "ok")
 
@@ -226,7 +226,7 @@ async def test_fix_subscribes_the_app_where_it_was_and_keeps_its_other_fields(
     await mend(meta.repairs(await meta.verdicts([]), [], None))
 
     subscribed: Any = setup.world.app_subscription
-    assert [one["name"] for one in subscribed["fields"]] == [*WEBHOOK_FIELDS, "feed"]
+    assert [field["name"] for field in subscribed["fields"]] == [*WEBHOOK_FIELDS, "feed"]
     assert subscribed["callback_url"] == CALLBACK
     assert broken(await meta.verdicts([])) == []
 
@@ -268,8 +268,8 @@ async def test_what_meta_refuses_to_mend_keeps_nothing_else_from_being_mended(
 
     mending = await mend(meta.repairs(verdicts, PAGES, None))
 
-    assert [one.partition(" to ")[0] for one in mending.done] == [f"subscribed Page {OTHER_PAGE}"]
-    assert [one.partition(": ")[0] for one in mending.failed] == [f"the subscription of Page {PAGE}"]
+    assert [step.partition(" to ")[0] for step in mending.done] == [f"subscribed Page {OTHER_PAGE}"]
+    assert [step.partition(": ")[0] for step in mending.failed] == [f"the subscription of Page {PAGE}"]
 
 
 class Strange(httpx.AsyncBaseTransport):
@@ -321,7 +321,7 @@ async def test_a_date_without_a_zone_is_utc(date: str, standing: str) -> None:
     async with httpx.AsyncClient(transport=Strange(answer)) as http:
         verdicts = await MetaExamination(SETTINGS, http, lambda: NOW).verdicts([])
 
-    assert [one.standing for one in verdicts if one.check == "clock"] == [standing]
+    assert [verdict.standing for verdict in verdicts if verdict.check == "clock"] == [standing]
 
 
 @pytest.mark.anyio
@@ -330,7 +330,7 @@ async def test_a_page_that_meta_does_not_let_us_manage_wants_a_role_and_one_that
 ) -> None:
     async def advice(fault: Fault) -> str:
         setup.world.faults.plan("subscribed_apps", rates={fault: 1.0})
-        return next(one.mend for one in await meta.verdicts(PAGES[:1]) if one.check == "graph")
+        return next(verdict.mend for verdict in await meta.verdicts(PAGES[:1]) if verdict.check == "graph")
 
     refused, away = await advice(Fault("graph_error", code=200)), await advice(Fault("server_error"))
 
@@ -349,6 +349,6 @@ async def test_leads_that_pages_yaml_expects_for_another_app_are_named(meta: Met
 async def test_a_callback_is_shown_without_what_may_be_secret(setup: Setup, meta: MetaExamination) -> None:
     setup.subscribe_app(callback_url="https://user:canary@hooks.test/webhooks/messenger?key=canary")
 
-    (callback,) = [one for one in await meta.verdicts([]) if one.check == "callback"]
+    (callback,) = [verdict for verdict in await meta.verdicts([]) if verdict.check == "callback"]
 
     assert (callback.standing, callback.seen) == ("ok", f"{CALLBACK} answers the challenge")

@@ -43,7 +43,7 @@ async def test_a_registry_is_asked_for_our_schemas_and_never_told(
 
     verdicts = await verdicts_here(settings, {}, httpx.AsyncClient(), _registry(status=status, level=level))
 
-    assert [(one.check, one.standing) for one in verdicts if one.place == "registry"] == [expected]
+    assert [(verdict.check, verdict.standing) for verdict in verdicts if verdict.place == "registry"] == [expected]
 
 
 @pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_what_others_may_register_and_have_registered_is_looked_at(
     settings = Settings(state_dir=tmp_path, schema_registry_url="http://schemas.test", warehouse=str(tmp_path))
 
     found = await verdicts_here(settings, {}, httpx.AsyncClient(), registry)
-    (schemas,) = [one for one in found if one.place == "registry"]
+    (schemas,) = [verdict for verdict in found if verdict.place == "registry"]
 
     assert schemas.standing == standing
     assert seen in schemas.seen

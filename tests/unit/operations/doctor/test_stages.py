@@ -43,7 +43,7 @@ async def test_the_spool_is_judged_by_what_ingest_says_of_it(said: object, expec
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         verdicts = await examine_stages(Settings(), {}, http)
 
-    assert [(one.standing, one.seen) for one in verdicts] == expected
+    assert [(verdict.standing, verdict.seen) for verdict in verdicts] == expected
 
 
 NOT_READY = {
@@ -83,7 +83,7 @@ async def test_a_named_stage_must_answer_that_it_is_ready(
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         verdicts = await examine_stages(Settings(), {name: url}, http)
 
-    assert [(one.check, one.standing, one.seen) for one in verdicts] == expected
+    assert [(verdict.check, verdict.standing, verdict.seen) for verdict in verdicts] == expected
     assert verdicts[0].place == name
 
 
@@ -102,7 +102,7 @@ async def test_where_up_runs_each_of_its_stages_must_be_ready_and_its_restarts_a
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
             verdicts = await examine_stages(Settings(state_dir=tmp_path), {}, http)
 
-    assert [(one.check, one.place, one.standing, one.seen) for one in verdicts] == [
+    assert [(verdict.check, verdict.place, verdict.standing, verdict.seen) for verdict in verdicts] == [
         ("restarts", "up", "warning", "kafka 2"),
         ("stage", "ingest", "ok", "ready"),
         ("lag", "ingest", "ok", "none"),

@@ -36,8 +36,8 @@ def test_a_compressed_table_is_looked_into_through_lists_records_and_bytes(tmp_p
     (tmp_path / "warehouse").mkdir()
     pq.write_table(pa.table(kept), tmp_path / "warehouse" / "a.parquet", compression="zstd", write_statistics=False)
 
-    assert [one.count for one in found_in(tmp_path, ANSWER)] == [1]
-    assert [one.count for one in found_in(tmp_path, PSID)] == [1]
+    assert [trace.count for trace in found_in(tmp_path, ANSWER)] == [1]
+    assert [trace.count for trace in found_in(tmp_path, PSID)] == [1]
     assert found_in(tmp_path, "7999123456789013") == []
 
 
@@ -46,7 +46,7 @@ def test_what_a_rebuild_left_beside_the_warehouse_is_searched_and_kafka_s_own_fi
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "one").write_text(PSID)
 
-    assert [Path(one.place).parent.name for one in found_in(tmp_path, PSID)] == ["warehouse.before"]
+    assert [Path(trace.place).parent.name for trace in found_in(tmp_path, PSID)] == ["warehouse.before"]
 
 
 def test_a_topic_tells_its_replay() -> None:

@@ -20,8 +20,8 @@ def _pending(offset: int, psid: str = "7001", after: int = 0, partition: int = 0
 def test_one_command_of_a_person_at_a_time() -> None:
     agenda = Agenda()
     first, second, other = _pending(0), _pending(1), _pending(2, "7002")
-    for one in (first, second, other):
-        agenda.add(one)
+    for pending in (first, second, other):
+        agenda.add(pending)
 
     due = list(agenda.due(NOON))
     agenda.finish(first)
@@ -56,8 +56,8 @@ def test_a_command_that_waits_for_its_time_lets_others_pass() -> None:
 def test_the_lowest_offset_that_is_not_finished_is_the_limit(offsets: list[int], chance: object) -> None:
     agenda = Agenda()
     pending = [_pending(offset, psid=str(offset)) for offset in sorted(offsets)]
-    for one in pending:
-        agenda.add(one)
+    for command_id in pending:
+        agenda.add(command_id)
     assert len(list(agenda.due(NOON))) == len(pending)
     chance.shuffle(pending)  # type: ignore[attr-defined]
 

@@ -263,7 +263,7 @@ async def test_a_call_that_reached_nobody_is_repeated_after_growing_pauses() -> 
 
     attempts = [outcome for outcome in outcomes if outcome.status == "attempting"]
     pauses = [after.occurred_at - before.occurred_at for before, after in pairwise(attempts)]
-    assert [one.attempt for one in attempts] == [1, 2, 3, 4, 5]
+    assert [attempt.attempt for attempt in attempts] == [1, 2, 3, 4, 5]
     assert pauses == sorted(pauses)
     assert pauses[-1] >= timedelta(seconds=8)
     assert world.graph.sent == ["c1"]

@@ -31,7 +31,7 @@ class _Warehouse:
         self.folds = self.tidied = 0
 
     def open(self, assigned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return {one: offset for one, offset in self.stored.items() if one in assigned}
+        return {partition: offset for partition, offset in self.stored.items() if partition in assigned}
 
     def write(self, rows: Mapping[str, Sequence[Row]], offsets: Mapping[TopicPartition, int]) -> None:
         self.written.append(([row["_offset"] for row in rows.get("leads", ())], dict(offsets)))

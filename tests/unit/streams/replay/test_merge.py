@@ -41,12 +41,14 @@ class PartitionsInMemory:
         self, *partitions: TopicPartition, timeout_ms: int, max_records: int
     ) -> dict[TopicPartition, list[ARecord]]:
         found = {}
-        for one in partitions:
-            records = [record for record in self.logs[one] if record.offset >= self.positions[one]][: self.at_once]
+        for partition in partitions:
+            records = [record for record in self.logs[partition] if record.offset >= self.positions[partition]][
+                : self.at_once
+            ]
             if records:
-                found[one] = records
+                found[partition] = records
             # As a real one does behind a gap at the end.
-            self.positions[one] = records[-1].offset + 1 if len(records) == self.at_once else 1_000
+            self.positions[partition] = records[-1].offset + 1 if len(records) == self.at_once else 1_000
         return found
 
     async def position(self, one: TopicPartition) -> int:
@@ -75,14 +77,19 @@ async def test_every_wanted_record_comes_once_and_in_the_order_of_receipt(
     made = the_logs(steps)
     counted: list[int] = []
     runs = in_order_of_receipt(
-        PartitionsInMemory(made, at_once), dict.fromkeys(made, range(stop)), counted.append, lambda one: one.offset % 5
+        PartitionsInMemory(made, at_once),
+        dict.fromkeys(made, range(stop)),
+        counted.append,
+        lambda record: record.offset % 5,
     )
 
     found = [record async for run in runs for record in run]
 
     inside = [record for record in chain(*made.values()) if record.offset < stop]
-    assert sorted(found, key=lambda one: (one.partition, one.offset)) == [one for one in inside if one.offset % 5]
-    assert [one.timestamp for one in found] == sorted(one.timestamp for one in found)
+    assert sorted(found, key=lambda record: (record.partition, record.offset)) == [
+        record for record in inside if record.offset % 5
+    ]
+    assert [record.timestamp for record in found] == sorted(record.timestamp for record in found)
     assert sum(counted) == len(inside)
 
 

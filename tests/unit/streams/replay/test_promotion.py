@@ -40,7 +40,7 @@ async def test_a_lead_that_differs_is_promoted_against_its_newest_revision() -> 
 
     facts = await promoted([a_lead(revision=3)], [better, a_lead(lead_id=OTHER)])
 
-    assert [(one.state.lead, one.replaces) for one in facts] == [(better, 3), (a_lead(lead_id=OTHER), 0)]
+    assert [(fact.state.lead, fact.replaces) for fact in facts] == [(better, 3), (a_lead(lead_id=OTHER), 0)]
 
 
 async def test_a_promotion_has_what_the_replay_remembered_and_not_what_its_rules_did() -> None:
@@ -97,7 +97,7 @@ class ATopic:
         self.begin = offset
 
     async def getmany(self, **_: object) -> dict[TopicPartition, list[ARecord]]:
-        values = [ARecord(lead_codec().encode(one)) for one in self.records[self.begin :]]
+        values = [ARecord(lead_codec().encode(record)) for record in self.records[self.begin :]]
         self.begin = len(self.records)
         return {LEADS: [*values, ARecord(None)]}
 

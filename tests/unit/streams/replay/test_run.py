@@ -59,15 +59,15 @@ def policy_of(page_id: PageId) -> Policy:
 def the_raw_topic() -> tuple[ARecord, ...]:
     """A campaign, during which Meta blocks each Page for half an hour."""
     campaign = plan_campaign(3, leads=40, start=START)
-    received = [(START + one.at, one.body) for one in campaign.deliveries]
+    received = [(START + delivery.at, delivery.body) for delivery in campaign.deliveries]
     for minutes, action in ((60, "block"), (90, "unblock")):
         at = START + timedelta(minutes=minutes)
         entries = [
-            payloads.policy_enforcement(one.page_id, one.entry_id, action=action, reason="spam", at=at, sent_at=at)
-            for one in PAGES
+            payloads.policy_enforcement(page.page_id, page.entry_id, action=action, reason="spam", at=at, sent_at=at)
+            for page in PAGES
         ]
         received.append((at, payloads.body(entries)))
-    received.sort(key=lambda one: one[0])
+    received.sort(key=lambda delivery: delivery[0])
     return tuple(ARecord(body, to_millis(at), offset) for offset, (at, body) in enumerate(received))
 
 
@@ -84,25 +84,27 @@ def rejoined(
         run, rest = rest[:size], rest[size:]
         if run:
             until = from_millis(run[-1].timestamp)
-            told = [one for one in facts if from_millis(run[0].timestamp) <= one.received_at < until]
+            told = [fact for fact in facts if from_millis(run[0].timestamp) <= fact.received_at < until]
             outputs += rejoin.take(run, told, until)[1]
-    told = [one for one in facts if one.received_at >= from_millis(the_raw_topic()[-1].timestamp)]
+    told = [fact for fact in facts if fact.received_at >= from_millis(the_raw_topic()[-1].timestamp)]
     return outputs + rejoin.take([], told, END)[1]
 
 
 def leads_of(outputs: Sequence[Output]) -> list[Lead]:
-    return [one for one in outputs if isinstance(one, Lead)]
+    return [output for output in outputs if isinstance(output, Lead)]
 
 
 def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
-    commands = [one for one in outputs if isinstance(one, SendFollowUp)]
-    return sorted(commands, key=lambda one: (one.created_at, one.command_id, one.cancel_reason or ""))
+    commands = [output for output in outputs if isinstance(output, SendFollowUp)]
+    return sorted(commands, key=lambda command: (command.created_at, command.command_id, command.cancel_reason or ""))
 
 
 @at_most(25)
 @given(st.lists(st.integers(1, 60), max_size=8))
 def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[int]) -> None:
-    events = [ARecord(_CODEC.encode(one), 0, number) for number, one in enumerate(split(the_raw_topic(), {}).events)]
+    events = [
+        ARecord(_CODEC.encode(event), 0, number) for number, event in enumerate(split(the_raw_topic(), {}).events)
+    ]
     over = ARecord(_CODEC.encode(Progress(((0, END),))), to_millis(END + CLOCK_SKEW), len(events))
     batch = Batch(PartitionJoin({}, policy_of, Settings(partitions=1)))
     live = batch.encode(batch.advance(batch.order(batch.decode([*events, over]))))
@@ -110,16 +112,16 @@ def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes
     outputs = rejoined(sizes)
 
     replayed, commands = leads_of(outputs), commands_of(outputs)
-    issued = [command_codec().decode(one.value) for one in live if one.topic == "followup-commands"]
+    issued = [command_codec().decode(output.value) for output in live if output.topic == "followup-commands"]
     assert commands == commands_of(issued)
-    assert {"page_blocked", None} < {one.cancel_reason for one in commands}
-    expected = [lead_codec().decode(one.value) for one in live if one.topic == "leads"]
+    assert {"page_blocked", None} < {command.cancel_reason for command in commands}
+    expected = [lead_codec().decode(output.value) for output in live if output.topic == "leads"]
     assert fingerprint(replayed) == fingerprint(expected)
     assert len(replayed) == len(expected)
 
 
 def test_a_transcript_that_was_fetched_then_upgrades_its_lead_again() -> None:
-    request = next(one for one in rejoined([]) if isinstance(one, FetchTranscript))
+    request = next(output for output in rejoined([]) if isinstance(output, FetchTranscript))
     fact = TranscriptFetched(
         event_id=f"transcript:{request.lead_id}",
         page_id=request.page_id,
@@ -140,14 +142,14 @@ def test_a_replay_of_one_page_has_its_leads_and_no_other() -> None:
     everything, one_page = leads_of(rejoined([])), leads_of(rejoined([], page_id=PAGES[1].page_id))
 
     assert one_page
-    assert fingerprint(one_page) == fingerprint([one for one in everything if one.page_id == PAGES[1].page_id])
+    assert fingerprint(one_page) == fingerprint([output for output in everything if output.page_id == PAGES[1].page_id])
 
 
 def test_a_replay_of_one_person_knows_of_the_blocks_of_their_page() -> None:
     everything = commands_of(rejoined([]))
-    psid = next(one.psid for one in everything if one.cancel_reason == "page_blocked")
+    psid = next(output.psid for output in everything if output.cancel_reason == "page_blocked")
 
-    assert commands_of(rejoined([], psid=psid)) == [one for one in everything if one.psid == psid]
+    assert commands_of(rejoined([], psid=psid)) == [output for output in everything if output.psid == psid]
 
 
 def test_a_transcript_is_received_when_the_broker_appends_it() -> None:
@@ -177,8 +179,8 @@ def test_a_replay_does_not_bring_an_erased_person_back_and_changes_nobody_else()
     events, outputs = rejoin.take(the_raw_topic(), [], END)
 
     left = leads_of(outputs)
-    assert gone.psid not in {one.psid for one in (*events, *left)}
-    assert fingerprint(left) == fingerprint([one for one in everybody if one.psid != gone.psid])
+    assert gone.psid not in {event.psid for event in (*events, *left)}
+    assert fingerprint(left) == fingerprint([person for person in everybody if person.psid != gone.psid])
     assert rejoin.tally.ignored["erased"] > 0
 
 

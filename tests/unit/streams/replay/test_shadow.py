@@ -36,7 +36,7 @@ async def reading_of(*leads: Lead | ARecord | None, extent: Extent = EXTENT) -> 
     codec = lead_codec()
 
     async def runs() -> AsyncIterator[Sequence[Any]]:
-        yield [ARecord(codec.encode(one)) if isinstance(one, Lead) else one or ARecord(None) for one in leads]
+        yield [ARecord(codec.encode(lead)) if isinstance(lead, Lead) else lead or ARecord(None) for lead in leads]
 
     return await read_leads(runs(), codec, extent)
 
