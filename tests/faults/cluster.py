@@ -122,7 +122,7 @@ class Cluster:
     def _configured(self, node: int, program: list[str]) -> Path:
         config, data = self.home / f"node-{node}.properties", self.home / f"data-{node}"
         controllers = self.ports[3:]
-        voters = ",".join(f"{one}@127.0.0.1:{port}" for one, port in zip(NODES, controllers, strict=True))
+        voters = ",".join(f"{node_id}@127.0.0.1:{port}" for node_id, port in zip(NODES, controllers, strict=True))
         config.write_text(
             _PROPERTIES.format(
                 node=node, voters=voters, port=self.ports[node - 1], controller_port=controllers[node - 1], data=data

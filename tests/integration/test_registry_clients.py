@@ -146,7 +146,7 @@ def test_a_producer_that_registers_what_is_there_gets_its_id(client: SchemaRegis
     definition = SUBJECTS[subject][-1].definition
 
     assert client.register_schema(subject, avro(definition)) == client.get_latest_version(subject).schema_id
-    assert client.get_versions(subject) == [one.version for one in SUBJECTS[subject]]
+    assert client.get_versions(subject) == [known.version for known in SUBJECTS[subject]]
 
 
 def test_every_subject_is_held_to_the_rule_of_evolution(client: SchemaRegistryClient) -> None:

@@ -84,7 +84,7 @@ async def test_the_inbox_is_read_back_to_the_beginning_of_the_span() -> None:
 
     first, second = await looks(meta)
 
-    assert [one.standing for one in (*first.findings, *second.findings)] == ["missing", "missing"]
+    assert [finding.standing for finding in (*first.findings, *second.findings)] == ["missing", "missing"]
     assert (first.after, second.after) == ("next", None)
     assert [request.query.get("after") for request in meta.asked] == [None, "next"]
 

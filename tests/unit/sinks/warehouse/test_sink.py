@@ -253,7 +253,7 @@ async def test_a_dead_letter_of_somebody_erased_makes_no_row_whenever_it_is_read
     sink = WarehouseSink(warehouse, tables, now=Clock(), metrics=Metrics(), losses=_losses())
     await sink.open({ZERO: Span(0, 9, None), letters: Span(0, 9, None)})
     gone = PersonForgotten("1", "7001", NOON)
-    early, late = ({"key": b"1:7001", "value": None, "refused_at": NOON + one * SECOND} for one in (0, 1))
+    early, late = ({"key": b"1:7001", "value": None, "refused_at": NOON + seconds * SECOND} for seconds in (0, 1))
 
     await sink.take([Received(ZERO, 5, gone), Received(letters, 1, early), Received(letters, 2, late)], {letters: 3})
     await sink.close()
