@@ -50,17 +50,17 @@ power cut; with 3 or more it has `min.insync.replicas=2` ([decision 0007](decisi
 
 Values are Avro in Confluent's wire format: a zero byte, the schema id in four bytes, the record. Ids are those of the
 tables below, which ingest serves in Confluent's API on its admin port, unless `LEADSTREAM_SCHEMA_REGISTRY_URL` names
-another registry. Times are milliseconds since 1970 in UTC; the examples show them as text. **Personal** marks what is
-about a person; it carries `"pii": true` in the schema.
+another registry. Times are milliseconds since 1970 in UTC; the examples show them as text. **Personal** marks a field
+with a person's data; it carries `"pii": true` in the schema.
 
-Between stages delivery is at least once: a record can come twice and says so by its id. Read `leads` by the highest
+Between stages delivery is at least once: a record can come twice, with the same id. Read `leads` by the highest
 `revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
 `event_id`.
 
 ## Reading from anywhere
 
-When which lead changed since a moment, with any kcat; and the leads themselves, with one that lists Avro in `kcat -V`
-(Debian's does not):
+The first command lists which leads changed since a moment, and when; any kcat can. The second shows the leads, with a
+kcat that lists Avro in `kcat -V` (Debian's does not):
 
 ```sh
 kcat -C -e -b 127.0.0.1:9092 -t leads -o s@1772323200000 -f '%T %p/%o %k\\n'
@@ -88,14 +88,14 @@ leads = (
 )
 ```
 
-Tried by hand with Spark 3.5, no test runs it. Spark knows no schema ids: it reads the columns of the first version, and
-those of later versions stand behind them. A null value says that the lead was erased.
+Tried by hand with Spark 3.5; no test runs it. Spark ignores schema ids: it reads the columns of the first version, and
+the columns of later versions come after them. A null value means that the lead was erased.
 
 ## When a schema changes
 
-New fields come with a default, only fields with a default may go, and types stay: every version reads every other,
-which `leadstream schemas check lead.v3.avsc` shows before a release, and `leadstream schemas register` has a registry
-hold to. A reader never has to be updated for it, and the warehouse gets the new columns by itself.
+New fields have a default, only fields with a default may be removed, and types stay. So every version reads every
+other: `leadstream schemas check lead.v3.avsc` checks it before a release, and `leadstream schemas register` makes a
+registry enforce it. A reader never has to be updated for it, and the warehouse adds the new columns by itself.
 
 A change that breaks readers makes a new topic: `leads-v2` with a schema of its own beside `leads`. Write both from one
 stage, replay `messenger-webhooks` into the new one, let readers move over one by one, and stop writing the old one when
@@ -103,25 +103,26 @@ its last consumer group is gone.
 """
 
 _ACCESS = """
-## Who may do what
+## Access rights
 
 On a Kafka with ACLs each stage needs this and no more; `leadstream topics acls` prints it as commands for Kafka's
-kafka-acls.sh, with the prefix of topics and groups. Who may read or write a topic may describe it, and who may write it
-may do so idempotently, on Kafka 3.0 and later; no stage needs anything on the cluster itself.
+kafka-acls.sh, with the prefix of topics and groups. The right to read or write a topic includes the right to describe
+it, and the right to write includes idempotent writes, on Kafka 3.0 and later. No stage needs a right on the
+cluster itself.
 """
 
 RAW_HEADERS = {
-    "received-at": "When ingest had the body: milliseconds since 1970, as digits. The time of receipt that leads go by "
-    "is the record's own, from the broker",
-    SENT_AT: "When ingest sent the record, likewise, by a clock that is held against the time that has passed. A "
-    "record whose own time is more than two minutes later was received then: the broker's clock was ahead",
-    "x-hub-signature-256": "Meta's signature of these very bytes",
+    "received-at": "When ingest had the whole body: milliseconds since 1970, as digits. Leads use the record's own "
+    "time of receipt, from the broker",
+    SENT_AT: "When ingest sent the record, in the same form, by a clock that is checked against the time that has "
+    "passed. If the record's own time is more than two minutes later, this time counts: the broker's clock was ahead",
+    "x-hub-signature-256": "Meta's signature of exactly these bytes",
     "delivery-id": "A random id of this POST, for logs",
 }
 
 
 class _Reading(NamedTuple):
-    """How to read a topic from Python, and which golden example shows it best."""
+    """The codec that reads a topic, and the golden example that the page shows."""
 
     codec: Callable[[], Codec[Any]]
     example: str
@@ -154,7 +155,7 @@ def topics_page() -> str:
 
 
 def _access() -> str:
-    """What Kafka's ACLs have to allow each stage and command."""
+    """The rights that each stage and command needs in Kafka's ACLs."""
     every = tuple(topic.name for topic in TOPICS)
     rows = [
         (f"`{stage}`", ", ".join(grant.operations), grant.resource, _named(grant, every))
@@ -264,11 +265,11 @@ def _dead_letters(topics: list[Topic]) -> str:
         "\n\n".join(
             (
                 "## Dead letters",
-                "What is refused for good is kept for ever, with its key, its bytes and its headers as they came. The "
-                "reason stands in headers named as Kafka Connect names them, and never holds personal data:",
+                "A record that is refused for good is kept for ever, with its key, bytes and headers unchanged. The "
+                "reason is in headers that Kafka Connect's tools know, and never holds personal data:",
                 table(("Header", "Example"), ((f"`{name}`", f"`{value.decode()}`") for name, value in headers)),
                 table(
-                    ("Topic", "Takes what is refused by"),
+                    ("Topic", "Records refused by"),
                     ((f"`{topic.dead_letters}`", topic.consumers) for topic in topics),
                 ),
             )
