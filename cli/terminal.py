@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import InvalidTopicError, KafkaConnectionError, KafkaError
 from rich.console import Console  # noqa: TID251 - all consoles are made here
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Column
@@ -22,6 +22,7 @@ from operations.deployment import current_settings, require_broker
 from runtime.access import NOT_ALLOWED, refused_use
 from runtime.kafka_probe import find_fault
 from runtime.mendable import Mendable
+from runtime.settings import variable
 from schemas.personal import MASK, PERSONAL
 
 _Result = TypeVar("_Result")
@@ -157,10 +158,16 @@ def run(work: Callable[[], _Result]) -> _Result:
         principal = run(lambda: require_broker(current_settings()).principal)
         problem = f"no ACL of Kafka allows {principal} {refused_use(fault)}: `leadstream topics acls` prints all ACLs"
     except KafkaError as fault:
-        problem = f"Kafka refused: {type(fault).__name__}"
+        problem = _refusal(fault)
     except PermissionError as fault:
         problem = f"{fault.filename}: {fault.strerror}: it belongs to another user"
     raise click.ClickException(one_line(problem))
+
+
+def _refusal(fault: KafkaError) -> str:
+    if isinstance(fault, InvalidTopicError) and fault.args:
+        return f"Kafka takes no topic of the name {', '.join(map(str, fault.args))}: see {variable('topic_prefix')}"
+    return f"Kafka refused: {type(fault).__name__}"
 
 
 def _connection_fault() -> str:

@@ -1,38 +1,25 @@
 """The environment, read once into a frozen value. `docs/configuration.md` is made from it."""
 
 import ipaddress
-import re
-import shlex
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
-from runtime.duration import duration_of
-from runtime.loopback import authority, is_loopback
+from runtime import setting_values as values
+from runtime.loopback import authority
 from runtime.mendable import Mendable
 from runtime.secret_file import SecretFileFault, secret_text
+from runtime.setting_values import DEFAULT_KAFKA_PORT, LAST_PORT, Refused
 
-DEFAULT_KAFKA_PORT = 9092
 # Each may come from a file: `<variable>_FILE` names it.
 SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
-# No other network resolves such a name, unlike a number, which may be an address.
-_CONTAINER = re.compile(r"[a-z][a-z0-9-]*")
-_DIGITS = 16
-_SHORTEST = timedelta(seconds=1)
-_LONGEST = timedelta(days=36_500)
 
 
 class SettingError(Mendable, ValueError):
     """A variable is missing or wrong; the message names it and never shows its value."""
-
-
-class _Refused(Exception):
-    """The fault of a value, as the rest of a sentence that begins with the variable's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +100,14 @@ def variable(name: str) -> str:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Settings from `LEADSTREAM_…` variables; an empty variable counts as unset."""
-    values: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     for name in Settings.__dataclass_fields__:
         if text := _text(environ, name):
             try:
-                values[name] = _READERS.get(name, str)(text)
-            except _Refused as refused:
+                read[name] = _READERS[name](text if name in _BLANKS_MATTER else values.one_word(text))
+            except Refused as refused:
                 raise SettingError(f"{variable(name)} {refused}") from None
-    return Settings(**values)
+    return Settings(**read)
 
 
 def _text(environ: Mapping[str, str], name: str) -> str | None:
@@ -132,122 +119,48 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
         raise SettingError(str(fault)) from None
 
 
-def _whole_number(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not low <= int(text) <= high:
-            raise _Refused(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def _duration(text: str) -> timedelta:
-    duration = duration_of(text)
-    if duration is None or not _SHORTEST <= duration <= _LONGEST:
-        raise _Refused("must be a duration such as 90s, 15m, 12h or 30d")
-    return duration
-
-
-def _address_parts(text: str) -> SplitResult:
-    """The parts of an address; all are empty where it names no host to connect to."""
-    with suppress(ValueError):
-        parts = urlsplit(text)
-        if parts.hostname is not None and parts.port != 0:
-            return parts
-    return urlsplit("")
-
-
-def _public_address(text: str) -> str:
-    """The address without the slash at its end, so that a path can follow."""
-    plain = text.isascii() and text.isprintable() and not set(text) & set(' ?#@"<>\\')
-    if _address_parts(text).scheme != "https" or not plain:
-        raise _Refused("must be an https address such as https://leads.example.com")
-    return text.rstrip("/")
-
-
-def _ip_address(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise _Refused("must be an IP address such as 127.0.0.1, 0.0.0.0 or ::") from None
-
-
-def _registry_address(text: str) -> str:
-    parts = _address_parts(text)
-    if "@" in parts.netloc:
-        user, password = variable("schema_registry_username"), variable("schema_registry_password")
-        raise _Refused(f"must hold no user and password: set {user} and {password}")
-    if parts.scheme not in {"http", "https"} or not text.isprintable() or parts.query or parts.fragment:
-        raise _Refused("must be an address such as https://registry.example.com")
-    return text
-
-
-def _is_graph_address(text: str) -> bool:
-    parts = _address_parts(text)
-    host = parts.hostname or ""
-    return parts.scheme == "https" or (
-        parts.scheme == "http" and (is_loopback(host) or _CONTAINER.fullmatch(host) is not None)
-    )
-
-
-def _secrets(text: str) -> tuple[str, ...]:
-    secrets = tuple(part.strip() for part in text.split(","))
-    if not all(secrets):
-        raise _Refused("has an empty secret between its commas")
-    return secrets
-
-
-def _is_command(text: str) -> bool:
-    with suppress(ValueError):
-        return bool(shlex.split(text))
-    return False
-
-
-def _checked(is_right: Callable[[str], bool], fault: str) -> Callable[[str], str]:
-    """The text as it is, if it is right."""
-
-    def read(text: str) -> str:
-        if not is_right(text):
-            raise _Refused(fault)
-        return text
-
-    return read
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    return _checked(choices.__contains__, f"must be one of {', '.join(choices)}")
-
-
+# Of a password any character may be part, and the commas between secrets may have blanks around them.
+_BLANKS_MATTER = ("app_secrets", "kafka_sasl_password", "schema_registry_password")
 _PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
 _PEM_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "schema_registry_ca_file")
-# Any other setting is text as it is.
 _READERS: Mapping[str, Callable[[str], object]] = {
-    **dict.fromkeys((*_PATHS, *_PEM_FILES), Path),
-    **dict.fromkeys(("port", "admin_port"), _whole_number(0, 65535)),
-    **dict.fromkeys(("log_bytes", "spool_bytes"), _whole_number(2**20, 2**50)),
-    **dict.fromkeys(("keep_alive", "retention"), _duration),
-    "admin_host": _ip_address,
-    "app_id": _checked(
-        lambda text: text.isascii() and text.isdigit(), "must be the number that the App Dashboard shows"
+    **dict.fromkeys((*_PATHS, *_PEM_FILES), values.path),
+    **dict.fromkeys(("port", "admin_port"), values.whole_number(0, LAST_PORT)),
+    **dict.fromkeys(("kafka_sasl_username", "verify_token"), values.one_word),
+    **dict.fromkeys(
+        ("kafka_sasl_password", "schema_registry_password"),
+        values.checked(str.isprintable, "has a line break, or another character that cannot be seen: take it off"),
     ),
-    "app_secrets": _secrets,
-    "graph_url": _checked(
-        _is_graph_address,
+    **dict.fromkeys(("log_bytes", "spool_bytes"), values.whole_number(2**20, 2**50)),
+    **dict.fromkeys(("keep_alive", "retention"), values.duration),
+    "admin_host": values.ip_address,
+    "app_id": values.matching("[0-9]{1,32}", "must be the number that the App Dashboard shows"),
+    "app_secrets": values.secrets,
+    "broker": values.kafka_servers,
+    "graph_url": values.checked(
+        values.is_graph_address,
         "must be an https address such as https://graph.facebook.com, or http on loopback or to "
         "a container's name without a dot: access tokens are sent there",
     ),
-    "kafka_oauth_token_command": _checked(_is_command, "must be a command with its arguments, quoted as for a shell"),
-    "kafka_port": _whole_number(1, 65535),
-    "kafka_sasl_mechanism": _one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
-    "kafka_security_protocol": _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-    "partitions": _whole_number(1, 10_000),
-    "public_url": _public_address,
-    "replication": _whole_number(1, 100),
-    "schema_registry_url": _registry_address,
-    # https://www.rfc-editor.org/rfc/rfc7617#section-2
-    "schema_registry_username": _checked(lambda text: ":" not in text, "must not have a colon"),
-    "verify_token": _checked(
-        lambda text: text.isprintable() and text == text.strip(),
-        "has a blank at its beginning or end, or a line break: take it off",
+    "graph_version": values.matching(r"v[0-9]{1,3}\.[0-9]{1,3}", "must be a version of the Graph API such as v25.0"),
+    "host": values.checked(
+        values.is_host, "must be an IP address or the name of a host, such as 127.0.0.1 or ::, without a port"
     ),
+    "kafka_oauth_token_command": values.checked(
+        values.is_command, "must be a command with its arguments, quoted as for a shell"
+    ),
+    "kafka_port": values.whole_number(1, LAST_PORT),
+    "kafka_sasl_mechanism": values.one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
+    "kafka_security_protocol": values.one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    "partitions": values.whole_number(1, 10_000),
+    "public_url": values.public_address,
+    "replication": values.whole_number(1, 100),
+    "schema_registry_url": values.registry_address,
+    # https://www.rfc-editor.org/rfc/rfc7617#section-2
+    "schema_registry_username": values.checked(lambda text: ":" not in text, "must not have a colon"),
+    # Kafka allows 249 of these characters; the names of topics, replays and groups follow the prefix.
+    "topic_prefix": values.matching(
+        "[A-Za-z0-9._-]{1,100}", "must be up to 100 letters, digits, dots, dashes and underscores, as Kafka's names are"
+    ),
+    "warehouse": values.warehouse,
 }

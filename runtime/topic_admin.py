@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAuthorizationFailedError, for_code
+from aiokafka.errors import InvalidTopicError, TopicAuthorizationFailedError, for_code
 
 from runtime.cluster import Cluster, admin_client
 from runtime.mendable import Mendable
@@ -230,6 +230,9 @@ async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[
     hidden = [topic["topic"] for topic in topics if topic["error_code"] == TopicAuthorizationFailedError.errno]
     if hidden:
         raise TopicAuthorizationFailedError(*hidden)
+    refused = [topic["topic"] for topic in topics if topic["error_code"] == InvalidTopicError.errno]
+    if refused:
+        raise InvalidTopicError(*refused)
     return topics
 
 

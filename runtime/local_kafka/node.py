@@ -25,7 +25,8 @@ from runtime.local_kafka.jars import KafkaNodeError, find_java, kafka_jars, kafk
 from runtime.log_file import set_aside
 from runtime.ports import free_ports
 from runtime.private_directory import make_private
-from runtime.settings import DEFAULT_KAFKA_PORT, variable
+from runtime.setting_values import DEFAULT_KAFKA_PORT
+from runtime.settings import variable
 
 _LOOPBACK = "127.0.0.1"
 _READY_WITHIN = 60.0

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTopicError, KafkaError
 from click.testing import CliRunner
 
 from cli.main import main
@@ -24,6 +24,7 @@ from runtime.topic_admin import (
     compare_topics,
     delete_topics,
     existing_topics,
+    partition_counts,
     record_counts,
     topic_names,
 )
@@ -170,6 +171,14 @@ async def test_records_are_counted_over_all_partitions(kafka_broker: str, kafka_
     existing = await existing_topics(Cluster(kafka_broker), [name])
 
     assert await record_counts(Cluster(kafka_broker), existing.values()) == {name: 3}
+
+
+@pytest.mark.anyio
+async def test_a_name_that_kafka_refuses_is_named(kafka_broker: str) -> None:
+    with pytest.raises(InvalidTopicError) as fault:
+        await partition_counts(Cluster(kafka_broker), ["leads", "no name"])
+
+    assert fault.value.args == ("no name",)
 
 
 def test_commands_check_then_create_then_list_the_topics(kafka_broker: str, topic_prefix: str) -> None:

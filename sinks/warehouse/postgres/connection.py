@@ -10,6 +10,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from runtime.setting_values import LAST_PORT
 from sinks.consume import Unusable
 from sinks.warehouse.postgres.faults import fault_of
 
@@ -42,6 +43,9 @@ def connected(url: str, *, autocommit: bool = False) -> Connection[Any]:
     # A password with an unescaped character is parsed as part of the host, port or database.
     if any("@" in str(parameters.get(part, "")) for part in ("host", "port", "dbname")):
         raise Unusable(_NO_ADDRESS)
+    # libpq takes such a port for the name of a service, and fails as if the server were away.
+    if not all(map(_is_port, str(parameters.get("port", "")).split(","))):
+        raise Unusable(_NO_ADDRESS)
     # PGCLIENTENCODING must not decide how names and texts come back.
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
@@ -54,6 +58,10 @@ def connected(url: str, *, autocommit: bool = False) -> Connection[Any]:
         raise Unusable(_NO_ADDRESS) from None
     _require_utf8(connection)
     return connection
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= LAST_PORT)
 
 
 def _require_utf8(connection: Connection[Any]) -> None:

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from aiokafka.errors import InvalidTopicError
+from click import ClickException
 from click.testing import CliRunner
 
 from cli.backfill_report import BackfillReport
 from cli.main import main
 from cli.replay_report import show_differences
-from cli.terminal import cell, lead_columns, one_line, print_json, say, visible
+from cli.terminal import cell, lead_columns, one_line, print_json, run, say, visible
 from leads.diff import differences
 from leads.gaps import Finding
 from messenger.events import Ad, Answer
@@ -44,6 +46,25 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_an_error_that_quotes_is_harmless(arguments: list[str]) -> None:
     assert_harmless(CliRunner().invoke(main, arguments).output)
+
+
+def test_the_name_of_a_refused_topic_is_shown() -> None:
+    def refuse() -> None:
+        raise InvalidTopicError("no name")
+
+    with pytest.raises(ClickException) as fault:
+        run(refuse)
+
+    assert fault.value.message == "Kafka takes no topic of the name no name: see LEADSTREAM_TOPIC_PREFIX"
+
+
+@pytest.mark.parametrize("arguments", [["topics", "apply"], ["topics", "list"], ["leads", "list"], ["doctor"]])
+def test_a_setting_with_a_fault_ends_a_command_with_one_line(arguments: list[str]) -> None:
+    result = CliRunner(env={"LEADSTREAM_BROKER": "host:notanumber"}).invoke(main, arguments)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: LEADSTREAM_BROKER must be host:port")
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("key", ["when", "send"])

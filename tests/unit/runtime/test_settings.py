@@ -359,3 +359,97 @@ def test_a_retention_that_is_no_duration_is_refused(text: str) -> None:
 
 def test_a_retention_is_a_duration() -> None:
     assert read_settings({"LEADSTREAM_RETENTION": "36h"}).retention == timedelta(hours=36)
+
+
+_LONG_PATH = "x" * 256
+_NO_URLS = (
+    "canary", "//canary", "ftp://canary", "https://canary:port", "https://canary:65536", "https://canary:0",
+    "https://can ary", "https://a..canary", f"https://{'canary' * 50}", "https://user:canary@host",
+    "https://host/?canary", "https://host/#canary", "https://host/\tcanary",
+)  # fmt: skip
+_NO_NUMBERS = ("-1", "canary", "1.5", "1e3", "1_000", "0x10", "+8", "٨", "9" * 5000, "65536000000000000000")
+_NO_PORTS = (*_NO_NUMBERS, "65536")
+_NO_DURATIONS = ("-1s", "canary", "30", "1.5h", "10 s", "1w", "30D", "0s", "1ms", "36501d", "9" * 5000 + "d")
+# Values that each setting refuses, beside blanks.
+REFUSED = {
+    "broker": (
+        "host:notanumber", "host:", ":9092", "host:0", "host:65536", "host:-1", "host:9092:9092", "host:9092,",
+        ",host:9092", "host 9092", "SSL://host:9092", "https://host", "host:9092/canary", "::1", "[::1", "[host]:9092",
+        "a..b:9092", "canary" * 50, "hösť:9092",
+    ),
+    "kafka_security_protocol": ("canary", "ssl", "SASL"),
+    "kafka_sasl_mechanism": ("canary", "plain", "SCRAM"),
+    "kafka_sasl_username": ("can\x00ary", "can\nary"),
+    "kafka_sasl_password": ("canary\n", "can\x1bary"),
+    "kafka_oauth_token_command": ("'canary", "canary \\", "#\ncanary"),
+    "kafka_ca_file": (_LONG_PATH, "x/" * 3000), "kafka_cert_file": (_LONG_PATH,), "kafka_key_file": (_LONG_PATH,),
+    "kafka_port": (*_NO_PORTS, "0"),
+    "schema_registry_url": _NO_URLS,
+    "schema_registry_username": ("can:ary", "can\nary"),
+    "schema_registry_password": ("canary\n",),
+    "schema_registry_ca_file": (_LONG_PATH,),
+    "app_id": ("-1", "canary", "1.5", "٨", "9" * 33),
+    "app_secrets": (",", "canary,", "can\nary", "\ufeffcanary", "canaryä"),
+    "verify_token": ("\ufeffcanary", "can\nary"),
+    "pages": (_LONG_PATH,), "followups": (_LONG_PATH,),
+    "graph_url": (*_NO_URLS, "http://canary.example.com", "https://graph.facebook.com/\n"),
+    "graph_version": ("25.0", "v25", "v25.0/canary", "latest", "V25.0", "v1000.0", "v-1.0"),
+    "warehouse": ("mysql://user:canary@host/db", "http://canary", "postgresql:/canary", "s3:/canary", _LONG_PATH),
+    "host": ("127.0.0.1:8000", "http://canary", "[::1]", "a..b", "can ary", "canary" * 50, "hösť", "*"),
+    "port": _NO_PORTS,
+    "admin_host": ("localhost", "127.0.0.1:8001", "[::1]", "256.0.0.1", "http://127.0.0.1", "canary"),
+    "admin_port": _NO_PORTS,
+    "public_url": (*_NO_URLS, "http://canary.example.com"),
+    "keep_alive": _NO_DURATIONS,
+    "log_file": (_LONG_PATH,),
+    "log_bytes": (*_NO_NUMBERS, "0", "1048575", "1MB"),
+    "spool_dir": (_LONG_PATH,),
+    "spool_bytes": (*_NO_NUMBERS, "0", "1048575", "1GiB"),
+    "receipts": (_LONG_PATH,), "state_dir": (_LONG_PATH,),
+    "partitions": (*_NO_NUMBERS, "0", "10001"),
+    "replication": (*_NO_NUMBERS, "0", "101"),
+    "topic_prefix": ("a b", "a/", "eu:", "ä", "$", "canary" * 17),
+    "retention": _NO_DURATIONS,
+}  # fmt: skip
+_BLANKS_MATTER = ("app_secrets", "kafka_sasl_password", "schema_registry_password")
+
+
+def test_the_table_of_refused_values_has_every_setting() -> None:
+    assert REFUSED.keys() == Settings.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize("name", Settings.__dataclass_fields__)
+def test_every_refused_value_ends_in_one_line_without_the_value(name: str) -> None:
+    blanks = () if name in _BLANKS_MATTER else (" ", "\n", "\t", " canary", "canary ", "canary\n", "can\rary")
+    for text in (*REFUSED[name], *blanks):
+        with pytest.raises(SettingError) as fault:
+            read_settings({variable(name): text})
+
+        message = str(fault.value)
+        assert message.startswith(f"{variable(name)} "), text
+        assert "\n" not in message
+        assert "canary" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("kafka", "kafka"),
+        ("kafka-1.example.com:9093 , kafka_2:65535", "kafka-1.example.com:9093,kafka_2:65535"),
+        ("10.0.0.1:9092,[2001:db8::1]:9092,[::1]", "10.0.0.1:9092,[2001:db8::1]:9092,[::1]"),
+        ("kafka.example.com.:9092", "kafka.example.com.:9092"),
+    ],
+)
+def test_the_broker_may_be_several_servers(text: str, read: str) -> None:
+    assert read_settings({"LEADSTREAM_BROKER": text}).broker == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "leads/warehouse", "/srv/leads", "file:///srv/leads", "s3://bucket/leads", "abfss://leads@account/w",
+        "postgresql://", "postgres://user@db:5432/leads", "postgresql:///leads?host=/var/run/postgresql",
+    ],
+)  # fmt: skip
+def test_a_warehouse_is_a_directory_object_storage_or_a_server(text: str) -> None:
+    assert read_settings({"LEADSTREAM_WAREHOUSE": text}).warehouse == text
