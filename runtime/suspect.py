@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 # A bug stops the partition so often before its record is set aside.
 MOST_ENDS = 3
@@ -20,7 +21,15 @@ SUSPECT = "suspect"
 Place = tuple[str, int, int]
 # Kafka's metadata of an offset is 4096 bytes (`offset.metadata.max.bytes`).
 _MOST_ASIDE = 100
+_MOST_OTHERS = 20
 _ROOT = Path(__file__).parent.parent
+
+
+class Count(NamedTuple):
+    """How often a stage ended at a record, and the fault of the newest of these ends."""
+
+    ends: int
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,8 @@ class Suspect:
     """A stage ended `ends` times while it worked on the records from offset `first` to `last` of a partition.
 
     `until` is the broker's time of the last of them in milliseconds, `fault` the class of the newest exception with
-    its place. `aside` are offsets that were condemned before and that no commit has passed yet, by their fault. Nothing
-    here is personal data.
+    its place. `aside` are offsets that were condemned before and that no commit has passed yet, by their fault, and
+    `others` are offsets at which the stage ended less often, with the number of ends. Nothing here is personal data.
     """
 
     first: int
@@ -38,23 +47,41 @@ class Suspect:
     ends: int
     fault: str
     aside: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
 
     @property
     def is_condemned(self) -> bool:
         return self.ends >= MOST_ENDS
 
     @property
-    def condemned(self) -> dict[int, str]:
-        """The fault at each offset that is set aside, the oldest verdict first."""
-        condemned = {offset: fault for fault, offsets in self.aside.items() for offset in offsets}
-        return {**condemned, self.first: self.fault} if self.is_condemned else condemned
+    def counts(self) -> "dict[int, Count]":
+        """How often the stage ended at each offset, `first` last."""
+        aside = {offset: Count(MOST_ENDS, fault) for fault, offsets in self.aside.items() for offset in offsets}
+        others = {offset: Count(ends, fault) for fault, pairs in self.others.items() for offset, ends in pairs}
+        counts = aside | others
+        counts.pop(self.first, None)
+        return counts | {self.first: Count(self.ends, self.fault)}
 
-    def beside(self, condemned: Mapping[int, str]) -> "Suspect":
-        """The same with these in `aside`: the newest that fit into the metadata of an offset."""
+    @property
+    def condemned(self) -> dict[int, str]:
+        """The fault at each offset that is set aside."""
+        return {offset: count.fault for offset, count in self.counts.items() if count.ends >= MOST_ENDS}
+
+    def beside(self, counts: "Mapping[int, Count]") -> "Suspect":
+        """The same with these in `aside` and `others`, as far as they fit into the metadata of an offset.
+
+        Of `others`, those stay that ended the stage most often, and of these the ones that did so first: however many
+        records take turns in ending a stage, each is condemned in the end.
+        """
         aside: dict[str, list[int]] = {}
-        for offset, fault in list(condemned.items())[-_MOST_ASIDE:]:
-            aside.setdefault(fault, []).append(offset)
-        return replace(self, aside=aside)
+        others: dict[str, list[tuple[int, int]]] = {}
+        condemned = [(offset, count) for offset, count in counts.items() if count.ends >= MOST_ENDS]
+        suspected = [(offset, count) for offset, count in counts.items() if count.ends < MOST_ENDS]
+        for offset, count in condemned[-_MOST_ASIDE:]:
+            aside.setdefault(count.fault, []).append(offset)
+        for offset, count in sorted(suspected, key=lambda item: -item[1].ends)[:_MOST_OTHERS]:
+            others.setdefault(count.fault, []).append((offset, count.ends))
+        return replace(self, aside=aside, others=others)
 
     def __str__(self) -> str:
         where = f"offset {self.first}" if self.first == self.last else f"offsets {self.first} to {self.last}"
@@ -63,8 +90,12 @@ class Suspect:
 
 def ended_again(suspect: Suspect | None, first: int, last: int, until: int, fault: BaseException) -> Suspect:
     """The suspect after one more end at these records; `suspect` is the previous count, if any."""
-    ends = 1 if suspect is None else suspect.ends + 1
-    return Suspect(first, last, until, ends, f"{type(fault).__name__} at {place_of(fault)}")
+    return Suspect(first, last, until, 1 if suspect is None else suspect.ends + 1, fault_of(fault))
+
+
+def fault_of(fault: BaseException) -> str:
+    """Class and place of an exception."""
+    return f"{type(fault).__name__} at {place_of(fault)}"
 
 
 def place_of(fault: BaseException) -> str:

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.kafka import note_suspect, suspects_of
 from runtime.reach import Reach
-from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, ended_again
+from runtime.suspect import MOST_ENDS, RAISED, Place, Suspect, fault_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,11 @@ class Suspects:
         held = {}
         for partition, suspect in self._held.items():
             passed = finished.get(partition, 0)
-            condemned = {offset: fault for offset, fault in suspect.condemned.items() if offset >= passed}
-            if condemned or passed <= suspect.last:
-                condemned.pop(suspect.first, None)
-                held[partition] = suspect.beside(condemned)
+            counts = {offset: count for offset, count in suspect.counts.items() if offset >= passed}
+            if counts:
+                # The newest is last.
+                offset, count = counts.popitem()
+                held[partition] = Suspect(offset, offset, 0, *count).beside(counts)
         self._held = held
 
     def metadata(self, partition: TopicPartition) -> str:
@@ -54,12 +55,14 @@ class Suspects:
         return self._reach.note(self._held.get(partition))
 
     async def note_end(self, partition: TopicPartition, offset: int, fault: BaseException) -> None:
-        """Count an end at a record, in the metadata of the committed offset, which stays where it is."""
+        """Count an end at a record, in the metadata of the committed offset, which stays where it is.
+
+        Ends at other records in between do not matter: calls that run at the same time end in changing order.
+        """
         last = self._held.get(partition)
-        suspect = ended_again(last if last and last.first == offset else None, offset, offset, 0, fault)
-        if last is not None:
-            # A second guilty record before a commit passes the first must not make it innocent again.
-            suspect = suspect.beside({at: why for at, why in last.condemned.items() if at != offset})
+        counts = {} if last is None else last.counts
+        ends = counts.pop(offset).ends if offset in counts else 0
+        suspect = Suspect(offset, offset, 0, ends + 1, fault_of(fault)).beside(counts)
         where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
         seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
         logger.error("record.suspected", extra={"sink": self._name, **where, **seen})

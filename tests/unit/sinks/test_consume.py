@@ -13,7 +13,7 @@ from runtime.health import SET_ASIDE, Health
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from runtime.reach import Reach
-from runtime.suspect import MOST_ENDS, Place
+from runtime.suspect import MOST_ENDS, Place, suspect_in
 from schemas.codec import NotDecodable
 from sinks.consume import Consume, Fenced, Received, SinkCrashed, Source, Unavailable, Unusable
 from sinks.record_faults import on_record
@@ -196,17 +196,37 @@ async def test_what_no_record_has_a_part_in_is_not_counted(fault: Exception) -> 
     assert set(world.kafka.metadata.values()) == {""}
 
 
-async def test_a_sink_that_ended_at_another_record_begins_to_count_anew() -> None:
+async def test_records_that_end_the_sink_in_turn_are_all_set_aside() -> None:
+    """As the calls of several commands do, which run at the same time and end in changing order."""
     world = _World()
-    world.put(0, b"a", b"b")
+    world.put(0, b"first", b"a", b"second")
 
-    for offset in (0, 1, 0, 1, 0, 1):
+    for offset in (0, 2, 0, 2, 2, 0):
         world.stage.raising_at = (0, offset)
         with pytest.raises(SinkCrashed):
             await world.run(3)
     await world.run(3)
 
-    assert world.stage.taken[-2:] == [(0, 0, "a"), (0, 1, "b")]
+    letters = world.kafka.topics[TopicPartition("orders-dlq", 0)]
+    assert {letter.value for letter in letters} == {b"first", b"second"}
+    assert world.stage.taken[-1:] == [(0, 1, "a")]
+    assert set(world.kafka.metadata.values()) == {""}
+
+
+async def test_a_record_that_is_passed_is_not_counted_any_more() -> None:
+    world = _World()
+    world.put(0, b"a", b"b", b"c")
+
+    for offset in (0, 1, 2):
+        world.stage.raising_at = (0, offset)
+        with pytest.raises(SinkCrashed):
+            await world.run(3)
+    world.stage.unfinished_at = {ONE: 2}
+    await world.run(3)
+
+    suspect = suspect_in(world.kafka.metadata[ONE])
+    assert suspect is not None
+    assert {offset: count.ends for offset, count in suspect.counts.items()} == {2: 1}
 
 
 async def test_several_records_that_end_the_sink_before_any_commit_are_all_set_aside() -> None:
