@@ -14,6 +14,8 @@ from runtime.file_faults import reason
 from runtime.mendable import Mendable
 from runtime.secret_file import SecretFileFault, secret_text
 
+# YAML takes escapes such as \ud83d, of which two make a character in JSON; no encoding can write such a half.
+_HALF = re.compile("[\ud800-\udfff]")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _LONGEST = timedelta(days=365)
 _Read = TypeVar("_Read")
@@ -75,6 +77,8 @@ class Value:
         """A scalar as text, with `${NAME}` filled from the environment, or from the file that `NAME_FILE` names."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.fault("expected one value")
+        if _HALF.search(self.node.value):
+            raise self.fault("half of a character: write it whole, as in 👍 or \\U0001F44D")
         return VARIABLE.sub(self._variable, self.node.value)
 
     def variables(self) -> frozenset[str]:
@@ -136,6 +140,8 @@ def read_yaml(path: Path, environ: Mapping[str, str]) -> Value:
     except yaml.reader.ReaderError as fault:
         line = text.count("\n", 0, fault.position) + 1
         raise FileFault(f"{path}:{line}: not YAML: {fault.reason}") from None
+    except RecursionError:
+        raise FileFault(f"{path}:1: nested too deeply") from None
     if node is None:
         raise FileFault(f"{path}:1: the file is empty")
     return Value(path, node, environ)

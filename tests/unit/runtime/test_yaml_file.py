@@ -144,3 +144,14 @@ def test_a_fault_inside_a_list_names_the_line_of_its_item(tmp_path: Path) -> Non
 
     with pytest.raises(FileFault, match=r"settings\.yaml:2: expected a duration"):
         items[1].duration()
+
+
+def test_half_of_a_character_is_refused_where_it_stands(tmp_path: Path) -> None:
+    assert refusal(tmp_path, 'one:\n  "\\ud83d"\n', lambda root: root.section()["one"].text()) == (
+        "settings.yaml:2: one: half of a character: write it whole, as in 👍 or \\U0001F44D"
+    )
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "[" * 5000 + "]" * 5000])
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text, lambda root: root) == "settings.yaml:1: nested too deeply"
