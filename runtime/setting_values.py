@@ -104,6 +104,8 @@ def registry_address(text: str) -> str:
 
 
 def path(text: str) -> Path:
+    if text != text.strip():
+        raise Refused("has a blank or a line break at its beginning or end: take it off")
     names = [len(os.fsencode(part)) for part in Path(text).parts]
     if sum(names) + len(names) > _LONGEST_PATH or max(names, default=0) > _LONGEST_NAME:
         raise Refused(f"is too long for a path: at most {_LONGEST_PATH} bytes, and {_LONGEST_NAME} for each name")
@@ -111,9 +113,10 @@ def path(text: str) -> Path:
 
 
 def warehouse(text: str) -> str:
-    address = _WITH_SCHEME.fullmatch(text)
+    address = _WITH_SCHEME.match(text)
     if address is None:
         return str(path(text))
+    one_word(text)
     if address["scheme"] not in _STORES or not address["place"].startswith("/"):
         raise Refused("must be a directory, an address of object storage such as s3://bucket/leads, or postgresql://…")
     return text

@@ -104,7 +104,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     for name in Settings.__dataclass_fields__:
         if text := _text(environ, name):
             try:
-                read[name] = _READERS[name](text if name in _BLANKS_MATTER else values.one_word(text))
+                read[name] = _READERS[name](text if name in _ANY_TEXT else values.one_word(text))
             except Refused as refused:
                 raise SettingError(f"{variable(name)} {refused}") from None
     return Settings(**read)
@@ -119,10 +119,10 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
         raise SettingError(str(fault)) from None
 
 
-# Of a password any character may be part, and the commas between secrets may have blanks around them.
-_BLANKS_MATTER = ("app_secrets", "kafka_sasl_password", "schema_registry_password")
 _PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
 _PEM_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "schema_registry_ca_file")
+# A password or the name of a file may have any character, and blanks may be around the commas between secrets.
+_ANY_TEXT = {"app_secrets", "kafka_sasl_password", "schema_registry_password", "warehouse", *_PATHS, *_PEM_FILES}
 _READERS: Mapping[str, Callable[[str], object]] = {
     **dict.fromkeys((*_PATHS, *_PEM_FILES), values.path),
     **dict.fromkeys(("port", "admin_port"), values.whole_number(0, LAST_PORT)),
