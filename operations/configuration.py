@@ -29,6 +29,8 @@ from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, 
 
 _HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 _UTC = ZoneInfo("UTC")
+# More is no cap, and Python refuses to read thousands of digits.
+_MOST_DIGITS = 18
 _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "after", "steps", "then")
 
@@ -43,10 +45,14 @@ def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool =
         pages = read_yaml(settings.pages, environ).section("pages").required("pages").section()
     except FileMissing:
         return Pages(default_target_app=default_target_app)
-    return Pages(
-        (_page(PageId(page_id), value, default_target_app, tokens=tokens) for page_id, value in pages.items()),
-        default_target_app=default_target_app,
-    )
+    read: dict[PageId, Page] = {}
+    for page_id, value in pages.items():
+        page = _page(PageId(page_id), value, default_target_app, tokens=tokens)
+        for id_ in {page.page_id, *page.also}:
+            if id_ in read:
+                raise value.fault(f"the id {id_} belongs to another Page too")
+            read[id_] = page
+    return Pages((page for id_, page in read.items() if id_ == page.page_id), default_target_app=default_target_app)
 
 
 def token_variables(settings: Settings) -> frozenset[str]:
@@ -61,18 +67,35 @@ def token_variables(settings: Settings) -> frozenset[str]:
 
 
 def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, tokens: bool) -> Page:
+    if not _is_id(page_id):
+        raise value.fault("expected the id of the Page, which has digits only")
     section = value.section(*_PAGE_KEYS)
-    target_app = section.read("target_app", Value.text, default_target_app)
+    target_app = section.read("target_app", _id, default_target_app)
     return Page(
         page_id,
         access_token=section.read("access_token", _token, "") if tokens else "",
         target_app=AppId(target_app) if target_app is not None else None,
         join_wait=section.read("join_wait", Value.duration, JOIN_WAIT),
         thread_control=section.read("thread_control", Value.duration, limits.THREAD_CONTROL_DEFAULT),
-        also=tuple(map(PageId, section.read("also", Value.texts, ()))),
+        also=tuple(map(PageId, section.read("also", _ids, ()))),
         questions=section.read("questions", Value.texts, ()),
         time_zone=section.read("time_zone", _time_zone, _UTC),
     )
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _id(value: Value) -> str:
+    # Any other text is the id of nothing: no webhook would match it, and nobody would be told.
+    if not _is_id(value.text()):
+        raise value.fault("expected an id, which has digits only")
+    return value.text()
+
+
+def _ids(value: Value) -> tuple[str, ...]:
+    return tuple(map(_id, value.items()))
 
 
 def _token(value: Value) -> str:
@@ -120,7 +143,7 @@ def load_caps(settings: Settings, environ: Mapping[str, str]) -> Caps:
 
 def _whole_number(value: Value) -> int:
     text = value.text()
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) < 1:
         raise value.fault("expected a whole number from 1")
     return int(text)
 
@@ -152,8 +175,11 @@ def _cancellations(value: Value) -> frozenset[Cancellation]:
 
 
 def _one_or_more(value: Value) -> frozenset[str]:
-    """One text or a list of them."""
-    return frozenset(value.texts() if value.is_list else [value.text()])
+    """One id or a list of them."""
+    ids = frozenset(_ids(value) if value.is_list else [_id(value)])
+    if not ids:
+        raise value.fault("expected at least one id: without this key the rule holds for all")
+    return ids
 
 
 def _steps(rule: Section) -> tuple[RuleStep, ...]:

@@ -165,6 +165,31 @@ def test_a_page_is_found_by_its_other_ids(tmp_path: Path) -> None:
     assert pages.aliases == {PageId("2"): PageId("1"), PageId("3"): PageId("1")}
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("pages: {abc: {}}", "1: abc: expected the id of the Page, which has digits only"),
+        ('pages: {" 1": {}}', "1:  1: expected the id of the Page, which has digits only"),
+        ('pages: {"1": {also: [x]}}', "1: also: expected an id, which has digits only"),
+        ('pages: {"1": {target_app: "42\\n"}}', "1: target_app: expected an id, which has digits only"),
+        ('pages: {"1": {target_app: null}}', "1: target_app: expected an id, which has digits only"),
+        ('pages:\n  "1": {also: ["3"]}\n  "2": {also: ["3"]}', "3: 2: the id 3 belongs to another Page too"),
+        ('pages:\n  "1": {also: ["2"]}\n  "2": {}', "3: 2: the id 2 belongs to another Page too"),
+    ],
+)
+def test_an_id_that_no_webhook_has_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(FileFault) as refused:
+        pages_of(tmp_path, text)
+
+    assert str(refused.value) == f"{tmp_path}/pages.yaml:{fault}"
+
+
+@pytest.mark.parametrize(("key", "ids"), [("page", "x"), ("ad", "[1, x]"), ("page", "1.5"), ("ad", "[]")])
+def test_a_rule_for_an_id_that_nothing_has_is_refused(tmp_path: Path, key: str, ids: str) -> None:
+    with pytest.raises(FileFault, match=rf":1: {key}: expected (an|at least one) id"):
+        rules_of(tmp_path, f"rules: [{{name: x, when: {{{key}: {ids}}}, send: {{text: hi}}}}]")
+
+
 def test_an_access_token_is_not_shown(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages: {"1": {access_token: "${PAGE_TOKEN}"}}')
 
@@ -400,6 +425,7 @@ def test_a_cap_of_which_some_partition_would_get_nothing_is_refused(tmp_path: Pa
     [
         ("{per_person: 0}", "per_person: expected a whole number from 1"),
         ("{per_person: many}", "per_person: expected a whole number from 1"),
+        (f"{{per_page: {'9' * 5000}}}", "per_page: expected a whole number from 1"),
         ("{per_day: 3}", "caps: unknown key 'per_day'"),
     ],
 )
