@@ -184,6 +184,10 @@ class Agenda:
             lowest[pending.partition] = min(offset, lowest.get(pending.partition, offset))
         return lowest
 
+    def command_ids(self) -> set[str]:
+        """The ids of all commands that are not finished."""
+        return {pending.command.command_id for lane in self._lanes.values() for pending in lane.commands()}
+
     def held(self, partition: int) -> int:
         return len(self._unfinished[partition])
 

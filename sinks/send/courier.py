@@ -1,7 +1,7 @@
 """Carries out one action about a command: an attempt, a look at the conversation, a question for the thread's owner."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol, assert_never
@@ -282,6 +282,18 @@ class Courier:
         if isinstance(fault, Throttled):
             self._sends.hold(pending.command.page_id, until)
         return until
+
+    async def leave_in_doubt(self, partition: int, held: Collection[str]) -> None:
+        """End the attempts without a result whose command is not among these: it was set aside, or is lost.
+
+        An echo settles them, or the command if it comes again. Raises as `Ledger.append` does.
+        """
+        reason: InDoubtReason = "set_aside"
+        for _, outcome in list(self.ledger.book(partition).open.values()):
+            if outcome.status == "attempting" and outcome.command_id not in held:
+                doubt = replace(outcome, status="in_doubt", occurred_at=self.clock(), reason=reason)
+                if await self.ledger.append(partition, doubt):
+                    self.metrics.followup_outcomes.labels("in_doubt").inc()
 
     async def _record(
         self,

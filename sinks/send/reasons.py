@@ -69,6 +69,9 @@ InDoubtReason = Literal[
     "look_up_refused",
     # No look at the conversation got an answer, however often it was repeated.
     "look_up_failed",
+    # After this attempt the command ended the sink and was set aside, see `leadstream dlq list`. An echo settles it, or
+    # `leadstream dlq redrive`.
+    "set_aside",
 ]
 SentReason = Literal[
     # A webhook showed the message before the call had a result.

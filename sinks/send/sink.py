@@ -67,6 +67,7 @@ class SendSink:
         self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
         self._agenda, self._interventions = Agenda(), Interventions(self._pages)
         self._read_to: dict[TopicPartition, int] = {}
+        self._unread: dict[TopicPartition, int] = {}
         self._cancelled_ahead: dict[str, str] = {}
         self._partitions: dict[int, TopicPartition] = {}
         self._events: dict[int, TopicPartition] = {}
@@ -85,6 +86,8 @@ class SendSink:
         self._closing = False
         recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
         self._read_to = {place: self._start(place, span, recent) for place, span in spans.items()}
+        self._unread = {place: span.end for place, span in spans.items() if place.topic == self._commands}
+        await self._end_orphans(self._read_to)
         return dict(self._read_to)
 
     def _start(self, place: TopicPartition, span: Span, recent: Mapping[TopicPartition, int]) -> int:
@@ -110,6 +113,13 @@ class SendSink:
                 raise fault
         for place, offset in positions.items():
             self._read_to[place] = max(offset, self._read_to.get(place, 0))
+        await self._end_orphans(positions)
+
+    async def _end_orphans(self, positions: Mapping[TopicPartition, int]) -> None:
+        """All commands without a result lie between the committed offset and the end at the time of `open`."""
+        for place in [place for place, end in self._unread.items() if positions[place] >= end]:
+            del self._unread[place]
+            await self._courier.leave_in_doubt(place.partition, self._agenda.command_ids())
 
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:

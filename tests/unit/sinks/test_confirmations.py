@@ -10,7 +10,7 @@ from messenger.errors import OutcomeUnknown
 from tests.unit.sinks.events import a_delivery, a_read, an_echo
 from tests.unit.sinks.fakes import NOON, a_command
 from tests.unit.sinks.outcomes import an_outcome
-from tests.unit.sinks.worlds import SendWorld
+from tests.unit.sinks.worlds import COMMANDS, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -147,3 +147,52 @@ async def test_an_event_that_cannot_be_read_holds_nothing_up_and_is_no_dead_lett
 
     assert world.graph.sent == ["c1"]
     assert not any("dlq" in effect for effect in world.kafka.effects)
+
+
+async def test_an_attempt_whose_command_is_set_aside_stays_in_doubt_until_an_echo() -> None:
+    world = SendWorld(skips=[(COMMANDS.topic, 0, 0)])
+    world.command(a_command())
+    world.outcome(an_outcome("c1", "attempting", attempt=2))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "attempting"), ("c1", "in_doubt")]
+    assert (outcomes[-1].attempt, outcomes[-1].reason) == (2, "set_aside")
+    assert world.graph.sent == []
+    assert await _settled_then(world, an_echo("m_9")) == ["attempting", "in_doubt", "sent"]
+
+
+async def test_an_attempt_whose_command_was_set_aside_earlier_is_left_in_doubt_once() -> None:
+    world = SendWorld()
+    world.command(a_command())
+    world.kafka.committed[COMMANDS] = 1
+    world.outcome(an_outcome("c1", "attempting", attempt=1))
+
+    await world.settle_all()
+
+    assert statuses(await world.settle_all()) == [("c1", "attempting"), ("c1", "in_doubt")]
+
+
+async def test_a_command_that_was_set_aside_is_looked_up_when_it_comes_back() -> None:
+    world = SendWorld(skips=[(COMMANDS.topic, 0, 0)])
+    world.command(a_command())
+    world.outcome(an_outcome("c1", "attempting", attempt=1))
+    await world.settle_all()
+
+    world.command(a_command())
+    outcomes = await world.settle_all()
+
+    assert "look-up" in world.kafka.effects
+    assert outcomes[-1].status == "sent"
+    assert world.graph.sent == ["c1"]
+
+
+async def test_an_attempt_whose_command_waits_here_is_no_orphan() -> None:
+    world = SendWorld()
+    for number in range(3):
+        world.command(a_command(f"c{number}"))
+    world.outcome(an_outcome("c2", "attempting", attempt=1))
+
+    outcomes = await world.settle_all()
+
+    assert not any(outcome.reason == "set_aside" for outcome in outcomes)

@@ -1,7 +1,7 @@
 """A send sink over fakes: commands in, virtual time on, outcomes and messages out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from messenger.events import AppId, PageId, person_key
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
+from runtime.suspect import Place
 from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
@@ -64,6 +65,7 @@ class SendWorld:
     metrics: Metrics = field(default_factory=Metrics)
     partitions: int = 1
     erasures: Erasures = NOBODY
+    skips: Collection[Place] = ()
     graph: FakeGraph = field(init=False)
     log: FakeOutcomeLog = field(init=False)
     ahead: FakeAhead = field(init=False)
@@ -124,6 +126,7 @@ class SendWorld:
             name="send",
             metrics=self.metrics,
             health=Health(),
+            skips=self.skips,
             reach=Reach(None),
         )
 
