@@ -59,8 +59,8 @@ Between stages delivery is at least once: a record can come twice, with the same
 
 ## Reading from anywhere
 
-The first command lists which leads changed since a moment, and when; any kcat can. The second shows the leads, with a
-kcat that lists Avro in `kcat -V` (Debian's does not):
+The first command lists which leads changed since a moment, and when; any kcat can. The second shows the leads. It
+needs a kcat that lists Avro in `kcat -V` (Debian's does not):
 
 ```sh
 kcat -C -e -b 127.0.0.1:9092 -t leads -o s@1772323200000 -f '%T %p/%o %k\\n'

@@ -19,8 +19,13 @@ from sinks.warehouse.tables import TABLES
 
 # The beginning of a formula for a spreadsheet: https://owasp.org/www-community/attacks/CSV_Injection
 # The wide ones are equal to the narrow ones where people write Chinese, Japanese or Korean. European spreadsheets split
-# at semicolons even inside quotes, so that a cell begins behind each semicolon, and at each new line.
-_FORMULA = re.compile('(^|[;\t\n])(?=[\\s"]*[=+@\uff1d\uff0b\uff0d\uff20-])|^(?=[\t\n])')
+# at semicolons even inside quotes, so that a cell begins behind each semicolon, and at each new line. Characters that
+# cannot be seen may be left out when the file is read. Each begin is taken with the whole blank behind it, so that a
+# long blank is read once.
+_BEGIN = re.compile(
+    '(?P<edge>^|[;\t\n])(?P<blank>[\\s"\x00-\x1f\u200b-\u200f\u2060\ufeff]*+)(?P<sign>[=+@\uff1d\uff0b\uff0d\uff20-]?)'
+)
+_EDGE, _QUOTED = re.compile("[\t\n]"), r"\g<0>'"
 # A spreadsheet keeps fifteen digits of a number.
 _LONG_NUMBER = re.compile(r"[0-9]{16,}")
 _BYTES_OF_PEOPLE = frozenset({"key", "value"})
@@ -91,7 +96,14 @@ def csv_cell(value: Any, *, text_ids: bool = False) -> str:
     text = plain_text(value).replace("\r\n", "\n").replace("\r", "\n")
     if text_ids and _LONG_NUMBER.fullmatch(text):
         return f"'{text}"
-    return text if isinstance(value, int | float | Decimal) else _FORMULA.sub(r"\1'", text)
+    return text if isinstance(value, int | float | Decimal) else _BEGIN.sub(_without_formula, text)
+
+
+def _without_formula(begin: re.Match[str]) -> str:
+    edge, blank, sign = begin.groups()
+    if sign:
+        return f"{edge}'{_EDGE.sub(_QUOTED, blank)}{sign}"
+    return f"'{begin[0]}" if begin.start() == 0 and begin[0][:1] in ("\t", "\n") else begin[0]
 
 
 def plain_text(value: Any) -> str:

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from runtime.setting_values import LAST_PORT
-from sinks.consume import Unusable
+from sinks.consume import Unavailable, Unusable
 from sinks.warehouse.postgres.faults import fault_of
 
 _NO_ADDRESS = (
@@ -43,16 +43,17 @@ def connected(url: str, *, autocommit: bool = False) -> Connection[Any]:
     # A password with an unescaped character is parsed as part of the host, port or database.
     if any("@" in str(parameters.get(part, "")) for part in ("host", "port", "dbname")):
         raise Unusable(_NO_ADDRESS)
-    # libpq takes such a port for the name of a service, and fails as if the server were away.
-    if not all(map(_is_port, str(parameters.get("port", "")).split(","))):
-        raise Unusable(_NO_ADDRESS)
     # PGCLIENTENCODING must not decide how names and texts come back.
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
         conninfo = make_conninfo(url, client_encoding="UTF8", **defaults)
         connection = psycopg.connect(conninfo, autocommit=autocommit, prepare_threshold=None)
     except psycopg.Error as fault:
-        raise fault_of(fault) from None
+        reason = fault_of(fault)
+        # Such a port is taken for the name of a service, and fails as if the server were away.
+        if isinstance(reason, Unavailable) and not all(map(_is_port, str(parameters.get("port", "")).split(","))):
+            raise Unusable(_NO_ADDRESS) from None
+        raise reason from None
     except ValueError:
         # A host that is no name at all, as a..b
         raise Unusable(_NO_ADDRESS) from None

@@ -21,6 +21,7 @@ from cli.main import main
 from messenger.events import Ad, Answer
 from schemas.codec import lead_codec
 from sinks.warehouse.delta.warehouse import DeltaWarehouse
+from sinks.warehouse.export import csv_cell
 from sinks.warehouse.tables import tables_by_topic
 from sinks.warehouse.views import VIEWS
 from tests.builders import PERSON, a_lead
@@ -93,7 +94,23 @@ def test_whole_numbers_stay_numbers_whatever_the_engine_sums_them_in(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@now", "\t=1", "\r=1", "\n=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20now"]
+    "text",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@now",
+        "\t=1",
+        "\ufeff=1",
+        "\u200b=1",
+        "\x1b=1",
+        "\r=1",
+        "\n=1",
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20now",
+    ],
 )
 def test_text_that_a_spreadsheet_would_run_is_only_text_in_csv(tmp_path: Path, text: str) -> None:
     result = _sql(tmp_path, f"select '{text}' as said, -1 as n", "--format", "csv")
@@ -384,3 +401,12 @@ def test_ctrl_c_ends_a_query_that_takes_for_ever(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stderr) == (1, "\nAborted!\n")
+
+
+@pytest.mark.parametrize("blank", ["\n", "\t", ";\n", " \n", '"\n'])
+def test_a_long_blank_is_read_once(blank: str) -> None:
+    """A second look at each place would take minutes for a cell that a webhook can bring."""
+    text = blank * 1_000_000
+
+    assert csv_cell(f"x{text}y") == f"x{text}y"
+    assert csv_cell(f"x{blank * 3}=y").endswith("'=y")
