@@ -1,6 +1,7 @@
 """The way to a terminal: text made visible, tables, progress, masks, and every fault in one line."""
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -159,9 +160,17 @@ def run(work: Callable[[], _Result]) -> _Result:
         problem = f"no ACL of Kafka allows {principal} {refused_use(fault)}: `leadstream topics acls` prints all ACLs"
     except KafkaError as fault:
         problem = _refusal(fault)
-    except PermissionError as fault:
-        problem = f"{fault.filename}: {fault.strerror}: it belongs to another user"
+    except OSError as fault:
+        problem = _file_fault(fault)
     raise click.ClickException(one_line(problem))
+
+
+def _file_fault(fault: OSError) -> str:
+    """The file and why it cannot be used; any other fault of the system is raised again."""
+    if fault.filename is None:
+        raise fault
+    whose = ": it belongs to another user" if isinstance(fault, PermissionError) else ""
+    return f"{os.fsdecode(fault.filename)}: {fault.strerror}{whose}"
 
 
 def _refusal(fault: KafkaError) -> str:

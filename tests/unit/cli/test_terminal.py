@@ -1,6 +1,7 @@
 """Nothing that is printed moves a terminal, and JSON stays JSON."""
 
 import json
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import InvalidTopicError
@@ -56,6 +57,18 @@ def test_the_name_of_a_refused_topic_is_shown() -> None:
         run(refuse)
 
     assert fault.value.message == "Kafka takes no topic of the name no name: see LEADSTREAM_TOPIC_PREFIX"
+
+
+@pytest.mark.parametrize("arguments", [["kafka", "start"], ["kafka", "status"], ["kafka", "stop"], ["leads", "list"]])
+def test_a_place_that_is_no_directory_is_named_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+
+    result = CliRunner(env={"LEADSTREAM_STATE_DIR": f"{tmp_path}/taken"}).invoke(main, arguments)
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path}/taken")
+    assert "Not a directory" in result.output
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["topics", "apply"], ["topics", "list"], ["leads", "list"], ["doctor"]])
