@@ -168,7 +168,6 @@ async def stock(stage: str, settings: Settings) -> None:
         autodiscover=False,
         web_enabled=False,
         topic_partitions=settings.partitions,
-        reach=Reach(None),
         topic_disable_leader=True,
         table_standby_replicas=0,
         broker_commit_interval=1.0,
@@ -182,7 +181,7 @@ async def stock(stage: str, settings: Settings) -> None:
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     source, target = (WEBHOOKS, EVENTS) if stage == "split" else (EVENTS, LEADS)
     output = app.topic(settings.topic(target.name), **raw)
-    people = app.Table("join", partitions=settings.partitions, reach=Reach(None), schema=faust.Schema(**raw))
+    people = app.Table("join", partitions=settings.partitions, schema=faust.Schema(**raw))
 
     @app.agent(app.topic(settings.topic(source.name), **raw))  # type: ignore[untyped-decorator]
     async def work(stream: Any) -> None:
