@@ -5,8 +5,9 @@ or repeated signal finds its lead and opens no second one, and no rule acts twic
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent, LeadPromoted
 from leads.followup import end_all
@@ -106,14 +107,14 @@ def _weight_of_lead(state: LeadState) -> int:
 
 def _weight_of_event(event: JoinEvent) -> int:
     weight = _FRAME + (_weight_of_lead(event.state) if isinstance(event, LeadPromoted) else 0)
-    for field in fields(event):
-        value = getattr(event, field.name)
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
         if isinstance(value, str):
             weight += _size((value,))
         elif isinstance(value, tuple):
             weight += _size_of_answers(item for item in value if isinstance(item, Answer))
             weight += _size(item for item in value if isinstance(item, str))
-        elif field.name == "ad" and value is not None:
+        elif name == "ad" and value is not None:
             weight += _size((value.ad_id, value.ad_title, value.post_id, value.ref))
     return weight
 

@@ -4,10 +4,11 @@ The person stays as they were before that step, so every careful reading of the 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent
 from leads.join import Step, Turn, advance, block, elapse

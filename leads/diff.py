@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec import to_builtins
+
 from leads.records import Lead, LeadId
 
-FIELDS = tuple(field.name for field in fields(Lead))
+FIELDS = Lead.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def fingerprint(leads: Iterable[Lead]) -> str:
 
 
 def _canonical(lead: Lead) -> str:
-    return json.dumps(asdict(lead), default=_text_of, ensure_ascii=False, sort_keys=True)
+    return json.dumps(to_builtins(lead, builtin_types=[datetime]), default=_text_of, ensure_ascii=False, sort_keys=True)
 
 
 def _text_of(moment: datetime) -> str:

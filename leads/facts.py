@@ -1,14 +1,14 @@
 """Facts: our own events in `messenger-events`, beside those of the platform, and the ids of all of them."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from leads.records import LeadState
 from messenger.events import Answer, Event, LeadOutcome, PlatformEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscriptFetched(Event):
+class TranscriptFetched(Event, frozen=True, kw_only=True):
     """Our own fact: what the Conversations API showed of a lead that has no answers.
 
     `provenance` names the backfill that found it; None where a transcript request asked.
@@ -19,8 +19,7 @@ class TranscriptFetched(Event):
     provenance: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadRecovered(Event):
+class LeadRecovered(Event, frozen=True, kw_only=True):
     """Our own fact: the Conversations API showed a lead flow of which no webhook had made a lead.
 
     `event_at` is the time of the person's last answer, `last_user_message_at` that of their last message of all,
@@ -34,13 +33,11 @@ class LeadRecovered(Event):
     provenance: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PersonErased(Event):
+class PersonErased(Event, frozen=True, kw_only=True):
     """Our own fact: everything that was received of this person before it is to be forgotten."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadPromoted(Event):
+class LeadPromoted(Event, frozen=True, kw_only=True):
     """Our own fact: a replay knows a lead better than `leads` did when its newest revision was `replaces`.
 
     `state` is the lead as the replay has it; what the rules did about it there says nothing here. `replaces` is 0 for a
@@ -57,8 +54,7 @@ Fact = TranscriptFetched | LeadRecovered
 JoinEvent = PlatformEvent | TranscriptFetched | LeadRecovered | PersonErased | LeadPromoted
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The splitter's word that everything received before these times is in, by raw partition."""
 
     received_until: tuple[tuple[int, datetime], ...]

@@ -1,8 +1,9 @@
 """Plan follow-ups: start those of a lead, fire them when they are due, cancel them."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from leads.message import longest_text
 from leads.pairing import flow_ended_at

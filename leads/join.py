@@ -5,9 +5,11 @@ carries the deadline; so the same log gives the same revisions however fast it i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leads import followup
 from leads.bounds import has_room, is_shed, without_oldest
@@ -34,8 +36,7 @@ from messenger.limits import LEADGEN_APP_ID, THREAD_CONTROL_DEFAULT
 Output = Lead | SendFollowUp | FetchTranscript
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """The result of one event: the new state, the outputs in their order, and the reason if it was ignored.
 
     `shed` counts the leads whose content the state no longer holds.
@@ -47,8 +48,7 @@ class Step:
     shed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """A person whose time has come: first these events, in the order of receipt, then every deadline up to `until`.
 
     With `block` the turn is Meta's block of their Page instead.

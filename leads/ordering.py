@@ -7,8 +7,10 @@ that least progress is the watermark of the join, its clock.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
 
 from leads.bounds import too_much_waits
 from leads.facts import JoinEvent, PersonErased, Progress

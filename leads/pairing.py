@@ -1,8 +1,9 @@
 """Find the lead that a signal belongs to, and make the lead's next revision."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from leads.facts import LeadRecovered
 from leads.pages import Page

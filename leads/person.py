@@ -1,9 +1,11 @@
 """The join's state: of one person on one Page, and of the Page itself."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent
 from leads.records import Cancellation, CancelReason, LeadId, LeadState
@@ -15,8 +17,7 @@ MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True):
     """A step, counted from 1, of a rule that was set going, and that is not due yet."""
 
     lead_id: LeadId
@@ -25,8 +26,7 @@ class Scheduled:
     step: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(Struct, frozen=True):
     """A step of a rule whose command was issued and may still wait to be sent, until `not_after`."""
 
     lead_id: LeadId
@@ -36,16 +36,14 @@ class Issued:
     cancel_on: tuple[Cancellation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Intervention:
+class Intervention(Struct, frozen=True):
     """The newest time at which something came between us and the person: what a rule's `cancel_on` names, or Meta."""
 
     reason: CancelReason
     happened_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """The newest item of one raw partition that was folded into a person."""
 
     topic: str
@@ -54,8 +52,7 @@ class Mark:
     item: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class Person(Struct, frozen=True, kw_only=True):
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
@@ -120,8 +117,7 @@ class Person:
         return self.forget_at if self.is_idle else min([*self.deadlines, *turns])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageState:
+class PageState(Struct, frozen=True, kw_only=True):
     """The state of a Page, which concerns all of its people.
 
     `stated_at` is Meta's newest stamp. `blocked_at` is when a block was received, None while nothing blocks the Page.

@@ -4,11 +4,12 @@ Field names are the contract with every consumer; `schemas/*.avsc` hold the same
 Times are UTC with millisecond precision.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, Literal, NewType
 from uuid import UUID, uuid5
+
+from msgspec import Struct
 
 from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
 
@@ -32,8 +33,7 @@ OutcomeStatus = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookOrigin:
+class WebhookOrigin(Struct, frozen=True):
     """A record that a lead was made from: a raw one, or the fact in `messenger-events` that recovered it."""
 
     topic: str
@@ -41,8 +41,7 @@ class WebhookOrigin:
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lead:
+class Lead(Struct, frozen=True, kw_only=True):
     """One lead as it stands at one revision; a higher revision of the same `lead_id` replaces it."""
 
     lead_id: LeadId
@@ -69,8 +68,7 @@ class Lead:
     transcript_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LeadState:
+class LeadState(Struct, frozen=True):
     """A lead with what its record does not show: the signals it was made from, and what the rules did about it."""
 
     lead: Lead
@@ -81,14 +79,12 @@ class LeadState:
     planned: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class QuickReply:
+class QuickReply(Struct, frozen=True):
     title: str
     payload: str
 
 
-@dataclass(frozen=True, slots=True)
-class Button:
+class Button(Struct, frozen=True):
     """A `web_url` button has a `url`, a `postback` button a `payload`."""
 
     type: Literal["web_url", "postback"]
@@ -97,8 +93,7 @@ class Button:
     payload: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FollowUpMessage:
+class FollowUpMessage(Struct, frozen=True):
     """The text that the person will read. Buttons make it a button template, whose text is shorter."""
 
     text: str
@@ -106,8 +101,7 @@ class FollowUpMessage:
     buttons: tuple[Button, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendFollowUp:
+class SendFollowUp(Struct, frozen=True, kw_only=True):
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
     A record with a `cancel_reason` sends nothing: it cancels the command of the same id, which comes before it.
@@ -131,8 +125,7 @@ class SendFollowUp:
     cancel_on: tuple[Cancellation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowUpOutcome:
+class FollowUpOutcome(Struct, frozen=True, kw_only=True):
     """The outcome of a command; the newest outcome of a `command_id` is the send ledger's entry for it."""
 
     command_id: str
@@ -150,8 +143,7 @@ class FollowUpOutcome:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchTranscript:
+class FetchTranscript(Struct, frozen=True, kw_only=True):
     """A transcript request: read the answers of a complete lead that closed without any."""
 
     lead_id: LeadId

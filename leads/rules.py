@@ -1,7 +1,6 @@
 """Follow-up rules: which leads they match, what they wait for, what they send, what cancels them."""
 
 import re
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import re2
+from msgspec import Struct
 
 from leads.message import is_blank
 from leads.pages import Page
@@ -29,8 +29,7 @@ class NoPattern(ValueError):
     """A pattern that the engine cannot take; the message says which part of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A regular expression in RE2's syntax, which is searched for in time linear in the text.
 
     Raises `NoPattern` for look-around, back-references and whatever else RE2 does not have.
@@ -61,8 +60,7 @@ def _compiled(text: str) -> Any:
         raise NoPattern(detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerCondition:
+class AnswerCondition(Struct, frozen=True):
     """A condition on the answer to `question`: all of its tests must hold."""
 
     question: str
@@ -80,8 +78,7 @@ class AnswerCondition:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QuietHours:
+class QuietHours(Struct, frozen=True):
     """The time of day in which nothing is sent, from `start` up to `end`; it may go over midnight."""
 
     start: time
@@ -99,16 +96,14 @@ class QuietHours:
         return datetime.combine(day, self.end.replace(fold=local.fold), zone).astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleStep:
+class RuleStep(Struct, frozen=True):
     """A message of a rule; `after` counts from the step before it, of the first from when the rule is set going."""
 
     send: FollowUpMessage
     after: timedelta = timedelta(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """One follow-up rule. `wait_for` answers waits until the lead has answers or closes; `then` is of the last step."""
 
     name: str
@@ -117,7 +112,7 @@ class Rule:
     ads: frozenset[str] | None = None
     answers: tuple[AnswerCondition, ...] = ()
     wait_for: WaitFor | None = None
-    cancel_on: frozenset[Cancellation] = field(default=frozenset(EVERY_CANCELLATION))
+    cancel_on: frozenset[Cancellation] = frozenset(EVERY_CANCELLATION)
     quiet_hours: QuietHours | None = None
     steps: tuple[RuleStep, ...]
     then: AfterSending | None = None
@@ -152,8 +147,7 @@ class Rule:
 Rules = tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The settings and rules that apply to one Page, and whether Meta blocks it at the moment in question."""
 
     page: Page
@@ -161,8 +155,7 @@ class Policy:
     is_blocked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(Struct, frozen=True):
     """How many messages a person, and how many all people of a Page, may get in a day; None is any number."""
 
     per_person: int | None = None
@@ -178,7 +171,7 @@ class Caps:
 
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.
-_NAMES = "|".join(("page_id", *(rf"ad\.{field.name}" for field in fields(Ad))))
+_NAMES = "|".join(("page_id", *(rf"ad\.{name}" for name in Ad.__struct_fields__)))
 PLACEHOLDER = re.compile(rf"\{{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}")
 
 

@@ -6,9 +6,10 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from messenger.errors import BadSignedRequest
 
@@ -24,8 +25,7 @@ _USER_ID = re.compile(r"[0-9]{1,64}")
 _CODE_BYTES = 15  # 24 letters and digits
 
 
-@dataclass(frozen=True, slots=True)
-class DeletionRequest:
+class DeletionRequest(Struct, frozen=True):
     """One request. `user_id` is an app-scoped id and **not a PSID**, so no event or lead can be found by it.
 
     It is None once the request is resolved; `resolved_at` and `resolution` are None until then.
@@ -34,9 +34,13 @@ class DeletionRequest:
     code: str
     status: DeletionStatus
     requested_at: datetime
-    user_id: str | None = field(default=None, repr=False)
+    user_id: str | None = None
     resolved_at: datetime | None = None
     resolution: Resolution | None = None
+
+    def __repr__(self) -> str:
+        """Without the person's id, because logs and errors show it."""
+        return f"DeletionRequest(code={self.code!r}, status={self.status!r}, requested_at={self.requested_at!r})"
 
     def resolve(self, at: datetime, resolution: Resolution) -> "DeletionRequest":
         """The same request, resolved and without the person's id."""

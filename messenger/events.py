@@ -5,9 +5,10 @@ timestamp, both in UTC with millisecond precision. `event_id` is equal for two d
 Meta stamps the copies differently.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NewType
+
+from msgspec import Struct
 
 PageId = NewType("PageId", str)
 Psid = NewType("Psid", str)
@@ -16,8 +17,7 @@ AppId = NewType("AppId", str)
 LeadOutcome = Literal["complete", "incomplete"]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The raw record of an event, and the position of its item in the body.
 
     Of a fact of ours, the record that asked for it; a fact without such a record has offset -1, and is its own origin.
@@ -29,14 +29,12 @@ class Origin:
     item: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     question: str
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ad:
+class Ad(Struct, frozen=True):
     """The ad of a referral; a field is None when Meta left it out."""
 
     ad_id: str | None = None
@@ -45,8 +43,7 @@ class Ad:
     ref: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """The fields of every platform event. `psid` is None only for an event about a Page (`PolicyEnforced`)."""
 
     event_id: str
@@ -57,8 +54,7 @@ class Event:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandoverReceived(Event):
+class HandoverReceived(Event, frozen=True, kw_only=True):
     """`pass_thread_control`: thread control went from one app to another; None is an idle thread."""
 
     previous_owner_app_id: AppId | None
@@ -66,8 +62,7 @@ class HandoverReceived(Event):
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadControlTaken(Event):
+class ThreadControlTaken(Event, frozen=True, kw_only=True):
     """`take_thread_control`: an app, often the Page Inbox, took the thread."""
 
     previous_owner_app_id: AppId | None
@@ -75,16 +70,14 @@ class ThreadControlTaken(Event):
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThreadControlRequested(Event):
+class ThreadControlRequested(Event, frozen=True, kw_only=True):
     """`request_thread_control`: another app asks for the thread; its owner has not changed."""
 
     requested_owner_app_id: AppId | None
     metadata: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeadReferralReceived(Event):
+class LeadReferralReceived(Event, frozen=True, kw_only=True):
     """`referral` of type LEAD_COMPLETE or LEAD_INCOMPLETE: structured answers and the ad."""
 
     outcome: LeadOutcome
@@ -92,8 +85,7 @@ class LeadReferralReceived(Event):
     ad: Ad
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryReceived(Event):
+class SummaryReceived(Event, frozen=True, kw_only=True):
     """The summary message: a synthetic message whose text holds questions and answers."""
 
     mid: str
@@ -101,8 +93,7 @@ class SummaryReceived(Event):
     outcome: LeadOutcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageReceived(Event):
+class MessageReceived(Event, frozen=True, kw_only=True):
     """The person wrote; `standby` when another app has the thread. `text` is None for attachments alone."""
 
     mid: str
@@ -110,8 +101,7 @@ class MessageReceived(Event):
     standby: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostbackReceived(Event):
+class PostbackReceived(Event, frozen=True, kw_only=True):
     """The person pressed a button; the payload goes only to the app that sent it."""
 
     mid: str | None
@@ -120,8 +110,7 @@ class PostbackReceived(Event):
     standby: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReactionReceived(Event):
+class ReactionReceived(Event, frozen=True, kw_only=True):
     """The person reacted to a message, or (`action` "unreact") took the reaction back."""
 
     mid: str
@@ -129,15 +118,13 @@ class ReactionReceived(Event):
     standby: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferralReceived(Event):
+class ReferralReceived(Event, frozen=True, kw_only=True):
     """The person came from an ad or a link that is not the end of a lead flow."""
 
     ad: Ad
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EchoReceived(Event):
+class EchoReceived(Event, frozen=True, kw_only=True):
     """The Page sent a message, by the app `app_id`; `metadata` is the sender's."""
 
     mid: str
@@ -146,23 +133,20 @@ class EchoReceived(Event):
     standby: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReceived(Event):
+class DeliveryReceived(Event, frozen=True, kw_only=True):
     """All messages up to `watermark` reached the person; `mids` names some of them, when Meta does."""
 
     watermark: datetime
     mids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadReceived(Event):
+class ReadReceived(Event, frozen=True, kw_only=True):
     """The person read all messages up to `watermark`."""
 
     watermark: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyEnforced(Event):
+class PolicyEnforced(Event, frozen=True, kw_only=True):
     """Meta warned, blocked or unblocked the Page (`action`); `reason` is absent on unblock."""
 
     action: str

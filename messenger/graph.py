@@ -87,7 +87,7 @@ def send_request(
     """Send `message` to a person, inside the messaging window, and `then` pass or release the thread with it.
 
     `message` has a `text` and may have `quick_replies` (`title`, `payload`) and `buttons` (`type`, `title`, then `url`
-    or `payload`), as `dataclasses.asdict` gives a follow-up message. The echo webhook brings `metadata` back.
+    or `payload`), as `msgspec.to_builtins` gives a follow-up message. The echo webhook brings `metadata` back.
     """
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/reference/send-api
     # There is no tag: HUMAN_AGENT is for messages that a human wrote, the others are retired.

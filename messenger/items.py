@@ -1,10 +1,11 @@
 """One messaging item → its platform event, the reason to ignore it, or its fault."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
+
+from msgspec import Struct
 
 from messenger import events
 from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
@@ -37,8 +38,7 @@ class Malformed(Exception):
         self.place = place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Struct, frozen=True, kw_only=True):
     """A messaging item with the facts from its envelope.
 
     `sent_at` is the time of the entry. `hops` are the hop contexts of this item alone, `entry_hops` those that it

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from messenger.errors import UnreadableDelivery
 from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
@@ -20,8 +21,7 @@ _LISTS = ("messaging", "standby", "changes")
 _NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFault:
+class ItemFault(Struct, frozen=True):
     """An item that claims to be an event that we know, and is not; `place` names the key or list that is at fault."""
 
     item: int
@@ -29,8 +29,7 @@ class ItemFault:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """The items of a delivery, in the order of the body: each is an event, ignored or a fault."""
 
     events: tuple[PlatformEvent, ...] = ()

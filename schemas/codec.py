@@ -7,7 +7,6 @@ another registry are passed in.
 import io
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -94,7 +93,7 @@ KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
 )
 _KIND_OF: Mapping[type[JoinEvent], str] = {record: kind for kind, record in KINDS.items()}
 _NAMES: dict[type, tuple[str, ...]] = {
-    record: tuple(field.name for field in fields(record))
+    record: record.__struct_fields__
     for record in (
         *KINDS.values(), Lead, SendFollowUp, FollowUpOutcome, FetchTranscript, DeletionRequest,
         Ad, Answer, Origin, WebhookOrigin, FollowUpMessage, QuickReply, Button,

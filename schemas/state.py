@@ -31,7 +31,7 @@ def person_codec() -> Codec[Person]:
         }
 
     def from_plain(values: Mapping[str, Any]) -> Person:
-        fields = {name: values[name] for name in Person.__slots__}
+        fields = {name: values[name] for name in Person.__struct_fields__}
         return Person(
             **{
                 **fields,
@@ -84,4 +84,4 @@ def page_state_codec() -> Codec[PageState]:
 
 
 def _flat(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
+    return {name: getattr(record, name) for name in record.__struct_fields__}

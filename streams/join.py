@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import faust
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut, take_turn_carefully

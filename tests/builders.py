@@ -4,9 +4,10 @@ import base64
 import hashlib
 import hmac
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+
+from msgspec.structs import replace
 
 from leads.erasures import Erasures, erasure_record, salt_record
 from leads.facts import LeadRecovered, PersonErased
@@ -205,7 +206,7 @@ def a_lead(**values: object) -> Lead:
         updated_at=NOON,
         messaging_window_closes_at=NOON + timedelta(hours=24),
     )
-    return replace(lead, **values)  # type: ignore[arg-type]
+    return replace(lead, **values)
 
 
 def an_erasure(at: datetime = NOON, *, partition: int = 0) -> PersonErased:

@@ -178,4 +178,4 @@ async def _revisions(reader: Cluster, topic: str) -> Revisions:
 
 
 def vars_of(lead: Lead) -> dict[str, Any]:
-    return {name: getattr(lead, name) for name in lead.__dataclass_fields__}
+    return {name: getattr(lead, name) for name in lead.__struct_fields__}

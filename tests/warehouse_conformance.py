@@ -5,13 +5,13 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pytest
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from leads.records import FollowUpOutcome, Lead
 from messenger.events import Ad, Answer, Psid
@@ -311,7 +311,7 @@ class WarehouseConformance:
 
         answer = target.answer(f"select * from {table}")
 
-        assert answer.columns == (*(field.name for field in fields(record)), "_topic", "_partition", "_offset")
+        assert answer.columns == (*record.__struct_fields__, "_topic", "_partition", "_offset")
         assert answer.rows == ()
 
     def test_a_reader_sees_whole_commits_while_a_writer_writes(self, target: Target) -> None:

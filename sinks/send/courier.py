@@ -1,10 +1,13 @@
 """Carries out one action about a command: an attempt, a look at the conversation, a question for the thread's owner."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol, assert_never
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from leads.pages import Pages
 from leads.records import FollowUpOutcome, OutcomeStatus
@@ -158,7 +161,7 @@ class Courier:
         if not self._may_still_be_sent(pending):
             pending.refute(number)
             return self.clock()
-        message = asdict(command.message)
+        message = to_builtins(command.message)
         request = send_request(command.page_id, command.psid, message, metadata=command.command_id, then=command.then)
         try:
             response = await self._call("messages", pending, request)

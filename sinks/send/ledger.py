@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.structs import RecordMetadata
+from msgspec.structs import replace
 
 from leads.records import FollowUpOutcome, OutcomeStatus, SendFollowUp
 from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived

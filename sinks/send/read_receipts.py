@@ -1,8 +1,10 @@
 """Messages that were sent and are not yet known to be read, so that webhooks can confirm them."""
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from leads.records import FollowUpOutcome, OutcomeStatus
 from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from cli.main import main
 from messenger.events import AppId, PageId, Psid, person_key

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
+from msgspec import structs
 
 from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import Psid, person_key
@@ -100,7 +101,7 @@ def with_cancellations(commands: list[SendFollowUp]) -> Iterator[SendFollowUp]:
     for number, command in enumerate(commands):
         yield command
         if number % 100 == 13:
-            yield replace(command, cancel_reason="reply")
+            yield structs.replace(command, cancel_reason="reply")
 
 
 def of_inbox(commands: list[SendFollowUp]) -> set[str]:
@@ -205,7 +206,8 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
             await meta.human_answers(command)
         # The join takes back what it planned; an automation's commands say themselves what cancels them.
         await put_commands(
-            kafka_topics, [replace(command, cancel_reason="human") for command in answered if not command.cancel_on]
+            kafka_topics,
+            [structs.replace(command, cancel_reason="human") for command in answered if not command.cancel_on],
         )
         if down == "frozen":
             first.send_signal(signal.SIGCONT)

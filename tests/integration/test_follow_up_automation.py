@@ -1,12 +1,12 @@
 """The third party's way in: the example reads `leads` and writes commands, and `followups try` reads them too."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from cli.main import main
 from examples.follow_up_automation import run

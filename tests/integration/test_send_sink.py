@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from msgspec import structs
 
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
@@ -247,7 +248,7 @@ async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topi
     cluster = _Cluster(kafka_topics, limits=replace(LIMITS, held_per_partition=50))
     commands = [cluster.command(f"c{number}", str(number)) for number in range(400)]
     taken_back = commands[::7]
-    await cluster.put(*commands, *(replace(outcome, cancel_reason="human") for outcome in taken_back))
+    await cluster.put(*commands, *(structs.replace(outcome, cancel_reason="human") for outcome in taken_back))
 
     async with cluster.sink():
         await cluster.until_settled(400)

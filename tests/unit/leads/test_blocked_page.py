@@ -1,10 +1,10 @@
 """`messaging_policy_enforcement`: when Meta blocks a Page, what waits for its people is cancelled, for good."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent, Progress
 from leads.ordering import Fold, Shard

@@ -1,9 +1,8 @@
 """Two readings of one history: what differs, field by field, and one fingerprint of the whole."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leads.diff import FIELDS, differences, fingerprint
 from leads.records import LeadId
@@ -50,6 +49,6 @@ def test_the_order_and_the_number_of_equal_records_do_not_count() -> None:
 @given(st.sampled_from([name for name in FIELDS if name not in ("lead_id", "psid", "page_id")]))
 def test_every_field_counts_in_the_fingerprint(name: str) -> None:
     value = getattr(LEAD, name)
-    changed = replace(LEAD, **{name: None if value is not None else "something"})  # type: ignore[arg-type]
+    changed = replace(LEAD, **{name: None if value is not None else "something"})
 
     assert fingerprint([LEAD]) != fingerprint([changed if name != "revision" else a_lead(revision=2)])

@@ -1,8 +1,7 @@
 """The erasure register: what was received or happened up to the erasure is dead, and no id lies in it."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leads.erasures import Erasures, erasure_record, register_key, salt_record
 from messenger.events import PageId, Psid

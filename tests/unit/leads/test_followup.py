@@ -1,12 +1,12 @@
 """The planner: the course of a rule, its quiet hours, and what its messages become."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leads.followup import not_after, rendered
 from leads.join import Output, advance, elapse

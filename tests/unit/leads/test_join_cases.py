@@ -1,11 +1,11 @@
 """Each row of the case table, as docs/join.md shows it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from docs.join_cases import CASES, JOIN_WAIT, Becomes, Case
 from leads.facts import JoinEvent, TranscriptFetched

@@ -1,10 +1,10 @@
 """What the rules say that they would do."""
 
-from dataclasses import replace
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from leads.preview import preview
 from leads.records import FollowUpMessage, Lead

@@ -1,10 +1,10 @@
 """A promotion hands a replay's lead to the join: what comes later builds on it, and nobody is texted for it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent, LeadPromoted
 from leads.join import Output, Step, advance, elapse

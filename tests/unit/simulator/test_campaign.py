@@ -98,7 +98,7 @@ def test_signals_say_what_is_expected_of_their_person(campaign: Campaign) -> Non
             if lead.ad is not None:
                 referral = referrals[lead.ad.ad_id]
                 assert (referral.outcome, referral.answers) == (lead.outcome, lead.answers)
-                assert asdict(referral.ad) == asdict(lead.ad)
+                assert referral.ad == lead.ad
             if lead.answers_source == "summary":
                 assert lead.answers in summaries
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from leads.pages import Pages
 from leads.records import Button, Cancellation, FollowUpMessage, SendFollowUp

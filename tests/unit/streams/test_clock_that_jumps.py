@@ -1,9 +1,10 @@
 """What becomes of leads and people while the clock of ingest, streams and Kafka on one machine jumps ahead."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from leads.ordering import Shard
 from leads.pages import Page

@@ -1,10 +1,11 @@
 """The join's adapter: decoded records in, encoded outputs and state out, nothing changed before it is durable."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from leads.facts import Progress
 from leads.pages import Page

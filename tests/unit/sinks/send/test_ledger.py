@@ -1,10 +1,10 @@
 """The ledger: what it remembers, and how it notices a second writer."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from leads.records import FollowUpOutcome
 from schemas.codec import outcome_codec

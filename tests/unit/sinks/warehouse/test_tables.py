@@ -1,9 +1,8 @@
 """The tables follow the records."""
 
-from dataclasses import fields
-
 import pyarrow as pa
 import pytest
+from msgspec import Struct
 
 from leads.records import FollowUpOutcome, Lead
 from schemas.topics import TOPICS
@@ -20,8 +19,8 @@ from sinks.warehouse.tables import (
 
 
 @pytest.mark.parametrize(("table", "record"), [(LEAD_TABLE, Lead), (OUTCOME_TABLE, FollowUpOutcome)])
-def test_columns_are_the_records_fields_and_where_the_row_comes_from(table: Table, record: type) -> None:
-    assert tuple(table.schema.names) == (*(field.name for field in fields(record)), *PROVENANCE)
+def test_columns_are_the_records_fields_and_where_the_row_comes_from(table: Table, record: type[Struct]) -> None:
+    assert tuple(table.schema.names) == (*record.__struct_fields__, *PROVENANCE)
 
 
 @pytest.mark.parametrize("table", TABLES)

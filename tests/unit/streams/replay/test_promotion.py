@@ -1,12 +1,13 @@
 """What is handed to the join, and how it is known what became of it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from msgspec.structs import replace
 
 from leads.person import Person
 from leads.records import Lead, LeadId, LeadState

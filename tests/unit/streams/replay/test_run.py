@@ -1,12 +1,13 @@
 """The replay's join against the live one: two ways to read a log, one sequence of revisions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leads.diff import fingerprint
 from leads.facts import LeadRecovered, Progress, TranscriptFetched
