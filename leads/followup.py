@@ -89,8 +89,8 @@ def _issue(person: Person, lead: Lead, rule: Rule, number: int, at: datetime, po
 
 
 def _with_issued(person: Person, command: SendFollowUp, rule: Rule) -> Person:
-    one = Issued(command.lead_id, command.rule, command.step, command.not_after, tuple(sorted(rule.cancel_on)))
-    return replace(person, issued=(*person.issued, one))
+    issued = Issued(command.lead_id, command.rule, command.step, command.not_after, tuple(sorted(rule.cancel_on)))
+    return replace(person, issued=(*person.issued, issued))
 
 
 def without_sent(person: Person, sent_command_id: str | None) -> Person:

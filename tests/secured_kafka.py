@@ -231,18 +231,18 @@ def _in_force(admin: AdminClient) -> list[AclBinding]:
 def _bindings(command: str) -> list[AclBinding]:
     return [
         AclBinding(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)
-        for kind, name, pattern, principal, operation in _said(command)
+        for kind, name, pattern, principal, operation in _operations_of(command)
     ]
 
 
 def _filters(command: str) -> list[AclBindingFilter]:
     return [
         AclBindingFilter(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)
-        for kind, name, pattern, principal, operation in _said(command)
+        for kind, name, pattern, principal, operation in _operations_of(command)
     ]
 
 
-def _said(command: str) -> Iterator[tuple[ResourceType, str, ResourcePatternType, str, AclOperation]]:
+def _operations_of(command: str) -> Iterator[tuple[ResourceType, str, ResourcePatternType, str, AclOperation]]:
     """What `kafka-acls.sh --add` would do: each operation on each resource."""
     words = iter(shlex.split(command))
     given: dict[str, list[str]] = {}

@@ -53,14 +53,14 @@ async def test_a_deployment_moves_to_a_cluster_as_the_page_says(kafka_topics: Se
         assert await compare_topics(cluster_of(there), expected_topics(there)) == []
 
     assert told_sent(was) == sent
-    assert _changed(_told(was), _told(now)) == []
+    assert _changed(_lead_fields(was), _lead_fields(now)) == []
     assert again == {}
 
 
 _FIELDS = ("psid", "outcome", "ad", "summary_text", "first_seen_at", "handover_at", "closed", "close_reason")
 
 
-def _told(observer: Observer) -> Mapping[tuple[str, str], object]:
+def _lead_fields(observer: Observer) -> Mapping[tuple[str, str], object]:
     """What each lead says; answers from a transcript are asked for anew."""
     return {(name, field): getattr(lead, field) for name, lead in observer.leads.items() for field in _FIELDS}
 

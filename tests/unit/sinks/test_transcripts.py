@@ -116,9 +116,9 @@ class TranscriptWorld:
 
     def request(self, psid: str, page: PageId = PAGE, lead: str | None = None) -> None:
         name = LeadId(lead or f"lead-of-{psid}")
-        one = FetchTranscript(lead_id=name, page_id=page, psid=Psid(psid), requested_at=NOON, lead_at=NOON)
+        request = FetchTranscript(lead_id=name, page_id=page, psid=Psid(psid), requested_at=NOON, lead_at=NOON)
         key = person_key(page, psid).encode()
-        self.kafka.put(REQUESTS.topic, 0, key, transcript_request_codec().encode(one))
+        self.kafka.put(REQUESTS.topic, 0, key, transcript_request_codec().encode(request))
 
     async def settle_all(self, most_reads: int = 5000) -> list[TranscriptFetched]:
         """Run a fresh sink until every request is committed, and give all facts."""
