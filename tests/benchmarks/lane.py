@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
-from runtime.topic_admin import apply_topics, delete_topics
+from runtime.topic_admin import apply_topics, delete_topics, topic_names
 from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
 from tests.integration.topics import connected
 
@@ -32,14 +31,15 @@ async def lane(settings: Settings, *, timed: Topic) -> AsyncIterator[None]:
         for topic in expected_topics(settings)
         if topic.name in names
     ]
-    # Stock Faust names its changelog after its own app.
+    # Stock Faust names its changelog after its own app. Quix Streams and Kafka Streams make theirs.
     ours = next(topic for topic in wanted if topic.name == settings.topic(JOIN_STATE.name))
     stock = replace(ours, name=settings.topic("stock-join-changelog"))
     await apply_topics(cluster_of(settings), [*wanted, stock])
     try:
         yield
     finally:
-        await delete_topics(cluster_of(settings), [*names, stock.name])
+        made = [name for name in await topic_names(cluster_of(settings)) if settings.topic_prefix in name]
+        await delete_topics(cluster_of(settings), made)
 
 
 async def fill(settings: Settings, topic: Topic, records: Iterable[Record]) -> None:
@@ -60,13 +60,12 @@ def cpu_seconds(pid: int) -> float:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *arguments: str, python: str | Path = sys.executable
+    settings: Settings, *command: str, folder: Path = Path(__file__).parents[2]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python module as a process that knows the topics."""
-    told = ("broker", "topic_prefix", "partitions")
-    environ = {variable(name): str(getattr(settings, name)) for name in told}
+    """A process in a folder, by default that of the project, which knows the topics; it is killed at the end."""
+    environ = {variable(name): str(getattr(settings, name)) for name in ("broker", "topic_prefix", "partitions")}
     process = await asyncio.create_subprocess_exec(
-        python, "-m", *arguments, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
+        *command, cwd=folder, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
     )
     try:
         yield process

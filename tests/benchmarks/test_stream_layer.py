@@ -1,22 +1,31 @@
-"""Records per second of split and of join, beside others that do the same work, in one run and interleaved."""
+"""Records per second of split and of join, beside others that do the same work, in one run and interleaved.
+
+Each is a process of its own. It works through half of the load to warm up; then it is stopped while the second half is
+written, and measured from its start to its last output.
+"""
 
 import asyncio
+import io
 import os
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import fastavro
 import pytest
 
 from runtime import kafka
+from runtime.clock import now, to_millis
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import event_codec
+from schemas.released import released
 from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
 from tests.benchmarks.conftest import Note
+from tests.benchmarks.contenders import CONTENDERS, Contender, NotHere
 from tests.benchmarks.lane import Record, cpu_seconds, fill, lane, running
 from tests.benchmarks.load import SIGNALS, joinable, webhooks
 from tests.integration.topics import connected, records_of
@@ -24,15 +33,25 @@ from tests.integration.topics import connected, records_of
 pytestmark = [pytest.mark.anyio, pytest.mark.benchmark]
 
 PARTITIONS = 4
-# Stock Faust takes longer than all others together.
-ROUNDS = {"ours": 3, "plain": 3, "quix": 3, "stock": 1}
-PEOPLE = 4_000
-CONTENDERS = {"ours": "leadstream", "plain": "plain aiokafka loop", "quix": "Quix Streams", "stock": "stock Faust"}
+PEOPLE = 12_000
 REVISIONS = 3
-# `make bench` makes it: Quix Streams excludes versions that ours has.
-QUIX_PYTHON = Path(__file__).parents[2] / ".venv-bench" / "bin" / "python"
-# Speed counts from the first tenth of the outputs on: starting up and joining a group are not in it.
-_WARM_UP = 0.1
+# A process that has written so much of its outputs will soon be idle.
+_NEARLY_ALL = 0.99
+_IDLE_AFTER = 1.0
+# What a lead or an event says, without ids and times that every implementation makes for itself.
+_CONTENT = {
+    EVENTS.name: (
+        "kind", "event_at", "outcome", "answers", "ad", "mid", "text", "previous_owner_app_id", "new_owner_app_id",
+        "metadata",
+    ),
+    LEADS.name: (
+        "revision", "outcome", "answers", "answers_source", "summary_text", "ad", "target_app_id", "handover_at",
+        "referral_at", "summary_at", "last_user_message_at", "messaging_window_closes_at", "closed", "close_reason",
+    ),
+}  # fmt: skip
+_SCHEMAS = {release.id: fastavro.parse_schema(release.definition) for release in released()}
+
+Content = dict[str, list[tuple[Any, ...]]]
 
 
 class Speed(NamedTuple):
@@ -51,29 +70,38 @@ async def test_speed_beside_others_that_do_the_same_work(
     kafka_broker: str, note: Note, stage: str, source: Topic, target: Topic, outputs: int
 ) -> None:
     inputs = list(webhooks(PEOPLE)) if stage == "split" else _events(PEOPLE)
-    contenders = [name for name in CONTENDERS if name != "quix" or QUIX_PYTHON.exists()]
+    contenders: dict[str, Contender] = {}
+    for name, prepare in CONTENDERS.items():
+        try:
+            contenders[name] = prepare()
+        except NotHere as reason:
+            note(f"{stage}: {name}", f"not measured: {reason}")
     speeds: dict[str, list[Speed]] = defaultdict(list)
-    for number in range(max(ROUNDS.values())):
-        for name in [contender for contender in contenders if number < ROUNDS[contender]]:
+    content_of_ours: Content = {}
+    for number in range(max(contender.rounds for contender in contenders.values())):
+        for name, contender in contenders.items():
+            if number >= contender.rounds:
+                continue
             settings = Settings(
                 broker=kafka_broker, topic_prefix=f"bench-{os.getpid()}-{stage}-{number}-{name}-", partitions=PARTITIONS
             )
             async with lane(settings, timed=target):
-                await fill(settings, source, inputs)
-                speeds[name].append(await _measured(settings, name, stage, target, outputs))
+                load = Load(settings, contender, stage, source, inputs)
+                speeds[name].append(await _measured(load, target, outputs))
+                if number == 0:
+                    content = await _content(settings, target)
+                    content_of_ours = content_of_ours or content
+                    assert len(content) == PEOPLE
+                    assert content == content_of_ours, f"{contender.title} gives something else"
 
-    plain = _medians(speeds["plain"])
-    for name in CONTENDERS:
-        what = f"{stage}, {SIGNALS * PEOPLE:,} webhooks: {CONTENDERS[name]}"
-        if name not in speeds:
-            note(what, "not measured: there is no .venv-bench, which `make bench` makes")
-            continue
-        found, all_of = _medians(speeds[name]), sorted(speed.a_second for speed in speeds[name])
-        ratio, cpu_ratio = found.a_second / plain.a_second, found.a_cpu_second / plain.a_cpu_second
+    ours = _medians(speeds["ours"])
+    for name, contender in contenders.items():
+        speed, clock = _medians(speeds[name]), sorted(speed.a_second for speed in speeds[name])
         note(
-            what,
-            f"{found.a_second:,.0f} a second ({all_of[0]:,.0f} to {all_of[-1]:,.0f}), {ratio:.2f} of plain; "
-            f"{found.a_cpu_second:,.0f} a CPU second, {cpu_ratio:.2f} of plain",
+            f"{stage}, {SIGNALS * PEOPLE:,} webhooks: {contender.title}",
+            f"{speed.a_second:,.0f} a second ({clock[0]:,.0f} to {clock[-1]:,.0f}), "
+            f"leadstream {ours.a_second / speed.a_second:.2f} of it; {speed.a_cpu_second:,.0f} a CPU second, "
+            f"leadstream {ours.a_cpu_second / speed.a_cpu_second:.2f} of it",
         )
 
 
@@ -86,17 +114,49 @@ def _events(people: int) -> list[Record]:
     return [(key, codec.encode(event)) for key, event in joinable(people, raw_partitions=PARTITIONS)]
 
 
-async def _measured(settings: Settings, name: str, stage: str, target: Topic, outputs: int) -> Speed:
-    first = int(outputs * _WARM_UP)
-    python = QUIX_PYTHON if name == "quix" else sys.executable
-    async with running(settings, "tests.benchmarks.contender", name, stage, python=python) as process:
-        await _until_written(settings, target, first, process)
-        cpu_before = cpu_seconds(process.pid)
-        await _until_written(settings, target, outputs, process)
+class Load(NamedTuple):
+    """What one process is measured with."""
+
+    settings: Settings
+    contender: Contender
+    stage: str
+    source: Topic
+    inputs: Sequence[Record]
+
+    async def fill(self, half: int) -> None:
+        """Write the first or the second half."""
+        if self.contender.fills is None:
+            await fill(self.settings, self.source, halves(self.inputs, PEOPLE * SIGNALS // 2)[half])
+            return
+        command = (sys.executable, "-c", self.contender.fills, self.stage, str(PEOPLE), str(half))
+        async with running(self.settings, *command, folder=self.contender.folder) as process:
+            assert await process.wait() == 0
+
+
+def halves(records: Sequence[Record], keyed_in_first: int) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The load in two, each with the progress behind its events."""
+    keyed = [number for number, (key, _) in enumerate(records) if key is not None]
+    begin = keyed[keyed_in_first]
+    return records[:begin], records[begin:]
+
+
+async def _measured(load: Load, target: Topic, outputs: int) -> Speed:
+    settings, contender = load.settings, load.contender
+    await load.fill(0)
+    command = (*contender.command, load.stage, *contender.behind)
+    consumer = kafka.consumer(cluster_of(settings), settings.topic(target.name), group=None, client_id="bench")
+    async with running(settings, *command, folder=contender.folder) as process, connected(consumer):
+        warm = await _read(consumer, int(outputs / 2 * _NEARLY_ALL), process)
+        await asyncio.sleep(_IDLE_AFTER)
+        process.send_signal(signal.SIGSTOP)
+        await load.fill(1)
+        cpu_before, began_at = cpu_seconds(process.pid), now()
+        process.send_signal(signal.SIGCONT)
+        await _read(consumer, outputs - warm, process)
         cpu = cpu_seconds(process.pid) - cpu_before
     times = sorted(record.timestamp for record in await _outputs(settings, target))
-    inputs = (PEOPLE * SIGNALS) * (1 - _WARM_UP)
-    return Speed(1000 * inputs / (times[outputs - 1] - times[first]), inputs / cpu)
+    inputs = PEOPLE * SIGNALS / 2
+    return Speed(1000 * inputs / (times[outputs - 1] - to_millis(began_at)), inputs / cpu)
 
 
 async def _outputs(settings: Settings, topic: Topic) -> Sequence[Any]:
@@ -104,11 +164,22 @@ async def _outputs(settings: Settings, topic: Topic) -> Sequence[Any]:
     return [record for record in await records_of(settings, settings.topic(topic.name)) if record.key is not None]
 
 
-async def _until_written(settings: Settings, topic: Topic, wanted: int, process: asyncio.subprocess.Process) -> None:
-    consumer = kafka.consumer(cluster_of(settings), settings.topic(topic.name), group=None, client_id="bench")
-    written = 0
-    async with asyncio.timeout(300), connected(consumer):
-        while written < wanted:
+async def _content(settings: Settings, topic: Topic) -> Content:
+    """What the outputs say about each person, in an order that does not depend on the partition."""
+    content: Content = defaultdict(list)
+    for record in await _outputs(settings, topic):
+        schema = _SCHEMAS[int.from_bytes(record.value[1:5], "big")]
+        values = fastavro.schemaless_reader(io.BytesIO(record.value[5:]), schema, None)
+        content[values["psid"]].append(tuple(values[name] for name in _CONTENT[topic.name]))
+    return {psid: sorted(said, key=repr) for psid, said in content.items()}
+
+
+async def _read(consumer: Any, wanted: int, process: asyncio.subprocess.Process) -> int:
+    """Read at least as many outputs; how many they were."""
+    read = 0
+    async with asyncio.timeout(300):
+        while read < wanted:
             assert process.returncode is None, "the process ended by itself"
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                written += sum(1 for record in records if record.key is not None)
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                read += sum(1 for record in records if record.key is not None)
+    return read

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -52,7 +53,7 @@ async def _restarted(broker: str, people: int) -> dict[str, float]:
         await fill(settings, JOIN_STATE, map(_an_open_person, range(people)))
         await fill(settings, EVENTS, _one_lead())
         started_at = perf_counter()
-        async with running(settings, "tests.benchmarks.contender", "ours", "join") as process:
+        async with running(settings, sys.executable, "-m", "tests.benchmarks.contender", "join") as process:
             await _first_record(settings.topic(LEADS.name), settings)
             first_output = perf_counter() - started_at
             assert process.stdout is not None
