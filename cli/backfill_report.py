@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from time import monotonic
 
-from msgspec import to_builtins
+from msgspec.structs import asdict
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from cli.terminal import console, label_column, masked, print_json, say
@@ -52,7 +52,9 @@ class BackfillReport(Report):
                 "at": finding.at.isoformat(),
                 "outcome": flow.outcome if flow else None,
                 "lead_id": finding.lead_id,
-                "answers": (to_builtins(flow.answers) if self.show_pii else len(flow.answers)) if flow else None,
+                "answers": ([asdict(answer) for answer in flow.answers] if self.show_pii else len(flow.answers))
+                if flow
+                else None,
             }
             print_json(json.dumps(line, ensure_ascii=False))
             return

@@ -16,6 +16,7 @@ from operations.replay import (
     find_promotions,
     plan_replay,
     promote,
+    rebuild_state,
     run_replay,
     run_session,
 )
@@ -138,6 +139,26 @@ def promote_replay(*, name: str, yes: bool) -> None:
         raise click.ClickException(
             f"{left} leads wait in messenger-events for `leadstream streams`, which does not take them up: does it run?"
         )
+
+
+@command.command("rebuild")
+@options.yes
+def rebuild(*, yes: bool) -> None:
+    """Empty the join's state and let the join read its log again.
+
+    For a state that this release cannot read. Stop all streams workers first. At their next start they join again what
+    messenger-events holds: the leads come again with the same ids and revisions, and no follow-up is sent twice. What
+    retention has deleted is not in the new state: `replay run` and `replay promote` mend leads that began before it.
+
+    \b
+    Example:
+      leadstream replay rebuild --yes
+    """
+    deployment = _deployment()
+    if not yes:
+        click.confirm("Empty the join's state?", abort=True)
+    count = run_session(deployment, rebuild_state)
+    say(f"the state of {count} people and Pages is empty: start streams, which joins messenger-events again")
 
 
 @command.command("drop")

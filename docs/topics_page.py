@@ -200,7 +200,7 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
 
 def _value(topic: Topic) -> str:
     if topic.schema is None:
-        return "the bytes of the POST" if topic is WEBHOOKS else "text"
+        return {WEBHOOKS: "the bytes of the POST", JOIN_STATE: "the join's own (`streams/state.py`)"}.get(topic, "text")
     release = newest(topic.schema)
     return f"Avro `{topic.schema}`, version {release.version}, schema id {release.id}, subject `{topic.name}-value`"
 

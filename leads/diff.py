@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from leads.records import Lead, LeadId
 
@@ -74,8 +74,8 @@ def fingerprint(leads: Iterable[Lead]) -> str:
 
 
 def _canonical(lead: Lead) -> str:
-    return json.dumps(to_builtins(lead, builtin_types=[datetime]), default=_text_of, ensure_ascii=False, sort_keys=True)
+    return json.dumps(asdict(lead), default=_plain, ensure_ascii=False, sort_keys=True)
 
 
-def _text_of(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
+def _plain(value: Any) -> Any:
+    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else asdict(value)

@@ -8,7 +8,7 @@ from leads.records import LeadState
 from messenger.events import Answer, Event, LeadOutcome, PlatformEvent
 
 
-class TranscriptFetched(Event, frozen=True, kw_only=True):
+class TranscriptFetched(Event, frozen=True, kw_only=True, tag="transcript"):
     """Our own fact: what the Conversations API showed of a lead that has no answers.
 
     `provenance` names the backfill that found it; None where a transcript request asked.
@@ -19,7 +19,7 @@ class TranscriptFetched(Event, frozen=True, kw_only=True):
     provenance: str | None = None
 
 
-class LeadRecovered(Event, frozen=True, kw_only=True):
+class LeadRecovered(Event, frozen=True, kw_only=True, tag="lead_recovered"):
     """Our own fact: the Conversations API showed a lead flow of which no webhook had made a lead.
 
     `event_at` is the time of the person's last answer, `last_user_message_at` that of their last message of all,
@@ -33,11 +33,11 @@ class LeadRecovered(Event, frozen=True, kw_only=True):
     provenance: str
 
 
-class PersonErased(Event, frozen=True, kw_only=True):
+class PersonErased(Event, frozen=True, kw_only=True, tag="person_erased"):
     """Our own fact: everything that was received of this person before it is to be forgotten."""
 
 
-class LeadPromoted(Event, frozen=True, kw_only=True):
+class LeadPromoted(Event, frozen=True, kw_only=True, tag="lead_promoted"):
     """Our own fact: a replay knows a lead better than `leads` did when its newest revision was `replaces`.
 
     `state` is the lead as the replay has it; what the rules did about it there says nothing here. `replaces` is 0 for a

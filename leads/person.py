@@ -4,12 +4,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent
 from leads.records import Cancellation, CancelReason, LeadId, LeadState
-from messenger.events import AppId, PageId, Psid
+from messenger.events import AppId, Compact, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
@@ -17,7 +16,7 @@ MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
 
 
-class Scheduled(Struct, frozen=True):
+class Scheduled(Compact, frozen=True):
     """A step, counted from 1, of a rule that was set going, and that is not due yet."""
 
     lead_id: LeadId
@@ -26,7 +25,7 @@ class Scheduled(Struct, frozen=True):
     step: int = 1
 
 
-class Issued(Struct, frozen=True):
+class Issued(Compact, frozen=True):
     """A step of a rule whose command was issued and may still wait to be sent, until `not_after`."""
 
     lead_id: LeadId
@@ -36,14 +35,14 @@ class Issued(Struct, frozen=True):
     cancel_on: tuple[Cancellation, ...]
 
 
-class Intervention(Struct, frozen=True):
+class Intervention(Compact, frozen=True):
     """The newest time at which something came between us and the person: what a rule's `cancel_on` names, or Meta."""
 
     reason: CancelReason
     happened_at: datetime
 
 
-class Mark(Struct, frozen=True):
+class Mark(Compact, frozen=True):
     """The newest item of one raw partition that was folded into a person."""
 
     topic: str
@@ -52,7 +51,7 @@ class Mark(Struct, frozen=True):
     item: int
 
 
-class Person(Struct, frozen=True, kw_only=True):
+class Person(Compact, frozen=True, kw_only=True):
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
@@ -117,7 +116,7 @@ class Person(Struct, frozen=True, kw_only=True):
         return self.forget_at if self.is_idle else min([*self.deadlines, *turns])
 
 
-class PageState(Struct, frozen=True, kw_only=True):
+class PageState(Compact, frozen=True, kw_only=True):
     """The state of a Page, which concerns all of its people.
 
     `stated_at` is Meta's newest stamp. `blocked_at` is when a block was received, None while nothing blocks the Page.

@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from msgspec import Struct
 
-from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid
+from messenger.events import Ad, Answer, AppId, Compact, LeadOutcome, PageId, Psid
 
 LeadId = NewType("LeadId", str)
 
@@ -33,7 +33,7 @@ OutcomeStatus = Literal[
 ]
 
 
-class WebhookOrigin(Struct, frozen=True):
+class WebhookOrigin(Compact, frozen=True):
     """A record that a lead was made from: a raw one, or the fact in `messenger-events` that recovered it."""
 
     topic: str
@@ -41,7 +41,7 @@ class WebhookOrigin(Struct, frozen=True):
     offset: int
 
 
-class Lead(Struct, frozen=True, kw_only=True):
+class Lead(Compact, frozen=True, kw_only=True):
     """One lead as it stands at one revision; a higher revision of the same `lead_id` replaces it."""
 
     lead_id: LeadId
@@ -68,7 +68,7 @@ class Lead(Struct, frozen=True, kw_only=True):
     transcript_at: datetime | None = None
 
 
-class LeadState(Struct, frozen=True):
+class LeadState(Compact, frozen=True):
     """A lead with what its record does not show: the signals it was made from, and what the rules did about it."""
 
     lead: Lead

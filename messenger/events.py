@@ -17,6 +17,13 @@ AppId = NewType("AppId", str)
 LeadOutcome = Literal["complete", "incomplete"]
 
 
+class Compact(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A record that is written as an array of its fields, where its names would take more room than its values.
+
+    A reader takes the default of a field that is missing at the end, and refuses an array with more fields.
+    """
+
+
 class Origin(Struct, frozen=True):
     """The raw record of an event, and the position of its item in the body.
 
@@ -29,12 +36,12 @@ class Origin(Struct, frozen=True):
     item: int = 0
 
 
-class Answer(Struct, frozen=True):
+class Answer(Compact, frozen=True):
     question: str
     answer: str
 
 
-class Ad(Struct, frozen=True):
+class Ad(Compact, frozen=True):
     """The ad of a referral; a field is None when Meta left it out."""
 
     ad_id: str | None = None
@@ -43,8 +50,11 @@ class Ad(Struct, frozen=True):
     ref: str | None = None
 
 
-class Event(Struct, frozen=True, kw_only=True):
-    """The fields of every platform event. `psid` is None only for an event about a Page (`PolicyEnforced`)."""
+class Event(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """The fields of every event; the tag of its class is its `kind`.
+
+    `psid` is None only for an event about a Page (`PolicyEnforced`).
+    """
 
     event_id: str
     page_id: PageId
@@ -54,7 +64,7 @@ class Event(Struct, frozen=True, kw_only=True):
     origin: Origin
 
 
-class HandoverReceived(Event, frozen=True, kw_only=True):
+class HandoverReceived(Event, frozen=True, kw_only=True, tag="handover"):
     """`pass_thread_control`: thread control went from one app to another; None is an idle thread."""
 
     previous_owner_app_id: AppId | None
@@ -62,7 +72,7 @@ class HandoverReceived(Event, frozen=True, kw_only=True):
     metadata: str | None = None
 
 
-class ThreadControlTaken(Event, frozen=True, kw_only=True):
+class ThreadControlTaken(Event, frozen=True, kw_only=True, tag="thread_control_taken"):
     """`take_thread_control`: an app, often the Page Inbox, took the thread."""
 
     previous_owner_app_id: AppId | None
@@ -70,14 +80,14 @@ class ThreadControlTaken(Event, frozen=True, kw_only=True):
     metadata: str | None = None
 
 
-class ThreadControlRequested(Event, frozen=True, kw_only=True):
+class ThreadControlRequested(Event, frozen=True, kw_only=True, tag="thread_control_requested"):
     """`request_thread_control`: another app asks for the thread; its owner has not changed."""
 
     requested_owner_app_id: AppId | None
     metadata: str | None = None
 
 
-class LeadReferralReceived(Event, frozen=True, kw_only=True):
+class LeadReferralReceived(Event, frozen=True, kw_only=True, tag="lead_referral"):
     """`referral` of type LEAD_COMPLETE or LEAD_INCOMPLETE: structured answers and the ad."""
 
     outcome: LeadOutcome
@@ -85,7 +95,7 @@ class LeadReferralReceived(Event, frozen=True, kw_only=True):
     ad: Ad
 
 
-class SummaryReceived(Event, frozen=True, kw_only=True):
+class SummaryReceived(Event, frozen=True, kw_only=True, tag="summary"):
     """The summary message: a synthetic message whose text holds questions and answers."""
 
     mid: str
@@ -93,7 +103,7 @@ class SummaryReceived(Event, frozen=True, kw_only=True):
     outcome: LeadOutcome
 
 
-class MessageReceived(Event, frozen=True, kw_only=True):
+class MessageReceived(Event, frozen=True, kw_only=True, tag="message"):
     """The person wrote; `standby` when another app has the thread. `text` is None for attachments alone."""
 
     mid: str
@@ -101,7 +111,7 @@ class MessageReceived(Event, frozen=True, kw_only=True):
     standby: bool = False
 
 
-class PostbackReceived(Event, frozen=True, kw_only=True):
+class PostbackReceived(Event, frozen=True, kw_only=True, tag="postback"):
     """The person pressed a button; the payload goes only to the app that sent it."""
 
     mid: str | None
@@ -110,7 +120,7 @@ class PostbackReceived(Event, frozen=True, kw_only=True):
     standby: bool = False
 
 
-class ReactionReceived(Event, frozen=True, kw_only=True):
+class ReactionReceived(Event, frozen=True, kw_only=True, tag="reaction"):
     """The person reacted to a message, or (`action` "unreact") took the reaction back."""
 
     mid: str
@@ -118,13 +128,13 @@ class ReactionReceived(Event, frozen=True, kw_only=True):
     standby: bool = False
 
 
-class ReferralReceived(Event, frozen=True, kw_only=True):
+class ReferralReceived(Event, frozen=True, kw_only=True, tag="referral"):
     """The person came from an ad or a link that is not the end of a lead flow."""
 
     ad: Ad
 
 
-class EchoReceived(Event, frozen=True, kw_only=True):
+class EchoReceived(Event, frozen=True, kw_only=True, tag="echo"):
     """The Page sent a message, by the app `app_id`; `metadata` is the sender's."""
 
     mid: str
@@ -133,20 +143,20 @@ class EchoReceived(Event, frozen=True, kw_only=True):
     standby: bool = False
 
 
-class DeliveryReceived(Event, frozen=True, kw_only=True):
+class DeliveryReceived(Event, frozen=True, kw_only=True, tag="delivery"):
     """All messages up to `watermark` reached the person; `mids` names some of them, when Meta does."""
 
     watermark: datetime
     mids: tuple[str, ...] = ()
 
 
-class ReadReceived(Event, frozen=True, kw_only=True):
+class ReadReceived(Event, frozen=True, kw_only=True, tag="read"):
     """The person read all messages up to `watermark`."""
 
     watermark: datetime
 
 
-class PolicyEnforced(Event, frozen=True, kw_only=True):
+class PolicyEnforced(Event, frozen=True, kw_only=True, tag="policy"):
     """Meta warned, blocked or unblocked the Page (`action`); `reason` is absent on unblock."""
 
     action: str

@@ -76,8 +76,9 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (EVENTS,), "Write")],
         "replay": [
             describe_all,
-            _on(settings, (WEBHOOKS, EVENTS, LEADS, ERASURES), "Read"),
-            _on(settings, (EVENTS,), "Write"),
+            _on(settings, (WEBHOOKS, EVENTS, LEADS, JOIN_STATE, ERASURES), "Read"),
+            _on(settings, (EVENTS, JOIN_STATE), "Write"),
+            groups[""],
             _replays(settings, "Create", "Describe", "DescribeConfigs", "AlterConfigs", "Read", "Write", "Delete"),
         ],
         "dlq": [

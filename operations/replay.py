@@ -1,5 +1,6 @@
-"""The past joined again beside the present: plan, run, compare and promote, with the clients that these need."""
+"""The past joined again, beside the present or in its place, with the clients that this needs."""
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from leads.facts import LeadPromoted
 from leads.rules import Policy
@@ -17,11 +19,11 @@ from operations.deployment import Deployment
 from operations.reporting import OperationError, Progress
 from runtime import kafka
 from runtime.clock import now
+from runtime.consumer_groups import is_running
 from runtime.topic_admin import apply_topics, delete_topics, partition_counts
 from runtime.topic_reading import whole_topic
 from schemas.codec import NotDecodable, lead_codec
-from schemas.state import person_codec
-from schemas.topics import JOIN_STATE, LEADS
+from schemas.topics import EVENTS, JOIN_STATE, LEADS
 from streams.replay.plan import Plan, Wanted, make_plan
 from streams.replay.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay.run import Rejoin, Tally, replay
@@ -34,10 +36,12 @@ from streams.replay.shadow import (
     extent_of,
     read_leads,
 )
+from streams.state import UnreadableState
 
 _Result = TypeVar("_Result")
 # The join takes a fact up within a second or two; a join far behind shows that it works by taking up others.
 _PATIENCE = timedelta(seconds=60)
+_TOMBSTONES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,10 @@ async def find_promotions(session: Session, name: str) -> tuple[Comparison, list
     comparison, live, _ = await compare_replay(session, name)
     consumer, topic = await session.consumer(), session.shadow(name).topic(JOIN_STATE)
     differing = {difference.lead.lead_id: difference for difference in comparison.found}
-    states = await read_states(whole_topic(consumer, topic, session.partitions), person_codec(), differing)
+    try:
+        states = await read_states(whole_topic(consumer, topic, session.partitions), differing)
+    except UnreadableState:
+        raise OperationError(f"another release ran the replay {name}: run it again, under another --id") from None
     return comparison, promotions(comparison, live, states, name, now()), live
 
 
@@ -139,6 +146,32 @@ async def promote(session: Session, facts: Sequence[LeadPromoted], live: Reading
     consumer, codec = await session.consumer(), lead_codec(deployment.ids)
     with progress.count("leads carried over", len(facts)) as on_settled:
         return await follow(facts, consumer, begin, codec, on_settled, patience=_PATIENCE)
+
+
+async def rebuild_state(session: Session) -> int:
+    """Empty the join's state and put the join at the beginning of its events; how many people and Pages it knew.
+
+    The workers that start next join the events again. Raises `OperationError` while one runs, because it would write
+    its state again.
+    """
+    deployment = session.deployment
+    group = deployment.settings.topic("leadstream")
+    if await is_running(deployment.broker, group):
+        raise OperationError("streams is running: stop all of its workers first")
+    changelog, consumer, producer = deployment.topic(JOIN_STATE), await session.consumer(), await session.producer()
+    newest = dict[tuple[int, bytes], bytes | None]()
+    async for records in whole_topic(consumer, changelog, session.partitions):
+        newest.update({(record.partition, record.key): record.value for record in records})
+    known = [place for place, value in newest.items() if value is not None]
+    for first in range(0, len(known), _TOMBSTONES_AT_ONCE):
+        places = known[first : first + _TOMBSTONES_AT_ONCE]
+        await asyncio.gather(*[await producer.send(changelog, key=key, partition=number) for number, key in places])
+    events = [TopicPartition(deployment.topic(EVENTS), number) for number in range(session.partitions)]
+    async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-replay") as join:
+        join.assign(events)
+        begin = await join.beginning_offsets(events)
+        await join.commit({partition: OffsetAndMetadata(offset, "") for partition, offset in begin.items()})
+    return len(known)
 
 
 async def drop_replay(deployment: Deployment, name: str) -> int:

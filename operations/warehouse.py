@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from operations.deployment import Deployment, find_broker, require_broker
 from operations.reporting import OperationError, Progress
 from runtime import kafka
-from runtime.consumer_groups import sink_is_running
+from runtime.consumer_groups import is_running
 from runtime.settings import Settings
 from sinks.warehouse.postgres.connection import is_server
 from sinks.warehouse.rebuild import Comparison, Replacement, compare, fill, replacement_of
@@ -65,7 +65,7 @@ def require_vacuum(settings: Settings) -> None:
 
 
 async def _require_no_sink(deployment: Deployment) -> None:
-    if await sink_is_running(deployment.broker, f"{deployment.settings.topic_prefix}leadstream-warehouse"):
+    if await is_running(deployment.broker, f"{deployment.settings.topic_prefix}leadstream-warehouse"):
         raise OperationError("a warehouse sink is running: stop it first")
 
 

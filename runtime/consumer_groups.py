@@ -15,7 +15,7 @@ _TRIES, _SECONDS_BETWEEN = 60, 0.25
 DescribeGroupsRequest_v3.RESPONSE_TYPE = DescribeGroupsResponse_v3
 
 
-async def sink_is_running(broker: Cluster, group: str) -> bool:
+async def is_running(broker: Cluster, group: str) -> bool:
     """Whether the consumer group has a member. Raises `KafkaError`."""
     async with admin_client(broker) as admin:
         return bool(await members_of(admin, group))

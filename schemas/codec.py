@@ -8,11 +8,10 @@ import io
 import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import fastavro
 
-from leads import facts
 from leads.facts import JoinEvent, LeadPromoted, Progress
 from leads.records import (
     Button,
@@ -25,7 +24,6 @@ from leads.records import (
     SendFollowUp,
     WebhookOrigin,
 )
-from messenger import events
 from messenger.data_deletion import DeletionRequest
 from messenger.events import Ad, Answer, Origin
 from schemas.released import newest, released
@@ -71,25 +69,7 @@ class NotDecodable(ValueError):
 
 
 KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
-    {
-        "handover": events.HandoverReceived,
-        "thread_control_taken": events.ThreadControlTaken,
-        "thread_control_requested": events.ThreadControlRequested,
-        "lead_referral": events.LeadReferralReceived,
-        "summary": events.SummaryReceived,
-        "message": events.MessageReceived,
-        "postback": events.PostbackReceived,
-        "reaction": events.ReactionReceived,
-        "referral": events.ReferralReceived,
-        "echo": events.EchoReceived,
-        "delivery": events.DeliveryReceived,
-        "read": events.ReadReceived,
-        "policy": events.PolicyEnforced,
-        "transcript": facts.TranscriptFetched,
-        "person_erased": facts.PersonErased,
-        "lead_recovered": facts.LeadRecovered,
-        "lead_promoted": LeadPromoted,
-    }
+    {str(record.__struct_config__.tag): record for record in get_args(JoinEvent)}
 )
 _KIND_OF: Mapping[type[JoinEvent], str] = {record: kind for kind, record in KINDS.items()}
 _NAMES: dict[type, tuple[str, ...]] = {

@@ -15,7 +15,6 @@ _RELEASED = {
     3: "followup-command.v1",
     4: "followup-outcome.v1",
     5: "transcript-request.v1",
-    6: "join-state.v1",
     7: "data-deletion-request.v1",
     8: "event.v2",
     9: "lead.v2",

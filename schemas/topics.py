@@ -129,10 +129,10 @@ TRANSCRIPTS = Topic(
 JOIN_STATE = Topic(
     "leadstream-join-changelog",
     key="page:psid",
-    schema="join-state",
+    schema=None,
     producer="streams (join)",
     consumers="streams (join)",
-    description="The join's state by person; internal, with the name that Faust gives a changelog.",
+    description="The join's state by person and Page; internal, with the name that Faust gives a changelog.",
     cleanup="compact",
     config=tuple({**ONE_DAY, **LARGE}.items()),
 )

@@ -22,12 +22,21 @@ from streams.engine.lease import MembershipLost
 from streams.engine.producer import DeliveryFailed
 from streams.engine.transport import consumer_of, producer_of
 from streams.records import Record, Refusal
+from streams.state import UnreadableState
 
 logger = logging.getLogger(__name__)
 
 Work = Callable[[int, Sequence[Record]], Awaitable[None]]
-# Faults that no record causes: of Kafka, of the group, of the machine, and the limit that stops a bad release.
-_NOT_OF_A_RECORD = (DeliveryFailed, MembershipLost, TooManyDeadLetters, KafkaError, OSError, MemoryError)
+# Faults that no record causes: of Kafka, the group, the state, the machine, and the limit that stops a bad release.
+_NOT_OF_A_RECORD = (
+    DeliveryFailed,
+    MembershipLost,
+    TooManyDeadLetters,
+    UnreadableState,
+    KafkaError,
+    OSError,
+    MemoryError,
+)
 _NOTE_SECONDS = 10
 
 

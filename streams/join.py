@@ -30,14 +30,14 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import RAISED, Suspect, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
-from schemas.state import page_state_codec, person_codec
 from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
 from streams.dead_letters import Refusals, tried
 from streams.engine.store import PartitionStore
 from streams.engine.transport import consumer_of, producer_of
-from streams.people import StoredStates, move_old_pages
+from streams.people import StoredStates
 from streams.progress import CLOCK_SKEW
 from streams.records import Outgoing, Record, Refusal
+from streams.state import PAGES, PEOPLE
 
 logger = logging.getLogger(__name__)
 
@@ -90,11 +90,8 @@ class PartitionJoin:
         erasures: Erasures = NOBODY,
     ) -> None:
         self.erasures = erasures
-        self.people = StoredStates(stored, person_codec())
-        self.pages = StoredStates(stored, page_state_codec(), of_pages=True)
-        moved = move_old_pages(self.pages)
-        if moved:
-            logger.warning("state.pages_rebuilt", extra={"pages": sorted(moved)})
+        self.people = StoredStates(stored, PEOPLE)
+        self.pages = StoredStates(stored, PAGES, of_pages=True)
         self.shard = Shard(
             self.people,
             policy_of,
@@ -306,8 +303,8 @@ class Joins:
         if not topics:
             return
         stored, of_events = self._store.parts[partition], events in topics
-        people = StoredStates(stored, person_codec())
-        pages = StoredStates(stored, page_state_codec(), of_pages=True)
+        people = StoredStates(stored, PEOPLE)
+        pages = StoredStates(stored, PAGES, of_pages=True)
         for key in list(people):
             people[key] = without_offsets(people[key], topics, of_events=of_events)
         for key in list(pages):

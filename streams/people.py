@@ -4,18 +4,16 @@ from collections.abc import Iterator, MutableMapping
 from datetime import datetime
 from typing import Generic
 
-from leads.person import PageState, State
-from messenger.events import PageId
-from schemas.codec import Codec
+from leads.person import State
+from streams.state import StateCodec
 
 # At about 4 KB each.
 REMEMBERED = 1000
 
 
 def is_page_key(key: str) -> bool:
-    """Whether the state under this key is a Page's: its id alone, or, as earlier versions wrote it, with a colon."""
-    _, _, psid = key.partition(":")
-    return not psid
+    """Whether the state under this key is a Page's; a person's key has a colon."""
+    return ":" not in key
 
 
 class StoredStates(MutableMapping[str, State], Generic[State]):
@@ -29,13 +27,13 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
     def __init__(
         self,
         stored: MutableMapping[bytes, bytes],
-        codec: Codec[State],
+        codec: StateCodec[State],
         *,
         of_pages: bool = False,
         remembered: int = REMEMBERED,
     ) -> None:
         self._stored, self._of_pages = stored, of_pages
-        self._codec: Codec[State] = codec
+        self._codec: StateCodec[State] = codec
         self._changed: dict[str, State | None] = {}
         self._recent: dict[str, State] = {}
         self._remembered = remembered
@@ -67,7 +65,7 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
 
     def wakes(self) -> Iterator[tuple[str, datetime]]:
         """The `wake_at` of each state in the store; no state is decoded for it."""
-        return ((key, self._codec.decode_first(self._stored[key.encode()])) for key in self._keys())
+        return ((key, self._codec.wake_at(self._stored[key.encode()])) for key in self._keys())
 
     def try_encoding(self, state: State) -> None:
         """Raise what `take_changes` would raise, were this state among the changes."""
@@ -89,15 +87,3 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
             # A dict keeps the order of insertion, and what is used is taken out and put in again.
             del self._recent[next(iter(self._recent))]
         return state
-
-
-def move_old_pages(pages: MutableMapping[str, PageState]) -> list[PageId]:
-    """Put Pages that an earlier version stored as `<page id>:` under their id; the Pages that were moved."""
-    moved = []
-    for key in [key for key in pages if key.endswith(":")]:
-        page = pages[key]
-        # Where both are there, a crash came between the writing of the new key and the tombstone of the old one.
-        pages.setdefault(page.page_id, page)
-        del pages[key]
-        moved.append(page.page_id)
-    return moved

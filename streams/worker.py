@@ -19,11 +19,12 @@ from streams.engine.lease import MembershipLost
 from streams.engine.producer import DeliveryFailed
 from streams.engine.transport import StuckInRebalance
 from streams.health import CLOCK
+from streams.state import UnreadableState
 
 _FAUST = ("faust", "mode")
 
 # Their messages are ours, so they hold nothing that a person wrote.
-_FIT_TO_PRINT = (TooManyDeadLetters, DeliveryFailed, MembershipLost, StuckInRebalance, OutOfReach)
+_FIT_TO_PRINT = (TooManyDeadLetters, DeliveryFailed, MembershipLost, StuckInRebalance, OutOfReach, UnreadableState)
 
 logger = logging.getLogger(__name__)
 

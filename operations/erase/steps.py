@@ -22,8 +22,8 @@ from runtime.clock import from_millis
 from runtime.consumer_groups import members_of
 from runtime.topic_reading import records_now
 from schemas.codec import Codec, NotDecodable, event_codec, lead_codec, outcome_codec
-from schemas.state import person_codec
 from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES
+from streams.state import PEOPLE
 
 _CLIENT = "leadstream-erase"
 _SALT_BYTES = 32
@@ -111,13 +111,13 @@ class Erasure:
 
     async def until_the_join_has_passed(self, person: Person, fact: Fact, since: int) -> None:
         """Wait until the changelog shows the person's state gone, or newer than the fact. Raises `NotPassed`."""
-        place, codec, deadline = self._changelog(fact.place.partition), person_codec(), monotonic() + self.patience
+        place, deadline = self._changelog(fact.place.partition), monotonic() + self.patience
         async with kafka.consumer(self.deployment.broker, group=None, client_id=_CLIENT) as consumer:
             consumer.assign([place])
             consumer.seek(place, since)
             while monotonic() < deadline:
                 for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
-                    if record.key == person.key and _is_past(record.value, codec, fact):
+                    if record.key == person.key and _is_past(record.value, fact):
                         return
         raise NotPassed("streams has not passed the erasure: is `leadstream streams` running, or behind?")
 
@@ -168,10 +168,10 @@ class Erasure:
         return ends
 
 
-def _is_past(value: bytes | None, codec: Any, fact: Fact) -> bool:
+def _is_past(value: bytes | None, fact: Fact) -> bool:
     if value is None:
         return True
-    state = codec.decode(value)
+    state = PEOPLE.decode(value)
     return state.mark >= fact.offset and not any(isinstance(event, PersonErased) for event in state.waiting)
 
 

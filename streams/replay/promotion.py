@@ -9,7 +9,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from msgspec.structs import replace
 
 from leads.facts import LeadPromoted
-from leads.person import Person
 from leads.records import Lead, LeadId, LeadState
 from messenger.events import Origin
 from runtime.settings import Settings
@@ -17,6 +16,7 @@ from schemas.codec import Codec, Ids, event_codec
 from schemas.topics import EVENTS
 from streams.records import event_key
 from streams.replay.shadow import Comparison, Reading
+from streams.state import PEOPLE
 
 _READ = {"timeout_ms": 500, "max_records": 5000}
 # The join fills in where the record lies.
@@ -24,13 +24,13 @@ _ITSELF = Origin(EVENTS.name, 0, -1)
 
 
 async def read_states(
-    runs: AsyncIterator[Sequence[ConsumerRecord]], codec: Codec[Person], wanted: Mapping[LeadId, object]
+    runs: AsyncIterator[Sequence[ConsumerRecord]], wanted: Mapping[LeadId, object]
 ) -> dict[LeadId, LeadState]:
     """The final state of these leads in the replay's join."""
     states: dict[LeadId, LeadState] = {}
     async for records in runs:
         for record in records:
-            for state in codec.decode(record.value).leads:
+            for state in PEOPLE.decode(record.value).leads:
                 if state.lead.lead_id in wanted:
                     states[state.lead.lead_id] = state
     return states

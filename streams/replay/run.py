@@ -20,7 +20,6 @@ from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy
 from messenger.events import PageId, Psid, person_key
 from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
-from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.dead_letters import tried
 from streams.join import Outlet, as_received
@@ -28,6 +27,7 @@ from streams.records import Outgoing, Record, Refusal, event_key, received_at
 from streams.replay.merge import in_order_of_receipt
 from streams.replay.plan import Plan
 from streams.split import Split, split
+from streams.state import PEOPLE
 
 _IN_FLIGHT = 10_000
 _FACTS = frozenset({"transcript", "lead_recovered"})
@@ -193,11 +193,10 @@ class _Shadow:
 
     async def remember(self, people: Collection[Person]) -> None:
         """Write what the join knows of leads at the end, for a promotion to hand over."""
-        codec = person_codec()
         for person in people:
             if person.leads:
                 key = person_key(person.page_id, person.psid).encode()
-                await self._send(Outgoing(self._state_topic, key, codec.encode(person)))
+                await self._send(Outgoing(self._state_topic, key, PEOPLE.encode(person)))
 
     async def flush(self) -> None:
         """Wait until all is durable. Raises `KafkaError`."""

@@ -15,8 +15,8 @@ from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import event_codec
-from schemas.state import person_codec
 from schemas.topics import EVENTS, JOIN_STATE, LEADS
+from streams import state
 from tests.benchmarks.conftest import Note
 from tests.benchmarks.contender import policy_of
 from tests.benchmarks.lane import Record, fill, lane, running
@@ -97,4 +97,4 @@ def _template() -> Person:
 
 
 _TEMPLATE = _template()
-_TEMPLATE_STATE = person_codec().encode(_TEMPLATE)
+_TEMPLATE_STATE = state.PEOPLE.encode(_TEMPLATE)

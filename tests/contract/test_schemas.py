@@ -12,7 +12,6 @@ import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.schema import make_avsc_object
 
-from leads.person import Intervention, Issued, Mark, Person, Scheduled
 from leads.records import (
     Button,
     FetchTranscript,
@@ -43,7 +42,6 @@ from schemas.topics import (
     COMMANDS,
     DELETION_REQUESTS,
     EVENTS,
-    JOIN_STATE,
     LEADS,
     OUTCOMES,
     TOPICS,
@@ -68,13 +66,8 @@ RECORD_OF = {
     "FollowUpCommand": SendFollowUp,
     "FollowUpOutcome": FollowUpOutcome,
     "TranscriptRequest": FetchTranscript,
-    "JoinState": Person,
     "DataDeletionRequest": DeletionRequest,
     "LeadState": LeadState,
-    "Intervention": Intervention,
-    "Issued": Issued,
-    "Mark": Mark,
-    "Scheduled": Scheduled,
     "Ad": Ad,
     "Answer": Answer,
     "Origin": Origin,
@@ -99,13 +92,6 @@ PERSONAL = {
     "followup-outcome": {"psid"},
     "transcript-request": {"psid"},
     "data-deletion-request": {"user_id"},
-    "join-state": {
-        "psid",
-        "waiting",
-        "leads.lead",
-        "leads.referral_answers.answer",
-        "leads.transcript_answers.answer",
-    },
 }
 
 
@@ -130,7 +116,7 @@ def test_every_example_survives_the_codec(topic: str, path: Path) -> None:
 
 
 def test_every_topic_that_others_read_has_an_example() -> None:
-    others_read = {topic.name for topic in TOPICS if topic.schema is not None} - {JOIN_STATE.name}
+    others_read = {topic.name for topic in TOPICS if topic.schema is not None}
 
     assert others_read == set(CODECS)
     assert {topic for topic, _ in _golden()} == others_read
@@ -185,7 +171,6 @@ def test_records_and_schemas_have_the_same_fields() -> None:
     }
     event = found.pop("Event")
     progress = found.pop("PartitionProgress")
-    found["JoinState"].remove("wake_at")  # worked out from the rest
 
     assert found == {name: set(record.__struct_fields__) for name, record in RECORD_OF.items()}
     assert event == {"kind", "received_until"} | {name for kind in KINDS.values() for name in kind.__struct_fields__}
@@ -263,7 +248,6 @@ def test_released_ids_stay_as_they_are() -> None:
         3: "followup-command.v1",
         4: "followup-outcome.v1",
         5: "transcript-request.v1",
-        6: "join-state.v1",
         7: "data-deletion-request.v1",
         8: "event.v2",
         9: "lead.v2",

@@ -99,6 +99,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "replay drop": (row(TEXT),),
     "replay plan": (row("--from", TEXT),),
     "replay promote": (row(TEXT),),
+    "replay rebuild": (row(TEXT),),
     "replay run": (row("--from", "0", "--id", TEXT), row("--from", "0", "--id", "other", **FAULTY_RULES)),
     "schemas check": (row("lead.v9.avsc"), row(f"{TEXT}.avsc")),
     "schemas register": (row(schema_registry_url="HTTP"),),

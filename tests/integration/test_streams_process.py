@@ -17,6 +17,8 @@ import httpx
 import pytest
 from aiokafka import TopicPartition
 
+from leads.diff import fingerprint
+from leads.records import Lead
 from messenger.events import PolicyEnforced, Psid
 from operations.deployment import expected_topics
 from runtime import kafka
@@ -26,7 +28,7 @@ from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
 from schemas.codec import command_codec, event_codec, lead_codec
-from schemas.topics import COMMANDS, EVENTS, LEADS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, WEBHOOKS, Topic
 from tests.builders import PAGE
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.topics import connected, put, records_of
@@ -148,6 +150,54 @@ async def test_a_bug_ends_the_process_with_offsets_unmoved_and_nothing_dead_lett
     assert uncommitted > 0
     assert "WorkerCrashed: an unforeseen ArithmeticError" in said
     assert await streams.records(topic.dead_letters) == []
+
+
+async def test_state_of_another_version_is_rebuilt_from_the_log_and_gives_the_same_leads(streams: Streams) -> None:
+    signals = signals_of(PERSON, now())
+    await streams.put_webhooks(signals["handover"], signals["referral"])
+    worker = await streams.start("cli", "streams", "--admin-port=0")
+    await eventually(lambda: has_revisions(streams, [1, 2]))
+    worker.terminate()
+    await ended(worker)
+    before = await leads_of(streams)
+    changelog = streams.settings.topic(JOIN_STATE.name)
+    of_another_version = [(state.key, b"\x00" + state.value[1:]) for state in await streams.records(JOIN_STATE.name)]
+    await put(streams.settings, changelog, *of_another_version)
+    await streams.put_webhooks(signals["summary"])
+
+    status = await ended(await streams.start("cli", "streams", "--admin-port=0"))
+    said, uncommitted = streams.output(), await streams.uncommitted(EVENTS)
+    rebuilt = await ended(await streams.start("cli", "replay", "rebuild", "--yes"))
+    await streams.start("cli", "streams", "--admin-port=0")
+    await eventually(lambda: has_revisions(streams, [1, 2, 1, 2, 3]))
+
+    assert (status, rebuilt) == (1, 0)
+    assert (
+        "the join's state is of version 0, and this release reads version 1: stop all streams workers,"
+        " run `leadstream replay rebuild`, and start them again"
+    ) in said.splitlines()[-1]
+    assert uncommitted > 0
+    assert await streams.records(EVENTS.dead_letters) == []
+    after = await leads_of(streams)
+    assert fingerprint(after[: len(before)]) == fingerprint(after[len(before) : -1]) == fingerprint(before)
+
+
+async def test_the_state_of_a_running_join_is_not_emptied(streams: Streams) -> None:
+    port = free_ports()
+    await streams.start("cli", "streams", f"--admin-port={port}")
+    await eventually(lambda: is_ready(port))
+
+    status = await ended(await streams.start("cli", "replay", "rebuild", "--yes"))
+
+    assert (status, "streams is running: stop all of its workers first" in streams.output()) == (1, True)
+
+
+async def leads_of(streams: Streams) -> list[Lead]:
+    return [lead_codec().decode(record.value) for record in await streams.records(LEADS.name)]
+
+
+async def has_revisions(streams: Streams, revisions: list[int]) -> bool:
+    return [lead.revision for lead in await leads_of(streams)] == revisions
 
 
 async def has_lead(streams: Streams) -> bool:

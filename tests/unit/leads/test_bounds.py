@@ -19,8 +19,8 @@ from leads.rules import Policy, Rule, RuleStep
 from messenger.events import Answer
 from messenger.limits import ITEM_MAX
 from schemas.codec import event_codec
-from schemas.state import person_codec
 from schemas.topics import LARGE
+from streams.state import PEOPLE
 from tests.builders import (
     MINUTE,
     NOON,
@@ -78,7 +78,7 @@ class Reading:
 
     def check_size(self) -> None:
         for person in self.people.values():
-            assert len(person_codec().encode(person)) < MOST_BYTES
+            assert len(PEOPLE.encode(person)) < MOST_BYTES
 
     @property
     def leads(self) -> list[Lead]:

@@ -3,7 +3,6 @@
 import io
 import struct
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 import fastavro
@@ -12,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.facts import LeadPromoted, Progress
-from leads.person import Intervention, Issued, Mark, Person, Scheduled
 from leads.records import LeadState
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.released import newest, released
-from schemas.state import person_codec
 from tests.builders import CITY, NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message, an_origin
 
 LEAD = lead_codec()
@@ -189,34 +186,6 @@ def test_an_event_of_the_first_release_is_read() -> None:
     value = _encoded_with(first.definition, first.id, older)
 
     assert event_codec().decode(value) == a_handover(origin=an_origin(7))
-
-
-def test_the_join_state_survives_with_its_leads_and_events() -> None:
-    codec = person_codec()
-    person = Person(
-        page_id=PAGE,
-        psid=PERSON,
-        mark=7,
-        marks=(Mark("messenger-webhooks", 1, 41, 2),),
-        waiting=(a_handover(), a_message(), a_promotion()),
-        seen=("message:m_1",),
-        leads=(
-            LeadState(
-                a_lead(),
-                signals=("summary:m_SUMMARY1",),
-                closes_at=NOON + timedelta(minutes=15),
-                referral_answers=(RESELLER,),
-                planned=("thanks",),
-            ),
-        ),
-        scheduled=(Scheduled(a_lead().lead_id, "reminder", NOON + timedelta(hours=2)),),
-        issued=(Issued(a_lead().lead_id, "thanks", 1, NOON + timedelta(hours=24), ("human", "reply")),),
-        interventions=(Intervention("reply", NOON),),
-        last_user_message_at=NOON,
-        touched_at=NOON,
-    )
-
-    assert codec.decode(codec.encode(person)) == person
 
 
 def _encoded_with(definition: dict[str, Any], schema_id: int, plain: dict[str, Any]) -> bytes:

@@ -36,7 +36,8 @@ class Registry:
             return httpx.Response(self.forbids, json={"error_code": self.forbids})
         if subject not in self.knows:
             return httpx.Response(404, json={"error_code": 40401})
-        return httpx.Response(200, json={"id": 1001 + [schema.definition for schema in released()].index(definition)})
+        release = next(release for release in released() if release.definition == definition)
+        return httpx.Response(200, json={"id": 1000 + release.id})
 
 
 async def ids_from(answer: Callable[[httpx.Request], httpx.Response]) -> Any:

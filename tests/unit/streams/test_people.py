@@ -5,23 +5,20 @@ from datetime import timedelta
 import pytest
 
 from leads.person import PageState, Person
-from messenger.events import PageId, Psid
-from schemas.codec import Codec, NotDecodable
-from schemas.state import page_state_codec, person_codec
-from streams.people import StoredStates, move_old_pages
+from messenger.events import Psid
+from streams.people import StoredStates
+from streams.state import PAGES, PEOPLE, StateCodec, UnreadableState
 from tests.builders import NOON, PAGE, a_handover, a_policy
 
-CODEC = person_codec()
 
-
-class CountingCodec(Codec[Person]):
+class CountingCodec(StateCodec[Person]):
     """Counts the people that it decodes."""
 
     def __init__(self) -> None:
-        self.__dict__ = person_codec().__dict__
+        super().__init__(Person)
         self.decoded = 0
 
-    def decode(self, value: bytes | None) -> Person:
+    def decode(self, value: bytes) -> Person:
         self.decoded += 1
         return super().decode(value)
 
@@ -31,7 +28,7 @@ def a_person(number: int = 0, mark: int = 0) -> Person:
 
 
 def stored(count: int) -> dict[bytes, bytes]:
-    return {f"p:{number}".encode(): CODEC.encode(a_person(number)) for number in range(count)}
+    return {f"p:{number}".encode(): PEOPLE.encode(a_person(number)) for number in range(count)}
 
 
 def test_a_person_is_decoded_once_while_remembered() -> None:
@@ -43,7 +40,7 @@ def test_a_person_is_decoded_once_while_remembered() -> None:
 
 
 def test_a_change_is_read_before_and_after_it_was_taken() -> None:
-    people = StoredStates(stored(1), CODEC)
+    people = StoredStates(stored(1), PEOPLE)
     people["p:0"] = a_person(mark=7)
 
     before = people["p:0"]
@@ -65,7 +62,7 @@ def test_those_used_longest_ago_are_forgotten_first() -> None:
 
 def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
     store = stored(1)
-    people = StoredStates(store, CODEC)
+    people = StoredStates(store, PEOPLE)
     assert people["p:0"] == a_person()
 
     del people["p:0"]
@@ -79,7 +76,7 @@ def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
 def test_wake_times_are_told_without_decoding_anybody() -> None:
     codec = CountingCodec()
     waiting = Person(page_id=PAGE, psid=Psid("1"), waiting=(a_handover(),), touched_at=NOON)
-    people = StoredStates({b"p:0": CODEC.encode(a_person()), b"p:1": CODEC.encode(waiting)}, codec)
+    people = StoredStates({b"p:0": PEOPLE.encode(a_person()), b"p:1": PEOPLE.encode(waiting)}, codec)
 
     wakes = dict(people.wakes())
 
@@ -88,45 +85,19 @@ def test_wake_times_are_told_without_decoding_anybody() -> None:
 
 
 def test_what_is_no_person_has_no_wake_time() -> None:
-    people = StoredStates({b"p:0": b"junk, not a person"}, CODEC)
+    people = StoredStates({b"p:0": b"junk, not a person"}, PEOPLE)
 
-    with pytest.raises(NotDecodable):
+    with pytest.raises(UnreadableState):
         dict(people.wakes())
 
 
 BLOCKED = PageState(page_id=PAGE, mark=3, waiting=(a_policy("unblock", NOON),), stated_at=NOON, blocked_at=NOON)
 
 
-def states_of_one_store(*, page_key: str) -> tuple[StoredStates[Person], StoredStates[PageState]]:
-    store = {b"p:0": CODEC.encode(a_person()), page_key.encode(): page_state_codec().encode(BLOCKED)}
-    return StoredStates(store, CODEC), StoredStates(store, page_state_codec(), of_pages=True)
-
-
 def test_people_and_pages_of_one_store_are_told_apart() -> None:
-    people, pages = states_of_one_store(page_key=PAGE)
+    store = {b"p:0": PEOPLE.encode(a_person()), PAGE.encode(): PAGES.encode(BLOCKED)}
+    people, pages = StoredStates(store, PEOPLE), StoredStates(store, PAGES, of_pages=True)
 
     assert dict(people) == {"p:0": a_person()}
     assert [key for key, _ in people.wakes()] == ["p:0"]
     assert dict(pages) == {PAGE: BLOCKED}
-
-
-def test_a_page_that_an_earlier_version_stored_is_moved_to_its_id() -> None:
-    _, pages = states_of_one_store(page_key=f"{PAGE}:")
-
-    assert move_old_pages(pages) == [PAGE]
-
-    assert dict(pages) == {PAGE: BLOCKED}
-    encoded = page_state_codec().encode(BLOCKED)
-    assert pages.take_changes() == [(PAGE.encode(), encoded), (f"{PAGE}:".encode(), None)]
-
-
-def test_a_page_that_was_moved_before_a_crash_keeps_what_came_since() -> None:
-    newer = PageState(page_id=PageId(PAGE), mark=9)
-    codec = page_state_codec()
-    store = {f"{PAGE}:".encode(): codec.encode(BLOCKED), PAGE.encode(): codec.encode(newer)}
-    pages = StoredStates(store, codec, of_pages=True)
-
-    move_old_pages(pages)
-
-    assert dict(pages) == {PAGE: newer}
-    assert pages.take_changes() == [(f"{PAGE}:".encode(), None)]

@@ -14,10 +14,10 @@ from leads.records import Lead, LeadId, LeadState
 from messenger.events import Origin
 from runtime.clock import to_millis
 from schemas.codec import event_codec, lead_codec
-from schemas.state import person_codec
 from streams.join import as_received
 from streams.replay.promotion import follow, promotions, read_states
 from streams.replay.shadow import Extent, compare
+from streams.state import PEOPLE
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, a_lead
 from tests.unit.streams.replay.test_shadow import ARecord, reading_of
 
@@ -78,9 +78,9 @@ async def test_states_are_read_of_the_wanted_leads_only() -> None:
     person = Person(page_id=PAGE, psid=PERSON, leads=(one, other), touched_at=NOON)
 
     async def runs() -> AsyncIterator[Sequence[Any]]:
-        yield [ARecord(person_codec().encode(person))]
+        yield [ARecord(PEOPLE.encode(person))]
 
-    assert await read_states(runs(), person_codec(), {OTHER: None}) == {OTHER: other}
+    assert await read_states(runs(), {OTHER: None}) == {OTHER: other}
 
 
 @dataclass
