@@ -10,6 +10,7 @@ from runtime.settings import Settings
 from schemas.codec import command_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, WEBHOOKS
 from simulator.people import PAGES
+from tests.integration.topics import connected
 from tests.unit.sinks.fakes import a_command
 from tests.unit.sinks.outcomes import an_outcome
 
@@ -69,7 +70,9 @@ class Poison:
         """Write a record that no stage can use; raises `KafkaError` when Kafka does not take it."""
         value = _record(topic, number)
         self.put[topic].add(value)
-        async with AIOKafkaProducer(**cluster_of(self.settings).options, request_timeout_ms=20_000) as producer:
+        async with connected(
+            AIOKafkaProducer(**cluster_of(self.settings).options, request_timeout_ms=20_000)
+        ) as producer:
             await producer.send_and_wait(self.settings.topic(topic), value, key=b"poison")
 
 

@@ -81,14 +81,14 @@ async def _copy(old: Settings, new: Settings) -> None:
                 await asyncio.gather(*[await _sent(producer, new.topic(topic.name), record) for record in records])
 
 
-async def _sent(producer: AIOKafkaProducer, topic: str, one: ConsumerRecord) -> Awaitable[object]:
+async def _sent(producer: AIOKafkaProducer, topic: str, record: ConsumerRecord) -> Awaitable[object]:
     sent: Awaitable[object] = await producer.send(
         topic,
-        one.value,
-        key=one.key,
-        partition=one.partition,
-        timestamp_ms=one.timestamp,
-        headers=list(one.headers),
+        record.value,
+        key=record.key,
+        partition=record.partition,
+        timestamp_ms=record.timestamp,
+        headers=list(record.headers),
     )
     return sent
 

@@ -12,9 +12,9 @@ from runtime.topic_reading import records_now
 
 @asynccontextmanager
 async def connected(client: Any) -> AsyncIterator[Any]:
-    """An aiokafka client, started and stopped."""
-    await client.start()
+    """An aiokafka client, started and stopped, also one that could not be started."""
     try:
+        await client.start()
         yield client
     finally:
         await client.stop()
