@@ -6,6 +6,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -15,6 +16,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.fetch import FetchRequest
 
 from runtime.cluster import Cluster, admin_client
@@ -69,6 +71,13 @@ def producer(broker: Cluster, *, client_id: str, linger_ms: int = 5) -> AIOKafka
         request_timeout_ms=30_000,
         compression_type="lz4",
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where Kafka's own partitioner, murmur2, puts a key, in a topic of so many partitions."""
+    everywhere = range(partitions)
+    return int(DefaultPartitioner()(key, everywhere, everywhere))
 
 
 async def stop_within(producer: AIOKafkaProducer, seconds: float) -> bool:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.partitioner import DefaultPartitioner
 
 from leads.erasures import NOBODY, Erasures
 from leads.facts import JoinEvent, LeadPromoted, PersonErased, Progress
@@ -22,6 +21,7 @@ from messenger.events import (
     person_key,
 )
 from messenger.limits import ID_MAX
+from runtime.kafka import partition_of
 from runtime.losses import Span
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced, Received, Unusable
@@ -331,7 +331,6 @@ def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any
 
     Nothing could cancel it there, and a copy in a second partition, with a ledger of its own, would be sent too.
     """
-    of_key, everywhere = DefaultPartitioner(), list(range(partitions))
 
     def read(record: Any) -> SendFollowUp:
         command = codec.decode(record.value)
@@ -340,7 +339,7 @@ def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any
         key = person_key(command.page_id, command.psid).encode()
         if record.key != key:
             raise NotDecodable("key_of_another")
-        if record.partition != of_key(key, everywhere, everywhere):
+        if record.partition != partition_of(key, partitions):
             raise NotDecodable("wrong_partition", "produce with the partitioner murmur2")
         return command
 

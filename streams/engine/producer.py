@@ -1,6 +1,7 @@
 """A Faust producer that watches every delivery and writes only while its worker is a member of the group."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka as driver
 
+from runtime.kafka import partition_of
 from streams.engine.lease import MembershipLost
 
 # Topic, key, value, headers, partition; None as the partition lets the key decide.
@@ -24,13 +26,18 @@ class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to u
     """Makes aiokafka fail a batch instead of retrying it: this worker has failed, or is no member of the group."""
 
 
+def _append(batch: Any, record: Outgoing) -> Any:
+    _, key, value, headers, _ = record
+    return batch.append(timestamp=None, key=key, value=value, headers=headers)
+
+
 class Producer(driver.Producer):  # type: ignore[misc]
     """An idempotent producer that watches every delivery and writes only while the worker holds its lease.
 
     Each produce request waits for the lease, at most `request_timeout`; without it the batch fails and is not retried.
-    Records keep their order in a partition. After the first failed delivery every `send_all`, `hand_over` and `flush`
-    raises `DeliveryFailed`, for as long as the producer lives: the records may or may not be in Kafka, so no offset
-    that depends on them may be committed.
+    Records keep their order in a partition, and those that one call gives a partition share a batch and its future.
+    After the first failed delivery every `send_all`, `hand_over` and `flush` raises `DeliveryFailed`, for as long as
+    the producer lives: the records may or may not be in Kafka, so no offset that depends on them may be committed.
     """
 
     def __post_init__(self) -> None:
@@ -78,16 +85,38 @@ class Producer(driver.Producer):  # type: ignore[misc]
         self._raise_failure()
 
     async def _handed_over(self, records: Iterable[Outgoing]) -> list["asyncio.Future[Any]"]:
-        producer = self._ensure_producer()
-        deliveries: list[asyncio.Future[Any]] = []
+        """Give the producer a batch for each partition, or several where one would be too large."""
+        by_partition: defaultdict[tuple[str, int], list[Outgoing]] = defaultdict(list)
         try:
-            for topic, key, value, headers, partition in records:
-                delivery = await producer.send(topic, value, key=key, partition=partition, headers=headers)
-                self._watch(delivery)
-                deliveries.append(delivery)
+            for record in records:
+                by_partition[record[0], await self._partition_of(record)].append(record)
+            batches = [self._hand_over(*place, group) for place, group in by_partition.items()]
+            return [delivery for deliveries in await asyncio.gather(*batches) for delivery in deliveries]
         except KafkaError as error:
             self._failure = error
+            return []
+
+    async def _hand_over(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list["asyncio.Future[Any]"]:
+        """The deliveries of the batches, which follow each other in the order of the records."""
+        producer = self._ensure_producer()
+        deliveries: list[asyncio.Future[Any]] = []
+        rest = iter(records)
+        record = next(rest, None)
+        while record is not None:
+            batch = producer.create_batch()
+            # A batch takes its first record however large it is, and None is its answer once it is full.
+            while record is not None and _append(batch, record) is not None:
+                record = next(rest, None)
+            delivery = await producer.send_batch(batch, topic, partition=partition)
+            self._watch(delivery)
+            deliveries.append(delivery)
         return deliveries
+
+    async def _partition_of(self, record: Outgoing) -> int:
+        topic, key, _, _, partition = record
+        if partition is not None:
+            return partition
+        return partition_of(key or b"", len(await self._ensure_producer().partitions_for(topic)))
 
     async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
         delivery: asyncio.Future[Any] = await super().send(*args, **options)
