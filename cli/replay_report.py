@@ -15,13 +15,13 @@ from streams.replay.shadow import Comparison, Reading
 
 _HELD_BACK = """\
 Held back: follow-ups and transcript requests go to topics that no sink reads. No one is texted and the Graph API is
-not called; transcripts that were fetched at the time are read from messenger-events."""
+not called; transcripts that were fetched at the time lie among the webhooks."""
 
 
 def show_plan(plan: Plan) -> None:
     """Everything that a replay would do."""
     table = Table("Topic", "Partition", "From offset", "Up to", "Records")
-    for partition, span in sorted({**plan.webhooks, **plan.facts}.items()):
+    for partition, span in sorted(plan.spans.items()):
         table.add_row(partition.topic, str(partition.partition), str(span.start), str(span.stop), str(len(span)))
     wide_console().print(table)
     say(f"{plan.records} records")
@@ -37,7 +37,7 @@ def show_plan(plan: Plan) -> None:
 
 def show_tally(plan: Plan, tally: Tally, took: timedelta) -> None:
     say(
-        f"{tally.webhooks} webhooks, {tally.events} events, {tally.transcripts} transcripts"
+        f"{tally.webhooks} webhooks, {tally.events} events, {tally.facts} facts of ours"
         f" → {tally.revisions} lead revisions"
     )
     say(f"Not sent: {tally.commands} follow-ups. Not asked for: {tally.transcript_requests} transcripts.")
@@ -58,8 +58,6 @@ def show_differences(comparison: Comparison, *, show_pii: bool) -> None:
     say(f"{len(comparison.found)} of {comparison.compared} leads differ")
     if comparison.gone_on:
         say(f"{comparison.gone_on} not compared: they have changed since, and compaction took their old revisions")
-    if comparison.past_retention:
-        say(f"{comparison.past_retention} not compared: their transcripts are older than messenger-events")
 
 
 def show_promotion(comparison: Comparison, facts: Sequence[LeadPromoted]) -> None:

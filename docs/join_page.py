@@ -57,17 +57,14 @@ itself, event by event, and a replay sheds the same.
   back whole.
 * When the skeletons alone take more than 512 KiB, some hundreds of leads in 30 days, no further lead of that person
   is opened: its signals are ignored as `too_many_leads`, because a lead that is forgotten could be made again.
-* An event that would wait among more than 1,000, or among more than 1 MiB, of its person gives the oldest of them its
-  turn at once. It is applied in the order of the topic, which is nearly always the order of receipt.
 * An id of an event that repeats a long text is remembered as its SHA-256.
 
-`leadstream_join_state_shed_total` counts both; `leads` and the webhooks keep everything.
+`leadstream_join_state_shed_total` counts them; `leads` and the webhooks keep everything.
 
 **Set aside.** An event that raises is left out after the worker has ended at it three times
 ([operating.md](operating.md)): it changes nothing in its person's state but the mark that it was read. A deadline
 that raises ends without a step or a revision. A replay leaves out what raises at once, so that unchanged code gives
-the same leads; where the live join ended at a stretch of records, it is careful from there up to the time of the last
-of them, for all people of that partition.
+the same leads; where the live join ended at a stretch of records, it is careful with all of them.
 
 ## Windows and thread control
 

@@ -20,6 +20,7 @@ from schemas.codec import (
     outcome_codec,
     transcript_request_codec,
 )
+from schemas.copies import COPY, OTHER_PAGE_ID, PAGE_ID, SIGNATURE
 from schemas.released import newest
 from schemas.topics import (
     COMMANDS,
@@ -42,8 +43,8 @@ _INTRODUCTION = """\
 Made by `make docs` from `schemas/`; do not edit.
 
 `leadstream topics apply` creates them, with `LEADSTREAM_PARTITIONS` partitions each and `LEADSTREAM_TOPIC_PREFIX` in
-front of every name. The key of every topic up to the join is `<page id>:<psid>`, so that all records of one person
-lie in one partition, in order.
+front of every name. `messenger-webhooks` is keyed by Page, so that everything about a Page's people lies in one
+partition, in the order of receipt; from `messenger-events` on the key is `<page id>:<psid>`.
 
 With `LEADSTREAM_REPLICATION` of 1 or 2 every topic has `flush.messages=1` too: an acknowledged record survives a
 power cut; with 3 or more it has `min.insync.replicas=2` ([decision 0007](decisions/0007-sync-before-the-ack.md)).
@@ -116,8 +117,12 @@ RAW_HEADERS = {
     "time of receipt, from the broker",
     SENT_AT: "When ingest sent the record, in the same form, by a clock that is checked against the time that has "
     "passed. If the record's own time is more than two minutes later, this time counts: the broker's clock was ahead",
-    "x-hub-signature-256": "Meta's signature of exactly these bytes",
-    "delivery-id": "A random id of this POST, for logs",
+    SIGNATURE: "Meta's signature of exactly these bytes. A fact of ours has none: there the value is Avro, as in "
+    "`messenger-events`",
+    "delivery-id": "A random id of this POST, for logs; the same in all its copies",
+    COPY: "Which copy of a body about several Pages this is, and of how many: `2/3`",
+    PAGE_ID: "A Page, by its id in the body, whose items this copy stands for. The header comes once for each such id",
+    OTHER_PAGE_ID: "On the first copy, which stands for all other items, a Page whose items another copy has",
 }
 
 
@@ -200,7 +205,10 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
 
 def _value(topic: Topic) -> str:
     if topic.schema is None:
-        return {WEBHOOKS: "the bytes of the POST", JOIN_STATE: "the join's own (`streams/state.py`)"}.get(topic, "text")
+        return {
+            WEBHOOKS: "the bytes of the POST, or a fact of ours",
+            JOIN_STATE: "the join's own (`streams/state.py`)",
+        }.get(topic, "text")
     release = newest(topic.schema)
     return f"Avro `{topic.schema}`, version {release.version}, schema id {release.id}, subject `{topic.name}-value`"
 

@@ -4,11 +4,13 @@ import json
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
+
+from schemas.copies import Header, copy_of
 
 # Container engines and terminals add these; JSON escapes control characters.
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -22,7 +24,9 @@ class NoReceipt(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """The promise of a 200: this body is in Kafka at the place of its receipt, or anywhere if it was spooled.
+    """The promise of a 200: this body is in Kafka at each place of its receipt.
+
+    If it was spooled, each of its copies is there, at any place.
 
     `number` counts the receipts of a process from 0; logs of older releases have none.
     """
@@ -35,6 +39,11 @@ class Promise:
     @property
     def is_spooled(self) -> bool:
         return self.receipt.startswith("spool/")
+
+    @property
+    def places(self) -> frozenset[str]:
+        """The places of the copies; of a spooled delivery, its place in the spool."""
+        return frozenset(self.receipt.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +102,10 @@ def _fields(line: str) -> Mapping[str, Any]:
 
 @dataclass(slots=True)
 class Audit:
-    """Promises, of which each record of the raw topic may keep one; those still `open` at the end are missing.
+    """Promises, each kept by a record of the raw topic or by several, its copies; those `open` at the end are missing.
 
-    `unreceipted` counts records of the same processes for which the log has no receipt.
+    `copies` counts records beyond those that were promised, `unreceipted` those of the same processes for which the log
+    has no receipt.
     """
 
     open: dict[str, Promise] = field(default_factory=dict)
@@ -104,6 +114,7 @@ class Audit:
     different: list[Promise] = field(default_factory=list)
     unreceipted: int = 0
     _kept: set[str] = field(default_factory=set)
+    _lacking: dict[str, set[object]] = field(default_factory=dict)
     _numbers: "defaultdict[str, array[int]]" = field(default_factory=lambda: defaultdict(lambda: array("q")))
 
     @classmethod
@@ -126,19 +137,25 @@ class Audit:
                 if after > before + 1:
                     yield Gap(instance, before + 1, after - 1)
 
-    def compare(self, place: str, headers: Mapping[str, bytes], value: bytes) -> None:
+    def compare(self, place: str, headers: Sequence[Header], value: bytes) -> None:
         """Compare a record at `place` (topic/partition/offset) with the promise of its delivery id."""
-        delivery_id = headers.get("delivery-id", b"").decode(errors="replace")
+        delivery_id = next((found for name, found in headers if name == "delivery-id"), b"").decode(errors="replace")
         if delivery_id in self._kept:
             self.copies += 1
         promise = self.open.get(delivery_id)
         if promise is None and delivery_id not in self._kept and delivery_id[:_INSTANCE] in self._numbers:
             self.unreceipted += 1
-        if promise is None or not (promise.is_spooled or promise.receipt == place):
+        if promise is None or not (promise.is_spooled or place in promise.places):
             return
-        del self.open[delivery_id]
-        if sha256(value).hexdigest() == promise.digest:
+        if sha256(value).hexdigest() != promise.digest:
+            del self.open[delivery_id]
+            self.different.append(promise)
+            return
+        number, count = copy_of(headers)
+        expected = range(1, count + 1) if promise.is_spooled else promise.places
+        lacking = self._lacking.setdefault(delivery_id, set(expected))
+        lacking.discard(number if promise.is_spooled else place)
+        if not lacking:
+            del self.open[delivery_id], self._lacking[delivery_id]
             self.kept += 1
             self._kept.add(delivery_id)
-        else:
-            self.different.append(promise)

@@ -29,14 +29,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InKafka:
-    """The place of a delivery in Kafka, acknowledged by all in-sync replicas."""
+    """The place of each copy of a delivery in Kafka, acknowledged by all in-sync replicas."""
 
-    topic: str
-    partition: int
-    offset: int
+    places: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
+        return ",".join(self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,8 @@ class Keeper:
 
     `keep` is called by any number of requests at once, `drain` runs once beside them. While a delivery in the spool is
     WAITING or SUSPECT, new deliveries go behind it. A SENT delivery holds nothing up, because the producer keeps the
-    order; it stays in the spool until its acknowledgement. So only a crash or a lost producer makes a second copy.
+    order; it stays in the spool until all its copies are acknowledged. So only a crash, a lost producer, or a stall
+    between two copies of a delivery writes a record twice.
     """
 
     def __init__(
@@ -93,8 +92,8 @@ class Keeper:
                     await self._states.none_ahead.wait()
                     sent = await self._publisher.send(delivery)
                     with only_kafka_errors():
-                        record = await asyncio.shield(sent)
-                return InKafka(record.topic, record.partition, record.offset)
+                        records = await asyncio.shield(sent)
+                return InKafka(tuple(f"{record.topic}/{record.partition}/{record.offset}" for record in records))
             except REFUSALS:
                 # Kafka answers, so it is not stalled; the drain finds out which delivery of the batch is at fault.
                 pass
@@ -124,7 +123,7 @@ class Keeper:
         # With an empty spool, this delivery finds out whether Kafka is back.
         return self.waiting == 0 or (not self._stalled and self._states.ahead <= _NEARLY_DRAINED)
 
-    async def _spool(self, delivery: Delivery, sent: "asyncio.Future[RecordMetadata] | None") -> InSpool:
+    async def _spool(self, delivery: Delivery, sent: "asyncio.Future[list[RecordMetadata]] | None") -> InSpool:
         # Before the disk has it: deliveries that come meanwhile go behind it.
         self._states.add(delivery, State.WAITING if sent is None else State.SENT)
         try:
@@ -224,7 +223,7 @@ class Keeper:
         self._states.suspect_set_aside()
         self._start_again = True
 
-    def _settle(self, spooled: Spooled, sent: "asyncio.Future[RecordMetadata]") -> None:
+    def _settle(self, spooled: Spooled, sent: "asyncio.Future[list[RecordMetadata]]") -> None:
         error = None if sent.cancelled() else sent.exception()
         if error is None and not sent.cancelled():
             self._acknowledged(spooled)

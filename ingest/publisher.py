@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -23,13 +23,14 @@ from aiokafka.errors import (
     UnknownError,
     UnknownProducerId,
 )
-from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
-from messenger.webhook import delivery_key
+from ingest.copies import Copy, copies_of
+from messenger.events import PageId
 from runtime.clock import now, to_millis, uptime
-from runtime.kafka import follows_metadata, only_kafka_errors, stop_within
+from runtime.kafka import follows_metadata, only_kafka_errors, partition_of, stop_within
 from runtime.plausible import SENT_AT, PlausibleTime
+from schemas.copies import SIGNATURE
 
 # Kafka refuses such a batch again however often it is sent. aiokafka has no INVALID_RECORD and raises UnknownError.
 # https://kafka.apache.org/protocol#protocol_error_codes
@@ -47,12 +48,7 @@ _PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEp
 _RECONNECT_AFTER = timedelta(seconds=1)
 # A delivery that is not flushed by then is in the spool, or was answered 503 and is delivered again.
 _FLUSH_WITHIN = timedelta(seconds=5)
-
-_END = rb'\s*:\s*\{\s*"id"\s*:\s*"(\d{1,32})"\s*\}'
-_ONE_PERSON = re.compile(
-    rb'"messaging"\s*:\s*\[\s*\{\s*(?:"sender"' + _END + rb'\s*,\s*"recipient"' + _END + rb'|"recipient"' + _END
-    + rb'\s*,\s*"sender"' + _END + rb")"
-)  # fmt: skip
+_NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +73,9 @@ class Publisher:
     `stay_connected` runs once, beside any number of calls of the other methods; until it has connected, and while it
     replaces a producer, these wait. They raise `KafkaError` and nothing else of aiokafka's.
 
-    Records of one person share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2.
-    `explain` finds out why Kafka refuses a connection, for the log and for readiness.
+    Records of one Page share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2. A
+    delivery about several Pages is one record for each of them, with the same body. `aliases` maps other ids of a Page
+    to its page id. `explain` finds out why Kafka refuses a connection, for the log and for readiness.
     """
 
     def __init__(
@@ -87,9 +84,10 @@ class Publisher:
         topic: str,
         explain: Callable[[], Awaitable[object | None]] | None = None,
         *,
+        aliases: Mapping[PageId, PageId] = _NO_ALIASES,
         reconnect_after: timedelta = _RECONNECT_AFTER,
     ) -> None:
-        self._connect, self._explain = connect, explain
+        self._connect, self._explain, self._aliases = connect, explain, aliases
         self._reconnect_after = reconnect_after.total_seconds()
         self.topic = topic
         self._clock = PlausibleTime(now(), uptime())
@@ -99,17 +97,23 @@ class Publisher:
         self._lost = asyncio.Event()
         self._unsettled: set[asyncio.Future[RecordMetadata]] = set()
 
-    async def send(self, delivery: Delivery) -> "asyncio.Future[RecordMetadata]":
-        """Give the delivery to the producer; the result is Kafka's acknowledgement.
+    async def send(self, delivery: Delivery) -> "asyncio.Future[list[RecordMetadata]]":
+        """Give the delivery to the producer; the result is Kafka's acknowledgement of each copy.
 
-        Waits for a connection and for room in the producer's buffer. Cancelled meanwhile, nothing is given. Afterwards
-        the producer keeps the order: the delivery is in Kafka behind all that it was given before in that partition.
-        Raises `KafkaError`, and so does the result: then Kafka may or may not have the delivery. The result always
-        completes: the loss of the producer fails it.
+        Waits for a connection and for room in the producer's buffer. Cancelled meanwhile, nothing is given, or the
+        first of several copies. Afterwards the producer keeps the order: the delivery is in Kafka behind all that it
+        was given before in those partitions. Raises `KafkaError`, and so does the result: then Kafka may or may not
+        have the delivery, or some of its copies. The result always completes: the loss of the producer fails it.
         """
         # The headers say when the producer was given the delivery, however long that had to wait.
         await self._connected.wait()
-        return await self._send(self.topic, delivery.body, record_key(delivery.body), self._headers(delivery))
+        headers = self._headers(delivery)
+        return _all_of(
+            [
+                await self._send(self.topic, delivery.body, copy.key, [*headers, *copy.headers])
+                for copy in copies_of(delivery.body, self._aliases)
+            ]
+        )
 
     async def put(self, topic: str, key: bytes, value: bytes) -> None:
         """Write a record to another topic; it is durable once this returns.
@@ -138,21 +142,24 @@ class Publisher:
         self._track(sent)
         return sent
 
-    async def send_alone(self, delivery: Delivery) -> RecordMetadata:
-        """As `send`, in a batch of its own, and wait for Kafka's answer.
+    async def send_alone(self, delivery: Delivery) -> None:
+        """As `send`, each copy in a batch of its own, and wait for Kafka's answers.
 
         Raises one of `REFUSALS` for this very delivery, or any other `KafkaError` when Kafka may or may not have it.
         """
+        for copy in copies_of(delivery.body, self._aliases):
+            await self._send_alone(delivery, copy)
+
+    async def _send_alone(self, delivery: Delivery, copy: Copy) -> None:
         await self._connected.wait()
         assert self._producer is not None
-        key = record_key(delivery.body)
+        headers = [*self._headers(delivery), *copy.headers]
         batch = self._producer.create_batch()
-        batch.append(timestamp=None, key=key, value=delivery.body, headers=self._headers(delivery))
+        batch.append(timestamp=None, key=copy.key, value=delivery.body, headers=headers)
         batch.close()
         try:
             with only_kafka_errors():
-                partitions = sorted(await self._producer.partitions_for(self.topic))
-                partition = DefaultPartitioner()(key, partitions, partitions)
+                partition = partition_of(copy.key, len(await self._producer.partitions_for(self.topic)))
                 taken = await self._producer.send_batch(batch, self.topic, partition=partition)
         except KafkaError as error:
             self._check_producer(error)
@@ -161,7 +168,7 @@ class Publisher:
         taken.add_done_callback(partial(_copy_answer, sent))
         self._track(sent)
         with only_kafka_errors():
-            return await sent
+            await sent
 
     async def stay_connected(self) -> None:
         """Connect, and connect again whenever the producer is lost, until cancelled.
@@ -220,7 +227,7 @@ class Publisher:
         return [
             ("received-at", b"%d" % to_millis(delivery.received_at)),
             (SENT_AT, b"%d" % to_millis(self._clock.at(now(), uptime()))),
-            ("x-hub-signature-256", delivery.signature.encode()),
+            (SIGNATURE, delivery.signature.encode()),
             ("delivery-id", delivery.id.encode()),
         ]
 
@@ -251,13 +258,22 @@ def _copy_answer(sent: "asyncio.Future[RecordMetadata]", taken: "asyncio.Future[
         sent.set_result(taken.result())
 
 
-def record_key(body: bytes) -> bytes | None:
-    """As `delivery_key`, for most bodies without parsing all of their JSON."""
-    # Quotes in a JSON string are escaped, so these are keys and not text of a person. In an echo the ends are swapped.
-    if body.count(b'"sender"') == 1 and body.count(b'"recipient"') == 1 and b'"is_echo"' not in body:
-        ends = _ONE_PERSON.search(body)
-        if ends is not None:
-            person, page, other_page, other_person = ends.groups()
-            return b"%b:%b" % (page or other_page, person or other_person)
-    key = delivery_key(body)
-    return None if key is None else key.encode()
+def _all_of(copies: Sequence["asyncio.Future[RecordMetadata]"]) -> "asyncio.Future[list[RecordMetadata]]":
+    """The answers for all copies, once the last is there; or the first error among them."""
+    whole: asyncio.Future[list[RecordMetadata]] = asyncio.get_running_loop().create_future()
+    unanswered = len(copies)
+
+    def note(_: "asyncio.Future[RecordMetadata]") -> None:
+        nonlocal unanswered
+        unanswered -= 1
+        if unanswered or whole.done():
+            return
+        error = next((error for sent in copies if (error := sent.exception()) is not None), None)
+        if error is None:
+            whole.set_result([sent.result() for sent in copies])
+        else:
+            whole.set_exception(error)
+
+    for sent in copies:
+        sent.add_done_callback(note)
+    return whole

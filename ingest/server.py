@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from ingest.schema_registry import create_ingest_admin
 from ingest.spool.file import move_spool
 from ingest.spool.queue import Spool
 from messenger.data_deletion import DeletionRequest
+from messenger.events import PageId
 from runtime.admin import serve_on
 from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
@@ -71,6 +72,7 @@ async def run_ingest(
     follow: Callable[[], AIOKafkaConsumer],
     stop: asyncio.Event,
     *,
+    aliases: Mapping[PageId, PageId],
     access_log: Callable[[bytes], int],
     explain: Callable[[], Awaitable[object | None]] | None = None,
     patience: timedelta = PATIENCE,
@@ -78,9 +80,9 @@ async def run_ingest(
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
 
-    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `access_log`
-    writes bytes to the log and returns how many it has written; it may raise `OSError`. `explain` finds out why Kafka
-    refuses a connection.
+    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `aliases` maps
+    other ids of a Page to its page id. `access_log` writes bytes to the log and returns how many it has written; it may
+    raise `OSError`. `explain` finds out why Kafka refuses a connection.
 
     It stops in this order: not ready, no new connection, every request in flight answered, the producer flushed, the
     spool closed. Raises `SpoolUnusable`.
@@ -90,7 +92,7 @@ async def run_ingest(
     instance = token_hex(8)
     receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
-    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain)
+    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=aliases)
     keeper = Keeper(publisher, spool, patience=patience)
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)

@@ -4,12 +4,11 @@ What is shed is the content of a person's oldest leads. Their ids, revisions, st
 or repeated signal finds its lead and opens no second one, and no rule acts twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from leads.facts import JoinEvent, LeadPromoted
 from leads.followup import end_all
 from leads.pairing import revise
 from leads.person import Person
@@ -21,11 +20,6 @@ from messenger.events import Answer
 EVENT_BYTES = 768 * 1024
 # All leads of one person, but for the newest one.
 LEADS_BYTES = 1024 * 1024
-# What waits for its turn.
-WAITING_BYTES = 1024 * 1024
-WAITING_EVENTS = 1000
-# So few events are not weighed: each is bounded.
-_UNWEIGHED = 3
 # Numbers, times, and the lengths of texts.
 _FRAME = 300
 _ORIGIN = 60
@@ -82,13 +76,6 @@ def _shed(
     return person.with_lead(skeleton), (*revision, *commands)
 
 
-def too_much_waits(waiting: Sequence[JoinEvent]) -> bool:
-    """Whether the oldest waiting event must have its turn at once."""
-    if len(waiting) <= _UNWEIGHED:
-        return False
-    return len(waiting) > WAITING_EVENTS or sum(map(_weight_of_event, waiting)) > WAITING_BYTES
-
-
 def _weight_of_lead(state: LeadState) -> int:
     """No less than its encoded size in bytes."""
     lead, ad = state.lead, state.lead.ad
@@ -103,20 +90,6 @@ def _weight_of_lead(state: LeadState) -> int:
         + _size((*texts, *state.planned))
         + _size_of_answers(answers)
     )
-
-
-def _weight_of_event(event: JoinEvent) -> int:
-    weight = _FRAME + (_weight_of_lead(event.state) if isinstance(event, LeadPromoted) else 0)
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
-        if isinstance(value, str):
-            weight += _size((value,))
-        elif isinstance(value, tuple):
-            weight += _size_of_answers(item for item in value if isinstance(item, Answer))
-            weight += _size(item for item in value if isinstance(item, str))
-        elif name == "ad" and value is not None:
-            weight += _size((value.ad_id, value.ad_title, value.post_id, value.ref))
-    return weight
 
 
 def _size_of_answers(answers: Iterable[Answer]) -> int:

@@ -28,25 +28,16 @@ class LeftOut(NamedTuple):
 
 
 def take_turn_carefully(turn: Turn, trial: Trial, left_out: list[LeftOut]) -> list[Step]:
-    """As `take_turn`; each event and each deadline that raises is added to `left_out`, and the rest goes on."""
-    if turn.block is not None:
-        return _work_at(turn, turn.person, turn.block, trial, left_out)
-    person, steps = turn.person, list[Step]()
-    for event in turn.events:
-        steps += _work_at(turn, folded(person, event), event, trial, left_out)
-        person = steps[-1].person
-    return steps if turn.until is None else steps + _elapse(person, turn.until, turn.policy, trial, left_out)
-
-
-def _work_at(turn: Turn, person: Person, event: JoinEvent, trial: Trial, left_out: list[LeftOut]) -> list[Step]:
-    """The deadlines before an event, then the event itself."""
+    """As `take_turn`; each deadline that raises is added to `left_out`, and so is the event, and the rest goes on."""
+    event = turn.event
+    if event is None:
+        return _elapse(turn.person, turn.until, turn.policy, trial, left_out)
 
     def work(before: Person) -> Step:
-        if turn.block is not None:
-            return block(before, event.received_at, turn.policy)
-        return advance(before, event, turn.policy)
+        return block(before, turn.until, turn.policy) if turn.is_block else advance(before, event, turn.policy)
 
-    steps = _elapse(person, event.received_at, turn.policy, trial, left_out)
+    person = turn.person if turn.is_block else folded(turn.person, event)
+    steps = _elapse(person, turn.until, turn.policy, trial, left_out)
     step = _tried(work, steps[-1].person, event, trial, left_out)
     return steps if step is None else [*steps, step]
 

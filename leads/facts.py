@@ -1,11 +1,11 @@
-"""Facts: our own events in `messenger-events`, beside those of the platform, and the ids of all of them."""
+"""Facts: our own events in the log of webhooks, beside those of the platform, and the ids of all of them."""
 
 from datetime import datetime
 
 from msgspec import Struct
 
 from leads.records import LeadState
-from messenger.events import Answer, Event, LeadOutcome, PlatformEvent
+from messenger.events import Answer, Event, LeadOutcome, Origin, PlatformEvent
 
 
 class TranscriptFetched(Event, frozen=True, kw_only=True, tag="transcript"):
@@ -49,13 +49,18 @@ class LeadPromoted(Event, frozen=True, kw_only=True, tag="lead_promoted"):
     provenance: str
 
 
-# Facts that another stage finds out about a lead.
-Fact = TranscriptFetched | LeadRecovered
-JoinEvent = PlatformEvent | TranscriptFetched | LeadRecovered | PersonErased | LeadPromoted
+# The origin of a fact that is not in the log yet: the splitter fills in the place and the time of its record.
+ITSELF = Origin("", 0, -1)
+
+Fact = TranscriptFetched | LeadRecovered | PersonErased | LeadPromoted
+JoinEvent = PlatformEvent | Fact
 
 
 class Progress(Struct, frozen=True):
-    """The splitter's word that everything received before these times is in, by raw partition."""
+    """The splitter has written everything that was received before these times, by raw partition.
+
+    Only deadlines go by it.
+    """
 
     received_until: tuple[tuple[int, datetime], ...]
 

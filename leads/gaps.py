@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from leads.facts import Fact, LeadRecovered, TranscriptFetched, recovery_event_id
+from leads.facts import ITSELF, Fact, LeadRecovered, TranscriptFetched, recovery_event_id
 from leads.pairing import DROP_MARGIN, FLOW_SPREAD, flow_ended_at
 from leads.records import Lead, LeadId
-from messenger.events import Origin, PageId, Psid
+from messenger.events import PageId, Psid
 from messenger.graph import Conversation
 from messenger.lead_flow import LeadFlow, LeadForm, lead_flows
 from messenger.limits import MESSAGING_WINDOW
 
 # Meta's stamps of a flow's end and of its last message: whole seconds against milliseconds, and two of Meta's clocks.
 _STAMP_SLACK = timedelta(minutes=1)
-# Nothing that Kafka can give to a record.
-_ITSELF = -1
 
 Standing = Literal["held", "missing", "unanswered", "cannot_tell"]
 
@@ -97,12 +95,12 @@ def findings(
         yield Finding(standing="cannot_tell", page_id=page_id, psid=psid, at=min(hidden_until, span.until))
 
 
-def fact_of(finding: Finding, events_topic: str, provenance: str, now: datetime) -> Fact | None:
+def fact_of(finding: Finding, provenance: str, now: datetime) -> Fact | None:
     """The fact for the join, None where it needs none.
 
-    The same finding has the same event id. The time of receipt will be that of the record, decision 0005.
+    The same finding has the same event id.
     """
-    flow, itself = finding.flow, Origin(events_topic, 0, _ITSELF)
+    flow = finding.flow
     if flow is None or finding.standing not in ("missing", "unanswered"):
         return None
     if finding.lead_id is not None:
@@ -112,7 +110,7 @@ def fact_of(finding: Finding, events_topic: str, provenance: str, now: datetime)
             psid=finding.psid,
             event_at=flow.answered_at,
             received_at=now,
-            origin=itself,
+            origin=ITSELF,
             lead_id=finding.lead_id,
             answers=flow.answers,
             provenance=provenance,
@@ -123,7 +121,7 @@ def fact_of(finding: Finding, events_topic: str, provenance: str, now: datetime)
         psid=finding.psid,
         event_at=flow.answered_at,
         received_at=now,
-        origin=itself,
+        origin=ITSELF,
         outcome=flow.outcome,
         answers=flow.answers,
         last_user_message_at=finding.last_user_message_at or flow.answered_at,

@@ -49,30 +49,26 @@ class Step(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    """A person whose time has come: first these events, in the order of receipt, then every deadline up to `until`.
+    """A person whose turn has come: for the deadlines up to `until`, and then for `event`, received at `until`.
 
-    With `block` the turn is Meta's block of their Page instead.
+    With `is_block` the event is Meta's block of their Page.
     """
 
     key: str
     person: Person
     policy: Policy
-    events: tuple[JoinEvent, ...] = ()
-    until: datetime | None = None
-    block: JoinEvent | None = None
+    until: datetime
+    event: JoinEvent | None = None
+    is_block: bool = False
 
 
-def take_turn(turn: Turn) -> list[Step]:
-    """The steps of a turn; the last one has the person as they are after it."""
-    if turn.block is not None:
-        return [block(turn.person, turn.block.received_at, turn.policy)]
-    person, steps = turn.person, list[Step]()
-    for event in turn.events:
-        steps.append(advance(folded(person, event), event, turn.policy))
-        person = steps[-1].person
-    if turn.until is not None:
-        steps.append(elapse(person, turn.until, turn.policy))
-    return steps
+def take_turn(turn: Turn) -> Step:
+    """The result of a turn."""
+    if turn.event is None:
+        return elapse(turn.person, turn.until, turn.policy)
+    if turn.is_block:
+        return block(turn.person, turn.until, turn.policy)
+    return advance(folded(turn.person, turn.event), turn.event, turn.policy)
 
 
 def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:
@@ -102,12 +98,7 @@ def block(person: Person, at: datetime, policy: Policy) -> Step:
 def _without_the_old(person: Person, until: datetime) -> Person:
     if not person.deadlines and person.forget_at <= until:
         return Person(
-            page_id=person.page_id,
-            psid=person.psid,
-            mark=person.mark,
-            marks=person.marks,
-            waiting=person.waiting,
-            touched_at=person.touched_at,
+            page_id=person.page_id, psid=person.psid, mark=person.mark, marks=person.marks, touched_at=person.touched_at
         )
     kept = tuple(state for state in person.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until)
     issued = tuple(command for command in person.issued if command.not_after >= until)
@@ -210,15 +201,7 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
 
 def _on_erased(person: Person, event: PersonErased, policy: Policy) -> Step:  # noqa: ARG001 - one shape for all handlers
     """Forget the person: a later event begins a new one. Published records are erased in their topics."""
-    return Step(
-        Person(
-            page_id=person.page_id,
-            psid=person.psid,
-            mark=person.mark,
-            waiting=person.waiting,
-            touched_at=event.received_at,
-        )
-    )
+    return Step(Person(page_id=person.page_id, psid=person.psid, mark=person.mark, touched_at=event.received_at))
 
 
 def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:

@@ -12,7 +12,6 @@ from messenger.events import AppId, Compact, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
-MILLISECOND = timedelta(milliseconds=1)
 SEEN_EVENTS = 32
 
 
@@ -55,15 +54,13 @@ class Person(Compact, frozen=True, kw_only=True):
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
-    a duplicate by the splitter counts once. `waiting` are events whose turn has not come: another raw
-    partition may still bring something received before them.
+    a duplicate by the splitter counts once.
     """
 
     page_id: PageId
     psid: Psid
     mark: int = -1
     marks: tuple[Mark, ...] = ()
-    waiting: tuple[JoinEvent, ...] = ()
     seen: tuple[str, ...] = ()
     leads: tuple[LeadState, ...] = ()
     scheduled: tuple[Scheduled, ...] = ()
@@ -102,7 +99,7 @@ class Person(Compact, frozen=True, kw_only=True):
     @property
     def is_idle(self) -> bool:
         """Whether nothing is waited for."""
-        return not self.waiting and not self.deadlines
+        return not self.deadlines
 
     @property
     def forget_at(self) -> datetime:
@@ -111,22 +108,20 @@ class Person(Compact, frozen=True, kw_only=True):
 
     @property
     def wake_at(self) -> datetime:
-        """The first time of the join's clock at which this person changes; a waiting event needs it to have passed."""
-        turns = (event.received_at + MILLISECOND for event in self.waiting)
-        return self.forget_at if self.is_idle else min([*self.deadlines, *turns])
+        """The first time at which this person changes though no event comes."""
+        return min(self.deadlines, default=self.forget_at)
 
 
 class PageState(Compact, frozen=True, kw_only=True):
     """The state of a Page, which concerns all of its people.
 
     `stated_at` is Meta's newest stamp. `blocked_at` is when a block was received, None while nothing blocks the Page.
-    `mark`, `marks` and `waiting` are as a person's.
+    `mark` and `marks` are as a person's.
     """
 
     page_id: PageId
     mark: int = -1
     marks: tuple[Mark, ...] = ()
-    waiting: tuple[JoinEvent, ...] = ()
     stated_at: datetime | None = None
     blocked_at: datetime | None = None
 
@@ -139,34 +134,22 @@ def is_folded(state: State, event: JoinEvent) -> bool:
     origin = event.origin
     place = (origin.topic, origin.partition)
     mark = next((mark for mark in state.marks if (mark.topic, mark.partition) == place), None)
-    if mark is not None and (origin.offset, origin.item) <= (mark.offset, mark.item):
-        return True
-    return any(waiting.origin == origin for waiting in state.waiting)
+    return mark is not None and (origin.offset, origin.item) <= (mark.offset, mark.item)
 
 
 def folded(state: State, event: JoinEvent) -> State:
-    """The state with this event marked, and no longer waiting."""
+    """The state with this event marked."""
     origin = event.origin
     place = (origin.topic, origin.partition)
     marks = [mark for mark in state.marks if (mark.topic, mark.partition) != place]
     marks.append(Mark(origin.topic, origin.partition, origin.offset, origin.item))
-    waiting = tuple(waiting for waiting in state.waiting if waiting.origin != origin)
-    return replace(state, marks=tuple(marks), waiting=waiting)
+    return replace(state, marks=tuple(marks))
 
 
 def without_offsets(state: State, topics: Collection[str], *, of_events: bool) -> State:
-    """The state without the offsets of these topics, which begin again; `of_events` if those of the join's own do.
-
-    Waiting events keep their place in the log that is gone, under a name that no topic has.
-    """
+    """The state without the offsets of these topics, which begin again; `of_events` if those of the join's own do."""
     marks = tuple(mark for mark in state.marks if mark.topic not in topics)
-    waiting = tuple(
-        replace(event, origin=replace(event.origin, topic=f"{event.origin.topic}~"))
-        if event.origin.topic in topics
-        else event
-        for event in state.waiting
-    )
-    return replace(state, mark=-1 if of_events else state.mark, marks=marks, waiting=waiting)
+    return replace(state, mark=-1 if of_events else state.mark, marks=marks)
 
 
 def closes_at(last_user_message_at: datetime) -> datetime:

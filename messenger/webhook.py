@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from messenger.errors import UnreadableDelivery
-from messenger.events import Origin, PageId, PlatformEvent, Psid, person_key
+from messenger.events import Origin, PageId, PlatformEvent, Psid
 from messenger.items import Ignored, Item, Malformed, is_echo, left_out, read_item
 from messenger.limits import ID_MAX, ITEM_MAX
 from messenger.reasons import IgnoredReason, ItemFaultReason
@@ -29,6 +29,22 @@ class ItemFault(Struct, frozen=True):
     place: str
 
 
+class Share(Struct, frozen=True):
+    """The items of a delivery that one of its copies stands for: those of `pages`, or, as `is_rest`, all others.
+
+    The ids are those in the body, before any alias. Items of no Page are in the rest.
+    """
+
+    pages: frozenset[PageId] = frozenset()
+    is_rest: bool = True
+
+    def has(self, page_id: PageId | None) -> bool:
+        return (page_id in self.pages) != self.is_rest
+
+
+WHOLE = Share()
+
+
 class Parsed(Struct, frozen=True):
     """The items of a delivery, in the order of the body: each is an event, ignored or a fault."""
 
@@ -45,8 +61,11 @@ def parse_delivery(
     partition: int,
     offset: int,
     aliases: Mapping[PageId, PageId] = _NO_ALIASES,
+    share: Share = WHOLE,
 ) -> Parsed:
     """Every item of a delivery as an event, an ignored reason or a fault; a bad item does not affect the others.
+
+    With `share`, only the items that this copy of the delivery stands for.
 
     `aliases` maps other ids of a Page to its page id. `event_at` is Meta's stamp of the item, else that of its entry,
     else `received_at`. Origins count the items over the whole body, so that they differ between any two events.
@@ -54,12 +73,14 @@ def parse_delivery(
     """
     envelope = _read(body)
     if envelope.get("object") != "page":
-        return Parsed(ignored=("not_a_page",))
+        return Parsed(ignored=("not_a_page",) if share.is_rest else ())
     events: list[PlatformEvent] = []
     ignored: list[IgnoredReason] = []
     faults: list[ItemFault] = []
     is_large = len(body) > ITEM_MAX
     for index, place in enumerate(_places(envelope)):
+        if share is not WHOLE and not share.has(_address(place)[0]):
+            continue
         try:
             if is_large and place.list_name != "entry":
                 _require_size(place)
@@ -76,20 +97,17 @@ def parse_delivery(
     return Parsed(tuple(events), tuple(ignored), tuple(faults))
 
 
-def delivery_key(body: bytes) -> str | None:
-    """The Kafka key of a delivery: `page:psid` if its items name exactly one person, else the id of its first Page.
+def pages_of(body: bytes) -> tuple[PageId, ...]:
+    """The Pages of a delivery's items, each once, in the order of the body; none for a body that is unreadable.
 
-    None for a body that is unreadable or names no Page. Ids are the raw ones, before any alias.
+    Ids are the raw ones, before any alias; one that is too long to be an id names no Page.
     """
     try:
         envelope = _read(body)
     except UnreadableDelivery:
-        return None
-    addresses = [_address(place) for place in _places(envelope)]
-    people = {(page, psid) for page, psid in addresses if page is not None and psid is not None}
-    if len(people) == 1:
-        return person_key(*people.pop())
-    return next((page for page, _ in addresses if page is not None), None)
+        return ()
+    pages = (_address(place)[0] for place in _places(envelope))
+    return tuple(dict.fromkeys(page for page in pages if page is not None and len(page) <= ID_MAX))
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         "sink-transcripts": [
             describe_all,
             _on(settings, (TRANSCRIPTS, ERASURES), "Read"),
-            _on(settings, (EVENTS,), "Write"),
+            _on(settings, (WEBHOOKS,), "Write"),
             _letters(settings, (TRANSCRIPTS,), "Write"),
             groups["-transcripts"],
         ],
@@ -73,11 +73,11 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         ],
         "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],
-        "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (EVENTS,), "Write")],
+        "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (WEBHOOKS,), "Write")],
         "replay": [
             describe_all,
             _on(settings, (WEBHOOKS, EVENTS, LEADS, JOIN_STATE, ERASURES), "Read"),
-            _on(settings, (EVENTS, JOIN_STATE), "Write"),
+            _on(settings, (WEBHOOKS, JOIN_STATE), "Write"),
             groups[""],
             _replays(settings, "Create", "Describe", "DescribeConfigs", "AlterConfigs", "Read", "Write", "Delete"),
         ],
@@ -88,7 +88,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         ],
         "erase": [
             _on(settings, TOPICS, "Read", "DescribeConfigs"),
-            _on(settings, (ERASURES, EVENTS, LEADS, OUTCOMES, DELETION_REQUESTS), "Write"),
+            _on(settings, (ERASURES, WEBHOOKS, LEADS, OUTCOMES, DELETION_REQUESTS), "Write"),
             _replays(settings, "Read", "DescribeConfigs", "Delete"),
             Grant(("Describe",), "group", (*groups["-send"].names, *groups["-warehouse"].names)),
         ],

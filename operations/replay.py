@@ -102,9 +102,11 @@ async def run_replay(session: Session, wanted: Wanted, name: str, progress: Prog
     rejoin = Rejoin(
         lambda page_id: Policy(pages.get(page_id), rules),
         pages.aliases,
+        partitions=settings.partitions,
         page_id=wanted.page_id,
         psid=wanted.psid,
         erasures=await deployment.erasures_now(),
+        ids=deployment.ids,
     )
     with progress.count("records read", plan.records) as on_read:
         tally = await replay(plan, rejoin, consumer, producer, shadow.topic, on_read, deployment.ids)
@@ -122,7 +124,7 @@ async def compare_replay(session: Session, name: str) -> tuple[Comparison, Readi
     live_topic, shadow_topic = deployment.topic(LEADS), shadow.topic(LEADS)
     live = await read_leads(whole_topic(consumer, live_topic, session.partitions), codec, extent, erasures)
     replayed = await read_leads(whole_topic(consumer, shadow_topic, session.partitions), codec, extent, erasures)
-    return compare(live, replayed, extent), live, replayed
+    return compare(live, replayed), live, replayed
 
 
 async def find_promotions(session: Session, name: str) -> tuple[Comparison, list[LeadPromoted], Reading]:

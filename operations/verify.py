@@ -19,5 +19,5 @@ async def show_topic_to(audit: Audit, deployment: Deployment, progress: Progress
         with progress.count("records", sum(ends.values()) - sum(beginnings.values())) as on_read:
             async for records in read_until(consumer, ends):
                 for record in records:
-                    audit.compare(f"{topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+                    audit.compare(f"{topic}/{record.partition}/{record.offset}", record.headers, record.value)
                 on_read(len(records))

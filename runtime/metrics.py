@@ -60,15 +60,12 @@ class Metrics:
         # Records between our position and the end, by topic and partition; a steady rise means too few workers;
         # NaN while Kafka does not answer.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
-        # How far a partition of messenger-webhooks is split, behind the furthest one; all leads wait for the slowest.
-        # A steady rise of a single partition: no worker splits it.
-        self.join_clock_lag_seconds = self._gauge("join_clock_lag_seconds", "Raw partition behind", "partition")
         # How far ahead of a plausible time a partition of messenger-webhooks is, where it is: a broker's clock or this
         # machine's has jumped; see docs/operating.md, "A clock that jumps".
         self.progress_refused_seconds = self._gauge("progress_refused_seconds", "Raw partition ahead", "partition")
-        # What a person's state had no room for, by what: the content of a `lead`, the oldest first, or the `turn` of an
-        # event, which it then had before its time. Somebody has dozens of leads with long texts; see docs/join.md.
-        self.join_state_shed = self._counter("join_state_shed", "Shed from the state of people", "what")
+        # Leads whose content a person's state had no room for, the oldest first. Somebody has dozens of leads with long
+        # texts; see docs/join.md.
+        self.join_state_shed = self._counter("join_state_shed", "Leads shed from the state of people")
         # Records that streams took in at once, by topic; always at the top means that it is behind.
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 needs a person.

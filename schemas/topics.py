@@ -69,11 +69,12 @@ LARGE = {"max.message.bytes": str(8 * 1024 * 1024)}
 
 WEBHOOKS = Topic(
     "messenger-webhooks",
-    key="page:psid when the body has one person, else page id",
+    key="page id",
     schema=None,
-    producer="ingest",
+    producer="ingest, sink transcripts, backfill, replay promote, erase",
     consumers="streams (split), replay",
-    description="The POST body, byte for byte; the headers carry the receipt, the signature and the delivery id.",
+    description="The POST body, byte for byte, once for each Page that it is about; the headers carry the receipt, the "
+    "signature and the delivery id. Our own facts lie between the webhooks, in the schema of messenger-events.",
     # The time of receipt is the broker's: it never runs backwards in a partition, even when a spool drains late.
     config=tuple({"message.timestamp.type": "LogAppendTime", **FOREVER, **LARGE}.items()),
 )
@@ -81,10 +82,10 @@ EVENTS = Topic(
     "messenger-events",
     key="page:psid",
     schema="event",
-    producer="streams (split), sink transcripts, backfill, replay promote, erase",
+    producer="streams (split)",
     consumers="streams (join), sink send (confirmations, cancellations), sink warehouse (messages), automations",
-    description="One platform event; progress records report the splitter's watermark.",
-    # A fact of ours is received when the broker appends it, as a webhook is (decision 0005).
+    description="One platform event or fact of ours; progress records report the splitter's watermark.",
+    # No progress counts for more than the broker's clock allows when it appends it.
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),
 )
 LEADS = Topic(

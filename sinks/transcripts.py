@@ -10,11 +10,11 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
-from leads.facts import JoinEvent, Progress, TranscriptFetched
+from leads.facts import ITSELF, JoinEvent, Progress, TranscriptFetched
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript
 from messenger.errors import BrokenList, GraphError, OutcomeUnknown, Retryable, Throttled, TooMuchData
-from messenger.events import Answer, Origin, PageId, person_key
+from messenger.events import Answer, PageId
 from messenger.graph import (
     LIST_PAGE,
     ConversationMessage,
@@ -29,9 +29,12 @@ from messenger.graph import (
 from messenger.lead_flow import parse_transcript
 from messenger.limits import CONVERSATION_DETAILS_MAX
 from messenger.paging import Paging
+from runtime.clock import uptime
 from runtime.losses import Span
 from runtime.metrics import Metrics
+from runtime.plausible import PlausibleTime
 from schemas.codec import Codec
+from schemas.fact_record import fact_record
 from sinks.consume import Received
 from sinks.record_faults import on_record
 from sinks.send.courier import Graph
@@ -85,9 +88,13 @@ class TranscriptSink:
     partitions: int
     erasures: Erasures = NOBODY
     catch_up: Callable[[], Awaitable[None]] | None = None
+    _clock: PlausibleTime = field(init=False)
     _pace: Pace = field(init=False, default_factory=lambda: Pace(_CALLS_PER_SECOND))
     _lines: dict[PageId, _Line] = field(init=False, default_factory=dict)
     _held: dict[TopicPartition, set[int]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._clock = PlausibleTime(self.now(), uptime())
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self.close()
@@ -215,8 +222,7 @@ class TranscriptSink:
         return response
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
-        received = line.requests[0]
-        request = received.record
+        request = line.requests[0].record
         if await self._is_erased(request):
             self._finish(line, "erased")
             return
@@ -225,14 +231,14 @@ class TranscriptSink:
             page_id=request.page_id,
             psid=request.psid,
             event_at=request.lead_at,
-            # The join uses the time of the record in Kafka, decision 0005; this one is for readers of the topic.
+            # The time of the record in Kafka takes its place, decision 0005.
             received_at=self.now(),
-            origin=Origin(received.partition.topic, received.partition.partition, received.offset),
+            origin=ITSELF,
             lead_id=request.lead_id,
             answers=answers,
         )
-        key = person_key(request.page_id, request.psid).encode()
-        await self.producer.send_and_wait(self.topic, self.codec.encode(fact), key=key)
+        record = fact_record(fact, self.codec, self._clock.at(self.now(), uptime()))
+        await self.producer.send_and_wait(self.topic, **record._asdict())
         self._finish(line, result)
 
     async def _is_erased(self, request: FetchTranscript) -> bool:

@@ -21,7 +21,7 @@ from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
 from schemas.codec import BUILT_IN, Ids
-from schemas.topics import ERASURES, EVENTS, JOIN_STATE, TRANSCRIPTS, WEBHOOKS
+from schemas.topics import ERASURES, EVENTS, JOIN_STATE, WEBHOOKS
 from streams.engine.store import join_store
 from streams.engine.transport import batch_topic, create_app
 from streams.erasure_gate import Register
@@ -33,8 +33,8 @@ from streams.split import Splitting
 
 Work = Callable[[TP, Sequence[Record]], Awaitable[None]]
 
-# How often the splitter looks how far it is, and how often health and lag are worked out.
-_TICK = timedelta(milliseconds=25)
+# How often the splitter reports its progress, and how often health and lag are worked out.
+_REPORT = timedelta(seconds=1)
 _LOOK = timedelta(milliseconds=500)
 
 
@@ -64,8 +64,8 @@ def build_app(
     joins = Joins(app, store, settings, pages, tuple(rules), register.erasures, limit, metrics, health, ids)
     guarded_split = Guard(app, "split", splitting.split, splitting.split_carefully, splitting.refusals, health, skips)
     work, carefully = partial(join_batch, joins), partial(join_batch, joins, carefully=True)
-    guarded_join = Guard(app, "join", work, carefully, joins.refusals, health, skips, joins.is_past)
-    watch = Watch(app, store, metrics, health, joins.clock_lags, lambda: splitting.refused)
+    guarded_join = Guard(app, "join", work, carefully, joins.refusals, health, skips)
+    watch = Watch(app, store, metrics, health, lambda: splitting.refused)
     run_agent(app, "split", settings.topic(WEBHOOKS.name), register.before(guarded_split.do), watch)
     run_agent(app, "join", settings.topic(EVENTS.name), register.before(guarded_join.do), watch)
 
@@ -73,7 +73,7 @@ def build_app(
     async def report_progress() -> None:
         while not app.should_stop:
             await splitting.report_progress()
-            await asyncio.sleep(_TICK.total_seconds())
+            await asyncio.sleep(_REPORT.total_seconds())
 
     @app.task  # type: ignore[untyped-decorator]
     async def follow_erasures() -> None:
@@ -102,7 +102,7 @@ async def join_batch(joins: Joins, partition: int, records: Sequence[Record], *,
 
 def offset_memory(settings: Settings) -> frozenset[str]:
     """The join's state, and the topics of which it remembers offsets."""
-    return frozenset(settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS, TRANSCRIPTS, JOIN_STATE))
+    return frozenset(settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS, JOIN_STATE))
 
 
 def run_agent(app: faust.App, name: str, topic: str, work: Work, watch: Watch) -> None:

@@ -7,7 +7,7 @@ the work is done carefully there: what raises is left out, and is a dead letter.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import faust
 from aiokafka.errors import KafkaError
@@ -42,10 +42,7 @@ _NOTE_SECONDS = 10
 
 @dataclass(slots=True)
 class Guard:
-    """`carefully` does the same as `work`, and refuses what raises; `refusals` are those of the same step.
-
-    `past` says whether a partition's suspect can no longer raise what it did, where later records can still do so.
-    """
+    """`carefully` does the same as `work`, and refuses what raises; `refusals` are those of the same step."""
 
     app: faust.App
     step: str
@@ -54,14 +51,13 @@ class Guard:
     refusals: Refusals
     health: Health
     skips: Collection[Place] = ()
-    past: Callable[[int, Suspect], bool] = field(default=lambda partition, suspect: True)  # noqa: ARG005
 
     async def do(self, tp: TP, records: Sequence[Record]) -> None:
         """Work on records of one partition, or raise what ends the worker."""
         records = await self._without_skipped(records) if self.skips else records
         suspect = await consumer_of(self.app).thread.suspect(tp)
         while records and suspect is not None:
-            here, records = self._divided(tp, suspect, records)
+            here, records = _divided(suspect, records)
             if not here:
                 consumer_of(self.app).thread.clear_suspect(tp)
                 self.health.forget(SUSPECT)
@@ -71,15 +67,6 @@ class Guard:
             await self._attempt(tp, here, suspect)
         if records:
             await self._attempt(tp, records, None)
-
-    def _divided(
-        self, tp: TP, suspect: Suspect, records: Sequence[Record]
-    ) -> tuple[Sequence[Record], Sequence[Record]]:
-        """The suspected records, and those after them."""
-        if not self.past(tp.partition, suspect):
-            return records, ()
-        count = next((i for i, record in enumerate(records) if record.offset > suspect.last), len(records))
-        return records[:count], records[count:]
 
     async def _attempt(self, tp: TP, records: Sequence[Record], suspect: Suspect | None) -> None:
         work = self.carefully if suspect is not None and suspect.is_condemned else self.work
@@ -112,3 +99,9 @@ class Guard:
         await producer_of(self.app).send_all(self.refusals.letters(refused, now()))
         self.refusals.report(refused)
         return [record for record in records if record not in skipped]
+
+
+def _divided(suspect: Suspect, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The suspected records, and those after them."""
+    count = next((i for i, record in enumerate(records) if record.offset > suspect.last), len(records))
+    return records[:count], records[count:]

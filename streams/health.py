@@ -72,8 +72,7 @@ class Watch:
     """Reports as the part `streams`: ready with its partitions and their state, crashed when it should be replaced.
 
     The part `kafka` tells whether the group's coordinator answers; while it does not, the lag is unknown (NaN).
-    The part `clock` tells which raw partition the join waits for; `clock_lags` says how far behind each is. The
-    part is red too while `refused` has raw partitions: how far ahead of a right clock their times are.
+    The part `clock` is red while `refused` has raw partitions: how far ahead of a right clock their times are.
     """
 
     def __init__(
@@ -82,11 +81,10 @@ class Watch:
         store: PartitionStore,
         metrics: Metrics,
         health: Health,
-        clock_lags: Callable[[], Mapping[int, timedelta]],
         refused: Callable[[], Mapping[int, timedelta]],
     ) -> None:
         self._app, self._store, self._metrics, self._health = app, store, metrics, health
-        self._clock_lags, self._refused = clock_lags, refused
+        self._refused = refused
         self._vitals = Vitals(now())
         health.report("streams", ready=False, seen="waits for its partitions")
 
@@ -113,25 +111,16 @@ class Watch:
             self._report_clock()
 
     def _report_clock(self) -> None:
-        lags = self._clock_lags()
-        self._metrics.join_clock_lag_seconds.clear()
-        for partition, lag in lags.items():
-            self._metrics.join_clock_lag_seconds.labels(partition).set(lag.total_seconds())
         refused = self._refused()
         self._metrics.progress_refused_seconds.clear()
         for partition, ahead in refused.items():
             self._metrics.progress_refused_seconds.labels(partition).set(ahead.total_seconds())
-        slowest = max(lags, key=lambda partition: lags[partition], default=None)
-        if refused:
-            furthest = max(refused, key=lambda partition: refused[partition])
+        furthest = max(refused, key=lambda partition: refused[partition], default=None)
+        seen = ""
+        if furthest is not None:
             seconds = refused[furthest].total_seconds()
             seen = f"raw partition {furthest} is {seconds:.0f} s ahead of a plausible time: check the clocks"
-            self._health.report(CLOCK, ready=False, seen=seen)
-        elif slowest is None:
-            self._health.report(CLOCK, ready=False, seen="no raw partition has reported yet")
-        else:
-            behind = f"raw partition {slowest} is {lags[slowest].total_seconds():.0f} s behind"
-            self._health.report(CLOCK, ready=lags[slowest] <= PATIENCE, seen=behind)
+        self._health.report(CLOCK, ready=not refused, seen=seen)
 
     def _report_lag(self, *, is_known: bool) -> None:
         ends = end_of_log(self._app)

@@ -3,32 +3,32 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from datetime import timedelta
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import faust
 from aiokafka import TopicPartition
-from msgspec.structs import replace
 
 from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
-from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
+from leads.facts import JoinEvent, Progress
 from leads.join import Output, Step, Turn, take_turn
-from leads.ordering import Fold, Shard
 from leads.pages import Pages
 from leads.person import without_offsets
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy, Rule
-from messenger.events import Origin, PageId, person_key
-from runtime.clock import from_millis, now, to_millis
+from leads.shard import Fold, Shard
+from messenger.events import PageId, person_key
+from runtime.clock import from_millis, now
 from runtime.dead_letter import DeadLetterLimit
 from runtime.health import Health
+from runtime.kafka import partition_of
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
-from runtime.suspect import RAISED, Suspect, place_of
+from runtime.suspect import RAISED, place_of
 from schemas.codec import BUILT_IN, Ids, NotDecodable, command_codec, event_codec, lead_codec, transcript_request_codec
 from schemas.topics import COMMANDS, EVENTS, LEADS, TRANSCRIPTS, Topic
 from streams.dead_letters import Refusals, tried
@@ -75,7 +75,7 @@ class Outlet:
 
 
 class PartitionJoin:
-    """The state and the clock of one partition of `messenger-events`, and how its batches are joined.
+    """The state of one partition of `messenger-events`, and how its batches are joined.
 
     One `Batch` at a time works on it. It changes nothing in the store: the caller does, after the changelog has the
     changes.
@@ -95,7 +95,7 @@ class PartitionJoin:
         self.shard = Shard(
             self.people,
             policy_of,
-            raw_partitions=settings.partitions,
+            raw_partition_of=lambda page_id: partition_of(page_id.encode(), settings.partitions),
             pages=self.pages,
             wakes=self.people.wakes(),
         )
@@ -118,7 +118,7 @@ class Batch:
         self.refused: list[Refusal] = []
 
     def decode(self, records: Iterable[Record]) -> Iterator[tuple[Record, JoinEvent | Progress | None]]:
-        """The events of the records, as received; unreadable and oversized records are refused, the dead ignored."""
+        """The events of the records; unreadable and oversized records are refused, the dead ignored."""
         for record in records:
             event = self._attempt(record, partial(self._event_of, record))
             if isinstance(event, Refusal):
@@ -130,7 +130,7 @@ class Batch:
                 yield record, event
 
     def order(self, events: Iterable[tuple[Record, JoinEvent | Progress | None]]) -> Iterator[tuple[Record, Turn]]:
-        """The turns of people that each record brings, in the order of receipt."""
+        """The turns of people that each record brings."""
         for record, event in events:
             turns = self._join.shard.order([(record.offset, event)], self.fold)
             while (turn := self._attempt(record, partial(next, turns, None))) is not None:
@@ -148,7 +148,7 @@ class Batch:
                 steps = take_turn_carefully(turn, self._try, left_out)
                 self.refused += [self._refusal_of(fault, record) for fault in left_out]
             else:
-                steps = take_turn(turn)
+                steps = [take_turn(turn)]
             self._join.shard.settle(turn, steps, self.fold)
             yield from self.fold.outputs[before:]
 
@@ -170,9 +170,10 @@ class Batch:
         if record.value is not None and len(record.value) > EVENT_BYTES:
             return Refusal(record, f"larger than {EVENT_BYTES} bytes")
         try:
-            return as_received(self._join.events.decode(record.value), record)
+            event = self._join.events.decode(record.value)
         except NotDecodable as fault:
             return Refusal(record, str(fault))
+        return _within_append(event, from_millis(record.timestamp)) if isinstance(event, Progress) else event
 
     def _try(self, step: Step) -> None:
         self._join.people.try_encoding(step.person)
@@ -180,36 +181,20 @@ class Batch:
             self._join.outlet.outgoing(output)
 
     def _refusal_of(self, left_out: LeftOut, record: Record) -> Refusal:
-        """The dead letter of an event, or of the record that brought a deadline due.
-
-        An event that waited for its turn no longer knows its own offset, so the letter has that of the record that
-        gave it its turn.
-        """
+        """The dead letter of an event, or of the record that brought a deadline due, under the person's key."""
         person, event, fault = left_out
-        value = record.value if event is None else self._join.events.encode(event)
         source = "a deadline" if event is None else type(event).__name__
         key = person_key(person.page_id, person.psid).encode()
-        letter = SetAside(record.topic, record.partition, record.offset, record.timestamp, key, value, record.headers)
+        letter = SetAside(
+            record.topic, record.partition, record.offset, record.timestamp, key, record.value, record.headers
+        )
         return Refusal(letter, f"{source} {RAISED} {place_of(fault)}", type(fault).__name__)
 
 
-def as_received(event: JoinEvent | Progress | None, record: Record) -> JoinEvent | Progress | None:
-    """The event with its time of receipt: a fact of ours came in when the broker appended it, like a webhook.
-
-    One that nobody asked for gets its own record as its origin. Progress that lies before a fact in its partition is
-    older by the same clock, so it never comes too late for its turn. For the same reason no progress counts for more
-    than the broker's clock allows, whatever the splitter's clock said.
-    """
-    appended_at = from_millis(record.timestamp)
-    if isinstance(event, PersonErased):
-        return replace(event, received_at=appended_at)
-    if isinstance(event, Fact | LeadPromoted):
-        itself = Origin(record.topic, record.partition, record.offset)
-        return replace(event, received_at=appended_at, origin=itself if event.origin.offset < 0 else event.origin)
-    if isinstance(event, Progress):
-        latest = appended_at - CLOCK_SKEW
-        return Progress(tuple((partition, min(time, latest)) for partition, time in event.received_until))
-    return event
+def _within_append(progress: Progress, appended_at: datetime) -> Progress:
+    """The progress as far as the broker's clock allows it, whatever the splitter's clock said."""
+    latest = appended_at - CLOCK_SKEW
+    return Progress(tuple((partition, min(time, latest)) for partition, time in progress.received_until))
 
 
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
@@ -278,21 +263,10 @@ class Joins:
                     pass
         for reason, count in (batch.ignored + Counter(batch.fold.ignored)).items():
             self._metrics.items_ignored.labels(reason).inc(count)
-        for (kind, page_id), count in Counter(batch.fold.shed).items():
-            self._metrics.join_state_shed.labels(kind).inc(count)
-            logger.warning("state.shed", extra={"what": kind, "page": page_id, "count": count})
+        for page_id, count in Counter(batch.fold.shed).items():
+            self._metrics.join_state_shed.inc(count)
+            logger.warning("state.shed", extra={"page": page_id, "count": count})
         self.refusals.report(batch.refused)
-
-    def is_past(self, partition: int, suspect: Suspect) -> bool:
-        """Whether everything that was due when the suspected records came has had its turn: a turn may wait for later
-        records."""
-        clock = self._join_of(partition).shard.clock
-        return clock is not None and to_millis(clock) > suspect.until
-
-    def clock_lags(self) -> dict[int, timedelta]:
-        """How far behind each raw partition is, for the partition of ours that waits the longest for it."""
-        lags_of_joins = [join.shard.lags for join in self._joins.values()] if self._epoch == self._store.epoch else []
-        return {raw: max(lags[raw] for lags in lags_of_joins if lags) for raw in next(filter(None, lags_of_joins), {})}
 
     async def _let_go_of_old_topics(self, partition: int) -> None:
         """Forget the offsets of topics that were made anew, before a record of theirs is taken for a known one."""

@@ -1,4 +1,4 @@
-"""How far the splitter is: everything received before these times is in, by raw partition."""
+"""How far the splitter is: it has written everything received before these times, by raw partition."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,13 +33,6 @@ class ProgressKeeper:
         for known in (self._read, self._stamps, self._reported, self._refused):
             for partition in known.keys() - assigned:
                 del known[partition]
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether an event may still wait for a partition of ours to pass its receipt."""
-        newest = max(self._read.values(), default=None)
-        known = self._read.keys() | self._reported.keys()
-        return newest is not None and any(self._reported.get(partition, newest) <= newest for partition in known)
 
     def see(self, ends_seen_at: Mapping[int, datetime], wall: datetime, plausible: datetime) -> None:
         """Take in how far the partitions are; `ends_seen_at` has those whose every record is done, and when that was

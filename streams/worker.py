@@ -41,7 +41,7 @@ def run_worker(build: Callable[[Metrics, Health], faust.App], admin_host: str, a
 async def _run(build: Callable[[Metrics, Health], faust.App], admin_host: str, admin_port: int) -> None:
     _quieten_faust()
     stop = stop_at_signals()
-    # The raw partition that the clock waits for may be another worker's; this one does all that it can.
+    # No worker is ready while a clock is wrong, and a new one would be no better.
     metrics, health = Metrics(), Health(spare=frozenset({CLOCK}))
     async with serve(create_admin_app(metrics, health), admin_host, admin_port):
         app = build(metrics, health)

@@ -10,8 +10,8 @@ from itertools import count
 from msgspec.structs import replace
 
 from leads.erasures import Erasures, erasure_record, salt_record
-from leads.facts import LeadRecovered, PersonErased
-from leads.records import Lead, LeadId
+from leads.facts import LeadPromoted, LeadRecovered, PersonErased
+from leads.records import Lead, LeadId, LeadState
 from messenger.events import (
     Ad,
     Answer,
@@ -234,3 +234,17 @@ def a_signed_request(secret: str, user_id: str = "218471", *, at: datetime, **mo
     encoded = base64.urlsafe_b64encode(json.dumps(payload).encode()).rstrip(b"=")
     signature = base64.urlsafe_b64encode(hmac.digest(secret.encode(), encoded, hashlib.sha256)).rstrip(b"=")
     return f"{signature.decode()}.{encoded.decode()}"
+
+
+def a_promotion() -> LeadPromoted:
+    return LeadPromoted(
+        event_id="lead_promoted:1:2",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=NOON,
+        received_at=NOON,
+        origin=an_origin(7),
+        state=LeadState(a_lead(), ("handover:1",), NOON, (RESELLER,), (CITY,), ("thanks",)),
+        replaces=2,
+        provenance="fix-7",
+    )

@@ -12,12 +12,11 @@ from typing import Any
 import httpx
 
 from leads.erasures import Erasures
-from leads.facts import Fact
 from leads.gaps import Finding, Span, fact_of
 from leads.pages import Page
 from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked, TooMuchData
-from messenger.events import PageId, Psid, person_key
+from messenger.events import PageId, Psid
 from messenger.lead_flow import LeadForm
 from operations.backfill.inbox import Inbox, look_through
 from operations.backfill.position import Busy, Position, PositionFile
@@ -28,7 +27,8 @@ from runtime.clock import now
 from runtime.loopback import NO_PROXY
 from runtime.metrics import Metrics
 from schemas.codec import Codec, event_codec
-from schemas.topics import EVENTS
+from schemas.fact_record import fact_record
+from schemas.topics import WEBHOOKS
 from sinks.send.courier import Graph
 
 # The webhook of a flow that has just ended is on its way, or waits for the rest of its lead.
@@ -150,16 +150,11 @@ class Backfill:
         if self.producer is None:
             return
         provenance = f"backfill of {position.began_at:%Y-%m-%dT%H:%M:%SZ}"
-        made = (fact_of(finding, self.topic, provenance, now()) for finding in findings)
+        made = (fact_of(finding, provenance, now()) for finding in findings)
         facts = [fact for fact in made if fact is not None]
         # A person's facts in the order of the flows.
-        sent = [await self.producer.send(self.topic, self.codec.encode(fact), key=_key(fact)) for fact in facts]
-        await asyncio.gather(*sent)
-
-
-def _key(fact: Fact) -> bytes:
-    assert fact.psid is not None, "a conversation has a person"
-    return person_key(fact.page_id, fact.psid).encode()
+        records = [fact_record(fact, self.codec, now()) for fact in facts]
+        await asyncio.gather(*[await self.producer.send(self.topic, **record._asdict()) for record in records])
 
 
 def _advice(fault: GraphError) -> str:
@@ -187,7 +182,7 @@ async def run_backfill(
             leads=await deployment.leads_now(),
             erasures=await deployment.erasures_now(),
             producer=producer,
-            topic=deployment.topic(EVENTS),
+            topic=deployment.topic(WEBHOOKS),
             codec=event_codec(deployment.ids),
             state_dir=settings.state_dir,
             report=report,

@@ -62,7 +62,7 @@ async def erase(
         progress.say("Waiting for the join")
         await erasure.until_the_join_has_passed(person, fact, since)
         progress.say("Waiting for the sinks")
-        absent = await erasure.until_sinks_have_passed({fact.place: fact.offset + 1}, _SINKS)
+        absent = await erasure.until_sinks_have_passed(await erasure.end_of_events(person), _SINKS)
         with progress.count("records read") as on_read:
             ends = await erasure.bury(person, fact.at, on_read)
         await _drop_replays(deployment, traces, progress)

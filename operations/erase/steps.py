@@ -13,16 +13,18 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from leads.erasures import erasure_record, salt_record
-from leads.facts import PersonErased
-from messenger.events import Origin, PageId, Psid, person_key
+from leads.facts import ITSELF, PersonErased
+from messenger.events import PageId, Psid, person_key
 from operations.deployment import Deployment
 from operations.reporting import OperationError
 from runtime import kafka
-from runtime.clock import from_millis
+from runtime.clock import from_millis, now
 from runtime.consumer_groups import members_of
+from runtime.kafka import partition_of
 from runtime.topic_reading import records_now
 from schemas.codec import Codec, NotDecodable, event_codec, lead_codec, outcome_codec
-from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES
+from schemas.fact_record import fact_record
+from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, WEBHOOKS, Topic
 from streams.state import PEOPLE
 
 _CLIENT = "leadstream-erase"
@@ -46,7 +48,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """An erasure in `messenger-events`, and its place; everything received up to `at` is ignored."""
+    """An erasure in `messenger-webhooks`, and its place; everything received up to `at` is ignored."""
 
     place: TopicPartition
     offset: int
@@ -77,7 +79,7 @@ class Erasure:
     async def declare(self, person: Person) -> tuple[Fact, int]:
         """Enter the person in the register, and publish the fact for the join and the sinks.
 
-        Also returns the end of the join's changelog before the fact. The entry comes first, so that no stage takes in
+        Also returns the end of the person's changelog before the fact. The entry comes first, so that no stage takes in
         anything of the person from then on; it gets the broker's time at the end.
         """
         erasures = await self.deployment.erasures_now()
@@ -86,32 +88,32 @@ class Erasure:
         origin = await self._register(*erasure_record(salt, person.page_id, person.psid, began))
         await asyncio.sleep(_READ_BY_ALL.total_seconds())
         async with kafka.consumer(self.deployment.broker, group=None, client_id=_CLIENT) as consumer:
-            partitions = range(self.deployment.settings.partitions)
-            changelog = await consumer.end_offsets([self._changelog(number) for number in partitions])
+            changelog = self._partition_of(person, JOIN_STATE)
+            end = (await consumer.end_offsets([changelog]))[changelog]
         fact = PersonErased(
             event_id=f"erased:{origin.partition}:{origin.offset}",
             page_id=person.page_id,
             psid=person.psid,
             event_at=began,
             received_at=began,
-            origin=Origin(origin.topic, origin.partition, origin.offset),
+            origin=ITSELF,
         )
-        value = event_codec(self.deployment.ids).encode(fact)
-        ack = await self.producer.send_and_wait(self.deployment.topic(EVENTS), value, key=person.key)
+        record = fact_record(fact, event_codec(self.deployment.ids), now())
+        ack = await self.producer.send_and_wait(self.deployment.topic(WEBHOOKS), **record._asdict())
         at = from_millis(ack.timestamp)
         await self._register(*erasure_record(salt, person.page_id, person.psid, at))
-        place = TopicPartition(ack.topic, ack.partition)
-        return Fact(place, ack.offset, at), changelog[self._changelog(ack.partition)]
+        return Fact(TopicPartition(ack.topic, ack.partition), ack.offset, at), end
 
     async def _register(self, key: bytes, value: bytes) -> Any:
         return await self.producer.send_and_wait(self.deployment.topic(ERASURES), value, key=key)
 
-    def _changelog(self, partition: int) -> TopicPartition:
-        return TopicPartition(self.deployment.topic(JOIN_STATE), partition)
+    def _partition_of(self, person: Person, topic: Topic) -> TopicPartition:
+        number = partition_of(person.key, self.deployment.settings.partitions)
+        return TopicPartition(self.deployment.topic(topic), number)
 
     async def until_the_join_has_passed(self, person: Person, fact: Fact, since: int) -> None:
         """Wait until the changelog shows the person's state gone, or newer than the fact. Raises `NotPassed`."""
-        place, deadline = self._changelog(fact.place.partition), monotonic() + self.patience
+        place, deadline = self._partition_of(person, JOIN_STATE), monotonic() + self.patience
         async with kafka.consumer(self.deployment.broker, group=None, client_id=_CLIENT) as consumer:
             consumer.assign([place])
             consumer.seek(place, since)
@@ -120,6 +122,12 @@ class Erasure:
                     if record.key == person.key and _is_past(record.value, fact):
                         return
         raise NotPassed("streams has not passed the erasure: is `leadstream streams` running, or behind?")
+
+    async def end_of_events(self, person: Person) -> dict[TopicPartition, int]:
+        """The end of the person's events, which lies behind the erasure once the join has passed it."""
+        async with kafka.consumer(self.deployment.broker, group=None, client_id=_CLIENT) as consumer:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets([self._partition_of(person, EVENTS)])
+        return ends
 
     async def until_sinks_have_passed(self, ends: Mapping[TopicPartition, int], names: Collection[str]) -> list[str]:
         """Wait for the sinks that run; returns those that have run here and do not run now, which will pass it later.
@@ -171,8 +179,8 @@ class Erasure:
 def _is_past(value: bytes | None, fact: Fact) -> bool:
     if value is None:
         return True
-    state = PEOPLE.decode(value)
-    return state.mark >= fact.offset and not any(isinstance(event, PersonErased) for event in state.waiting)
+    marks = PEOPLE.decode(value).marks
+    return any((mark.topic, mark.partition) == fact.place and mark.offset >= fact.offset for mark in marks)
 
 
 async def _has_passed(admin: AIOKafkaAdminClient, group: str, ends: Mapping[TopicPartition, int]) -> bool:

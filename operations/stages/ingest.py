@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
 from ingest.workers import create_supervisor_app, supervise
 from operations.access import require_access
+from operations.configuration import load_pages
 from operations.deployment import Deployment, start_log
 from operations.local.ports import public_port, require_ports, stage_port
 from operations.reporting import OperationError
@@ -49,6 +50,7 @@ def run_ingest_stage(settings: Settings, workers: int) -> None:
     require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
     log = _start_log(settings)
     _receipts(settings, log)
+    load_pages(settings, os.environ, tokens=False)
     deployment = Deployment.of(settings, with_ids=False)
     settings = replace(settings, broker=deployment.broker.servers)
     uvloop.run(_check_access(deployment))
@@ -91,7 +93,8 @@ async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None
     follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
     access_log = _receipts(settings, log)
     explain, stop = partial(find_fault, broker), _stopped_by_signals()
-    await run_ingest(settings, worker, connect, follow, stop, access_log=access_log, explain=explain)
+    aliases = load_pages(settings, os.environ, tokens=False).aliases
+    await run_ingest(settings, worker, connect, follow, stop, aliases=aliases, access_log=access_log, explain=explain)
 
 
 def _receipts(settings: Settings, log: LogFile | None) -> Callable[[bytes], int]:

@@ -37,7 +37,7 @@ from runtime.stopping import stop_at_signals
 from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
-from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, Topic
+from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
@@ -205,7 +205,7 @@ async def _transcripts(process: _Process) -> None:
     sink = TranscriptSink(
         await process.graph(),
         producer,
-        deployment.topic(EVENTS),
+        deployment.topic(WEBHOOKS),
         event_codec(deployment.ids),
         pages,
         now=now,

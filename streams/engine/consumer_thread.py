@@ -30,6 +30,8 @@ from streams.engine.lease import Lease
 _MAX_BATCH = 1000
 # Faust's 1500 ms lets the long poll of idle partitions hold up a busy one on the same broker.
 _FETCH_MAX_WAIT_MS = 50
+# How often the end of each log is asked for: deadlines go by it, and wait for no more than the next progress.
+_LOOK_SECONDS = 0.5
 # A request with this id gets the end of the log. A consumer gets the high watermark, and behind it lie records that the
 # leader has stamped and a follower does not have yet: DEBUGGING_REPLICA_ID of Kafka's ListOffsetsRequest.
 _DEBUGGING_CONSUMER = -2
@@ -64,6 +66,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         self._checked: Any = None
         self._newest_seen: dict[TP, int] = {}
         self._log_ends: dict[TP, tuple[int, datetime]] = {}
+        self._looked_at: dict[TP, float] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -98,8 +101,11 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
         A node answers in the order in which it is asked, so it is the leader still, or the fetch fails.
         """
         offsets = {TP(topic, partition): offset for topic, wanted in request.topics for partition, offset, _ in wanted}
-        at_end = [tp for tp, offset in offsets.items() if self._newest_seen.get(tp) == offset]
-        asked_at = now()
+        moment, asked_at = monotonic(), now()
+        at_end = [
+            tp for tp, offset in offsets.items() if self._newest_seen.get(tp) == offset and self._is_due(tp, moment)
+        ]
+        self._looked_at.update(dict.fromkeys(at_end, moment))
         looking = ask(node_id, _where_logs_end(at_end), **options) if at_end else _nothing()
         both: Any = await asyncio.gather(looking, ask(node_id, request, **options), return_exceptions=True)
         ends, response = both
@@ -112,6 +118,10 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc] # Faust is u
                 if error_code == 0 and end == offsets[tp] and tp in highwaters:
                     self._log_ends[tp] = (end, asked_at)
         return response
+
+    def _is_due(self, tp: TP, moment: float) -> bool:
+        """Whether to look for the end again, which no record may have passed since."""
+        return moment >= self._looked_at.get(tp, moment - _LOOK_SECONDS) + _LOOK_SECONDS
 
     def _note_membership(self, error_code: int, asked_at: float) -> None:
         if error_code in (0, RebalanceInProgressError.errno):

@@ -8,9 +8,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from messenger.events import PageId, Psid
 from runtime.clock import from_millis, to_millis
+from runtime.kafka import partition_of
 from runtime.mendable import Mendable
 from runtime.settings import Settings
-from schemas.topics import EVENTS, WEBHOOKS
+from schemas.topics import WEBHOOKS
 from streams.progress import CLOCK_SKEW
 
 
@@ -50,36 +51,36 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The offsets to read. The leads of the replay count from `since` up to, not including, `until`.
+    """The offsets to read: of one Page or person, those of the Page's partition alone.
 
-    `facts` are the partitions of `messenger-events` with our own facts; these are known from `facts_from` on.
+    The leads of the replay count from `since` up to, not including, `until`.
     """
 
     wanted: Wanted
     read_from: datetime
     since: datetime
     until: datetime
-    webhooks: Mapping[TopicPartition, range]
-    facts: Mapping[TopicPartition, range]
+    spans: Mapping[TopicPartition, range]
     holes: tuple[Hole, ...]
-    facts_from: datetime | None
 
     @property
     def records(self) -> int:
-        """The number of offsets to read, in both topics."""
-        return sum(map(len, (*self.webhooks.values(), *self.facts.values())))
+        """The number of offsets to read."""
+        return sum(map(len, self.spans.values()))
 
 
 async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Wanted, asked_at: datetime) -> Plan:
     """Find the offsets. `asked_at` is the time now; the records of the last moments before it may still be on their
     way. Raises `NothingThere`."""
     log = _Log(consumer, settings)
-    webhooks = log.partitions(WEBHOOKS.name)
-    facts = log.partitions(EVENTS.name)
-    since = await log.time_of(wanted.begin, webhooks)
-    until = await log.time_of(wanted.until, webhooks) if wanted.until is not None else asked_at - CLOCK_SKEW
+    everything = log.partitions()
+    since = await log.time_of(wanted.begin, everything)
+    until = await log.time_of(wanted.until, everything) if wanted.until is not None else asked_at - CLOCK_SKEW
     read_from, stop = since - wanted.warm_up, until if wanted.until is not None else None
-    holes = await log.holes([*webhooks, *facts], read_from)
+    partitions = everything
+    if wanted.page_id is not None:
+        partitions = [everything[partition_of(wanted.page_id.encode(), settings.partitions)]]
+    holes = await log.holes(partitions, read_from)
     if since >= until:
         raise NothingThere("the replay would end before it begins")
     return Plan(
@@ -87,10 +88,8 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
         read_from=read_from,
         since=since,
         until=until,
-        webhooks=await log.spans(webhooks, read_from, stop),
-        facts=await log.spans(facts, read_from, stop),
+        spans=await log.spans(partitions, read_from, stop),
         holes=holes,
-        facts_from=max((hole.ends_at or until for hole in holes if hole.partition in facts), default=None),
     )
 
 
@@ -98,8 +97,9 @@ class _Log:
     def __init__(self, consumer: AIOKafkaConsumer, settings: Settings) -> None:
         self._consumer, self._settings = consumer, settings
 
-    def partitions(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(self._settings.topic(topic), number) for number in range(self._settings.partitions)]
+    def partitions(self) -> list[TopicPartition]:
+        topic = self._settings.topic(WEBHOOKS.name)
+        return [TopicPartition(topic, number) for number in range(self._settings.partitions)]
 
     async def time_of(self, place: Place, partitions: Collection[TopicPartition]) -> datetime:
         """The time itself, or when the earliest record with that offset was received."""

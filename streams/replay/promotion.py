@@ -8,19 +8,17 @@ from datetime import datetime, timedelta
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from msgspec.structs import replace
 
-from leads.facts import LeadPromoted
+from leads.facts import ITSELF, LeadPromoted
 from leads.records import Lead, LeadId, LeadState
-from messenger.events import Origin
+from runtime.clock import now
 from runtime.settings import Settings
 from schemas.codec import Codec, Ids, event_codec
-from schemas.topics import EVENTS
-from streams.records import event_key
+from schemas.fact_record import fact_record
+from schemas.topics import WEBHOOKS
 from streams.replay.shadow import Comparison, Reading
 from streams.state import PEOPLE
 
 _READ = {"timeout_ms": 500, "max_records": 5000}
-# The join fills in where the record lies.
-_ITSELF = Origin(EVENTS.name, 0, -1)
 
 
 async def read_states(
@@ -67,7 +65,7 @@ def _promotion(lead: Lead, state: LeadState | None, replaces: int, replay: str, 
         # It speaks of the lead from its beginning on, so that an erasure since then covers it.
         event_at=lead.first_seen_at,
         received_at=at,
-        origin=_ITSELF,
+        origin=ITSELF,
         state=state,
         replaces=replaces,
         provenance=replay,
@@ -75,9 +73,10 @@ def _promotion(lead: Lead, state: LeadState | None, replaces: int, replay: str, 
 
 
 async def publish(facts: Sequence[LeadPromoted], producer: AIOKafkaProducer, settings: Settings, ids: Ids) -> None:
-    """Write the facts to the join's input; they are durable on return. Raises `KafkaError`."""
-    codec, topic = event_codec(ids), settings.topic(EVENTS.name)
-    await asyncio.gather(*[await producer.send(topic, codec.encode(fact), key=event_key(fact)) for fact in facts])
+    """Write the facts to the log of their Pages; they are durable on return. Raises `KafkaError`."""
+    codec, topic = event_codec(ids), settings.topic(WEBHOOKS.name)
+    records = [fact_record(fact, codec, now()) for fact in facts]
+    await asyncio.gather(*[await producer.send(topic, **record._asdict()) for record in records])
 
 
 @dataclass(slots=True)

@@ -2,35 +2,35 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
-from leads.facts import Fact, JoinEvent, Progress
+from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
 from leads.join import Output
-from leads.ordering import Fold, Shard
 from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy
+from leads.shard import Fold, Shard
 from messenger.events import PageId, Psid, person_key
-from schemas.codec import BUILT_IN, Ids, NotDecodable, event_codec
+from runtime.kafka import partition_of
+from schemas.codec import BUILT_IN, Ids, event_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.dead_letters import tried
-from streams.join import Outlet, as_received
+from streams.join import Outlet
 from streams.records import Outgoing, Record, Refusal, event_key, received_at
-from streams.replay.merge import in_order_of_receipt
 from streams.replay.plan import Plan
-from streams.split import Split, split
+from streams.split import Split, is_fact, split
 from streams.state import PEOPLE
 
 _IN_FLIGHT = 10_000
-_FACTS = frozenset({"transcript", "lead_recovered"})
+_READ = {"timeout_ms": 1000, "max_records": 4000}
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Tally:
 
     webhooks: int = 0
     events: int = 0
-    transcripts: int = 0
+    facts: int = 0
     unreadable: int = 0
     revisions: int = 0
     commands: int = 0
@@ -57,10 +57,9 @@ class Tally:
 
 
 class Rejoin:
-    """The live path's split and join, for a log that comes in the order of receipt.
+    """The live path's split and join, for the partitions of the log in any order of turns.
 
-    One shard does for all partitions, because the join looks at one person at a time; and where everything up to a
-    record has been read, that record's time is the progress.
+    One shard does for all partitions, because the join looks at one person at a time.
     """
 
     def __init__(
@@ -68,41 +67,52 @@ class Rejoin:
         policy_of: Callable[[PageId], Policy],
         aliases: Mapping[PageId, PageId],
         *,
+        partitions: int,
         page_id: PageId | None = None,
         psid: Psid | None = None,
         erasures: Erasures = NOBODY,
+        ids: Ids = BUILT_IN,
     ) -> None:
         self._erasures = erasures
         self._aliases, self._page_id, self._psid = aliases, page_id, psid
         self._people: dict[str, Person] = {}
-        self._shard = Shard(self._people, policy_of, raw_partitions=1)
+        self._shard = Shard(
+            self._people,
+            policy_of,
+            raw_partition_of=lambda page_id: partition_of(page_id.encode(), partitions),
+        )
+        self._codec = event_codec(ids)
         self._taken = 0
         self.tally = Tally()
 
-    def take(
-        self, webhooks: Sequence[Record], facts: Sequence[Fact], until: datetime
-    ) -> tuple[list[JoinEvent], list[Output]]:
-        """The events of these webhooks, and what the join makes of all that was received before `until`."""
+    def take(self, records: Sequence[Record]) -> tuple[list[JoinEvent], list[Output]]:
+        """The events of the next records of a partition, and what the join makes of them."""
         done = Split()
-        for webhook in webhooks:
-            parsed = tried(webhook, partial(split, [webhook], self._aliases, self._erasures))
+        for record in records:
+            parsed = tried(record, partial(split, [record], self._aliases, self._erasures, codec=self._codec))
             done.add(Split(refused=[parsed]) if isinstance(parsed, Refusal) else parsed)
         events = [event for event in done.events if self._is_wanted(event)]
-        told = [fact for fact in facts if self._is_wanted(fact) and not self._erasures.kill(fact)]
-        numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate([*events, *told], start=self._taken))
-        self._taken += len(numbered)
-        fold, left_out = Fold(), list[LeftOut]()
-        for turn in self._shard.order([*numbered, (self._taken, Progress(((0, until),)))], fold):
-            # What raises is left out, as the live join leaves it out once it has ended there a few times.
-            self._shard.settle(turn, take_turn_carefully(turn, bool, left_out), fold)
-        self.tally.webhooks += len(webhooks)
-        self.tally.events += len(events)
-        self.tally.transcripts += len(told)
+        facts = sum(isinstance(event, Fact) for event in events)
+        self.tally.webhooks += sum(not is_fact(record) for record in records)
+        self.tally.events += len(events) - facts
+        self.tally.facts += facts
         self.tally.unreadable += len(done.refused)
         self.tally.ignored.update(done.ignored)
+        return events, self._join(events)
+
+    def pass_time(self, raw_partition: int, until: datetime) -> list[Output]:
+        """What falls due, though no further record of the partition was received before `until`."""
+        return self._join([Progress(((raw_partition, until),))])
+
+    def _join(self, events: Sequence[JoinEvent | Progress]) -> list[Output]:
+        fold, left_out = Fold(), list[LeftOut]()
+        for turn in self._shard.order(enumerate(events, start=self._taken), fold):
+            # What raises is left out, as the live join leaves it out once it has ended there a few times.
+            self._shard.settle(turn, take_turn_carefully(turn, bool, left_out), fold)
+        self._taken += len(events)
         self.tally.ignored.update(fold.ignored)
         self.tally.unreadable += len(left_out)
-        return [*events, *told], fold.outputs
+        return fold.outputs
 
     @property
     def people(self) -> Collection[Person]:
@@ -110,6 +120,9 @@ class Rejoin:
         return self._people.values()
 
     def _is_wanted(self, event: JoinEvent) -> bool:
+        # The register says what is erased, and a promotion of yesterday's code must not hide what today's makes of it.
+        if isinstance(event, PersonErased | LeadPromoted):
+            return False
         # What Meta says of a Page concerns its people too.
         return self._page_id in (None, event.page_id) and (event.psid is None or self._psid in (None, event.psid))
 
@@ -127,47 +140,31 @@ async def replay(
 
     What the join concludes before `plan.since` is only warm-up and is not written. `on_read` gets counts of records.
     """
-    facts, shadow = _Facts(plan, ids), _Shadow(plan, rejoin.tally, producer, name_of, ids)
-    spans = {**plan.webhooks, **plan.facts}
-
-    def is_wanted(record: Any) -> bool:
-        return received_at(record) < plan.until and facts.may_be_wanted(record)
-
-    async for run in in_order_of_receipt(consumer, spans, on_read, is_wanted):
-        webhooks = [record for record in run if not facts.has(record)]
-        told = [fact for record in run if facts.has(record) and (fact := facts.read(record)) is not None]
-        await shadow.write(*rejoin.take(webhooks, told, received_at(run[-1])))
-    await shadow.write(*rejoin.take([], [], plan.until))
+    shadow = _Shadow(plan, rejoin.tally, producer, name_of, ids)
+    async for records in read_spans(consumer, plan.spans):
+        wanted = [record for record in records if received_at(record) < plan.until]
+        await shadow.write(*rejoin.take(wanted))
+        on_read(len(records))
+    for partition in plan.spans:
+        await shadow.write([], rejoin.pass_time(partition.partition, plan.until))
     await shadow.remember(rejoin.people)
     await shadow.flush()
     return rejoin.tally
 
 
-class _Facts:
-    """Our own facts among the records of `messenger-events`; all else there is made anew from the webhooks."""
-
-    def __init__(self, plan: Plan, ids: Ids) -> None:
-        self._topics = {partition.topic for partition in plan.facts}
-        self._codec = event_codec(ids)
-
-    def has(self, record: Any) -> bool:
-        """Whether the record lies in the topic that facts come from."""
-        return record.topic in self._topics
-
-    def may_be_wanted(self, record: Any) -> bool:
-        """Whether the record is a webhook or a fact, at a glance."""
-        try:
-            return not self.has(record) or self._codec.decode_first(record.value) in _FACTS
-        except NotDecodable:
-            return False
-
-    def read(self, record: Any) -> Fact | None:
-        """The fact as the live join took it in; None for what it refused."""
-        try:
-            event = as_received(self._codec.decode(record.value), record)
-        except NotDecodable:
-            return None
-        return event if isinstance(event, Fact) else None
+async def read_spans(
+    consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, range]
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """The records of the spans, in runs of one partition; each partition in its order."""
+    unread = {partition for partition, span in spans.items() if span}
+    consumer.assign(sorted(unread))
+    for partition in unread:
+        consumer.seek(partition, spans[partition].start)
+    while unread:
+        for partition, records in (await consumer.getmany(*unread, **_READ)).items():
+            yield [record for record in records if record.offset < spans[partition].stop]
+        # Offsets can end in a gap, which moves the position and shows no record.
+        unread -= {partition for partition in unread if await consumer.position(partition) >= spans[partition].stop}
 
 
 class _Shadow:

@@ -29,14 +29,10 @@ class NotReplayed(Mendable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """The extent of a finished replay: leads that changed from `since` up to, not including, `until`.
-
-    Transcripts of before `facts_from` were not there to be read any more.
-    """
+    """The extent of a finished replay: leads that changed from `since` up to, not including, `until`."""
 
     since: datetime
     until: datetime
-    facts_from: datetime | None = None
     page_id: PageId | None = None
     psid: Psid | None = None
 
@@ -54,13 +50,7 @@ class Extent:
 
 def extent_of(plan: Plan) -> Extent:
     wanted = plan.wanted
-    return Extent(
-        since=plan.since,
-        until=plan.until,
-        facts_from=plan.facts_from,
-        page_id=wanted.page_id,
-        psid=wanted.psid,
-    )
+    return Extent(since=plan.since, until=plan.until, page_id=wanted.page_id, psid=wanted.psid)
 
 
 class Shadow:
@@ -104,7 +94,6 @@ def _to_plain(extent: Extent) -> dict[str, object]:
     return {
         "since": to_millis(extent.since),
         "until": to_millis(extent.until),
-        "facts_from": None if extent.facts_from is None else to_millis(extent.facts_from),
         "page_id": extent.page_id,
         "psid": extent.psid,
     }
@@ -112,8 +101,8 @@ def _to_plain(extent: Extent) -> dict[str, object]:
 
 def _from_plain(value: bytes) -> Extent:
     plain = json.loads(value)
-    times = {name: from_millis(plain.pop(name)) for name in ("since", "until", "facts_from") if plain[name] is not None}
-    return Extent(**{**plain, **times})
+    since, until = from_millis(plain["since"]), from_millis(plain["until"])
+    return Extent(since=since, until=until, page_id=plain["page_id"], psid=plain["psid"])
 
 
 @dataclass(slots=True)
@@ -159,37 +148,18 @@ def _take_in(lead: Lead, extent: Extent, reading: Reading) -> None:
 
 @dataclass(slots=True)
 class Comparison:
-    """The differences between a replay and the present, and the leads that could not be compared.
+    """The differences between a replay and the present, and how many leads could not be compared.
 
-    `gone_on` are leads whose live revisions of that time compaction has taken, `past_retention` those whose transcript
-    is no longer in `messenger-events`, so that the replay could only know less.
+    `gone_on` are leads whose live revisions of that time compaction has taken.
     """
 
     found: list[Difference]
     compared: int
     gone_on: int
-    past_retention: int
 
 
-def compare(live: Reading, replayed: Reading, extent: Extent) -> Comparison:
+def compare(live: Reading, replayed: Reading) -> Comparison:
     gone_on = {lead_id for lead_id in live.passed if lead_id not in live.newest}
     ours = {lead_id: lead for lead_id, lead in replayed.newest.items() if lead_id not in gone_on}
     found = differences(live.newest, ours)
-    blind = [difference for difference in found if _is_past_retention(difference, extent)]
-    return Comparison(
-        [difference for difference in found if difference not in blind],
-        len(live.newest.keys() | ours.keys()),
-        len(gone_on & replayed.newest.keys()),
-        len(blind),
-    )
-
-
-def _is_past_retention(difference: Difference, extent: Extent) -> bool:
-    live, replayed = difference.live, difference.replayed
-    if live is None or extent.facts_from is None or live.first_seen_at >= extent.facts_from:
-        return False
-    if replayed is None:
-        return live.transcript_at is not None
-    # What only a transcript tells comes behind what the webhooks told, whichever of them came after it.
-    told = len(replayed.answers)
-    return len(live.answers) > told and live.answers[:told] == replayed.answers
+    return Comparison(found, len(live.newest.keys() | ours.keys()), len(gone_on & replayed.newest.keys()))

@@ -46,7 +46,7 @@ async def run(stage: str, settings: Settings) -> None:
     )
     metrics, limit, store = Metrics(), DeadLetterLimit(0), join_store(app, settings.partitions)
     health = Health()
-    watch = Watch(app, store, metrics, health, dict, dict)
+    watch = Watch(app, store, metrics, health, dict)
     if stage == "split":
         splitting = Splitting(app, settings, PAGES, NOBODY, limit, metrics, health, BUILT_IN)
         guard = Guard(app, stage, splitting.split, splitting.split_carefully, splitting.refusals, health)
@@ -56,7 +56,7 @@ async def run(stage: str, settings: Settings) -> None:
         async def report_progress() -> None:
             while not app.should_stop:
                 await splitting.report_progress()
-                await asyncio.sleep(0.025)
+                await asyncio.sleep(1)
     else:
         joins = Joins(app, store, settings, PAGES, (), NOBODY, limit, metrics, health, BUILT_IN)
         work, carefully = partial(join_batch, joins), partial(join_batch, joins, carefully=True)

@@ -1,17 +1,21 @@
 """A campaign as large as a benchmark wants: its webhooks, and what the splitter makes of them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from leads.facts import Progress
 from messenger.events import Ad, AppId, PageId, PlatformEvent, Psid, person_key
 from messenger.webhook import parse_delivery
+from runtime.kafka import partition_of
 from schemas.topics import WEBHOOKS
 from simulator import payloads
 from simulator.payloads import Conversation
 from tests.builders import CITY, NOON, PAGE, RESELLER, SUMMARY_TEXT, TARGET_APP
 
 SIGNALS = 4
+# A Page is one partition of the raw log, so a load that is spread over all of them is of many.
+_PAGES = 64
 _AT_ONCE = 200
 _ARRIVAL = timedelta(milliseconds=1)
 _PROGRESS_EVERY = 500
@@ -24,17 +28,21 @@ def webhooks(people: int) -> Iterator[tuple[bytes, bytes]]:
         crowd = [_person(number) for number in range(first, min(first + _AT_ONCE, people))]
         for signal in range(SIGNALS):
             for who in crowd:
-                yield person_key(who.page_id, who.psid).encode(), _body(who, signal)
+                yield who.page_id.encode(), _body(who, signal)
 
 
 def joinable(people: int, *, raw_partitions: int) -> Iterator[tuple[bytes | None, PlatformEvent | Progress]]:
     """The events of these webhooks with their keys, received one a millisecond, and progress (no key) in between."""
-    for number, (key, body) in enumerate(webhooks(people)):
+    offsets = Counter[int]()
+    for number, (page, body) in enumerate(webhooks(people)):
         received_at = NOON + number * _ARRIVAL
-        offset, partition = divmod(number, raw_partitions)
+        partition = partition_of(page, raw_partitions)
+        offset = offsets[partition]
+        offsets[partition] += 1
         parsed = parse_delivery(body, received_at=received_at, topic=WEBHOOKS.name, partition=partition, offset=offset)
         (event,) = parsed.events
-        yield key, event
+        assert event.psid is not None
+        yield person_key(event.page_id, event.psid).encode(), event
         if (number + 1) % _PROGRESS_EVERY == 0:
             yield None, progress(received_at, raw_partitions)
     yield None, progress(NOON + people * SIGNALS * _ARRIVAL, raw_partitions)
@@ -45,7 +53,7 @@ def progress(at: datetime, raw_partitions: int) -> Progress:
 
 
 def _person(number: int) -> Conversation:
-    return Conversation(PageId(PAGE), Psid(f"73{number:014}"), "104508901353867")
+    return Conversation(PageId(f"{int(PAGE) + number % _PAGES}"), Psid(f"73{number:014}"), "104508901353867")
 
 
 def _body(who: Conversation, signal: int) -> bytes:

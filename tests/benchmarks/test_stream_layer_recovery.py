@@ -9,8 +9,8 @@ from time import perf_counter
 
 import pytest
 
-from leads.ordering import Shard
 from leads.person import Person
+from leads.shard import Shard
 from runtime import kafka
 from runtime.cluster import cluster_of
 from runtime.settings import Settings
@@ -89,7 +89,7 @@ def _an_open_person(number: int) -> Record:
 
 def _template() -> Person:
     people: dict[str, Person] = {}
-    shard = Shard(people, policy_of, raw_partitions=PARTITIONS)
+    shard = Shard(people, policy_of, raw_partition_of=lambda _: 0)
     message, handover, referral, _, progress = (event for _, event in joinable(1, raw_partitions=PARTITIONS))
     shard.fold(enumerate((message, handover, referral, progress)))
     (person,) = people.values()

@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from messenger.summary import parse_summary
-from messenger.webhook import delivery_key, parse_delivery
+from messenger.webhook import pages_of, parse_delivery
 from schemas.codec import KINDS
 
 SAMPLES = files("schemas") / "examples" / "messenger-webhooks" / "v1"
@@ -75,18 +75,15 @@ def test_a_sample_ends_in_its_named_place(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_sample_is_keyed_by_its_person_unless_it_concerns_a_page(name: str) -> None:
-    key = delivery_key(_sample(name))
-
-    assert key is not None
-    assert (":" not in key) == (name in PAGE_EVENTS)
+def test_a_sample_is_about_one_page(name: str) -> None:
+    assert len(pages_of(_sample(name))) == 1
 
 
-def test_both_webhooks_of_the_product_page_have_one_key() -> None:
+def test_both_webhooks_of_the_product_page_are_about_one_page() -> None:
     """Although their `entry.id` is not the page they were sent to."""
-    keys = {delivery_key(_sample(name)) for name in ("product_page_handover", "product_page_summary")}
+    pages = {pages_of(_sample(name)) for name in ("product_page_handover", "product_page_summary")}
 
-    assert keys == {"542998526103632:5794982867201265"}
+    assert pages == {("542998526103632",)}
 
 
 def test_the_summary_of_the_product_page_gives_its_answers() -> None:

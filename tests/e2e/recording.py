@@ -19,6 +19,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from ingest.copies import copies_of
 from leads.facts import TranscriptFetched
 from leads.records import Lead
 from runtime import kafka
@@ -136,7 +137,8 @@ class Recording:
                 if per_second is not None:
                     await asyncio.sleep(max(0.0, began + number / per_second - loop.time()))
                 self.graph.world.threads.learn(delivery.news, now())
-                await producer.send(topic, delivery.body, key=_key(delivery))
+                for copy in copies_of(delivery.body, {}):
+                    await producer.send(topic, delivery.body, **copy._asdict())
             await producer.flush()
 
     async def leads(self) -> list[Lead]:
@@ -198,12 +200,6 @@ def newest_of(leads: Sequence[Lead]) -> dict[str, Lead]:
 
 def _with_better(newest: dict[str, Lead]) -> set[str]:
     return {lead.lead_id for lead in newest.values() if lead.answers_source in ("referral", "summary")}
-
-
-def _key(delivery: PlannedDelivery) -> bytes | None:
-    if len(delivery.people) == 1:
-        return delivery.people[0].encode()
-    return delivery.people[0].partition(":")[0].encode() if delivery.people else None
 
 
 def _with_files(settings: Settings, home: Path, graph_url: str, join_wait: timedelta) -> Settings:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leads.records import Lead
-from messenger.events import Answer, Psid, person_key
+from messenger.events import Answer, Psid
 from runtime.clock import now
 from runtime.settings import Settings
 from tests.builders import CITY, PAGE, RESELLER
@@ -41,8 +41,8 @@ async def until(recording: Recording, holds: Callable[[list[Lead]], bool]) -> li
 
 
 async def receive(recording: Recording, *bodies: bytes) -> None:
-    key = person_key(PAGE, _PERSON).encode()
-    await put(recording.settings, recording.settings.topic("messenger-webhooks"), *((key, body) for body in bodies))
+    topic = recording.settings.topic("messenger-webhooks")
+    await put(recording.settings, topic, *((PAGE.encode(), body) for body in bodies))
 
 
 def read_otherwise(recording: Recording) -> None:
@@ -53,13 +53,13 @@ def read_otherwise(recording: Recording) -> None:
 
 
 async def killed_once_it_wrote(recording: Recording, *arguments: str) -> None:
-    """Start a command, and kill it when a record more is in messenger-events."""
-    before = await recording.count("messenger-events")
+    """Start a command, and kill it when a record more is in messenger-webhooks."""
+    before = await recording.count("messenger-webhooks")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cli", *arguments, env=recording.environ, stdout=asyncio.subprocess.DEVNULL
     )
     async with asyncio.timeout(60):
-        while await recording.count("messenger-events") == before:  # noqa: ASYNC110 - it is Kafka that we ask
+        while await recording.count("messenger-webhooks") == before:  # noqa: ASYNC110 - it is Kafka that we ask
             await asyncio.sleep(0.1)
     process.kill()
     await process.wait()

@@ -167,7 +167,7 @@ def _audit(chaos: "Chaos", raw: list[Any]) -> Audit:
     with (chaos.live.home / "ingest.log").open(encoding="utf-8", errors="replace") as log:
         audit = Audit.of(read_promises(log))
     for record in raw:
-        audit.compare(f"{record.topic}/{record.partition}/{record.offset}", dict(record.headers), record.value)
+        audit.compare(f"{record.topic}/{record.partition}/{record.offset}", record.headers, record.value)
     return audit
 
 

@@ -156,8 +156,8 @@ def _canaries(home: Path) -> str:
 async def _post(recording: Recording, bodies: list[bytes]) -> None:
     async with kafka.producer(cluster_of(recording.settings), client_id="test") as producer:
         for body in bodies:
-            key = PAGE.page_id if b"7999000000000001" in body else f"{PAGE.page_id}:{PSID}"
-            await producer.send_and_wait(recording.settings.topic(WEBHOOKS.name), body, key=key.encode())
+            key = PAGE.page_id.encode()
+            await producer.send_and_wait(recording.settings.topic(WEBHOOKS.name), body, key=key)
 
 
 async def _until_it_ends_well(recording: ErasingRecording, *arguments: str) -> None:

@@ -91,7 +91,9 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         loops.append((asyncio.get_running_loop(), stop))
         worker = Worker(public, admin, tmp_path_factory.mktemp("spool") / "spool.sqlite")
         running = asyncio.create_task(
-            run_ingest(SETTINGS, worker, lambda: producer, FakeFollower, stop, access_log=io.BytesIO().write)
+            run_ingest(
+                SETTINGS, worker, lambda: producer, FakeFollower, stop, aliases={}, access_log=io.BytesIO().write
+            )
         )
         await producer.started.wait()
         ready.set()

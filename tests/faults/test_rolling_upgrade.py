@@ -10,8 +10,8 @@ from tests.faults.live import a_campaign, doubled, live_on, told_sent
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
-# docs/operating.md, Rolling upgrade: from the end of the data path to its beginning.
-_IN_ORDER = ("sink warehouse", "sink send", "sink transcripts", "streams", "ingest")
+# docs/operating.md, Rolling upgrade: the end of the data path first, and what writes facts after streams.
+_IN_ORDER = ("sink warehouse", "sink send", "streams", "sink transcripts", "ingest")
 _LEADS = 600
 
 

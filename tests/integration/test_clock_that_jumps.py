@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from messenger.events import PageId, Psid, person_key
+from messenger.events import PageId, Psid
 from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now, to_millis
@@ -53,7 +53,7 @@ class JumpingMachine(Streams):
                 await producer.send_and_wait(
                     self.settings.topic(WEBHOOKS.name),
                     body.replace(PAGE.encode(), page_id.encode()),
-                    key=person_key(page_id, Psid(psid)).encode(),
+                    key=page_id.encode(),
                     timestamp_ms=to_millis(now() + self.ahead),
                     headers=[(SENT_AT, b"%d" % to_millis(now()))],
                 )

@@ -39,7 +39,7 @@ def _bodies(psid: str) -> list[tuple[bytes, bytes]]:
         "new_owner_app_id": int(PAGE.target_app),
         "metadata": "messenger_lead_gen_incomplete",
     }
-    key = f"{PAGE.page_id}:{psid}".encode()
+    key = PAGE.page_id.encode()
     items: list[dict[str, object]] = [
         {"pass_thread_control": control},
         {"message": {"mid": f"m_{psid}", "text": "hello"}},

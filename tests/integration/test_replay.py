@@ -12,7 +12,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from leads.pages import Page
 from leads.records import Lead
 from leads.rules import Policy
-from messenger.events import PageId, Psid, person_key
+from messenger.events import PageId, Psid
 from runtime import kafka
 from runtime.clock import from_millis, now
 from runtime.cluster import cluster_of
@@ -41,7 +41,7 @@ async def send(settings: Settings, *names: str, people: Sequence[Psid] = PEOPLE)
     """These signals of each person, all received by now."""
     for psid in people:
         signals = signals_of(psid, now())
-        key = person_key(PAGE, psid).encode()
+        key = PAGE.encode()
         await put(settings, settings.topic("messenger-webhooks"), *((key, signals[name]) for name in names))
 
 
@@ -63,7 +63,7 @@ async def replayed(settings: Settings, plan: Plan, name: str) -> tuple[list[Lead
     """The revisions that a replay writes."""
     broker, shadow = cluster_of(settings), Shadow(settings, name)
     await apply_topics(broker, shadow.topics)
-    rejoin = Rejoin(policy_of, {}, page_id=plan.wanted.page_id, psid=plan.wanted.psid)
+    rejoin = Rejoin(policy_of, {}, partitions=settings.partitions, page_id=plan.wanted.page_id, psid=plan.wanted.psid)
     async with (
         connected(kafka.consumer(broker, group=None, client_id="test")) as consumer,
         connected(kafka.producer(broker, client_id="test")) as producer,
@@ -147,7 +147,7 @@ async def test_records_that_are_gone_are_named(kafka_topics: Settings) -> None:
     plan = await plan_of(kafka_topics, Offset(0))
 
     assert [hole.partition for hole in plan.holes] == [emptied]
-    assert plan.webhooks[emptied] == range(2, 3)
+    assert plan.spans[emptied] == range(2, 3)
 
 
 @pytest.mark.parametrize("place", [Offset(0), Offset(7, 1)])

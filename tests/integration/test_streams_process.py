@@ -19,11 +19,12 @@ from aiokafka import TopicPartition
 
 from leads.diff import fingerprint
 from leads.records import Lead
-from messenger.events import PolicyEnforced, Psid
+from messenger.events import PageId, PolicyEnforced, Psid, person_key
 from operations.deployment import expected_topics
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
+from runtime.kafka import partition_of
 from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
@@ -63,7 +64,7 @@ class Streams:
         return (self.home / f"{len(self.started) - 1}.log").read_text()
 
     async def put_webhooks(self, *bodies: bytes) -> None:
-        await put(self.settings, self.settings.topic(WEBHOOKS.name), *((PERSON.encode(), body) for body in bodies))
+        await put(self.settings, self.settings.topic(WEBHOOKS.name), *((PAGE.encode(), body) for body in bodies))
 
     async def records(self, topic: str) -> list[Any]:
         return await records_of(self.settings, self.settings.topic(topic))
@@ -96,19 +97,6 @@ async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(_PATIENCE):
         while not await condition():  # noqa: ASYNC110 - it is another process that makes it true
             await asyncio.sleep(0.2)
-
-
-async def test_readyz_shows_how_far_the_clock_of_the_join_is(streams: Streams) -> None:
-    port = free_ports()
-    await streams.start("cli", "streams", f"--admin-port={port}")
-
-    await eventually(lambda: clock_is_ready(port))
-
-    assert re.fullmatch(r"raw partition [01] is \d s behind", (await parts_of(port))["clock"]["seen"])
-
-
-async def clock_is_ready(port: int) -> bool:
-    return await is_ready(port) and bool((await parts_of(port))["clock"]["ready"])
 
 
 async def parts_of(port: int) -> dict[str, Any]:
@@ -343,3 +331,52 @@ async def _answered(streams: Streams) -> list[str]:
 
 async def _are(found: Callable[[], Awaitable[Sequence[object]]], count: int) -> bool:
     return len(await found()) >= count
+
+
+class Worker:
+    """A worker with a port of its own, and the partitions that it has of both topics."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process, self.port = process, port
+
+    async def partitions(self) -> set[int]:
+        async with httpx.AsyncClient() as http:
+            metrics = (await http.get(f"http://127.0.0.1:{self.port}/metrics")).text
+        lags = re.findall(r'^leadstream_consumer_lag\{partition="(\d+)",topic="\S*(webhooks|events)"\}', metrics, re.M)
+        split, joined = (
+            {int(number) for number, topic in lags if topic == wanted} for wanted in ("webhooks", "events")
+        )
+        return split & joined
+
+
+@pytest.mark.parametrize("kafka_topics", [8], indirect=True)
+async def test_a_worker_that_is_frozen_delays_no_lead_of_a_page_that_it_does_not_split(streams: Streams) -> None:
+    """Within the time after which the group gives its partitions to the other."""
+    first = free_ports(2)
+    frozen, running = [
+        Worker(await streams.start("cli", "streams", f"--admin-port={port}"), port) for port in (first, first + 1)
+    ]
+    await eventually(lambda: is_ready(frozen.port))
+    await eventually(lambda: is_ready(running.port))
+
+    async def share_all() -> bool:
+        return len(await frozen.partitions()) == len(await running.partitions()) == 4
+
+    await eventually(share_all)
+    ours = await running.partitions()
+    pages = (PageId(str(number)) for number in range(1000, 2000))
+    page_id = next(page for page in pages if partition_of(page.encode(), 8) in ours)
+    people = (Psid(str(number)) for number in range(7000, 8000))
+    psid = next(psid for psid in people if partition_of(person_key(page_id, psid).encode(), 8) in ours)
+    body = signals_of(psid, now())["referral"].replace(PAGE.encode(), page_id.encode())
+
+    frozen.process.send_signal(signal.SIGSTOP)
+    await put(streams.settings, streams.settings.topic(WEBHOOKS.name), (page_id.encode(), body))
+    async with asyncio.timeout(8):
+        while not await streams.records(LEADS.name):  # noqa: ASYNC110 - it is another process that makes it true
+            await asyncio.sleep(0.1)
+    still_frozen = await running.partitions() == ours
+    frozen.process.send_signal(signal.SIGCONT)
+
+    [lead] = [lead_codec().decode(record.value) for record in await streams.records(LEADS.name)]
+    assert (lead.page_id, lead.psid, still_frozen) == (page_id, psid, True)

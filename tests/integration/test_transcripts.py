@@ -1,6 +1,7 @@
 """The transcript sink on a real Kafka, against the simulated Graph API over HTTP."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from ingest.copies import copies_of
 from leads.facts import TranscriptFetched
 from leads.pages import Page, Pages
 from leads.records import FetchTranscript, LeadId
@@ -18,6 +20,7 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.health import Health
+from runtime.kafka import partition_of
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
@@ -69,7 +72,7 @@ class _Cluster:
 
     async def facts(self) -> dict[str, tuple[Answer, ...]]:
         """The answers by lead, of as many facts as there are."""
-        records = await records_of(self.settings, self.settings.topic("messenger-events"))
+        records = await records_of(self.settings, self.settings.topic("messenger-webhooks"))
         events = [event_codec().decode(record.value) for record in records]
         return {event.lead_id: event.answers for event in events if isinstance(event, TranscriptFetched)}
 
@@ -100,7 +103,7 @@ class _Cluster:
             sink = TranscriptSink(
                 GraphClient("http://graph.test", "v25.0", http),
                 producer,
-                self.settings.topic("messenger-events"),
+                self.settings.topic("messenger-webhooks"),
                 event_codec(),
                 Pages([Page(PAGE, access_token="page-token")]),
                 now=now,
@@ -139,16 +142,18 @@ async def test_each_request_becomes_a_fact_with_the_answers_to_the_known_questio
     assert facts == {"lead-7001": ANSWERS, "lead-7002": ()}
 
 
-async def test_a_fact_lies_in_the_partition_of_its_person_and_is_stamped_by_the_broker(cluster: _Cluster) -> None:
+async def test_a_fact_lies_among_the_webhooks_of_its_page_and_is_stamped_by_the_broker(cluster: _Cluster) -> None:
     people = [f"70{number:02}" for number in range(5)]
     await cluster.ask(*people)
 
     async with cluster.sink():
         await cluster.facts_of(len(people))
 
-    requests = {record.key: record.partition for record in await records_of(cluster.settings, cluster.requests)}
-    records = await records_of(cluster.settings, cluster.settings.topic("messenger-events"))
-    assert {record.key: record.partition for record in records} == requests
+    records = await records_of(cluster.settings, cluster.settings.topic("messenger-webhooks"))
+    [delivery] = copies_of(json.dumps({"object": "page", "entry": [{"id": PAGE}]}).encode(), {})
+    assert {(record.key, record.partition) for record in records} == {
+        (delivery.key, partition_of(delivery.key, cluster.settings.partitions))
+    }
     assert {record.timestamp_type for record in records} == {1}  # LogAppendTime
 
 
@@ -175,5 +180,5 @@ async def test_a_restarted_sink_goes_on_behind_what_it_committed(cluster: _Clust
     async with cluster.sink():
         await cluster.facts_of(2)
 
-    records = await records_of(cluster.settings, cluster.settings.topic("messenger-events"))
+    records = await records_of(cluster.settings, cluster.settings.topic("messenger-webhooks"))
     assert len(records) == 2

@@ -107,7 +107,7 @@ def test_differences_of_a_replay_are_harmless(capsys: pytest.CaptureFixture[str]
     live, replayed = a_lead(), a_lead(ad=Ad(ad_title=TEXT), answers=(ANSWER,))
     found = differences({live.lead_id: live}, {replayed.lead_id: replayed})
 
-    show_differences(Comparison(found, 1, 0, 0), show_pii=True)
+    show_differences(Comparison(found, 1, 0), show_pii=True)
 
     assert_harmless(capsys.readouterr().out)
 

@@ -37,7 +37,7 @@ class Disk:
 def note(log: AccessLog, *numbers: int) -> None:
     for number in numbers:
         delivery = Delivery(f"{INSTANCE}{number:016x}", from_millis(1), "sha256=0", b"%d" % number)
-        log.add(delivery, InKafka("messenger-webhooks", 0, number))
+        log.add(delivery, InKafka((f"messenger-webhooks/0/{number}",)))
 
 
 def audit_of(disk: Disk) -> Audit:

@@ -1,6 +1,7 @@
 """Receipts: what a log of ingest promised, whatever else stands in it."""
 
 import json
+from hashlib import sha256
 
 import pytest
 
@@ -78,9 +79,39 @@ def test_records_of_a_process_without_a_receipt_are_counted() -> None:
     audit = Audit.of(read_promises([accepted(0), accepted(2)]))
 
     for delivery_id in ("a" * 16 + f"{8:016x}", "b" * 32, "a" * 16 + f"{7:016x}"):
-        audit.compare("messenger-webhooks/0/7", {"delivery-id": delivery_id.encode()}, b"")
+        audit.compare("messenger-webhooks/0/7", [("delivery-id", delivery_id.encode())], b"")
 
     assert audit.unreceipted == 1
+
+
+BODY = b"a body"
+HEADERS = [("delivery-id", b"d1")]
+
+
+def an_audit(receipt: str) -> Audit:
+    fields = {**ACCEPTED, "receipt": receipt, "sha256": sha256(BODY).hexdigest()}
+    return Audit.of(read_promises([json.dumps(fields)]))
+
+
+@pytest.mark.parametrize("receipt", ["messenger-webhooks/0/7,messenger-webhooks/3/2", "spool/messenger-webhooks-0/1"])
+def test_a_delivery_is_kept_once_all_its_copies_are_in_kafka(receipt: str) -> None:
+    audit = an_audit(receipt)
+
+    audit.compare("messenger-webhooks/0/7", [*HEADERS, ("copy", b"1/2")], BODY)
+    missing = len(audit.open)
+    audit.compare("messenger-webhooks/3/2", [*HEADERS, ("copy", b"2/2")], BODY)
+    audit.compare("messenger-webhooks/3/9", [*HEADERS, ("copy", b"2/2")], BODY)
+
+    assert (missing, len(audit.open), audit.kept, audit.copies) == (1, 0, 1, 1)
+
+
+def test_a_copy_with_other_bytes_is_different() -> None:
+    audit = an_audit("messenger-webhooks/0/7,messenger-webhooks/3/2")
+
+    audit.compare("messenger-webhooks/0/7", HEADERS, BODY)
+    audit.compare("messenger-webhooks/3/2", HEADERS, b"another body")
+
+    assert (len(audit.different), audit.kept, len(audit.open)) == (1, 0, 0)
 
 
 def test_log_of_an_ingest_that_took_nothing_promises_nothing() -> None:

@@ -39,7 +39,7 @@ def values(producer: FakeProducer) -> list[bytes]:
 async def test_with_kafka_there_the_spool_stays_empty(tmp_path: Path) -> None:
     producer = FakeProducer()
     async with keeping(producer, tmp_path) as keeper:
-        assert await keeper.keep(a_delivery(1)) == InKafka(TOPIC, 3, 0)
+        assert await keeper.keep(a_delivery(1)) == InKafka((f"{TOPIC}/3/0",))
         assert keeper.spool.count == 0
 
 
@@ -140,6 +140,38 @@ async def test_a_request_that_is_given_up_while_it_is_spooled_does_not_hold_up_o
 
     assert given_up.cancelled()
     assert values(producer)[-1] == b"2"
+
+
+TWO_PAGES = Delivery(
+    "two",
+    from_millis(1),
+    "sha256=0",
+    b'{"object":"page","entry":[{"id":"1","messaging":[{"recipient":{"id":"1"}},{"recipient":{"id":"2"}}]}]}',
+)
+
+
+async def test_a_delivery_about_two_pages_is_in_kafka_under_both(tmp_path: Path) -> None:
+    producer = FakeProducer()
+    async with keeping(producer, tmp_path) as keeper:
+        receipt = await keeper.keep(TWO_PAGES)
+
+    assert receipt == InKafka((f"{TOPIC}/3/0", f"{TOPIC}/3/1"))
+    assert [(record.key, record.value) for record in producer.acked] == [(b"1", TWO_PAGES.body), (b"2", TWO_PAGES.body)]
+    assert producer.acked[0].headers["other-page-id"] == producer.acked[1].headers["page-id"] == b"2"
+
+
+async def test_a_delivery_whose_second_copy_was_lost_drains_whole_and_in_its_place(tmp_path: Path) -> None:
+    producer = FakeProducer(release=asyncio.Event(), drops=1)
+    async with keeping(producer, tmp_path, patience=AT_ONCE) as keeper:
+        receipt = await keeper.keep(TWO_PAGES)
+        assert producer.release is not None
+        producer.release.set()
+        await until_empty(keeper)
+        await keeper.keep(a_delivery(5))
+        await until_empty(keeper)
+
+    assert isinstance(receipt, InSpool)
+    assert [record.key for record in producer.acked] == [b"2", b"1", b"2", b""]
 
 
 LARGE = Delivery("large", from_millis(1), "sha256=0", bytes(100))

@@ -80,7 +80,7 @@ async def test_an_answer_that_no_broker_gives_is_waited_out(error: Exception) ->
     async with connected(publisher):
         fault = await publisher.find_fault()
         await connected_to.started.wait()
-        record = await (await publisher.send(DELIVERY))
+        [record] = await (await publisher.send(DELIVERY))
 
     assert fault is not None
     assert fault.startswith("not connected: ")
@@ -111,7 +111,7 @@ async def test_a_producer_that_is_lost_is_replaced(error: KafkaError) -> None:
         with pytest.raises(KafkaError):
             await publisher.send(DELIVERY)
         await new.started.wait()
-        record = await (await publisher.send(DELIVERY))
+        [record] = await (await publisher.send(DELIVERY))
 
     assert lost.effects == ["connected", "produced", "flushed"]
     assert record.value == DELIVERY.body

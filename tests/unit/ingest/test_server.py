@@ -73,6 +73,7 @@ async def running(producer: FakeProducer, stop: asyncio.Event, log: Log, home: P
                 lambda: producer,
                 FakeFollower,
                 stop,
+                aliases={},
                 access_log=BytesIO().write,
                 probe_every=timedelta(milliseconds=10),
             )

@@ -7,11 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent, Progress
-from leads.ordering import Fold, Shard
 from leads.pages import JOIN_WAIT, Page
 from leads.person import PageState, Person
 from leads.records import Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
+from leads.shard import Fold, Shard
 from messenger.events import PageId, PlatformEvent, Psid
 from tests.builders import (
     NOON,
@@ -43,7 +43,7 @@ class Join:
         self.begin_anew()
 
     def begin_anew(self) -> None:
-        self.shard = Shard(self.people, lambda _: self.policy, raw_partitions=1, pages=self.pages)
+        self.shard = Shard(self.people, lambda _: self.policy, raw_partition_of=lambda _: 0, pages=self.pages)
 
     def read(self, *records: PlatformEvent | Progress) -> Fold:
         numbered: list[tuple[int, JoinEvent | Progress | None]] = list(enumerate(records, self.offset))
@@ -174,22 +174,14 @@ def test_people_of_other_pages_keep_theirs() -> None:
     assert sorted(commands, key=str) == [("later", 1, "page_blocked", HOUR), ("later", 1, None, 2 * HOUR)]
 
 
-def test_a_block_waits_for_what_was_received_before_it_and_comes_late() -> None:
-    """A record of another raw partition: the block lies in front of the lead that it cancels."""
+def test_a_block_that_was_received_before_a_lead_does_not_cancel_what_falls_due_after_it() -> None:
     join = Join(LATER)
 
-    commands = join.at(NOON + 9 * HOUR, a_policy("block", NOON + HOUR), a_handover())
+    commands = join.at(
+        NOON + 9 * HOUR, a_policy("block", NOON - HOUR), a_handover(), a_policy("unblock", NOON + SECOND)
+    )
 
-    assert commands == [("later", 1, "page_blocked", HOUR)]
-
-
-def test_a_block_that_waits_for_its_turn_survives_a_restart() -> None:
-    join = Join(LATER)
-    join.at(NOON + SECOND, a_handover(), a_policy("block", NOON + HOUR))
-
-    join.begin_anew()
-
-    assert join.at(NOON + 9 * HOUR) == [("later", 1, "page_blocked", HOUR)]
+    assert commands == [("later", 1, None, 2 * HOUR)]
 
 
 def test_a_block_survives_a_restart_however_long_it_lasts() -> None:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from leads.bounds import EVENT_BYTES, WAITING_EVENTS
-from leads.facts import JoinEvent, Progress
-from leads.ordering import Fold, Shard
+from leads.bounds import EVENT_BYTES
+from leads.facts import JoinEvent
 from leads.pages import Page
 from leads.person import Person
 from leads.records import FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
+from leads.shard import Fold, Shard
 from messenger.events import Answer
 from messenger.limits import ITEM_MAX
 from schemas.codec import event_codec
@@ -28,7 +28,6 @@ from tests.builders import (
     TARGET_APP,
     a_handover,
     a_message,
-    a_policy,
     a_recovery,
     a_referral,
     a_summary,
@@ -51,30 +50,28 @@ def a_long_summary(number: int, at: int | None = None, size: int = ITEM_MAX // 2
 
 
 class Reading:
-    """A shard that takes in one event after the other, with its clock behind each or standing still."""
+    """A shard that takes in one event after the other."""
 
-    def __init__(self, *, clock_runs: bool = True, weighs: bool = True) -> None:
+    def __init__(self, *, weighs: bool = True) -> None:
         self.people: dict[str, Person] = {}
-        self.shard = Shard(self.people, lambda _: POLICY, raw_partitions=1)
-        self.clock_runs, self.weighs, self.offset = clock_runs, weighs, 0
+        self.shard = Shard(self.people, lambda _: POLICY, raw_partition_of=lambda _: 0)
+        self.weighs, self.offset = weighs, 0
         self.outputs: list[object] = []
         self.ignored: Counter[str] = Counter()
-        self.shed: Counter[str] = Counter()
+        self.shed = 0
 
     def take(self, events: Iterable[JoinEvent]) -> None:
         for event in events:
             self._fold(event)
-            if self.clock_runs:
-                self._fold(Progress(((0, event.received_at + timedelta(milliseconds=1)),)))
             if self.weighs:
                 self.check_size()
 
-    def _fold(self, record: JoinEvent | Progress) -> None:
+    def _fold(self, record: JoinEvent) -> None:
         self.offset += 1
         done: Fold = self.shard.fold([(self.offset, record)])
         self.outputs += done.outputs
         self.ignored.update(done.ignored)
-        self.shed.update(what for what, _ in done.shed)
+        self.shed += len(done.shed)
 
     def check_size(self) -> None:
         for person in self.people.values():
@@ -95,7 +92,7 @@ def test_sixty_long_summaries_of_one_person_fit_into_a_record() -> None:
     reading.take(a_long_summary(number) for number in range(60))
 
     assert len({lead.lead_id for lead in reading.leads}) == 60
-    assert reading.shed["lead"] >= 50
+    assert reading.shed >= 50
 
 
 def test_what_comes_again_of_a_shed_lead_gives_no_revision_no_lead_and_no_text() -> None:
@@ -142,36 +139,9 @@ def test_shedding_is_the_same_in_any_batches() -> None:
     events = [a_long_summary(number) for number in range(40)]
     one_by_one = Reading()
     one_by_one.take(events)
-    records: list[tuple[int, JoinEvent | Progress]] = []
-    for number, event in enumerate(events):
-        records += [
-            (2 * number + 1, event),
-            (2 * number + 2, Progress(((0, event.received_at + timedelta(milliseconds=1)),))),
-        ]
-    done = Shard({}, lambda _: POLICY, raw_partitions=1).fold(records)
+    done = Shard({}, lambda _: POLICY, raw_partition_of=lambda _: 0).fold(enumerate(events))
 
     assert [output for output in done.outputs if isinstance(output, Lead)] == one_by_one.leads
-
-
-def test_what_waits_too_long_has_its_turn_before_its_time() -> None:
-    reading = Reading(clock_runs=False)
-
-    reading.take(a_long_summary(number, size=ITEM_MAX) for number in range(40))
-    reading.take([a_policy("warning" if n % 2 else "block", NOON + n * MINUTE) for n in range(10)])
-
-    assert reading.shed["turn"] > 20
-    assert reading.leads
-
-
-def test_so_many_small_events_wait_and_no_more() -> None:
-    reading = Reading(clock_runs=False)
-    for number in range(WAITING_EVENTS + 5):
-        message = a_message(NOON + timedelta(seconds=number), mid=f"m{number}")
-        reading._fold(replace(message, origin=an_origin(number)))
-
-    [person] = reading.people.values()
-    assert len(person.waiting) == WAITING_EVENTS
-    assert reading.shed["turn"] == 5
 
 
 def test_too_many_leads_of_one_person_are_refused_by_name_and_none_is_forgotten() -> None:
@@ -226,15 +196,14 @@ def _event(kind: str, number: int, text: str) -> JoinEvent:
     return replace(event, received_at=max(event.received_at, at), origin=an_origin())
 
 
-@pytest.mark.parametrize("clock_runs", [True, False])
 @given(drawn=_EVENTS)
 @at_most(8)
-def test_whatever_comes_the_state_fits_into_a_record(clock_runs: bool, drawn: list[tuple[str, int, str, bool]]) -> None:
-    reading = Reading(clock_runs=clock_runs)
+def test_whatever_comes_the_state_fits_into_a_record(drawn: list[tuple[str, int, str, bool]]) -> None:
+    reading = Reading()
     events = [_event(kind, number, text) for kind, number, text, _ in drawn]
     fitting = [event for event in events if len(event_codec().encode(event)) <= EVENT_BYTES]
 
-    reading.take(fitting)
+    reading.take(sorted(fitting, key=lambda event: event.received_at))
 
     revisions = Counter((lead.lead_id, lead.revision) for lead in reading.leads)
     assert max(revisions.values(), default=1) == 1

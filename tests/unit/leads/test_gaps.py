@@ -114,22 +114,20 @@ def test_a_missing_lead_becomes_a_fact_that_is_the_same_each_time() -> None:
     chat = lines([(PAGE, "Hi, Ana here."), (PERSON, "Hello Ana")], NOON + HOUR)
     (finding,) = found(a_conversation(chat, lines(FLOW)))
 
-    fact = fact_of(finding, "messenger-events", "backfill of noon", NOON)
+    fact = fact_of(finding, "backfill of noon", NOON)
 
     assert isinstance(fact, LeadRecovered)
     assert (fact.outcome, fact.answers, fact.event_at) == ("complete", (RESELLER, CITY), NOON)
     assert (fact.last_user_message_at, fact.last_page_message_at) == (NOON + HOUR, NOON + HOUR - SECOND)
     assert (fact.origin.offset, fact.provenance) == (-1, "backfill of noon")
-    again = fact_of(finding, "messenger-events", "another backfill", NOON + HOUR)
+    again = fact_of(finding, "another backfill", NOON + HOUR)
     assert again is not None
     assert again.event_id == fact.event_id
 
 
 def test_a_flow_that_was_finished_after_it_was_recovered_is_another_fact() -> None:
     first, second = (
-        fact_of(finding, "messenger-events", "", NOON)
-        for said in (DROPPED, FLOW)
-        for finding in found(a_conversation(lines(said)))
+        fact_of(finding, "", NOON) for said in (DROPPED, FLOW) for finding in found(a_conversation(lines(said)))
     )
 
     assert first is not None
@@ -140,7 +138,7 @@ def test_a_flow_that_was_finished_after_it_was_recovered_is_another_fact() -> No
 def test_answers_that_a_lead_lacks_become_its_transcript() -> None:
     (finding,) = found(a_conversation(lines(FLOW)), UNANSWERED)
 
-    fact = fact_of(finding, "messenger-events", "backfill of noon", NOON)
+    fact = fact_of(finding, "backfill of noon", NOON)
 
     assert isinstance(fact, TranscriptFetched)
     assert (fact.lead_id, fact.answers) == (UNANSWERED.lead_id, (RESELLER, CITY))
@@ -149,7 +147,7 @@ def test_answers_that_a_lead_lacks_become_its_transcript() -> None:
 def test_what_is_held_or_cannot_be_told_becomes_nothing() -> None:
     told = [*found(a_conversation(lines(FLOW)), a_lead()), *found(a_conversation(lines(FLOW[2:]), has_older=True))]
 
-    assert [fact_of(finding, "messenger-events", "", NOON) for finding in told] == [None, None]
+    assert [fact_of(finding, "", NOON) for finding in told] == [None, None]
 
 
 @pytest.mark.parametrize("said", [FLOW, DROPPED], ids=["complete", "dropped"])
@@ -162,7 +160,7 @@ def test_once_the_join_has_the_fact_nothing_is_found_any_more(said: Said, *, kno
     if known:
         person = advance(person, handover, POLICY).person
     (finding,) = found(conversation, *(lead.lead for lead in person.leads))
-    fact = fact_of(finding, "messenger-events", "", NOON + 2 * HOUR)
+    fact = fact_of(finding, "", NOON + 2 * HOUR)
     assert fact is not None
 
     person = advance(person, fact, POLICY).person

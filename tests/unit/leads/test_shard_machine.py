@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from leads.facts import Fact, JoinEvent, Progress, TranscriptFetched
+from leads.facts import ITSELF, JoinEvent, Progress, TranscriptFetched
 from leads.join import Output
-from leads.ordering import Shard
 from leads.pages import Page
 from leads.person import PageState, Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
-from messenger.events import LeadOutcome, Origin, Psid
+from leads.shard import Shard
+from messenger.events import LeadOutcome, Origin, PageId, Psid
 from tests.builders import (
     CITY,
     MINUTE,
@@ -40,8 +40,10 @@ RULES = (
     Rule(name="with-answers", wait_for="answers", steps=(RuleStep(FollowUpMessage("three")),)),
 )
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), RULES)
-PEOPLE = (Psid("7001"), Psid("7002"))
-RAW_PARTITIONS = 2
+OTHER_PAGE = PageId("104508901353867")
+RAW_PARTITION_OF = {PAGE: 0, OTHER_PAGE: 1}
+RAW_PARTITIONS = len(RAW_PARTITION_OF)
+PEOPLE = ((PAGE, Psid("7001")), (PAGE, Psid("7002")), (OTHER_PAGE, Psid("7001")))
 MOST_LEADS = 3
 
 
@@ -60,7 +62,6 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.raw: list[list[JoinEvent]] = [[] for _ in range(RAW_PARTITIONS)]
         self.split = [0] * RAW_PARTITIONS
         self.log: list[JoinEvent | Progress] = []
-        self.facts: list[Fact] = []
         self.people: dict[str, Person] = {}
         self.pages: dict[str, PageState] = {}
         self.shard = self._fresh_shard()
@@ -69,22 +70,24 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.asked: dict[str, FetchTranscript] = {}
         self.commands: dict[tuple[str, bool], SendFollowUp] = {}
 
-    @rule(psid=st.sampled_from(PEOPLE), what=st.sampled_from([a_message, an_echo, a_take]), number=st.integers(0, 2))
-    def somebody_comes_between(self, psid: Psid, what: Callable[[datetime], JoinEvent], number: int) -> None:
+    @rule(who=st.sampled_from(PEOPLE), what=st.sampled_from([a_message, an_echo, a_take]), number=st.integers(0, 2))
+    def somebody_comes_between(
+        self, who: tuple[PageId, Psid], what: Callable[[datetime], JoinEvent], number: int
+    ) -> None:
         event = what(self.now)
-        self.signals.append(replace(event, psid=psid, event_id=f"{event.event_id}:{number}"))
+        self.signals.append(replace(event, page_id=who[0], psid=who[1], event_id=f"{event.event_id}:{number}"))
 
-    @rule(action=st.sampled_from(["block", "unblock", "warning"]))
-    def meta_speaks_of_the_page(self, action: str) -> None:
-        self.signals.append(a_policy(action, self.now))
+    @rule(action=st.sampled_from(["block", "unblock", "warning"]), page_id=st.sampled_from([*RAW_PARTITION_OF]))
+    def meta_speaks_of_a_page(self, action: str, page_id: PageId) -> None:
+        self.signals.append(replace(a_policy(action, self.now), page_id=page_id))
 
     @rule(seconds=st.sampled_from([0, 0.001, 1, 60, 600, 1800]))
     def time_passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     @precondition(lambda self: self.leads_begun < MOST_LEADS)
-    @rule(psid=st.sampled_from(PEOPLE), outcome=st.sampled_from(["complete", "incomplete"]), said=st.booleans())
-    def a_flow_ends(self, psid: Psid, outcome: LeadOutcome, said: bool) -> None:
+    @rule(who=st.sampled_from(PEOPLE), outcome=st.sampled_from(["complete", "incomplete"]), said=st.booleans())
+    def a_flow_ends(self, who: tuple[PageId, Psid], outcome: LeadOutcome, said: bool) -> None:
         self.leads_begun += 1
         signals: list[JoinEvent] = [
             a_handover(self.now, outcome=outcome),
@@ -94,16 +97,19 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
             signals.append(a_summary(self.now - SECOND, mid=f"m{self.leads_begun}"))
         if said:
             signals.append(a_message(self.now, mid=f"said{self.leads_begun}"))
-        self.signals += [replace(signal, psid=psid) for signal in signals]
+        self.signals += [replace(signal, page_id=who[0], psid=who[1]) for signal in signals]
 
     @precondition(lambda self: self.signals)
     @rule(data=st.data(), count=st.integers(1, 3))
     def webhooks_arrive_perhaps_again(self, data: st.DataObject, count: int) -> None:
         for _ in range(count):
             signal = data.draw(st.sampled_from(self.signals))
-            partition = data.draw(st.integers(0, RAW_PARTITIONS - 1))
-            origin = Origin("messenger-webhooks", partition, len(self.raw[partition]))
-            self.raw[partition].append(replace(signal, received_at=self.now, origin=origin))
+            self._append(signal)
+
+    def _append(self, event: JoinEvent) -> None:
+        partition = RAW_PARTITION_OF[event.page_id]
+        origin = Origin("messenger-webhooks", partition, len(self.raw[partition]))
+        self.raw[partition].append(replace(event, received_at=self.now, origin=origin))
 
     @rule(partition=st.integers(0, RAW_PARTITIONS - 1), count=st.integers(1, 5), writes=st.integers(1, 2))
     def a_splitter_goes_on(self, partition: int, count: int, writes: int) -> None:
@@ -124,35 +130,32 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), found=st.booleans())
     def a_transcript_is_fetched_perhaps_again(self, data: st.DataObject, found: bool) -> None:
-        number, request = data.draw(st.sampled_from(list(enumerate(self.asked.values()))))
+        request = data.draw(st.sampled_from(list(self.asked.values())))
         fact = TranscriptFetched(
             event_id=f"transcript:{request.lead_id}",
             page_id=request.page_id,
             psid=request.psid,
             event_at=request.lead_at,
             received_at=self.now,
-            origin=Origin("transcript-requests", number, 0),
+            origin=ITSELF,
             lead_id=request.lead_id,
             answers=(CITY,) if found else (),
         )
-        self.facts.append(fact)
-        self.log.append(fact)
+        self._append(fact)
 
     @rule(
-        psid=st.sampled_from(PEOPLE),
+        who=st.sampled_from(PEOPLE),
         outcome=st.sampled_from(["complete", "incomplete"]),
         minutes_ago=st.sampled_from([0, 1, 20, 70]),
         times=st.integers(1, 2),
     )
     def a_backfill_finds_a_flow_perhaps_again(
-        self, psid: Psid, outcome: LeadOutcome, minutes_ago: int, times: int
+        self, who: tuple[PageId, Psid], outcome: LeadOutcome, minutes_ago: int, times: int
     ) -> None:
         ended_at = self.now - timedelta(minutes=minutes_ago)
         for _ in range(times):
-            found = a_recovery(ended_at, received_at=self.now, outcome=outcome, mid=f"{psid}{ended_at}")
-            fact = replace(found, psid=psid, origin=Origin("messenger-events", 0, len(self.log)))
-            self.facts.append(fact)
-            self.log.append(fact)
+            found = a_recovery(ended_at, received_at=self.now, outcome=outcome, mid=f"{who}{ended_at}")
+            self._append(replace(found, page_id=who[0], psid=who[1]))
 
     @rule(count=st.integers(1, 8), end=st.sampled_from(["committed", "committed", "state kept", "nothing kept"]))
     def the_join_reads_and_may_die(self, count: int, end: str) -> None:
@@ -192,12 +195,13 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
                     "issued after its cancel"
                 )
 
-    def _undisturbed(self, end: object) -> tuple[dict[str, list[Lead]], list[SendFollowUp]]:
+    def _undisturbed(self, end: datetime) -> tuple[dict[str, list[Lead]], list[SendFollowUp]]:
         """The revisions by lead and the commands when everything is read once, in the order of receipt."""
-        everything = [*self.raw[0], *self.raw[1], *self.facts]
+        everything = [*self.raw[0], *self.raw[1]]
         everything.sort(key=lambda event: event.received_at)
-        shard = Shard({}, lambda _: POLICY, raw_partitions=1)
-        fold = shard.fold([*enumerate(everything), (len(everything), Progress(((0, end),)))])  # type: ignore[arg-type]
+        over = Progress(tuple((partition, end) for partition in range(RAW_PARTITIONS)))
+        shard = Shard({}, lambda _: POLICY, raw_partition_of=RAW_PARTITION_OF.__getitem__)
+        fold = shard.fold([*enumerate(everything), (len(everything), over)])
         found: dict[str, list[Lead]] = defaultdict(list)
         for output in fold.outputs:
             if isinstance(output, Lead):
@@ -205,7 +209,7 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         return found, [output for output in fold.outputs if isinstance(output, SendFollowUp)]
 
     def _fresh_shard(self) -> Shard:
-        return Shard(self.people, lambda _: POLICY, raw_partitions=RAW_PARTITIONS, pages=self.pages)
+        return Shard(self.people, lambda _: POLICY, raw_partition_of=RAW_PARTITION_OF.__getitem__, pages=self.pages)
 
     def _publish(self, outputs: list[Output]) -> None:
         for output in outputs:

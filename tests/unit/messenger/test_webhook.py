@@ -25,11 +25,10 @@ from messenger.events import (
     PostbackReceived,
     Psid,
     SummaryReceived,
-    person_key,
 )
 from messenger.limits import ITEM_MAX
 from messenger.reasons import IgnoredReason, ItemFaultReason
-from messenger.webhook import ItemFault, Parsed, delivery_key, parse_delivery
+from messenger.webhook import ItemFault, Parsed, pages_of, parse_delivery
 
 PAGE, PERSON, OTHER = PageId("542998526103632"), Psid("5794982867201265"), Psid("5794982867201266")
 ENTRY_MILLIS, MILLIS = 1770000000500, 1770000000123
@@ -176,7 +175,7 @@ def test_a_body_that_is_no_webhook_is_unreadable(body: bytes, reason: str) -> No
         parse(body)
 
     assert refused.value.reason == reason
-    assert delivery_key(body) is None
+    assert pages_of(body) == ()
 
 
 @pytest.mark.parametrize(
@@ -558,19 +557,20 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character() -> None:
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
-        ([an_entry(an_item(message={"mid": "m_1"}))], f"{PAGE}:{PERSON}"),
-        ([an_entry(an_item(read={}), an_item(optin={}))], f"{PAGE}:{PERSON}"),
-        ([an_entry(an_item(message={"mid": "m_1"}), an_item(sender={"id": OTHER}))], PAGE),
-        ([an_entry({"recipient": {"id": PAGE}, "policy_enforcement": {}}, id="1")], PAGE),
-        ([{"id": "1", "changes": [{"field": "leadgen", "value": {}}]}], "1"),
-        ([{"id": 1, "messaging": []}, an_entry()], "1"),
-        ([{}], None),
-        ([], None),
-        ([5, an_entry(an_item())], f"{PAGE}:{PERSON}"),
+        ([an_entry(an_item(message={"mid": "m_1"}))], (PAGE,)),
+        ([an_entry(an_item(message={"mid": "m_1"}), an_item(sender={"id": OTHER}))], (PAGE,)),
+        ([an_entry({"recipient": {"id": PAGE}, "policy_enforcement": {}}, id="1")], (PAGE,)),
+        ([an_entry(an_item()), an_entry(an_item(recipient={"id": OTHER}))], (PAGE, OTHER)),
+        ([{"id": "1", "changes": [{"field": "leadgen", "value": {}}]}], ("1",)),
+        ([{"id": 1, "messaging": []}, an_entry()], ("1", PAGE)),
+        ([{"id": "9" * 300}], ()),
+        ([{}], ()),
+        ([], ()),
+        ([5, an_entry(an_item())], (PAGE,)),
     ],
 )
-def test_the_key_is_the_one_person_and_else_the_page(entries: list[Any], expected: str | None) -> None:
-    assert delivery_key(a_body(*entries)) == expected
+def test_the_pages_of_a_body_are_those_of_its_items(entries: list[Any], expected: tuple[str, ...]) -> None:
+    assert pages_of(a_body(*entries)) == expected
 
 
 _JSON = st.recursive(
@@ -618,7 +618,7 @@ def test_any_json_in_place_of_any_node_ends_somewhere_named(path: tuple[Any, ...
     try:
         parsed = parse(body)
     except UnreadableDelivery:
-        assert delivery_key(body) is None
+        assert pages_of(body) == ()
         return
 
     assert len(parsed.events) + len(parsed.ignored) + len(parsed.faults) > 0
@@ -627,17 +627,14 @@ def test_any_json_in_place_of_any_node_ends_somewhere_named(path: tuple[Any, ...
 
 
 @given(path=st.sampled_from(_paths(_WHOLE)), value=_JSON)
-def test_the_key_is_the_person_of_the_events_exactly_when_there_is_one(path: tuple[Any, ...], value: Any) -> None:
+def test_every_event_is_of_a_page_that_the_body_names(path: tuple[Any, ...], value: Any) -> None:
     body = json.dumps(_replaced(_WHOLE, path, value)).encode()
     try:
         parsed = parse(body)
     except UnreadableDelivery:
         return
 
-    key = delivery_key(body)
-
-    people = {person_key(event.page_id, event.psid) for event in parsed.events if event.psid is not None}
-    assert people == {key} if len(people) == 1 else key not in people
+    assert {event.page_id for event in parsed.events} <= {*pages_of(body)}
 
 
 @given(st.binary())
@@ -645,4 +642,4 @@ def test_no_bytes_are_too_strange(body: bytes) -> None:
     try:
         parse(body)
     except UnreadableDelivery:
-        assert delivery_key(body) is None
+        assert pages_of(body) == ()

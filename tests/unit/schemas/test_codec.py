@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.facts import LeadPromoted, Progress
-from leads.records import LeadState
+from leads.facts import Progress
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.released import newest, released
-from tests.builders import CITY, NOON, PAGE, PERSON, RESELLER, a_handover, a_lead, a_message, an_origin
+from tests.builders import a_handover, a_lead, a_message, a_promotion, an_origin
 
 LEAD = lead_codec()
 LEAD_VALUE = LEAD.encode(a_lead())
@@ -135,20 +134,6 @@ def test_a_record_of_an_older_release_is_read_with_the_defaults_of_the_newest() 
     plain = LEAD.decode_plain(LEAD_VALUE)
 
     assert reader.decode(_encoded_with(older, 7, plain)) == {**plain, "close_reason": None}
-
-
-def a_promotion() -> LeadPromoted:
-    return LeadPromoted(
-        event_id="lead_promoted:1:2",
-        page_id=PAGE,
-        psid=PERSON,
-        event_at=NOON,
-        received_at=NOON,
-        origin=an_origin(7),
-        state=LeadState(a_lead(), ("handover:1",), NOON, (RESELLER,), (CITY,), ("thanks",)),
-        replaces=2,
-        provenance="fix-7",
-    )
 
 
 def test_a_promotion_survives_with_its_lead() -> None:

@@ -134,7 +134,7 @@ class TranscriptWorld:
         return self.facts()
 
     def facts(self) -> list[TranscriptFetched]:
-        stored = self.kafka.topics[TopicPartition("messenger-events", 0)]
+        stored = self.kafka.topics[TopicPartition("messenger-webhooks", 0)]
         events = [event_codec().decode(record.value) for record in stored]
         return [event for event in events if isinstance(event, TranscriptFetched)]
 
@@ -147,7 +147,7 @@ class TranscriptWorld:
         sink = TranscriptSink(
             self.graph,
             producer,
-            "messenger-events",
+            "messenger-webhooks",
             event_codec(),
             self.pages,
             now=self.clock,
@@ -177,8 +177,7 @@ async def test_a_request_becomes_one_fact_that_names_it() -> None:
 
     assert fact.answers == (Answer(QUESTION, f"{ANSWER} 7001"),)
     assert fact.event_id == "transcript:lead-of-7001"
-    assert (fact.origin.topic, fact.origin.partition, fact.origin.offset) == ("transcript-requests", 0, 0)
-    assert world.kafka.effects == ["to messenger-events", "commit"]
+    assert world.kafka.effects == ["to messenger-webhooks", "commit"]
     assert world.counted("answers") == 1
 
 

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from leads.ordering import Shard
 from leads.pages import Page
 from leads.person import Person
 from leads.records import Lead
 from leads.rules import Policy
+from leads.shard import Shard
 from messenger.events import PlatformEvent, Psid
 from runtime.clock import to_millis
 from runtime.plausible import SENT_AT, PlausibleTime
@@ -35,7 +35,7 @@ class OneMachine:
 
     def __post_init__(self) -> None:
         policy = Policy(Page(PAGE, target_app=TARGET_APP), ())
-        self.shard = Shard(self.people, lambda _: policy, raw_partitions=1)
+        self.shard = Shard(self.people, lambda _: policy, raw_partition_of=lambda _: 0)
         self.keeper = ProgressKeeper()
         self.ingest = PlausibleTime(self.ingest_began_at, BOOT)
         self.streams = PlausibleTime(self.streams_began_at, BOOT)

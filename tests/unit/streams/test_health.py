@@ -44,7 +44,6 @@ class Worker:
     consumer: FakeConsumer = field(default_factory=lambda: FakeConsumer({EVENTS: None}))
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=lambda: Health(spare=frozenset({CLOCK})))
-    clock_lags: dict[int, timedelta] = field(default_factory=dict)
     refused: dict[int, timedelta] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,7 +52,7 @@ class Worker:
         tables = SimpleNamespace(recovery=SimpleNamespace(completed=recovered))
         self.app = SimpleNamespace(consumer=self.consumer, tables=tables, rebalancing=False, should_stop=False)
         store: Any = SimpleNamespace(parts={})
-        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.clock_lags, lambda: self.refused)
+        self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.refused)
 
     def lag(self) -> float | None:
         labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
@@ -94,28 +93,16 @@ def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:
     assert worker.lag() is None
 
 
-def test_the_raw_partition_that_holds_the_clock_back_is_named() -> None:
-    """All leads wait for it, and no other sign of this worker shows it: it does its own work."""
-    worker = Worker(clock_lags={0: timedelta(0), 3: 4 * MINUTE})
+def test_a_clock_that_is_right_is_ready() -> None:
+    worker = Worker()
 
     worker.watch.look(now())
 
-    assert worker.health.parts[CLOCK] == (False, "raw partition 3 is 240 s behind")
-    assert worker.health.ready
-    name, labels = "leadstream_join_clock_lag_seconds", {"partition": "3"}
-    assert worker.metrics.registry.get_sample_value(name, labels) == 240
-
-
-def test_a_clock_that_nothing_holds_back_is_ready() -> None:
-    worker = Worker(clock_lags={0: timedelta(0), 3: timedelta(seconds=1)})
-
-    worker.watch.look(now())
-
-    assert worker.health.parts[CLOCK] == (True, "raw partition 3 is 1 s behind")
+    assert worker.health.parts[CLOCK] == (True, "")
 
 
 def test_a_clock_that_has_jumped_is_red_with_the_reason_and_stays_spare() -> None:
-    worker = Worker(clock_lags={0: timedelta(0), 3: timedelta(0)}, refused={3: 120 * MINUTE})
+    worker = Worker(refused={3: 120 * MINUTE})
 
     worker.watch.look(now())
 
@@ -130,14 +117,6 @@ def test_a_clock_that_has_jumped_is_red_with_the_reason_and_stays_spare() -> Non
 
     assert worker.health.parts[CLOCK][0]
     assert worker.metrics.registry.get_sample_value(name, labels) is None
-
-
-def test_a_clock_without_any_report_is_not_ready() -> None:
-    worker = Worker()
-
-    worker.watch.look(now())
-
-    assert worker.health.parts[CLOCK] == (False, "no raw partition has reported yet")
 
 
 def test_a_worker_without_its_partitions_is_not_ready() -> None:

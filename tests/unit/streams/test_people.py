@@ -3,12 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
-from leads.person import PageState, Person
+from leads.person import PageState, Person, Scheduled
+from leads.records import LeadId
 from messenger.events import Psid
 from streams.people import StoredStates
 from streams.state import PAGES, PEOPLE, StateCodec, UnreadableState
-from tests.builders import NOON, PAGE, a_handover, a_policy
+from tests.builders import NOON, PAGE
 
 
 class CountingCodec(StateCodec[Person]):
@@ -75,7 +77,7 @@ def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
 
 def test_wake_times_are_told_without_decoding_anybody() -> None:
     codec = CountingCodec()
-    waiting = Person(page_id=PAGE, psid=Psid("1"), waiting=(a_handover(),), touched_at=NOON)
+    waiting = replace(a_person(), scheduled=(Scheduled(LeadId("1"), "later", NOON + timedelta(hours=2)),))
     people = StoredStates({b"p:0": PEOPLE.encode(a_person()), b"p:1": PEOPLE.encode(waiting)}, codec)
 
     wakes = dict(people.wakes())
@@ -91,7 +93,7 @@ def test_what_is_no_person_has_no_wake_time() -> None:
         dict(people.wakes())
 
 
-BLOCKED = PageState(page_id=PAGE, mark=3, waiting=(a_policy("unblock", NOON),), stated_at=NOON, blocked_at=NOON)
+BLOCKED = PageState(page_id=PAGE, mark=3, stated_at=NOON, blocked_at=NOON)
 
 
 def test_people_and_pages_of_one_store_are_told_apart() -> None:

@@ -37,19 +37,6 @@ def test_progress_never_runs_backwards() -> None:
     assert progress_of(keeper, {0: NOON}) == ((0, NOON + SECOND - CLOCK_SKEW),)
 
 
-def test_keeper_is_behind_until_every_partition_has_passed_what_was_read() -> None:
-    keeper = ProgressKeeper()
-    keeper.see({1: NOON}, NOW, NOW)
-    keeper.read(0, NOON, NOON)
-
-    before = keeper.is_behind
-    keeper.see({0: NOON + SECOND}, NOW, NOW)
-    one_passed = keeper.is_behind
-    keeper.see({1: NOON + SECOND}, NOW, NOW)
-
-    assert (before, one_passed, keeper.is_behind) == (True, True, False)
-
-
 def test_partition_that_went_to_another_worker_is_not_spoken_for() -> None:
     keeper = ProgressKeeper()
     keeper.see({0: NOON, 1: NOON + timedelta(seconds=1)}, NOW, NOW)
@@ -66,7 +53,6 @@ def test_a_record_received_ahead_of_the_plausible_time_makes_no_progress() -> No
 
     assert progress_of(keeper, {}) == ((0, NOON - CLOCK_SKEW),)
     assert keeper.refused == {0: JUMP}
-    assert not keeper.is_behind
 
 
 def test_a_stamp_that_is_ahead_is_told_where_the_time_of_receipt_is_right() -> None:

@@ -11,42 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leads.facts import LeadPromoted
 from leads.person import Intervention, Issued, Mark, PageState, Person, Scheduled
 from leads.records import LeadState
 from runtime.clock import to_millis
 from streams.state import PAGES, PEOPLE, VERSION, UnreadableState
 from tests.builders import (
-    CITY,
     NOON,
     PAGE,
     PERSON,
     RESELLER,
-    a_handover,
     a_lead,
-    a_message,
-    a_policy,
-    an_origin,
 )
 
 HEADER = 9
-PROMOTION = LeadPromoted(
-    event_id="lead_promoted:1:2",
-    page_id=PAGE,
-    psid=PERSON,
-    event_at=NOON,
-    received_at=NOON,
-    origin=an_origin(7),
-    state=LeadState(a_lead(), ("handover:1",), NOON, (RESELLER,), (CITY,), ("thanks",)),
-    replaces=2,
-    provenance="fix-7",
-)
 PERSON_STATE = Person(
     page_id=PAGE,
     psid=PERSON,
     mark=7,
     marks=(Mark("messenger-webhooks", 1, 41, 2),),
-    waiting=(a_handover(), a_message(), PROMOTION),
     seen=("message:m_1",),
     leads=(LeadState(a_lead(), ("summary:m_1",), NOON + timedelta(minutes=15), (RESELLER,), planned=("thanks",)),),
     scheduled=(Scheduled(a_lead().lead_id, "reminder", NOON + timedelta(hours=2)),),
@@ -55,7 +37,7 @@ PERSON_STATE = Person(
     last_user_message_at=NOON,
     touched_at=NOON,
 )
-PAGE_STATE = PageState(page_id=PAGE, mark=3, waiting=(a_policy("unblock", NOON),), stated_at=NOON, blocked_at=NOON)
+PAGE_STATE = PageState(page_id=PAGE, mark=3, stated_at=NOON, blocked_at=NOON)
 
 
 def with_fields(value: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
@@ -111,10 +93,10 @@ def test_the_fields_of_a_version_stay_in_their_places() -> None:
         record.__name__: " ".join(record.__struct_fields__) for record in (Person, PageState, LeadState, Issued, Mark)
     } == {
         "Person": (
-            "page_id psid mark marks waiting seen leads scheduled issued last_user_message_at thread_owner_app_id"
+            "page_id psid mark marks seen leads scheduled issued last_user_message_at thread_owner_app_id"
             " thread_control_expires_at routed_at interventions touched_at"
         ),
-        "PageState": "page_id mark marks waiting stated_at blocked_at",
+        "PageState": "page_id mark marks stated_at blocked_at",
         "LeadState": "lead signals closes_at referral_answers transcript_answers planned",
         "Issued": "lead_id rule step not_after cancel_on",
         "Mark": "topic partition offset item",

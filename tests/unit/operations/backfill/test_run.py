@@ -66,10 +66,10 @@ class AProducer:
     def __init__(self) -> None:
         self.sent: list[LeadRecovered] = []
 
-    async def send(self, _topic: str, value: bytes, *, key: bytes) -> Any:
+    async def send(self, _topic: str, value: bytes, *, key: bytes, headers: object) -> Any:
         event = event_codec().decode(value)
         assert isinstance(event, LeadRecovered)
-        assert key == f"{PAGE}:{event.psid}".encode()
+        assert key == PAGE.encode()
         self.sent.append(event)
 
         async def acked() -> None:
@@ -94,7 +94,7 @@ class AnInstallation:
             leads=self.leads,
             erasures=self.erasures,
             producer=self.producer,
-            topic="messenger-events",
+            topic="messenger-webhooks",
             codec=event_codec(),
             state_dir=self.state_dir,
             report=self.report,

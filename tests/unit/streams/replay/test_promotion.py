@@ -14,9 +14,9 @@ from leads.records import Lead, LeadId, LeadState
 from messenger.events import Origin
 from runtime.clock import to_millis
 from schemas.codec import event_codec, lead_codec
-from streams.join import as_received
 from streams.replay.promotion import follow, promotions, read_states
 from streams.replay.shadow import Extent, compare
+from streams.split import split
 from streams.state import PEOPLE
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, a_lead
 from tests.unit.streams.replay.test_shadow import ARecord, reading_of
@@ -32,7 +32,7 @@ async def promoted(
     live: Sequence[Lead], replayed: Sequence[Lead], states: Mapping[LeadId, LeadState] | None = None
 ) -> Any:
     present = await reading_of(*live)
-    comparison = compare(present, await reading_of(*replayed), EXTENT)
+    comparison = compare(present, await reading_of(*replayed))
     return promotions(comparison, present, states or {}, "fix-7", NOON)
 
 
@@ -61,14 +61,14 @@ async def test_a_lead_that_has_gone_on_or_that_only_the_present_has_stays() -> N
 async def test_after_a_promotion_nothing_differs() -> None:
     live = await reading_of(a_lead(), a_lead(revision=2, answers=(CITY,)))
 
-    assert compare(live, await reading_of(a_lead(answers=(CITY,))), EXTENT).found == []
+    assert compare(live, await reading_of(a_lead(answers=(CITY,)))).found == []
 
 
 async def test_a_promotion_is_received_when_the_broker_appends_it_and_is_its_own_origin() -> None:
     [fact] = await promoted([], [a_lead()])
     record = ARecord(event_codec().encode(fact), timestamp=to_millis(NOON + MINUTE), partition=3, offset=41)
 
-    received: Any = as_received(event_codec().decode(record.value), record)
+    [received] = split([record], {}).events
 
     assert (received.received_at, received.origin) == (NOON + MINUTE, Origin("leads", 3, 41))
 

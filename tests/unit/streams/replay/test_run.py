@@ -1,38 +1,46 @@
 """The replay's join against the live one: two ways to read a log, one sequence of revisions."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import replace as replace_in
 
+from ingest.copies import copies_of
 from leads.diff import fingerprint
-from leads.facts import LeadRecovered, Progress, TranscriptFetched
+from leads.facts import ITSELF, Fact, Progress, TranscriptFetched
 from leads.join import Output
 from leads.pages import Page
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
-from messenger.events import Origin, PageId, Psid
-from runtime.clock import from_millis, to_millis
+from messenger.events import PageId, Psid
+from runtime.clock import to_millis
+from runtime.kafka import partition_of
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, lead_codec
+from schemas.fact_record import fact_record
 from simulator import payloads
 from simulator.campaign import plan_campaign
 from simulator.people import PAGES
-from streams.join import Batch, PartitionJoin, as_received
+from streams.join import Batch, PartitionJoin
 from streams.progress import CLOCK_SKEW
 from streams.replay.run import Rejoin
 from streams.split import split
-from tests.builders import CITY, SECOND, a_recovery, a_register
+from tests.builders import CITY, SECOND, a_promotion, a_recovery, a_register, an_erasure
 from tests.conftest import at_most
 
 START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 END = START + timedelta(hours=4)
 _CODEC = event_codec()
 _PAGES = {page.page_id: Page(page.page_id, target_app=page.target_app) for page in PAGES}
+
+
+PARTITIONS = 4
+SETTINGS = Settings(partitions=PARTITIONS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class ARecord:
     topic: str = "messenger-webhooks"
     partition: int = 0
     key: bytes | None = None
-    headers: list[tuple[str, bytes]] = field(default_factory=list)
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 _RULES = (
@@ -69,26 +77,48 @@ def the_raw_topic() -> tuple[ARecord, ...]:
         ]
         received.append((at, payloads.body(entries)))
     received.sort(key=lambda delivery: delivery[0])
-    return tuple(ARecord(body, to_millis(at), offset) for offset, (at, body) in enumerate(received))
+    records: list[ARecord] = []
+    offsets = Counter[int]()
+    for at, body in received:
+        for key, headers in copies_of(body, {}):
+            partition = partition_of(key, PARTITIONS)
+            records.append(
+                ARecord(body, to_millis(at), offsets[partition], "messenger-webhooks", partition, key, headers)
+            )
+            offsets[partition] += 1
+    return tuple(records)
+
+
+def with_facts(facts: Sequence[Fact]) -> list[ARecord]:
+    """The raw topic with these facts in their turn; the offsets of their partition move."""
+    records = [*the_raw_topic()]
+    for fact in facts:
+        key, value, headers = fact_record(fact, _CODEC, fact.received_at)
+        at, partition = to_millis(fact.received_at), partition_of(key, PARTITIONS)
+        records.append(ARecord(value, at, 0, "messenger-webhooks", partition, key, headers))
+    records.sort(key=lambda record: record.timestamp)
+    offsets = Counter[int]()
+    for number, record in enumerate(records):
+        records[number] = replace(record, offset=offsets[record.partition])
+        offsets[record.partition] += 1
+    return records
 
 
 def rejoined(
-    sizes: Sequence[int],
-    facts: Sequence[TranscriptFetched] = (),
+    sizes: Sequence[tuple[int, int]],
+    facts: Sequence[Fact] = (),
     page_id: PageId | None = None,
     psid: Psid | None = None,
 ) -> list[Output]:
-    """What the replay makes of the raw topic, read in runs of these sizes and a last one."""
-    rejoin, outputs = Rejoin(policy_of, {}, page_id=page_id, psid=psid), list[Output]()
-    rest = the_raw_topic()
-    for size in (*sizes, len(rest)):
-        run, rest = rest[:size], rest[size:]
-        if run:
-            until = from_millis(run[-1].timestamp)
-            told = [fact for fact in facts if from_millis(run[0].timestamp) <= fact.received_at < until]
-            outputs += rejoin.take(run, told, until)[1]
-    told = [fact for fact in facts if fact.received_at >= from_millis(the_raw_topic()[-1].timestamp)]
-    return outputs + rejoin.take([], told, END)[1]
+    """What the replay makes of the raw topic, read in runs of these partitions and sizes, and then to its end."""
+    rejoin, outputs = Rejoin(policy_of, {}, partitions=PARTITIONS, page_id=page_id, psid=psid), list[Output]()
+    rest: dict[int, list[ARecord]] = {number: [] for number in range(PARTITIONS)}
+    for record in with_facts(facts):
+        rest[record.partition].append(record)
+    for partition, size in (*sizes, *((number, len(records)) for number, records in rest.items())):
+        run, rest[partition] = rest[partition][:size], rest[partition][size:]
+        outputs += rejoin.take(run)[1]
+    return outputs + [output for number in range(PARTITIONS) for output in rejoin.pass_time(number, END)]
 
 
 def leads_of(outputs: Sequence[Output]) -> list[Lead]:
@@ -100,39 +130,63 @@ def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
     return sorted(commands, key=lambda command: (command.created_at, command.command_id, command.cancel_reason or ""))
 
 
+def joined_live(records: Sequence[ARecord]) -> tuple[list[Lead], list[SendFollowUp]]:
+    """What the live stages make of these records: one batch, with progress at its end."""
+    events = [_CODEC.encode(event) for event in split(records, {}).events]
+    over = _CODEC.encode(Progress(tuple((number, END) for number in range(PARTITIONS))))
+    log = [ARecord(value, to_millis(END + CLOCK_SKEW), offset) for offset, value in enumerate([*events, over])]
+    batch = Batch(PartitionJoin({}, policy_of, SETTINGS))
+    live = batch.encode(batch.advance(batch.order(batch.decode(log))))
+    return (
+        [lead_codec().decode(output.value) for output in live if output.topic == "leads"],
+        [command_codec().decode(output.value) for output in live if output.topic == "followup-commands"],
+    )
+
+
 @at_most(25)
-@given(st.lists(st.integers(1, 60), max_size=8))
-def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[int]) -> None:
-    events = [
-        ARecord(_CODEC.encode(event), 0, number) for number, event in enumerate(split(the_raw_topic(), {}).events)
-    ]
-    over = ARecord(_CODEC.encode(Progress(((0, END),))), to_millis(END + CLOCK_SKEW), len(events))
-    batch = Batch(PartitionJoin({}, policy_of, Settings(partitions=1)))
-    live = batch.encode(batch.advance(batch.order(batch.decode([*events, over]))))
+@given(st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.integers(1, 60)), max_size=12))
+def test_runs_of_any_size_give_the_revisions_and_commands_of_the_live_join(sizes: list[tuple[int, int]]) -> None:
+    leads, issued = joined_live(the_raw_topic())
 
     outputs = rejoined(sizes)
 
     replayed, commands = leads_of(outputs), commands_of(outputs)
-    issued = [command_codec().decode(output.value) for output in live if output.topic == "followup-commands"]
     assert commands == commands_of(issued)
     assert {"page_blocked", None} < {command.cancel_reason for command in commands}
-    expected = [lead_codec().decode(output.value) for output in live if output.topic == "leads"]
-    assert fingerprint(replayed) == fingerprint(expected)
-    assert len(replayed) == len(expected)
+    assert fingerprint(replayed) == fingerprint(leads)
+    assert len(replayed) == len(leads)
 
 
-def test_a_transcript_that_was_fetched_then_upgrades_its_lead_again() -> None:
-    request = next(output for output in rejoined([]) if isinstance(output, FetchTranscript))
-    fact = TranscriptFetched(
+def test_facts_of_ours_give_in_a_replay_what_they_gave_live() -> None:
+    facts = [a_transcript(request) for request in rejoined([]) if isinstance(request, FetchTranscript)]
+    recovered = [
+        replace_in(a_recovery(START + timedelta(minutes=minutes), mid=f"m{minutes}"), page_id=page.page_id)
+        for minutes, page in zip(range(0, 90, 30), PAGES, strict=False)
+    ]
+
+    leads, issued = joined_live(with_facts([*facts, *recovered]))
+    outputs = rejoined([(0, 7), (1, 3)], [*facts, *recovered])
+
+    assert fingerprint(leads_of(outputs)) == fingerprint(leads) != fingerprint(leads_of(rejoined([])))
+    assert commands_of(outputs) == commands_of(issued)
+
+
+def a_transcript(request: FetchTranscript) -> TranscriptFetched:
+    return TranscriptFetched(
         event_id=f"transcript:{request.lead_id}",
         page_id=request.page_id,
         psid=request.psid,
         event_at=request.lead_at,
         received_at=request.requested_at + SECOND,
-        origin=Origin("transcript-requests", 0, 0),
+        origin=ITSELF,
         lead_id=request.lead_id,
         answers=(CITY,),
     )
+
+
+def test_a_transcript_that_was_fetched_then_upgrades_its_lead_again() -> None:
+    request = next(output for output in rejoined([]) if isinstance(output, FetchTranscript))
+    fact = a_transcript(request)
 
     newest = {lead.lead_id: lead for lead in leads_of(rejoined([], [fact]))}
 
@@ -153,31 +207,13 @@ def test_a_replay_of_one_person_knows_of_the_blocks_of_their_page() -> None:
     assert commands_of(rejoined([], psid=psid)) == [output for output in everything if output.psid == psid]
 
 
-def test_a_transcript_is_received_when_the_broker_appends_it() -> None:
-    fact = TranscriptFetched(
-        event_id="transcript:1",
-        page_id=PAGES[0].page_id,
-        psid=None,
-        event_at=START,
-        received_at=START,
-        origin=Origin("transcript-requests", 0, 0),
-        lead_id="1",
-        answers=(),
-    )
-
-    received = as_received(fact, ARecord(None, to_millis(END), 0))
-
-    assert isinstance(received, TranscriptFetched)
-    assert received.received_at == END
-
-
 def test_a_replay_does_not_bring_an_erased_person_back_and_changes_nobody_else() -> None:
     everybody = leads_of(rejoined([]))
     gone = everybody[0]
     erasures = a_register(END, gone.psid, gone.page_id)
 
-    rejoin = Rejoin(policy_of, {}, erasures=erasures)
-    events, outputs = rejoin.take(the_raw_topic(), [], END)
+    rejoin = Rejoin(policy_of, {}, partitions=PARTITIONS, erasures=erasures)
+    events, outputs = rejoin.take(the_raw_topic())
 
     left = leads_of(outputs)
     assert gone.psid not in {event.psid for event in (*events, *left)}
@@ -185,10 +221,10 @@ def test_a_replay_does_not_bring_an_erased_person_back_and_changes_nobody_else()
     assert rejoin.tally.ignored["erased"] > 0
 
 
-def test_a_fact_that_nobody_asked_for_is_its_own_origin() -> None:
-    fact = replace(a_recovery(), origin=Origin("messenger-events", 0, -1))
+def test_a_replay_reads_neither_promotions_nor_erasures() -> None:
+    facts: list[Fact] = [a_promotion(), an_erasure(START + timedelta(hours=1))]
+    whole: list[Fact] = [
+        replace_in(fact, page_id=PAGES[0].page_id, received_at=START + timedelta(hours=2)) for fact in facts
+    ]
 
-    received = as_received(fact, ARecord(None, to_millis(END), 41, topic="messenger-events", partition=3))
-
-    assert isinstance(received, LeadRecovered)
-    assert (received.received_at, received.origin) == (END, Origin("messenger-events", 3, 41))
+    assert rejoined([], whole) == rejoined([])
