@@ -30,7 +30,11 @@ class NotHere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """The process is `command` with the stage behind it, in `folder`; `fills` puts in a load of its own."""
+    """The process is `command` with the stage behind it, in `folder`.
+
+    `fills` is a program that puts in a load of its own. It is given the stage, the number of people and the half, says
+    that it is ready, and waits for a line.
+    """
 
     title: str
     command: tuple[str, ...]
@@ -78,6 +82,8 @@ else:
     topic, records = EVENTS, [(key, encode(event)) for key, event in events]
 keyed = [number for number, (key, _) in enumerate(records) if key is not None]
 begin = keyed[people * SIGNALS // 2]
+print("ready", flush=True)
+input()
 asyncio.run(fill(settings, topic, (records[:begin], records[begin:])[half]))
 """
 

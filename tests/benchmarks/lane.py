@@ -2,10 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+import signal
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from operations.deployment import expected_topics
 from runtime import kafka
@@ -52,6 +54,39 @@ async def fill(settings: Settings, topic: Topic, records: Iterable[Record]) -> N
         await producer.flush()
 
 
+def halves(records: Sequence[Record], keyed_in_first: int) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The load in two, each with the progress behind its events."""
+    keyed = [number for number, (key, _) in enumerate(records) if key is not None]
+    begin = keyed[keyed_in_first]
+    return records[:begin], records[begin:]
+
+
+async def read(consumer: Any, wanted: int, *processes: asyncio.subprocess.Process) -> int:
+    """Read at least as many records with a key, which the processes write; how many they were."""
+    count = 0
+    async with asyncio.timeout(600):
+        while count < wanted:
+            assert all(process.returncode is None for process in processes), "a process ended by itself"
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                count += sum(1 for record in records if record.key is not None)
+    return count
+
+
+@asynccontextmanager
+async def stopped(*processes: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """The processes stand still meanwhile, so that what is written for them waits when they go on.
+
+    Not for long: a member of a consumer group that is not heard of for 12 seconds is let go.
+    """
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+
 def cpu_seconds(pid: int) -> float:
     """https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: fields 14 and 15, after a name in brackets."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -65,7 +100,11 @@ async def running(
     """A process in a folder, by default that of the project, which knows the topics; it is killed at the end."""
     environ = {variable(name): str(getattr(settings, name)) for name in ("broker", "topic_prefix", "partitions")}
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env={**os.environ, **environ}, stdout=asyncio.subprocess.PIPE
+        *command,
+        cwd=folder,
+        env={**os.environ, **environ},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         yield process

@@ -7,10 +7,11 @@ written, and measured from its start to its last output.
 import asyncio
 import io
 import os
-import signal
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from schemas.released import released
 from schemas.topics import EVENTS, LEADS, WEBHOOKS, Topic
 from tests.benchmarks.conftest import Note
 from tests.benchmarks.contenders import CONTENDERS, Contender, NotHere
-from tests.benchmarks.lane import Record, cpu_seconds, fill, lane, running
+from tests.benchmarks.lane import Record, cpu_seconds, fill, halves, lane, read, running, stopped
 from tests.benchmarks.load import SIGNALS, joinable, webhooks
 from tests.integration.topics import connected, records_of
 
@@ -123,36 +124,42 @@ class Load(NamedTuple):
     source: Topic
     inputs: Sequence[Record]
 
-    async def fill(self, half: int) -> None:
-        """Write the first or the second half."""
+    @asynccontextmanager
+    async def half(self, number: int) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
+        """The first or the second half, ready to be written by a call."""
         if self.contender.fills is None:
-            await fill(self.settings, self.source, halves(self.inputs, PEOPLE * SIGNALS // 2)[half])
+            half = halves(self.inputs, PEOPLE * SIGNALS // 2)[number]
+            yield partial(fill, self.settings, self.source, half)
             return
-        command = (sys.executable, "-c", self.contender.fills, self.stage, str(PEOPLE), str(half))
+        command = (sys.executable, "-c", self.contender.fills, self.stage, str(PEOPLE), str(number))
         async with running(self.settings, *command, folder=self.contender.folder) as process:
-            assert await process.wait() == 0
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
 
+            async def write() -> None:
+                await process.communicate(b"\n")
+                assert process.returncode == 0
 
-def halves(records: Sequence[Record], keyed_in_first: int) -> tuple[Sequence[Record], Sequence[Record]]:
-    """The load in two, each with the progress behind its events."""
-    keyed = [number for number, (key, _) in enumerate(records) if key is not None]
-    begin = keyed[keyed_in_first]
-    return records[:begin], records[begin:]
+            yield write
 
 
 async def _measured(load: Load, target: Topic, outputs: int) -> Speed:
     settings, contender = load.settings, load.contender
-    await load.fill(0)
+    async with load.half(0) as write:
+        await write()
     command = (*contender.command, load.stage, *contender.behind)
     consumer = kafka.consumer(cluster_of(settings), settings.topic(target.name), group=None, client_id="bench")
-    async with running(settings, *command, folder=contender.folder) as process, connected(consumer):
-        warm = await _read(consumer, int(outputs / 2 * _NEARLY_ALL), process)
+    async with (
+        running(settings, *command, folder=contender.folder) as process,
+        connected(consumer),
+        load.half(1) as write,
+    ):
+        warm = await read(consumer, int(outputs / 2 * _NEARLY_ALL), process)
         await asyncio.sleep(_IDLE_AFTER)
-        process.send_signal(signal.SIGSTOP)
-        await load.fill(1)
-        cpu_before, began_at = cpu_seconds(process.pid), now()
-        process.send_signal(signal.SIGCONT)
-        await _read(consumer, outputs - warm, process)
+        async with stopped(process):
+            await write()
+            cpu_before, began_at = cpu_seconds(process.pid), now()
+        await read(consumer, outputs - warm, process)
         cpu = cpu_seconds(process.pid) - cpu_before
     times = sorted(record.timestamp for record in await _outputs(settings, target))
     inputs = PEOPLE * SIGNALS / 2
@@ -172,14 +179,3 @@ async def _content(settings: Settings, topic: Topic) -> Content:
         values = fastavro.schemaless_reader(io.BytesIO(record.value[5:]), schema, None)
         content[values["psid"]].append(tuple(values[name] for name in _CONTENT[topic.name]))
     return {psid: sorted(said, key=repr) for psid, said in content.items()}
-
-
-async def _read(consumer: Any, wanted: int, process: asyncio.subprocess.Process) -> int:
-    """Read at least as many outputs; how many they were."""
-    read = 0
-    async with asyncio.timeout(300):
-        while read < wanted:
-            assert process.returncode is None, "the process ended by itself"
-            for records in (await consumer.getmany(timeout_ms=50)).values():
-                read += sum(1 for record in records if record.key is not None)
-    return read
