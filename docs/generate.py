@@ -9,6 +9,7 @@ from docs.join_page import join_page
 from docs.metrics_page import metrics_page
 from docs.openapi_page import openapi_page
 from docs.reasons_page import reasons_page
+from docs.scaling_page import scaling_page
 from docs.topics_page import topics_page
 from docs.warehouse_page import warehouse_page
 
@@ -19,6 +20,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "join.md": join_page,
     "metrics.md": metrics_page,
     "reasons.md": reasons_page,
+    "scaling.md": scaling_page,
     "warehouse.md": warehouse_page,
     "asyncapi.yaml": asyncapi_page,
     "openapi.yaml": openapi_page,
