@@ -36,14 +36,13 @@ class Count(NamedTuple):
 class Suspect:
     """A stage ended `ends` times while it worked on the records from offset `first` to `last` of a partition.
 
-    `until` is the broker's time of the last of them in milliseconds, `fault` the class of the newest exception with
-    its place. `aside` are offsets that were condemned before and that no commit has passed yet, by their fault, and
-    `others` are offsets at which the stage ended less often, with the number of ends. Nothing here is personal data.
+    `fault` is the class of the newest exception with its place. `aside` are offsets that were condemned before and
+    that no commit has passed yet, by their fault, and `others` are offsets at which the stage ended less often, with
+    the number of ends. Nothing here is personal data.
     """
 
     first: int
     last: int
-    until: int
     ends: int
     fault: str
     aside: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -88,9 +87,9 @@ class Suspect:
         return f"{where}: ended {self.ends} of {MOST_ENDS} times, {self.fault}"
 
 
-def ended_again(suspect: Suspect | None, first: int, last: int, until: int, fault: BaseException) -> Suspect:
+def ended_again(suspect: Suspect | None, first: int, last: int, fault: BaseException) -> Suspect:
     """The suspect after one more end at these records; `suspect` is the previous count, if any."""
-    return Suspect(first, last, until, 1 if suspect is None else suspect.ends + 1, fault_of(fault))
+    return Suspect(first, last, 1 if suspect is None else suspect.ends + 1, fault_of(fault))
 
 
 def fault_of(fault: BaseException) -> str:

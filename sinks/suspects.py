@@ -47,7 +47,7 @@ class Suspects:
             if counts:
                 # The newest is last.
                 offset, count = counts.popitem()
-                held[partition] = Suspect(offset, offset, 0, *count).beside(counts)
+                held[partition] = Suspect(offset, offset, *count).beside(counts)
         self._held = held
 
     def metadata(self, partition: TopicPartition) -> str:
@@ -62,7 +62,7 @@ class Suspects:
         last = self._held.get(partition)
         counts = {} if last is None else last.counts
         ends = counts.pop(offset).ends if offset in counts else 0
-        suspect = Suspect(offset, offset, 0, ends + 1, fault_of(fault)).beside(counts)
+        suspect = Suspect(offset, offset, ends + 1, fault_of(fault)).beside(counts)
         where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
         seen = {"ends": suspect.ends, "most": MOST_ENDS, "fault": suspect.fault}
         logger.error("record.suspected", extra={"sink": self._name, **where, **seen})

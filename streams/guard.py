@@ -75,9 +75,7 @@ class Guard:
         except _NOT_OF_A_RECORD:
             raise
         except Exception as fault:
-            await self._note(
-                tp, ended_again(suspect, records[0].offset, records[-1].offset, records[-1].timestamp, fault)
-            )
+            await self._note(tp, ended_again(suspect, records[0].offset, records[-1].offset, fault))
             raise
 
     async def _note(self, tp: TP, suspect: Suspect) -> None:

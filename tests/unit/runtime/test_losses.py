@@ -7,7 +7,7 @@ from runtime.metrics import Metrics
 from runtime.suspect import Suspect, suspect_in
 
 TOPIC = "messenger-webhooks"
-SUSPECT = Suspect(3, 4, 5, 1, "ArithmeticError at streams/split.py:1")
+SUSPECT = Suspect(3, 4, 1, "ArithmeticError at streams/split.py:1")
 
 
 def losses(accepted: Accepted = NOTHING) -> tuple[Losses, Metrics]:

@@ -13,7 +13,7 @@ IDS = {f"eu-production-leads-{name}": "q0J7Z2J9Q0uQ0J7Z2J9Q0g" for name in range
 def _ended(suspect: Suspect | None, offset: int) -> Suspect:
     counts = {} if suspect is None else suspect.counts
     ends = counts.pop(offset).ends if offset in counts else 0
-    return Suspect(offset, offset, 0, ends + 1, FAULT).beside(counts)
+    return Suspect(offset, offset, ends + 1, FAULT).beside(counts)
 
 
 def test_however_many_records_take_turns_each_is_condemned() -> None:
@@ -32,16 +32,14 @@ def test_however_many_records_take_turns_each_is_condemned() -> None:
 def test_the_note_fits_into_the_metadata_of_an_offset() -> None:
     counts = {LARGE + number: Count(number % MOST_ENDS + 1, FAULT) for number in range(1000)}
 
-    suspect = Suspect(LARGE, LARGE, LARGE, 1, FAULT).beside(counts)
+    suspect = Suspect(LARGE, LARGE, 1, FAULT).beside(counts)
 
     assert len(note_of(suspect, IDS).encode()) < MOST_BYTES
     assert suspect_in(note_of(suspect, IDS)) is not None
 
 
 def test_a_note_of_an_earlier_release_is_read() -> None:
-    note = (
-        '{"suspect": {"first": 3, "last": 3, "until": 0, "ends": 3, "fault": "X at y:1", "aside": {"X at y:1": [1]}}}'
-    )
+    note = '{"suspect": {"first": 3, "last": 3, "ends": 3, "fault": "X at y:1", "aside": {"X at y:1": [1]}}}'
 
     suspect = suspect_in(note)
 
