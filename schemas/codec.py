@@ -6,11 +6,15 @@ another registry are passed in.
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast, get_args
 
 import fastavro
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent, LeadPromoted, Progress
 from leads.records import (
@@ -25,12 +29,13 @@ from leads.records import (
     WebhookOrigin,
 )
 from messenger.data_deletion import DeletionRequest
-from messenger.events import Ad, Answer, Origin
+from messenger.events import Ad, Answer, Event, Origin
 from schemas.released import newest, released
-from schemas.writer import writer_of
+from schemas.serde import STRING, Serde, serde_of
 
 _MAGIC = 0
 _PREFIX = struct.Struct(">bI")
+_PROGRESS = "progress"
 
 
 ValueFault = Literal[
@@ -71,105 +76,18 @@ class NotDecodable(ValueError):
 KINDS: Mapping[str, type[JoinEvent]] = MappingProxyType(
     {str(record.__struct_config__.tag): record for record in get_args(JoinEvent)}
 )
-_KIND_OF: Mapping[type[JoinEvent], str] = {record: kind for kind, record in KINDS.items()}
-_NAMES: dict[type, tuple[str, ...]] = {
-    record: record.__struct_fields__
-    for record in (
-        *KINDS.values(), Lead, SendFollowUp, FollowUpOutcome, FetchTranscript, DeletionRequest,
-        Ad, Answer, Origin, WebhookOrigin, FollowUpMessage, QuickReply, Button,
-    )
-}  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    names = _NAMES.get(type(value))
-    if names is not None:
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _answers(values: list[dict[str, str]]) -> tuple[Answer, ...]:
-    return tuple(Answer(pair["question"], pair["answer"]) for pair in values)
-
-
-def _message(value: dict[str, Any]) -> FollowUpMessage:
-    return FollowUpMessage(
-        value["text"],
-        tuple(QuickReply(**reply) for reply in value["quick_replies"]),
-        tuple(Button(**button) for button in value["buttons"]),
-    )
-
-
-_BUILD: Mapping[str, Callable[[Any], Any]] = {
-    "answers": _answers,
-    "ad": lambda value: Ad(**value),
-    "origin": lambda value: Origin(**value),
-    "origins": lambda values: tuple(WebhookOrigin(**origin) for origin in values),
-    "mids": tuple,
-    "cancel_on": tuple,
-    "message": _message,
-}
-
-
-def _build(record: type, values: Mapping[str, Any]) -> Any:
-    arguments = {}
-    for name in _NAMES[record]:
-        value = values[name]
-        build = _BUILD.get(name)
-        arguments[name] = build(value) if build is not None and value is not None else value
-    return record(**arguments)
-
-
-def _event_to_plain(event: JoinEvent | Progress | None, leads: "Codec[Lead]") -> dict[str, Any]:
-    assert event is not None, "an unknown kind is never written"
-    if isinstance(event, Progress):
-        pairs = [{"partition": partition, "time": time} for partition, time in event.received_until]
-        return {"kind": "progress", "received_until": pairs}
-    plain: dict[str, Any] = _plain(event)
-    plain["kind"] = _KIND_OF[type(event)]
-    if isinstance(event, LeadPromoted):
-        plain["state"] = lead_state_to_plain(event.state, leads)
-    return plain
-
-
-def _event_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> JoinEvent | Progress | None:
-    if values["kind"] == "progress":
-        return Progress(tuple((pair["partition"], pair["time"]) for pair in values["received_until"] or ()))
-    record = KINDS.get(values["kind"])
-    if record and None in (values["event_at"], values["received_at"], values["origin"]):
-        raise NotDecodable("event_incomplete")
-    if record is LeadPromoted:
-        if None in (values["state"], values["replaces"]):
-            raise NotDecodable("promotion_incomplete")
-        values = {**values, "state": lead_state_from_plain(values["state"], leads)}
-    event: JoinEvent | None = _build(record, values) if record else None
-    return event
-
-
-def lead_state_to_plain(state: LeadState, leads: "Codec[Lead]") -> dict[str, Any]:
-    """The join's state of a lead, the lead itself in its own wire format."""
-    return {
-        "lead": leads.encode(state.lead),
-        "signals": list(state.signals),
-        "closes_at": state.closes_at,
-        "referral_answers": _plain(state.referral_answers),
-        "transcript_answers": _plain(state.transcript_answers),
-        "planned": list(state.planned),
+# The classes of the records inside records, by their names in the schemas.
+_NESTED: Mapping[str, type] = MappingProxyType(
+    {
+        record.__name__: record
+        for record in (Ad, Answer, Origin, WebhookOrigin, LeadState, FollowUpMessage, QuickReply, Button)
     }
+)
 
 
-def lead_state_from_plain(values: Mapping[str, Any], leads: "Codec[Lead]") -> LeadState:
-    """Raises `NotDecodable` when the lead inside cannot be decoded."""
-    return LeadState(
-        lead=leads.decode(values["lead"]),
-        signals=tuple(values["signals"]),
-        closes_at=values["closes_at"],
-        referral_answers=_answers(values["referral_answers"]),
-        transcript_answers=_answers(values["transcript_answers"]),
-        planned=tuple(values["planned"]),
-    )
+@cache
+def _serde_of_record(schema: str, record: type[Struct]) -> Serde:
+    return serde_of(newest(schema).definition, record, record.__struct_fields__, _NESTED)
 
 
 T = TypeVar("T")
@@ -194,46 +112,52 @@ class Codec(Generic[T]):
     `NotDecodable` for any other value.
     """
 
-    def __init__(
-        self,
-        schema: str,
-        to_plain: Callable[[T], dict[str, Any]],
-        from_plain: Callable[[Mapping[str, Any]], T],
-        ids: Ids = BUILT_IN,
-    ) -> None:
+    def __init__(self, schema: str, serde: Serde, ids: Ids = BUILT_IN) -> None:
         self.schema = schema
-        self.to_plain, self.from_plain = to_plain, from_plain
+        self._write_body, self._read_body = serde
         schema_ids = ids.get(schema) or _released_ids(schema)
         ours = newest(schema).definition
-        self._reader = fastavro.parse_schema(ours)
-        # Without a reader's schema fastavro resolves nothing; nearly every record has our own schema.
+        self._ours = fastavro.parse_schema(ours)
+        self._ids_of_ours = {schema_id for schema_id, theirs in schema_ids.definitions.items() if theirs == ours}
         self._definitions = {
-            schema_id: (fastavro.parse_schema(theirs), None if theirs == ours else self._reader)
-            for schema_id, theirs in schema_ids.definitions.items()
+            schema_id: fastavro.parse_schema(theirs) for schema_id, theirs in schema_ids.definitions.items()
         }
         self._prefix = _PREFIX.pack(_MAGIC, schema_ids.write_id)
-        self._write = writer_of(ours)
 
     def encode(self, record: T) -> bytes:
-        return self._prefix + self._write(self.to_plain(record))
+        return self._prefix + self._write_body(record)
 
     def decode(self, value: bytes | None) -> T:
-        return self.from_plain(self.decode_plain(value))
+        schema_id, value = self._opened(value)
+        at = _PREFIX.size
+        if schema_id not in self._ids_of_ours:
+            value, at = self._translated(value), 0
+        try:
+            record, end = self._read_body(value, at)
+        except _DECODE_FAULTS as fault:
+            raise NotDecodable("not_a_record", type(fault).__name__) from None
+        if end != len(value):
+            raise NotDecodable("bytes_after_record")
+        return cast(T, record)
 
     def decode_plain(self, value: bytes | None) -> dict[str, Any]:
         """The value as nested dicts of Avro's field names."""
-        body, schemas = self._open(value)
-        plain = self._read(body, *schemas)
+        schema_id, value = self._opened(value)
+        body = _body_of(value)
+        # Without a reader's schema fastavro resolves nothing; nearly every record has our own schema.
+        reader = None if schema_id in self._ids_of_ours else self._ours
+        plain = _read(body, self._definitions[schema_id], reader)
         if not isinstance(plain, dict) or body.read(1):
             raise NotDecodable("bytes_after_record")
         return plain
 
     def decode_first(self, value: bytes | None) -> Any:
         """The first field alone, without decoding the rest."""
-        body, (written_with, _) = self._open(value)
-        return self._read(body, written_with["fields"][0]["type"])
+        schema_id, value = self._opened(value)
+        return _read(_body_of(value), self._definitions[schema_id]["fields"][0]["type"])
 
-    def _open(self, value: bytes | None) -> tuple[io.BytesIO, tuple[Any, Any]]:
+    def _opened(self, value: bytes | None) -> tuple[int, bytes]:
+        """The schema id, and the value that has one."""
         if value is None or len(value) < _PREFIX.size:
             raise NotDecodable("too_short")
         magic, schema_id = _PREFIX.unpack_from(value)
@@ -241,15 +165,26 @@ class Codec(Generic[T]):
             raise NotDecodable("not_wire_format", f"magic byte {magic}")
         if schema_id not in self._definitions:
             raise NotDecodable("unknown_schema_id", f"{schema_id} is not a released {self.schema}")
-        body = io.BytesIO(value)
-        body.seek(_PREFIX.size)
-        return body, self._definitions[schema_id]
+        return schema_id, value
 
-    def _read(self, body: io.BytesIO, *schemas: Any) -> Any:
-        try:
-            return fastavro.schemaless_reader(body, *schemas)
-        except _DECODE_FAULTS as fault:
-            raise NotDecodable("not_a_record", type(fault).__name__) from None
+    def _translated(self, value: bytes) -> bytes:
+        """The body of another release as a body of ours."""
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self._ours, self.decode_plain(value))
+        return body.getvalue()
+
+
+def _body_of(value: bytes) -> io.BytesIO:
+    body = io.BytesIO(value)
+    body.seek(_PREFIX.size)
+    return body
+
+
+def _read(body: io.BytesIO, *schemas: Any) -> Any:
+    try:
+        return fastavro.schemaless_reader(body, *schemas)
+    except _DECODE_FAULTS as fault:
+        raise NotDecodable("not_a_record", type(fault).__name__) from None
 
 
 def _released_ids(schema: str) -> SchemaIds:
@@ -258,29 +193,84 @@ def _released_ids(schema: str) -> SchemaIds:
     )
 
 
+class _PartitionProgress(NamedTuple):
+    partition: int
+    time: datetime
+
+
+@cache
+def _event_serdes() -> Mapping[str, Serde]:
+    """The serde of each kind of event, and of an unknown one under an empty name."""
+    definition, nested = newest("event").definition, {**_NESTED, "PartitionProgress": _PartitionProgress}
+    records: Mapping[str, type[Struct]] = {**KINDS, _PROGRESS: Progress}
+    serdes = {
+        kind: serde_of(definition, record, record.__struct_fields__, nested, {"kind": kind})
+        for kind, record in records.items()
+    }
+    every_field = [field["name"] for field in definition["fields"]]
+    return {**serdes, "": serde_of(definition, dict, every_field, nested)}
+
+
+def _write_event(event: JoinEvent | Progress) -> bytes:
+    if isinstance(event, Progress):
+        pairs = tuple(_PartitionProgress(*pair) for pair in event.received_until)
+        return _event_serdes()[_PROGRESS].write(Progress(pairs))
+    return _event_serdes()[str(event.__struct_config__.tag)].write(event)
+
+
+def _read_event(body: bytes, at: int) -> tuple[JoinEvent | Progress | None, int]:
+    kind, _ = STRING.read(body, at)
+    serdes = _event_serdes()
+    event, end = serdes.get(kind, serdes[""]).read(body, at)
+    if kind == _PROGRESS:
+        return Progress(event.received_until or ()), end
+    return event if kind in KINDS else None, end
+
+
+class _EventCodec(Codec[JoinEvent | Progress | None]):
+    """Refuses events without what the join goes by; writes the lead of a promotion in its own wire format."""
+
+    def __init__(self, ids: Ids) -> None:
+        super().__init__("event", Serde(_write_event, _read_event), ids)
+        self._leads: Codec[Any] = lead_codec(ids)
+
+    def encode(self, record: JoinEvent | Progress | None) -> bytes:
+        if isinstance(record, LeadPromoted):
+            record = replace(record, state=replace(record.state, lead=self._leads.encode(record.state.lead)))
+        return super().encode(record)
+
+    def decode(self, value: bytes | None) -> JoinEvent | Progress | None:
+        event = super().decode(value)
+        if isinstance(event, Event) and None in (event.event_at, event.received_at, event.origin):
+            raise NotDecodable("event_incomplete")
+        if isinstance(event, LeadPromoted):
+            if None in (event.state, event.replaces):
+                raise NotDecodable("promotion_incomplete")
+            in_wire_format: Any = event.state.lead
+            return replace(event, state=replace(event.state, lead=self._leads.decode(in_wire_format)))
+        return event
+
+
 def event_codec(ids: Ids = BUILT_IN) -> Codec[JoinEvent | Progress | None]:
-    """Platform events and progress records; an unknown kind decodes to None."""
-    leads = lead_codec(ids)
-    return Codec(
-        "event", lambda event: _event_to_plain(event, leads), lambda values: _event_from_plain(values, leads), ids
-    )
+    """Platform events and progress records; an unknown kind decodes to None, and is never encoded."""
+    return _EventCodec(ids)
 
 
 def lead_codec(ids: Ids = BUILT_IN) -> Codec[Lead]:
-    return Codec("lead", _plain, lambda values: _build(Lead, values), ids)
+    return Codec("lead", _serde_of_record("lead", Lead), ids)
 
 
 def command_codec(ids: Ids = BUILT_IN) -> Codec[SendFollowUp]:
-    return Codec("followup-command", _plain, lambda values: _build(SendFollowUp, values), ids)
+    return Codec("followup-command", _serde_of_record("followup-command", SendFollowUp), ids)
 
 
 def outcome_codec(ids: Ids = BUILT_IN) -> Codec[FollowUpOutcome]:
-    return Codec("followup-outcome", _plain, lambda values: _build(FollowUpOutcome, values), ids)
+    return Codec("followup-outcome", _serde_of_record("followup-outcome", FollowUpOutcome), ids)
 
 
 def transcript_request_codec(ids: Ids = BUILT_IN) -> Codec[FetchTranscript]:
-    return Codec("transcript-request", _plain, lambda values: _build(FetchTranscript, values), ids)
+    return Codec("transcript-request", _serde_of_record("transcript-request", FetchTranscript), ids)
 
 
 def deletion_codec(ids: Ids = BUILT_IN) -> Codec[DeletionRequest]:
-    return Codec("data-deletion-request", _plain, lambda values: _build(DeletionRequest, values), ids)
+    return Codec("data-deletion-request", _serde_of_record("data-deletion-request", DeletionRequest), ids)

@@ -1,11 +1,9 @@
 """The codec gives back what it was given, and refuses everything else in one way."""
 
-import io
 import struct
 from contextlib import suppress
 from typing import Any
 
-import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +12,7 @@ from leads.facts import Progress
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.released import newest, released
+from tests.avro import wire_value, wire_value_of
 from tests.builders import a_handover, a_lead, a_message, a_promotion, an_origin
 
 LEAD = lead_codec()
@@ -97,11 +96,10 @@ def test_an_event_of_a_kind_that_this_version_does_not_know_decodes_to_none() ->
 @pytest.mark.parametrize("field", ["event_at", "received_at", "origin"])
 def test_an_event_without_what_the_join_goes_by_is_not_decodable(field: str) -> None:
     """The schema lets them be null for the sake of progress records."""
-    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
-    plain = plain_codec.decode_plain(event_codec().encode(a_message()))
+    plain = event_codec().decode_plain(event_codec().encode(a_message()))
 
     with pytest.raises(NotDecodable, match="event_incomplete"):
-        event_codec().decode(plain_codec.encode({**plain, field: None}))
+        event_codec().decode(wire_value("event", {**plain, field: None}))
 
 
 def test_the_first_field_is_read_alone() -> None:
@@ -112,13 +110,12 @@ def test_the_first_field_is_read_alone() -> None:
 
 def test_a_codec_writes_and_reads_the_ids_of_another_registry() -> None:
     ids = {"lead": SchemaIds(100_042, {100_042: newest("lead").definition})}
-    elsewhere: Codec[dict[str, Any]] = Codec("lead", dict, dict, ids)
-    plain = LEAD.decode_plain(LEAD_VALUE)
+    elsewhere = lead_codec(ids)
 
-    value = elsewhere.encode(plain)
+    value = elsewhere.encode(a_lead())
 
     assert value == with_schema_id(LEAD_VALUE, 100_042)
-    assert elsewhere.decode(value) == plain
+    assert elsewhere.decode(value) == a_lead()
     with pytest.raises(NotDecodable, match="unknown_schema_id: 9"):
         elsewhere.decode(LEAD_VALUE)
 
@@ -130,10 +127,10 @@ def test_a_record_of_an_older_release_is_read_with_the_defaults_of_the_newest() 
         "fields": [field for field in newest_definition["fields"] if field["name"] != "close_reason"],
     }
     ids = {"lead": SchemaIds(8, {7: older, 8: newest_definition})}
-    reader: Codec[dict[str, Any]] = Codec("lead", dict, dict, ids)
-    plain = LEAD.decode_plain(LEAD_VALUE)
+    value = wire_value_of(older, 7, LEAD.decode_plain(LEAD.encode(a_lead(close_reason="join_wait"))))
 
-    assert reader.decode(_encoded_with(older, 7, plain)) == {**plain, "close_reason": None}
+    assert lead_codec(ids).decode(value) == a_lead(close_reason=None)
+    assert lead_codec(ids).decode_plain(value) == LEAD.decode_plain(LEAD.encode(a_lead(close_reason=None)))
 
 
 def test_a_promotion_survives_with_its_lead() -> None:
@@ -144,11 +141,10 @@ def test_a_promotion_survives_with_its_lead() -> None:
 
 @pytest.mark.parametrize("field", ["state", "replaces"])
 def test_a_promotion_without_its_lead_is_not_decodable(field: str) -> None:
-    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
-    plain = plain_codec.decode_plain(event_codec().encode(a_promotion()))
+    plain = event_codec().decode_plain(event_codec().encode(a_promotion()))
 
     with pytest.raises(NotDecodable, match="promotion_incomplete"):
-        event_codec().decode(plain_codec.encode({**plain, field: None}))
+        event_codec().decode(wire_value("event", {**plain, field: None}))
 
 
 def test_the_lead_of_a_promotion_has_the_ids_of_the_registry_too() -> None:
@@ -163,17 +159,10 @@ def test_the_lead_of_a_promotion_has_the_ids_of_the_registry_too() -> None:
 
 def test_an_event_of_the_first_release_is_read() -> None:
     first = next(schema for schema in released() if (schema.schema, schema.version) == ("event", 1))
-    plain_codec: Codec[dict[str, Any]] = Codec("event", dict, dict)
-    plain = plain_codec.decode_plain(event_codec().encode(a_handover(origin=an_origin(7))))
+    plain = event_codec().decode_plain(event_codec().encode(a_handover(origin=an_origin(7))))
     fields = {field["name"] for field in first.definition["fields"]}
     older = {name: value for name, value in plain.items() if name in fields}
 
-    value = _encoded_with(first.definition, first.id, older)
+    value = wire_value_of(first.definition, first.id, older)
 
     assert event_codec().decode(value) == a_handover(origin=an_origin(7))
-
-
-def _encoded_with(definition: dict[str, Any], schema_id: int, plain: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, fastavro.parse_schema(definition), plain)
-    return struct.pack(">bI", 0, schema_id) + buffer.getvalue()

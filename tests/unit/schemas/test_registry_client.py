@@ -1,19 +1,17 @@
 """Ids come from whichever registry is asked: registered where that is allowed, looked up where it is not."""
 
-import io
 import json
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fastavro
 import httpx
 import pytest
-from fastavro.utils import generate_one
 
-from schemas.codec import Codec
-from schemas.registry_client import RegistryClient, RegistryFault, registry_ids, require_compatibility
+from schemas.codec import lead_codec
+from schemas.registry_client import RegistryClient, RegistryFault, registry_ids
 from schemas.released import newest, released, subjects
+from tests.builders import a_lead
 from tests.unit.ingest.fakes import registry_app
 
 URL = "http://registry/"
@@ -86,13 +84,12 @@ async def test_the_built_in_registry_gives_the_released_ids() -> None:
 
 @pytest.mark.anyio
 async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
-    codec: Codec[Any] = Codec("transcript-request", dict, dict, await ids_from(Registry().answer))
-    values = _example("transcript-request")
+    codec = lead_codec(await ids_from(Registry().answer))
 
-    written = codec.encode(values)
+    written = codec.encode(a_lead())
 
-    assert struct.unpack(">bI", written[:5]) == (0, 1000 + newest("transcript-request").id)
-    assert codec.decode(written) == values
+    assert struct.unpack(">bI", written[:5]) == (0, 1000 + newest("lead").id)
+    assert codec.decode(written) == a_lead()
 
 
 @pytest.mark.anyio
@@ -140,26 +137,3 @@ async def test_a_registry_that_cannot_be_reached_is_named_by_what_failed(url: st
     async with httpx.AsyncClient() as http:
         with pytest.raises(RegistryFault, match="did not answer"):
             await registry_ids(RegistryClient(url, http))
-
-
-def _example(schema: str) -> Any:
-    """One value of a schema, of fastavro's making."""
-    definition = fastavro.parse_schema(newest(schema).definition)
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, definition, generate_one(definition))
-    return fastavro.schemaless_reader(io.BytesIO(buffer.getvalue()), definition, definition)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(("status", "held"), [(200, True), (405, False), (403, False)])
-async def test_a_registry_is_asked_to_hold_every_subject_to_our_promise(status: int, *, held: bool) -> None:
-    asked: dict[str, Any] = {}
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked[request.url.path] = json.loads(request.content)
-        return httpx.Response(status, json={})
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        assert await require_compatibility(RegistryClient(URL, http), "eu-") is held
-
-    assert asked == {f"/config/{subject}": {"compatibility": "FULL_TRANSITIVE"} for subject in SUBJECTS}
