@@ -1,11 +1,14 @@
 """JSON values as Meta writes them → ids, texts and times; each function returns None for any other value."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -14,6 +17,15 @@ _SECONDS_BELOW = 10**11
 _FIRST_MILLIS, _END_MILLIS = 10**12, 10**13  # 2001 to 2286: every time of 13 digits
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _DIGITS = re.compile(r"[0-9]{1,16}")
+
+
+def read_body(body: bytes) -> Any:
+    """As `json.loads`, in a third of its time. Raises `ValueError`, or `RecursionError` for deep nesting."""
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        # msgspec takes no NaN, half surrogate pair, byte-order mark, other encoding or number that no float holds.
+        return json.loads(body)
 
 
 def as_object(value: object) -> Mapping[str, Any]:

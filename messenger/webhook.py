@@ -13,7 +13,7 @@ from messenger.events import Origin, PageId, PlatformEvent, Psid
 from messenger.items import Ignored, Item, Malformed, is_echo, left_out, read_item
 from messenger.limits import ID_MAX, ITEM_MAX
 from messenger.reasons import IgnoredReason, ItemFaultReason
-from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment
+from messenger.values import NOTHING, as_id, as_millis, as_object, as_text, moment, read_body
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks
 # Meta documents one `messaging` item an entry; bodies have `messaging`, `standby` or `changes`, of any length.
@@ -112,7 +112,7 @@ def pages_of(body: bytes) -> tuple[PageId, ...]:
 
 def _read(body: bytes) -> dict[str, Any]:
     try:
-        envelope = json.loads(body)
+        envelope = read_body(body)
     except RecursionError:
         raise UnreadableDelivery("too_deep") from None
     except ValueError:  # also bytes that are not text, and numbers too long to parse
