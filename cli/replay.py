@@ -20,7 +20,7 @@ from operations.replay import (
     run_replay,
     run_session,
 )
-from streams.replay.plan import Wanted
+from streams.replay.plan import Place, Wanted
 
 _extent = options.options(
     click.option(
@@ -142,23 +142,32 @@ def promote_replay(*, name: str, yes: bool) -> None:
 
 
 @command.command("rebuild")
+@click.option(
+    "--from",
+    "begin",
+    type=options.PlaceType(),
+    default="0",
+    show_default="the beginning",
+    help="Where to begin in messenger-webhooks: 0, 3:1200 or 2026-03-02T12:00 (UTC).",
+)
 @options.yes
-def rebuild(*, yes: bool) -> None:
-    """Empty the join's state and let the join read its log again.
+def rebuild(*, begin: Place, yes: bool) -> None:
+    """Empty the join's state and let streams read messenger-webhooks again.
 
-    For a state that this release cannot read. Stop all streams workers first. At their next start they join again what
-    messenger-events holds: the leads come again with the same ids and revisions, and no follow-up is sent twice. What
-    retention has deleted is not in the new state: `replay run` and `replay promote` mend leads that began before it.
+    For a state that this release cannot read. Stop all streams workers first. At their next start they split and join
+    the log again, at full speed: its events and leads come again with the same ids and revisions, and no follow-up is
+    sent twice. With --from, the join knows nothing of what came before.
 
     \b
     Example:
       leadstream replay rebuild --yes
+      leadstream replay rebuild --from 2026-03-01
     """
     deployment = _deployment()
     if not yes:
         click.confirm("Empty the join's state?", abort=True)
-    count = run_session(deployment, rebuild_state)
-    say(f"the state of {count} people and Pages is empty: start streams, which joins messenger-events again")
+    count = run_session(deployment, lambda session: rebuild_state(session, begin))
+    say(f"the state of {count} people and Pages is empty: start streams, which reads messenger-webhooks again")
 
 
 @command.command("drop")

@@ -24,7 +24,7 @@ from runtime.topic_admin import apply_topics, delete_topics, partition_counts
 from runtime.topic_reading import whole_topic
 from schemas.codec import NotDecodable, lead_codec
 from schemas.topics import EVENTS, JOIN_STATE, LEADS
-from streams.replay.plan import Plan, Wanted, make_plan
+from streams.replay.plan import Place, Plan, Wanted, make_plan
 from streams.replay.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay.run import Rejoin, Tally, replay
 from streams.replay.shadow import (
@@ -150,29 +150,32 @@ async def promote(session: Session, facts: Sequence[LeadPromoted], live: Reading
         return await follow(facts, consumer, begin, codec, on_settled, patience=_PATIENCE)
 
 
-async def rebuild_state(session: Session) -> int:
-    """Empty the join's state and put the join at the beginning of its events; how many people and Pages it knew.
+async def rebuild_state(session: Session, begin: Place) -> int:
+    """Empty the join's state and put streams back in the log of webhooks; how many people and Pages the join knew.
 
-    The workers that start next join the events again. Raises `OperationError` while one runs, because it would write
-    its state again.
+    The workers that start next split and join from there again. Raises `OperationError` while one runs, because it
+    would write its state again, and `NothingThere`.
     """
     deployment = session.deployment
     group = deployment.settings.topic("leadstream")
     if await is_running(deployment.broker, group):
         raise OperationError("streams is running: stop all of its workers first")
     changelog, consumer, producer = deployment.topic(JOIN_STATE), await session.consumer(), await session.producer()
+    wanted = Wanted(begin=begin, until=None, warm_up=timedelta(0))
+    spans = (await make_plan(consumer, deployment.settings, wanted, now())).spans
     newest = dict[tuple[int, bytes], bytes | None]()
     async for records in whole_topic(consumer, changelog, session.partitions):
         newest.update({(record.partition, record.key): record.value for record in records})
-    known = [place for place, value in newest.items() if value is not None]
+    known = [key for key, value in newest.items() if value is not None]
     for first in range(0, len(known), _TOMBSTONES_AT_ONCE):
-        places = known[first : first + _TOMBSTONES_AT_ONCE]
-        await asyncio.gather(*[await producer.send(changelog, key=key, partition=number) for number, key in places])
+        some = known[first : first + _TOMBSTONES_AT_ONCE]
+        await asyncio.gather(*[await producer.send(changelog, key=key, partition=number) for number, key in some])
     events = [TopicPartition(deployment.topic(EVENTS), number) for number in range(session.partitions)]
-    async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-replay") as join:
-        join.assign(events)
-        begin = await join.beginning_offsets(events)
-        await join.commit({partition: OffsetAndMetadata(offset, "") for partition, offset in begin.items()})
+    # The events of the log come again behind those that are there.
+    places = {partition: span.start for partition, span in spans.items()} | await consumer.end_offsets(events)
+    async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-replay") as streams:
+        streams.assign(list(places))
+        await streams.commit({partition: OffsetAndMetadata(offset, "") for partition, offset in places.items()})
     return len(known)
 
 
