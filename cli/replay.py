@@ -152,7 +152,7 @@ def promote_replay(*, name: str, yes: bool) -> None:
 )
 @options.yes
 def rebuild(*, begin: Place, yes: bool) -> None:
-    """Empty the join's state and let streams read messenger-webhooks again.
+    """Empty the join's state and read the log again.
 
     For a state that this release cannot read. Stop all streams workers first. At their next start they split and join
     the log again, at full speed: its events and leads come again with the same ids and revisions, and no follow-up is
