@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import get_args
 
 from msgspec.structs import replace
 
@@ -9,8 +10,10 @@ from leads.message import longest_text
 from leads.pairing import flow_ended_at
 from leads.person import Issued, Person, Scheduled, closes_at
 from leads.records import (
+    CONDITIONS_CHANGED,
     PAGE_BLOCKED,
     SHED,
+    SUPERSEDED,
     Cancellation,
     CancelReason,
     FollowUpMessage,
@@ -27,21 +30,62 @@ Planned = tuple[Person, tuple[SendFollowUp, ...]]
 def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
     """Start the follow-ups of this revision of a lead; those that are due at once come back as commands.
 
-    A rule whose cancellation came after the lead's flow ended, and before its time to act, is cancelled at once.
+    Only the latest flow of a person is followed up: what is pending for the others is cancelled. What is pending for
+    this lead is cancelled where its rule's conditions do not hold for this revision. A rule whose cancellation came
+    after the lead's flow ended, and before its time to act, is cancelled at once.
     """
+    person, superseded = _cancel(person, _superseded(person), SUPERSEDED, policy.rules, at)
+    person, unmet = _cancel_unmet(person, state.lead, policy.rules, at)
+    person, started = _start(person, person.lead(state.lead.lead_id) or state, policy, at)
+    return person, superseded + unmet + started
+
+
+def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
     acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
     if not acting:
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
     commands: list[SendFollowUp] = []
     for rule in acting:
-        reason = _came_between(person, state.lead, rule)
+        reason = _why_cancelled(person, state.lead, rule)
         if reason is not None:
             commands.append(_cancelled(state.lead, rule.name, 1, not_after(state.lead), reason, at))
             continue
         person, issued = _issue_from(person, state.lead, rule, 1, at, policy)
         commands += issued
     return person, tuple(commands)
+
+
+def _latest(person: Person) -> Lead:
+    """The lead of the flow that the person ended last; of two that ended together, the complete one."""
+    leads = [state.lead for state in reversed(person.leads)]
+    return max(leads, key=lambda lead: (flow_ended_at(lead), lead.outcome == "complete"))
+
+
+def _superseded(person: Person) -> list[LeadState]:
+    """The leads before the latest for which something may be pending."""
+    if len(person.leads) == 1:
+        return []
+    latest = _latest(person).lead_id
+    busy = {step.lead_id for step in person.scheduled} | {step.lead_id for step in person.issued}
+    earlier = [state for state in person.leads if state.lead.lead_id != latest]
+    return [state for state in earlier if not state.lead.closed or state.lead.lead_id in busy]
+
+
+def _cancel_unmet(person: Person, lead: Lead, rules: Rules, at: datetime) -> Planned:
+    unmet = {rule.name for rule in rules if not rule.acts_on(lead)}
+    scheduled = [step for step in person.scheduled if step.lead_id == lead.lead_id and step.rule in unmet]
+    issued = [step for step in person.issued if step.lead_id == lead.lead_id and step.rule in unmet]
+    if not scheduled and not issued:
+        return person, ()
+    person = replace(
+        person,
+        scheduled=tuple(step for step in person.scheduled if step not in scheduled),
+        issued=tuple(step for step in person.issued if step not in issued),
+    )
+    ended = [(step.rule, step.step, step.not_after) for step in issued]
+    ended += [(step.rule, step.step, not_after(lead)) for step in scheduled]
+    return person, tuple(_cancelled(lead, *step, CONDITIONS_CHANGED, at) for step in ended)
 
 
 def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
@@ -51,20 +95,30 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *acting))))
 
 
-def _came_between(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
+def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
+    if _latest(person).lead_id != lead.lead_id:
+        return SUPERSEDED
     ended_at = flow_ended_at(lead)
     happened = (intervention.reason for intervention in person.interventions if intervention.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
 
 
 def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
-    """Issue a scheduled follow-up. The command carries its due time, not the moment of firing."""
+    """Issue a scheduled follow-up. The command carries its due time, not the moment of firing.
+
+    It is cancelled instead where its rule's conditions do not hold for the lead, or another flow is later.
+    """
     person = replace(person, scheduled=tuple(waiting for waiting in person.scheduled if waiting != scheduled))
     state = person.lead(scheduled.lead_id)
     rule = next((rule for rule in policy.rules if rule.name == scheduled.rule), None)
-    if state is None or rule is None or scheduled.step > len(rule.steps) or not rule.concerns(state.lead):
+    if state is None or rule is None or scheduled.step > len(rule.steps):
         return person, ()
     lead = _with_windows_of(person, state.lead)
+    reason: CancelReason | None = None if rule.acts_on(lead) else CONDITIONS_CHANGED
+    if _latest(person).lead_id != lead.lead_id:
+        reason = SUPERSEDED
+    if reason is not None:
+        return person, (_cancelled(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
 
 
@@ -138,7 +192,7 @@ def _cancel(person: Person, states: Iterable[LeadState], reason: CancelReason, r
 
 
 def _is_meant(reason: CancelReason, cancel_on: Collection[Cancellation]) -> bool:
-    return reason in (PAGE_BLOCKED, SHED) or reason in cancel_on
+    return reason not in get_args(Cancellation) or reason in cancel_on
 
 
 def _cancel_issued(person: Person, lead: Lead, reason: CancelReason, at: datetime) -> Planned:

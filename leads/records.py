@@ -25,7 +25,11 @@ Cancellation = Literal["reply", "human", "control_lost"]
 PAGE_BLOCKED: Final = "page_blocked"
 # The lead was shed: its person has more leads than the join can remember whole.
 SHED: Final = "shed"
-CancelReason = Cancellation | Literal["page_blocked", "shed"]
+# The person ended a later flow.
+SUPERSEDED: Final = "superseded"
+# The newest revision of the lead no longer meets the conditions of the rule.
+CONDITIONS_CHANGED: Final = "conditions_changed"
+CancelReason = Cancellation | Literal["page_blocked", "shed", "superseded", "conditions_changed"]
 AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait", "recovered", "shed"]
 OutcomeStatus = Literal[

@@ -21,6 +21,10 @@ CancelledReason = Literal[
     "page_blocked",
     # The person has more leads than the join can remember whole.
     "shed",
+    # The person ended a later flow, whose follow-ups take the place of this lead's.
+    "superseded",
+    # A later revision of the lead does not meet the conditions of the rule.
+    "conditions_changed",
     # The person got as many messages in the last day as the cap allows.
     "person_cap",
     # The person's data is erased. The ledger then holds a tombstone in place of the outcome.

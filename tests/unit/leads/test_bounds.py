@@ -125,7 +125,10 @@ def test_a_late_signal_of_a_shed_lead_is_ignored_by_name_and_makes_no_second_one
 def test_an_open_lead_that_is_shed_is_closed_and_what_is_scheduled_for_it_is_cancelled() -> None:
     reading = Reading()
 
-    reading.take(replace(a_long_summary(number), received_at=NOON + number * MINUTE / 10) for number in range(20))
+    # The flow that ended last comes first, so that no other supersedes it.
+    reading.take(
+        replace(a_long_summary(number, at=-number), received_at=NOON + number * MINUTE / 10) for number in range(20)
+    )
 
     [first, *_] = [lead.lead_id for lead in reading.leads]
     last = [lead for lead in reading.leads if lead.lead_id == first][-1]
