@@ -27,26 +27,28 @@ REMEMBERED = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """Meta's last word about a Page, its time, and the time at which we first received it."""
+    """Meta's last word about a Page, and its time; commands made up to `cancels_until` are cancelled."""
 
     blocked: bool
     said_at: datetime
-    received_at: datetime
+    cancels_until: datetime
 
 
 class Interventions:
     """Takes in platform events, in any order, and gives the reason for which they cancel a command.
 
-    It compares only times of receipt, which are the broker's; a command's `created_at` is such a time.
+    It compares only times of receipt, which are the broker's; a command's `created_at` is such a time. It is given all
+    events that were received after `since`.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, pages: Pages, since: datetime) -> None:
+        self._pages, self._since = pages, since
         self._newest: dict[tuple[str, Cancellation], datetime] = {}
         self._policies: dict[PageId, _Policy] = {}
 
     def note(self, event: JoinEvent) -> bool:
         """Take in an event; whether it may cancel anything."""
+        self._since = min(self._since, event.received_at)
         if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
             self._note_policy(event)
             return True
@@ -63,9 +65,12 @@ class Interventions:
         last = self._policies.get(event.page_id)
         if last is not None and (said_at < last.said_at or (said_at == last.said_at and blocks == last.blocked)):
             return
-        if not blocks or event.received_at - said_at <= REMEMBERED:
-            # The unblock of an older block may be forgotten already.
-            self._policies[event.page_id] = _Policy(blocks, said_at, event.received_at)
+        if blocks and said_at < self._since:
+            # The block may have ended before the first event that we know.
+            return
+        # An unblock of a block that we do not know may be an old one that Meta delivers again.
+        until = event.received_at if blocks or last is not None else said_at
+        self._policies[event.page_id] = _Policy(blocks, said_at, until)
 
     def is_blocked(self, page_id: PageId) -> bool:
         """Whether Meta blocks the Page, by the events so far."""
@@ -75,7 +80,7 @@ class Interventions:
     def cancels(self, command: SendFollowUp) -> CancelReason | None:
         """The reason for which a later event cancels the command, by the events so far; None when none does."""
         policy = self._policies.get(command.page_id)
-        if policy is not None and command.created_at <= policy.received_at:
+        if policy is not None and command.created_at <= policy.cancels_until:
             return PAGE_BLOCKED
         person = person_key(command.page_id, command.psid)
         for reason in command.cancel_on:

@@ -65,7 +65,7 @@ class SendSink:
         self._ledger, self._pages, self._clock = courier.ledger, courier.pages, courier.clock
         self._limits, self._metrics = courier.limits, courier.metrics
         self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
-        self._agenda, self._interventions = Agenda(), Interventions(self._pages)
+        self._agenda, self._interventions = Agenda(), Interventions(self._pages, self._clock())
         self._read_to: dict[TopicPartition, int] = {}
         self._unread: dict[TopicPartition, int] = {}
         self._cancelled_ahead: dict[str, str] = {}
@@ -76,7 +76,7 @@ class SendSink:
 
     async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
         await self._come_to_rest()
-        self._agenda, self._interventions, self._cancelled_ahead = Agenda(), Interventions(self._pages), {}
+        self._agenda, self._cancelled_ahead = Agenda(), {}
         self._partitions = {place.partition: place for place in spans if place.topic == self._commands}
         self._events = {place.partition: place for place in spans if place.topic != self._commands}
         if self._events.keys() != self._partitions.keys():
@@ -84,7 +84,9 @@ class SendSink:
         self._courier.hold(len(self._partitions))
         await self._ledger.open(self._partitions.keys())
         self._closing = False
-        recent = await self._ahead.received_since(list(self._events.values()), self._clock() - REMEMBERED)
+        since = self._clock() - REMEMBERED
+        self._interventions = Interventions(self._pages, since)
+        recent = await self._ahead.received_since(list(self._events.values()), since)
         self._read_to = {place: self._start(place, span, recent) for place, span in spans.items()}
         self._unread = {place: span.end for place, span in spans.items() if place.topic == self._commands}
         await self._end_orphans(self._read_to)

@@ -297,7 +297,7 @@ async def test_a_third_partys_command_waits_until_the_events_are_read_to_their_e
 
 
 def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:
-    interventions = Interventions(Pages())
+    interventions = Interventions(Pages(), NOON)
     waits = a_command("waits", cancel_on=("reply",))
     interventions.note(a_reply())
 
@@ -486,6 +486,38 @@ class TestBlockedPage:
         )
 
         assert statuses(outcomes) == [("after", "attempting"), ("after", "sent")]
+
+    async def test_an_old_unblock_that_meta_delivers_again_after_a_restart_cancels_nothing(self) -> None:
+        world = SendWorld()
+        world.command(a_command("waits", not_before=NOON + 10 * SECOND))
+
+        await world.settle_all(
+            meanwhile={20: lambda: world.event(replace(a_policy("unblock"), event_at=NOON - timedelta(hours=3)))}
+        )
+
+        assert world.graph.sent == ["waits"]
+
+    async def test_a_block_that_meta_delivers_again_after_a_restart_that_forgot_its_end_blocks_nothing(self) -> None:
+        forgotten = NOON - REMEMBERED - SECOND
+        world = SendWorld()
+        world.kafka.committed[EVENTS] = 0
+        world.event(replace(a_policy("block", forgotten + 2 * SECOND), event_at=forgotten))
+        world.command(a_command("waits", created_at=NOON - timedelta(hours=1)))
+
+        await world.settle_all()
+
+        assert world.graph.sent == ["waits"]
+
+    async def test_a_block_of_a_long_time_in_which_the_sink_was_down_is_known(self) -> None:
+        world = SendWorld()
+        world.kafka.committed[EVENTS] = 0
+        world.event(a_reply(NOON - timedelta(hours=3)))
+        world.event(a_policy("block", NOON - timedelta(hours=2)))
+        world.command(a_command("waits", created_at=NOON - timedelta(hours=1)))
+
+        outcomes = await world.settle_all()
+
+        assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("cancelled", "page_blocked")]
 
     @pytest.mark.parametrize(
         ("late", "ends"),
