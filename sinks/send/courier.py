@@ -102,19 +102,21 @@ class Courier:
     def turn(self, pending: Pending, action: Action, now: datetime) -> datetime:
         """When to carry the action out. For a call that is the Page's next turn, which this command then keeps.
 
-        Called before `carry_out`, each time that the command is due. Waits for nothing.
+        A call that is of no use after the window gets a time no later than its end. Called before `carry_out`, each
+        time that the command is due. Waits for nothing.
         """
         if isinstance(action, Wait):
             return action.until
         if not isinstance(action, LookUp | AskOwner | Send):
             return now
-        page_id = pending.command.page_id
+        page_id, not_after = pending.command.page_id, pending.command.not_after
         self.blocks.try_with(page_id, pending.command.command_id, now)
         pace = self._sends if isinstance(action, Send) else self._look_ups
         if pending.paced and not pace.is_held(page_id, now):
             return now
         pending.take_turn()
-        return pace.reserve(page_id, now)
+        turn = pace.reserve(page_id, now)
+        return turn if isinstance(action, LookUp) else min(turn, not_after)
 
     async def carry_out(self, pending: Pending, action: Action) -> datetime | None:
         """Do what `next_step` has just said; gives the time of the next decision, None when the command is settled.
@@ -185,7 +187,7 @@ class Courier:
         match fault:
             case Retryable():
                 pending.refute(number)
-                return self._try_again(pending, fault)
+                return min(self._try_again(pending, fault), pending.command.not_after)
             case OutcomeUnknown():
                 pending.end_failures()
                 doubt: InDoubtReason = "no_clear_answer"
@@ -247,7 +249,7 @@ class Courier:
         pending.refute(number)
         pending.end_failures()
         # Code 2 also comes for people who blocked the Page, as often as they are tried.
-        return self.clock() + pause_after(number, self.fraction, _ASK_AGAIN_MAX)
+        return min(self.clock() + pause_after(number, self.fraction, _ASK_AGAIN_MAX), command.not_after)
 
     async def _after_look_up_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
         reason: InDoubtReason = "look_up_refused"

@@ -146,7 +146,7 @@ def _end(snapshot: Snapshot) -> Settle | None:
 def _go(snapshot: Snapshot) -> Action:
     thread: ParkedReason = "thread_of_another_app"
     if snapshot.now < snapshot.command.not_before:
-        return Wait(snapshot.command.not_before)
+        return Wait(min(snapshot.command.not_before, snapshot.command.not_after))
     if snapshot.attempt is not None and snapshot.attempt.parked == thread and not snapshot.recalled:
         return _call(snapshot, AskOwner())
     return _send(snapshot)
@@ -167,7 +167,11 @@ def _send(snapshot: Snapshot) -> Action:
 
 
 def _call(snapshot: Snapshot, call: Call) -> Action:
-    return Wait(snapshot.calls_from) if snapshot.calls_from > snapshot.now else call
+    if snapshot.calls_from <= snapshot.now:
+        return call
+    # Only a look-up is of use after the window.
+    until = snapshot.calls_from if isinstance(call, LookUp) else min(snapshot.calls_from, snapshot.command.not_after)
+    return Wait(until)
 
 
 def _fault(command: SendFollowUp, now: datetime) -> str | None:

@@ -139,7 +139,7 @@ class SendSink:
             return
         reason = ERASED if erased else command.cancel_reason or self._cancelled_ahead.get(command.command_id)
         is_refused = command.not_after > now + LONGEST_WINDOW
-        ready_at = now if reason is not None or is_refused else command.not_before
+        ready_at = now if reason is not None or is_refused else min(command.not_before, command.not_after)
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
     def _cancel(self, by: SendFollowUp) -> bool:

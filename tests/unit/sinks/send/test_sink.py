@@ -294,6 +294,30 @@ async def test_throttling_holds_the_whole_page() -> None:
     assert sorted(world.graph.sent) == ["c1", "c2", "c3"]
 
 
+async def test_an_attempt_that_is_throttled_beyond_its_window_expires_with_it_and_so_do_those_behind_it() -> None:
+    world = SendWorld()
+    world.command(a_command("c1", not_after=NOON + timedelta(seconds=20)))
+    soon = {"not_before": NOON + timedelta(seconds=5), "not_after": NOON + timedelta(seconds=10)}
+    world.command(a_command("c2", psid=Psid("c2"), **soon))
+    world.graph.faults = [Throttled("slow down", code=613, regain_after=timedelta(days=2))]
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "attempting"), ("c2", "expired"), ("c1", "expired")]
+    assert [outcome.occurred_at - NOON < timedelta(seconds=21) for outcome in outcomes] == [True] * 3
+
+
+async def test_what_the_conversation_refutes_at_the_end_of_the_window_expires_with_it() -> None:
+    world = SendWorld()
+    world.command(a_command(not_after=NOON + timedelta(seconds=21)))
+    world.outcome(an_outcome("c1", "attempting", attempt=9))
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == "expired"
+    assert outcomes[-1].occurred_at < NOON + timedelta(seconds=22)
+
+
 async def test_an_unknown_outcome_is_looked_up_after_the_quarantine_and_found() -> None:
     world = SendWorld()
     world.command(a_command())
