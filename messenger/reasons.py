@@ -70,6 +70,8 @@ ItemFaultReason = Literal[
     "no_watermark",
     # An id of more than 255 characters.
     "id_too_long",
+    # A Page's id with a colon, which divides a Page's id from a person's in the keys of records.
+    "colon_in_page_id",
     # The item is nested more deeply than can be written again.
     "too_deep",
     # The item takes more than 250,000 bytes.

@@ -166,6 +166,8 @@ def _item(place: _Place, received_at: datetime, origin: Origin, aliases: Mapping
     page_id, psid = _address(place)
     if max(len(page_id or ""), len(psid or "")) > ID_MAX:
         raise Malformed("id_too_long", "sender or recipient")
+    if ":" in (page_id or ""):
+        raise Malformed("colon_in_page_id", "sender or recipient")
     sent_millis = as_millis(entry.get("time"))
     entry_hops = _hops(entry)
     return Item(

@@ -128,6 +128,15 @@ def test_an_id_that_no_page_or_person_has_is_a_fault() -> None:
     assert parsed.faults == (ItemFault(0, "id_too_long", "sender or recipient"),)
 
 
+def test_a_page_id_that_could_be_the_key_of_a_person_is_a_fault() -> None:
+    block = {"recipient": {"id": f"{PAGE}:7001"}, "policy_enforcement": {"action": "block"}}
+
+    parsed = parse(a_body(an_entry(block, {**block, "recipient": {"id": PAGE}})))
+
+    assert parsed.faults == (ItemFault(0, "colon_in_page_id", "sender or recipient"),)
+    assert [event.page_id for event in parsed.events] == [PAGE]
+
+
 @pytest.mark.parametrize("key", ["policy_enforcement", "policy-enforcement"])
 def test_a_block_is_a_block_in_both_spellings(key: str) -> None:
     event = the_event({"recipient": {"id": PAGE}, "timestamp": MILLIS, key: {"action": "block"}})
