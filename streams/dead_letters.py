@@ -10,6 +10,7 @@ from runtime.health import SET_ASIDE, Health
 from runtime.metrics import Metrics
 from runtime.suspect import RAISED, place_of
 from streams.records import Outgoing, Record, Refusal
+from streams.state import UnreadableState
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +18,13 @@ T = TypeVar("T")
 
 
 def tried(record: Record, work: Callable[[], T]) -> T | Refusal:
-    """The work on a record, or the refusal of the record where the work raises what nobody foresaw."""
+    """The work on a record, or the refusal of the record where the work raises what nobody foresaw.
+
+    Raises what no record is to blame for: `MemoryError`, and `UnreadableState`.
+    """
     try:
         return work()
-    except MemoryError:
+    except (MemoryError, UnreadableState):
         raise
     except Exception as fault:  # noqa: BLE001 - the exception is nobody's to foresee; the dead letter names it
         return Refusal(record, f"{RAISED} {place_of(fault)}", type(fault).__name__)

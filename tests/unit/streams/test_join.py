@@ -9,14 +9,16 @@ from msgspec.structs import replace
 
 from leads.facts import Progress
 from leads.pages import Page
+from leads.person import Person
 from leads.records import FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
-from messenger.events import Psid
+from messenger.events import Psid, person_key
 from runtime.clock import to_millis
 from runtime.settings import Settings
 from schemas.codec import command_codec, event_codec, lead_codec
 from streams.join import Batch, PartitionJoin
 from streams.records import Outgoing, Record
+from streams.state import PEOPLE, UnreadableState
 from tests.builders import MINUTE, NOON, PAGE, PERSON, TARGET_APP, a_handover, a_policy, a_register, an_erasure
 
 SETTINGS = Settings(partitions=1, topic_prefix="t-")
@@ -92,6 +94,15 @@ def test_undecodable_record_is_refused_and_the_next_goes_on() -> None:
 
     assert [output.topic for output in done.outputs] == ["t-leads"]
     assert [refusal.record for refusal in done.batch.refused] == [records[0]]
+
+
+def test_no_event_is_set_aside_because_the_state_of_its_person_is_damaged() -> None:
+    whole = PEOPLE.encode(Person(page_id=PAGE, psid=PERSON, touched_at=NOON))
+    stored = {person_key(PAGE, PERSON).encode(): whole[:-1]}
+    batch = Batch(PartitionJoin(stored, lambda _: POLICY, SETTINGS), carefully=True)
+
+    with pytest.raises(UnreadableState):
+        batch.encode(batch.advance(batch.order(batch.decode(records_of(a_handover())))))
 
 
 def test_progress_counts_for_no_more_than_the_brokers_clock_allows() -> None:
