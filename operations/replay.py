@@ -160,22 +160,23 @@ async def rebuild_state(session: Session, begin: Place) -> int:
     group = deployment.settings.topic("leadstream")
     if await is_running(deployment.broker, group):
         raise OperationError("streams is running: stop all of its workers first")
-    changelog, consumer, producer = deployment.topic(JOIN_STATE), await session.consumer(), await session.producer()
+    consumer, producer = await session.consumer(), await session.producer()
     wanted = Wanted(begin=begin, until=None, warm_up=timedelta(0))
     spans = (await make_plan(consumer, deployment.settings, wanted, now())).spans
-    newest = dict[tuple[int, bytes], bytes | None]()
-    async for records in whole_topic(consumer, changelog, session.partitions):
-        newest.update({(record.partition, record.key): record.value for record in records})
-    known = [key for key, value in newest.items() if value is not None]
-    for first in range(0, len(known), _TOMBSTONES_AT_ONCE):
-        some = known[first : first + _TOMBSTONES_AT_ONCE]
-        await asyncio.gather(*[await producer.send(changelog, key=key, partition=number) for number, key in some])
     events = [TopicPartition(deployment.topic(EVENTS), number) for number in range(session.partitions)]
     # The events of the log come again behind those that are there.
     places = {partition: span.start for partition, span in spans.items()} | await consumer.end_offsets(events)
+    # Before the state goes: should this run die in between, no worker goes on from the present without the past.
     async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-replay") as streams:
         streams.assign(list(places))
         await streams.commit({partition: OffsetAndMetadata(offset, "") for partition, offset in places.items()})
+    changelog, is_held = deployment.topic(JOIN_STATE), dict[tuple[int, bytes], bool]()
+    async for records in whole_topic(consumer, changelog, session.partitions):
+        is_held.update({(record.partition, record.key): record.value is not None for record in records})
+    known = [key for key, held in is_held.items() if held]
+    for first in range(0, len(known), _TOMBSTONES_AT_ONCE):
+        some = known[first : first + _TOMBSTONES_AT_ONCE]
+        await asyncio.gather(*[await producer.send(changelog, key=key, partition=number) for number, key in some])
     return len(known)
 
 
