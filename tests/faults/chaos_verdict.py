@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -27,7 +26,8 @@ from tests.faults.live import STAGES, doubled, told_sent
 if TYPE_CHECKING:
     from tests.faults.chaos import Chaos
 
-_QUIET = 10.0
+# A second apart. Not a span of time, which passes also while a busy machine lets nobody look.
+_QUIET_LOOKS = 10
 # A command carries nothing that cancels it: until the join has read a reply, the send sink cannot know of it.
 _FIGURES = frozenset({"webhooks", "leads", "texts", "texted_before_the_join_knew"})
 # A call that is on its way is not called back.
@@ -129,16 +129,17 @@ class _Rest:
 
     def __init__(self, chaos: "Chaos", observer: Observer, watching: asyncio.Task[None]) -> None:
         self._chaos, self._observer, self._watching = chaos, observer, watching
-        self._count, self._since = -1, 0.0
+        self._count, self._quiet_looks = -1, 0
 
     async def holds(self) -> bool:
         if self._watching.done():
             self._watching.result()
         count = self._observer.records.total()
         if count != self._count or await _unfinished(self._chaos, self._observer):
-            self._count, self._since = count, monotonic()
+            self._count, self._quiet_looks = count, -1
+        self._quiet_looks += 1
         await asyncio.sleep(1)
-        return monotonic() > self._since + _QUIET
+        return self._quiet_looks >= _QUIET_LOOKS
 
 
 async def _unfinished(chaos: "Chaos", observer: Observer) -> Counter[str]:
