@@ -229,7 +229,10 @@ class Joins:
 
     async def of(self, partition: int) -> PartitionJoin:
         """The join of a partition, which knows no offset of a topic that was made anew."""
-        await self._let_go_of_old_topics(partition)
+        ours = (self._settings.topic(EVENTS.name), self._store.changelog_topic_name)
+        # Of all partitions at the first batch of any, so that no later start finds one that still knows the old topic.
+        for number in sorted({tp.partition for tp in self._app.reach.anew if tp.topic in ours}):
+            await self._let_go_of_old_topics(number)
         return self._join_of(partition)
 
     async def publish(self, outgoing: Sequence[Outgoing], refused: Sequence[Refusal]) -> None:
