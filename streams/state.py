@@ -47,7 +47,7 @@ class StateCodec(Generic[State]):
         self._header(value)
         try:
             return self._decoder.decode(memoryview(value)[_HEADER.size :])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise UnreadableState("is damaged, or of a newer release") from None
 
     def wake_at(self, value: bytes) -> datetime:

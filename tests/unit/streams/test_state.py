@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leads.person import Intervention, Issued, Mark, PageState, Person, Scheduled
@@ -79,6 +79,7 @@ def test_a_field_that_an_older_release_did_not_write_has_its_default() -> None:
     assert PAGES.decode(value) == msgspec.structs.replace(PAGE_STATE, blocked_at=None)
 
 
+@example(b"\x91\xa1\x80", True)  # a text that is not UTF-8
 @given(st.binary(max_size=60), st.booleans())
 def test_random_bytes_are_read_or_refused_and_nothing_else(body: bytes, of_version: bool) -> None:
     value = struct.pack(">Bq", VERSION, 0) + body if of_version else body
