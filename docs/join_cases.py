@@ -187,10 +187,76 @@ CASES: tuple[Case, ...] = (
         Becomes("complete", 2, "referral", "join_wait"),
     ),
     case(
-        "the same ad twice",
-        [event("referral"), event("referral", MINUTE)],
+        "the same ad twice, with other answers",
+        [event("referral"), event("referral with other answers", MINUTE)],
         Becomes("complete", 2, "referral", "join_wait"),
         Becomes("complete", 2, "referral", "join_wait"),
+    ),
+    case(
+        "copies with another stamp and nothing new",
+        [
+            _HANDOVER,
+            event("referral", SECOND),
+            event("handover", 40 * SECOND),
+            event("referral", MINUTE),
+            event("summary", MINUTE),
+            event("summary", 2 * MINUTE, mid="m2"),
+        ],
+        _WHOLE,
+    ),
+    case(
+        "the only summary, stamped six minutes after the handover",
+        [_HANDOVER, event("summary", 6 * MINUTE)],
+        Becomes("complete", 3, "summary", "join_wait"),
+    ),
+    case(
+        "the only summary, stamped after the close",
+        [_HANDOVER, event("summary", 20 * MINUTE)],
+        Becomes("complete", 3, "summary", "join_wait"),
+        asks=True,
+    ),
+    case(
+        "a dropped flow: the referral of the last answer, the handover when Meta gave it up",
+        [event("dropped referral"), event("dropped handover", 30 * MINUTE)],
+        Becomes("incomplete", 3, "referral", "join_wait"),
+    ),
+    case(
+        "a handover that does not say how the flow ended, and the referral does",
+        [event("handover without a tag"), event("referral")],
+        Becomes("complete", 3, "referral", "join_wait"),
+    ),
+    case(
+        "the referral says how the flow ended, then the handover does not",
+        [event("referral"), event("handover without a tag", SECOND)],
+        Becomes("complete", 3, "referral", "join_wait"),
+    ),
+    case(
+        "the handover does not say how the flow ended, its copy does",
+        [event("handover without a tag"), event("handover", SECOND)],
+        Becomes("complete", 3, "none", "join_wait"),
+        asks=True,
+    ),
+    case(
+        "the handover says dropped, the referral complete",
+        [event("dropped handover"), event("referral", SECOND)],
+        Becomes("incomplete", 2, "referral", "all_signals"),
+    ),
+    case(
+        "the referral says dropped, the handover and the summary complete",
+        [event("dropped referral"), event("handover", SECOND), event("summary", SECOND)],
+        Becomes("incomplete", 3, "referral", "all_signals"),
+    ),
+    case(
+        "dropped, and Leadgen takes the thread again before the referral of the next flow",
+        [event("dropped handover"), event("take by the Leadgen app", MINUTE), event("referral", 4 * MINUTE)],
+        Becomes("incomplete", 2, "none", "join_wait"),
+        Becomes("complete", 2, "referral", "join_wait"),
+    ),
+    case(
+        "finished, and the referral of another form comes before its handover",
+        [_SUMMARY, event("referral of another form", 5 * MINUTE), event("handover", 5 * MINUTE + SECOND)],
+        Becomes("complete", 2, "summary", "join_wait"),
+        Becomes("complete", 3, "referral", "join_wait"),
     ),
     case(
         "stamps of years ago, as in Meta's samples: receipt decides",

@@ -31,15 +31,23 @@ stateDiagram-v2
 
 A complete lead that closes without answers asks for a transcript, once. A dropped flow has no summary to wait for.
 
-* A **signal** is a lead handover, a lead referral or a summary. It fits a lead of its outcome that has no signal of its
-  kind yet and whose stamps lie within five minutes of its own; of several, the nearest. Where a stamp is more than a
-  day from its receipt it says nothing, and the signal fits a lead that is still open. What fits no lead opens one.
+* A **signal** is a lead handover, a lead referral or a summary. It belongs to a lead that has no signal of its kind
+  yet, however many minutes lie between Meta's stamps, unless something says that it is of another flow: Leadgen took
+  the thread or handed it over in between, a referral and a summary have no question in common, or the outcomes disagree
+  and the stamps lie more than five minutes apart. Of several leads, the nearest. A closed lead takes signals stamped
+  within an hour of its own, or within 24 hours if the flow was dropped: Meta gives such a flow up long after the last
+  answer. What belongs to no lead opens one.
+* An **outcome** that no signal has said is assumed to be incomplete: Leadgen handed over without `metadata`, and
+  without the `hop_context` that stands in for it. It gives way to one that is said, and rules wait until then, or until
+  the lead closes. Where two signals disagree, the lead is incomplete. If a rule has acted on it as complete, none acts
+  on it any more.
 * A **recovery** is what a backfill found in the conversation. It opens a lead that is closed at once, unless the person
   has one within five minutes of it: then it gives that lead the answers that it lacks, and nothing otherwise. Webhooks
-  that come after all add to the recovered lead; of a dropped flow, up to 65 minutes after the last answer.
+  that come after all add to the recovered lead.
 * **`lead_id`** comes from the Page, the person and the event that opened the lead; the same log gives the same ids.
 * **Answers** of the referral come first, then what only the summary knows, then what only the transcript knows.
-* A **duplicate** (equal `event_id`, however it is stamped) adds nothing and publishes nothing.
+* A **duplicate** adds nothing and publishes nothing. It has an `event_id` that a lead has; or it repeats a lead's
+  handover within a minute, or its referral or summary word for word, and no flow began in between.
 * An open lead's **deadline** fires at its own time, before an event that is received then, at any speed of reading.
 
 ## What a state holds at most
@@ -77,6 +85,7 @@ Kept for each person, and written to each revision of a lead.
 | any other pass to us, a take by us | unchanged | one day |
 | a request by another app | unchanged | one day at the most |
 | pass to another app, a take by another | unchanged | lost; follow-ups are cancelled |
+| a take by the Leadgen app: another flow begins | unchanged | lost until the flow ends |
 | summary | unchanged: nobody wrote it | unchanged |
 
 A routing event that is older than the newest one changes nothing.

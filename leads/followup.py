@@ -41,8 +41,9 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
 
 
 def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
+    is_settled = state.lead.closed or state.lead.lead_id not in person.assumed
     acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
-    if not acting:
+    if not acting or not is_settled:
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
     commands: list[SendFollowUp] = []

@@ -6,12 +6,11 @@ from datetime import date, datetime, timedelta
 from typing import Literal
 
 from leads.facts import ITSELF, Fact, LeadRecovered, TranscriptFetched, recovery_event_id
-from leads.pairing import DROP_MARGIN, FLOW_SPREAD, flow_ended_at
+from leads.pairing import DROP_MARGIN, REACH, flow_ended_at
 from leads.records import Lead, LeadId
 from messenger.events import PageId, Psid
 from messenger.graph import Conversation
 from messenger.lead_flow import LeadFlow, LeadForm, lead_flows
-from messenger.limits import MESSAGING_WINDOW
 
 # Meta's stamps of a flow's end and of its last message: whole seconds against milliseconds, and two of Meta's clocks.
 _STAMP_SLACK = timedelta(minutes=1)
@@ -146,12 +145,10 @@ def _leads_by_flow(flows: Sequence[LeadFlow], leads: Iterable[Lead]) -> dict[int
     """
     found: dict[int, Lead] = {}
     for lead in sorted(leads, key=lambda lead: (lead.outcome, flow_ended_at(lead))):
-        # How long Meta waits before it gives a dropped flow up is documented nowhere.
-        longest = FLOW_SPREAD if lead.outcome == "complete" else MESSAGING_WINDOW
         fitting = [
             (flow.outcome == lead.outcome, number)
             for number, flow in enumerate(flows)
-            if number not in found and -_STAMP_SLACK <= flow_ended_at(lead) - flow.answered_at <= longest
+            if number not in found and -_STAMP_SLACK <= flow_ended_at(lead) - flow.answered_at < REACH[lead.outcome]
         ]
         if fitting:
             found[max(fitting)[1]] = lead

@@ -14,7 +14,17 @@ from msgspec.structs import replace
 from leads import followup
 from leads.bounds import has_room, is_shed, without_oldest
 from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
-from leads.pairing import Signal, add_signal, flow_ended_at, is_lead_signal, open_lead, pair, revise
+from leads.pairing import (
+    Signal,
+    add_signal,
+    flow_ended_at,
+    is_assumed,
+    is_copy,
+    is_lead_signal,
+    open_lead,
+    pair,
+    revise,
+)
 from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at, folded
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp, remembered
 from leads.rules import Policy
@@ -104,7 +114,9 @@ def _without_the_old(person: Person, until: datetime) -> Person:
     issued = tuple(command for command in person.issued if command.not_after >= until)
     if len(kept) == len(person.leads) and len(issued) == len(person.issued):
         return person
-    return replace(person, leads=kept, issued=issued)
+    ids = {state.lead.lead_id for state in kept}
+    assumed = tuple(lead_id for lead_id in person.assumed if lead_id in ids)
+    return replace(person, leads=kept, issued=issued, assumed=assumed)
 
 
 def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
@@ -156,7 +168,12 @@ def _on_thread_control_requested(
 
 
 def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: Policy) -> Step:
-    person, commands = _cancel(_with_owner(person, event, owner, None), "control_lost", event, policy)
+    person = _with_owner(person, event, owner, None)
+    if owner == LEADGEN_APP_ID:
+        # Another flow begins; Leadgen hands the thread over when it ends.
+        began_at = min(event.event_at, event.received_at)
+        return Step(replace(person, flow_began_at=max(began_at, person.flow_began_at or began_at)))
+    person, commands = _cancel(person, "control_lost", event, policy)
     return Step(person, commands)
 
 
@@ -165,12 +182,33 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     if any(not names.isdisjoint(state.signals) for state in person.leads):
         return Step(person, ignored="duplicate")
     state = pair(person, event)
+    if state is None and is_copy(person, event):
+        return Step(person, ignored="duplicate")
     if state is None and not has_room(person):
         return Step(person, ignored="too_many_leads")
     if state is not None and is_shed(state):
         return Step(person, ignored="lead_shed")
-    state = state or open_lead(person, event, policy.page)
-    return _publish(person, add_signal(state, event, person, policy.page), policy)
+    before = state or open_lead(person, event, policy.page)
+    after = add_signal(before, event, person, policy.page)
+    if before.lead.outcome == "complete" and after.lead.outcome == "incomplete":
+        after = _without_second_chance(person, after, policy)
+    return _publish(_with_assumption(person, before.lead, event), after, policy)
+
+
+def _with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
+    if is_assumed(event):
+        return replace(person, assumed=(*person.assumed, lead.lead_id)) if lead.revision == 0 else person
+    assumed = tuple(lead_id for lead_id in person.assumed if lead_id != lead.lead_id)
+    return person if len(assumed) == len(person.assumed) else replace(person, assumed=assumed)
+
+
+def _without_second_chance(person: Person, state: LeadState, policy: Policy) -> LeadState:
+    """A person who was told that they finished is not asked to."""
+    scheduled = {waiting.rule for waiting in person.scheduled if waiting.lead_id == state.lead.lead_id}
+    if scheduled.issuperset(state.planned):
+        return state
+    names = (rule.name for rule in policy.rules)
+    return replace(state, planned=tuple(dict.fromkeys((*state.planned, *names))))
 
 
 def _on_recovered(person: Person, event: LeadRecovered, policy: Policy) -> Step:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
-from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_DEFAULT
+from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID, THREAD_CONTROL_DEFAULT
 
 JOIN_WAIT = timedelta(minutes=15)
 _UTC = ZoneInfo("UTC")
@@ -28,9 +28,9 @@ class Page:
     time_zone: ZoneInfo = _UTC
 
     def is_target(self, app_id: AppId | None) -> bool:
-        """Whether this app is ours on the Page. Where no target app is configured, any but the Page Inbox is."""
+        """Whether this app is ours on the Page. Where no target app is configured, any but Meta's own is."""
         if self.target_app is None:
-            return app_id not in (None, PAGE_INBOX_APP_ID)
+            return app_id not in (None, PAGE_INBOX_APP_ID, LEADGEN_APP_ID)
         return app_id == self.target_app
 
 

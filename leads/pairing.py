@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
@@ -10,7 +11,8 @@ from leads.pages import Page
 from leads.person import Person, closes_at
 from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
 from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
-from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID
+from messenger.lead_flow import normal_question
+from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
 from messenger.summary import parse_summary
 
 Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecovered
@@ -19,10 +21,17 @@ Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecover
 # messaging window runs from the person's last message, so an incomplete lead's window is taken this much shorter.
 DROP_MARGIN = timedelta(hours=1)
 
-# The stamps of one lead's signals lie this close: in Meta's samples they lag their sending by up to three minutes.
+# Signals of one flow that disagree about its outcome are stamped this close: in Meta's samples a stamp lags its sending
+# by up to three minutes, and a dropped flow takes longer to be resumed and finished.
 FLOW_SPREAD = timedelta(minutes=5)
-# A stamp this far from its receipt says nothing about pairing: a late retry, or Meta's own samples, sent today.
-STALE_STAMP = timedelta(days=1)
+# How far the stamps of one flow may lie apart once its lead has closed. The signals of a finished flow are of its end;
+# of a dropped one, a referral can be of the last answer, and the handover of the time at which Meta gave it up.
+REACH: Mapping[LeadOutcome, timedelta] = MappingProxyType(
+    {"complete": timedelta(hours=1), "incomplete": MESSAGING_WINDOW}
+)
+# Nobody finishes two flows in a minute.
+SHORTEST_FLOW = timedelta(minutes=1)
+_LAST_OF_SECOND = timedelta(milliseconds=999)
 
 
 def is_lead_signal(handover: HandoverReceived) -> bool:
@@ -43,21 +52,40 @@ def outcome_of(signal: Signal) -> LeadOutcome:
     return signal.outcome
 
 
+def is_assumed(signal: Signal) -> bool:
+    """Whether the signal does not say how its flow ended."""
+    return isinstance(signal, HandoverReceived) and signal.metadata not in (
+        LEAD_COMPLETE_METADATA,
+        LEAD_INCOMPLETE_METADATA,
+    )
+
+
+def is_copy(person: Person, signal: Signal) -> bool:
+    """Whether a lead has the same signal with another stamp or id, and no flow began in between."""
+    return any(_repeats(state, signal) and not _is_parted(person, state.lead, signal) for state in person.leads)
+
+
 def pair(person: Person, signal: Signal) -> LeadState | None:
     """The lead that this signal is missing from, or None when it opens another.
 
-    A signal belongs to a lead of its outcome whose stamps are near its own, even when that lead has closed. Where a
-    stamp is stale, receipt decides: the signal belongs to a lead that still waits. Of several, the nearest in Meta's
-    time, then the oldest.
+    A signal belongs to a lead that lacks one of its kind, unless something says that it is of another flow: a flow that
+    began in between, the questions of another form, or another outcome at another time. Of several leads, one of its
+    outcome, then the nearest in Meta's time, then the oldest.
     """
     fitting = [
         state
         for state in person.leads
-        if state.lead.outcome == outcome_of(signal)
-        and _stamp(state.lead, type(signal)) is None
-        and _is_near(state.lead, signal)
+        if _lacks(person, state.lead, signal)
+        and _is_in_reach(person, state.lead, signal)
+        and not _is_parted(person, state.lead, signal)
+        and not _is_of_another_form(state, signal)
     ]
-    return min(fitting, key=lambda state: _distance(state.lead, signal.event_at), default=None)
+    outcome = outcome_of(signal)
+    return min(
+        fitting,
+        key=lambda state: (state.lead.outcome != outcome, _distance(state.lead, signal.event_at)),
+        default=None,
+    )
 
 
 def open_lead(person: Person, signal: Signal, page: Page) -> LeadState:
@@ -77,7 +105,7 @@ def open_lead(person: Person, signal: Signal, page: Page) -> LeadState:
 
 def add_signal(state: LeadState, signal: Signal, person: Person, page: Page) -> LeadState:
     """The lead's next revision, with the content of the signal."""
-    lead = state.lead
+    lead = replace(state.lead, outcome=_outcome_with(person, state.lead, signal))
     match signal:
         case HandoverReceived():
             lead = replace(lead, handover_at=signal.event_at, target_app_id=signal.new_owner_app_id)
@@ -134,6 +162,13 @@ def flow_ended_at(lead: Lead) -> datetime:
     return min([*stamps, lead.first_seen_at])
 
 
+def _outcome_with(person: Person, lead: Lead, signal: Signal) -> LeadOutcome:
+    """The outcome that is said counts before one that is assumed; of two that are said, incomplete."""
+    if lead.lead_id in person.assumed:
+        return outcome_of(signal)
+    return lead.outcome if is_assumed(signal) or lead.outcome == outcome_of(signal) else "incomplete"
+
+
 def _last_message_at(lead: Lead, person: Person) -> datetime:
     ended_at = flow_ended_at(lead)
     # The last answer completes a flow, so a complete lead's end is the person's last message.
@@ -157,22 +192,84 @@ def _distance(lead: Lead, moment: datetime) -> timedelta:
     return min(abs(stamp - moment) for stamp in stamps if stamp is not None)
 
 
-def _is_near(lead: Lead, signal: Signal) -> bool:
-    if _distance(lead, signal.event_at) <= FLOW_SPREAD or _is_given_up_late(lead, signal):
-        return True
+def _lacks(person: Person, lead: Lead, signal: Signal) -> bool:
+    if isinstance(signal, HandoverReceived) and lead.lead_id in person.assumed and lead.handover_at is not None:
+        # A copy that says how the flow ended.
+        return not is_assumed(signal) and abs(lead.handover_at - signal.event_at) <= SHORTEST_FLOW
+    return _stamp(lead, type(signal)) is None
+
+
+def _is_in_reach(person: Person, lead: Lead, signal: Signal) -> bool:
+    agrees = lead.outcome == outcome_of(signal)
+    distance = _distance(lead, signal.event_at)
     if isinstance(signal, LeadRecovered):
         # The conversation shows when things were said, however long ago.
-        return False
-    stale = max(abs(signal.received_at - signal.event_at), _distance(lead, lead.first_seen_at)) > STALE_STAMP
-    return stale and not lead.closed
+        return agrees and distance <= FLOW_SPREAD
+    if not agrees and (lead.closed or not (is_assumed(signal) or lead.lead_id in person.assumed)):
+        return distance <= FLOW_SPREAD
+    return not lead.closed or distance < REACH[lead.outcome]
 
 
-def _is_given_up_late(lead: Lead, signal: Signal) -> bool:
-    """Whether a webhook may tell of the dropped flow that was recovered: the conversation shows the last answer, the
-    webhook when Meta gave the flow up."""
-    if lead.outcome == "complete" or lead.transcript_at is None or lead.handover_at or lead.referral_at:
+def _is_parted(person: Person, lead: Lead, signal: Signal) -> bool:
+    """Whether another flow began or ended between the lead and the signal: Leadgen took the thread, or handed over."""
+    handovers = (state.lead.handover_at for state in person.leads if state.lead.lead_id != lead.lead_id)
+    first, last = sorted((_earliest(lead), signal.event_at))
+    return any(
+        _last_instant(first) < moment <= _last_instant(last) for moment in (person.flow_began_at, *handovers) if moment
+    )
+
+
+def _is_of_another_form(state: LeadState, signal: Signal) -> bool:
+    """Whether a referral and a summary have no question in common."""
+    match signal:
+        case LeadReferralReceived():
+            answers, text = signal.answers, state.lead.summary_text
+        case SummaryReceived():
+            answers, text = state.referral_answers, signal.text
+        case _:
+            return False
+    if not answers or text is None:
         return False
-    return timedelta(0) <= signal.event_at - lead.transcript_at <= DROP_MARGIN + FLOW_SPREAD
+    summary = normal_question(text)
+    return not any(normal_question(answer.question) in summary for answer in answers)
+
+
+def _repeats(state: LeadState, signal: Signal) -> bool:
+    lead = state.lead
+    match signal:
+        case HandoverReceived():
+            if lead.handover_at is None or abs(lead.handover_at - signal.event_at) > SHORTEST_FLOW:
+                return False
+            return is_assumed(signal) or _has_all_but_stamp(state, signal)
+        case LeadReferralReceived():
+            if not _has_all_but_stamp(state, signal) or state.referral_answers != signal.answers:
+                return False
+        case SummaryReceived():
+            if lead.summary_text != signal.text:
+                return False
+        case LeadRecovered():
+            return False
+    return not lead.closed or _distance(lead, signal.event_at) < REACH[lead.outcome]
+
+
+def _has_all_but_stamp(state: LeadState, signal: Signal) -> bool:
+    """Whether the lead has a signal of this id but for the stamp in it, which follows the kind."""
+    return _without_stamp(signal.event_id) in map(_without_stamp, state.signals)
+
+
+def _without_stamp(event_id: str) -> tuple[str, str]:
+    kind, _, rest = event_id.partition(":")
+    return kind, rest.partition(":")[2]
+
+
+def _earliest(lead: Lead) -> datetime:
+    stamps = (lead.handover_at, lead.referral_at, lead.summary_at, lead.transcript_at)
+    return min(stamp for stamp in stamps if stamp is not None)
+
+
+def _last_instant(stamp: datetime) -> datetime:
+    """The end of what a stamp covers: Meta's stamps in whole seconds cover their second."""
+    return stamp if stamp.microsecond else stamp + _LAST_OF_SECOND
 
 
 def _is_whole(lead: Lead) -> bool:

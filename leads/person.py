@@ -54,7 +54,7 @@ class Person(Compact, frozen=True, kw_only=True):
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
-    a duplicate by the splitter counts once.
+    a duplicate by the splitter counts once. `assumed` are the leads whose outcome no signal has said.
     """
 
     page_id: PageId
@@ -71,6 +71,8 @@ class Person(Compact, frozen=True, kw_only=True):
     routed_at: datetime | None = None
     interventions: tuple[Intervention, ...] = ()
     touched_at: datetime
+    flow_began_at: datetime | None = None
+    assumed: tuple[LeadId, ...] = ()
 
     def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""

@@ -6,10 +6,11 @@ from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from messenger import events
 from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
-from messenger.limits import ID_MAX, LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, SUMMARY_PREFIX
+from messenger.limits import ID_MAX, LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, SUMMARY_PREFIX
 from messenger.reasons import IGNORED_KEYS, IgnoredReason, ItemFaultReason
 from messenger.values import as_id, as_millis, as_object, as_text, moment
 
@@ -239,7 +240,13 @@ def _answer(value: object) -> str | None:
 
 
 def _handover(item: Item, handover: Mapping[str, Any]) -> events.HandoverReceived:
-    return _owner_change(item, handover, "handover", events.HandoverReceived)
+    event = _owner_change(item, handover, "handover", events.HandoverReceived)
+    if event.previous_owner_app_id != LEADGEN_APP_ID or event.metadata:
+        return event
+    # Meta's table of the fields of a handover calls `metadata` optional; `hop_context` repeats it.
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/messaging_handovers
+    said = {hop for hop in (*item.hops, *item.entry_hops) if hop in _HOP_OUTCOMES}
+    return replace(event, metadata=said.pop()) if len(said) == 1 else event
 
 
 def _taken(item: Item, taken: Mapping[str, Any]) -> events.ThreadControlTaken:

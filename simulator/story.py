@@ -8,7 +8,7 @@ from typing import Literal
 
 from leads.records import AnswersSource
 from messenger.events import Ad, Answer, AppId, LeadOutcome, PageId, Psid, person_key
-from messenger.limits import PAGE_INBOX_APP_ID
+from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID
 from simulator import payloads
 from simulator.payloads import Conversation, Json
 from simulator.people import PHOTO_URL, CampaignPage, invented_answers, invented_mid, invented_psid
@@ -157,8 +157,17 @@ class Storyteller:
         """Two ads minutes apart. All signals of the first arrive before the second flow ends."""
         first_ad, second_ad = self._rng.sample(self._page.ads, 2)
         first = self._lead(ended_at, first_ad, may_be_late=False)
-        second = self._lead(self._later(ended_at, 360, 840), second_ad, may_be_late=False, begun_after=ended_at)
-        return self._story([], [], first, second)
+        second_ended_at = self._later(ended_at, 360, 840)
+        signals, lead = self._lead(second_ended_at, second_ad, may_be_late=False, begun_after=ended_at)
+        begun = self._taken_by_leadgen(second_ended_at - timedelta(seconds=_LONGEST_FLOW + 10))
+        return self._story([], [], first, ([begun, *signals], lead))
+
+    def _taken_by_leadgen(self, at: datetime) -> Signal:
+        """We had the thread, so we are told that Leadgen takes it for the next flow."""
+        entry = payloads.control_taken(
+            self._who, previous_owner=self._page.target_app, new_owner=LEADGEN_APP_ID, at=at, sent_at=at
+        )
+        return self._signal(at, entry, "ThreadControlTaken")
 
     def _lead(
         self, ended_at: datetime, ad: Ad, *, may_be_late: bool, begun_after: datetime | None = None

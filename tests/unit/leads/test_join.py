@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 
 from leads.facts import JoinEvent, TranscriptFetched
 from leads.join import Output, advance, elapse
@@ -144,23 +146,67 @@ def test_new_ad_starts_a_second_lead() -> None:
     assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
-def test_same_ad_twice_is_two_leads() -> None:
-    _, outputs = fold(a_referral(NOON), a_referral(NOON + MINUTE))
-
-    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
-
-
-def test_outcomes_do_not_mix() -> None:
-    _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + MINUTE, outcome="complete"))
+def test_outcomes_that_disagree_at_another_time_do_not_mix() -> None:
+    _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + 6 * MINUTE, outcome="complete"))
 
     assert [lead.outcome for lead in leads_of(outputs)] == ["incomplete", "complete"]
     assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
 
 
-def test_signal_of_a_later_flow_does_not_fill_an_open_lead() -> None:
-    _, outputs = fold(a_handover(NOON), a_referral(NOON + 10 * MINUTE))
+@pytest.mark.parametrize("wait_for", ["answers", None])
+@pytest.mark.parametrize(
+    "signals",
+    [
+        (a_handover(metadata=""), a_referral()),
+        (a_referral(), a_handover(metadata="")),
+        (a_handover(outcome="incomplete"), a_referral()),
+        (a_referral(), a_handover(outcome="incomplete")),
+        (a_referral(outcome="incomplete"), a_handover(NOON + 30 * MINUTE, outcome="incomplete")),
+        (a_handover(), a_summary(NOON + 6 * MINUTE)),
+        (a_handover(), a_summary(NOON + 20 * MINUTE)),
+    ],
+    ids=[
+        "an untagged handover first",
+        "an untagged handover last",
+        "the handover says dropped, the referral complete",
+        "the referral says complete, the handover dropped",
+        "given up long after the last answer",
+        "a summary stamped late",
+        "a summary stamped after the close",
+    ],
+)
+def test_one_flow_texts_once(signals: Sequence[JoinEvent], wait_for: Literal["answers"] | None) -> None:
+    rules = (replace(THANKS, wait_for=wait_for), replace(LATER, name="still-interested", outcome="incomplete"))
+    policy = Policy(POLICY.page, rules)
+    person, outputs = fold(*signals, policy=policy)
 
-    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
+    outputs += elapse(person, NOON + timedelta(hours=20), policy).outputs
+
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 1
+    assert [command.cancel_reason for command in commands_of(outputs)].count(None) == 1
+
+
+def test_a_rule_waits_for_an_outcome_that_is_only_assumed() -> None:
+    policy = Policy(POLICY.page, (replace(LATER, outcome="incomplete"),))
+    person, outputs = fold(a_handover(metadata=""), policy=policy)
+
+    (command,) = commands_of(elapse(person, NOON + timedelta(hours=1), policy).outputs)
+
+    assert commands_of(outputs) == []
+    assert command.not_before == NOON + 25 * MINUTE
+
+
+def test_a_flow_whose_outcome_is_only_assumed_supersedes_an_earlier_one_at_once() -> None:
+    policy = Policy(POLICY.page, (replace(LATER, outcome="incomplete"),))
+    _, outputs = fold(a_handover(outcome="incomplete"), a_handover(NOON + 5 * MINUTE, metadata=""), policy=policy)
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == ["superseded"]
+
+
+def test_an_assumption_is_forgotten_with_its_lead() -> None:
+    person, _ = fold(a_handover(metadata=""), a_handover(NOON + timedelta(days=31), metadata=""))
+
+    assert [state.lead.lead_id for state in person.leads] == list(person.assumed)
 
 
 def test_stale_stamps_are_paired_by_receipt() -> None:

@@ -14,7 +14,8 @@ from leads.pages import Page
 from leads.person import Person
 from leads.records import FetchTranscript, Lead
 from leads.rules import Policy
-from messenger.events import AppId
+from messenger.events import Answer, AppId
+from messenger.limits import LEADGEN_APP_ID
 from tests.builders import (
     CITY,
     INBOX,
@@ -57,6 +58,8 @@ BUILDERS: Mapping[str, Callable[..., JoinEvent]] = {
     "handover to another app": partial(a_handover, new=AppId("900100200300400")),
     "pass by another app": partial(a_handover, previous=INBOX, metadata="free text"),
     "referral": a_referral,
+    "referral with other answers": partial(a_referral, answers=(Answer(CITY.question, "Palo Alto"),)),
+    "referral of another form": partial(a_referral, answers=(Answer("What is your size?", "M"),)),
     "dropped referral": partial(a_referral, outcome="incomplete"),
     "summary": a_summary,
     "transcript": a_transcript,
@@ -64,6 +67,7 @@ BUILDERS: Mapping[str, Callable[..., JoinEvent]] = {
     "dropped recovery": partial(a_recovery, outcome="incomplete"),
     "message": a_message,
     "take by the Page Inbox": a_take,
+    "take by the Leadgen app": partial(a_take, by=LEADGEN_APP_ID),
     "echo of a human": an_echo,
 }
 

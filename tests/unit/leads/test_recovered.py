@@ -112,13 +112,12 @@ def test_late_webhooks_add_to_the_recovered_lead_and_text_nobody_again() -> None
     assert len(commands_of(outputs)) == 1
 
 
-def test_a_dropped_flow_that_is_given_up_later_than_any_flow_is_another_lead() -> None:
-    outputs = fold(
-        a_recovery(outcome="incomplete"),
-        a_handover(NOON + 66 * MINUTE, outcome="incomplete", received_at=NOON + 3 * HOUR),
-    )
+@pytest.mark.parametrize(("given_up_after", "leads"), [(66 * MINUTE, 1), (24 * HOUR, 2)])
+def test_a_dropped_flow_is_given_up_within_the_messaging_window(given_up_after: timedelta, leads: int) -> None:
+    given_up_at = NOON + given_up_after
+    outputs = fold(a_recovery(outcome="incomplete"), a_handover(given_up_at, outcome="incomplete"))
 
-    assert len({lead.lead_id for lead in leads_of(outputs)}) == 2
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == leads
 
 
 def test_a_recovery_never_takes_answers_from_a_lead_that_has_some() -> None:

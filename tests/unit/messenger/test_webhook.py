@@ -399,6 +399,29 @@ def test_the_hop_of_the_item_says_the_outcome_before_that_of_the_entry() -> None
     assert event.outcome == "incomplete"
 
 
+@pytest.mark.parametrize(
+    ("content", "entry", "metadata"),
+    [
+        (HANDOVER, {"hop_context": [COMPLETE]}, COMPLETE["metadata"]),
+        ({**HANDOVER, "metadata": ""}, {"hop_context": INCOMPLETE}, INCOMPLETE["metadata"]),
+        ({**HANDOVER, **INCOMPLETE}, {"hop_context": [COMPLETE]}, INCOMPLETE["metadata"]),
+        ({**HANDOVER, "metadata": "free text"}, {"hop_context": [COMPLETE]}, "free text"),
+        (HANDOVER, {"hop_context": [COMPLETE, INCOMPLETE]}, None),
+        (HANDOVER, {"hop_context": [{"metadata": "other"}]}, None),
+        ({**HANDOVER, "previous_owner_app_id": 263902037430900}, {"hop_context": [COMPLETE]}, None),
+    ],
+    ids=["absent", "empty", "said", "said otherwise", "hops disagree", "another hop", "not by the Leadgen app"],
+)
+def test_the_hop_stands_in_for_the_metadata_of_a_lead_handover(
+    content: dict[str, Any], entry: dict[str, Any], metadata: str | None
+) -> None:
+    event = the_event(an_item(pass_thread_control=content), **entry)
+
+    assert isinstance(event, HandoverReceived)
+    assert event.metadata == metadata
+    assert event.event_id.endswith(f":{content.get('metadata', '-')}"), "the same id with and without a hop"
+
+
 def test_an_echo_is_never_a_summary() -> None:
     assert isinstance(the_event(an_item(message={**SUMMARY, "is_echo": True}, hop_context=COMPLETE)), EchoReceived)
 
