@@ -64,7 +64,7 @@ def command(
     """Find leads in Meta's conversations that no webhook brought, and restore them.
 
     Each lead flow of the time is compared with `leads`: it is missing, without answers, or unknown because it is older
-    than the 20 messages that Meta shows. The facts that are missing go to messenger-events and become leads like any
+    than the 20 messages that Meta shows. The facts that are missing go to messenger-webhooks and become leads like any
     other; a follow-up is sent if its window is still open and no one has written since.
 
     Makes at most 1.5 calls a second for a Page. Stopped in the middle, the same command goes on where it was. With

@@ -137,7 +137,7 @@ def promote_replay(*, name: str, yes: bool) -> None:
         )
     if left := len(facts) - len(settled.carried):
         raise click.ClickException(
-            f"{left} leads wait in messenger-events for `leadstream streams`, which does not take them up: does it run?"
+            f"{left} leads wait in messenger-webhooks, and `leadstream streams` does not take them up: does it run?"
         )
 
 

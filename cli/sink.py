@@ -65,7 +65,7 @@ def warehouse(**given: Any) -> None:
 def transcripts(**given: Any) -> None:
     """Fetch the answers of complete leads that closed without any.
 
-    They come from the Conversations API and go to messenger-events as facts, so that no replay has to ask again.
+    They come from the Conversations API and go to messenger-webhooks as facts, so that no replay has to ask again.
 
     \b
     Example:

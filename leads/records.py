@@ -38,7 +38,7 @@ OutcomeStatus = Literal[
 
 
 class WebhookOrigin(Compact, frozen=True):
-    """A record that a lead was made from: a raw one, or the fact in `messenger-events` that recovered it."""
+    """A record that a lead was made from: a webhook, or the fact of ours that recovered it."""
 
     topic: str
     partition: int

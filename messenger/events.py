@@ -27,7 +27,7 @@ class Compact(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 class Origin(Struct, frozen=True):
     """The raw record of an event, and the position of its item in the body.
 
-    Of a fact of ours, the record that asked for it; a fact without such a record has offset -1, and is its own origin.
+    A fact of ours is its own raw record; one that is not in the log yet has offset -1.
     """
 
     topic: str
