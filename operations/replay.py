@@ -85,7 +85,9 @@ def run_session(deployment: Deployment, work: Callable[[Session], Coroutine[Any,
 
 async def plan_replay(session: Session, wanted: Wanted) -> Plan:
     """The plan of a replay, which changes nothing."""
-    return await make_plan(await session.consumer(), session.deployment.settings, wanted, now())
+    settings = session.deployment.settings
+    aliases = load_pages(settings, os.environ, tokens=False).aliases
+    return await make_plan(await session.consumer(), settings, wanted, now(), aliases)
 
 
 async def run_replay(session: Session, wanted: Wanted, name: str, progress: Progress) -> tuple[Plan, Tally]:
@@ -94,7 +96,7 @@ async def run_replay(session: Session, wanted: Wanted, name: str, progress: Prog
     settings = deployment.settings
     pages, rules = load_pages(settings, os.environ, tokens=False), tuple(load_rules(settings, os.environ))
     consumer = await session.consumer()
-    plan = await make_plan(consumer, settings, wanted, now())
+    plan = await make_plan(consumer, settings, wanted, now(), pages.aliases)
     if await partition_counts(deployment.broker, [topic.name for topic in shadow.topics]):
         raise OperationError(f"a replay {name} exists: take another --id, or `leadstream replay drop {name}`")
     await apply_topics(deployment.broker, shadow.topics)

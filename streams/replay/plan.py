@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -13,6 +14,8 @@ from runtime.mendable import Mendable
 from runtime.settings import Settings
 from schemas.topics import WEBHOOKS
 from streams.progress import CLOCK_SKEW
+
+_NO_ALIASES: Mapping[PageId, PageId] = MappingProxyType({})
 
 
 class NothingThere(Mendable):
@@ -51,7 +54,7 @@ class Hole:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The offsets to read: of one Page or person, those of the Page's partition alone.
+    """The offsets to read: of one Page, those of its partition alone, and of the partitions of its other ids.
 
     The leads of the replay count from `since` up to, not including, `until`.
     """
@@ -69,9 +72,15 @@ class Plan:
         return sum(map(len, self.spans.values()))
 
 
-async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Wanted, asked_at: datetime) -> Plan:
+async def make_plan(
+    consumer: AIOKafkaConsumer,
+    settings: Settings,
+    wanted: Wanted,
+    asked_at: datetime,
+    aliases: Mapping[PageId, PageId] = _NO_ALIASES,
+) -> Plan:
     """Find the offsets. `asked_at` is the time now; the records of the last moments before it may still be on their
-    way. Raises `NothingThere`."""
+    way. `aliases` maps other ids of a Page to its page id. Raises `NothingThere`."""
     log = _Log(consumer, settings)
     everything = log.partitions()
     since = await log.time_of(wanted.begin, everything)
@@ -79,7 +88,10 @@ async def make_plan(consumer: AIOKafkaConsumer, settings: Settings, wanted: Want
     read_from, stop = since - wanted.warm_up, until if wanted.until is not None else None
     partitions = everything
     if wanted.page_id is not None:
-        partitions = [everything[partition_of(wanted.page_id.encode(), settings.partitions)]]
+        # What was received before an id was known as the Page's own lies under that id.
+        ids = [wanted.page_id, *(other for other, page_id in aliases.items() if page_id == wanted.page_id)]
+        numbers = {partition_of(page_id.encode(), settings.partitions) for page_id in ids}
+        partitions = [everything[number] for number in sorted(numbers)]
     holes = await log.holes(partitions, read_from)
     if since >= until:
         raise NothingThere("the replay would end before it begins")
