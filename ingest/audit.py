@@ -114,7 +114,7 @@ class Audit:
     different: list[Promise] = field(default_factory=list)
     unreceipted: int = 0
     _kept: set[str] = field(default_factory=set)
-    _lacking: dict[str, set[object]] = field(default_factory=dict)
+    _lacking: dict[tuple[str, int], set[object]] = field(default_factory=dict)
     _numbers: "defaultdict[str, array[int]]" = field(default_factory=lambda: defaultdict(lambda: array("q")))
 
     @classmethod
@@ -153,9 +153,10 @@ class Audit:
             return
         number, count = copy_of(headers)
         expected = range(1, count + 1) if promise.is_spooled else promise.places
-        lacking = self._lacking.setdefault(delivery_id, set(expected))
+        # Sent again after a start with other aliases, a spooled delivery may have another number of copies.
+        lacking = self._lacking.setdefault((delivery_id, count), set(expected))
         lacking.discard(number if promise.is_spooled else place)
         if not lacking:
-            del self.open[delivery_id], self._lacking[delivery_id]
+            del self.open[delivery_id], self._lacking[delivery_id, count]
             self.kept += 1
             self._kept.add(delivery_id)

@@ -105,6 +105,15 @@ def test_a_delivery_is_kept_once_all_its_copies_are_in_kafka(receipt: str) -> No
     assert (missing, len(audit.open), audit.kept, audit.copies) == (1, 0, 1, 1)
 
 
+def test_a_spooled_delivery_that_was_sent_again_as_fewer_copies_is_kept() -> None:
+    audit = an_audit("spool/messenger-webhooks-0/1")
+
+    for offset, copy in enumerate((b"1/3", b"1/2", b"2/2")):
+        audit.compare(f"messenger-webhooks/0/{offset}", [*HEADERS, ("copy", copy)], BODY)
+
+    assert (len(audit.open), audit.kept) == (0, 1)
+
+
 def test_a_copy_with_other_bytes_is_different() -> None:
     audit = an_audit("messenger-webhooks/0/7,messenger-webhooks/3/2")
 
