@@ -220,8 +220,14 @@ RULE_KEYS = {
     "steps": ("Several messages instead: a list of `send` with `after`, which counts from the step before", "one"),
     "quiet_hours": (
         "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: a step that falls due then waits "
-        "for their end, and expires where the window closes before",
+        "for their end, and expires where the window closes before. They are asked again right before each call, "
+        "however late that is",
         "none",
+    ),
+    "within": (
+        "How long after it is due a step is still of use; a step that comes late, because the sink was down or another "
+        "app had the thread, then expires instead",
+        "as long as the window is open",
     ),
     "cancel_on": (
         "The events that cancel it while it is pending: `reply` (the person wrote), `human` (a person or another app "

@@ -7,6 +7,7 @@ from typing import get_args
 from msgspec.structs import replace
 
 from leads.message import longest_text
+from leads.pages import Page
 from leads.pairing import flow_ended_at
 from leads.person import Issued, Person, Scheduled, closes_at
 from leads.records import (
@@ -138,7 +139,7 @@ def _issue(person: Person, lead: Lead, rule: Rule, number: int, at: datetime, po
     """Issue a step and go on after it. While Meta blocks the Page the rule ends here instead."""
     if policy.is_blocked:
         return person, (_cancelled(lead, rule.name, number, not_after(lead), PAGE_BLOCKED, at),)
-    command = _command(lead, rule, number, at)
+    command = _command(lead, rule, number, at, policy.page)
     person, more = _issue_from(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)
     return person, (command, *more)
 
@@ -224,7 +225,7 @@ def _is_pending(rule: Rule, state: LeadState, scheduled: Collection[str]) -> boo
     return rule.name in scheduled or waits
 
 
-def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
+def _command(lead: Lead, rule: Rule, number: int, at: datetime, page: Page) -> SendFollowUp:
     return SendFollowUp(
         command_id=command_id(lead.lead_id, rule.name, number),
         lead_id=lead.lead_id,
@@ -237,6 +238,10 @@ def _command(lead: Lead, rule: Rule, number: int, at: datetime) -> SendFollowUp:
         not_after=not_after(lead),
         message=rendered(rule.steps[number - 1].send, lead),
         then=rule.then if number == len(rule.steps) else None,
+        quiet_hours=str(rule.quiet_hours) if rule.quiet_hours else None,
+        time_zone=page.time_zone.key if rule.quiet_hours else None,
+        useful_until=at + rule.within if rule.within else None,
+        follows=command_id(lead.lead_id, rule.name, number - 1) if number > 1 else None,
     )
 
 

@@ -32,13 +32,14 @@ def preview(lead: Lead, rules: Rules, zone: ZoneInfo) -> Iterator[Preview]:
         reason = why_not(rule, lead)
         moment: datetime = lead.updated_at
         for number, step in enumerate(rule.steps, start=1):
-            told = (rule.name, number, step.send, rendered(step.send, lead), not_after(lead))
+            told = (rule.name, number, step.send, rendered(step.send, lead))
             if reason is not None:
-                yield Preview(*told, why_not=reason)
+                yield Preview(*told, not_after(lead), why_not=reason)
                 continue
             moment = rule.due_at(number, moment, zone)
+            until = min(not_after(lead), moment + rule.within) if rule.within else not_after(lead)
             late = moment >= not_after(lead)
-            yield Preview(*told, send_at=moment, why_not="the window closes before" if late else None)
+            yield Preview(*told, until, send_at=moment, why_not="the window closes before" if late else None)
 
 
 def why_not(rule: Rule, lead: Lead) -> str | None:

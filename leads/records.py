@@ -109,9 +109,10 @@ class SendFollowUp(Struct, frozen=True, kw_only=True):
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
     A record with a `cancel_reason` sends nothing: it cancels the command of the same id, which comes before it.
-    The planner cancels its own commands so. For a command that somebody else wrote, `cancel_on` says what cancels it as
-    long as it waits: the person wrote, somebody else answered, another app got the thread. `then` says what becomes of
-    the thread once the message is sent.
+    The planner cancels its own commands so. `cancel_on` says what cancels it as long as it waits: the person wrote,
+    somebody else answered, another app got the thread; what happened before `flow_ended_at` does not. In its
+    `quiet_hours`, such as 21:00-08:00 in `time_zone` or UTC, it waits. At `useful_until` it is of no more use. It
+    `follows` a command without which it is not sent. `then` says what becomes of the thread once the message is sent.
     """
 
     command_id: str
@@ -127,6 +128,16 @@ class SendFollowUp(Struct, frozen=True, kw_only=True):
     cancel_reason: str | None = None
     then: AfterSending | None = None
     cancel_on: tuple[Cancellation, ...] = ()
+    quiet_hours: str | None = None
+    time_zone: str | None = None
+    useful_until: datetime | None = None
+    follows: str | None = None
+    flow_ended_at: datetime | None = None
+
+    @property
+    def ends_at(self) -> datetime:
+        """It is never sent then or later."""
+        return min(self.not_after, self.useful_until or self.not_after)
 
 
 class FollowUpOutcome(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost"
 
 # An answer is searched up to here; what a form asks for is shorter.
 SEARCHED_CHARACTERS = 10_000
+_HOURS = re.compile(r"((?:[01][0-9]|2[0-3]):[0-5][0-9])-((?:[01][0-9]|2[0-3]):[0-5][0-9])")
 _ASCII_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[bBdDsSwW]")
 
 
@@ -84,6 +85,20 @@ class QuietHours(Struct, frozen=True):
     start: time
     end: time
 
+    @classmethod
+    def of(cls, text: str) -> "QuietHours":
+        """Those that are written as 21:00-08:00. Raises `ValueError`, whose message says what is wrong."""
+        match = _HOURS.fullmatch(text)
+        if match is None:
+            raise ValueError("expected two times of day, such as 21:00-08:00")
+        start, end = map(time.fromisoformat, match.groups())
+        if start == end:
+            raise ValueError("these quiet hours are empty")
+        return cls(start, end)
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
     def over_at(self, moment: datetime, zone: ZoneInfo) -> datetime:
         """`moment` itself, or the end of the quiet hours that it falls into at this place."""
         local = moment.astimezone(zone)
@@ -104,7 +119,10 @@ class RuleStep(Struct, frozen=True):
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """One follow-up rule. `wait_for` answers waits until the lead has answers or closes; `then` is of the last step."""
+    """One follow-up rule. `wait_for` answers waits until the lead has answers or closes; `then` is of the last step.
+
+    A step is of use `within` this time after it is due; None is as long as the window is open.
+    """
 
     name: str
     outcome: LeadOutcome | None = None
@@ -114,6 +132,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     wait_for: WaitFor | None = None
     cancel_on: frozenset[Cancellation] = frozenset(EVERY_CANCELLATION)
     quiet_hours: QuietHours | None = None
+    within: timedelta | None = None
     steps: tuple[RuleStep, ...]
     then: AfterSending | None = None
 

@@ -1,8 +1,7 @@
 """`pages.yaml` and `followups.yaml` as Pages and Rules; a fault names file, line and key."""
 
-import re
 from collections.abc import Callable, Mapping
-from datetime import time, timedelta
+from datetime import timedelta
 from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -27,12 +26,11 @@ from messenger.events import AppId, LeadOutcome, PageId
 from runtime.settings import Settings
 from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, read_yaml
 
-_HOURS = re.compile(r"((?:[01]\d|2[0-3]):[0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d)")
 _UTC = ZoneInfo("UTC")
 # More is no cap, and Python refuses to read thousands of digits.
 _MOST_DIGITS = 18
 _PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
-_RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "send", "after", "steps", "then")
+_RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "within", "send", "after", "steps", "then")
 
 
 def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool = True) -> Pages:
@@ -160,6 +158,7 @@ def _rule(value: Value) -> Rule:
         wait_for=section.read("wait_for", _choice_of(WaitFor), None),
         cancel_on=section.read("cancel_on", _cancellations, frozenset(EVERY_CANCELLATION)),
         quiet_hours=section.read("quiet_hours", _quiet_hours, None),
+        within=section.read("within", _within, None),
         steps=_steps(section),
         then=section.read("then", _choice_of(AfterSending), None),
     )
@@ -200,13 +199,17 @@ def _step(section: Section) -> RuleStep:
 
 
 def _quiet_hours(value: Value) -> QuietHours:
-    match = _HOURS.fullmatch(value.text())
-    if match is None:
-        raise value.fault("expected two times of day, such as 21:00-08:00")
-    start, end = map(time.fromisoformat, match.groups())
-    if start == end:
-        raise value.fault("these quiet hours are empty")
-    return QuietHours(start, end)
+    try:
+        return QuietHours.of(value.text())
+    except ValueError as fault:
+        raise value.fault(str(fault)) from None
+
+
+def _within(value: Value) -> timedelta:
+    within = value.duration()
+    if not within:
+        raise value.fault("expected more than nothing: such a step would never be sent")
+    return within
 
 
 def _conditions(value: Value) -> tuple[AnswerCondition, ...]:

@@ -18,6 +18,7 @@ _RELEASED = {
     7: "data-deletion-request.v1",
     8: "event.v2",
     9: "lead.v2",
+    10: "followup-command.v2",
 }
 
 

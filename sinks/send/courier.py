@@ -42,6 +42,7 @@ from sinks.send.next_step import (
     Wait,
     may_send,
     message_in,
+    over_quiet_hours,
 )
 from sinks.send.pace import Blocks, Pace, SendLimits, pause_after, share_of
 from sinks.send.reasons import ERASED, InDoubtReason, ParkedReason, RejectedReason, SentReason
@@ -106,17 +107,19 @@ class Courier:
         time that the command is due. Waits for nothing.
         """
         if isinstance(action, Wait):
+            # It may be long: whoever kept a turn for it would be called with all others that did, at once.
+            pending.use_turn()
             return action.until
         if not isinstance(action, LookUp | AskOwner | Send):
             return now
-        page_id, not_after = pending.command.page_id, pending.command.not_after
+        page_id, ends_at = pending.command.page_id, pending.command.ends_at
         self.blocks.try_with(page_id, pending.command.command_id, now)
         pace = self._sends if isinstance(action, Send) else self._look_ups
         if pending.paced and not pace.is_held(page_id, now):
             return now
         pending.take_turn()
         turn = pace.reserve(page_id, now)
-        return turn if isinstance(action, LookUp) else min(turn, not_after)
+        return turn if isinstance(action, LookUp) else min(turn, ends_at)
 
     async def carry_out(self, pending: Pending, action: Action) -> datetime | None:
         """Do what `next_step` has just said; gives the time of the next decision, None when the command is settled.
@@ -175,10 +178,11 @@ class Courier:
 
     def _may_still_be_sent(self, pending: Pending) -> bool:
         """The second look, after the ack: it can correct a wrong clock, and can have taken long."""
-        command, horizon = pending.command, pending.horizon
+        command, horizon, now = pending.command, pending.horizon, self.clock()
         return (
             pending.cancel_reason is None
-            and command.not_before - _EARLY <= self.clock() < command.not_after
+            and command.not_before - _EARLY <= now < command.ends_at
+            and over_quiet_hours(command, now) == now
             and horizon is not None
             and horizon.is_of(self.clock.own(), self.limits.call_timeout)
         )
@@ -187,7 +191,7 @@ class Courier:
         match fault:
             case Retryable():
                 pending.refute(number)
-                return min(self._try_again(pending, fault), pending.command.not_after)
+                return min(self._try_again(pending, fault), pending.command.ends_at)
             case OutcomeUnknown():
                 pending.end_failures()
                 doubt: InDoubtReason = "no_clear_answer"
@@ -212,7 +216,7 @@ class Courier:
             return self.clock()
         if reason == "page_blocked":
             command = pending.command
-            return min(self.blocks.calls_from(command.page_id, command.command_id, self.clock()), command.not_after)
+            return min(self.blocks.calls_from(command.page_id, command.command_id, self.clock()), command.ends_at)
         pending.end_failures()
         return self._decide_later(pending)
 
@@ -231,7 +235,7 @@ class Courier:
         """After a pause that grows each time, and no later than the end of the window."""
         pause = min(self.limits.ask_owner_after * (1 << min(pending.failures, 16)), _ASK_AGAIN_MAX)
         pending.count_failure()
-        return min(self.clock() + pause, pending.command.not_after)
+        return min(self.clock() + pause, pending.command.ends_at)
 
     async def _settle_doubt(self, pending: Pending, attempt: Attempt) -> datetime | None:
         command, number = pending.command, attempt.number
@@ -249,7 +253,7 @@ class Courier:
         pending.refute(number)
         pending.end_failures()
         # Code 2 also comes for people who blocked the Page, as often as they are tried.
-        return min(self.clock() + pause_after(number, self.fraction, _ASK_AGAIN_MAX), command.not_after)
+        return min(self.clock() + pause_after(number, self.fraction, _ASK_AGAIN_MAX), command.ends_at)
 
     async def _after_look_up_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:
         reason: InDoubtReason = "look_up_refused"
@@ -258,7 +262,7 @@ class Courier:
                 if pending.failures + 1 < _LOOK_UPS_MAX:
                     return self._try_again(pending, fault)
                 reason = "look_up_failed"
-            case PageBlocked() if self.clock() < pending.command.not_after:
+            case PageBlocked() if self.clock() < pending.command.ends_at:
                 return self._decide_later(pending)
         await self._record(pending, "in_doubt", number, fault=fault, reason=reason)
         return None

@@ -32,7 +32,7 @@ _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"}
 _NOT_SENT: frozenset[OutcomeStatus] = frozenset({"parked", "rejected", "expired", "cancelled"})
 # The progress of a message; a command that is settled without one makes no more progress.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
-_END = 3
+_END = 4
 _ECHO: SentReason = "echo"
 
 # The messaging window is a day; a command that may be sent later than this is refused.
@@ -101,6 +101,14 @@ class Book:
         """The last attempt, as long as it has no result."""
         last = self.open.get(command_id)
         return last[0] if last is not None else None
+
+    def may_have_arrived(self, command_id: str) -> bool:
+        """Whether the person has the command's message, or may have it."""
+        if command_id in self.settled:
+            progress, _ = self.settled[command_id]
+            return progress < _END
+        _, outcome = self.open.get(command_id, (None, None))
+        return outcome is not None and outcome.status != "parked"
 
     def confirmed_by(self, event: EchoReceived | DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""

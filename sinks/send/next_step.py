@@ -4,11 +4,14 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import get_args
+from zoneinfo import ZoneInfo
 
 from leads.message import utf16_units, why_unsendable
 from leads.pages import Page
 from leads.records import AfterSending, OutcomeStatus, SendFollowUp
+from leads.rules import QuietHours
 from messenger.graph import GraphResponse, conversation_messages, thread_owner
 from messenger.limits import CONVERSATION_DETAILS_MAX, METADATA_MAX
 from sinks.send.ledger import LONGEST_WINDOW, Attempt
@@ -26,7 +29,8 @@ class Snapshot:
     `attempt` is the last one without a result, `refuted` the number of the last one that is known not to have
     arrived. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
     call for the Page. `quarantine` is how long after its start a call may still be under way. `is_read_up` says that
-    every record is read that lay in Kafka a moment ago and might cancel the command.
+    every record is read that lay in Kafka a moment ago and might cancel the command. `may_follow` says that the message
+    before it in its course may have arrived.
     """
 
     command: SendFollowUp
@@ -40,6 +44,7 @@ class Snapshot:
     cancel_reason: str | None = None
     has_token: bool = True
     is_read_up: bool = True
+    may_follow: bool = True
     person_cap_reached: bool = False
     page_cap_reached: bool = False
 
@@ -112,7 +117,7 @@ def next_step(snapshot: Snapshot) -> Action:
     """The one action that follows from the snapshot.
 
     An attempt without a result is looked up before anything else happens, once its quarantine is over. Nothing is sent
-    at `not_after` or later.
+    in quiet hours, at the command's end or later.
     """
     if snapshot.is_settled:
         return Done()
@@ -134,19 +139,27 @@ def _settle_doubt(snapshot: Snapshot, attempt: Attempt) -> Action:
 
 
 def _end(snapshot: Snapshot) -> Settle | None:
-    too_late: ExpiredReason = "too_late"
     if snapshot.cancel_reason is not None:
         return Settle("cancelled", snapshot.cancel_reason)
-    if snapshot.now >= snapshot.command.not_after:
-        return Settle("expired", (snapshot.attempt and snapshot.attempt.parked) or too_late)
+    if snapshot.now >= snapshot.command.ends_at:
+        parked = snapshot.attempt.parked if snapshot.attempt is not None else None
+        return Settle("expired", parked or _why_over(snapshot.command))
     fault = _fault(snapshot.command, snapshot.now)
     return Settle("rejected", fault) if fault is not None else None
 
 
+def _why_over(command: SendFollowUp) -> ExpiredReason:
+    if over_quiet_hours(command, command.ends_at) > command.ends_at:
+        return "quiet_hours"
+    return "too_late" if command.ends_at == command.not_after else "no_longer_useful"
+
+
 def _go(snapshot: Snapshot) -> Action:
     thread: ParkedReason = "thread_of_another_app"
-    if snapshot.now < snapshot.command.not_before:
-        return Wait(min(snapshot.command.not_before, snapshot.command.not_after))
+    command = snapshot.command
+    starts_at = over_quiet_hours(command, max(snapshot.now, command.not_before))
+    if snapshot.now < starts_at:
+        return Wait(min(starts_at, command.ends_at))
     if snapshot.attempt is not None and snapshot.attempt.parked == thread and not snapshot.recalled:
         return _call(snapshot, AskOwner())
     return _send(snapshot)
@@ -154,12 +167,15 @@ def _go(snapshot: Snapshot) -> Action:
 
 def _send(snapshot: Snapshot) -> Action:
     person_cap: CancelledReason = "person_cap"
+    cannot_follow: CancelledReason = "earlier_step_not_sent"
     if not snapshot.is_read_up:
         return ReadOn()
+    if not snapshot.may_follow:
+        return Settle("cancelled", cannot_follow)
     if snapshot.person_cap_reached:
         return Settle("cancelled", person_cap)
     if snapshot.page_cap_reached:
-        return Wait(min(snapshot.now + _PAGE_CAP_PAUSE, snapshot.command.not_after))
+        return Wait(min(snapshot.now + _PAGE_CAP_PAUSE, snapshot.command.ends_at))
     if not snapshot.has_token:
         return Park("no_access_token")
     number = snapshot.attempt.number if snapshot.attempt is not None else 0
@@ -170,7 +186,7 @@ def _call(snapshot: Snapshot, call: Call) -> Action:
     if snapshot.calls_from <= snapshot.now:
         return call
     # Only a look-up is of use after the window.
-    until = snapshot.calls_from if isinstance(call, LookUp) else min(snapshot.calls_from, snapshot.command.not_after)
+    until = snapshot.calls_from if isinstance(call, LookUp) else min(snapshot.calls_from, snapshot.command.ends_at)
     return Wait(until)
 
 
@@ -183,12 +199,32 @@ def _fault(command: SendFollowUp, now: datetime) -> str | None:
         reason = "unknown_then"
     elif utf16_units(command.command_id) > METADATA_MAX:
         reason = "command_id_too_long"
+    elif command.quiet_hours is not None and _quiet_hours(command.quiet_hours, command.time_zone) is None:
+        reason = "invalid_quiet_hours"
     elif (limit := why_unsendable(command.message)) is not None:
         reason = "unsendable_message"
         return f"{reason}: {limit}"
     else:
         return None
     return reason
+
+
+def over_quiet_hours(command: SendFollowUp, moment: datetime) -> datetime:
+    """`moment` itself, or the end of the command's quiet hours that it falls into."""
+    hours = _quiet_hours(command.quiet_hours, command.time_zone) if command.quiet_hours is not None else None
+    if hours is None:
+        return moment
+    quiet, zone = hours
+    return quiet.over_at(moment, zone)
+
+
+@lru_cache
+def _quiet_hours(text: str, time_zone: str | None) -> tuple[QuietHours, ZoneInfo] | None:
+    """None when they are not such hours, or there is no such time zone."""
+    try:
+        return QuietHours.of(text), ZoneInfo("UTC" if time_zone is None else time_zone)
+    except (ValueError, LookupError, OSError):
+        return None
 
 
 def may_send(response: GraphResponse, page: Page) -> bool:

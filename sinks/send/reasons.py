@@ -25,6 +25,8 @@ CancelledReason = Literal[
     "superseded",
     # A later revision of the lead does not meet the conditions of the rule.
     "conditions_changed",
+    # The step before it in its course was not sent.
+    "earlier_step_not_sent",
     # The person got as many messages in the last day as the cap allows.
     "person_cap",
     # The person's data is erased. The ledger then holds a tombstone in place of the outcome.
@@ -33,6 +35,10 @@ CancelledReason = Literal[
 ExpiredReason = Literal[
     # `not_after` came first.
     "too_late",
+    # `useful_until` came first.
+    "no_longer_useful",
+    # Its end came in its quiet hours.
+    "quiet_hours",
     # `not_after` came while another app had the thread.
     "thread_of_another_app",
     # `not_after` came while Meta refused every call for the Page.
@@ -47,6 +53,8 @@ RejectedReason = Literal[
     "unknown_then",
     # `command_id` is longer than the metadata that Meta takes with a message.
     "command_id_too_long",
+    # `quiet_hours` is not written as 21:00-08:00, or there is no such `time_zone`.
+    "invalid_quiet_hours",
     # The message breaks a limit of Meta's; the details name it.
     "unsendable_message",
     # Meta: the messaging window is closed; only the person can open it.

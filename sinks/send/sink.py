@@ -139,7 +139,7 @@ class SendSink:
             return
         reason = ERASED if erased else command.cancel_reason or self._cancelled_ahead.get(command.command_id)
         is_refused = command.not_after > now + LONGEST_WINDOW
-        ready_at = now if reason is not None or is_refused else min(command.not_before, command.not_after)
+        ready_at = now if reason is not None or is_refused else min(command.not_before, command.ends_at)
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
     def _cancel(self, by: SendFollowUp) -> bool:
@@ -259,6 +259,7 @@ class SendSink:
             cancel_reason=pending.cancel_reason,
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
+            may_follow=command.follows is None or book.may_have_arrived(command.follows),
             person_cap_reached=person_cap is not None and book.sent.to_person(command, now) >= person_cap,
             page_cap_reached=page_cap is not None and book.sent.for_page(command, now) >= page_cap,
         )

@@ -252,6 +252,7 @@ def test_released_ids_stay_as_they_are() -> None:
         7: "data-deletion-request.v1",
         8: "event.v2",
         9: "lead.v2",
+        10: "followup-command.v2",
     }
 
 

@@ -212,6 +212,35 @@ def test_what_falls_into_the_quiet_hours_waits_for_their_end_in_the_pages_time_z
     assert command.not_before == datetime(2026, 3, 3, 7, 0, tzinfo=UTC)
 
 
+def test_a_command_carries_what_may_stop_it_however_late_it_is_sent() -> None:
+    policy = _policy(replace(COURSE, quiet_hours=NIGHT, within=HOUR))
+    person, [first] = _begun(policy)
+
+    second, *_ = _commands(elapse(person, NOON + 9 * HOUR, policy).outputs)
+
+    assert (first.quiet_hours, first.time_zone) == (second.quiet_hours, second.time_zone) == ("21:00-08:00", BERLIN.key)
+    assert (first.useful_until, second.useful_until) == (first.not_before + HOUR, second.not_before + HOUR)
+    assert (first.follows, second.follows) == (None, first.command_id)
+
+
+def test_a_command_of_a_rule_without_quiet_hours_or_an_end_of_use_carries_neither() -> None:
+    _, [first] = _begun(_policy(COURSE))
+
+    assert (first.quiet_hours, first.time_zone, first.useful_until, first.ends_at) == (
+        None,
+        None,
+        None,
+        first.not_after,
+    )
+
+
+@given(st.times(), st.times())
+def test_quiet_hours_read_as_they_are_written(start: time, end: time) -> None:
+    hours = QuietHours(start.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
+    if hours.start != hours.end:
+        assert QuietHours.of(str(hours)) == hours
+
+
 @pytest.mark.parametrize(
     ("moment", "over"),
     [

@@ -29,6 +29,12 @@ def test_each_step_says_when_it_would_be_sent_and_until_when() -> None:
     assert first.why_not is second.why_not is None
 
 
+def test_a_step_that_is_useful_for_a_while_says_until_when() -> None:
+    first, second = preview(a_lead(), (replace(RULE, within=HOUR),), UTC)
+
+    assert (first.until, second.until) == (NOON + HOUR, NOON + 3 * HOUR)
+
+
 @pytest.mark.parametrize(
     ("rule", "lead", "reason"),
     [

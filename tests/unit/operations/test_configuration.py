@@ -359,6 +359,7 @@ def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) ->
     rule = rule_of(
         tmp_path,
         "quiet_hours: 21:00-08:00",
+        "within: 90m",
         "steps:",
         "  - send: {text: hello}",
         '  - {after: 2h, send: {text: "still there?"}}',
@@ -370,6 +371,7 @@ def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) ->
         RuleStep(FollowUpMessage("still there?"), timedelta(hours=2)),
     )
     assert rule.quiet_hours == QuietHours(time(21), time(8))
+    assert rule.within == timedelta(minutes=90)
     assert rule.then == "pass_to_inbox"
 
 
@@ -379,6 +381,8 @@ def test_a_rule_may_have_several_steps_quiet_hours_and_an_end(tmp_path: Path) ->
         ("quiet_hours: night", "quiet_hours: expected two times of day, such as 21:00-08:00"),
         ("quiet_hours: 24:00-08:00", "quiet_hours: expected two times of day"),
         ("quiet_hours: 08:00-08:00", "quiet_hours: these quiet hours are empty"),
+        ("within: soon", "within: expected a duration"),
+        ("within: 0s", "within: expected more than nothing"),
         ("then: tag", "then: expected one of pass_to_inbox, release"),
         ("steps: [{send: {text: a}}]", "send: 'send' must be inside the steps of this rule"),
         ("tag: HUMAN_AGENT", "unknown key 'tag'"),

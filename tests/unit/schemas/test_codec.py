@@ -14,6 +14,7 @@ from schemas.codec import Codec, NotDecodable, SchemaIds, command_codec, event_c
 from schemas.released import newest, released
 from tests.avro import wire_value, wire_value_of
 from tests.builders import a_handover, a_lead, a_message, a_promotion, an_origin
+from tests.unit.sinks.fakes import a_command
 
 LEAD = lead_codec()
 LEAD_VALUE = LEAD.encode(a_lead())
@@ -157,12 +158,21 @@ def test_the_lead_of_a_promotion_has_the_ids_of_the_registry_too() -> None:
         event_codec().decode(value)
 
 
-def test_an_event_of_the_first_release_is_read() -> None:
-    first = next(schema for schema in released() if (schema.schema, schema.version) == ("event", 1))
-    plain = event_codec().decode_plain(event_codec().encode(a_handover(origin=an_origin(7))))
+@pytest.mark.parametrize(
+    ("codec", "record"),
+    [
+        (event_codec(), a_handover(origin=an_origin(7))),
+        (command_codec(), a_command(cancel_on=("reply",))),
+        (lead_codec(), a_lead()),
+    ],
+    ids=["event", "command", "lead"],
+)
+def test_a_record_of_the_first_release_is_read(codec: Codec[Any], record: Any) -> None:
+    first = next(schema for schema in released() if (schema.schema, schema.version) == (codec.schema, 1))
+    plain = codec.decode_plain(codec.encode(record))
     fields = {field["name"] for field in first.definition["fields"]}
     older = {name: value for name, value in plain.items() if name in fields}
 
     value = wire_value_of(first.definition, first.id, older)
 
-    assert event_codec().decode(value) == a_handover(origin=an_origin(7))
+    assert codec.decode(value) == record

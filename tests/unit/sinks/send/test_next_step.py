@@ -56,6 +56,41 @@ WINDOW: list[Case] = [
     ({"command": a_command(not_after=NOON + LONGEST_WINDOW)}, Send(1)),
     ({"command": a_command(not_after=NOON + LONGEST_WINDOW + SECOND)}, Settle("rejected", "window_too_long")),
 ]
+NOON_HOUR: dict[str, Any] = {"quiet_hours": "12:00-13:00", "not_after": NOON + timedelta(hours=20)}
+IN_BERLIN: dict[str, Any] = {
+    "quiet_hours": "13:30-14:15",
+    "time_zone": "Europe/Berlin",
+    "not_after": NOON + timedelta(hours=20),
+}
+CARRIED: list[Case] = [
+    ({"command": a_command(**NOON_HOUR)}, Wait(NOON + timedelta(hours=1))),
+    ({"command": a_command(**NOON_HOUR), "now": NOON + timedelta(hours=1)}, Send(1)),
+    ({"command": a_command(**NOON_HOUR), "now": NOON - SECOND}, Wait(NOON + timedelta(hours=1))),
+    ({"command": a_command(**NOON_HOUR), "attempt": OF_ANOTHER_APP}, Wait(NOON + timedelta(hours=1))),
+    ({"command": a_command(**IN_BERLIN)}, Wait(NOON + timedelta(minutes=15))),
+    ({"command": a_command(**NOON_HOUR | {"not_after": NOON + SECOND})}, Wait(NOON + SECOND)),
+    (
+        {"command": a_command(**NOON_HOUR | {"not_after": NOON + SECOND}), "now": NOON + SECOND},
+        Settle("expired", "quiet_hours"),
+    ),
+    ({"command": a_command(useful_until=NOON + SECOND)}, Send(1)),
+    ({"command": a_command(useful_until=NOON + SECOND, not_before=NOON + 2 * SECOND)}, Wait(NOON + SECOND)),
+    ({"command": a_command(useful_until=NOON)}, Settle("expired", "no_longer_useful")),
+    ({"command": a_command(useful_until=NOON), "attempt": NO_TOKEN}, Settle("expired", "no_access_token")),
+    ({"command": a_command(useful_until=NOON, not_after=NOON)}, Settle("expired", "too_late")),
+    ({"command": a_command(useful_until=NOON + SECOND), "calls_from": OPEN_UNTIL}, Wait(NOON + SECOND)),
+    ({"command": a_command(useful_until=NOON + SECOND), "page_cap_reached": True}, Wait(NOON + SECOND)),
+    ({"may_follow": False}, Settle("cancelled", "earlier_step_not_sent")),
+    ({"may_follow": False, "is_read_up": False}, ReadOn()),
+    *(
+        ({"command": a_command(quiet_hours=text)}, Settle("rejected", "invalid_quiet_hours"))
+        for text in ("night", "08:00-08:00", "24:00-08:00", "2\N{ARABIC-INDIC DIGIT ONE}:00-08:00", "21:00-08:00\n")
+    ),
+    *(
+        ({"command": a_command(quiet_hours="21:00-08:00", time_zone=zone)}, Settle("rejected", "invalid_quiet_hours"))
+        for zone in ("Europe", "", "../UTC", "\0", "z" * 1000)
+    ),
+]
 REJECTED: list[Case] = [
     ({"command": a_command(then=cast(AfterSending, "sing"))}, Settle("rejected", "unknown_then")),
     ({"command": a_command("c" * 1000)}, Settle("rejected", "command_id_too_long")),
@@ -92,7 +127,7 @@ OBSTACLES: list[Case] = [
 ]
 
 
-@pytest.mark.parametrize(("known", "action"), [*SETTLED, *WINDOW, *REJECTED, *IN_DOUBT, *OBSTACLES])
+@pytest.mark.parametrize(("known", "action"), [*SETTLED, *WINDOW, *CARRIED, *REJECTED, *IN_DOUBT, *OBSTACLES])
 def test_each_snapshot_has_one_action(known: dict[str, Any], action: Action) -> None:
     values: dict[str, Any] = {"command": COMMAND, "now": NOON, "quarantine": QUARANTINE, "calls_from": NOON, **known}
 

@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leads.pages import Pages
-from leads.records import AfterSending, Button, FollowUpMessage
+from leads.records import AfterSending, Button, FollowUpMessage, FollowUpOutcome
 from leads.rules import Caps
 from messenger.errors import (
     GraphError,
     NotPermitted,
     NotSent,
     OutcomeUnknown,
+    ParkUntilOwner,
+    PersonUnavailable,
     Throttled,
     WindowClosed,
 )
@@ -28,9 +30,10 @@ from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.pace import SendLimits
 from sinks.send.sink import Input
 from tests.conftest import at_most
+from tests.unit.sinks.events import a_handover
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command
 from tests.unit.sinks.outcomes import an_outcome
-from tests.unit.sinks.worlds import COMMANDS, EVENTS, SendWorld, statuses
+from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
 
@@ -292,6 +295,129 @@ async def test_throttling_holds_the_whole_page() -> None:
 
     assert all(at >= NOON + timedelta(minutes=1) for at, *_ in world.graph.delivered)
     assert sorted(world.graph.sent) == ["c1", "c2", "c3"]
+
+
+HOUR = timedelta(hours=1)
+# The sink is started at noon, in the middle of them.
+QUIET_AT_START: dict[str, Any] = {"quiet_hours": "21:00-12:02", "not_before": NOON - 15 * HOUR - timedelta(minutes=10)}
+
+
+async def test_a_sink_that_was_down_sends_nothing_in_quiet_hours_and_no_faster_after_them() -> None:
+    world = SendWorld(limits=SendLimits(sends_per_second=2))
+    for name in ("c1", "c2", "c3", "c4", "c5"):
+        world.command(a_command(name, psid=Psid(name), **QUIET_AT_START))
+
+    await world.settle_all()
+
+    sent_at = [at - NOON for at, *_ in world.graph.delivered]
+    assert sent_at[0] >= timedelta(minutes=2)
+    assert min(later - earlier for earlier, later in pairwise(sent_at)) >= timedelta(seconds=0.4)
+    assert len(sent_at) == 5
+
+
+async def test_turns_that_were_given_before_quiet_hours_are_given_again_after_them() -> None:
+    world = SendWorld(limits=SendLimits(sends_per_second=1))
+    for name in ("c1", "c2", "c3", "c4", "c5"):
+        world.command(a_command(name, psid=Psid(name), quiet_hours="12:02-12:03"))
+    world.clock.moment = NOON + timedelta(seconds=118)
+
+    await world.settle_all()
+
+    sent_at = [at - NOON for at, *_ in world.graph.delivered]
+    assert not [at for at in sent_at if timedelta(minutes=2) <= at < timedelta(minutes=3)]
+    assert min(later - earlier for earlier, later in pairwise(sent_at)) >= timedelta(seconds=0.9)
+    assert len(sent_at) == 5
+
+
+async def test_what_a_cap_frees_in_quiet_hours_waits_for_their_end() -> None:
+    world = SendWorld(limits=SendLimits(caps=Caps(per_page=1)))
+    world.outcome(an_outcome("earlier", "sent", mid="m_0", occurred_at=NOON))
+    world.log.stamps[0, 0] = NOON - 24 * HOUR + timedelta(minutes=1)
+    world.command(a_command("c1", psid=Psid("c1"), quiet_hours="12:00-12:03"))
+
+    await world.settle_all()
+
+    [(at, *_)] = world.graph.delivered
+    assert at >= NOON + timedelta(minutes=3)
+
+
+async def test_what_is_parked_until_the_night_waits_for_the_morning() -> None:
+    world = SendWorld()
+    world.graph.faults = [ParkUntilOwner("another app")]
+    world.command(a_command("c1", quiet_hours="12:01-12:03"))
+
+    await world.settle_all(meanwhile={800: lambda: world.event(a_handover(new=OUR_APP))})
+
+    [(at, *_)] = world.graph.delivered
+    assert at >= NOON + timedelta(minutes=3)
+
+
+async def test_a_command_that_is_frozen_into_quiet_hours_while_its_attempt_becomes_durable_is_not_sent() -> None:
+    world = SendWorld()
+    world.command(a_command(quiet_hours="12:01-13:00", not_after=NOON + timedelta(minutes=2)))
+    world.clock.moment = NOON + timedelta(seconds=58)
+    world.log.ack_takes = [timedelta(seconds=5)]
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "attempting"), ("c1", "expired")]
+    assert (world.graph.sent, outcomes[-1].reason) == ([], "quiet_hours")
+
+
+async def test_a_nudge_that_is_no_longer_useful_is_not_sent() -> None:
+    world = SendWorld()
+    world.command(a_command("late", psid=Psid("1"), useful_until=NOON - timedelta(seconds=1)))
+    world.command(a_command("in time", psid=Psid("2"), useful_until=NOON + timedelta(minutes=1)))
+
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == ["in time"]
+    assert [(outcome.command_id, outcome.reason) for outcome in outcomes if outcome.status == "expired"] == [
+        ("late", "no_longer_useful")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "ends"),
+    [
+        (an_outcome("first", "sent", mid="m_0"), "sent"),
+        (an_outcome("first", "read", mid="m_0"), "sent"),
+        (an_outcome("first", "in_doubt", attempt=1), "sent"),
+        (an_outcome("first", "rejected", reason="person_unavailable"), "cancelled"),
+        (an_outcome("first", "expired", reason="too_late"), "cancelled"),
+        (an_outcome("first", "cancelled", reason="person_cap"), "cancelled"),
+        (an_outcome("first", "parked", reason="page_blocked"), "cancelled"),
+        (None, "cancelled"),
+    ],
+    ids=lambda given: given if isinstance(given, str) or given is None else given.status,
+)
+async def test_a_step_is_sent_only_behind_the_step_that_it_follows(first: FollowUpOutcome | None, ends: str) -> None:
+    world = SendWorld()
+    if first is not None:
+        world.outcome(first)
+    world.command(a_command("second", step=2, follows="first"))
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == ends
+    assert outcomes[-1].reason == ("earlier_step_not_sent" if ends == "cancelled" else None)
+
+
+async def test_a_step_that_is_refused_for_good_ends_the_steps_behind_it() -> None:
+    world = SendWorld()
+    world.graph.faults = [PersonUnavailable("551", code=551)]
+    world.command(a_command("first"))
+    world.command(a_command("second", step=2, follows="first"))
+    world.command(a_command("third", step=3, follows="second"))
+
+    outcomes = await world.settle_all()
+
+    assert {outcome.command_id: outcome.status for outcome in outcomes} == {
+        "first": "rejected",
+        "second": "cancelled",
+        "third": "cancelled",
+    }
+    assert world.graph.sent == []
 
 
 async def test_an_attempt_that_is_throttled_beyond_its_window_expires_with_it_and_so_do_those_behind_it() -> None:
