@@ -259,6 +259,32 @@ CASES: tuple[Case, ...] = (
         Becomes("complete", 3, "referral", "join_wait"),
     ),
     case(
+        "a summary in another language",
+        [_HANDOVER, event("translated summary", SECOND)],
+        Becomes("complete", 3, "summary", "join_wait"),
+    ),
+    case(
+        "a summary in another language comes first",
+        [event("translated summary"), event("handover", SECOND)],
+        Becomes("complete", 3, "summary", "join_wait"),
+    ),
+    case(
+        "the person writes lines with a colon, and Meta adds the hop of the flow",
+        [_HANDOVER, _SUMMARY, event("lines with a hop", 5 * MINUTE)],
+        Becomes("complete", 3, "summary", "join_wait"),
+    ),
+    case(
+        "the same before the summary, which has other questions than the lines",
+        [_HANDOVER, event("referral", SECOND), event("lines with a hop", MINUTE), event("summary", 2 * MINUTE)],
+        _WHOLE,
+    ),
+    case(
+        "a summary without a hop",
+        [_HANDOVER, event("summary without a hop", SECOND)],
+        Becomes("complete", 3, "summary", "join_wait"),
+    ),
+    case("a text that begins as a summary does, and no lead", [event("summary without a hop")]),
+    case(
         "stamps of years ago, as in Meta's samples: receipt decides",
         [event("handover", -1000 * DAY, START), event("summary", -1010 * DAY, SECOND)],
         Becomes("complete", 3, "summary", "join_wait"),

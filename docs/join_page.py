@@ -37,6 +37,11 @@ A complete lead that closes without answers asks for a transcript, once. A dropp
   and the stamps lie more than five minutes apart. Of several leads, the nearest. A closed lead takes signals stamped
   within an hour of its own, or within 24 hours if the flow was dropped: Meta gives such a flow up long after the last
   answer. What belongs to no lead opens one.
+* A **summary** is told by Leadgen's `hop_context` and Meta's first line "Lead summary:". If the first line is another,
+  because Meta translates it or a person wrote it, the text must have a question of the Page's forms or of the referral;
+  if none is known, it must lie within five minutes of a lead without a summary, or the person has no lead of this flow.
+  Otherwise it is a message of the person's. Where the hop is missing, the text belongs to a lead that lacks a summary,
+  or it is ignored as `unproven_summary`: it opens no lead and is no reply.
 * An **outcome** that no signal has said is assumed to be incomplete: Leadgen handed over without `metadata`, and
   without the `hop_context` that stands in for it. It gives way to one that is said, and rules wait until then, or until
   the lead closes. Where two signals disagree, the lead is incomplete. If a rule has acted on it as complete, none acts

@@ -19,8 +19,9 @@ from leads.pairing import (
     add_signal,
     flow_ended_at,
     is_assumed,
-    is_copy,
+    is_known,
     is_lead_signal,
+    is_summary,
     open_lead,
     pair,
     revise,
@@ -41,7 +42,7 @@ from messenger.events import (
     ThreadControlRequested,
     ThreadControlTaken,
 )
-from messenger.limits import LEADGEN_APP_ID, THREAD_CONTROL_DEFAULT
+from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX, THREAD_CONTROL_DEFAULT
 
 Output = Lead | SendFollowUp | FetchTranscript
 
@@ -178,12 +179,9 @@ def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: 
 
 
 def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
-    names = {event.event_id, remembered(event.event_id)}
-    if any(not names.isdisjoint(state.signals) for state in person.leads):
+    if is_known(person, event):
         return Step(person, ignored="duplicate")
     state = pair(person, event)
-    if state is None and is_copy(person, event):
-        return Step(person, ignored="duplicate")
     if state is None and not has_room(person):
         return Step(person, ignored="too_many_leads")
     if state is not None and is_shed(state):
@@ -193,6 +191,46 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     if before.lead.outcome == "complete" and after.lead.outcome == "incomplete":
         after = _without_second_chance(person, after, policy)
     return _publish(_with_assumption(person, before.lead, event), after, policy)
+
+
+def _on_summary(person: Person, event: SummaryReceived, policy: Policy) -> Step:
+    """A text without Meta's first line may be one of the person's, though it passed Leadgen's hop."""
+    if event.text.startswith(SUMMARY_PREFIX) or is_summary(person, event, policy.page):
+        return _on_signal(person, event, policy)
+    message = MessageReceived(
+        event_id=f"message:{event.mid}",
+        page_id=event.page_id,
+        psid=event.psid,
+        event_at=event.event_at,
+        received_at=event.received_at,
+        origin=event.origin,
+        mid=event.mid,
+        text=event.text,
+    )
+    return _on_person_acted(person, message, policy)
+
+
+def _on_message(person: Person, event: MessageReceived, policy: Policy) -> Step:
+    """A text with Meta's first line may be the summary, though nothing says that it passed Leadgen's hop."""
+    if event.standby or not (event.text or "").startswith(SUMMARY_PREFIX):
+        return _on_person_acted(person, event, policy)
+    summary = SummaryReceived(
+        event_id=f"summary:{event.mid}",
+        page_id=event.page_id,
+        psid=event.psid,
+        event_at=event.event_at,
+        received_at=event.received_at,
+        origin=event.origin,
+        mid=event.mid,
+        text=event.text or "",
+        outcome="complete",
+    )
+    if is_known(person, summary) or pair(person, summary) is not None:
+        return _on_signal(person, summary, policy)
+    if any(state.lead.summary_at for state in person.leads):
+        return _on_person_acted(person, event, policy)
+    # It comes before its lead, or a person typed it: neither a lead nor a reply.
+    return Step(person, ignored="unproven_summary")
 
 
 def _with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
@@ -342,8 +380,8 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     ThreadControlTaken: _on_thread_control_taken,
     ThreadControlRequested: _on_thread_control_requested,
     LeadReferralReceived: _on_signal,
-    SummaryReceived: _on_signal,
-    MessageReceived: _on_person_acted,
+    SummaryReceived: _on_summary,
+    MessageReceived: _on_message,
     PostbackReceived: _on_person_acted,
     ReactionReceived: _on_person_acted,
     EchoReceived: _on_echo,

@@ -1,6 +1,6 @@
 """Find the lead that a signal belongs to, and make the lead's next revision."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -60,9 +60,28 @@ def is_assumed(signal: Signal) -> bool:
     )
 
 
-def is_copy(person: Person, signal: Signal) -> bool:
-    """Whether a lead has the same signal with another stamp or id, and no flow began in between."""
-    return any(_repeats(state, signal) and not _is_parted(person, state.lead, signal) for state in person.leads)
+def is_known(person: Person, signal: Signal) -> bool:
+    """Whether a lead has this signal, or the same with another stamp or id and no flow that began in between."""
+    names = {signal.event_id, remembered(signal.event_id)}
+    return any(
+        not names.isdisjoint(state.signals) or (_repeats(state, signal) and not _is_parted(person, state.lead, signal))
+        for state in person.leads
+    )
+
+
+def is_summary(person: Person, summary: SummaryReceived, page: Page) -> bool:
+    """Whether a text in another language than Meta's sample is the summary of a flow, and not the person's message.
+
+    It has a question of the Page's forms, where they are known. Else it lies near a lead that lacks a summary, or the
+    person has no lead of their present flow.
+    """
+    if page.questions and not _asks_any(page.questions, summary.text):
+        return False
+    state = pair(person, summary)
+    if state is None:
+        return all(_is_parted(person, state.lead, summary) for state in person.leads)
+    is_sure = bool(page.questions or state.referral_answers)
+    return is_sure or _distance(state.lead, summary.event_at) <= FLOW_SPREAD
 
 
 def pair(person: Person, signal: Signal) -> LeadState | None:
@@ -230,8 +249,12 @@ def _is_of_another_form(state: LeadState, signal: Signal) -> bool:
             return False
     if not answers or text is None:
         return False
+    return not _asks_any((answer.question for answer in answers), text)
+
+
+def _asks_any(questions: Iterable[str], text: str) -> bool:
     summary = normal_question(text)
-    return not any(normal_question(answer.question) in summary for answer in answers)
+    return any(normal_question(question) in summary for question in questions)
 
 
 def _repeats(state: LeadState, signal: Signal) -> bool:

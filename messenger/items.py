@@ -84,7 +84,7 @@ def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:
         present = [kind for kind in kinds if item.fields[kind] is not None]
         reasons += ["second_kind"] * (len(present) - 1)
     if isinstance(event, events.LeadReferralReceived):
-        rows = as_object(item.fields.get("lead")).get("data") or ()
+        rows = as_object(_lead(item)).get("data") or ()
         reasons += ["answer_not_text"] * (len(rows) - len(event.answers))
     return reasons
 
@@ -145,6 +145,8 @@ def _message(item: Item, message: Mapping[str, Any]) -> PlatformEvent:
             metadata=as_text(message.get("metadata")),
             standby=item.standby,
         )
+    if _is_of_lead(message):
+        return _referral(item, as_object(message["referral"]))
     outcome = _summary_outcome(item, text)
     if text is not None and outcome is not None:
         _refuse_standby(item)
@@ -177,7 +179,15 @@ def _summary_outcome(item: Item, text: str | None) -> LeadOutcome | None:
     return next((_HOP_OUTCOMES[hop] for hop in hops if hop in _HOP_OUTCOMES), None)
 
 
-def _postback(item: Item, postback: Mapping[str, Any]) -> events.PostbackReceived:
+def _is_of_lead(content: Mapping[str, Any]) -> bool:
+    """Whether a message or postback carries a lead referral: in a new thread Meta puts referrals there."""
+    # https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/messaging_referrals
+    return as_object(content.get("referral")).get("type") in _REFERRAL_OUTCOMES
+
+
+def _postback(item: Item, postback: Mapping[str, Any]) -> PlatformEvent:
+    if _is_of_lead(postback):
+        return _referral(item, as_object(postback["referral"]))
     mid, title, payload = as_id(postback.get("mid")), as_text(postback.get("title")), as_text(postback.get("payload"))
     key = (item.millis, title, payload) if mid is None else (mid,)
     return events.PostbackReceived(
@@ -209,7 +219,7 @@ def _referral(item: Item, referral: Mapping[str, Any]) -> events.LeadReferralRec
         **facts,
         event_id=_event_id("lead_referral", item.millis, ad.ad_id, outcome),
         outcome=outcome,
-        answers=_answers(item.fields.get("lead")),
+        answers=_answers(_lead(item)),
         ad=ad,
     )
 
@@ -222,6 +232,12 @@ def _ad(referral: Mapping[str, Any]) -> Ad:
         post_id=as_id(context.get("post_id")),
         ref=as_text(referral.get("ref")),
     )
+
+
+def _lead(item: Item) -> object:
+    """The answers of a lead referral: beside it, wherever that is."""
+    places = (item.fields, as_object(item.fields.get("message")), as_object(item.fields.get("postback")))
+    return next((place["lead"] for place in places if "lead" in place), None)
 
 
 def _answers(lead: object) -> tuple[Answer, ...]:

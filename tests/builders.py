@@ -141,7 +141,9 @@ def a_recovery(
     )
 
 
-def a_message(at: datetime = NOON, *, received_at: datetime | None = None, mid: str = "m_1") -> MessageReceived:
+def a_message(
+    at: datetime = NOON, *, received_at: datetime | None = None, mid: str = "m_1", text: str = "hello"
+) -> MessageReceived:
     return MessageReceived(
         event_id=f"message:{mid}",
         page_id=PAGE,
@@ -150,7 +152,7 @@ def a_message(at: datetime = NOON, *, received_at: datetime | None = None, mid: 
         received_at=received_at or at,
         origin=an_origin(),
         mid=mid,
-        text="hello",
+        text=text,
     )
 
 

@@ -398,6 +398,42 @@ def test_echo_of_our_own_or_the_leadgen_app_cancels_nothing(app_id: str) -> None
     assert commands_of(outputs) == []
 
 
+@pytest.mark.parametrize(
+    ("event", "reasons"),
+    [
+        (a_summary(NOON + MINUTE, mid="m_typed", text="My address:\nphone: 555"), ["reply"]),
+        (a_message(NOON + MINUTE, text="Lead summary:\nhaha: yes"), ["reply"]),
+        (a_message(NOON + MINUTE, mid="m_2", text=SUMMARY_TEXT), []),
+    ],
+    ids=["lines with a hop", "an invented summary", "the summary again, without a hop"],
+)
+def test_what_a_person_writes_is_a_reply_and_a_summary_is_none(event: JoinEvent, reasons: list[str]) -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    _, outputs = fold(a_handover(), a_summary(), event, policy=policy)
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == reasons
+    assert len({lead.lead_id for lead in leads_of(outputs)}) == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["after the handover", "before the handover"])
+def test_a_summary_without_a_hop_is_no_reply(is_late: bool) -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    events: list[JoinEvent] = [a_handover(), a_message(NOON + SECOND, text=SUMMARY_TEXT)]
+
+    _, outputs = fold(*(reversed(events) if is_late else events), policy=policy)
+
+    assert commands_of(outputs) == []
+
+
+def test_lines_without_a_question_of_the_page_are_a_reply() -> None:
+    page = Page(PAGE, target_app=TARGET_APP, questions=(CITY.question,))
+    _, outputs = fold(
+        a_handover(), a_summary(NOON + SECOND, text="My address:\nphone: 555"), policy=Policy(page, (LATER,))
+    )
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == ["reply"]
+
+
 def test_message_from_before_the_lead_cancels_nothing() -> None:
     policy = Policy(POLICY.page, (LATER,))
 

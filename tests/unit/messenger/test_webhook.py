@@ -445,6 +445,20 @@ def test_a_lead_referral_has_answers_and_the_ad(kind: str, outcome: str) -> None
     assert event.event_id == f"lead_referral:{MILLIS}:120210000000000001:{outcome}"
 
 
+@pytest.mark.parametrize("is_inside", [True, False], ids=["answers inside", "answers beside"])
+@pytest.mark.parametrize("content", [{"message": {"mid": "m_1"}}, {"postback": {"mid": "m_1", "payload": "p"}}])
+def test_a_lead_referral_may_come_inside_a_message(content: dict[str, Any], is_inside: bool) -> None:
+    ((kind, fields),) = content.items()
+    lead = {"lead": {"data": [{"question": "City?", "answer": "Lyon"}]}}
+    item = {kind: {**fields, "referral": REFERRAL, **(lead if is_inside else {})}, **({} if is_inside else lead)}
+
+    event = the_event(an_item(**item))
+
+    assert isinstance(event, LeadReferralReceived)
+    assert event.answers == (Answer("City?", "Lyon"),)
+    assert event.event_id == the_event(an_item(referral=REFERRAL)).event_id
+
+
 @pytest.mark.parametrize("lead", [None, {}, {"data": None}, {"data": []}])
 def test_a_lead_referral_may_come_without_answers(lead: object) -> None:
     event = the_event(an_item(referral=REFERRAL, lead=lead))
