@@ -15,7 +15,7 @@ from leads.rules import Rule
 from messenger.limits import MESSAGING_WINDOW
 from operations.configuration import load_caps, load_pages, load_rules
 from operations.deployment import Deployment, current_settings
-from operations.followups import lead_and_outcomes
+from operations.followups import has_opted_out, lead_and_outcomes
 from operations.reporting import OperationError
 from runtime.clock import now
 from runtime.settings import Settings, variable
@@ -69,9 +69,13 @@ def try_rules(*, lead_id: str, show_pii: bool) -> None:
     rules, caps = _rules(settings), load_caps(settings, os.environ)
     pages = load_pages(settings, os.environ, tokens=False)
     lead, outcomes = asyncio.run(lead_and_outcomes(Deployment.of(settings), lead_id, Terminal()))
+    opted_out = has_opted_out(outcomes)
+    if opted_out:
+        say("the person opted out: nothing is sent until they finish a later flow or send a start word")
     for step in preview(lead, rules, pages.get(lead.page_id).time_zone):
         outcome = outcomes.get(command_id(lead.lead_id, step.rule, step.step))
-        say(f"{step.rule}, step {step.step}: {_described(step, outcome, show_pii=show_pii)}")
+        described = _described(step, outcome, show_pii=show_pii)
+        say(f"{step.rule}, step {step.step}: {'not sent' if opted_out and outcome is None else described}")
     if caps.per_person is not None:
         say(f"cap: the person got {_sent_lately(outcomes)} of {caps.per_person} messages in the last day")
     if caps.per_page is not None:

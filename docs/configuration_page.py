@@ -1,9 +1,11 @@
 """docs/configuration.md: every setting and every key of the two YAML files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from docs.markdown import table
+from leads.pages import START_WORDS, STOP_WORDS
 from operations.local.stage_secrets import NEEDED
 from runtime.settings import SECRETS, Settings, variable
 
@@ -188,6 +190,11 @@ SETTINGS = {
     "topic_prefix": Meaning("A prefix of the name of every topic and consumer group", "all but `simulate`"),
 }
 
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words))
+
+
 PAGE_KEYS = {
     "access_token": (
         "The Page's access token; `${NAME}` reads the environment, or the file that `NAME_FILE` names",
@@ -201,6 +208,12 @@ PAGE_KEYS = {
     ),
     "time_zone": ("The time zone of the rules' quiet hours, such as `Europe/Berlin`", "`UTC`"),
     "also": ("Other ids under which webhooks name this Page (`entry.id`)", "none"),
+    "stop_words": (
+        "What a person writes, or the title or payload of the button that they press, to get no more follow-ups, in "
+        "any case: see [follow-ups.md](follow-ups.md). An empty list is none",
+        _listed(STOP_WORDS),
+    ),
+    "start_words": ("What they write to get follow-ups again", _listed(START_WORDS)),
     "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
 }
 

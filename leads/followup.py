@@ -7,11 +7,13 @@ from typing import get_args
 from msgspec.structs import replace
 
 from leads.message import longest_text
+from leads.opt_out import Said, notice, with_finished_flow, with_words
 from leads.pages import Page
 from leads.pairing import flow_ended_at
 from leads.person import Issued, Person, Scheduled, closes_at
 from leads.records import (
     CONDITIONS_CHANGED,
+    OPTED_OUT,
     PAGE_BLOCKED,
     SHED,
     SUPERSEDED,
@@ -35,10 +37,11 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
     this lead is cancelled where its rule's conditions do not hold for this revision. A rule whose cancellation came
     after the lead's flow ended, and before its time to act, is cancelled at once.
     """
+    person, opted_in = _opt_in_by_flow(person, state.lead, at)
     person, superseded = _cancel(person, _superseded(person), SUPERSEDED, policy.rules, at)
     person, unmet = _cancel_unmet(person, state.lead, policy.rules, at)
     person, started = _start(person, person.lead(state.lead.lead_id) or state, policy, at)
-    return person, superseded + unmet + started
+    return person, opted_in + superseded + unmet + started
 
 
 def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
@@ -98,17 +101,25 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
 
 
 def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
-    if _latest(person).lead_id != lead.lead_id:
-        return SUPERSEDED
+    if (reason := _why_silent(person, lead)) is not None:
+        return reason
     ended_at = flow_ended_at(lead)
     happened = (intervention.reason for intervention in person.interventions if intervention.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
 
 
+def _why_silent(person: Person, lead: Lead) -> CancelReason | None:
+    """Why no rule may follow this lead up."""
+    if person.is_opted_out:
+        return OPTED_OUT
+    return SUPERSEDED if _latest(person).lead_id != lead.lead_id else None
+
+
 def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     """Issue a scheduled follow-up. The command carries its due time, not the moment of firing.
 
-    It is cancelled instead where its rule's conditions do not hold for the lead, or another flow is later.
+    It is cancelled instead where its rule's conditions do not hold for the lead, where another flow is later, and where
+    the person opted out.
     """
     person = replace(person, scheduled=tuple(waiting for waiting in person.scheduled if waiting != scheduled))
     state = person.lead(scheduled.lead_id)
@@ -116,9 +127,7 @@ def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     if state is None or rule is None or scheduled.step > len(rule.steps):
         return person, ()
     lead = _with_windows_of(person, state.lead)
-    reason: CancelReason | None = None if rule.acts_on(lead) else CONDITIONS_CHANGED
-    if _latest(person).lead_id != lead.lead_id:
-        reason = SUPERSEDED
+    reason = _why_silent(person, lead) or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
     if reason is not None:
         return person, (_cancelled(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
@@ -166,6 +175,27 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
     person = person.with_intervention(reason, happened_at)
     ended = [state for state in person.leads if happened_at >= flow_ended_at(state.lead)]
     return _cancel(person, ended, reason, rules, at)
+
+
+def heed(person: Person, event: Said, policy: Policy) -> Planned:
+    """Note a stop or a start word; a stop word cancels everything, whatever a rule says.
+
+    Whatever an opted-out person writes gives a notice once more, because the send sink forgets in time.
+    """
+    was_opted_out, at = person.is_opted_out, event.received_at
+    person = with_words(person, event, policy.page)
+    if not person.is_opted_out and not was_opted_out:
+        return person, ()
+    told = notice(person, event.event_id, at)
+    states = person.leads if person.is_opted_out else ()
+    person, ended = _cancel(person, states, OPTED_OUT, policy.rules, at)
+    return person, (*ended, told)
+
+
+def _opt_in_by_flow(person: Person, lead: Lead, at: datetime) -> Planned:
+    """Somebody who finished a flow after they opted out may be written to again."""
+    finished = with_finished_flow(person, lead)
+    return finished, (notice(finished, lead.lead_id, at),) if person.is_opted_out > finished.is_opted_out else ()
 
 
 def block(person: Person, rules: Rules, at: datetime) -> Planned:

@@ -108,9 +108,7 @@ def block(person: Person, at: datetime, policy: Policy) -> Step:
 
 def _without_the_old(person: Person, until: datetime) -> Person:
     if not person.deadlines and person.forget_at <= until:
-        return Person(
-            page_id=person.page_id, psid=person.psid, mark=person.mark, marks=person.marks, touched_at=person.touched_at
-        )
+        return person.forgotten()
     kept = tuple(state for state in person.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until)
     issued = tuple(command for command in person.issued if command.not_after >= until)
     if len(kept) == len(person.leads) and len(issued) == len(person.issued):
@@ -174,8 +172,7 @@ def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: 
         # Another flow begins; Leadgen hands the thread over when it ends.
         began_at = min(event.event_at, event.received_at)
         return Step(replace(person, flow_began_at=max(began_at, person.flow_began_at or began_at)))
-    person, commands = _cancel(person, "control_lost", event, policy)
-    return Step(person, commands)
+    return Step(*_cancel(person, "control_lost", event, policy))
 
 
 def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
@@ -326,8 +323,9 @@ def _on_person_acted(
         if expires_at
         else None,
     )
+    person, opted = followup.heed(person, event, policy)
     person, commands = _cancel(person, "reply", event, policy)
-    return Step(person, commands)
+    return Step(person, opted + commands)
 
 
 def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
@@ -336,8 +334,7 @@ def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
     person = _with_seen(person, event)
     if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
         return Step(followup.without_sent(person, event.metadata), ignored="own_echo")
-    person, commands = _cancel(person, "human", event, policy)
-    return Step(person, commands)
+    return Step(*_cancel(person, "human", event, policy))
 
 
 def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
@@ -362,9 +359,7 @@ def _transcript_of(lead: Lead) -> FetchTranscript:
     )
 
 
-def _cancel(
-    person: Person, reason: Cancellation, event: Event, policy: Policy
-) -> tuple[Person, tuple[SendFollowUp, ...]]:
+def _cancel(person: Person, reason: Cancellation, event: Event, policy: Policy) -> followup.Planned:
     return followup.cancel(person, reason, policy.rules, event.event_at, event.received_at)
 
 

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
 from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID, THREAD_CONTROL_DEFAULT
 
 JOIN_WAIT = timedelta(minutes=15)
+# A flow of Meta's ends at a stop keyword too, whatever its case.
+STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit"})
+START_WORDS = frozenset({"start", "unstop", "subscribe"})
 _UTC = ZoneInfo("UTC")
 
 
@@ -16,7 +20,7 @@ _UTC = ZoneInfo("UTC")
 class Page:
     """Settings of one Page. `also` lists the other ids under which Meta posts its webhooks (`entry.id`);
     `questions` are the question texts of its lead forms, which make summaries unambiguous; `time_zone` is that of
-    rules' quiet hours."""
+    rules' quiet hours. `stop_words` and `start_words` are as `as_word` gives them."""
 
     page_id: PageId
     access_token: str = field(default="", repr=False)
@@ -26,6 +30,8 @@ class Page:
     also: tuple[PageId, ...] = ()
     questions: tuple[str, ...] = ()
     time_zone: ZoneInfo = _UTC
+    stop_words: frozenset[str] = STOP_WORDS
+    start_words: frozenset[str] = START_WORDS
 
     def is_target(self, app_id: AppId | None) -> bool:
         """Whether this app is ours on the Page. Where no target app is configured, any but Meta's own is."""
@@ -53,3 +59,10 @@ class Pages:
     def get(self, page_id: PageId) -> Page:
         """The Page's settings; `target_app` None means that a handover to any app counts as ours."""
         return self._pages.get(page_id) or Page(page_id, target_app=self._default_target_app)
+
+
+def as_word(text: str) -> str:
+    """The text as stop and start words are compared: in any case and width, without what surrounds its letters."""
+    words = " ".join(normalize("NFKC", text).casefold().split())
+    outer = {character for character in words if not character.isalnum()}
+    return words.strip("".join(outer))

@@ -1,7 +1,7 @@
 """The join's state: of one person on one Page, and of the Page itself."""
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
 SEEN_EVENTS = 32
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Scheduled(Compact, frozen=True):
@@ -73,6 +74,8 @@ class Person(Compact, frozen=True, kw_only=True):
     touched_at: datetime
     flow_began_at: datetime | None = None
     assumed: tuple[LeadId, ...] = ()
+    opted_out_at: datetime | None = None
+    opted_in_at: datetime | None = None
 
     def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""
@@ -104,9 +107,27 @@ class Person(Compact, frozen=True, kw_only=True):
         return not self.deadlines
 
     @property
+    def is_opted_out(self) -> bool:
+        """Whether the person sent a stop word, and neither finished a later flow nor sent a start word since."""
+        return self.opted_out_at is not None and (self.opted_in_at is None or self.opted_in_at < self.opted_out_at)
+
+    @property
     def forget_at(self) -> datetime:
-        """When an idle person is of no more use, unless something new comes."""
+        """When an idle person is of no more use, unless something new comes. Of an opt-out that is never."""
+        if self.is_opted_out and not self.leads and not self.seen:
+            return _NEVER
         return self.touched_at + STATE_TTL
+
+    def forgotten(self) -> "Person":
+        """What is left of a person who is forgotten: the marks, and an opt-out."""
+        return Person(
+            page_id=self.page_id,
+            psid=self.psid,
+            mark=self.mark,
+            marks=self.marks,
+            touched_at=self.touched_at,
+            opted_out_at=self.opted_out_at if self.is_opted_out else None,
+        )
 
     @property
     def wake_at(self) -> datetime:

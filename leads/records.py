@@ -29,7 +29,11 @@ SHED: Final = "shed"
 SUPERSEDED: Final = "superseded"
 # The newest revision of the lead no longer meets the conditions of the rule.
 CONDITIONS_CHANGED: Final = "conditions_changed"
-CancelReason = Cancellation | Literal["page_blocked", "shed", "superseded", "conditions_changed"]
+# The person sent a stop word. A record with this reason stands for the whole person: no command is sent to them until a
+# record with `OPTED_IN` follows.
+OPTED_OUT: Final = "opted_out"
+OPTED_IN: Final = "opted_in"
+CancelReason = Cancellation | Literal["page_blocked", "shed", "superseded", "conditions_changed", "opted_out"]
 AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait", "recovered", "shed"]
 OutcomeStatus = Literal[
@@ -108,7 +112,8 @@ class FollowUpMessage(Struct, frozen=True):
 class SendFollowUp(Struct, frozen=True, kw_only=True):
     """A follow-up command: send `message` once between `not_before` and `not_after`, or never.
 
-    A record with a `cancel_reason` sends nothing: it cancels the command of the same id, which comes before it.
+    A record with a `cancel_reason` sends nothing: it cancels the command of the same id, which comes before it. With
+    `OPTED_OUT` it ends all commands to the person, those after it too, until one with `OPTED_IN` comes.
     The planner cancels its own commands so. `cancel_on` says what cancels it as long as it waits: the person wrote,
     somebody else answered, another app got the thread; what happened before `flow_ended_at` does not. In its
     `quiet_hours`, such as 21:00-08:00 in `time_zone` or UTC, it waits. At `useful_until` it is of no more use. It
@@ -181,3 +186,8 @@ def remembered(event_id: str) -> str:
 def command_id(lead: LeadId, rule: str, step: int) -> str:
     """The id of the one command that this step of a rule may give for a lead."""
     return str(uuid5(_NAMESPACE, f"command:{lead}:{rule}:{step}"))
+
+
+def notice_id(page_id: PageId, psid: Psid, cause: str) -> str:
+    """The id of the record that says whether a person has opted out, by the event or the lead that it follows from."""
+    return str(uuid5(_NAMESPACE, f"opt-out:{page_id}:{psid}:{cause}"))

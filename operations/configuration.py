@@ -6,7 +6,7 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
-from leads.pages import JOIN_WAIT, Page, Pages
+from leads.pages import JOIN_WAIT, START_WORDS, STOP_WORDS, Page, Pages, as_word
 from leads.records import AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
     EVERY_CANCELLATION,
@@ -29,7 +29,17 @@ from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, 
 _UTC = ZoneInfo("UTC")
 # More is no cap, and Python refuses to read thousands of digits.
 _MOST_DIGITS = 18
-_PAGE_KEYS = ("access_token", "target_app", "join_wait", "thread_control", "also", "questions", "time_zone")
+_PAGE_KEYS = (
+    "access_token",
+    "target_app",
+    "join_wait",
+    "thread_control",
+    "also",
+    "questions",
+    "time_zone",
+    "stop_words",
+    "start_words",
+)
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "within", "send", "after", "steps", "then")
 
 
@@ -69,6 +79,10 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         raise value.fault("expected the id of the Page, which has digits only")
     section = value.section(*_PAGE_KEYS)
     target_app = section.read("target_app", _id, default_target_app)
+    stop_words = section.read("stop_words", _words, STOP_WORDS)
+    start_words = section.read("start_words", _words, START_WORDS)
+    if not stop_words.isdisjoint(start_words):
+        raise value.fault("a word cannot be among stop_words and start_words")
     return Page(
         page_id,
         access_token=section.read("access_token", _token, "") if tokens else "",
@@ -78,7 +92,16 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         also=tuple(map(PageId, section.read("also", _ids, ()))),
         questions=section.read("questions", Value.texts, ()),
         time_zone=section.read("time_zone", _time_zone, _UTC),
+        stop_words=stop_words,
+        start_words=start_words,
     )
+
+
+def _words(value: Value) -> frozenset[str]:
+    words = frozenset(map(as_word, value.texts()))
+    if "" in words:
+        raise value.fault("expected words that have letters or digits")
+    return words
 
 
 def _is_id(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from leads.records import FollowUpOutcome, Lead
+from leads.records import OPTED_IN, OPTED_OUT, FollowUpOutcome, Lead
 from operations.deployment import Deployment
 from operations.reporting import OperationError, Progress
 from runtime.topic_reading import records_now
@@ -35,3 +35,10 @@ async def lead_and_outcomes(
             if (outcome.page_id, outcome.psid) == (lead.page_id, lead.psid):
                 outcomes[outcome.command_id] = outcome
     return lead, outcomes
+
+
+def has_opted_out(outcomes: Mapping[str, FollowUpOutcome]) -> bool:
+    """Whether the person of these outcomes opted out, as far as the send sink has heard of it."""
+    told = [outcome for outcome in outcomes.values() if outcome.reason in (OPTED_OUT, OPTED_IN)]
+    newest = max(told, key=lambda outcome: outcome.occurred_at, default=None)
+    return newest is not None and newest.reason == OPTED_OUT

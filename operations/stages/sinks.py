@@ -44,7 +44,8 @@ from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
-from sinks.send.sink import SendSink, command_reader, event_reader
+from sinks.send.readers import command_reader, event_reader
+from sinks.send.sink import SendSink
 from sinks.transcripts import TranscriptSink
 from sinks.warehouse.delta.warehouse import DeltaWarehouse
 from sinks.warehouse.postgres.connection import is_server

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.structs import RecordMetadata
 from msgspec.structs import replace
 
-from leads.records import FollowUpOutcome, OutcomeStatus, SendFollowUp
-from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived
+from leads.records import OPTED_IN, OPTED_OUT, FollowUpOutcome, OutcomeStatus, SendFollowUp
+from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived, person_key
 from runtime.clock import from_millis
 from runtime.topic_reading import first_since, read_spans
 from schemas.codec import Codec, NotDecodable
@@ -81,7 +81,8 @@ class OutcomeLog:
 class Book:
     """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
 
-    `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first.
+    `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. Those who are
+    `opted_out` are sent nothing.
     """
 
     next: int = 0
@@ -90,6 +91,7 @@ class Book:
     mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
     sent: Sent = field(default_factory=Sent)
+    opted_out: set[str] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_too_old(self, command: SendFollowUp, now: datetime) -> bool:
@@ -146,6 +148,13 @@ class Book:
             self.mids[outcome.mid] = noted_at
         self._forget_before(noted_at - REMEMBERED)
 
+    def note_opt_out(self, page_id: PageId, psid: Psid, reason: str | None) -> None:
+        """Take in the reason of a cancellation: it may stand for the whole person."""
+        if reason == OPTED_OUT:
+            self.opted_out.add(person_key(page_id, psid))
+        elif reason == OPTED_IN:
+            self.opted_out.discard(person_key(page_id, psid))
+
     def _settle(self, command_id: str, progress: int, noted_at: datetime) -> None:
         # Put in again, so that the oldest stay first.
         self.settled.pop(command_id, None)
@@ -176,6 +185,7 @@ class Book:
                 del self.open[command_id]
                 self.sent.drop(command_id)
         self.receipts.forget_person(page_id, psid)
+        self.opted_out.discard(person_key(page_id, psid))
 
 
 class Ledger:
@@ -283,7 +293,9 @@ class Ledger:
         book, stamp = self._books[record.partition], from_millis(record.timestamp)
         try:
             if record.value is not None:
-                book.note(self._codec.decode(record.value), stamp, noted_at=stamp)
+                outcome = self._codec.decode(record.value)
+                book.note(outcome, stamp, noted_at=stamp)
+                book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason)
                 return
         except NotDecodable as fault:
             where = {"partition": record.partition, "offset": record.offset, "reason": str(fault)}

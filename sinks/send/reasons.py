@@ -27,6 +27,10 @@ CancelledReason = Literal[
     "conditions_changed",
     # The step before it in its course was not sent.
     "earlier_step_not_sent",
+    # The person sent a stop word, and neither finished a later flow nor sent a start word since.
+    "opted_out",
+    # Cancels nothing: the person may be written to again after they opted out.
+    "opted_in",
     # The person got as many messages in the last day as the cap allows.
     "person_cap",
     # The person's data is erased. The ledger then holds a tombstone in place of the outcome.

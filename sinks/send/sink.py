@@ -4,13 +4,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
-from leads.facts import JoinEvent, LeadPromoted, PersonErased, Progress
-from leads.records import PAGE_BLOCKED, SendFollowUp
+from leads.facts import JoinEvent, PersonErased, Progress
+from leads.records import OPTED_OUT, PAGE_BLOCKED, SendFollowUp
 from messenger.events import (
     DeliveryReceived,
     EchoReceived,
@@ -20,10 +19,7 @@ from messenger.events import (
     ThreadControlTaken,
     person_key,
 )
-from messenger.limits import ID_MAX
-from runtime.kafka import partition_of
 from runtime.losses import Span
-from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced, Received, Unusable
 from sinks.record_faults import on_record
 from sinks.send.agenda import Agenda, Pending
@@ -32,12 +28,11 @@ from sinks.send.courier import Courier
 from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.lookahead import Ahead, Horizon
 from sinks.send.next_step import ReadOn, Snapshot, next_step
+from sinks.send.readers import Input
 from sinks.send.reasons import ERASED
 
 # How many records of a full partition are read ahead in one tick, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
-
-Input = SendFollowUp | JoinEvent | Progress | None
 
 
 class SendSink:
@@ -130,6 +125,8 @@ class SendSink:
         if command.command_id in book.settled:
             return
         erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
+        if not erased:
+            self._heed_opt_out(partition, command)
         is_cancellation = command.cancel_reason is not None and not erased
         # A command that stays in doubt may have arrived.
         if is_cancellation and (self._cancel(command) or command.command_id in book.open):
@@ -141,6 +138,13 @@ class SendSink:
         is_refused = command.not_after > now + LONGEST_WINDOW
         ready_at = now if reason is not None or is_refused else min(command.not_before, command.ends_at)
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
+
+    def _heed_opt_out(self, partition: int, by: SendFollowUp) -> None:
+        book = self._ledger.book(partition)
+        book.note_opt_out(by.page_id, by.psid, by.cancel_reason)
+        person = person_key(by.page_id, by.psid)
+        if person in book.opted_out:
+            self._agenda.cancel(person, lambda _: OPTED_OUT, self._clock())
 
     def _cancel(self, by: SendFollowUp) -> bool:
         """Cancel the command that this record cancels; whether it waits here."""
@@ -222,6 +226,7 @@ class SendSink:
             return
         for command in await self._ahead.cancellations(partition, span):
             self._cancelled_ahead[command.command_id] = command.cancel_reason or ""
+            self._heed_opt_out(partition.partition, command)
             self._cancel(command)
         self._read_to[partition] = span.stop
 
@@ -256,7 +261,7 @@ class SendSink:
             attempt=book.attempt(command_id),
             refuted=pending.refuted,
             recalled=pending.recalled,
-            cancel_reason=pending.cancel_reason,
+            cancel_reason=pending.cancel_reason or (OPTED_OUT if pending.person in book.opted_out else None),
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
             may_follow=command.follows is None or book.may_have_arrived(command.follows),
@@ -314,36 +319,3 @@ class SendSink:
 
 def _person_of(event: JoinEvent) -> str:
     return person_key(event.page_id, event.psid or "")
-
-
-def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[Any], Input]:
-    """Decodes events; an unreadable one is None, because the join makes the dead letter of it."""
-
-    def read(record: Any) -> Input:
-        try:
-            event = codec.decode(record.value)
-        except NotDecodable:
-            return None
-        return None if isinstance(event, LeadPromoted) else event
-
-    return read
-
-
-def command_reader(codec: Codec[SendFollowUp], partitions: int) -> Callable[[Any], SendFollowUp]:
-    """Decodes a command, and refuses one that lies in another partition than its person's events.
-
-    Nothing could cancel it there, and a copy in a second partition, with a ledger of its own, would be sent too.
-    """
-
-    def read(record: Any) -> SendFollowUp:
-        command = codec.decode(record.value)
-        if max(len(command.command_id), len(command.lead_id)) > ID_MAX:
-            raise NotDecodable("id_too_long")
-        key = person_key(command.page_id, command.psid).encode()
-        if record.key != key:
-            raise NotDecodable("key_of_another")
-        if record.partition != partition_of(key, partitions):
-            raise NotDecodable("wrong_partition", "produce with the partitioner murmur2")
-        return command
-
-    return read

@@ -39,7 +39,8 @@ from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
-from sinks.send.sink import Input, SendSink, command_reader, event_reader
+from sinks.send.readers import Input, command_reader, event_reader
+from sinks.send.sink import SendSink
 from tests.integration.topics import connected
 
 OUR_APP = AppId("2262510160704936")

@@ -29,7 +29,8 @@ from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
-from sinks.send.sink import Input, SendSink, command_reader, event_reader
+from sinks.send.readers import Input, command_reader, event_reader
+from sinks.send.sink import SendSink
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command
 

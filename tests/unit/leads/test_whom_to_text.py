@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent
@@ -11,7 +12,7 @@ from leads.pages import Page
 from leads.person import Person
 from leads.records import FollowUpMessage, SendFollowUp
 from leads.rules import AnswerCondition, Policy, Rule, RuleStep
-from messenger.events import Answer
+from messenger.events import Answer, PostbackReceived
 from operations.configuration import load_rules
 from runtime.settings import Settings
 from tests.builders import (
@@ -20,8 +21,10 @@ from tests.builders import (
     NOON,
     PAGE,
     PERSON,
+    SECOND,
     TARGET_APP,
     a_handover,
+    a_message,
     a_referral,
     a_summary,
 )
@@ -151,3 +154,111 @@ def test_conditions_that_still_hold_cancel_nothing() -> None:
     life.take([a_summary(), a_referral(received_at=NOON + MINUTE)]).wait(24 * 60)
 
     assert (life.issued, life.cancelled) == (["vip", "vip"], [])
+
+
+STOPPED = a_message(text="STOP", mid="m_stop")
+
+
+@pytest.mark.parametrize("outcome", ["untagged", "incomplete"])
+def test_who_stops_a_flow_is_not_asked_whether_they_are_still_interested(outcome: str) -> None:
+    handover = a_handover(NOON + SECOND, metadata="" if outcome == "untagged" else None, outcome="incomplete")
+    late_word = replace(STOPPED, received_at=NOON + 5 * MINUTE)
+
+    orders: list[list[JoinEvent]] = [[STOPPED, handover], [handover, late_word]]
+    for events in orders:
+        life = Life().take(events).wait(24 * 60)
+
+        assert life.issued == []
+        assert ("second-chance", 1, "opted_out") in life.cancelled
+
+
+@pytest.mark.parametrize("said", ["STOP", " stop. ", "\uff33\uff34\uff2f\uff30", "Unsubscribe!", "stop\n"])
+def test_a_stop_word_ends_everything_whatever_a_rule_says(said: str) -> None:
+    stubborn = Rule(name="stubborn", cancel_on=frozenset(), steps=(RuleStep(FollowUpMessage("Hello"), HOUR),))
+
+    life = Life(stubborn).take([a_handover(), a_message(NOON + MINUTE, text=said)]).wait(24 * 60)
+
+    assert (life.issued, life.cancelled[0]) == ([], ("stubborn", 1, "opted_out"))
+
+
+@pytest.mark.parametrize("said", ["Please do not stop", "stopping", "", "No, thanks"])
+def test_any_other_text_is_a_reply(said: str) -> None:
+    life = Life().take([a_handover(outcome="incomplete"), a_message(NOON + MINUTE, text=said)])
+
+    assert life.cancelled == [("second-chance", 1, "reply")]
+
+
+def test_the_stop_button_of_the_example_opts_out() -> None:
+    press = PostbackReceived(
+        event_id="postback:1",
+        page_id=PAGE,
+        psid=PERSON,
+        event_at=NOON + MINUTE,
+        received_at=NOON + MINUTE,
+        origin=a_message().origin,
+        mid="m_2",
+        title="No more",
+        payload="STOP",
+    )
+
+    assert Life().take([a_handover(outcome="incomplete"), press]).person.is_opted_out
+
+
+def test_words_of_the_page_take_the_place_of_the_usual_ones() -> None:
+    page = Page(PAGE, target_app=TARGET_APP, stop_words=frozenset({"basta così"}), start_words=frozenset({"avanti"}))
+
+    life = Life(page=page).take([a_message(text="stop", mid="m1")])
+    assert not life.person.is_opted_out
+    assert life.take([a_message(NOON + SECOND, text="Basta  così!", mid="m2")]).person.is_opted_out
+    assert not life.take([a_message(NOON + MINUTE, text="Avanti", mid="m3")]).person.is_opted_out
+
+
+def test_an_opt_out_holds_until_the_person_finishes_a_flow_that_began_after_it() -> None:
+    life = Life().take([STOPPED, a_handover(NOON + HOUR, outcome="incomplete")]).wait(2 * 60)
+    assert life.issued == []
+
+    life.take([a_handover(NOON + 3 * HOUR), a_referral(NOON + 3 * HOUR, ad_id=OTHER_AD)])
+
+    assert life.issued == ["thanks"]
+
+
+def test_a_finished_flow_whose_end_is_stamped_late_ends_no_opt_out_that_came_after_it() -> None:
+    life = Life().take([STOPPED, a_handover(NOON + 2 * MINUTE)])
+
+    assert life.wait(24 * 60).issued == []
+    assert life.person.is_opted_out
+
+
+def test_a_stop_word_that_is_delivered_after_a_later_flow_does_not_end_its_follow_ups() -> None:
+    late_word = replace(STOPPED, received_at=NOON + HOUR + SECOND)
+
+    life = Life().take([a_handover(NOON + HOUR), a_referral(NOON + HOUR), late_word])
+
+    assert not life.person.is_opted_out
+    assert life.wait(24 * 60).issued == ["thanks", "reminder"]
+
+
+def test_a_start_word_ends_the_opt_out_and_a_late_copy_of_the_stop_word_changes_nothing() -> None:
+    life = Life().take([STOPPED, a_message(NOON + HOUR, text="Start", mid="m_start")])
+    life.take([a_message(NOON - MINUTE, received_at=NOON + HOUR, text="stop", mid="m_early")])
+
+    life.take([a_handover(NOON + 2 * HOUR, outcome="incomplete")]).wait(24 * 60)
+
+    assert life.issued == ["second-chance"]
+
+
+def test_an_opt_out_is_remembered_when_everything_else_of_the_person_is_forgotten() -> None:
+    life = Life().take([STOPPED, a_handover(outcome="incomplete")]).wait(400 * 24 * 60)
+
+    assert (life.person.leads, life.person.seen, life.person.is_opted_out) == ((), (), True)
+    later = NOON + 401 * 24 * HOUR
+    assert life.take([a_handover(later, outcome="incomplete")]).wait(402 * 24 * 60).issued == []
+
+
+def test_notices_tell_the_send_sink_of_the_opt_out_and_of_its_end() -> None:
+    life = Life().take([STOPPED, a_message(NOON + HOUR, text="Hello?", mid="m2"), a_handover(NOON + 2 * HOUR)])
+
+    notices = [(c.created_at - NOON, c.cancel_reason) for c in life.commands if c.rule == "opt-out"]
+
+    assert notices == [(0 * HOUR, "opted_out"), (HOUR, "opted_out"), (2 * HOUR, "opted_in")]
+    assert len({command.command_id for command in life.commands}) == len(life.commands)

@@ -441,6 +441,23 @@ def test_a_fault_in_the_caps_is_named_with_its_line(tmp_path: Path, caps: str, s
         load_caps(Settings(followups=path), {})
 
 
+def test_a_page_has_its_words(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages:\n  "1": {stop_words: ["BASTA così!", Stop], start_words: []}')
+
+    assert (page.stop_words, page.start_words) == (frozenset({"basta così", "stop"}), frozenset[str]())
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ('stop_words: ["?!"]', "stop_words: expected words that have letters or digits"),
+        ("stop_words: [Start]", "1: a word cannot be among stop_words and start_words"),
+    ],
+)
+def test_words_that_say_nothing_or_both_are_refused(tmp_path: Path, words: str, fault: str) -> None:
+    assert fault in refusal(pages_of, tmp_path, f'pages:\n  "1": {{{words}}}')
+
+
 def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
 

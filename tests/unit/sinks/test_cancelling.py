@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from leads.pages import Pages
-from leads.records import Button, Cancellation, FollowUpMessage, SendFollowUp
+from leads.records import OPTED_IN, OPTED_OUT, Button, Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import EVERY_CANCELLATION
 from messenger.error_codes import refusal
 from messenger.errors import GraphError, OutcomeUnknown
@@ -555,3 +555,50 @@ class TestBlockedPage:
         await world.settle_all(meanwhile={20: lambda: world.event(a_policy("warning"))})
 
         assert world.graph.sent == ["waits"]
+
+
+def an_opt_out(reason: str = OPTED_OUT, cause: str = "stop") -> SendFollowUp:
+    """What the join writes when a person opts out, or in again."""
+    return a_command(f"opt-out:{cause}", message=FollowUpMessage(""), rule="opt-out", cancel_reason=reason)
+
+
+async def test_who_opted_out_gets_no_command_of_anybody_also_after_a_restart() -> None:
+    world = SendWorld()
+    world.command(a_command("waits", not_before=NOON + 10 * SECOND))
+    world.command(an_opt_out())
+    world.command(a_command("later"))
+    world.command(a_command("of-another", psid=Psid("8")))
+    await world.settle_all()
+
+    world.command(a_command("after-restart"))
+    outcomes = await world.settle_all()
+
+    assert world.graph.sent == ["of-another"]
+    ended = {outcome.command_id: (outcome.status, outcome.reason) for outcome in outcomes}
+    assert {ended[name] for name in ("waits", "later", "after-restart")} == {("cancelled", "opted_out")}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_who_opted_in_again_is_written_to(restarts: bool) -> None:
+    world = SendWorld()
+    world.command(an_opt_out())
+    world.command(cancelled(a_command("c1"), OPTED_OUT))
+    world.command(an_opt_out(OPTED_IN, "start"))
+    if restarts:
+        await world.settle_all()
+
+    world.command(a_command("c2"))
+    await world.settle_all()
+
+    assert world.graph.sent == ["c2"]
+
+
+async def test_an_opt_out_reaches_a_partition_that_is_full_of_commands_that_wait() -> None:
+    world = SendWorld(limits=SendLimits(held_per_partition=1))
+    world.command(a_command("waits", not_before=NOON + 5 * SECOND))
+    world.command(a_command("of-another", psid=Psid("8"), not_before=NOON + 6 * SECOND))
+    world.command(an_opt_out())
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["of-another"]

@@ -22,7 +22,8 @@ from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
 from sinks.send.ledger import Ledger
 from sinks.send.pace import SendLimits
-from sinks.send.sink import Input, SendSink, event_reader
+from sinks.send.readers import Input, event_reader
+from sinks.send.sink import SendSink
 from tests.unit.sinks.fakes import (
     PAGE,
     Clock,

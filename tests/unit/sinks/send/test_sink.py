@@ -28,7 +28,7 @@ from runtime.losses import Span
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
 from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.pace import SendLimits
-from sinks.send.sink import Input
+from sinks.send.readers import Input
 from tests.conftest import at_most
 from tests.unit.sinks.events import a_handover
 from tests.unit.sinks.fakes import INBOX, NOON, PAGE, Crash, a_command

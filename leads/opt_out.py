@@ -1,0 +1,73 @@
+"""Opt-out: whether a person may be written to, by the words they send and the flows they finish."""
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from leads.pages import Page, as_word
+from leads.pairing import flow_ended_at
+from leads.person import Person, closes_at
+from leads.records import OPTED_IN, OPTED_OUT, FollowUpMessage, Lead, LeadId, SendFollowUp, notice_id
+from messenger.events import MessageReceived, PostbackReceived, ReactionReceived
+
+# Meta may stamp the signals of a flow this long after its end, so that a flow whose end is stamped sooner after a stop
+# word may have ended before it.
+_STAMP_LAG = timedelta(minutes=3)
+
+
+Said = MessageReceived | PostbackReceived | ReactionReceived
+
+
+def with_words(person: Person, event: Said, page: Page) -> Person:
+    """The person after what they said; a stop word that came late counts for nothing after a finished flow."""
+    words, said_at = _words(event), min(event.event_at, event.received_at)
+    if not page.stop_words.isdisjoint(words):
+        person = replace(person, opted_out_at=max(said_at, person.opted_out_at or said_at))
+        for state in person.leads:
+            person = with_finished_flow(person, state.lead)
+    elif not page.start_words.isdisjoint(words):
+        person = replace(person, opted_in_at=max(said_at, person.opted_in_at or said_at))
+    return person
+
+
+def _words(event: Said) -> frozenset[str]:
+    """What the person said, in each form in which it may be a stop or a start word."""
+    match event:
+        case MessageReceived(text=str(text)):
+            return frozenset({as_word(text)})
+        case PostbackReceived():
+            return frozenset(as_word(text) for text in (event.title, event.payload) if text is not None)
+        case _:
+            return frozenset()
+
+
+def with_finished_flow(person: Person, lead: Lead) -> Person:
+    """The person, opted in again if they finished this lead's flow, and it began after they opted out."""
+    is_assumed = lead.lead_id in person.assumed and not lead.closed
+    finished_at, opted_out_at = _finished_at(lead), person.opted_out_at
+    if is_assumed or finished_at is None or opted_out_at is None or finished_at - opted_out_at < _STAMP_LAG:
+        return person
+    return replace(person, opted_in_at=max(finished_at, person.opted_in_at or finished_at))
+
+
+def _finished_at(lead: Lead) -> datetime | None:
+    """When the person finished the flow; a summary alone, which may come late, says so once nothing else does."""
+    is_stamped = lead.closed or lead.handover_at or lead.referral_at or lead.transcript_at
+    return flow_ended_at(lead) if lead.outcome == "complete" and is_stamped else None
+
+
+def notice(person: Person, cause: str, at: datetime) -> SendFollowUp:
+    """The record that tells the send sink whether the person has opted out, after the event or lead `cause`."""
+    return SendFollowUp(
+        command_id=notice_id(person.page_id, person.psid, cause),
+        lead_id=person.leads[-1].lead.lead_id if person.leads else LeadId(""),
+        page_id=person.page_id,
+        psid=person.psid,
+        rule="opt-out",
+        step=0,
+        created_at=at,
+        not_before=at,
+        not_after=closes_at(at),
+        message=FollowUpMessage(""),
+        cancel_reason=OPTED_OUT if person.is_opted_out else OPTED_IN,
+    )
