@@ -52,7 +52,10 @@ class StateCodec(Generic[State]):
 
     def wake_at(self, value: bytes) -> datetime:
         """The `wake_at` of a person, without decoding them."""
-        return from_millis(self._header(value))
+        try:
+            return from_millis(self._header(value))
+        except OverflowError:
+            raise UnreadableState("is damaged") from None
 
     def _header(self, value: bytes) -> int:
         if len(value) < _HEADER.size:
