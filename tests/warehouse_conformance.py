@@ -357,7 +357,7 @@ class WarehouseConformance:
         ]
         writer.write({"messenger-events": said, "messenger-webhooks-dlq": letters}, {messages(0): 3, refused(0): 3})
 
-        writer.forget([PersonForgotten(PAGE, PERSON, NOON)])
+        writer.forget([PersonForgotten(PAGE, PERSON, NOON, NOON)])
 
         assert target.ask("select _offset from user_messages order by 1") == [(1,), (2,)]
         assert target.ask("select _offset from dead_letter_records order by 1") == [(1,), (2,)]

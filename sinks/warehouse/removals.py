@@ -21,14 +21,16 @@ class KeyForgotten:
 
 @dataclass(frozen=True, slots=True)
 class PersonForgotten:
-    """An erasure: the person's messages received up to a time, and the dead letters, go.
+    """An erasure: the person's messages received up to a time go, and the dead letters written up to another.
 
-    A dead letter goes when its bytes hold the PSID, even if it concerns other people too.
+    A dead letter goes when its bytes hold the PSID, even if it concerns other people too. One of what was received
+    before the erasure may be written later, by a splitter that is behind.
     """
 
     page_id: str
     psid: str
     until: datetime
+    refused_until: datetime
 
     def takes(self, table: Table, row: Row) -> bool:
         """Whether a row of a table goes."""
@@ -36,7 +38,7 @@ class PersonForgotten:
             return (row["page_id"], row["psid"]) == (self.page_id, self.psid) and row["received_at"] <= self.until
         if table is DEAD_LETTER_TABLE:
             held = any(self.psid.encode() in (row[name] or b"") for name in ("key", "value"))
-            return held and row["refused_at"] <= self.until
+            return held and row["refused_at"] <= self.refused_until
         return False
 
 

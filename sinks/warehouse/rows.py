@@ -51,7 +51,8 @@ def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:
         return None
     plain = codec.decode_plain(record.value)
     if kind == _ERASED:
-        return PersonForgotten(plain["page_id"], plain["psid"], from_millis(record.timestamp))
+        # The splitter has passed the erasure on by the time of this record, and all that was received before it.
+        return PersonForgotten(plain["page_id"], plain["psid"], plain["received_at"], from_millis(record.timestamp))
     return {field: plain[field] for field in MESSAGE_FIELDS}
 
 

@@ -139,7 +139,7 @@ def test_a_path_may_have_any_name_that_people_give(tmp_path: Path, name: str) ->
         {leads(0): 2, messages(0): 1},
     )
     writer.fold()
-    writer.forget([PersonForgotten(PAGE, PERSON, NOON + timedelta(days=1))])
+    writer.forget([PersonForgotten(PAGE, PERSON, *[NOON + timedelta(days=1)] * 2)])
     writer.write({"leads": [lead_row(0, 2, "l1", revision=2)]}, {leads(0): 3})
 
     assert target.ask("select lead_id, revision from leads order by 1") == [("l1", 2), ("l2", 1)]

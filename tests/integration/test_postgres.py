@@ -95,7 +95,7 @@ def test_what_is_to_be_forgotten_may_hold_what_postgresql_does_not_keep(server: 
         {leads(0): 2, messages(0): 2, refused(0): 2},
     )
 
-    writer.forget([KeyForgotten(LEAD_TABLE, "a\0b"), PersonForgotten(PAGE, "7\0", NOON + timedelta(days=3650))])
+    writer.forget([KeyForgotten(LEAD_TABLE, "a\0b"), PersonForgotten(PAGE, "7\0", *[NOON + timedelta(days=3650)] * 2)])
 
     assert server.ask("select lead_id from leads") == [("kept",)]
     assert server.ask("select lead_id from lead_events") == [("kept",)]

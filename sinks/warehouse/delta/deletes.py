@@ -50,11 +50,12 @@ def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
 
 
 def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> list[Row]:
+    until = person.until if table is MESSAGE_TABLE else person.refused_until
     with duckdb.connect(":memory:") as connection:
         create_view(connection, "stored", delta, table.schema)
         candidates = connection.sql(
             f"select * from stored where {_CANDIDATES[table.events]}",
-            params={"page_id": person.page_id, "psid": person.psid, "until": person.until},
+            params={"page_id": person.page_id, "psid": person.psid, "until": until},
         )
         rows: list[Row] = candidates.to_arrow_table().select(table.schema.names).cast(table.schema).to_pylist()
         return rows

@@ -177,7 +177,7 @@ def _forget_person(connection: Connection[Any], removal: PersonForgotten) -> Non
             "delete from {} where refused_at <= %(until)s"
             " and (position(%(psid)s in key) > 0 or position(%(psid)s in value) > 0)"
         ).format(sql.Identifier(DEAD_LETTER_TABLE.events)),
-        {"psid": removal.psid.encode(), "until": removal.until},
+        {"psid": removal.psid.encode(), "until": removal.refused_until},
     )
 
 

@@ -19,7 +19,7 @@ from sinks.warehouse.tables import (
     PROVENANCE,
     tables_by_topic,
 )
-from tests.builders import NOON, PAGE, PERSON, a_handover, a_message, an_erasure
+from tests.builders import MINUTE, NOON, PAGE, PERSON, a_handover, a_message, an_erasure
 from tests.unit.sinks.records import a_record
 
 
@@ -112,7 +112,9 @@ def test_a_tombstone_takes_its_key_away_and_a_fence_takes_nothing() -> None:
     assert outcomes.read(a_record("followup-outcomes", 0, 1, FENCE, None)) is None
 
 
-def test_an_erasure_reaches_up_to_when_the_broker_appended_it() -> None:
-    codec, record = event_codec(), _event(event_codec().encode(an_erasure()))
+def test_an_erasure_that_the_splitter_passes_on_later_takes_no_message_received_since() -> None:
+    codec, record = event_codec(), _event(event_codec().encode(an_erasure(NOON - MINUTE)))
 
-    assert message_or_forgotten(codec, record) == PersonForgotten(PAGE, PERSON, from_millis(record.timestamp))
+    passed_on_at = from_millis(record.timestamp)
+
+    assert message_or_forgotten(codec, record) == PersonForgotten(PAGE, PERSON, NOON - MINUTE, passed_on_at)

@@ -252,7 +252,7 @@ async def test_a_dead_letter_of_somebody_erased_makes_no_row_whenever_it_is_read
     tables = {"leads": LEAD_TABLE, "x-dlq": DEAD_LETTER_TABLE}
     sink = WarehouseSink(warehouse, tables, now=Clock(), metrics=Metrics(), losses=_losses())
     await sink.open({ZERO: Span(0, 9, None), letters: Span(0, 9, None)})
-    gone = PersonForgotten("1", "7001", NOON)
+    gone = PersonForgotten("1", "7001", NOON - SECOND, NOON)
     early, late = ({"key": b"1:7001", "value": None, "refused_at": NOON + seconds * SECOND} for seconds in (0, 1))
 
     await sink.take([Received(ZERO, 5, gone), Received(letters, 1, early), Received(letters, 2, late)], {letters: 3})
