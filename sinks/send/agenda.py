@@ -155,6 +155,10 @@ class Agenda:
             self._wake(lane)
         return bool(cancelled)
 
+    def commands_of(self, person: str) -> list[SendFollowUp]:
+        """The person's commands that are not finished."""
+        return [pending.command for pending in self._lane(person).commands()]
+
     def people_of(self, page_id: str, partition: int) -> list[str]:
         """The people of a Page for whom a command of this partition waits."""
         return [

@@ -178,10 +178,15 @@ class Book:
         self.receipts.forget(command_id)
         self.sent.drop(command_id)
 
-    def forget_person(self, page_id: PageId, psid: Psid) -> None:
-        """From now on no webhook confirms a message to this person."""
-        for command_id, (_, outcome) in list(self.open.items()):
-            if (outcome.page_id, outcome.psid) == (page_id, psid):
+    def forget_person(self, page_id: PageId, psid: Psid, until: datetime, erased: Collection[str]) -> None:
+        """From now on no webhook confirms a message to this person.
+
+        An attempt since `until` stays open, unless its command is `erased`: when the erasure is read again, the person
+        may have come back, and what is in doubt must not be sent twice.
+        """
+        for command_id, (attempt, outcome) in list(self.open.items()):
+            is_of_person = (outcome.page_id, outcome.psid) == (page_id, psid)
+            if is_of_person and (attempt.at <= until or command_id in erased):
                 del self.open[command_id]
                 self.sent.drop(command_id)
         self.receipts.forget_person(page_id, psid)

@@ -172,7 +172,8 @@ class SendSink:
         def why(command: SendFollowUp) -> str | None:
             return ERASED if command.created_at <= until else None
 
-        self._ledger.book(partition).forget_person(event.page_id, event.psid)
+        erased = {made.command_id for made in self._agenda.commands_of(_person_of(event)) if why(made)}
+        self._ledger.book(partition).forget_person(event.page_id, event.psid, until, erased)
         self._agenda.cancel(_person_of(event), why, self._clock(), by=offset)
 
     async def _take_event(self, partition: int, event: JoinEvent) -> None:

@@ -84,6 +84,18 @@ async def test_an_attempt_in_doubt_is_not_looked_up_any_more() -> None:
     assert kept_of(world, "c1")[-1] is None
 
 
+async def test_an_erasure_that_is_read_again_lets_nothing_be_sent_twice_to_who_came_back() -> None:
+    """As when the splitter reads its log again."""
+    world = SendWorld()
+    world.command(a_command(psid=PERSON))
+    world.graph.faults_after = [OutcomeUnknown("timed out")]
+
+    await world.settle_all(meanwhile={30: lambda: world.event(an_erasure(NOON - timedelta(seconds=1)))})
+
+    assert world.graph.sent == ["c1"]
+    assert "look-up" in world.kafka.effects
+
+
 @pytest.mark.parametrize("status", ["sent", "in_doubt"])
 async def test_no_webhook_confirms_a_message_to_somebody_erased(status: str) -> None:
     world = SendWorld()
