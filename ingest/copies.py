@@ -70,7 +70,7 @@ def copies_of(body: bytes, aliases: Mapping[PageId, PageId]) -> list[Copy]:
 
 
 def named_pages(body: bytes) -> tuple[PageId, ...]:
-    """As `pages_of`, for most bodies without reading the rest of their JSON."""
+    """As `pages_of`, for most bodies without reading the rest of their JSON, which may be unreadable."""
     try:
         delivery = _DECODER.decode(body)
     except (msgspec.MsgspecError, RecursionError, ValueError):

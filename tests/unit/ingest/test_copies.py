@@ -97,6 +97,16 @@ def test_copies_are_told_apart_also_when_their_page_becomes_an_alias_later() -> 
     assert [event.origin.item for share in shares for event in share.events] == [0, 1, 2]
 
 
+def test_a_body_that_is_unreadable_beside_its_pages_lies_under_them_and_no_copy_has_an_item() -> None:
+    body = a_body("1", "3").replace(b'"m"', b'"\xff"')
+    copies = copies_of(body, {})
+
+    assert [copy.key for copy in copies] == [b"1", b"3"]
+    for copy in copies:
+        with pytest.raises(UnreadableDelivery):
+            parsed(body, share_of(copy.headers))
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"[" * 4_000_000, b'{"a":' * 100_000, b"1" * 10_000], ids=["empty", "no text", "[", "{", "1"]
 )
