@@ -214,6 +214,12 @@ PAGE_KEYS = {
         _listed(STOP_WORDS),
     ),
     "start_words": ("What they write to get follow-ups again", _listed(START_WORDS)),
+    "min_gap": (
+        "The least time between two messages to one person, at most `24h`, of different rules, for different leads, or "
+        "of automations of your own. The later one waits, and expires where its window closes before. The steps of one "
+        "rule keep their own times",
+        "none",
+    ),
     "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
 }
 

@@ -20,7 +20,8 @@ _UTC = ZoneInfo("UTC")
 class Page:
     """Settings of one Page. `also` lists the other ids under which Meta posts its webhooks (`entry.id`);
     `questions` are the question texts of its lead forms, which make summaries unambiguous; `time_zone` is that of
-    rules' quiet hours. `stop_words` and `start_words` are as `as_word` gives them."""
+    rules' quiet hours. `stop_words` and `start_words` are as `as_word` gives them. `min_gap`
+    is the least time between messages of different rules, or for different leads, to one person."""
 
     page_id: PageId
     access_token: str = field(default="", repr=False)
@@ -32,6 +33,7 @@ class Page:
     time_zone: ZoneInfo = _UTC
     stop_words: frozenset[str] = STOP_WORDS
     start_words: frozenset[str] = START_WORDS
+    min_gap: timedelta = timedelta(0)
 
     def is_target(self, app_id: AppId | None) -> bool:
         """Whether this app is ours on the Page. Where no target app is configured, any but Meta's own is."""

@@ -39,6 +39,7 @@ _PAGE_KEYS = (
     "time_zone",
     "stop_words",
     "start_words",
+    "min_gap",
 )
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "within", "send", "after", "steps", "then")
 
@@ -94,7 +95,15 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         time_zone=section.read("time_zone", _time_zone, _UTC),
         stop_words=stop_words,
         start_words=start_words,
+        min_gap=section.read("min_gap", _min_gap, timedelta(0)),
     )
+
+
+def _min_gap(value: Value) -> timedelta:
+    gap = value.duration()
+    if gap > limits.MESSAGING_WINDOW:
+        raise value.fault("expected at most 24h: after it the messaging window is closed")
+    return gap
 
 
 def _words(value: Value) -> frozenset[str]:

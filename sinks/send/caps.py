@@ -1,10 +1,10 @@
-"""How many messages people and Pages got in the last day, to be compared with the caps."""
+"""How many messages people and Pages got in the last day, and when: to be compared with the caps and the gaps."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 
-from leads.records import SendFollowUp
-from messenger.events import PageId, Psid, person_key
+from leads.records import FollowUpOutcome, SendFollowUp
+from messenger.events import PageId, person_key
 
 _DAY = timedelta(days=1)
 
@@ -14,35 +14,53 @@ class Sent:
 
     def __init__(self) -> None:
         self._messages: dict[str, tuple[datetime, PageId, str]] = {}
-        self._counts: Counter[str] = Counter()
+        self._to_page: Counter[str] = Counter()
+        # By person and command, when it went, and the course that it belongs to.
+        self._to_person: dict[str, dict[str, tuple[datetime, tuple[str, str]]]] = defaultdict(dict)
 
-    def note(self, command_id: str, page_id: PageId, psid: Psid, at: datetime) -> None:
+    def note(self, message: SendFollowUp | FollowUpOutcome, at: datetime) -> None:
         """The newest call of this command was made, or is made now."""
-        self.drop(command_id)
-        self._messages[command_id] = at, page_id, person_key(page_id, psid)
-        self._counts.update(self._messages[command_id][1:])
+        self.drop(message.command_id)
+        person = person_key(message.page_id, message.psid)
+        self._messages[message.command_id] = at, message.page_id, person
+        self._to_page[message.page_id] += 1
+        self._to_person[person][message.command_id] = at, _course(message)
         self._forget_until(at - _DAY)
 
     def drop(self, command_id: str) -> None:
         """The command has sent nothing."""
-        _, *counted = self._messages.pop(command_id, (None,))
-        for key in counted:
-            self._counts[key] -= 1
-            if not self._counts[key]:
-                del self._counts[key]
+        if command_id not in self._messages:
+            return
+        _, page_id, person = self._messages.pop(command_id)
+        self._to_page[page_id] -= 1
+        if not self._to_page[page_id]:
+            del self._to_page[page_id]
+        del self._to_person[person][command_id]
+        if not self._to_person[person]:
+            del self._to_person[person]
 
     def to_person(self, command: SendFollowUp, now: datetime) -> int:
         """How many messages of other commands the person of this one got."""
-        return self._others(command, person_key(command.page_id, command.psid), now)
+        self._forget_until(now - _DAY)
+        return len(self._of_person(command)) - (command.command_id in self._messages)
 
     def for_page(self, command: SendFollowUp, now: datetime) -> int:
         """How many messages of other commands the people of this one's Page got."""
-        return self._others(command, command.page_id, now)
-
-    def _others(self, command: SendFollowUp, key: str, now: datetime) -> int:
         self._forget_until(now - _DAY)
-        return self._counts[key] - (command.command_id in self._messages)
+        return self._to_page[command.page_id] - (command.command_id in self._messages)
+
+    def last_of_other_courses(self, command: SendFollowUp) -> datetime | None:
+        """When the person got the newest message of another rule, or for another lead, in the last day."""
+        sent = self._of_person(command).values()
+        return max((at for at, course in sent if course != _course(command)), default=None)
+
+    def _of_person(self, command: SendFollowUp) -> dict[str, tuple[datetime, tuple[str, str]]]:
+        return self._to_person.get(person_key(command.page_id, command.psid), {})
 
     def _forget_until(self, moment: datetime) -> None:
         while self._messages and self._messages[oldest := next(iter(self._messages))][0] <= moment:
             self.drop(oldest)
+
+
+def _course(message: SendFollowUp | FollowUpOutcome) -> tuple[str, str]:
+    return message.lead_id, message.rule

@@ -158,7 +158,7 @@ class Courier:
         command, asked_at = pending.command, self.clock.own()
         # At once, so that the next command's snapshot counts this call against the caps.
         sent = self.ledger.book(pending.partition).sent
-        sent.note(command.command_id, command.page_id, command.psid, self.clock())
+        sent.note(command, self.clock())
         await self._record(pending, "attempting", number)
         if self.clock.own() - asked_at > self.limits.quarantine - self.limits.call_timeout:
             # We were frozen for so long that another process may look this attempt up while our call is under way.

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.structs import RecordMetadata
 from msgspec.structs import replace
 
-from leads.records import OPTED_IN, OPTED_OUT, FollowUpOutcome, OutcomeStatus, SendFollowUp
+from leads.records import OPTED_IN, OPTED_OUT, FollowUpOutcome, LeadId, OutcomeStatus, SendFollowUp
 from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadReceived, person_key
 from runtime.clock import from_millis
 from runtime.topic_reading import first_since, read_spans
@@ -20,7 +20,7 @@ from sinks.consume import Fenced
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.caps import Sent
 from sinks.send.read_receipts import Receipts
-from sinks.send.reasons import SentReason
+from sinks.send.reasons import RejectedReason, SentReason
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ _NOT_SENT: frozenset[OutcomeStatus] = frozenset({"parked", "rejected", "expired"
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
 _END = 4
 _ECHO: SentReason = "echo"
+_UNAVAILABLE: RejectedReason = "person_unavailable"
 
 # The messaging window is a day; a command that may be sent later than this is refused.
 LONGEST_WINDOW = timedelta(days=2)
@@ -82,7 +83,8 @@ class Book:
     """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
 
     `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. Those who are
-    `opted_out` are sent nothing.
+    `opted_out` are sent nothing. `unavailable` has the lead and the time of the last message that Meta refused because
+    of the person.
     """
 
     next: int = 0
@@ -92,6 +94,7 @@ class Book:
     receipts: Receipts = field(default_factory=Receipts)
     sent: Sent = field(default_factory=Sent)
     opted_out: set[str] = field(default_factory=set)
+    unavailable: dict[str, tuple[LeadId, datetime]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_too_old(self, command: SendFollowUp, now: datetime) -> bool:
@@ -111,6 +114,11 @@ class Book:
             return progress < _END
         _, outcome = self.open.get(command_id, (None, None))
         return outcome is not None and outcome.status != "parked"
+
+    def is_for_unavailable(self, command: SendFollowUp) -> bool:
+        """Whether Meta has refused the person since the command was made, or a message for the same lead."""
+        lead_id, refused_at = self.unavailable.get(person_key(command.page_id, command.psid), (None, None))
+        return refused_at is not None and (command.lead_id == lead_id or command.created_at <= refused_at)
 
     def confirmed_by(self, event: EchoReceived | DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The outcomes that a webhook confirms; an echo carries the command id that we sent as metadata."""
@@ -139,14 +147,21 @@ class Book:
         if outcome.status in _NOT_SENT:
             self.sent.drop(outcome.command_id)
         elif outcome.command_id not in self.settled:
-            self.sent.note(outcome.command_id, outcome.page_id, outcome.psid, at)
+            self.sent.note(outcome, at)
         if outcome.status not in _OPEN:
             self._settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
         if outcome.status in _PROGRESS:
             self.receipts.note(outcome, at)
         if outcome.mid is not None:
             self.mids[outcome.mid] = noted_at
+        self._note_unavailable(outcome)
         self._forget_before(noted_at - REMEMBERED)
+
+    def _note_unavailable(self, outcome: FollowUpOutcome) -> None:
+        if (outcome.status, outcome.reason) == ("rejected", _UNAVAILABLE):
+            person = person_key(outcome.page_id, outcome.psid)
+            self.unavailable.pop(person, None)
+            self.unavailable[person] = outcome.lead_id, outcome.occurred_at
 
     def note_opt_out(self, page_id: PageId, psid: Psid, reason: str | None) -> None:
         """Take in the reason of a cancellation: it may stand for the whole person."""
@@ -165,6 +180,8 @@ class Book:
             del self.settled[oldest]
         while self.mids and self.mids[oldest := next(iter(self.mids))] < moment:
             del self.mids[oldest]
+        while self.unavailable and self.unavailable[oldest := next(iter(self.unavailable))][1] < moment:
+            del self.unavailable[oldest]
         while self.open:
             attempt, outcome = next(iter(self.open.values()))
             if outcome.status != "in_doubt" or attempt.at >= moment:
@@ -191,6 +208,7 @@ class Book:
                 self.sent.drop(command_id)
         self.receipts.forget_person(page_id, psid)
         self.opted_out.discard(person_key(page_id, psid))
+        self.unavailable.pop(person_key(page_id, psid), None)
 
 
 class Ledger:

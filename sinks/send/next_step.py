@@ -30,7 +30,8 @@ class Snapshot:
     arrived. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
     call for the Page. `quarantine` is how long after its start a call may still be under way. `is_read_up` says that
     every record is read that lay in Kafka a moment ago and might cancel the command. `may_follow` says that the message
-    before it in its course may have arrived.
+    before it in its course may have arrived, `is_unavailable` that Meta refused the person. Before `gap_until` another
+    message to them is too fresh.
     """
 
     command: SendFollowUp
@@ -45,6 +46,8 @@ class Snapshot:
     has_token: bool = True
     is_read_up: bool = True
     may_follow: bool = True
+    is_unavailable: bool = False
+    gap_until: datetime | None = None
     person_cap_reached: bool = False
     page_cap_reached: bool = False
 
@@ -166,20 +169,26 @@ def _go(snapshot: Snapshot) -> Action:
 
 
 def _send(snapshot: Snapshot) -> Action:
-    person_cap: CancelledReason = "person_cap"
-    cannot_follow: CancelledReason = "earlier_step_not_sent"
     if not snapshot.is_read_up:
         return ReadOn()
-    if not snapshot.may_follow:
-        return Settle("cancelled", cannot_follow)
-    if snapshot.person_cap_reached:
-        return Settle("cancelled", person_cap)
-    if snapshot.page_cap_reached:
-        return Wait(min(snapshot.now + _PAGE_CAP_PAUSE, snapshot.command.ends_at))
+    if (reason := _why_withheld(snapshot)) is not None:
+        return Settle("cancelled", reason)
+    waits = [snapshot.gap_until] if snapshot.gap_until is not None and snapshot.gap_until > snapshot.now else []
+    waits += [snapshot.now + _PAGE_CAP_PAUSE] if snapshot.page_cap_reached else []
+    if waits:
+        return Wait(min(max(waits), snapshot.command.ends_at))
     if not snapshot.has_token:
         return Park("no_access_token")
     number = snapshot.attempt.number if snapshot.attempt is not None else 0
     return _call(snapshot, Send(max(number, snapshot.refuted) + 1))
+
+
+def _why_withheld(snapshot: Snapshot) -> CancelledReason | None:
+    if not snapshot.may_follow:
+        return "earlier_step_not_sent"
+    if snapshot.is_unavailable:
+        return "person_unavailable"
+    return "person_cap" if snapshot.person_cap_reached else None
 
 
 def _call(snapshot: Snapshot, call: Call) -> Action:

@@ -31,6 +31,8 @@ CancelledReason = Literal[
     "opted_out",
     # Cancels nothing: the person may be written to again after they opted out.
     "opted_in",
+    # Meta said of another message that this person cannot be written to.
+    "person_unavailable",
     # The person got as many messages in the last day as the cap allows.
     "person_cap",
     # The person's data is erased. The ledger then holds a tombstone in place of the outcome.

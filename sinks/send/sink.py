@@ -252,6 +252,7 @@ class SendSink:
         partition, command = pending.partition, pending.command
         book, page_id, command_id = self._ledger.book(partition), command.page_id, command.command_id
         person_cap = self._limits.caps.per_person
+        last, gap = book.sent.last_of_other_courses(command), self._pages.get(page_id).min_gap
         page_cap = self._limits.caps.page_share(page_id, partition, self._courier.partitions)
         return Snapshot(
             command=command,
@@ -266,6 +267,8 @@ class SendSink:
             has_token=bool(self._pages.get(page_id).access_token),
             is_read_up=is_read_up,
             may_follow=command.follows is None or book.may_have_arrived(command.follows),
+            is_unavailable=book.is_for_unavailable(command),
+            gap_until=last + gap if last is not None else None,
             person_cap_reached=person_cap is not None and book.sent.to_person(command, now) >= person_cap,
             page_cap_reached=page_cap is not None and book.sent.for_page(command, now) >= page_cap,
         )

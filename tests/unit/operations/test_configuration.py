@@ -458,6 +458,13 @@ def test_words_that_say_nothing_or_both_are_refused(tmp_path: Path, words: str, 
     assert fault in refusal(pages_of, tmp_path, f'pages:\n  "1": {{{words}}}')
 
 
+def test_a_page_has_its_gap_which_is_no_longer_than_the_messaging_window(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {min_gap: 24h}}')
+
+    assert page.min_gap == timedelta(days=1)
+    assert "min_gap: expected at most 24h" in refusal(pages_of, tmp_path, 'pages: {"1": {min_gap: 25h}}')
+
+
 def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
 
