@@ -146,12 +146,10 @@ def promote_replay(*, name: str, yes: bool) -> None:
     "--from",
     "begin",
     type=options.PlaceType(),
-    default="0",
-    show_default="the beginning",
-    help="Where to begin in messenger-webhooks: 0, 3:1200 or 2026-03-02T12:00 (UTC).",
+    help="Where in messenger-webhooks: 0, 3:1200 or 2026-03-02T12:00 (UTC).  [default: its beginning]",
 )
 @options.yes
-def rebuild(*, begin: Place, yes: bool) -> None:
+def rebuild(*, begin: Place | None, yes: bool) -> None:
     """Empty the join's state and read the log again.
 
     For a state that this release cannot read. Stop all streams workers first. At their next start they split and join

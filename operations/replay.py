@@ -23,7 +23,7 @@ from runtime.consumer_groups import is_running
 from runtime.topic_admin import apply_topics, delete_topics, partition_counts
 from runtime.topic_reading import whole_topic
 from schemas.codec import NotDecodable, lead_codec
-from schemas.topics import EVENTS, JOIN_STATE, LEADS
+from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS
 from streams.replay.plan import Place, Plan, Wanted, make_plan
 from streams.replay.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay.run import Rejoin, Tally, replay
@@ -152,22 +152,30 @@ async def promote(session: Session, facts: Sequence[LeadPromoted], live: Reading
         return await follow(facts, consumer, begin, codec, on_settled, patience=_PATIENCE)
 
 
-async def rebuild_state(session: Session, begin: Place) -> int:
+async def rebuild_state(session: Session, begin: Place | None) -> int:
     """Empty the join's state and put streams back in the log of webhooks; how many people and Pages the join knew.
 
-    The workers that start next split and join from there again. Raises `OperationError` while one runs, because it
-    would write its state again, and `NothingThere`.
+    The workers that start next split and join from `begin` again, None is the beginning of the log. Raises
+    `OperationError` while one runs, because it would write its state again, and `NothingThere`.
     """
     deployment = session.deployment
     group = deployment.settings.topic("leadstream")
     if await is_running(deployment.broker, group):
         raise OperationError("streams is running: stop all of its workers first")
     consumer, producer = await session.consumer(), await session.producer()
-    wanted = Wanted(begin=begin, until=None, warm_up=timedelta(0))
-    spans = (await make_plan(consumer, deployment.settings, wanted, now())).spans
-    events = [TopicPartition(deployment.topic(EVENTS), number) for number in range(session.partitions)]
+    webhooks, events = (
+        [TopicPartition(deployment.topic(topic), number) for number in range(session.partitions)]
+        for topic in (WEBHOOKS, EVENTS)
+    )
+    if begin is None:
+        starts = await consumer.beginning_offsets(webhooks)
+    else:
+        plan = await make_plan(
+            consumer, deployment.settings, Wanted(begin=begin, until=None, warm_up=timedelta(0)), now()
+        )
+        starts = {partition: span.start for partition, span in plan.spans.items()}
     # The events of the log come again behind those that are there.
-    places = {partition: span.start for partition, span in spans.items()} | await consumer.end_offsets(events)
+    places = starts | await consumer.end_offsets(events)
     # Before the state goes: should this run die in between, no worker goes on from the present without the past.
     async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-replay") as streams:
         streams.assign(list(places))
