@@ -60,7 +60,7 @@ UNMENDABLE = {
     "not_json": "no webhook: a stranger's bytes",
     "no_value": "nulls have nothing to read in them",
     "too_large": "a text of three million letters, and no lead in it",
-    "EOFError": "cut short: its rest is nowhere",
+    "not_a_record": "cut short: its rest is nowhere",
     "too_short": "a null, in messenger-events",
 }
 
@@ -226,5 +226,5 @@ def test_poison_ends_in_the_dead_letters_and_a_redrive_after_the_mend_leaves_non
     assert place.dlq("redrive", "--yes")[-1] == "0 sent back"
     assert sorted(asyncio.run(place.reasons_of_discards())) == sorted(
         [UNMENDABLE["not_json"]] * 2 + [UNMENDABLE["no_value"]] * 2 + [UNMENDABLE["too_large"]] * 2
-        + [UNMENDABLE["EOFError"]] + [UNMENDABLE["too_short"]]
+        + [UNMENDABLE["not_a_record"]] + [UNMENDABLE["too_short"]]
     )  # fmt: skip
