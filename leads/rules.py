@@ -203,6 +203,11 @@ def render(text: str, lead: Lead) -> str:
     return PLACEHOLDER.sub(lambda found: _shown(_value(found, lead)) or found["default"] or "", text)
 
 
+def names_answers(text: str) -> bool:
+    """Whether a placeholder stands for an answer."""
+    return any(found["question"] for found in PLACEHOLDER.finditer(text))
+
+
 def with_defaults(text: str) -> str:
     """The text as it is where nothing is known of a lead."""
     return PLACEHOLDER.sub(lambda found: found["default"] or "", text)

@@ -52,6 +52,24 @@ def test_a_step_past_the_messaging_window_is_told(run: CliRunner, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("wait_for: handover, send: {text: Hi}", "it waits for the handover: on a Page that gets none it never acts"),
+        ('send: {text: "Hi {answers[City?]|you}"}', "step 1 names answers and does not wait for them"),
+        ('wait_for: answers, send: {text: "Hi {answers[City?]|you}"}', "step 1 gets the defaults where a lead closes"),
+    ],
+)
+def test_a_wait_that_never_ends_or_ends_too_soon_is_told(run: CliRunner, tmp_path: Path, keys: str, told: str) -> None:
+    (tmp_path / "followups.yaml").write_text(f"rules: [{{name: x, {keys}}}]")
+
+    result = run.invoke(main, ["followups", "check"])
+
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1].startswith(f"  {told}")
+    assert result.output.count("\n") == 3
+
+
+@pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("rules:\n  - {name: a, sned: {text: b}}", 2, "rules: unknown key 'sned'"),
