@@ -272,6 +272,8 @@ def _command(lead: Lead, rule: Rule, number: int, at: datetime, page: Page) -> S
         time_zone=page.time_zone.key if rule.quiet_hours else None,
         useful_until=at + rule.within if rule.within else None,
         follows=command_id(lead.lead_id, rule.name, number - 1) if number > 1 else None,
+        cancel_on=tuple(sorted(rule.cancel_on)),
+        flow_ended_at=flow_ended_at(lead),
     )
 
 

@@ -52,6 +52,8 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _on(settings, (OUTCOMES,), "Write"),
             _letters(settings, (COMMANDS, EVENTS), "Write"),
             groups["-send"],
+            # It asks how far the join is.
+            Grant(("Describe",), "group", groups[""].names),
         ],
         "sink-warehouse": [
             describe_all,

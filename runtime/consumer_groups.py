@@ -1,8 +1,10 @@
 """A consumer group as Kafka describes it."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
@@ -25,6 +27,14 @@ async def members_of(admin: AIOKafkaAdminClient, group: str) -> int:
     """How many members a consumer group has. Raises `KafkaError`."""
     _, _, _, _, _, members, *_ = await described_group(admin, group)
     return len(members)
+
+
+async def committed_offsets(
+    admin: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """The offsets that the group has committed; a partition without one is left out. Raises `KafkaError`."""
+    committed = await admin.list_consumer_group_offsets(group, partitions=list(partitions))
+    return {place: found.offset for place, found in committed.items() if found.offset >= 0}
 
 
 async def described_group(admin: AIOKafkaAdminClient, group: str, *, operations: bool = False) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import httpx
@@ -27,6 +28,8 @@ from operations.skip import accepted_losses, require_ahead, skipped_places
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
+from runtime.cluster import admin_client
+from runtime.consumer_groups import committed_offsets
 from runtime.health import Health
 from runtime.loopback import NO_PROXY
 from runtime.losses import Accepted, Losses
@@ -41,6 +44,7 @@ from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, To
 from sinks.consume import Consume, SinkCrashed, Source, Stage
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
+from sinks.send.join_progress import JoinProgress
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
@@ -56,6 +60,8 @@ from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
 # For each client; it has no work left when it is stopped.
 _LEAVES_WITHIN = 3.0
+# A rebalance waits for the look at the join's offsets.
+_LOOK_MILLIS = 5000
 Sink = Literal["send", "warehouse", "transcripts"]
 
 
@@ -186,7 +192,11 @@ async def _send(process: _Process) -> None:
         partitions=settings.partitions,
     )
     ahead = Ahead(reader, command_codec(deployment.ids))
-    sink = SendSink(courier, ahead, commands=deployment.topic(COMMANDS), erasures=erasures, catch_up=catch_up)
+    admin = await process.stack.enter_async_context(admin_client(deployment.broker, request_timeout_ms=_LOOK_MILLIS))
+    join = JoinProgress(partial(committed_offsets, admin, settings.topic("leadstream")), now)
+    sink = SendSink(
+        courier, ahead, commands=deployment.topic(COMMANDS), join=join, erasures=erasures, catch_up=catch_up
+    )
     read_command = command_reader(command_codec(deployment.ids), settings.partitions)
     read_event = event_reader(event_codec(deployment.ids))
     sources: dict[str, Source[Any]] = {

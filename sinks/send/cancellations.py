@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from leads.facts import JoinEvent
 from leads.pages import Pages
@@ -34,16 +35,32 @@ class _Policy:
     cancels_until: datetime
 
 
+class _Came(NamedTuple):
+    """When an event was received, and when it happened by Meta's stamp."""
+
+    received_at: datetime
+    happened_at: datetime
+
+    def is_within(self, other: "_Came") -> bool:
+        """Whether the other one cancels all that this one does."""
+        return self.received_at <= other.received_at and self.happened_at <= other.happened_at
+
+    def cancels(self, command: SendFollowUp) -> bool:
+        ended_at = command.flow_ended_at
+        return command.created_at < self.received_at and (ended_at is None or self.happened_at >= ended_at)
+
+
 class Interventions:
     """Takes in platform events, in any order, and gives the reason for which they cancel a command.
 
-    It compares only times of receipt, which are the broker's; a command's `created_at` is such a time. It is given all
-    events that were received after `since`.
+    An event cancels what was made before its receipt; both times are the broker's. Of a command that says when its
+    lead's flow ended, an event must have happened since then, by Meta's stamps, as in the join. It is given all events
+    that were received after `since`.
     """
 
     def __init__(self, pages: Pages, since: datetime) -> None:
         self._pages, self._since = pages, since
-        self._newest: dict[tuple[str, Cancellation], datetime] = {}
+        self._newest: dict[tuple[str, Cancellation], tuple[_Came, ...]] = {}
         self._policies: dict[PageId, _Policy] = {}
 
     def note(self, event: JoinEvent) -> bool:
@@ -55,7 +72,10 @@ class Interventions:
         reason = self._reason(event)
         if reason is not None:
             key = person_key(event.page_id, event.psid or ""), reason
-            self._newest[key] = max(event.received_at, self._newest.pop(key, event.received_at))
+            came = _Came(event.received_at, min(event.event_at, event.received_at))
+            # What Meta delivers again is received last, and happened before others.
+            others = (other for other in self._newest.pop(key, ()) if not other.is_within(came))
+            self._newest[key] = (*others, came)
             self._forget_before(event.received_at - REMEMBERED)
         return reason is not None
 
@@ -84,14 +104,13 @@ class Interventions:
             return PAGE_BLOCKED
         person = person_key(command.page_id, command.psid)
         for reason in command.cancel_on:
-            happened_at = self._newest.get((person, reason))
-            if happened_at is not None and command.created_at < happened_at:
+            if any(came.cancels(command) for came in self._newest.get((person, reason), ())):
                 return reason
         return None
 
     def _forget_before(self, moment: datetime) -> None:
-        while self._newest[oldest := next(iter(self._newest))] < moment:
-            del self._newest[oldest]
+        while max(came.received_at for came in next(iter(self._newest.values()))) < moment:
+            del self._newest[next(iter(self._newest))]
 
     def _reason(self, event: JoinEvent) -> Cancellation | None:
         match event:

@@ -17,6 +17,7 @@ from messenger.limits import CONVERSATION_DETAILS_MAX, METADATA_MAX
 from sinks.send.ledger import LONGEST_WINDOW, Attempt
 from sinks.send.reasons import ERASED, CancelledReason, ExpiredReason, InDoubtReason, ParkedReason, RejectedReason
 
+_JOIN_PAUSE = timedelta(seconds=1)
 _PAGE_CAP_PAUSE = timedelta(minutes=1)
 # Our clock and Meta's may differ, and Meta shows whole seconds.
 _CLOCK_MARGIN = timedelta(minutes=1)
@@ -29,9 +30,10 @@ class Snapshot:
     `attempt` is the last one without a result, `refuted` the number of the last one that is known not to have
     arrived. `recalled` says that a webhook brought news since the command was begun. Before `calls_from` Meta takes no
     call for the Page. `quarantine` is how long after its start a call may still be under way. `is_read_up` says that
-    every record is read that lay in Kafka a moment ago and might cancel the command. `may_follow` says that the message
-    before it in its course may have arrived, `is_unavailable` that Meta refused the person. Before `gap_until` another
-    message to them is too fresh.
+    every record is read that lay in Kafka a moment ago and might cancel the command, `is_joined` that the join has
+    passed the present, so that no cancellation is still to be emitted. `may_follow` says that the message before it in
+    its course may have arrived, `is_unavailable` that Meta refused the person. Before `gap_until` another message to
+    them is too fresh.
     """
 
     command: SendFollowUp
@@ -44,6 +46,7 @@ class Snapshot:
     recalled: bool = False
     cancel_reason: str | None = None
     has_token: bool = True
+    is_joined: bool = True
     is_read_up: bool = True
     may_follow: bool = True
     is_unavailable: bool = False
@@ -165,6 +168,8 @@ def _go(snapshot: Snapshot) -> Action:
         return Wait(min(starts_at, command.ends_at))
     if snapshot.attempt is not None and snapshot.attempt.parked == thread and not snapshot.recalled:
         return _call(snapshot, AskOwner())
+    if not snapshot.is_joined:
+        return Wait(min(snapshot.now + _JOIN_PAUSE, command.ends_at))
     return _send(snapshot)
 
 

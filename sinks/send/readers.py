@@ -7,6 +7,7 @@ from leads.facts import JoinEvent, LeadPromoted, Progress
 from leads.records import SendFollowUp
 from messenger.events import person_key
 from messenger.limits import ID_MAX
+from runtime.clock import from_millis
 from runtime.kafka import partition_of
 from schemas.codec import Codec, NotDecodable
 
@@ -21,6 +22,10 @@ def event_reader(codec: Codec[JoinEvent | Progress | None]) -> Callable[[Any], I
             event = codec.decode(record.value)
         except NotDecodable:
             return None
+        if isinstance(event, Progress):
+            # As in the join: whatever the splitter's clock said, the broker's had come no further.
+            appended_at = from_millis(record.timestamp)
+            return Progress(tuple((partition, min(time, appended_at)) for partition, time in event.received_until))
         return None if isinstance(event, LeadPromoted) else event
 
     return read

@@ -19,12 +19,14 @@ from messenger.events import (
     ThreadControlTaken,
     person_key,
 )
+from runtime.kafka import partition_of
 from runtime.losses import Span
 from sinks.consume import Fenced, Received, Unusable
 from sinks.record_faults import on_record
 from sinks.send.agenda import Agenda, Pending
 from sinks.send.cancellations import REMEMBERED, Interventions
 from sinks.send.courier import Courier
+from sinks.send.join_progress import FRESH, JoinProgress
 from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.lookahead import Ahead, Horizon
 from sinks.send.next_step import ReadOn, Snapshot, next_step
@@ -43,7 +45,8 @@ class SendSink:
     one person are carried out one after the other; no person waits for another. Nothing is sent before everything is
     read that lay in Kafka shortly before, because it may cancel the command.
 
-    `commands` is the topic of the commands; `erasures` is the register, and `catch_up` brings it up to date.
+    A command that is not fresh is not sent while `join` is behind: its cancellation may not be emitted yet. `commands`
+    is the topic of the commands; `erasures` is the register, and `catch_up` brings it up to date.
     """
 
     def __init__(
@@ -52,10 +55,11 @@ class SendSink:
         ahead: Ahead,
         *,
         commands: str,
+        join: JoinProgress,
         erasures: Erasures = NOBODY,
         catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._courier, self._ahead, self._commands = courier, ahead, commands
+        self._courier, self._ahead, self._commands, self._join = courier, ahead, commands, join
         self._erasures, self._catch_up = erasures, catch_up
         self._ledger, self._pages, self._clock = courier.ledger, courier.pages, courier.clock
         self._limits, self._metrics = courier.limits, courier.metrics
@@ -77,6 +81,7 @@ class SendSink:
         if self._events.keys() != self._partitions.keys():
             raise Unusable("commands and events are not co-partitioned: give both topics the same number of partitions")
         self._courier.hold(len(self._partitions))
+        self._join.hold(self._events.values())
         await self._ledger.open(self._partitions.keys())
         self._closing = False
         since = self._clock() - REMEMBERED
@@ -97,20 +102,29 @@ class SendSink:
     async def take(self, batch: Sequence[Received[Input]], positions: Mapping[TopicPartition, int]) -> None:
         if self._catch_up is not None:
             await self._catch_up()
-        of_person: dict[str, list[Received[JoinEvent]]] = defaultdict(list)
-        for received in batch:
-            if isinstance(received.record, SendFollowUp):
-                with on_record(received.partition, received.offset):
-                    self._take_command(received.partition.partition, received.offset, received.record)
-            elif received.record is not None and not isinstance(received.record, Progress):
-                event = Received(received.partition, received.offset, received.record)
-                of_person[_person_of(event.record)].append(event)
+        of_person = self._sorted(batch)
         for fault in await asyncio.gather(*map(self._take_events, of_person.values()), return_exceptions=True):
             if fault is not None:
                 raise fault
         for place, offset in positions.items():
             self._read_to[place] = max(offset, self._read_to.get(place, 0))
         await self._end_orphans(positions)
+
+    def _sorted(self, batch: Sequence[Received[Input]]) -> Mapping[str, Sequence[Received[JoinEvent]]]:
+        """Take in the commands and the reports; gives the events by person."""
+        of_person: dict[str, list[Received[JoinEvent]]] = defaultdict(list)
+        for received in batch:
+            match received.record:
+                case None:
+                    continue
+                case SendFollowUp() as command:
+                    with on_record(received.partition, received.offset):
+                        self._take_command(received.partition.partition, received.offset, command)
+                case Progress() as report:
+                    self._join.note(received.partition, received.offset, report)
+                case event:
+                    of_person[_person_of(event)].append(Received(received.partition, received.offset, event))
+        return of_person
 
     async def _end_orphans(self, positions: Mapping[TopicPartition, int]) -> None:
         """All commands without a result lie between the committed offset and the end at the time of `open`."""
@@ -210,6 +224,8 @@ class SendSink:
         self._reap()
         for partition in self.full():
             await self._read_ahead(partition)
+        if self._join.is_due():
+            self._tasks.append(asyncio.create_task(self._join.look()))
         now = self._clock()
         for pending in self._agenda.due(now):
             with on_record(self._partitions[pending.partition], pending.offset):
@@ -265,12 +281,24 @@ class SendSink:
             recalled=pending.recalled,
             cancel_reason=pending.cancel_reason or (OPTED_OUT if pending.person in book.opted_out else None),
             has_token=bool(self._pages.get(page_id).access_token),
+            is_joined=self._is_joined(pending, now),
             is_read_up=is_read_up,
             may_follow=command.follows is None or book.may_have_arrived(command.follows),
             is_unavailable=book.is_for_unavailable(command),
             gap_until=last + gap if last is not None else None,
             person_cap_reached=person_cap is not None and book.sent.to_person(command, now) >= person_cap,
             page_cap_reached=page_cap is not None and book.sent.for_page(command, now) >= page_cap,
+        )
+
+    def _is_joined(self, pending: Pending, now: datetime) -> bool:
+        """Whether all that was received before the last few seconds is joined.
+
+        A command that the join gave in these seconds proves it by itself, and is not held up.
+        """
+        command, present = pending.command, now - FRESH
+        raw_partition = partition_of(command.page_id.encode(), self._courier.partitions)
+        return command.created_at >= present or self._join.has_passed(
+            self._events[pending.partition], raw_partition, present
         )
 
     async def _is_read_up(self, pending: Pending) -> bool:

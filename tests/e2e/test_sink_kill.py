@@ -132,6 +132,8 @@ async def test_a_killed_send_sink_leaves_every_person_with_one_message(sinks: _S
     with _graph(sinks) as graph:
         await _until(lambda: _answers(graph), "the fake Graph API answers")
         _open_windows(graph, commands)
+        # The commands are old, and old ones wait for the join.
+        sinks.start("streams", "--admin-port", "0")
         first = sinks.start("sink", "send", "--admin-port", "0", "--quarantine", "2")
         await _until(lambda: graph.get("/sends").json()["effects"] >= 30, "a quarter is sent")
         sinks.kill(first)

@@ -42,6 +42,7 @@ from sinks.send.pace import SendLimits
 from sinks.send.readers import Input, command_reader, event_reader
 from sinks.send.sink import SendSink
 from tests.integration.topics import connected
+from tests.unit.sinks.fakes import JoinedUpToNow
 
 OUR_APP = AppId("2262510160704936")
 SESSION = 6.0
@@ -151,7 +152,7 @@ async def work(job: SendJob) -> None:
             limits=LIMITS,
             partitions=job.partitions,
         )
-        sink = SendSink(courier, Ahead(reader, command_codec()), commands=commands)
+        sink = SendSink(courier, Ahead(reader, command_codec()), commands=commands, join=JoinedUpToNow())
         sources: dict[str, Source[Input]] = {
             commands: Source(command_reader(command_codec(), job.partitions), f"{commands}-dlq"),
             events: Source(event_reader(event_codec()), f"{events}-dlq"),

@@ -58,7 +58,8 @@ async def sinks(kafka_topics: Settings, tmp_path: Path) -> AsyncIterator[Streams
 async def put_commands(sinks: Streams, meta: Meta) -> Any:
     """Write a command before and after the poisoned one for its person, and one for another; give the poisoned."""
     due, codec = now() - timedelta(minutes=1), command_codec()
-    window = {"created_at": due, "not_before": due, "not_after": due + timedelta(hours=1)}
+    # As if made just now, however long the test takes: an old command would wait for the join, and none runs here.
+    window = {"created_at": now() + timedelta(minutes=10), "not_before": due, "not_after": due + timedelta(hours=1)}
     commands = [
         a_command("c-before", psid=PERSON, **window),
         a_command(POISONED, psid=PERSON, message=FollowUpMessage(TEXT), **window),

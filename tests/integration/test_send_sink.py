@@ -4,20 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from msgspec import structs
 
+from leads.facts import Progress
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import Psid, person_key
 from runtime import kafka
 from runtime.clock import now
-from runtime.cluster import cluster_of
+from runtime.cluster import admin_client, cluster_of
+from runtime.consumer_groups import committed_offsets
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
@@ -26,13 +29,15 @@ from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
+from sinks.send.join_progress import JoinProgress
 from sinks.send.ledger import Ledger, OutcomeLog
 from sinks.send.lookahead import Ahead
 from sinks.send.pace import SendLimits
 from sinks.send.readers import Input, command_reader, event_reader
 from sinks.send.sink import SendSink
 from tests.integration.topics import connected, put, records_of
-from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, a_command
+from tests.unit.sinks.events import a_reply
+from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, JoinedUpToNow, a_command
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -46,6 +51,7 @@ class _Cluster:
     settings: Settings
     graph: FakeGraph = field(default_factory=lambda: FakeGraph(FakeKafka(), Clock()))
     limits: SendLimits = LIMITS
+    join_group: str | None = None
 
     @property
     def commands(self) -> str:
@@ -100,6 +106,17 @@ class _Cluster:
                 await writer.send_and_wait(self.commands, value, key=key)
             await (writer.abort_transaction() if aborts else writer.commit_transaction())
 
+    async def report_and_join(self, received_until: datetime) -> None:
+        """What streams do each second: the splitter reports its progress, and the join commits the report."""
+        broker, places = cluster_of(self.settings), [TopicPartition(self.events, 0), TopicPartition(self.events, 1)]
+        report = event_codec().encode(Progress(((0, received_until), (1, received_until))))
+        async with connected(kafka.producer(broker, client_id="split")) as producer:
+            for place in places:
+                await producer.send_and_wait(place.topic, report, key=b"progress", partition=place.partition)
+        async with connected(kafka.consumer(broker, group=self.join_group, client_id="join")) as consumer:
+            consumer.assign(places)
+            await consumer.commit(await consumer.end_offsets(places))
+
     async def _run(self, group: str, stop: asyncio.Event) -> None:
         broker = cluster_of(self.settings)
         async with AsyncExitStack() as stack:
@@ -127,7 +144,11 @@ class _Cluster:
                 limits=self.limits,
                 partitions=self.settings.partitions,
             )
-            sink = SendSink(courier, Ahead(reader, command_codec()), commands=self.commands)
+            join: JoinProgress = JoinedUpToNow()
+            if self.join_group is not None:
+                admin = await stack.enter_async_context(admin_client(broker))
+                join = JoinProgress(partial(committed_offsets, admin, self.join_group), now)
+            sink = SendSink(courier, Ahead(reader, command_codec()), commands=self.commands, join=join)
             sources: dict[str, Source[Input]] = {
                 self.commands: Source(
                     command_reader(command_codec(), self.settings.partitions), f"{self.commands}-dlq"
@@ -258,3 +279,43 @@ async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topi
     assert {name for name, outcome in (await cluster.latest()).items() if outcome.status == "cancelled"} == {
         outcome.command_id for outcome in taken_back
     }
+
+
+async def test_an_old_command_waits_for_the_join_and_its_late_cancellation(kafka_topics: Settings) -> None:
+    cluster = _Cluster(kafka_topics, join_group=f"{kafka_topics.topic_prefix}leadstream")
+    stays, goes = cluster.command("stays", "1"), cluster.command("goes", "2")
+    fresh = structs.replace(cluster.command("fresh", "3"), created_at=now())
+    await cluster.put(stays, goes, fresh)
+
+    async with cluster.sink():
+        await cluster.until_settled(1)
+        await cluster.report_and_join(now() - timedelta(minutes=1))
+        await asyncio.sleep(3)
+        sent_before = list(cluster.graph.sent)
+        await cluster.put(structs.replace(stays, cancel_reason="reply"))
+        await cluster.report_and_join(now())
+        await cluster.until_settled(3)
+
+    assert sent_before == ["fresh"]
+    assert cluster.graph.sent == ["fresh", "goes"]
+    assert (await cluster.latest())["stays"].status == "cancelled"
+
+
+async def test_a_reply_that_the_sink_has_read_cancels_a_planned_command_before_the_join_does(
+    kafka_topics: Settings,
+) -> None:
+    cluster = _Cluster(kafka_topics)
+    moment = now()
+    stays = structs.replace(
+        cluster.command("stays", "7001"), created_at=moment, cancel_on=("reply",), flow_ended_at=moment
+    )
+    reply = structs.replace(a_reply(moment + timedelta(seconds=1)), event_at=moment + timedelta(seconds=1))
+    await put(kafka_topics, cluster.events, (person_key(PAGE, "7001").encode(), event_codec().encode(reply)))
+    await cluster.put(stays)
+
+    async with cluster.sink():
+        await cluster.until_settled(1)
+
+    assert [(outcome.status, outcome.reason) for outcome in (await cluster.latest()).values()] == [
+        ("cancelled", "reply")
+    ]

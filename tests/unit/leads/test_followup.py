@@ -91,7 +91,13 @@ def test_a_command_that_was_issued_is_cancelled_by_a_second_record_of_it(event: 
     (cancelled,) = _commands(advance(person, event, policy).outputs)
 
     assert cancelled == replace(
-        command, created_at=NOON + HOUR, not_before=NOON + HOUR, message=FollowUpMessage(""), cancel_reason=reason
+        command,
+        created_at=NOON + HOUR,
+        not_before=NOON + HOUR,
+        message=FollowUpMessage(""),
+        cancel_reason=reason,
+        cancel_on=(),
+        flow_ended_at=None,
     )
 
 
@@ -221,6 +227,8 @@ def test_a_command_carries_what_may_stop_it_however_late_it_is_sent() -> None:
     assert (first.quiet_hours, first.time_zone) == (second.quiet_hours, second.time_zone) == ("21:00-08:00", BERLIN.key)
     assert (first.useful_until, second.useful_until) == (first.not_before + HOUR, second.not_before + HOUR)
     assert (first.follows, second.follows) == (None, first.command_id)
+    assert first.cancel_on == second.cancel_on == ("control_lost", "human", "reply")
+    assert first.flow_ended_at == second.flow_ended_at == NOON
 
 
 def test_a_command_of_a_rule_without_quiet_hours_or_an_end_of_use_carries_neither() -> None:

@@ -18,6 +18,7 @@ from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
 from runtime.clock import to_millis
 from schemas.codec import command_codec, outcome_codec
+from sinks.send.join_progress import JoinProgress
 from sinks.send.ledger import OutcomeLog
 from sinks.send.lookahead import Ahead
 
@@ -65,6 +66,7 @@ class Stored:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp: int = to_millis(NOON + timedelta(days=9))
 
 
 @dataclass(slots=True)
@@ -230,6 +232,19 @@ class FakeAhead(Ahead):
         records = self.kafka.topics[partition][span.start : span.stop]
         commands = [command_codec().decode(record.value) for record in records if record.value and record.value[0] == 0]
         return [command for command in commands if command.cancel_reason is not None]
+
+
+class JoinedUpToNow(JoinProgress):
+    """A join that is never behind."""
+
+    def __init__(self) -> None:
+        super().__init__(self.nothing, Clock())
+
+    async def nothing(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {}
+
+    def has_passed(self, place: TopicPartition, raw_partition: int, moment: datetime) -> bool:
+        return True
 
 
 class FakeConsumer:

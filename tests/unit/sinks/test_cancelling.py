@@ -1,14 +1,16 @@
 """What cancels a command that waits, whatever is read first, and what a crash must not forget of it."""
 
 import asyncio
-from collections.abc import Collection, Mapping
-from datetime import timedelta
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from msgspec.structs import replace
 
+from leads.facts import Progress
 from leads.pages import Pages
 from leads.records import OPTED_IN, OPTED_OUT, Button, Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import EVERY_CANCELLATION
@@ -16,10 +18,14 @@ from messenger.error_codes import refusal
 from messenger.errors import GraphError, OutcomeUnknown
 from messenger.events import PageId, PlatformEvent, Psid
 from messenger.limits import LEADGEN_APP_ID
+from runtime.clock import to_millis
 from runtime.losses import Span
+from schemas.codec import event_codec
 from sinks.consume import Received, SinkCrashed
 from sinks.send.cancellations import REMEMBERED, Interventions
+from sinks.send.join_progress import JoinProgress
 from sinks.send.pace import SendLimits
+from sinks.send.readers import event_reader
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
 from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses
@@ -294,6 +300,128 @@ async def test_a_third_partys_command_waits_until_the_events_are_read_to_their_e
     outcomes = await world.settle_all()
 
     assert statuses(outcomes) == [("c1", "cancelled")]
+
+
+class JoinAt:
+    """The committed offset of the join, and how often it was asked for."""
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset, self.asked = offset, 0
+
+    async def __call__(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.asked += 1
+        return dict.fromkeys(partitions, self.offset)
+
+    def passes(self, offset: int) -> Callable[[], None]:
+        return lambda: setattr(self, "offset", offset)
+
+
+HOUR = timedelta(hours=1)
+LATER = Progress(((0, NOON + HOUR),))
+
+
+def world_with(join: JoinAt) -> SendWorld:
+    world = SendWorld()
+    world.join = JoinProgress(join, world.clock)
+    world.kafka.committed[EVENTS] = 0
+    return world
+
+
+async def test_a_reminder_is_cancelled_although_the_join_is_behind_and_emits_its_cancellation_later() -> None:
+    join = JoinAt(0)
+    world = world_with(join)
+    world.event(LATER)
+    reminder = a_command("reminder", created_at=NOON - HOUR, not_before=NOON - HOUR)
+    world.command(reminder)
+
+    outcomes = await world.settle_all(
+        meanwhile={60: lambda: world.command(cancelled(reminder, "reply")), 80: join.passes(1)}
+    )
+
+    assert statuses(outcomes) == [("reminder", "cancelled")]
+    assert world.graph.sent == []
+
+
+async def test_an_old_command_goes_once_the_join_has_passed_the_present() -> None:
+    join = JoinAt(0)
+    world = world_with(join)
+    world.event(Progress(((0, NOON - HOUR),)))
+    world.command(a_command(created_at=NOON - HOUR))
+
+    await world.settle_all(meanwhile={20: join.passes(1), 60: lambda: world.event(LATER), 100: join.passes(2)})
+
+    [(at, *_)] = world.graph.delivered
+    assert at >= NOON + 9 * SECOND
+    assert join.asked < 30
+
+
+async def test_a_fresh_command_goes_at_once_and_asks_for_nothing() -> None:
+    join = JoinAt(0)
+    world = world_with(join)
+    world.command(a_command())
+
+    await world.settle_all()
+
+    [(at, *_)] = world.graph.delivered
+    assert at < NOON + SECOND
+    assert join.asked == 0
+
+
+async def test_a_command_expires_while_the_join_stands_still() -> None:
+    world = world_with(JoinAt(0))
+    world.event(LATER)
+    world.command(a_command(created_at=NOON - HOUR, not_after=NOON + 20 * SECOND))
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes) == [("c1", "expired")]
+    assert outcomes[0].occurred_at < NOON + 21 * SECOND
+
+
+async def test_a_report_counts_for_no_more_than_the_brokers_clock() -> None:
+    world = SendWorld()
+    read = event_reader(event_codec())
+    world.event(LATER)
+    [record] = world.kafka.topics[EVENTS]
+
+    assert read(dataclasses.replace(record, timestamp=to_millis(NOON))) == Progress(((0, NOON),))
+
+
+def a_reply_of(happened_at: datetime, received_at: datetime) -> PlatformEvent:
+    return replace(a_reply(received_at), event_at=happened_at)
+
+
+@pytest.mark.parametrize(
+    ("replies", "ends"),
+    [
+        ([(NOON - 10 * SECOND, SOON)], "sent"),
+        ([(NOON - 5 * SECOND, SOON)], "cancelled"),
+        ([(NOON, SOON), (NOON - HOUR, SOON + SECOND)], "cancelled"),
+        ([(NOON - HOUR, SOON), (NOON, SOON + SECOND)], "cancelled"),
+        ([(NOON, NOON - SECOND)], "sent"),
+        ([(NOON + HOUR, NOON - SECOND), (NOON - HOUR, SOON)], "sent"),
+    ],
+    ids=[
+        "an answer of the flow that comes late",
+        "at the end of the flow",
+        "a reply, and an old one that Meta delivers again",
+        "the same the other way round",
+        "received before the command was made",
+        "an old one of the future, and an old one delivered again",
+    ],
+)
+async def test_only_what_happened_since_the_flow_ended_cancels_its_command(
+    replies: list[tuple[datetime, datetime]], ends: str
+) -> None:
+    world = SendWorld()
+    world.kafka.committed[EVENTS] = 0
+    for happened_at, received_at in replies:
+        world.event(a_reply_of(happened_at, received_at))
+    world.command(a_command("c1", cancel_on=("reply",), flow_ended_at=NOON - 5 * SECOND))
+
+    outcomes = await world.settle_all()
+
+    assert outcomes[-1].status == ends
 
 
 def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from leads.erasures import NOBODY, Erasures
-from leads.facts import JoinEvent
+from leads.facts import JoinEvent, Progress
 from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp
 from messenger.events import AppId, PageId, person_key
@@ -20,6 +20,7 @@ from schemas.codec import command_codec, event_codec, outcome_codec
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
+from sinks.send.join_progress import JoinProgress
 from sinks.send.ledger import Ledger
 from sinks.send.pace import SendLimits
 from sinks.send.readers import Input, event_reader
@@ -33,6 +34,7 @@ from tests.unit.sinks.fakes import (
     FakeKafka,
     FakeOutcomeLog,
     FakeProducer,
+    JoinedUpToNow,
 )
 
 COMMANDS = TopicPartition("followup-commands", 0)
@@ -67,6 +69,7 @@ class SendWorld:
     partitions: int = 1
     erasures: Erasures = NOBODY
     skips: Collection[Place] = ()
+    join: JoinProgress = field(default_factory=JoinedUpToNow)
     graph: FakeGraph = field(init=False)
     log: FakeOutcomeLog = field(init=False)
     ahead: FakeAhead = field(init=False)
@@ -84,7 +87,7 @@ class SendWorld:
         """What an earlier process left in the ledger."""
         self.kafka.put("followup-outcomes", partition, outcome.command_id.encode(), outcome_codec().encode(outcome))
 
-    def event(self, event: JoinEvent) -> None:
+    def event(self, event: JoinEvent | Progress) -> None:
         self.kafka.put(EVENTS.topic, 0, b"key", event_codec().encode(event))
 
     def add_page(self, page_id: str) -> None:
@@ -103,7 +106,7 @@ class SendWorld:
             limits=self.limits,
             partitions=self.partitions,
         )
-        return SendSink(courier, self.ahead, commands=COMMANDS.topic, erasures=self.erasures)
+        return SendSink(courier, self.ahead, commands=COMMANDS.topic, join=self.join, erasures=self.erasures)
 
     async def settle_all(
         self, *, most_reads: int = 3000, meanwhile: Mapping[int, Callable[[], None]] | None = None
