@@ -85,11 +85,11 @@ Kept for each person, and written to each revision of a lead.
 
 | event | messaging window | thread control |
 |---|---|---|
-| message, postback, reaction | 24 hours from it | at least one day from it, if we have it |
+| message, postback, reaction | 24 hours from it | at least one day from it, if we still have it |
 | lead handover to us | of a complete lead: 24 hours from its end | as long as the Page's `thread_control` |
 | any other pass to us, a take by us | unchanged | one day |
 | a request by another app | unchanged | one day at the most |
-| pass to another app, a take by another | unchanged | lost; follow-ups are cancelled |
+| pass to another app, a take by another | unchanged | lost; a follow-up that is issued, or due before the thread comes back, is cancelled |
 | a take by the Leadgen app: another flow begins | unchanged | lost until the flow ends |
 | summary | unchanged: nobody wrote it | unchanged |
 

@@ -47,6 +47,9 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
 def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
     is_settled = state.lead.closed or state.lead.lead_id not in person.assumed
     acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
+    if not state.lead.closed:
+        # Another app may give the thread back.
+        acting = [rule for rule in acting if _why_cancelled(person, state.lead, rule) != "control_lost"]
     if not acting or not is_settled:
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
@@ -59,6 +62,17 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
         person, issued = _issue_from(person, state.lead, rule, 1, at, policy)
         commands += issued
     return person, tuple(commands)
+
+
+def resume(person: Person, policy: Policy, at: datetime) -> Planned:
+    """Start what waited for the thread, because another app gave it back."""
+    commands: tuple[SendFollowUp, ...] = ()
+    for lead_id in [state.lead.lead_id for state in person.leads if not state.lead.closed]:
+        state = person.lead(lead_id)
+        assert state is not None, "no lead goes while its rules start"
+        person, started = _start(person, state, policy, at)
+        commands += started
+    return person, commands
 
 
 def _latest(person: Person) -> Lead:
@@ -101,18 +115,13 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
 
 
 def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
-    if (reason := _why_silent(person, lead)) is not None:
-        return reason
+    if person.is_opted_out:
+        return OPTED_OUT
+    if _latest(person).lead_id != lead.lead_id:
+        return SUPERSEDED
     ended_at = flow_ended_at(lead)
     happened = (intervention.reason for intervention in person.interventions if intervention.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
-
-
-def _why_silent(person: Person, lead: Lead) -> CancelReason | None:
-    """Why no rule may follow this lead up."""
-    if person.is_opted_out:
-        return OPTED_OUT
-    return SUPERSEDED if _latest(person).lead_id != lead.lead_id else None
 
 
 def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
@@ -127,7 +136,7 @@ def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     if state is None or rule is None or scheduled.step > len(rule.steps):
         return person, ()
     lead = _with_windows_of(person, state.lead)
-    reason = _why_silent(person, lead) or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
+    reason = _why_cancelled(person, lead, rule) or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
     if reason is not None:
         return person, (_cancelled(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
@@ -169,11 +178,18 @@ def without_sent(person: Person, sent_command_id: str | None) -> Person:
 def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: datetime, at: datetime) -> Planned:
     """Cancel steps that are issued and may still wait, that are scheduled, or that wait for a lead's answers.
 
-    What happened before a lead ended does not touch its follow-ups. Of a command that was issued, the cancellation is a
+    What happened before a lead ended does not touch its follow-ups. Where another app took the thread, only what is
+    issued is cancelled: the rest is cancelled when it is due, unless the thread is ours again by then. Of a command that was issued, the cancellation is a
     second record with the same id and the same key, so that every reader gets it after the command.
     """
     person = person.with_intervention(reason, happened_at)
     ended = [state for state in person.leads if happened_at >= flow_ended_at(state.lead)]
+    if reason == "control_lost":
+        commands: list[SendFollowUp] = []
+        for state in ended:
+            person, cancelled = _cancel_issued(person, state.lead, reason, at)
+            commands += cancelled
+        return person, tuple(commands)
     return _cancel(person, ended, reason, rules, at)
 
 

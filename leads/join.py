@@ -142,7 +142,7 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
     lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
     owned = _with_owner(person, event, event.new_owner_app_id, control_expires_at(event.event_at, lasts))
     if not is_lead_signal(event):
-        return Step(owned, ignored="not_a_lead_flow")
+        return Step(*followup.resume(owned, policy, event.received_at), ignored="not_a_lead_flow")
     step = _on_signal(owned, event, policy)
     # A late duplicate says nothing new about who has the thread.
     return step if step.ignored is None else Step(person, ignored=step.ignored)
@@ -151,7 +151,8 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
 def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
     if policy.page.is_target(event.new_owner_app_id):
         expires_at = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
-        return Step(_with_owner(person, event, event.new_owner_app_id, expires_at))
+        owned = _with_owner(person, event, event.new_owner_app_id, expires_at)
+        return Step(*followup.resume(owned, policy, event.received_at))
     return _on_control_lost(person, event, event.new_owner_app_id, policy)
 
 
@@ -320,8 +321,8 @@ def _on_person_acted(
         last_user_message_at=max(acted_at, person.last_user_message_at or acted_at),
         # Thread control runs one day from the last user message, or longer where the ad extends it.
         thread_control_expires_at=max(expires_at, control_expires_at(acted_at, THREAD_CONTROL_DEFAULT))
-        if expires_at
-        else None,
+        if expires_at and acted_at < expires_at
+        else expires_at,
     )
     person, opted = followup.heed(person, event, policy)
     person, commands = _cancel(person, "reply", event, policy)
@@ -367,6 +368,8 @@ def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: d
     # A retry can bring a routing event of the past; what Meta stamped last says who has the thread.
     if person.routed_at is not None and event.event_at < person.routed_at:
         return person
+    if expires_at is not None:
+        person = person.without_intervention("control_lost")
     return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=event.event_at)
 
 

@@ -85,6 +85,11 @@ class Person(Compact, frozen=True, kw_only=True):
         others = tuple(intervention for intervention in self.interventions if intervention is not known)
         return replace(self, interventions=(*others, Intervention(reason, happened_at)))
 
+    def without_intervention(self, reason: CancelReason) -> "Person":
+        """The person to whom nothing of this kind has happened."""
+        others = tuple(intervention for intervention in self.interventions if intervention.reason != reason)
+        return self if len(others) == len(self.interventions) else replace(self, interventions=others)
+
     def with_lead(self, state: LeadState) -> "Person":
         """The person with this lead put in the place of its former self, or added as the newest."""
         index = next((i for i, known in enumerate(self.leads) if known.lead.lead_id == state.lead.lead_id), None)

@@ -383,10 +383,53 @@ def test_pending_follow_up_is_cancelled(event: JoinEvent, reason: str) -> None:
     policy = Policy(POLICY.page, (LATER,))
     person, outputs = fold(a_handover(), event, policy=policy)
 
-    later = elapse(person, NOON + timedelta(hours=9), policy)
+    outputs += elapse(person, NOON + timedelta(hours=9), policy).outputs
 
     assert [command.cancel_reason for command in commands_of(outputs)] == [reason]
-    assert commands_of(later.outputs) == []
+
+
+def test_a_thread_that_comes_back_before_the_step_is_due_cancels_nothing() -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    back = a_handover(NOON + 2 * SECOND, previous=INBOX, metadata="back to the bot")
+    person, outputs = fold(a_handover(), a_take(NOON + SECOND), back, policy=policy)
+
+    outputs += elapse(person, NOON + timedelta(hours=9), policy).outputs
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == [None]
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        a_handover(NOON + 2 * SECOND, previous=INBOX, metadata="back to the bot"),
+        a_take(NOON + 2 * SECOND, by=TARGET_APP),
+    ],
+    ids=["passed", "taken back"],
+)
+def test_a_rule_that_acts_at_once_waits_for_a_thread_that_another_app_has(back: JoinEvent) -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+    person, outputs = fold(a_take(NOON + SECOND), a_referral(), policy=policy)
+
+    step = advance(person, back, policy)
+
+    assert commands_of(outputs) == []
+    assert [command.cancel_reason for command in commands_of(step.outputs)] == [None]
+
+
+def test_a_thread_that_does_not_come_back_before_the_close_cancels_the_rule() -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+    person, _ = fold(a_take(NOON + SECOND), a_referral(), policy=policy)
+
+    commands = commands_of(elapse(person, NOON + timedelta(hours=9), policy).outputs)
+
+    assert [command.cancel_reason for command in commands] == ["control_lost"]
+
+
+@pytest.mark.parametrize(("after", "expires_after"), [(23, 47), (24, 24), (30, 24)])
+def test_a_message_renews_thread_control_and_never_revives_it(after: int, expires_after: int) -> None:
+    person, _ = fold(a_handover(), a_message(NOON + timedelta(hours=after)))
+
+    assert person.thread_control_expires_at == NOON + timedelta(hours=expires_after)
 
 
 @pytest.mark.parametrize("app_id", [TARGET_APP, "413038776280800"], ids=["ours", "the Leadgen app"])
@@ -460,7 +503,8 @@ def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
 def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: JoinEvent) -> None:
     policy = Policy(Page(PAGE), (LATER,))
 
-    _, outputs = fold(a_handover(), event, policy=policy)
+    person, outputs = fold(a_handover(), event, policy=policy)
+    outputs += elapse(person, NOON + timedelta(hours=1), policy).outputs
 
     assert [command.cancel_reason is not None for command in commands_of(outputs)] == [True]
 
