@@ -89,11 +89,12 @@ Kept for each person, and written to each revision of a lead.
 | lead handover to us | of a complete lead: 24 hours from its end | as long as the Page's `thread_control` |
 | any other pass to us, a take by us | unchanged | one day |
 | a request by another app | unchanged | one day at the most |
-| pass to another app, a take by another | unchanged | lost; a follow-up that is issued, or due before the thread comes back, is cancelled |
+| pass to another app, a take by another | unchanged | lost; cancels what is issued, or due before it comes back |
 | a take by the Leadgen app: another flow begins | unchanged | lost until the flow ends |
 | summary | unchanged: nobody wrote it | unchanged |
 
-A routing event that is older than the newest one changes nothing.
+A routing event that is older than the newest one changes nothing. A stamp ahead of its receipt counts as the receipt,
+and one in whole seconds covers its second: an answer within it is no reply to the flow that it ended.
 
 ## Cases
 

@@ -179,8 +179,9 @@ def cancel(person: Person, reason: Cancellation, rules: Rules, happened_at: date
     """Cancel steps that are issued and may still wait, that are scheduled, or that wait for a lead's answers.
 
     What happened before a lead ended does not touch its follow-ups. Where another app took the thread, only what is
-    issued is cancelled: the rest is cancelled when it is due, unless the thread is ours again by then. Of a command that was issued, the cancellation is a
-    second record with the same id and the same key, so that every reader gets it after the command.
+    issued is cancelled: the rest is cancelled when it is due, unless the thread is ours again by then. Of a command
+    that was issued, the cancellation is a second record with the same id and the same key, so that every reader gets it
+    after the command.
     """
     person = person.with_intervention(reason, happened_at)
     ended = [state for state in person.leads if happened_at >= flow_ended_at(state.lead)]

@@ -17,7 +17,7 @@ from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, Tr
 from leads.pairing import (
     Signal,
     add_signal,
-    flow_ended_at,
+    happened_at,
     is_assumed,
     is_known,
     is_lead_signal,
@@ -25,6 +25,7 @@ from leads.pairing import (
     open_lead,
     pair,
     revise,
+    transcript_ends_at,
 )
 from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at, folded
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp, remembered
@@ -140,7 +141,7 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
         lost = _on_control_lost(person, event, event.new_owner_app_id, policy)
         return replace(lost, ignored="not_ours")
     lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
-    owned = _with_owner(person, event, event.new_owner_app_id, control_expires_at(event.event_at, lasts))
+    owned = _with_owner(person, event, event.new_owner_app_id, control_expires_at(happened_at(event), lasts))
     if not is_lead_signal(event):
         return Step(*followup.resume(owned, policy, event.received_at), ignored="not_a_lead_flow")
     step = _on_signal(owned, event, policy)
@@ -150,7 +151,7 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
 
 def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
     if policy.page.is_target(event.new_owner_app_id):
-        expires_at = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
+        expires_at = control_expires_at(happened_at(event), THREAD_CONTROL_DEFAULT)
         owned = _with_owner(person, event, event.new_owner_app_id, expires_at)
         return Step(*followup.resume(owned, policy, event.received_at))
     return _on_control_lost(person, event, event.new_owner_app_id, policy)
@@ -162,7 +163,7 @@ def _on_thread_control_requested(
     policy: Policy,  # noqa: ARG001 - one shape for all handlers
 ) -> Step:
     # Any routing action resets thread control to one day; see limits.py for the page.
-    reset = control_expires_at(event.event_at, THREAD_CONTROL_DEFAULT)
+    reset = control_expires_at(happened_at(event), THREAD_CONTROL_DEFAULT)
     current = person.thread_control_expires_at
     return Step(replace(person, thread_control_expires_at=min(current, reset) if current else None))
 
@@ -171,7 +172,7 @@ def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: 
     person = _with_owner(person, event, owner, None)
     if owner == LEADGEN_APP_ID:
         # Another flow begins; Leadgen hands the thread over when it ends.
-        began_at = min(event.event_at, event.received_at)
+        began_at = happened_at(event)
         return Step(replace(person, flow_began_at=max(began_at, person.flow_began_at or began_at)))
     return Step(*_cancel(person, "control_lost", event, policy))
 
@@ -252,12 +253,12 @@ def _on_recovered(person: Person, event: LeadRecovered, policy: Policy) -> Step:
     if known is not None and known.lead.answers:
         return Step(person, ignored="already_answered")
     # What was said since keeps the window open, and may have come before a follow-up.
-    last = event.last_user_message_at
+    last = min(event.last_user_message_at, event.received_at)
     person = replace(person, last_user_message_at=max(last, person.last_user_message_at or last))
     if last > event.event_at:
         person = person.with_intervention("reply", last)
     if event.last_page_message_at is not None:
-        person = person.with_intervention("human", event.last_page_message_at)
+        person = person.with_intervention("human", min(event.last_page_message_at, event.received_at))
     return _on_signal(person, event, policy)
 
 
@@ -314,7 +315,7 @@ def _on_person_acted(
     person = _with_seen(person, event)
     if isinstance(event, ReactionReceived) and event.action != "react":
         return Step(person, ignored="reaction_taken_back")
-    acted_at = min(event.event_at, event.received_at)
+    acted_at = happened_at(event)
     expires_at = person.thread_control_expires_at
     person = replace(
         person,
@@ -356,21 +357,22 @@ def _transcript_of(lead: Lead) -> FetchTranscript:
         page_id=lead.page_id,
         psid=lead.psid,
         requested_at=lead.updated_at,
-        lead_at=flow_ended_at(lead),
+        lead_at=transcript_ends_at(lead),
     )
 
 
 def _cancel(person: Person, reason: Cancellation, event: Event, policy: Policy) -> followup.Planned:
-    return followup.cancel(person, reason, policy.rules, event.event_at, event.received_at)
+    return followup.cancel(person, reason, policy.rules, happened_at(event), event.received_at)
 
 
 def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: datetime | None) -> Person:
     # A retry can bring a routing event of the past; what Meta stamped last says who has the thread.
-    if person.routed_at is not None and event.event_at < person.routed_at:
+    routed_at = happened_at(event)
+    if person.routed_at is not None and routed_at < person.routed_at:
         return person
     if expires_at is not None:
         person = person.without_intervention("control_lost")
-    return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=event.event_at)
+    return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=routed_at)
 
 
 _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {

@@ -10,7 +10,7 @@ from leads.facts import LeadRecovered
 from leads.pages import Page
 from leads.person import Person, closes_at
 from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
-from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
+from messenger.events import Answer, Event, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
 from messenger.lead_flow import normal_question
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
 from messenger.summary import parse_summary
@@ -31,6 +31,8 @@ REACH: Mapping[LeadOutcome, timedelta] = MappingProxyType(
 )
 # Nobody finishes two flows in a minute.
 SHORTEST_FLOW = timedelta(minutes=1)
+# Meta's clock and the broker's lie closer than this.
+CLOCK_SKEW = timedelta(minutes=1)
 _LAST_OF_SECOND = timedelta(milliseconds=999)
 
 
@@ -161,7 +163,7 @@ def revise(
             answers=answers,
             answers_source=source,
             target_app_id=lead.target_app_id or page.target_app,
-            last_user_message_at=person.last_user_message_at,
+            last_user_message_at=_known_last_message_at(lead, person),
             messaging_window_closes_at=closes_at(_last_message_at(lead, person)),
             thread_control_expires_at=person.thread_control_expires_at,
             closed=lead.closed or closes,
@@ -171,14 +173,33 @@ def revise(
 
 
 def flow_ended_at(lead: Lead) -> datetime:
-    """The end of the lead flow by Meta's stamps; never later than the time of receipt.
+    """The last instant at which the lead flow can have ended: what happened later happened after it.
 
-    The person did not write the summary, so its stamp counts only when there is no other.
+    Meta stamps handovers in milliseconds, and lead referrals and summaries in seconds.
     """
+    stamps = [stamp if stamp == lead.handover_at else _last_instant(stamp) for stamp in _stamps_of_end(lead)]
+    return min([*stamps, _last_instant(lead.first_seen_at)])
+
+
+def transcript_ends_at(lead: Lead) -> datetime:
+    """The end of the lead flow by Meta's clock, which stamps the conversation too, where that seems right."""
+    stamp = min(_stamps_of_end(lead), default=lead.first_seen_at)
+    return stamp if stamp <= lead.first_seen_at + CLOCK_SKEW else lead.first_seen_at
+
+
+def happened_at(event: Event) -> datetime:
+    """Meta's stamp of an event; one ahead of its receipt counts as the receipt."""
+    return min(event.event_at, event.received_at)
+
+
+def _ended_at(lead: Lead) -> datetime:
+    return min([*_stamps_of_end(lead), lead.first_seen_at])
+
+
+def _stamps_of_end(lead: Lead) -> list[datetime]:
+    """The person did not write the summary, so its stamp counts only when there is no other."""
     stamps = [stamp for stamp in (lead.handover_at, lead.referral_at, lead.transcript_at) if stamp is not None]
-    if not stamps and lead.summary_at is not None:
-        stamps = [lead.summary_at]
-    return min([*stamps, lead.first_seen_at])
+    return stamps or [stamp for stamp in (lead.summary_at,) if stamp is not None]
 
 
 def _outcome_with(person: Person, lead: Lead, signal: Signal) -> LeadOutcome:
@@ -189,11 +210,20 @@ def _outcome_with(person: Person, lead: Lead, signal: Signal) -> LeadOutcome:
 
 
 def _last_message_at(lead: Lead, person: Person) -> datetime:
-    ended_at = flow_ended_at(lead)
-    # The last answer completes a flow, so a complete lead's end is the person's last message.
-    is_known = lead.outcome == "complete" or lead.transcript_at is not None
-    estimate = ended_at if is_known else ended_at - DROP_MARGIN
+    ended_at = _ended_at(lead)
+    estimate = ended_at if _ends_with_answer(lead) else ended_at - DROP_MARGIN
     return max(estimate, person.last_user_message_at or estimate)
+
+
+def _known_last_message_at(lead: Lead, person: Person) -> datetime | None:
+    """When the person last wrote; None for a dropped flow in which they may have written later than we know."""
+    last = _last_message_at(lead, person)
+    return last if last == person.last_user_message_at or _ends_with_answer(lead) else None
+
+
+def _ends_with_answer(lead: Lead) -> bool:
+    # The last answer completes a flow, so a complete lead's end is the person's last message.
+    return lead.outcome == "complete" or lead.transcript_at is not None
 
 
 def _stamp(lead: Lead, kind: type[Signal]) -> datetime | None:

@@ -1,7 +1,7 @@
 """The join's cases: which signals make which leads, and what time and other events do to them."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Literal
 
 import pytest
@@ -13,7 +13,7 @@ from leads.pages import Page
 from leads.person import Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import AnswerCondition, Policy, Rule, RuleStep
-from messenger.events import AppId
+from messenger.events import AppId, LeadOutcome
 from tests.builders import (
     CITY,
     INBOX,
@@ -386,6 +386,66 @@ def test_pending_follow_up_is_cancelled(event: JoinEvent, reason: str) -> None:
     outputs += elapse(person, NOON + timedelta(hours=9), policy).outputs
 
     assert [command.cancel_reason for command in commands_of(outputs)] == [reason]
+
+
+@pytest.mark.parametrize("signal", [a_referral, a_summary])
+@pytest.mark.parametrize(("millis", "reasons"), [(700, [None]), (1000, ["reply"])])
+def test_a_stamp_in_whole_seconds_covers_its_second(
+    signal: Callable[..., JoinEvent], millis: int, reasons: list[str | None]
+) -> None:
+    """The person's last answer comes as a message, and the referral is stamped in whole seconds."""
+    policy = Policy(POLICY.page, (THANKS,))
+    answer = a_message(NOON + timedelta(milliseconds=millis))
+
+    _, outputs = fold(answer, signal(NOON, received_at=NOON + 2 * SECOND), policy=policy)
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == reasons
+
+
+@pytest.mark.parametrize("event", [a_message, an_echo, a_take], ids=["reply", "human", "control lost"])
+def test_a_stamp_in_the_future_cancels_no_later_lead(event: Callable[..., JoinEvent]) -> None:
+    policy = Policy(POLICY.page, (THANKS,))
+    early = replace(event(NOON + timedelta(days=2)), received_at=NOON)
+    late = NOON + timedelta(hours=1)
+
+    person, outputs = fold(early, a_handover(late), a_referral(late), policy=policy)
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == [None]
+    assert person.thread_owner_app_id == TARGET_APP
+
+
+def test_a_flow_that_is_stamped_in_the_future_opens_no_longer_window() -> None:
+    person, outputs = fold(a_handover(NOON + timedelta(days=2), received_at=NOON))
+
+    assert leads_of(outputs)[0].messaging_window_closes_at == NOON + timedelta(hours=24)
+    assert person.thread_control_expires_at == NOON + timedelta(hours=24)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "ends_at"),
+    [(5 * SECOND, NOON + 5 * SECOND), (timedelta(days=2), NOON)],
+    ids=["the broker is five seconds behind Meta", "a stamp in the future"],
+)
+def test_a_transcript_is_asked_for_by_the_clock_that_stamps_the_conversation(
+    ahead: timedelta, ends_at: datetime
+) -> None:
+    person, _ = fold(a_handover(NOON + ahead, received_at=NOON))
+
+    outputs = elapse(person, NOON + timedelta(hours=1), POLICY).outputs
+
+    assert [output.lead_at for output in outputs if isinstance(output, FetchTranscript)] == [ends_at]
+
+
+@pytest.mark.parametrize("days_ago", [None, 3])
+@pytest.mark.parametrize(("outcome", "last"), [("complete", NOON), ("incomplete", None)])
+def test_the_last_message_of_a_lead_is_that_of_its_window_or_unknown(
+    outcome: LeadOutcome, last: datetime | None, days_ago: int | None
+) -> None:
+    earlier = [] if days_ago is None else [a_message(NOON - timedelta(days=days_ago))]
+
+    _, outputs = fold(*earlier, a_handover(outcome=outcome))
+
+    assert leads_of(outputs)[0].last_user_message_at == last
 
 
 def test_a_thread_that_comes_back_before_the_step_is_due_cancels_nothing() -> None:
