@@ -11,9 +11,10 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent
-from leads.join import Step, Turn, advance, block, elapse
+from leads.join import Step, advance, block, elapse
 from leads.person import Person, folded
 from leads.rules import Policy
+from leads.turns import Turn
 
 # Raises what publishing a step would raise.
 Trial = Callable[[Step], object]

@@ -27,8 +27,8 @@ from leads.pairing import (
     revise,
     transcript_ends_at,
 )
-from leads.person import SEEN_EVENTS, STATE_TTL, Person, Scheduled, control_expires_at, folded
-from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp, remembered
+from leads.person import Person, Scheduled, control_expires_at
+from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
 from messenger.events import (
     AppId,
@@ -60,29 +60,6 @@ class Step(Struct, frozen=True):
     shed: int = 0
 
 
-class Turn(Struct, frozen=True):
-    """A person whose turn has come: for the deadlines up to `until`, and then for `event`, received at `until`.
-
-    With `is_block` the event is Meta's block of their Page.
-    """
-
-    key: str
-    person: Person
-    policy: Policy
-    until: datetime
-    event: JoinEvent | None = None
-    is_block: bool = False
-
-
-def take_turn(turn: Turn) -> Step:
-    """The result of a turn."""
-    if turn.event is None:
-        return elapse(turn.person, turn.until, turn.policy)
-    if turn.is_block:
-        return block(turn.person, turn.until, turn.policy)
-    return advance(folded(turn.person, turn.event), turn.event, turn.policy)
-
-
 def advance(person: Person, event: JoinEvent, policy: Policy) -> Step:
     """Fold one event in; it must not have been received before any that was folded in already."""
     elapsed = elapse(person, event.received_at, policy)
@@ -97,7 +74,7 @@ def elapse(person: Person, until: datetime, policy: Policy) -> Step:
     while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
         step = _fire(person, moment, policy)
         person, outputs, shed = step.person, outputs + step.outputs, shed + step.shed
-    return Step(_without_the_old(person, until), outputs, shed=shed)
+    return Step(person.without_the_old(until), outputs, shed=shed)
 
 
 def block(person: Person, at: datetime, policy: Policy) -> Step:
@@ -105,18 +82,6 @@ def block(person: Person, at: datetime, policy: Policy) -> Step:
     elapsed = elapse(person, at, policy)
     person, commands = followup.block(elapsed.person, policy.rules, at)
     return Step(person, elapsed.outputs + commands)
-
-
-def _without_the_old(person: Person, until: datetime) -> Person:
-    if not person.deadlines and person.forget_at <= until:
-        return person.forgotten()
-    kept = tuple(state for state in person.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until)
-    issued = tuple(command for command in person.issued if command.not_after >= until)
-    if len(kept) == len(person.leads) and len(issued) == len(person.issued):
-        return person
-    ids = {state.lead.lead_id for state in kept}
-    assumed = tuple(lead_id for lead_id in person.assumed if lead_id in ids)
-    return replace(person, leads=kept, issued=issued, assumed=assumed)
 
 
 def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
@@ -283,7 +248,7 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
     """A promotion takes the place of the revision that it was made for, and of no later one; it sets nothing going."""
     promoted = event.state.lead
     known = person.lead(promoted.lead_id)
-    if _is_seen(person, event) or (known is not None and known.lead.revision > event.replaces):
+    if person.has_seen(event.event_id) or (known is not None and known.lead.revision > event.replaces):
         return Step(person, ignored="overtaken")
     state = replace(
         event.state,
@@ -294,25 +259,17 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
     )
     state = followup.passed_over(state, policy.rules, event.received_at)
     wrote = [moment for moment in (person.last_user_message_at, promoted.last_user_message_at) if moment is not None]
-    person = replace(_with_seen(person.with_lead(state), event), last_user_message_at=max(wrote, default=None))
+    person = replace(person.with_lead(state).with_seen(event.event_id), last_user_message_at=max(wrote, default=None))
     person, ended, shed = without_oldest(person, state.lead.lead_id, policy, event.received_at)
     return Step(person, (state.lead, *ended), shed=shed)
-
-
-def _is_seen(person: Person, event: JoinEvent) -> bool:
-    return event.event_id in person.seen or remembered(event.event_id) in person.seen
-
-
-def _with_seen(person: Person, event: JoinEvent) -> Person:
-    return replace(person, seen=(*person.seen, remembered(event.event_id))[-SEEN_EVENTS:])
 
 
 def _on_person_acted(
     person: Person, event: MessageReceived | PostbackReceived | ReactionReceived, policy: Policy
 ) -> Step:
-    if _is_seen(person, event):
+    if person.has_seen(event.event_id):
         return Step(person, ignored="duplicate")
-    person = _with_seen(person, event)
+    person = person.with_seen(event.event_id)
     if isinstance(event, ReactionReceived) and event.action != "react":
         return Step(person, ignored="reaction_taken_back")
     acted_at = happened_at(event)
@@ -331,9 +288,9 @@ def _on_person_acted(
 
 
 def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
-    if _is_seen(person, event):
+    if person.has_seen(event.event_id):
         return Step(person, ignored="duplicate")
-    person = _with_seen(person, event)
+    person = person.with_seen(event.event_id)
     if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
         return Step(followup.without_sent(person, event.metadata), ignored="own_echo")
     return Step(*_cancel(person, "human", event, policy))

@@ -7,7 +7,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent
-from leads.records import Cancellation, CancelReason, LeadId, LeadState
+from leads.records import Cancellation, CancelReason, LeadId, LeadState, remembered
 from messenger.events import AppId, Compact, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW
 
@@ -122,6 +122,28 @@ class Person(Compact, frozen=True, kw_only=True):
         if self.is_opted_out and not self.leads and not self.seen:
             return _NEVER
         return self.touched_at + STATE_TTL
+
+    def has_seen(self, event_id: str) -> bool:
+        """Whether this event is among the last that were folded in."""
+        return event_id in self.seen or remembered(event_id) in self.seen
+
+    def with_seen(self, event_id: str) -> "Person":
+        """The person with this event remembered."""
+        return replace(self, seen=(*self.seen, remembered(event_id))[-SEEN_EVENTS:])
+
+    def without_the_old(self, until: datetime) -> "Person":
+        """The person without what is too old to matter at this time."""
+        if not self.deadlines and self.forget_at <= until:
+            return self.forgotten()
+        kept = tuple(
+            state for state in self.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until
+        )
+        issued = tuple(command for command in self.issued if command.not_after >= until)
+        if len(kept) == len(self.leads) and len(issued) == len(self.issued):
+            return self
+        ids = {state.lead.lead_id for state in kept}
+        assumed = tuple(lead_id for lead_id in self.assumed if lead_id in ids)
+        return replace(self, leads=kept, issued=issued, assumed=assumed)
 
     def forgotten(self) -> "Person":
         """What is left of a person who is forgotten: the marks, and an opt-out."""

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from leads.facts import JoinEvent, PersonErased, Progress
-from leads.join import Output, Step, Turn, take_turn
+from leads.join import Output, Step
 from leads.person import PageState, Person, folded, is_folded
 from leads.rules import Policy
+from leads.turns import Turn, take_turn
 from messenger.events import PageId, PolicyEnforced, person_key
 
 # A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.

@@ -281,12 +281,7 @@ class Storyteller:
     ) -> Signal:
         all_news = () if news is None else (news,)
         return Signal(
-            sent_at=sent_at,
-            entry=entry,
-            verdicts=(verdict,),
-            person=self._key,
-            news=all_news,
-            restampable=restampable,
+            sent_at=sent_at, entry=entry, verdicts=(verdict,), person=self._key, news=all_news, restampable=restampable
         )
 
     def _news(self, owner: AppId | None, last_user_message_at: datetime | None, *lines: Line) -> ThreadNews:
@@ -315,11 +310,7 @@ class Storyteller:
         mid, text = invented_mid(self._rng), "Hi, Ana here. How can I help?"
         spoken = Line(mid, from_person=False, text=text, at=spoke_at)
         taken = payloads.control_taken(
-            self._who,
-            previous_owner=self._page.target_app,
-            new_owner=PAGE_INBOX_APP_ID,
-            at=taken_at,
-            sent_at=taken_at,
+            self._who, previous_owner=self._page.target_app, new_owner=PAGE_INBOX_APP_ID, at=taken_at, sent_at=taken_at
         )
         echo = payloads.echo(self._who, text, mid=mid, app_id=PAGE_INBOX_APP_ID, at=spoke_at, sent_at=sent_at)
         news = self._news(PAGE_INBOX_APP_ID, None, spoken)

@@ -14,12 +14,13 @@ from leads.bounds import EVENT_BYTES
 from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
 from leads.facts import JoinEvent, Progress
-from leads.join import Output, Step, Turn, take_turn
+from leads.join import Output, Step
 from leads.pages import Pages
 from leads.person import without_offsets
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Policy, Rule
 from leads.shard import Fold, Shard
+from leads.turns import Turn, take_turn
 from messenger.events import PageId, person_key
 from runtime.clock import from_millis, now
 from runtime.dead_letter import DeadLetterLimit

@@ -139,11 +139,9 @@ class SendSink:
         if command.command_id in book.settled:
             return
         erased = self._erasures.cover(command.page_id, command.psid, command.created_at)
-        if not erased:
-            self._heed_opt_out(partition, command)
         is_cancellation = command.cancel_reason is not None and not erased
         # A command that stays in doubt may have arrived.
-        if is_cancellation and (self._cancel(command) or command.command_id in book.open):
+        if is_cancellation and (self._cancel(partition, command) or command.command_id in book.open):
             return
         if book.is_too_old(command, now):
             self._metrics.items_ignored.labels("command_too_old").inc()
@@ -153,20 +151,17 @@ class SendSink:
         ready_at = now if reason is not None or is_refused else min(command.not_before, command.ends_at)
         self._agenda.add(Pending(partition, offset, command, ready_at, reason))
 
-    def _heed_opt_out(self, partition: int, by: SendFollowUp) -> None:
-        book = self._ledger.book(partition)
-        book.note_opt_out(by.page_id, by.psid, by.cancel_reason)
-        person = person_key(by.page_id, by.psid)
-        if person in book.opted_out:
-            self._agenda.cancel(person, lambda _: OPTED_OUT, self._clock())
-
-    def _cancel(self, by: SendFollowUp) -> bool:
-        """Cancel the command that this record cancels; whether it waits here."""
+    def _cancel(self, partition: int, by: SendFollowUp) -> bool:
+        """Cancel the command that this record cancels, or all of an opted-out person; whether that one waits here."""
 
         def why(command: SendFollowUp) -> str | None:
             return by.cancel_reason if command.command_id == by.command_id else None
 
-        return self._agenda.cancel(person_key(by.page_id, by.psid), why, self._clock())
+        book, person, now = self._ledger.book(partition), person_key(by.page_id, by.psid), self._clock()
+        book.note_opt_out(by.page_id, by.psid, by.cancel_reason)
+        if person in book.opted_out:
+            self._agenda.cancel(person, lambda _: OPTED_OUT, now)
+        return self._agenda.cancel(person, why, now)
 
     async def _take_events(self, events: Iterable[Received[JoinEvent]]) -> None:
         for event in events:
@@ -243,8 +238,7 @@ class SendSink:
             return
         for command in await self._ahead.cancellations(partition, span):
             self._cancelled_ahead[command.command_id] = command.cancel_reason or ""
-            self._heed_opt_out(partition.partition, command)
-            self._cancel(command)
+            self._cancel(partition.partition, command)
         self._read_to[partition] = span.stop
 
     async def _carry_on(self, pending: Pending) -> None:
