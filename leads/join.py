@@ -17,7 +17,6 @@ from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, Tr
 from leads.pairing import (
     Signal,
     add_signal,
-    happened_at,
     is_assumed,
     is_known,
     is_lead_signal,
@@ -25,9 +24,10 @@ from leads.pairing import (
     open_lead,
     pair,
     revise,
+    seen_last_message_at,
     transcript_ends_at,
 )
-from leads.person import Person, Scheduled, control_expires_at
+from leads.person import Person, Scheduled, control_expires_at, happened_at
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
 from messenger.events import (
@@ -258,7 +258,7 @@ def _on_promoted(person: Person, event: LeadPromoted, policy: Policy) -> Step:
         planned=known.planned if known else (),
     )
     state = followup.passed_over(state, policy.rules, event.received_at)
-    wrote = [moment for moment in (person.last_user_message_at, promoted.last_user_message_at) if moment is not None]
+    wrote = [moment for moment in (person.last_user_message_at, seen_last_message_at(promoted)) if moment is not None]
     person = replace(person.with_lead(state).with_seen(event.event_id), last_user_message_at=max(wrote, default=None))
     person, ended, shed = without_oldest(person, state.lead.lead_id, policy, event.received_at)
     return Step(person, (state.lead, *ended), shed=shed)

@@ -10,7 +10,7 @@ from leads.facts import LeadRecovered
 from leads.pages import Page
 from leads.person import Person, closes_at
 from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
-from messenger.events import Answer, Event, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
+from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
 from messenger.lead_flow import normal_question
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
 from messenger.summary import parse_summary
@@ -187,11 +187,6 @@ def transcript_ends_at(lead: Lead) -> datetime:
     return stamp if stamp <= lead.first_seen_at + CLOCK_SKEW else lead.first_seen_at
 
 
-def happened_at(event: Event) -> datetime:
-    """Meta's stamp of an event; one ahead of its receipt counts as the receipt."""
-    return min(event.event_at, event.received_at)
-
-
 def _ended_at(lead: Lead) -> datetime:
     return min([*_stamps_of_end(lead), lead.first_seen_at])
 
@@ -219,6 +214,12 @@ def _known_last_message_at(lead: Lead, person: Person) -> datetime | None:
     """When the person last wrote; None for a dropped flow in which they may have written later than we know."""
     last = _last_message_at(lead, person)
     return last if last == person.last_user_message_at or _ends_with_answer(lead) else None
+
+
+def seen_last_message_at(lead: Lead) -> datetime | None:
+    """When the person was last seen to write; None where the lead says only that they had to, to finish its flow."""
+    last = lead.last_user_message_at
+    return None if _ends_with_answer(lead) and last == _ended_at(lead) else last
 
 
 def _ends_with_answer(lead: Lead) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from leads.facts import JoinEvent
 from leads.records import Cancellation, CancelReason, LeadId, LeadState, remembered
-from messenger.events import AppId, Compact, PageId, Psid
+from messenger.events import AppId, Compact, Event, PageId, Psid
 from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
@@ -200,6 +200,11 @@ def without_offsets(state: State, topics: Collection[str], *, of_events: bool) -
     """The state without the offsets of these topics, which begin again; `of_events` if those of the join's own do."""
     marks = tuple(mark for mark in state.marks if mark.topic not in topics)
     return replace(state, mark=-1 if of_events else state.mark, marks=marks)
+
+
+def happened_at(event: Event) -> datetime:
+    """Meta's stamp of an event; one ahead of its receipt counts as the receipt."""
+    return min(event.event_at, event.received_at)
 
 
 def closes_at(last_user_message_at: datetime) -> datetime:

@@ -251,3 +251,14 @@ def test_other_leads_of_the_person_are_not_touched() -> None:
 
     assert {lead.lead.lead_id for lead in after.leads} == {"another", *(lead.lead.lead_id for lead in person.leads)}
     assert after.thread_owner_app_id == person.thread_owner_app_id != INBOX
+
+
+def test_the_end_of_a_flow_is_not_taken_for_a_message_that_was_seen() -> None:
+    """A promotion must not differ from the replay that it comes from, in which no promotion was."""
+    handover, referral = a_handover(NOON + timedelta(milliseconds=730)), a_referral(NOON, received_at=NOON + HOUR)
+    state = fold(handover)[0].leads[0]
+
+    promoted = leads_of(fold(handover, a_promotion(state, replaces=1, after=MINUTE), referral)[1])[-1]
+    replayed = leads_of(fold(handover, referral)[1])[-1]
+
+    assert promoted.last_user_message_at == replayed.last_user_message_at
