@@ -6,7 +6,7 @@ carries the deadline; so the same log gives the same revisions however fast it i
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -46,6 +46,7 @@ from messenger.events import (
 from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX, THREAD_CONTROL_DEFAULT
 
 Output = Lead | SendFollowUp | FetchTranscript
+_Text = TypeVar("_Text", SummaryReceived, MessageReceived)
 
 
 class Step(Struct, frozen=True):
@@ -161,16 +162,7 @@ def _on_summary(person: Person, event: SummaryReceived, policy: Policy) -> Step:
     """A text without Meta's first line may be one of the person's, though it passed Leadgen's hop."""
     if event.text.startswith(SUMMARY_PREFIX) or is_summary(person, event, policy.page):
         return _on_signal(person, event, policy)
-    message = MessageReceived(
-        event_id=f"message:{event.mid}",
-        page_id=event.page_id,
-        psid=event.psid,
-        event_at=event.event_at,
-        received_at=event.received_at,
-        origin=event.origin,
-        mid=event.mid,
-        text=event.text,
-    )
+    message = _as_kind(MessageReceived, event, event_id=f"message:{event.mid}", text=event.text)
     return _on_person_acted(person, message, policy)
 
 
@@ -178,23 +170,20 @@ def _on_message(person: Person, event: MessageReceived, policy: Policy) -> Step:
     """A text with Meta's first line may be the summary, though nothing says that it passed Leadgen's hop."""
     if event.standby or not (event.text or "").startswith(SUMMARY_PREFIX):
         return _on_person_acted(person, event, policy)
-    summary = SummaryReceived(
-        event_id=f"summary:{event.mid}",
-        page_id=event.page_id,
-        psid=event.psid,
-        event_at=event.event_at,
-        received_at=event.received_at,
-        origin=event.origin,
-        mid=event.mid,
-        text=event.text or "",
-        outcome="complete",
-    )
+    event_id, text = f"summary:{event.mid}", event.text or ""
+    summary = _as_kind(SummaryReceived, event, event_id=event_id, text=text, outcome="complete")
     if is_known(person, summary) or pair(person, summary) is not None:
         return _on_signal(person, summary, policy)
     if any(state.lead.summary_at for state in person.leads):
         return _on_person_acted(person, event, policy)
     # It comes before its lead, or a person typed it: neither a lead nor a reply.
     return Step(person, ignored="unproven_summary")
+
+
+def _as_kind(kind: type[_Text], event: SummaryReceived | MessageReceived, **fields: Any) -> _Text:
+    """The same item of the webhook, read as the other kind."""
+    same = {name: getattr(event, name) for name in (*Event.__struct_fields__, "mid")}
+    return kind(**(same | fields))
 
 
 def _with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
