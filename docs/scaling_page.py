@@ -55,7 +55,7 @@ ASSUMED = {
     "revisions": (3, "3 revisions of a lead, one for each signal"),
     "monthly": (20, "a person whom the join remembers brings 20 webhooks in 30 days, after which they are forgotten"),
     "busy": (0.6, "a process is planned to be 60 % busy at the peak"),
-    "worker": (1_000_000, "a worker has at most a million people, so that a takeover stays near 10 seconds"),
+    "worker": (1_000_000, "a worker has at most a million people, so that reading its people takes near 10 seconds"),
     "cores": (8, "a broker has 8 cores, and a copy costs it half as much as the first"),
     "page": (0.2, "the largest Page has a fifth of the webhooks"),
 }
@@ -251,7 +251,8 @@ Made by `make docs` from `docs/scaling_page.py`; do not edit.
 
 How many partitions, processes, brokers and bytes a load takes, and what breaks first. The figures are measured on one
 small machine ([benchmarks.md](benchmarks.md)), whose two cores also ran Kafka and the load. Everything else is
-calculated from them: no load of a billion webhooks a day has been run.
+calculated from them: no load of a billion webhooks a day has been run. The figures of the splitter, the join and the
+changelog are older than the join on arrival, and other programs ran on both cores meanwhile.
 
 ## What was measured
 

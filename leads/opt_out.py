@@ -31,7 +31,7 @@ def with_words(person: Person, event: Said, page: Page) -> Person:
 
 
 def _words(event: Said) -> frozenset[str]:
-    """What the person said, in each form in which it may be a stop or a start word."""
+    """The person's words, in each form in which they may be a stop or a start word."""
     match event:
         case MessageReceived(text=str(text)):
             return frozenset({as_word(text)})

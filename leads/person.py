@@ -146,7 +146,7 @@ class Person(Compact, frozen=True, kw_only=True):
         return replace(self, leads=kept, issued=issued, assumed=assumed)
 
     def forgotten(self) -> "Person":
-        """What is left of a person who is forgotten: the marks, and an opt-out."""
+        """The person without everything but the marks and an opt-out."""
         return Person(
             page_id=self.page_id,
             psid=self.psid,

@@ -81,7 +81,7 @@ class Shard:
             if event is None:
                 done.ignored.append("unknown_kind")
                 continue
-            # What comes through another raw partition than its Page's says nothing of the other people there.
+            # An event from another raw partition than its Page's says nothing of the other people there.
             if event.origin.partition == self._raw_partition_of(event.page_id):
                 yield from self._pass_time(event.origin.partition, event.received_at)
             if event.psid is not None:

@@ -73,7 +73,7 @@ class Interventions:
         if reason is not None:
             key = person_key(event.page_id, event.psid or ""), reason
             came = _Came(event.received_at, min(event.event_at, event.received_at))
-            # What Meta delivers again is received last, and happened before others.
+            # An event that Meta delivers again is received last, and happened before others.
             others = (other for other in self._newest.pop(key, ()) if not other.is_within(came))
             self._newest[key] = (*others, came)
             self._forget_before(event.received_at - REMEMBERED)

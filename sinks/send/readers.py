@@ -1,4 +1,4 @@
-"""What the send sink reads, from Kafka's records: commands, and the events of the same people."""
+"""The send sink's inputs, from Kafka's records: commands, and the events of the same people."""
 
 from collections.abc import Callable
 from typing import Any

@@ -88,7 +88,7 @@ async def make_plan(
     read_from, stop = since - wanted.warm_up, until if wanted.until is not None else None
     partitions = everything
     if wanted.page_id is not None:
-        # What was received before an id was known as the Page's own lies under that id.
+        # A webhook that came before an id was known as the Page's own lies under that id.
         ids = [wanted.page_id, *(other for other, page_id in aliases.items() if page_id == wanted.page_id)]
         numbers = {partition_of(page_id.encode(), settings.partitions) for page_id in ids}
         partitions = [everything[number] for number in sorted(numbers)]

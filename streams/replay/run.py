@@ -101,7 +101,7 @@ class Rejoin:
         return events, self._join(events)
 
     def pass_time(self, raw_partition: int, until: datetime) -> list[Output]:
-        """What falls due, though no further record of the partition was received before `until`."""
+        """The outputs of deadlines up to `until`, when no further record of the partition was received before it."""
         return self._join([Progress(((raw_partition, until),))])
 
     def _join(self, events: Sequence[JoinEvent | Progress]) -> list[Output]:

@@ -1,4 +1,4 @@
-"""Who is measured in the stream layer: how each is run, or why it cannot be run here.
+"""The contenders of the stream layer: how each is run, or why it cannot be run here.
 
 The others share no code of ours where a record passes; the one exception is leadstream as it was at an earlier commit.
 """

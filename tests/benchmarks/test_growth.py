@@ -1,4 +1,4 @@
-"""What a person and an event cost as people and workers become more: the join alone, on a real Kafka.
+"""The cost of a person and of an event as people and workers become more: the join alone, on a real Kafka.
 
 Everybody has an open lead whose summary is waited for. The changelog holds them before the worker starts, one record
 each, so that a million need not first be joined.
@@ -68,7 +68,7 @@ async def test_cost_of_an_event_and_of_a_person(kafka_broker: str, note: Note) -
     few = await _grown(kafka_broker, POPULATIONS[0])
     for people in POPULATIONS:
         grown = few if people == POPULATIONS[0] else await _grown(kafka_broker, people)
-        # What is in memory beside the people, such as fetched records, is the same for both.
+        # Both hold the same beside the people, such as fetched records.
         more = people - POPULATIONS[0]
         a_person = f", {(grown.memory - few.memory) / more:,.0f} bytes for each person more" if more else ""
         note(

@@ -39,7 +39,7 @@ REVISIONS = 3
 # A process that has written so much of its outputs will soon be idle.
 _NEARLY_ALL = 0.99
 _IDLE_AFTER = 1.0
-# What a lead or an event says, without ids and times that every implementation makes for itself.
+# The content of a lead or an event, without ids and times that every implementation makes for itself.
 _CONTENT = {
     EVENTS.name: (
         "kind", "event_at", "outcome", "answers", "ad", "mid", "text", "previous_owner_app_id", "new_owner_app_id",
@@ -116,7 +116,7 @@ def _events(people: int) -> list[Record]:
 
 
 class Load(NamedTuple):
-    """What one process is measured with."""
+    """The input of one process."""
 
     settings: Settings
     contender: Contender
@@ -172,7 +172,7 @@ async def _outputs(settings: Settings, topic: Topic) -> Sequence[Any]:
 
 
 async def _content(settings: Settings, topic: Topic) -> Content:
-    """What the outputs say about each person, in an order that does not depend on the partition."""
+    """The outputs of each person, in an order that does not depend on the partition."""
     content: Content = defaultdict(list)
     for record in await _outputs(settings, topic):
         schema = _SCHEMAS[int.from_bytes(record.value[1:5], "big")]

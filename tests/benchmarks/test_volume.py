@@ -1,4 +1,4 @@
-"""What a webhook leaves in each topic, and what it takes of each process on the way from the POST to its lead."""
+"""The bytes of a webhook in each topic, and its cost in each process from the POST to its lead."""
 
 import os
 import tempfile

@@ -107,7 +107,7 @@ class _Cluster:
             await (writer.abort_transaction() if aborts else writer.commit_transaction())
 
     async def report_and_join(self, received_until: datetime) -> None:
-        """What streams do each second: the splitter reports its progress, and the join commits the report."""
+        """Do as streams do each second: the splitter reports its progress, and the join commits the report."""
         broker, places = cluster_of(self.settings), [TopicPartition(self.events, 0), TopicPartition(self.events, 1)]
         report = event_codec().encode(Progress(((0, received_until), (1, received_until))))
         async with connected(kafka.producer(broker, client_id="split")) as producer:

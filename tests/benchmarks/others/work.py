@@ -1,4 +1,4 @@
-"""What the yardsticks in Python do with a record, by the standard library's json, fastavro and rules of their own.
+"""The work of the yardsticks in Python on a record, by the standard library's json, fastavro and rules of their own.
 
 Nothing of leadstream is imported. Left out: hostile JSON and dead letters, every event but messages and the signals of
 a lead, erasures, rules and follow-ups, redelivered records, two leads that are open at a time, and deadlines: a lead
@@ -143,7 +143,7 @@ _SIGNALS = ("handover_at", "referral_at", "summary_at")
 
 
 def _says(event: Json) -> Json | None:
-    """What a signal adds to its lead."""
+    """Add a signal to its lead."""
     at = event["event_at"]
     match event:
         case {"kind": "handover", "previous_owner_app_id": previous, "metadata": metadata} if previous == _LEADGEN:

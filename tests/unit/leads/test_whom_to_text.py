@@ -67,7 +67,7 @@ class Life:
 
     @property
     def texts(self) -> list[str]:
-        """What is sent where nothing delays the sink by more than the time between two records of one event."""
+        """The texts that are sent where the sink is delayed by no more than the time between two records."""
         ended = {command.command_id for command in self.commands if command.cancel_reason is not None}
         return [command.rule for command in self.commands if command.command_id not in ended]
 

@@ -1,4 +1,4 @@
-"""What the outcomes of a person's commands tell."""
+"""The outcomes of a person's commands tell whether they opted out."""
 
 import pytest
 from msgspec.structs import replace

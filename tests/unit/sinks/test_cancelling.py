@@ -686,7 +686,7 @@ class TestBlockedPage:
 
 
 def an_opt_out(reason: str = OPTED_OUT, cause: str = "stop") -> SendFollowUp:
-    """What the join writes when a person opts out, or in again."""
+    """The join's record when a person opts out, or in again."""
     return a_command(f"opt-out:{cause}", message=FollowUpMessage(""), rule="opt-out", cancel_reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""What the send sink spares a person: messages too close together, and attempts that cannot succeed."""
+"""The send sink keeps messages to one person apart, and stops attempts that cannot succeed."""
 
 from datetime import timedelta
 

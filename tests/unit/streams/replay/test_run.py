@@ -110,7 +110,7 @@ def rejoined(
     page_id: PageId | None = None,
     psid: Psid | None = None,
 ) -> list[Output]:
-    """What the replay makes of the raw topic, read in runs of these partitions and sizes, and then to its end."""
+    """The replay's outputs of the raw topic, read in runs of these partitions and sizes, and then to its end."""
     rejoin, outputs = Rejoin(policy_of, {}, partitions=PARTITIONS, page_id=page_id, psid=psid), list[Output]()
     rest: dict[int, list[ARecord]] = {number: [] for number in range(PARTITIONS)}
     for record in with_facts(facts):
@@ -131,7 +131,7 @@ def commands_of(outputs: Sequence[Output]) -> list[SendFollowUp]:
 
 
 def joined_live(records: Sequence[ARecord]) -> tuple[list[Lead], list[SendFollowUp]]:
-    """What the live stages make of these records: one batch, with progress at its end."""
+    """The live stages' outputs of these records: one batch, with progress at its end."""
     events = [_CODEC.encode(event) for event in split(records, {}).events]
     over = _CODEC.encode(Progress(tuple((number, END) for number in range(PARTITIONS))))
     log = [ARecord(value, to_millis(END + CLOCK_SKEW), offset) for offset, value in enumerate([*events, over])]
