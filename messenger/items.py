@@ -1,5 +1,6 @@
 """One messaging item → its platform event, the reason to ignore it, or its fault."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -77,7 +78,7 @@ def read_item(item: Item) -> PlatformEvent:
 
 
 def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:
-    """The ignored parts of an item beside its event: other kinds of item, and answers that are not text."""
+    """The ignored parts of an item beside its event: other kinds of item, and answers that lack something."""
     kinds = _KINDS & item.fields.keys()
     reasons: list[IgnoredReason] = []
     if len(kinds) > 1:
@@ -85,7 +86,7 @@ def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:
         reasons += ["second_kind"] * (len(present) - 1)
     if isinstance(event, events.LeadReferralReceived):
         rows = as_object(_lead(item)).get("data") or ()
-        reasons += ["answer_not_text"] * (len(rows) - len(event.answers))
+        reasons += ["incomplete_answer"] * (len(rows) - len(event.answers))
     return reasons
 
 
@@ -252,7 +253,18 @@ def _answers(lead: object) -> tuple[Answer, ...]:
 
 
 def _answer(value: object) -> str | None:
-    return "" if value == "" else as_id(value)
+    """An answer as text: a list as its items with commas between them, and what has no text as JSON.
+
+    Meta documents texts alone. None for null and for an empty list, which answer nothing.
+    """
+    if value is None or value == []:
+        return None
+    return ", ".join(map(_as_written, value)) if isinstance(value, list) else _as_written(value)
+
+
+def _as_written(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return as_text(text) or ""
 
 
 def _handover(item: Item, handover: Mapping[str, Any]) -> events.HandoverReceived:

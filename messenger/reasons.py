@@ -12,8 +12,8 @@ IgnoredReason = Literal[
     "empty_entry",
     # One item is of two kinds (`message` and `referral`): the first is an event, this counts the other.
     "second_kind",
-    # An answer of a lead, or its question, is neither text nor a whole number; the other answers are kept.
-    "answer_not_text",
+    # An answer of a lead without a question, or a question without an answer; the other answers are kept.
+    "incomplete_answer",
     # The item names no person: a visitor of the customer chat plugin (`user_ref`), or no one at all.
     "no_person",
     # An app became default app or lost that role; no thread changed hands.

@@ -481,7 +481,27 @@ def test_the_good_answers_of_a_lead_are_kept_and_the_bad_ones_counted() -> None:
     [event] = parsed.events
     assert isinstance(event, LeadReferralReceived)
     assert event.answers == (Answer("A?", "b"),)
-    assert parsed.ignored == ("answer_not_text",) * 4
+    assert parsed.ignored == ("incomplete_answer",) * 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (["Red", "Blue"], "Red, Blue"),
+        (["Red", 7, None], "Red, 7, null"),
+        (4.5, "4.5"),
+        (True, "true"),
+        ({"city": "Zürich"}, '{"city": "Zürich"}'),
+        ([["a"], {}], '["a"], {}'),
+        ("\ud83d", "\N{REPLACEMENT CHARACTER}"),
+        (["\ud83d"], "\N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_read_as_text(answer: object, text: str) -> None:
+    event = the_event(an_item(referral=REFERRAL, lead={"data": [{"question": "A?", "answer": answer}]}))
+
+    assert isinstance(event, LeadReferralReceived)
+    assert event.answers == (Answer("A?", text),)
 
 
 @pytest.mark.parametrize("kind", ["OPEN_THREAD", "lead_complete", None, []])
