@@ -267,7 +267,8 @@ WHEN_KEYS = {
     "outcome": "`complete` or `incomplete`",
     "page": "A page id, or a list of them",
     "ad": "An ad id, or a list of them",
-    "answers": "Question → `equals`, `contains` or `regex`, or several of them. `regex` is in RE2's syntax and is "
+    "answers": "Question → `equals`, `contains` or `regex`, or several of them. The question's case, width and blanks "
+    "do not count; the answer's case does. `regex` is in RE2's syntax and is "
     "searched for in the first 10,000 characters: no look-around, no back-references; `\\d`, `\\w`, `\\s`, `\\b` know "
     "ASCII only, `\\p{L}` is any letter; `(?i)` ignores case in every language",
 }

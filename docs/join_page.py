@@ -50,7 +50,10 @@ A complete lead that closes without answers asks for a transcript, once. A dropp
   has one within five minutes of it: then it gives that lead the answers that it lacks, and nothing otherwise. Webhooks
   that come after all add to the recovered lead.
 * **`lead_id`** comes from the Page, the person and the event that opened the lead; the same log gives the same ids.
-* **Answers** of the referral come first, then what only the summary knows, then what only the transcript knows.
+* **Answers** of the referral come first, then what only the summary knows, then what only the transcript knows; a
+  blank one gives way. No revision has fewer answers than the one before, except for a line of the summary that the
+  referral shows to be part of another answer. Case, width, blanks and composed letters make no other question.
+  An answer of the referral that is a list is read as its items with commas between them, a number or an object as JSON.
 * A **duplicate** adds nothing and publishes nothing. It has an `event_id` that a lead has; or it repeats a lead's
   handover within a minute, or its referral or summary word for word, and no flow began in between.
 * An open lead's **deadline** fires at its own time, before an event that is received then, at any speed of reading.

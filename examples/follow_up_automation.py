@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from leads.records import Button, FollowUpMessage, Lead, SendFollowUp
 from messenger.events import person_key
+from messenger.wording import normal_text
 from runtime.cluster import Cluster, cluster_of
 from runtime.settings import SettingError, read_settings
 from schemas.codec import command_codec, lead_codec
@@ -29,7 +30,8 @@ QUESTION = "Are you interested in becoming a reseller?"
 
 def follow_up(lead: Lead) -> SendFollowUp | None:
     """The command for a lead, None for a lead that is none of our business."""
-    answer = next((pair.answer for pair in lead.answers if pair.question == QUESTION), None)
+    asked = normal_text(QUESTION)
+    answer = next((pair.answer for pair in lead.answers if normal_text(pair.question) == asked), None)
     if lead.outcome != "complete" or answer != "Yes":
         return None
     # The same lead gives the same id, however often it is read: the send sink settles each id once.

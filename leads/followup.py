@@ -317,15 +317,8 @@ def not_after(lead: Lead) -> datetime:
 
 
 def rendered(message: FollowUpMessage, lead: Lead) -> FollowUpMessage:
-    """The message for this lead's person; answers that make it too long for Meta are cut at its end."""
-    return replace(message, text=_fitted(render(message.text, lead), longest_text(message)))
-
-
-def _fitted(text: str, longest: int) -> str:
-    units = text.encode("utf-16-le")
-    if len(units) <= 2 * longest:
-        return text
-    return units[: 2 * (longest - 1)].decode("utf-16-le", errors="ignore") + "…"
+    """The message for this lead's person, no longer than Meta takes."""
+    return replace(message, text=render(message.text, lead, longest_text(message)))
 
 
 def _with_windows_of(person: Person, lead: Lead) -> Lead:

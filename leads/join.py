@@ -21,6 +21,7 @@ from leads.pairing import (
     is_known,
     is_lead_signal,
     is_summary,
+    merged,
     open_lead,
     pair,
     revise,
@@ -224,7 +225,8 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
         return Step(person, ignored="lead_shed")
     if event.event_id in state.signals or not event.answers:
         return Step(person, ignored="duplicate" if event.answers else "no_answers")
-    state = replace(state, transcript_answers=event.answers, signals=(*state.signals, event.event_id))
+    answers = merged(event.answers, state.transcript_answers)
+    state = replace(state, transcript_answers=answers, signals=(*state.signals, event.event_id))
     return _publish(person, revise(state, person, policy.page, at=event.received_at), policy)
 
 

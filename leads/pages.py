@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
 from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID, THREAD_CONTROL_DEFAULT
+from messenger.wording import normal_text
 
 JOIN_WAIT = timedelta(minutes=15)
 # A flow of Meta's ends at a stop keyword too, whatever its case.
@@ -65,6 +65,6 @@ class Pages:
 
 def as_word(text: str) -> str:
     """The text as stop and start words are compared: in any case and width, without what surrounds its letters."""
-    words = " ".join(normalize("NFKC", text).casefold().split())
+    words = normal_text(text)
     outer = {character for character in words if not character.isalnum()}
     return words.strip("".join(outer))

@@ -11,9 +11,9 @@ from leads.pages import Page
 from leads.person import Person, closes_at
 from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
 from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
-from messenger.lead_flow import normal_question
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
 from messenger.summary import parse_summary
+from messenger.wording import normal_text
 
 Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecovered
 
@@ -284,8 +284,8 @@ def _is_of_another_form(state: LeadState, signal: Signal) -> bool:
 
 
 def _asks_any(questions: Iterable[str], text: str) -> bool:
-    summary = normal_question(text)
-    return any(normal_question(question) in summary for question in questions)
+    summary = normal_text(text)
+    return any(normal_text(question) in summary for question in questions)
 
 
 def _repeats(state: LeadState, signal: Signal) -> bool:
@@ -334,16 +334,45 @@ def _is_whole(lead: Lead) -> bool:
 
 def _answers(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], AnswersSource]:
     """The answers of the best source first, then those that only other sources have: a lead never loses an answer."""
-    known = tuple(answer.question for answer in state.referral_answers)
-    summary = parse_summary(state.lead.summary_text, (*known, *page.questions)) if state.lead.summary_text else ()
     sources: tuple[tuple[AnswersSource, tuple[Answer, ...]], ...] = (
         ("referral", state.referral_answers),
-        ("summary", summary),
+        ("summary", _summary_answers(state, page)),
         ("transcript", state.transcript_answers),
     )
     source: AnswersSource = next((name for name, answers in sources if answers), "none")
-    merged: tuple[Answer, ...] = ()
-    for _, answers in sources:
-        told = {answer.question for answer in merged}
-        merged += tuple(answer for answer in answers if answer.question not in told)
-    return merged, source
+    return merged(*(answers for _, answers in sources)), source
+
+
+def merged(*sources: tuple[Answer, ...]) -> tuple[Answer, ...]:
+    """The answers of the first source, then those that only a later one has; a blank one is none."""
+    answers: list[Answer] = []
+    for source in sources:
+        places = {normal_text(answer.question): place for place, answer in enumerate(answers)}
+        for answer in source:
+            place = places.get(normal_text(answer.question))
+            if place is None:
+                answers.append(answer)
+            elif not answers[place].answer.strip():
+                answers[place] = Answer(answers[place].question, answer.answer)
+    return tuple(answers)
+
+
+def _summary_answers(state: LeadState, page: Page) -> tuple[Answer, ...]:
+    """The answers of the summary, cut at the referral's questions where these are all of the form's.
+
+    Otherwise what stands in the summary alone would be taken for a part of the answer before it.
+    """
+    text = state.lead.summary_text
+    if text is None:
+        return ()
+    of_referral = {normal_text(answer.question): normal_text(answer.answer) for answer in state.referral_answers}
+    by_referral = parse_summary(text, (*(answer.question for answer in state.referral_answers), *page.questions))
+    answered = ((of_referral.get(normal_text(pair.question)), normal_text(pair.answer)) for pair in by_referral)
+    if all(known in (None, answer) for known, answer in answered):
+        return by_referral
+    lines = [normal_text(f"{answer.question}: {answer.answer}") for answer in state.referral_answers]
+    return tuple(
+        pair
+        for pair in parse_summary(text, page.questions)
+        if not any(normal_text(f"{pair.question}: {pair.answer}") in line for line in lines)
+    )

@@ -1,20 +1,22 @@
 """Follow-up rules: which leads they match, what they wait for, what they send, what cancels them."""
 
 import re
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Any, Literal
-from unicodedata import category
+from unicodedata import category, normalize
 from zlib import crc32
 from zoneinfo import ZoneInfo
 
 import re2
 from msgspec import Struct
 
-from leads.message import is_blank
+from leads.message import is_blank, utf16_units
 from leads.pages import Page
 from leads.records import AfterSending, Cancellation, FollowUpMessage, Lead
 from messenger.events import Ad, LeadOutcome
+from messenger.wording import normal_text
 
 WaitFor = Literal["answers", "handover"]
 EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost")
@@ -55,14 +57,17 @@ def _compiled(text: str) -> Any:
     options = re2.Options()
     options.log_errors = False
     try:
-        return re2.compile(text, options)
+        return re2.compile(_composed(text), options)
     except re2.error as fault:
         detail = fault.args[0]
         raise NoPattern(detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)) from None
 
 
 class AnswerCondition(Struct, frozen=True):
-    """A condition on the answer to `question`: all of its tests must hold."""
+    """A condition on the answer to `question`: all of its tests must hold.
+
+    How letters are composed, and blanks around the answer, do not count; their case does.
+    """
 
     question: str
     equals: str | None = None
@@ -70,13 +75,24 @@ class AnswerCondition(Struct, frozen=True):
     regex: Pattern | None = None
 
     def holds(self, lead: Lead) -> bool:
-        given = next((answer.answer for answer in lead.answers if answer.question == self.question), None)
+        answer = _answer_to(self.question, lead)
+        if answer is None:
+            return False
+        text = _composed(answer).strip()
         return (
-            given is not None
-            and (self.equals is None or given == self.equals)
-            and (self.contains is None or self.contains in given)
-            and (self.regex is None or self.regex.finds(given))
+            (self.equals is None or text == _composed(self.equals).strip())
+            and (self.contains is None or _composed(self.contains) in text)
+            and (self.regex is None or self.regex.finds(text))
         )
+
+
+def _answer_to(question: str, lead: Lead) -> str | None:
+    asked = normal_text(question)
+    return next((answer.answer for answer in lead.answers if normal_text(answer.question) == asked), None)
+
+
+def _composed(text: str) -> str:
+    return normalize("NFC", text)
 
 
 class QuietHours(Struct, frozen=True):
@@ -194,13 +210,45 @@ _NAMES = "|".join(("page_id", *(rf"ad\.{name}" for name in Ad.__struct_fields__)
 PLACEHOLDER = re.compile(rf"\{{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}")
 
 
-def render(text: str, lead: Lead) -> str:
-    """The text with its placeholders filled from the lead.
+def render(text: str, lead: Lead, longest: int) -> str:
+    """The text with its placeholders filled from the lead, in at most `longest` UTF-16 units.
 
     An unknown or blank value gives way to its default, or to nothing. Control characters of a value are left out, as
-    nobody can say what Meta makes of them.
+    nobody can say what Meta makes of them. Values that make the text too long are cut, the longest first; what the rule
+    itself says is not.
     """
-    return PLACEHOLDER.sub(lambda found: _shown(_value(found, lead)) or found["default"] or "", text)
+    values = [_shown(_value(found, lead)) for found in PLACEHOLDER.finditer(text)]
+    room = longest - utf16_units(_filled(text, ["" if value else None for value in values]))
+    most = _share(room, [utf16_units(value) for value in values if value])
+    return _filled(text, [_cut(value, most) if value else None for value in values])
+
+
+def _filled(text: str, values: Iterable[str | None]) -> str:
+    left = iter(values)
+
+    def fill(found: re.Match[str]) -> str:
+        value = next(left)
+        return found["default"] or "" if value is None else value
+
+    return PLACEHOLDER.sub(fill, text)
+
+
+def _share(room: int, lengths: Collection[int]) -> int:
+    """The most that each may have, so that together they fit into the room and the short ones stay whole."""
+    most = room
+    for place, length in enumerate(sorted(lengths)):
+        most = room // (len(lengths) - place)
+        if length > most:
+            break
+        room -= length
+    return most
+
+
+def _cut(value: str, most: int) -> str:
+    units = value.encode("utf-16-le")
+    if len(units) <= 2 * most:
+        return value
+    return units[: 2 * max(most - 1, 0)].decode("utf-16-le", errors="ignore") + "…" * (most > 0)
 
 
 def names_answers(text: str) -> bool:
@@ -221,7 +269,7 @@ def _shown(value: str | None) -> str | None:
 
 def _value(found: re.Match[str], lead: Lead) -> str | None:
     if found["question"]:
-        return next((answer.answer for answer in lead.answers if answer.question == found["question"]), None)
+        return _answer_to(found["question"], lead)
     if found["name"] == "page_id":
         return lead.page_id
     value: str | None = getattr(lead.ad, found["name"].removeprefix("ad."), None)

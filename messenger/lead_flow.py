@@ -13,6 +13,7 @@ from messenger.events import Answer, LeadOutcome, Psid
 from messenger.graph import ConversationMessage
 from messenger.limits import MESSAGING_WINDOW
 from messenger.values import as_id, as_object, as_text
+from messenger.wording import normal_text
 
 # The Conversations API has whole seconds, and our stamps may be cut to them.
 _STAMP_STEP = timedelta(seconds=1)
@@ -66,7 +67,7 @@ def lead_form(steps: Sequence[object]) -> LeadForm | None:
 
 
 def _text(step: Mapping[str, Any]) -> str:
-    return normal_question(as_text(step.get("message")) or "")
+    return normal_text(as_text(step.get("message")) or "")
 
 
 def _leads_to(step: Mapping[str, Any], ids: Collection[str | None]) -> bool:
@@ -99,7 +100,7 @@ def lead_flows(
 
 
 def _begin(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cut: bool) -> "_Flow | None":
-    text = normal_question(message.text or "")
+    text = normal_text(message.text or "")
     from_the_first = tuple(form for form in forms if form.questions[0] == text)
     asking = tuple(form for form in forms if text in form.questions) if may_be_cut else ()
     if not from_the_first and not asking:
@@ -129,7 +130,7 @@ class _Flow:
 
     def takes(self, message: ConversationMessage) -> bool:
         """Whether a message of the Page belongs to the flow; if so, the flow goes on with it or ends."""
-        text = normal_question(message.text or "")
+        text = normal_text(message.text or "")
         if self.outcome is not None or not self._is_soon(message) or (self.interrupted and self._is_at_its_end()):
             return False
         if (outcome := self._outcome_by(text)) is not None:
@@ -187,7 +188,7 @@ class _Flow:
         self.forms, self.asked, self.ended_at = asking, message, message.created_at
 
     def _question(self) -> str:
-        return normal_question(self.asked.text or "") if self.asked is not None else ""
+        return normal_text(self.asked.text or "") if self.asked is not None else ""
 
     def _is_last(self) -> bool:
         return any(self._question() in form.last for form in self.forms)
@@ -219,24 +220,18 @@ def parse_transcript(
         for message in reversed(messages)
         if message.text is not None and ended_at - MESSAGING_WINDOW <= message.created_at <= ended_at + _STAMP_STEP
     ]
-    of_form = {normal_question(question) for question in questions}
-    by_page = {text for by_person, text in flow if not by_person}
-    asked = {text for text in by_page if normal_question(text) in of_form}
-    return _pairs(flow, asked or by_page)
+    of_form = {normal_text(question) for question in questions}
+    by_page = {normal_text(text) for by_person, text in flow if not by_person}
+    return _pairs(flow, by_page & of_form or by_page)
 
 
 def _pairs(flow: Iterable[tuple[bool, str]], questions: set[str]) -> tuple[Answer, ...]:
-    replies: dict[str, list[str]] = {}
-    question: str | None = None
+    replies: dict[str, tuple[str, list[str]]] = {}
+    asked: str | None = None
     for by_person, text in flow:
         if not by_person:
-            question = text if text in questions else None
-            replies.pop(text, None)
-        elif question is not None:
-            replies.setdefault(question, []).append(text)
-    return tuple(Answer(question, "\n".join(texts)) for question, texts in replies.items())
-
-
-def normal_question(question: str) -> str:
-    """A question for comparison: case and spaces do not count."""
-    return " ".join(question.split()).casefold()
+            asked = text if normal_text(text) in questions else None
+            replies.pop(normal_text(text), None)
+        elif asked is not None:
+            replies.setdefault(normal_text(asked), (asked, []))[1].append(text)
+    return tuple(Answer(question, "\n".join(texts)) for question, texts in replies.values())

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from messenger.events import Answer
 from messenger.limits import SUMMARY_PREFIX
+from messenger.wording import normal_text
 
 # Meta documents an example, and no grammar, no escaping and no other languages:
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
@@ -14,14 +17,26 @@ _HEADER_IN_ANOTHER_LANGUAGE = re.compile(r"[^\n:\uff1a?\uff1f\u061f]*[:\uff1a][ 
 _COLON = r"(?::(?=[ \t]|$)|\uff1a)"
 _AFTER_QUESTION_MARK = re.compile(rf"(?<=[?\uff1f\u061f]){_COLON}")
 _ANYWHERE = re.compile(_COLON)
+_LINE = re.compile(r"^(?=[^\S\n]*\S)", re.MULTILINE)
+_END_OF_QUESTION = re.compile("([:\uff1a]) ?")
+# A letter may be written as that many characters.
+_LONGEST_LETTER = 4
+
+
+class _Question(NamedTuple):
+    """A known question in a summary: its text, where it starts, and where its answer does."""
+
+    text: str
+    start: int
+    end: int
 
 
 def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...]:
     """The questions and answers of a summary, in its order; never raises.
 
-    `questions` are the exact texts of the lead form. A line that begins with such a text and a colon is that question,
-    the longest first; everything up to the next question is its answer, verbatim. The list should be complete, because
-    a question that is not on it becomes a part of the answer before it.
+    `questions` are those of the lead form. A line that begins with such a text, as `normal_text` compares it, and a
+    colon is that question, the longest first; everything up to the next question is its answer, verbatim. The list
+    should be complete, because a question that is not on it becomes a part of the answer before it.
 
     Without questions, or before the first of them, each line is read by itself:
     - a line with "?: " (the question keeps its mark), or else ": ", is a pair; the first separator counts;
@@ -33,9 +48,9 @@ def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...
     question. Full-width colons and question marks count like plain ones.
     """
     lines = _unix_line_ends(text)
-    matches = _find(questions, lines)
-    before = lines[: matches[0].start()] if matches else lines
-    return (*_guess(_without_header(before)), *_cut(lines, matches))
+    found = _find(questions, lines)
+    before = lines[: found[0].start] if found else lines
+    return (*_guess(_without_header(before)), *_cut(lines, found))
 
 
 def _unix_line_ends(text: str) -> str:
@@ -48,18 +63,28 @@ def _without_header(text: str) -> str:
     return text[header.end() :] if header else text
 
 
-def _find(questions: Sequence[str], text: str) -> list[re.Match[str]]:
-    longest_first = sorted(filter(None, questions), key=len, reverse=True)
-    if not longest_first:
-        return []
-    either = "|".join(map(re.escape, longest_first))
-    return list(re.finditer(rf"^({either})[:\uff1a] ?", text, re.MULTILINE))
+def _find(questions: Sequence[str], text: str) -> list[_Question]:
+    known = {normal_text(question) for question in questions} - {""}
+    found: list[_Question] = []
+    if not known:
+        return found
+    colons = 1 + max(question.count(":") for question in known)
+    longest = _LONGEST_LETTER * max(map(len, known))
+    for line in _LINE.finditer(text):
+        start = line.start()
+        if found and start < found[-1].end:
+            continue
+        ends = islice(_END_OF_QUESTION.finditer(text, start, start + longest + 1), colons)
+        fitting = [end for end in ends if normal_text(text[start : end.start()]) in known]
+        if fitting:
+            found.append(_Question(text[start : fitting[-1].start()].strip(), start, fitting[-1].end()))
+    return found
 
 
-def _cut(text: str, matches: list[re.Match[str]]) -> Iterator[Answer]:
-    ends = [*(match.start() - len("\n") for match in matches), len(text)][1:]
-    for match, end in zip(matches, ends, strict=True):
-        yield Answer(match[1], text[match.end() : end])
+def _cut(text: str, questions: list[_Question]) -> Iterator[Answer]:
+    ends = [*(question.start - len("\n") for question in questions), len(text)][1:]
+    for question, end in zip(questions, ends, strict=True):
+        yield Answer(question.text, text[question.end : end])
 
 
 def _guess(text: str) -> list[Answer]:

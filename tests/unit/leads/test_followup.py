@@ -329,10 +329,23 @@ def test_the_end_of_quiet_hours_is_never_quiet_nor_in_the_past(moment: datetime,
 def test_answers_never_make_a_message_longer_than_meta_takes(buttons: tuple[Button, ...], longest: int) -> None:
     lead = a_lead(answers=(Answer("Why?", "🙂" * 3000),))
 
-    text = rendered(FollowUpMessage("You said {answers[Why?]}", buttons=buttons), lead).text
+    text = rendered(FollowUpMessage("You said {answers[Why?]}. Reply STOP.", buttons=buttons), lead).text
 
     assert len(text.encode("utf-16-le")) // 2 in (longest - 1, longest)
-    assert text.endswith("…")
+    assert text.startswith("You said 🙂")
+    assert text.endswith("🙂…. Reply STOP.")
+
+
+def test_the_longest_answers_are_cut_and_the_short_ones_stay_whole() -> None:
+    lead = a_lead(answers=(Answer("A", "a" * 3000), Answer("B", "Lyon"), Answer("C", "c" * 2000)))
+
+    text = rendered(FollowUpMessage("{answers[a ]}|{answers[B]}|{answers[C]}|{answers[D]|no}. Reply STOP."), lead).text
+
+    first, city, last, end = text.split("|")
+    assert (city, end) == ("Lyon", "no. Reply STOP.")
+    assert first.strip("a") == last.strip("c") == "…"
+    assert len(first) == len(last)
+    assert len(text) in (1998, 1999)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from leads.person import Person
 from leads.records import Lead
 from leads.rules import Policy
 from messenger.graph import Conversation, ConversationMessage
-from messenger.lead_flow import LeadForm, normal_question
+from messenger.lead_flow import LeadForm
+from messenger.wording import normal_text
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, RESELLER, SECOND, TARGET_APP, a_handover, a_lead
 
 HOUR = timedelta(hours=1)
 SPAN = Span(since=NOON - HOUR, until=NOON + 10 * HOUR, now=NOON + 12 * HOUR)
-QUESTIONS = tuple(map(normal_question, (RESELLER.question, CITY.question)))
+QUESTIONS = tuple(map(normal_text, (RESELLER.question, CITY.question)))
 FORM = LeadForm(QUESTIONS, frozenset(QUESTIONS[-1:]))
 FLOW = [(PAGE, RESELLER.question), (PERSON, RESELLER.answer), (PAGE, CITY.question), (PERSON, CITY.answer)]
 DROPPED = FLOW[:3]

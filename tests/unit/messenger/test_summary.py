@@ -1,11 +1,14 @@
 """Summary texts → answers: by the known questions exactly, without them as a reader would."""
 
+from time import process_time
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from messenger.events import Answer
 from messenger.summary import parse_summary
+from messenger.wording import normal_text
 
 RESELLER = "Are you interested in becoming a reseller?"
 CITY = "What city is your store located?"
@@ -84,6 +87,25 @@ def test_a_full_width_colon_ends_a_known_question() -> None:
     assert _pairs("名前\uff1a山田", "名前") == [("名前", "山田")]
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["où habitez-vous ?", " Où  habitez-vous\N{NO-BREAK SPACE}? ", "OÙ HABITEZ-VOUS ?", "Ou\u0300 habitez-vous ?"],
+)
+def test_a_known_question_is_found_however_it_is_written(written: str) -> None:
+    assert _pairs(f"{written}: Lyon: 2e\nNom: Bo", "Où habitez-vous ?", "Nom") == [
+        (written.strip(), "Lyon: 2e"),
+        ("Nom", "Bo"),
+    ]
+
+
+@pytest.mark.parametrize("text", [":\n" * 60_000, "a" * 120_000, "a: " * 40_000, " " * 120_000, "\n" * 120_000])
+def test_no_text_takes_long(text: str) -> None:
+    started = process_time()
+    parse_summary(text, ["a: b: c: d?" * 20, "a"])
+
+    assert process_time() - started < 5
+
+
 def test_an_empty_known_question_is_no_question() -> None:
     assert _pairs("A?: b", "") == [("A?", "b")]
 
@@ -107,7 +129,9 @@ def test_known_questions_give_any_answer_back_exactly(pairs: list[tuple[str, str
 
 def _only_its_own_question(line: str, question: str, questions: list[str]) -> bool:
     def starts(text: str) -> list[str]:
-        return [question for question in questions if text.startswith((f"{question}:", f"{question}\uff1a"))]
+        ends = [end for end, character in enumerate(text) if character in ":\uff1a"]
+        known = {normal_text(question) for question in questions}
+        return [text[:end] for end in ends if text.strip() and normal_text(text[:end]) in known]
 
     after_its_own = line[len(question) :]
     return max(starts(line), key=len) == question and not any(starts(rest) for rest in _later_lines(after_its_own))

@@ -57,6 +57,14 @@ def test_a_question_that_is_asked_again_has_its_last_answer() -> None:
     assert found == (RESELLER, Answer(CITY.question, "Lyon"))
 
 
+def test_a_question_is_the_same_in_another_case_and_spacing() -> None:
+    flow = [("page", CITY.question), ("person", "Rome"), ("page", f"{CITY.question.upper()} "), ("person", "Lyon")]
+
+    assert parse_transcript(messages(*flow), PERSON, ended_at=NOON, questions=[f" {CITY.question.lower()}"]) == (
+        Answer(CITY.question.upper(), "Lyon"),
+    )
+
+
 def test_attachments_say_nothing() -> None:
     said: list[Said] = [*FLOW[:3], ("person", None), FLOW[3]]
 

@@ -11,7 +11,8 @@ from leads.gaps import Span
 from leads.pages import Page
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, OutcomeUnknown, PageBlocked, Throttled
 from messenger.graph import GraphRequest, GraphResponse, Usage
-from messenger.lead_flow import LeadForm, normal_question
+from messenger.lead_flow import LeadForm
+from messenger.wording import normal_text
 from operations.backfill.inbox import Inbox, Look, look_through
 from runtime.metrics import Metrics
 from tests.builders import CITY, NOON, PAGE, PERSON, SECOND
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
 SPAN = Span(since=NOON - 10 * HOUR, until=NOON, now=NOON + HOUR)
-FORM = LeadForm((normal_question(CITY.question),), frozenset([normal_question(CITY.question)]))
+FORM = LeadForm((normal_text(CITY.question),), frozenset([normal_text(CITY.question)]))
 Answer = GraphResponse | GraphError
 
 

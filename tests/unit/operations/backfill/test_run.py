@@ -15,7 +15,8 @@ from leads.pages import Page
 from leads.records import Lead
 from messenger.errors import GraphError, InvalidRequest, NotPermitted, PageBlocked
 from messenger.graph import GraphRequest, GraphResponse
-from messenger.lead_flow import LeadForm, normal_question
+from messenger.lead_flow import LeadForm
+from messenger.wording import normal_text
 from operations.backfill.run import Backfill, Question
 from operations.reporting import OperationError
 from runtime.clock import now
@@ -26,7 +27,7 @@ from tests.builders import CITY, PAGE, SECOND, a_register
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOUR = timedelta(hours=1)
-FORM = LeadForm((normal_question(CITY.question),), frozenset([normal_question(CITY.question)]))
+FORM = LeadForm((normal_text(CITY.question),), frozenset([normal_text(CITY.question)]))
 PEOPLE = ("7001", "7002", "7003")
 
 
