@@ -203,7 +203,8 @@ PAGE_KEYS = {
     "target_app": ("The app that the lead ad hands its leads to", "`LEADSTREAM_APP_ID`"),
     "join_wait": ("How long a lead waits for missing signals before it closes", "`15m`"),
     "thread_control": (
-        "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad",
+        "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad, "
+        "whole days from `1d` to `7d`",
         "`1d`",
     ),
     "time_zone": ("The time zone of the rules' quiet hours, such as `Europe/Berlin`", "`UTC`"),

@@ -27,6 +27,7 @@ from runtime.settings import Settings
 from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, read_yaml
 
 _UTC = ZoneInfo("UTC")
+_DAY = timedelta(days=1)
 # More is no cap, and Python refuses to read thousands of digits.
 _MOST_DIGITS = 18
 _PAGE_KEYS = (
@@ -89,7 +90,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         access_token=section.read("access_token", _token, "") if tokens else "",
         target_app=AppId(target_app) if target_app is not None else None,
         join_wait=section.read("join_wait", Value.duration, JOIN_WAIT),
-        thread_control=section.read("thread_control", Value.duration, limits.THREAD_CONTROL_DEFAULT),
+        thread_control=section.read("thread_control", _thread_control, limits.THREAD_CONTROL_DEFAULT),
         also=tuple(map(PageId, section.read("also", _ids, ()))),
         questions=section.read("questions", Value.texts, ()),
         time_zone=section.read("time_zone", _time_zone, _UTC),
@@ -97,6 +98,14 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         start_words=start_words,
         min_gap=section.read("min_gap", _min_gap, timedelta(0)),
     )
+
+
+def _thread_control(value: Value) -> timedelta:
+    lasts = value.duration()
+    # Meta takes any other value for one day: we would rely on control that we do not have.
+    if lasts % _DAY or not _DAY <= lasts <= limits.THREAD_CONTROL_MAX:
+        raise value.fault(f"expected whole days from 1d to {limits.THREAD_CONTROL_MAX.days}d, as the ad has them")
+    return lasts
 
 
 def _min_gap(value: Value) -> timedelta:

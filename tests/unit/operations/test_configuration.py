@@ -465,6 +465,45 @@ def test_a_page_has_its_gap_which_is_no_longer_than_the_messaging_window(tmp_pat
     assert "min_gap: expected at most 24h" in refusal(pages_of, tmp_path, 'pages: {"1": {min_gap: 25h}}')
 
 
+@pytest.mark.parametrize("lasts", ["8d", "0s", "90m", "23h", "25h", "30d"])
+def test_thread_control_that_no_ad_gives_is_refused(tmp_path: Path, lasts: str) -> None:
+    fault = refusal(pages_of, tmp_path, f'pages:\n  "1":\n    thread_control: {lasts}')
+
+    assert fault == "pages.yaml:3: thread_control: expected whole days from 1d to 7d, as the ad has them"
+
+
+@pytest.mark.parametrize(("lasts", "days"), [("1d", 1), ("48h", 2), ("7d", 7)])
+def test_thread_control_lasts_whole_days(tmp_path: Path, lasts: str, days: int) -> None:
+    [page] = pages_of(tmp_path, f'pages: {{"1": {{thread_control: {lasts}}}}}')
+
+    assert page.thread_control == timedelta(days=days)
+
+
+@pytest.mark.parametrize("duration", ["3000000d", "366d", "999999999d", "-5m"])
+@pytest.mark.parametrize("key", ["join_wait", "thread_control", "min_gap"])
+def test_a_duration_of_a_page_that_no_clock_holds_is_refused(tmp_path: Path, key: str, duration: str) -> None:
+    fault = refusal(pages_of, tmp_path, f'pages:\n  "1":\n    {key}: {duration}')
+
+    assert fault.startswith(f"pages.yaml:3: {key}: expected a duration")
+
+
+@pytest.mark.parametrize("duration", ["3000000d", "366d", "999999999d", "-5m"])
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("    after: {}\n    send: {{text: a}}", "3: after"),
+        ("    within: {}\n    send: {{text: a}}", "3: within"),
+        ("    steps:\n      - {{after: {}, send: {{text: a}}}}", "4: after"),
+    ],
+)
+def test_a_duration_of_a_rule_that_no_clock_holds_is_refused(
+    tmp_path: Path, rule: str, line: str, duration: str
+) -> None:
+    fault = refusal(rules_of, tmp_path, f"rules:\n  - name: a\n{rule.format(duration)}")
+
+    assert fault.startswith(f"followups.yaml:{line}: expected a duration")
+
+
 def test_a_page_has_its_time_zone(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages:\n  "1": {access_token: t, time_zone: Europe/Berlin}')
 
