@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from leads import followup
+from leads.answers import merged
 from leads.bounds import has_room, is_shed, without_oldest
 from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
 from leads.pairing import (
@@ -21,7 +22,6 @@ from leads.pairing import (
     is_known,
     is_lead_signal,
     is_summary,
-    merged,
     open_lead,
     pair,
     revise,

@@ -6,13 +6,13 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from leads.answers import answers_of
 from leads.facts import LeadRecovered
 from leads.pages import Page
 from leads.person import Person, closes_at
-from leads.records import AnswersSource, CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
-from messenger.events import Answer, HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
+from leads.records import CloseReason, Lead, LeadState, WebhookOrigin, lead_id, remembered
+from messenger.events import HandoverReceived, LeadOutcome, LeadReferralReceived, SummaryReceived
 from messenger.limits import LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, MESSAGING_WINDOW
-from messenger.summary import parse_summary
 from messenger.wording import normal_text
 
 Signal = HandoverReceived | LeadReferralReceived | SummaryReceived | LeadRecovered
@@ -152,7 +152,7 @@ def revise(
 ) -> LeadState:
     """The lead's next revision at a time of receipt, or at the deadline that closes it."""
     lead = state.lead
-    answers, source = _answers(state, page)
+    answers, source = answers_of(state, page)
     closes = closing is not None and not lead.closed
     return replace(
         state,
@@ -330,49 +330,3 @@ def _is_whole(lead: Lead) -> bool:
     # An incomplete flow has no summary.
     wanted = (lead.handover_at, lead.referral_at) + ((lead.summary_at,) if lead.outcome == "complete" else ())
     return None not in wanted
-
-
-def _answers(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], AnswersSource]:
-    """The answers of the best source first, then those that only other sources have: a lead never loses an answer."""
-    sources: tuple[tuple[AnswersSource, tuple[Answer, ...]], ...] = (
-        ("referral", state.referral_answers),
-        ("summary", _summary_answers(state, page)),
-        ("transcript", state.transcript_answers),
-    )
-    source: AnswersSource = next((name for name, answers in sources if answers), "none")
-    return merged(*(answers for _, answers in sources)), source
-
-
-def merged(*sources: tuple[Answer, ...]) -> tuple[Answer, ...]:
-    """The answers of the first source, then those that only a later one has; a blank one is none."""
-    answers: list[Answer] = []
-    for source in sources:
-        places = {normal_text(answer.question): place for place, answer in enumerate(answers)}
-        for answer in source:
-            place = places.get(normal_text(answer.question))
-            if place is None:
-                answers.append(answer)
-            elif not answers[place].answer.strip():
-                answers[place] = Answer(answers[place].question, answer.answer)
-    return tuple(answers)
-
-
-def _summary_answers(state: LeadState, page: Page) -> tuple[Answer, ...]:
-    """The answers of the summary, cut at the referral's questions where these are all of the form's.
-
-    Otherwise what stands in the summary alone would be taken for a part of the answer before it.
-    """
-    text = state.lead.summary_text
-    if text is None:
-        return ()
-    of_referral = {normal_text(answer.question): normal_text(answer.answer) for answer in state.referral_answers}
-    by_referral = parse_summary(text, (*(answer.question for answer in state.referral_answers), *page.questions))
-    answered = ((of_referral.get(normal_text(pair.question)), normal_text(pair.answer)) for pair in by_referral)
-    if all(known in (None, answer) for known, answer in answered):
-        return by_referral
-    lines = [normal_text(f"{answer.question}: {answer.answer}") for answer in state.referral_answers]
-    return tuple(
-        pair
-        for pair in parse_summary(text, page.questions)
-        if not any(normal_text(f"{pair.question}: {pair.answer}") in line for line in lines)
-    )

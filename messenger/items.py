@@ -1,6 +1,5 @@
 """One messaging item → its platform event, the reason to ignore it, or its fault."""
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from messenger import events
 from messenger.events import Ad, Answer, AppId, LeadOutcome, Origin, PageId, PlatformEvent, Psid
+from messenger.lead_answers import read_answers
 from messenger.limits import ID_MAX, LEAD_COMPLETE_METADATA, LEAD_INCOMPLETE_METADATA, LEADGEN_APP_ID, SUMMARY_PREFIX
 from messenger.reasons import IGNORED_KEYS, IgnoredReason, ItemFaultReason
 from messenger.values import as_id, as_millis, as_object, as_text, moment
@@ -248,23 +248,7 @@ def _answers(lead: object) -> tuple[Answer, ...]:
     rows = as_object(lead).get("data")
     if not isinstance(rows, list | None):
         raise Malformed("not_a_list", "lead.data")
-    pairs = ((as_id(as_object(row).get("question")), _answer(as_object(row).get("answer"))) for row in rows or ())
-    return tuple(Answer(question, answer) for question, answer in pairs if question is not None and answer is not None)
-
-
-def _answer(value: object) -> str | None:
-    """An answer as text: a list as its items with commas between them, and what has no text as JSON.
-
-    Meta documents texts alone. None for null and for an empty list, which answer nothing.
-    """
-    if value is None or value == []:
-        return None
-    return ", ".join(map(_as_written, value)) if isinstance(value, list) else _as_written(value)
-
-
-def _as_written(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return as_text(text) or ""
+    return read_answers(rows or ())
 
 
 def _handover(item: Item, handover: Mapping[str, Any]) -> events.HandoverReceived:
