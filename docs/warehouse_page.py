@@ -94,7 +94,7 @@ LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse s
 
    ```sql
    select rule, status, reason, count(*) as commands
-   from followup_outcomes where status not in ('sent', 'delivered', 'read')
+   from followup_outcomes where status not in ('sent', 'delivered', 'read') and rule <> 'opt-out'
    group by rule, status, reason order by commands desc
    ```
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from leads.pages import Page, as_word
 from leads.pairing import flow_ended_at
 from leads.person import Person, closes_at
-from leads.records import OPTED_IN, OPTED_OUT, FollowUpMessage, Lead, LeadId, SendFollowUp, notice_id
+from leads.records import NOTICE_RULE, OPTED_IN, OPTED_OUT, FollowUpMessage, Lead, LeadId, SendFollowUp, notice_id
 from messenger.events import MessageReceived, PostbackReceived, ReactionReceived
 
 # Meta may stamp the signals of a flow this long after its end, so that a flow whose end is stamped sooner after a stop
@@ -63,7 +63,7 @@ def notice(person: Person, cause: str, at: datetime) -> SendFollowUp:
         lead_id=person.leads[-1].lead.lead_id if person.leads else LeadId(""),
         page_id=person.page_id,
         psid=person.psid,
-        rule="opt-out",
+        rule=NOTICE_RULE,
         step=0,
         created_at=at,
         not_before=at,

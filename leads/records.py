@@ -33,6 +33,8 @@ CONDITIONS_CHANGED: Final = "conditions_changed"
 # record with `OPTED_IN` follows.
 OPTED_OUT: Final = "opted_out"
 OPTED_IN: Final = "opted_in"
+# The rule of these records, which no rule of `followups.yaml` may have as its name.
+NOTICE_RULE: Final = "opt-out"
 CancelReason = Cancellation | Literal["page_blocked", "shed", "superseded", "conditions_changed", "opted_out"]
 AfterSending = Literal["pass_to_inbox", "release"]
 CloseReason = Literal["all_signals", "join_wait", "recovered", "shed"]
@@ -181,6 +183,11 @@ def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
 def remembered(event_id: str) -> str:
     """An event's id as state keeps it: itself, or a hash in the place of one that repeats a long text."""
     return event_id if len(event_id) <= _ID_MAX else f"sha256:{sha256(event_id.encode()).hexdigest()}"
+
+
+def is_notice(record: SendFollowUp | FollowUpOutcome) -> bool:
+    """Whether it says that a person opted out or in again, and is of no follow-up."""
+    return record.rule == NOTICE_RULE
 
 
 def command_id(lead: LeadId, rule: str, step: int) -> str:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
 from leads.pages import JOIN_WAIT, START_WORDS, STOP_WORDS, Page, Pages, as_word
-from leads.records import AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
+from leads.records import NOTICE_RULE, AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
     EVERY_CANCELLATION,
     PLACEHOLDER,
@@ -161,6 +161,8 @@ def load_rules(settings: Settings, environ: Mapping[str, str]) -> tuple[Rule, ..
     rules: dict[str, Rule] = {}
     for value in values:
         rule = _rule(value)
+        if rule.name == NOTICE_RULE:
+            raise value.fault(f"{NOTICE_RULE!r} is the rule of opt-outs in the outcomes: choose another name")
         if rule.name in rules:
             raise value.fault(f"duplicate rule {rule.name!r}")
         rules[rule.name] = rule

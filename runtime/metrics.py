@@ -45,9 +45,9 @@ class Metrics:
         self.records_lost = self._counter("records_lost", "Records lost before they were read", "topic", "partition")
         # Lead revisions by outcome, and whether the revision closed the lead.
         self.lead_revisions = self._counter("lead_revisions", "Lead revisions published", "outcome", "closed")
-        # Commands by what the planner did: issued, cancelled.
+        # Commands by what the planner did: issued, cancelled; notice is a person's opt-out, or its end.
         self.followups_planned = self._counter("followups_planned", "Follow-up commands published", "action")
-        # Outcomes by status; in_doubt and parked need an operator.
+        # Outcomes of follow-ups by status; in_doubt and parked need an operator.
         self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
         # Send API calls by result: ok, or the error code.
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")

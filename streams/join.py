@@ -17,7 +17,7 @@ from leads.facts import JoinEvent, Progress
 from leads.join import Output, Step
 from leads.pages import Pages
 from leads.person import without_offsets
-from leads.records import FetchTranscript, Lead, SendFollowUp
+from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Policy, Rule
 from leads.shard import Fold, Shard
 from leads.turns import Turn, take_turn
@@ -198,6 +198,12 @@ def _within_append(progress: Progress, appended_at: datetime) -> Progress:
     return Progress(tuple((partition, min(time, latest)) for partition, time in progress.received_until))
 
 
+def _action(command: SendFollowUp) -> str:
+    if is_notice(command):
+        return "notice"
+    return "cancelled" if command.cancel_reason else "issued"
+
+
 def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
     return person_key(output.page_id, output.psid).encode()
 
@@ -262,7 +268,7 @@ class Joins:
                     self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
                     self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
                 case SendFollowUp():
-                    self._metrics.followups_planned.labels("cancelled" if output.cancel_reason else "issued").inc()
+                    self._metrics.followups_planned.labels(_action(output)).inc()
                 case FetchTranscript():
                     pass
         for reason, count in (batch.ignored + Counter(batch.fold.ignored)).items():

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from leads.records import FollowUpOutcome, Lead, SendFollowUp
+from leads.records import FollowUpOutcome, Lead, SendFollowUp, is_notice
 from runtime import kafka
 from runtime.cluster import Cluster
 from runtime.settings import Settings
@@ -17,7 +17,7 @@ UNSETTLED = frozenset({"attempting", "in_doubt"})
 
 @dataclass(slots=True)
 class Observer:
-    """The content of the topics so far."""
+    """The content of the topics so far. `records` counts all; an opt-out is neither a command nor an outcome."""
 
     leads: dict[str, Lead] = field(default_factory=dict)
     commands: dict[str, SendFollowUp] = field(default_factory=dict)
@@ -32,6 +32,14 @@ class Observer:
 
     def outcome_of(self, lead: Lead) -> FollowUpOutcome | None:
         return next((outcome for outcome in self.outcomes.values() if outcome.lead_id == lead.lead_id), None)
+
+    def note_command(self, command: SendFollowUp) -> None:
+        if not is_notice(command):
+            self.commands[command.command_id] = command
+
+    def note_outcome(self, outcome: FollowUpOutcome) -> None:
+        if not is_notice(outcome):
+            self.outcomes[outcome.command_id] = outcome
 
     async def watch(self, broker: Cluster, settings: Settings) -> None:
         """Read from the beginning until cancelled."""
@@ -49,11 +57,9 @@ class Observer:
                     lead = leads.decode(record.value)
                     self.leads[lead.lead_id] = lead
                 elif name == COMMANDS.name:
-                    command = commands.decode(record.value)
-                    self.commands[command.command_id] = command
+                    self.note_command(commands.decode(record.value))
                 else:
-                    outcome = outcomes.decode(record.value)
-                    self.outcomes[outcome.command_id] = outcome
+                    self.note_outcome(outcomes.decode(record.value))
         except asyncio.CancelledError:
             await consumer.stop()
             raise

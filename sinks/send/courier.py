@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from leads.pages import Pages
-from leads.records import FollowUpOutcome, OutcomeStatus
+from leads.records import FollowUpOutcome, OutcomeStatus, is_notice
 from messenger.errors import (
     GraphError,
     NotPermitted,
@@ -334,5 +334,5 @@ class Courier:
             error_subcode=fault.subcode if fault is not None else None,
             reason=reason,
         )
-        if await self.ledger.append(pending.partition, outcome):
+        if await self.ledger.append(pending.partition, outcome) and not is_notice(outcome):
             self.metrics.followup_outcomes.labels(status).inc()

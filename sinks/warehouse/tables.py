@@ -126,7 +126,7 @@ LEAD_TABLE = Table(
 OUTCOME_TABLE = Table(
     (OUTCOMES,),
     "followup_outcome_events",
-    "A step in what became of a follow-up command.",
+    "A step in what became of a follow-up command, or, of the rule `opt-out`, that a person opted out or in again.",
     partial(_fields_of, OUTCOMES),
     Current("followup_outcomes", key="command_id", newest_by="_offset"),
 )

@@ -15,7 +15,7 @@ from leads.erasures import NOBODY, Erasures
 from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
 from leads.join import Output
 from leads.person import Person
-from leads.records import FetchTranscript, Lead, SendFollowUp
+from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Policy
 from leads.shard import Fold, Shard
 from messenger.events import PageId, Psid, person_key
@@ -51,7 +51,7 @@ class Tally:
             case Lead():
                 self.revisions += 1
             case SendFollowUp():
-                self.commands += 1
+                self.commands += not is_notice(output)
             case FetchTranscript():
                 self.transcript_requests += 1
 

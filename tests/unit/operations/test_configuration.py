@@ -274,6 +274,10 @@ def test_nothing_cancels_a_rule_with_an_empty_list(tmp_path: Path) -> None:
             "rules:\n  - {name: a, send: {text: b}}\n  - {name: a, send: {text: c}}",
             "followups.yaml:3: rules: duplicate rule 'a'",
         ),
+        (
+            "rules:\n  - {name: opt-out, send: {text: b}}",
+            "followups.yaml:2: rules: 'opt-out' is the rule of opt-outs in the outcomes: choose another name",
+        ),
     ],
 )
 def test_a_fault_in_the_rules_names_its_line(tmp_path: Path, text: str, message: str) -> None:

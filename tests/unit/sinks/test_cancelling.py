@@ -704,6 +704,9 @@ async def test_who_opted_out_gets_no_command_of_anybody_also_after_a_restart() -
     assert world.graph.sent == ["of-another"]
     ended = {outcome.command_id: (outcome.status, outcome.reason) for outcome in outcomes}
     assert {ended[name] for name in ("waits", "later", "after-restart")} == {("cancelled", "opted_out")}
+    # The opt-out itself is no follow-up.
+    counted = {"status": "cancelled"}
+    assert world.metrics.registry.get_sample_value("leadstream_followup_outcomes_total", counted) == 3
 
 
 @pytest.mark.parametrize("restarts", [False, True])
