@@ -61,7 +61,8 @@ def findings(
 ) -> Iterator[Finding]:
     """The state of each lead flow of one person, whose `leads` on the Page these are; the oldest first.
 
-    `cannot_tell` is a flow, or a conversation without a lead, whose beginning is older than what Meta shows.
+    `cannot_tell` is a flow, or a conversation without a lead, whose beginning is older than what Meta shows; or one
+    question alone, which a human may have asked, of which we have no lead.
     """
     psid, messages = conversation.psid, conversation.messages
     flows = lead_flows(messages, psid, forms, has_older=conversation.has_older)
@@ -133,7 +134,7 @@ def _standing(flow: LeadFlow, lead: Lead | None) -> Standing:
     if flow.is_cut and (lead is None or not lead.answers):
         return "cannot_tell"
     if lead is None:
-        return "missing"
+        return "missing" if flow.is_proven else "cannot_tell"
     return "held" if lead.answers else "unanswered"
 
 

@@ -2,6 +2,7 @@
 
 The Conversations API marks no message as the Leadgen app's. So only the wording of the ads' questions shows a flow: it
 begins when the Page asks the first question of a known form, word for word. A later question of the form begins none.
+A human may ask the first question too: only what else of the form was said proves the flow.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,17 +18,18 @@ from messenger.wording import normal_text
 
 # The Conversations API has whole seconds, and our stamps may be cut to them.
 _STAMP_STEP = timedelta(seconds=1)
-_KINDS = ("QUESTION", "CONFIRMATION", "DISQUALIFY")
+_KINDS = ("QUESTION", "CONFIRMATION", "DISQUALIFY", "INTRO")
 
 
 @dataclass(frozen=True, slots=True)
 class LeadForm:
-    """The normalised texts of a lead ad: its questions in order, those that may be `last`, and its closing texts."""
+    """The normalised texts of a lead ad: its questions in order, those that may be `last`, what it says around them."""
 
     questions: tuple[str, ...]
     last: frozenset[str]
     confirmations: frozenset[str] = frozenset()
     disqualifications: frozenset[str] = frozenset()
+    intros: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class LeadFlow:
     """One run of a person through a form. `answered_at` and `answer_mid` are those of the last answer.
 
     `ended_at` is the time of the flow's last message, which may be the Page's. `is_cut` when Meta no longer shows its
-    beginning.
+    beginning. `is_proven` when the Page said more of the form than its first question.
     """
 
     outcome: LeadOutcome
@@ -44,6 +46,7 @@ class LeadFlow:
     answer_mid: str
     ended_at: datetime
     is_cut: bool
+    is_proven: bool
 
 
 def lead_form(steps: Sequence[object]) -> LeadForm | None:
@@ -53,7 +56,7 @@ def lead_form(steps: Sequence[object]) -> LeadForm | None:
     for step in map(as_object, steps):
         if step.get("step_type") in _KINDS and _text(step):
             of_kind[step["step_type"]].append(step)
-    questions, confirmations, disqualifications = of_kind.values()
+    questions, *around = of_kind.values()
     if not questions:
         return None
     ids = {as_id(step.get("step_id")) for step in questions}
@@ -62,7 +65,7 @@ def lead_form(steps: Sequence[object]) -> LeadForm | None:
     last = ending if len(ending) < len(questions) else questions[-1:]
     return LeadForm(
         tuple(dict.fromkeys(map(_text, questions))),
-        *(frozenset(map(_text, group)) for group in (last, confirmations, disqualifications)),
+        *(frozenset(map(_text, group)) for group in (last, *around)),
     )
 
 
@@ -87,6 +90,7 @@ def lead_flows(
     there looks the same. Only the first message answers a last question: further ones are to a human.
     """
     flows: list[_Flow] = []
+    before = ""
     for message in reversed(messages):
         if message.text is None:
             continue
@@ -94,18 +98,27 @@ def lead_flows(
             if flows:
                 flows[-1].answer(message)
         elif not (flows and flows[-1].takes(message)):
-            flow = _begin(message, forms, may_be_cut=has_older and not flows)
+            flow = _begin(message, forms, before, may_be_cut=has_older and not flows)
             flows += [flow] if flow is not None else []
+        before = normal_text(message.text) if message.sender_id != psid else ""
     return tuple(lead_flow for flow in flows if (lead_flow := flow.end()) is not None)
 
 
-def _begin(message: ConversationMessage, forms: Sequence[LeadForm], *, may_be_cut: bool) -> "_Flow | None":
+def _begin(
+    message: ConversationMessage, forms: Sequence[LeadForm], before: str, *, may_be_cut: bool
+) -> "_Flow | None":
     text = normal_text(message.text or "")
     from_the_first = tuple(form for form in forms if form.questions[0] == text)
     asking = tuple(form for form in forms if text in form.questions) if may_be_cut else ()
     if not from_the_first and not asking:
         return None
-    return _Flow(from_the_first or asking, message, ended_at=message.created_at, is_cut=not from_the_first)
+    return _Flow(
+        from_the_first or asking,
+        message,
+        ended_at=message.created_at,
+        is_cut=not from_the_first,
+        is_proven=any(before in form.intros for form in from_the_first),
+    )
 
 
 @dataclass(slots=True)
@@ -119,6 +132,7 @@ class _Flow:
     asked: ConversationMessage | None
     ended_at: datetime
     is_cut: bool
+    is_proven: bool
     replies: list[ConversationMessage] = field(default_factory=list)
     answers: dict[str, tuple[Answer, ConversationMessage]] = field(default_factory=dict)
     outcome: LeadOutcome | None = None
@@ -135,7 +149,7 @@ class _Flow:
             return False
         if (outcome := self._outcome_by(text)) is not None:
             self._keep_answer(self._answer())
-            self.outcome, self.asked, self.ended_at = outcome, None, message.created_at
+            self.outcome, self.asked, self.ended_at, self.is_proven = outcome, None, message.created_at, True
             return True
         asking = tuple(form for form in self.forms if text in form.questions)
         if not asking:
@@ -163,6 +177,7 @@ class _Flow:
             answer_mid=answered.mid,
             ended_at=max(self.ended_at, answered.created_at),
             is_cut=self.is_cut,
+            is_proven=self.is_proven,
         )
 
     def _is_soon(self, message: ConversationMessage) -> bool:
@@ -181,6 +196,7 @@ class _Flow:
 
     def _ask(self, text: str, message: ConversationMessage, asking: tuple[LeadForm, ...]) -> None:
         if text != self._question():
+            self.is_proven = True
             self._keep_answer(self.replies)
         # The last answer to a repeated question counts.
         self.answers.pop(text, None)

@@ -115,7 +115,13 @@ def test_differences_of_a_replay_are_harmless(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("as_json", [False, True])
 def test_what_backfill_finds_is_harmless(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> None:
     flow = LeadFlow(
-        outcome="complete", answers=(ANSWER,), answered_at=NOON, answer_mid="m_1", ended_at=NOON, is_cut=False
+        outcome="complete",
+        answers=(ANSWER,),
+        answered_at=NOON,
+        answer_mid="m_1",
+        ended_at=NOON,
+        is_cut=False,
+        is_proven=True,
     )
 
     BackfillReport(as_json=as_json, show_pii=True).found(

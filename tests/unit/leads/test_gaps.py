@@ -93,6 +93,18 @@ def test_only_flows_of_the_span_are_looked_at(ended_at: datetime, count: int) ->
     assert len(found(a_conversation(lines(FLOW, ended_at)))) == count
 
 
+def test_the_only_question_of_a_form_may_be_a_humans_and_opens_no_lead() -> None:
+    asked = a_conversation(lines([(PAGE, CITY.question), (PERSON, CITY.answer)]))
+    question = normal_text(CITY.question)
+    form = LeadForm((question,), frozenset([question]))
+
+    (alone,) = findings(asked, PAGE, [form], [], SPAN)
+    (held,) = findings(asked, PAGE, [form], [a_lead(answers=())], SPAN)
+
+    assert (alone.standing, fact_of(alone, "backfill", NOON)) == ("cannot_tell", None)
+    assert held.standing == "unanswered"
+
+
 def test_a_flow_that_may_still_go_on_is_no_lead_yet() -> None:
     early = replace(SPAN, now=NOON + 59 * MINUTE)
 

@@ -200,6 +200,35 @@ def test_the_last_question_is_the_one_that_no_other_follows() -> None:
     assert form.last == {"end?"}
 
 
+@pytest.mark.parametrize(
+    ("said", "is_proven"),
+    [
+        ([], False),
+        ([("page", "Hi, Ana here")], False),
+        ([("page", "HELLO!")], True),
+        ([("page", "Hello!"), ("person", "Hi")], False),
+    ],
+    ids=["alone", "after a human", "after the intro", "an intro that somebody answered"],
+)
+def test_the_first_question_alone_proves_no_flow_because_a_human_may_ask_it(said: list[Said], is_proven: bool) -> None:
+    asked: list[Said] = [("page", CITY.question), ("person", CITY.answer)]
+
+    (flow,) = flows(*said, *asked, forms=[a_form(CITY.question)])
+
+    assert (flow.answers, flow.is_proven) == ((CITY,), is_proven)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [(FORM, FLOW[:3]), (a_form(CITY.question, confirms=True), [*FLOW[2:4], ("page", THANKS)])],
+    ids=["the next question", "the confirmation"],
+)
+def test_what_the_form_says_next_proves_its_flow(form: LeadForm, said: list[Said]) -> None:
+    (flow,) = flows(*said, forms=[form])
+
+    assert flow.is_proven
+
+
 @pytest.mark.parametrize("steps", [[], [a_step("INTRO", "Hello")], [a_step("QUESTION", " ")], ["nonsense", None]])
 def test_a_template_that_asks_nothing_is_no_form(steps: list[object]) -> None:
     assert lead_form(steps) is None

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.anyio
 
 HOUR = timedelta(hours=1)
 SPAN = Span(since=NOON - 10 * HOUR, until=NOON, now=NOON + HOUR)
-FORM = LeadForm((normal_text(CITY.question),), frozenset([normal_text(CITY.question)]))
+QUESTION = normal_text(CITY.question)
+FORM = LeadForm((QUESTION,), frozenset([QUESTION]), intros=frozenset(["welcome"]))
 Answer = GraphResponse | GraphError
 
 
@@ -59,7 +60,11 @@ class AMeta:
 
 
 def a_conversation(changed_at: datetime) -> dict[str, Any]:
-    said = [(PERSON, CITY.answer, changed_at), (PAGE, CITY.question, changed_at - SECOND)]
+    said = [
+        (PERSON, CITY.answer, changed_at),
+        (PAGE, CITY.question, changed_at - SECOND),
+        (PAGE, "Welcome", changed_at - 2 * SECOND),
+    ]
     rows = [
         {"id": f"m_{at:%H%M%S}", "from": {"id": who}, "message": text, "created_time": f"{at:%Y-%m-%dT%H:%M:%S}+0000"}
         for who, text, at in said
@@ -141,7 +146,7 @@ async def test_what_does_not_pass_is_an_error(fault: GraphError, tries: int) -> 
 
 
 async def test_forms_of_all_pages_are_read_and_what_asks_nothing_is_none() -> None:
-    steps = [{"step_type": "QUESTION", "message": CITY.question}]
+    steps = [{"step_type": "INTRO", "message": "Welcome"}, {"step_type": "QUESTION", "message": CITY.question}]
     first = GraphResponse(
         {"data": [{"step_list": steps}, {}], "paging": {"cursors": {"after": "b"}, "next": "x"}}, None
     )

@@ -27,7 +27,8 @@ from tests.builders import CITY, PAGE, SECOND, a_register
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOUR = timedelta(hours=1)
-FORM = LeadForm((normal_text(CITY.question),), frozenset([normal_text(CITY.question)]))
+ASKED = normal_text(CITY.question)
+FORM = LeadForm((ASKED,), frozenset([ASKED]), intros=frozenset(["welcome"]))
 PEOPLE = ("7001", "7002", "7003")
 
 
@@ -52,7 +53,7 @@ class AMeta:
 
 def a_conversation(psid: str, hours_ago: int) -> dict[str, Any]:
     at = now() - (2 + hours_ago) * HOUR
-    said = [(psid, CITY.answer, at), (PAGE, CITY.question, at - SECOND)]
+    said = [(psid, CITY.answer, at), (PAGE, CITY.question, at - SECOND), (PAGE, "Welcome", at - 2 * SECOND)]
     rows = [
         {"id": f"m_{psid}", "from": {"id": who}, "message": text, "created_time": f"{moment:%Y-%m-%dT%H:%M:%S}+0000"}
         for who, text, moment in said
