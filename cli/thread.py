@@ -21,7 +21,7 @@ from messenger.graph import (
     thread_owner,
     thread_owner_request,
 )
-from messenger.limits import PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
+from messenger.limits import PAGE_INBOX_APP_ID, PAGE_INBOX_APP_IDS, THREAD_CONTROL_MAX
 from operations.configuration import load_pages
 from operations.deployment import current_settings, graph_client
 from operations.reporting import OperationError
@@ -60,7 +60,7 @@ def owner(*, page: str, psid: str) -> None:
     body = _call(page, thread_owner_request(PageId(page), Psid(psid))).body
     app_id = thread_owner(body)
     if app_id is not None:
-        say(f"{app_id} (the Page Inbox)" if app_id == PAGE_INBOX_APP_ID else app_id)
+        say(f"{app_id} (the Page Inbox)" if app_id in PAGE_INBOX_APP_IDS else app_id)
     else:
         say("nobody: the thread is idle" if body.get("data") == [] else "an app that Meta does not name to us")
 

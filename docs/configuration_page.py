@@ -86,7 +86,7 @@ SETTINGS = {
     ),
     "app_id": Meaning(
         "Our app's id, a number: the target app of Pages for which `pages.yaml` names none. Unset for `streams`: a "
-        "handover to any app counts as ours",
+        "lead handover to any app counts as ours",
         "`ingest`, `up` and `doctor` need it; `streams`, `sink send`, `simulate`, `template`",
         "none: required",
     ),
@@ -200,7 +200,10 @@ PAGE_KEYS = {
         "The Page's access token; `${NAME}` reads the environment, or the file that `NAME_FILE` names",
         "none: nothing is sent for this Page",
     ),
-    "target_app": ("The app that the lead ad hands its leads to", "`LEADSTREAM_APP_ID`"),
+    "target_app": (
+        "The app that the lead ad hands its leads to, which is ours",
+        "`LEADSTREAM_APP_ID`; where that is not set, the app of the person's last handover by Leadgen",
+    ),
     "join_wait": ("How long a lead waits for missing signals before it closes", "`15m`"),
     "thread_control": (
         "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad, "

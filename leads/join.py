@@ -15,6 +15,7 @@ from leads import followup
 from leads.answers import merged
 from leads.bounds import has_room, is_shed, without_oldest
 from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
+from leads.our_app import is_our_app, is_ours
 from leads.pairing import (
     Signal,
     add_signal,
@@ -104,7 +105,8 @@ def _apply(person: Person, event: JoinEvent, policy: Policy) -> Step:
 
 
 def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Step:
-    if not policy.page.is_target(event.new_owner_app_id):
+    gets_it = is_ours(person, event.new_owner_app_id, policy.page)
+    if not (policy.page.is_target(event.new_owner_app_id) if is_lead_signal(event) else gets_it):
         lost = _on_control_lost(person, event, event.new_owner_app_id, policy)
         return replace(lost, ignored="not_ours")
     lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
@@ -117,7 +119,7 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
 
 
 def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
-    if policy.page.is_target(event.new_owner_app_id):
+    if is_ours(person, event.new_owner_app_id, policy.page):
         expires_at = control_expires_at(happened_at(event), THREAD_CONTROL_DEFAULT)
         owned = _with_owner(person, event, event.new_owner_app_id, expires_at)
         return Step(*followup.resume(owned, policy, event.received_at))
@@ -282,8 +284,9 @@ def _on_echo(person: Person, event: EchoReceived, policy: Policy) -> Step:
     if person.has_seen(event.event_id):
         return Step(person, ignored="duplicate")
     person = person.with_seen(event.event_id)
-    if event.app_id == LEADGEN_APP_ID or policy.page.is_target(event.app_id):
-        return Step(followup.without_sent(person, event.metadata), ignored="own_echo")
+    without = followup.without_sent(person, event.metadata)
+    if without != person or event.app_id == LEADGEN_APP_ID or is_our_app(person, event.app_id, policy.page):
+        return Step(without, ignored="own_echo")
     return Step(*_cancel(person, "human", event, policy))
 
 

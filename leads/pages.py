@@ -6,7 +6,7 @@ from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
-from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID, THREAD_CONTROL_DEFAULT
+from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_IDS, THREAD_CONTROL_DEFAULT
 from messenger.wording import normal_text
 
 JOIN_WAIT = timedelta(minutes=15)
@@ -36,10 +36,14 @@ class Page:
     min_gap: timedelta = timedelta(0)
 
     def is_target(self, app_id: AppId | None) -> bool:
-        """Whether this app is ours on the Page. Where no target app is configured, any but Meta's own is."""
+        """Whether a thread that this app gets is ours. Where no target app is configured, any but Meta's own may be."""
         if self.target_app is None:
-            return app_id not in (None, PAGE_INBOX_APP_ID, LEADGEN_APP_ID)
+            return app_id not in {None, LEADGEN_APP_ID, *PAGE_INBOX_APP_IDS}
         return app_id == self.target_app
+
+    def is_named(self, app_id: AppId | None) -> bool:
+        """Whether this app is configured as ours: what it writes is from us, and no other app's message is."""
+        return app_id is not None and app_id == self.target_app
 
 
 class Pages:

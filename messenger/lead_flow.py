@@ -104,9 +104,7 @@ def lead_flows(
     return tuple(lead_flow for flow in flows if (lead_flow := flow.end()) is not None)
 
 
-def _begin(
-    message: ConversationMessage, forms: Sequence[LeadForm], before: str, *, may_be_cut: bool
-) -> "_Flow | None":
+def _begin(message: ConversationMessage, forms: Sequence[LeadForm], before: str, *, may_be_cut: bool) -> "_Flow | None":
     text = normal_text(message.text or "")
     from_the_first = tuple(form for form in forms if form.questions[0] == text)
     asking = tuple(form for form in forms if text in form.questions) if may_be_cut else ()

@@ -11,6 +11,9 @@ LEAD_INCOMPLETE_METADATA = "messenger_lead_gen_incomplete"
 SUMMARY_PREFIX = "Lead summary:"
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing
 PAGE_INBOX_APP_ID = AppId("263902037430900")
+# Meta's page of echoes prints the second one.
+# https://developers.facebook.com/documentation/business-messaging/messenger-platform/webhooks/webhook-events/message-echoes
+PAGE_INBOX_APP_IDS = frozenset({PAGE_INBOX_APP_ID, AppId("26390203743090")})
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/send-messages
 MESSAGING_WINDOW = timedelta(hours=24)

@@ -559,14 +559,52 @@ def test_duplicate_of_a_week_ago_makes_no_lead() -> None:
     assert len({lead.lead_id for lead in leads_of(outputs)}) == 1
 
 
-@pytest.mark.parametrize("event", [a_take(NOON + MINUTE), an_echo(NOON + MINUTE)], ids=["take", "echo"])
-def test_page_inbox_is_never_us_even_where_no_target_app_is_configured(event: JoinEvent) -> None:
+MISPRINTED_INBOX = AppId("26390203743090")
+A_BOT = AppId("4711")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        a_take(NOON + MINUTE),
+        an_echo(NOON + MINUTE),
+        a_take(NOON + MINUTE, by=MISPRINTED_INBOX),
+        an_echo(NOON + MINUTE, app_id=MISPRINTED_INBOX),
+        a_take(NOON + MINUTE, by=A_BOT),
+        an_echo(NOON + MINUTE, app_id=A_BOT),
+    ],
+    ids=["inbox takes", "inbox writes", "misprinted inbox takes", "misprinted inbox writes", "bot takes", "bot writes"],
+)
+def test_another_app_than_leadgen_handed_over_to_is_not_us_where_none_is_configured(event: JoinEvent) -> None:
     policy = Policy(Page(PAGE), (LATER,))
 
     person, outputs = fold(a_handover(), event, policy=policy)
     outputs += elapse(person, NOON + timedelta(hours=1), policy).outputs
 
     assert [command.cancel_reason is not None for command in commands_of(outputs)] == [True]
+
+
+@pytest.mark.parametrize("event", [a_take(NOON + MINUTE, by=TARGET_APP), an_echo(NOON + MINUTE, app_id=TARGET_APP)])
+def test_the_app_that_leadgen_handed_over_to_is_us_where_none_is_configured(event: JoinEvent) -> None:
+    policy = Policy(Page(PAGE), (LATER,))
+
+    person, outputs = fold(a_handover(), event, policy=policy)
+    outputs += elapse(person, NOON + timedelta(hours=1), policy).outputs
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == [None]
+
+
+def test_where_nobody_was_handed_over_only_the_echo_of_our_own_message_is_ours() -> None:
+    policy = Policy(Page(PAGE), (LATER,))
+    person, outputs = fold(a_referral(), policy=policy)
+    step = elapse(person, NOON + timedelta(hours=1), policy)
+    [command] = commands_of([*outputs, *step.outputs])
+
+    ours = replace(an_echo(NOON + timedelta(hours=2), app_id=A_BOT, mid="m_1"), metadata=command.command_id)
+    of_a_bot = an_echo(NOON + timedelta(hours=2), app_id=A_BOT, mid="m_2")
+
+    assert advance(step.person, ours, policy).ignored == "own_echo"
+    assert commands_of(advance(step.person, of_a_bot, policy).outputs)[0].cancel_reason == "human"
 
 
 @pytest.mark.parametrize(
