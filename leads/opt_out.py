@@ -20,14 +20,19 @@ Said = MessageReceived | PostbackReceived | ReactionReceived
 
 def with_words(person: Person, event: Said, page: Page) -> Person:
     """The person after what they said; a stop word that came late counts for nothing after a finished flow."""
-    words, said_at = _words(event), min(event.event_at, event.received_at)
-    if not page.stop_words.isdisjoint(words):
+    said_at = min(event.event_at, event.received_at)
+    if says_stop(event, page):
         person = replace(person, opted_out_at=max(said_at, person.opted_out_at or said_at))
         for state in person.leads:
             person = with_finished_flow(person, state.lead)
-    elif not page.start_words.isdisjoint(words):
+    elif not page.start_words.isdisjoint(_words(event)):
         person = replace(person, opted_in_at=max(said_at, person.opted_in_at or said_at))
     return person
+
+
+def says_stop(event: Said, page: Page) -> bool:
+    """Whether the person sent a stop word of the Page."""
+    return not page.stop_words.isdisjoint(_words(event))
 
 
 def _words(event: Said) -> frozenset[str]:

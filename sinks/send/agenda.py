@@ -123,11 +123,17 @@ class Agenda:
             lane.running = True
             yield pending
 
-    def postpone(self, pending: Pending, until: datetime) -> None:
-        """Decide about it again at `until`, before the person's other commands."""
+    def postpone(self, pending: Pending, until: datetime, *, lets_pass: bool = False) -> None:
+        """Decide about it again at `until`, and before the person's other commands.
+
+        Where it `lets_pass`, those go meanwhile, unless one of them is the next step of its course.
+        """
         pending.ready_at = until
         lane = self._lanes[pending.person]
         lane.running = False
+        if lets_pass and all(other.command.follows != pending.command.command_id for other in lane.waiting):
+            lane.current = None
+            heapq.heappush(lane.waiting, pending)
         self._wake(lane)
 
     def recall(self, person: str, now: datetime) -> None:

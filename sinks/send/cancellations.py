@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from leads.facts import JoinEvent
+from leads.opt_out import says_stop
 from leads.pages import Pages
 from leads.records import PAGE_BLOCKED, Cancellation, CancelReason, SendFollowUp
 from messenger.events import (
@@ -62,6 +63,7 @@ class Interventions:
         self._pages, self._since = pages, since
         self._newest: dict[tuple[str, Cancellation], tuple[_Came, ...]] = {}
         self._policies: dict[PageId, _Policy] = {}
+        self._stopped: dict[str, datetime] = {}
 
     def note(self, event: JoinEvent) -> bool:
         """Take in an event; whether it may cancel anything."""
@@ -69,6 +71,8 @@ class Interventions:
         if isinstance(event, PolicyEnforced) and event.action in ("block", "unblock"):
             self._note_policy(event)
             return True
+        if isinstance(event, MessageReceived | PostbackReceived) and says_stop(event, self._pages.get(event.page_id)):
+            self._note_stop_word(event)
         reason = self._reason(event)
         if reason is not None:
             key = person_key(event.page_id, event.psid or ""), reason
@@ -91,6 +95,16 @@ class Interventions:
         # An unblock of a block that we do not know may be an old one that Meta delivers again.
         until = event.received_at if blocks or last is not None else said_at
         self._policies[event.page_id] = _Policy(blocks, said_at, until)
+
+    def _note_stop_word(self, event: MessageReceived | PostbackReceived) -> None:
+        person = person_key(event.page_id, event.psid or "")
+        self._stopped[person] = max(event.received_at, self._stopped.pop(person, event.received_at))
+        while self._stopped[oldest := next(iter(self._stopped))] < event.received_at - REMEMBERED:
+            del self._stopped[oldest]
+
+    def stopped_at(self, person: str) -> datetime | None:
+        """When the person's last stop word was received: the join says whether it is an opt-out."""
+        return self._stopped.get(person)
 
     def is_blocked(self, page_id: PageId) -> bool:
         """Whether Meta blocks the Page, by the events so far."""
@@ -116,12 +130,19 @@ class Interventions:
         match event:
             case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
                 return "reply"
-            case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self.is_ours(event, event.app_id):
+            case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self._wrote(event):
                 return "human"
-            case HandoverReceived() | ThreadControlTaken() if not self.is_ours(event, event.new_owner_app_id):
+            case HandoverReceived() | ThreadControlTaken() if self._is_lost_to(event, event.new_owner_app_id):
                 return "control_lost"
             case _:
                 return None
+
+    def _wrote(self, echo: EchoReceived) -> bool:
+        return self._pages.get(echo.page_id).is_named(echo.app_id)
+
+    def _is_lost_to(self, event: PlatformEvent, app_id: AppId | None) -> bool:
+        """Leadgen gives the thread back when the flow ends; until then Meta refuses what we send."""
+        return app_id != LEADGEN_APP_ID and not self.is_ours(event, app_id)
 
     def is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
         return self._pages.get(event.page_id).is_target(app_id)

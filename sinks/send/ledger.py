@@ -83,8 +83,8 @@ class Book:
     """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
 
     `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. Those who are
-    `opted_out` are sent nothing. `unavailable` has the lead and the time of the last message that Meta refused because
-    of the person.
+    `opted_out`, since a time, are sent nothing. `unavailable` has the lead and the time of the last message that Meta
+    refused because of the person.
     """
 
     next: int = 0
@@ -93,14 +93,17 @@ class Book:
     mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
     sent: Sent = field(default_factory=Sent)
-    opted_out: set[str] = field(default_factory=set)
+    opted_out: dict[str, datetime] = field(default_factory=dict)
     unavailable: dict[str, tuple[LeadId, datetime]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_too_old(self, command: SendFollowUp, now: datetime) -> bool:
         """Whether the command is unknown, and so old that its outcome may be forgotten."""
-        is_known = command.command_id in self.settled or command.command_id in self.open
-        return not is_known and max(command.created_at, command.not_after) < now - _TOO_OLD
+        return not self.has(command.command_id) and max(command.created_at, command.not_after) < now - _TOO_OLD
+
+    def has(self, command_id: str | None) -> bool:
+        """Whether an outcome of the command is remembered."""
+        return command_id in self.settled or command_id in self.open
 
     def attempt(self, command_id: str) -> Attempt | None:
         """The last attempt, as long as it has no result."""
@@ -163,12 +166,12 @@ class Book:
             self.unavailable.pop(person, None)
             self.unavailable[person] = outcome.lead_id, outcome.occurred_at
 
-    def note_opt_out(self, page_id: PageId, psid: Psid, reason: str | None) -> None:
-        """Take in the reason of a cancellation: it may stand for the whole person."""
+    def note_opt_out(self, page_id: PageId, psid: Psid, reason: str | None, at: datetime) -> None:
+        """Take in the reason and the time of a cancellation: it may stand for the whole person."""
         if reason == OPTED_OUT:
-            self.opted_out.add(person_key(page_id, psid))
+            self.opted_out[person_key(page_id, psid)] = at
         elif reason == OPTED_IN:
-            self.opted_out.discard(person_key(page_id, psid))
+            self.opted_out.pop(person_key(page_id, psid), None)
 
     def _settle(self, command_id: str, progress: int, noted_at: datetime) -> None:
         # Put in again, so that the oldest stay first.
@@ -196,19 +199,23 @@ class Book:
         self.sent.drop(command_id)
 
     def forget_person(self, page_id: PageId, psid: Psid, until: datetime, erased: Collection[str]) -> None:
-        """From now on no webhook confirms a message to this person.
+        """Forget what is known of this person up to `until`; no webhook confirms those messages.
 
-        An attempt since `until` stays open, unless its command is `erased`: when the erasure is read again, the person
-        may have come back, and what is in doubt must not be sent twice.
+        What came since stays, but for the attempts of `erased` commands: when the erasure is read again, the person may
+        have come back, and what is in doubt must not be sent twice.
         """
         for command_id, (attempt, outcome) in list(self.open.items()):
             is_of_person = (outcome.page_id, outcome.psid) == (page_id, psid)
             if is_of_person and (attempt.at <= until or command_id in erased):
                 del self.open[command_id]
                 self.sent.drop(command_id)
-        self.receipts.forget_person(page_id, psid)
-        self.opted_out.discard(person_key(page_id, psid))
-        self.unavailable.pop(person_key(page_id, psid), None)
+        self.receipts.forget_person(page_id, psid, until)
+        person = person_key(page_id, psid)
+        if self.opted_out.get(person, until) <= until:
+            self.opted_out.pop(person, None)
+        _, refused_at = self.unavailable.get(person, (None, until))
+        if refused_at <= until:
+            self.unavailable.pop(person, None)
 
 
 class Ledger:
@@ -318,7 +325,7 @@ class Ledger:
             if record.value is not None:
                 outcome = self._codec.decode(record.value)
                 book.note(outcome, stamp, noted_at=stamp)
-                book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason)
+                book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason, outcome.occurred_at)
                 return
         except NotDecodable as fault:
             where = {"partition": record.partition, "offset": record.offset, "reason": str(fault)}

@@ -71,9 +71,10 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Decide again at this time."""
+    """Decide again at this time. Where it `lets_pass`, the person's other commands may go first."""
 
     until: datetime
+    lets_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _go(snapshot: Snapshot) -> Action:
     command = snapshot.command
     starts_at = over_quiet_hours(command, max(snapshot.now, command.not_before))
     if snapshot.now < starts_at:
-        return Wait(min(starts_at, command.ends_at))
+        return Wait(min(starts_at, command.ends_at), lets_pass=snapshot.attempt is None)
     if snapshot.attempt is not None and snapshot.attempt.parked == thread and not snapshot.recalled:
         return _call(snapshot, AskOwner())
     if not snapshot.is_joined:

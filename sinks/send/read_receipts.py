@@ -37,10 +37,11 @@ class Receipts:
         while self._unread and (oldest := next(iter(self._unread.values()))).at < at - _AWAITED:
             self.forget(oldest.outcome.command_id)
 
-    def forget_person(self, page_id: PageId, psid: Psid) -> None:
-        """Confirm no message to this person any longer."""
+    def forget_person(self, page_id: PageId, psid: Psid, until: datetime) -> None:
+        """Confirm no message any longer that was sent to this person up to `until`."""
         for command_id in list(self._of_person.get((page_id, psid), ())):
-            self.forget(command_id)
+            if self._unread[command_id].at <= until:
+                self.forget(command_id)
 
     def confirmed_by(self, event: DeliveryReceived | ReadReceived) -> tuple[FollowUpOutcome, ...]:
         """The new outcomes of the person's messages that a delivery or read webhook confirms.

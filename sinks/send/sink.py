@@ -29,7 +29,7 @@ from sinks.send.courier import Courier
 from sinks.send.join_progress import FRESH, JoinProgress
 from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.lookahead import Ahead, Horizon
-from sinks.send.next_step import ReadOn, Snapshot, next_step
+from sinks.send.next_step import ReadOn, Snapshot, Wait, next_step
 from sinks.send.readers import Input
 from sinks.send.reasons import ERASED
 
@@ -158,7 +158,7 @@ class SendSink:
             return by.cancel_reason if command.command_id == by.command_id else None
 
         book, person, now = self._ledger.book(partition), person_key(by.page_id, by.psid), self._clock()
-        book.note_opt_out(by.page_id, by.psid, by.cancel_reason)
+        book.note_opt_out(by.page_id, by.psid, by.cancel_reason, by.created_at)
         if person in book.opted_out:
             self._agenda.cancel(person, lambda _: OPTED_OUT, now)
         return self._agenda.cancel(person, why, now)
@@ -205,7 +205,8 @@ class SendSink:
                 pass
 
     def _cancel_by(self, partition: int, offset: int, event: JoinEvent) -> None:
-        if not self._interventions.note(event):
+        is_our_echo = isinstance(event, EchoReceived) and self._ledger.book(partition).has(event.metadata)
+        if is_our_echo or not self._interventions.note(event):
             return
         is_of_page = event.psid is None
         people = self._agenda.people_of(event.page_id, partition) if is_of_page else [_person_of(event)]
@@ -224,9 +225,10 @@ class SendSink:
         now = self._clock()
         for pending in self._agenda.due(now):
             with on_record(self._partitions[pending.partition], pending.offset):
-                turn = self._courier.turn(pending, next_step(self._snapshot(pending, now)), now)
+                action = next_step(self._snapshot(pending, now))
+                turn = self._courier.turn(pending, action, now)
             if turn > now:
-                self._agenda.postpone(pending, turn)
+                self._agenda.postpone(pending, turn, lets_pass=isinstance(action, Wait) and action.lets_pass)
             else:
                 self._tasks.append(asyncio.create_task(self._carry_on(pending)))
 
@@ -256,7 +258,7 @@ class SendSink:
         if again_at is None:
             self._agenda.finish(pending)
         else:
-            self._agenda.postpone(pending, again_at)
+            self._agenda.postpone(pending, again_at, lets_pass=isinstance(action, Wait) and action.lets_pass)
 
     def _snapshot(self, pending: Pending, now: datetime, *, is_read_up: bool = True) -> Snapshot:
         partition, command = pending.partition, pending.command
@@ -285,32 +287,33 @@ class SendSink:
         )
 
     def _is_joined(self, pending: Pending, now: datetime) -> bool:
-        """Whether all that was received before the last few seconds is joined.
+        """Whether all that was received before the last few seconds is joined, and the person's stop word too.
 
         A command that the join gave in these seconds proves it by itself, and is not held up.
         """
         command, present = pending.command, now - FRESH
+        place = self._events[pending.partition]
         raw_partition = partition_of(command.page_id.encode(), self._courier.partitions)
-        return command.created_at >= present or self._join.has_passed(
-            self._events[pending.partition], raw_partition, present
-        )
+        stopped_at = self._interventions.stopped_at(pending.person)
+        moments = [present] if command.created_at < present else []
+        moments += [stopped_at] if stopped_at is not None else []
+        return all(self._join.has_passed(place, raw_partition, moment) for moment in moments)
 
     async def _is_read_up(self, pending: Pending) -> bool:
         """Whether everything is read that lay in Kafka a call timeout ago, or later, and might cancel the command.
 
         Then the command is cancelled if it has to be.
         """
-        command, events = pending.command, self._events[pending.partition]
-        now, is_blocked = self._clock.own(), self._interventions.is_blocked(command.page_id)
-        places = [self._partitions[pending.partition], *([events] if is_blocked or command.cancel_on else [])]
+        command, now, partition = pending.command, self._clock.own(), pending.partition
+        places = [self._partitions[partition], self._events[partition]]
         horizon = pending.horizon
         if horizon is None or not horizon.covers(places, now, self._limits.call_timeout):
             horizon = Horizon(now, await self._ahead.ends(places))
             pending.require(horizon)
         if any(self._read_to[place] < end for place, end in horizon.ends.items()):
             return False
-        is_blocked = is_blocked and self._interventions.is_blocked(command.page_id)
-        reason = PAGE_BLOCKED if is_blocked else self._interventions.cancels(command)
+        interventions = self._interventions
+        reason = PAGE_BLOCKED if interventions.is_blocked(command.page_id) else interventions.cancels(command)
         if reason is not None:
             pending.cancel(reason, self._clock())
         return True

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from leads.facts import Progress
-from leads.pages import Pages
+from leads.pages import Page, Pages
 from leads.records import OPTED_IN, OPTED_OUT, Button, Cancellation, FollowUpMessage, SendFollowUp
 from leads.rules import EVERY_CANCELLATION
 from messenger.error_codes import refusal
@@ -27,7 +27,7 @@ from sinks.send.join_progress import JoinProgress
 from sinks.send.pace import SendLimits
 from sinks.send.readers import event_reader
 from tests.unit.sinks.events import SOON, a_handover, a_policy, a_reply, a_take, an_echo
-from tests.unit.sinks.fakes import INBOX, NOON, FakeAhead, FakeOutcomeLog, a_command
+from tests.unit.sinks.fakes import INBOX, NOON, PAGE, FakeAhead, FakeOutcomeLog, a_command
 from tests.unit.sinks.worlds import COMMANDS, EVENTS, OUR_APP, SendWorld, statuses
 
 pytestmark = pytest.mark.anyio
@@ -231,6 +231,29 @@ async def test_what_is_not_about_the_command_cancels_nothing(event: PlatformEven
     assert world.graph.sent == ["waits"]
 
 
+async def test_a_flow_that_the_person_begins_is_no_loss_of_the_thread() -> None:
+    """Leadgen gives the thread back when the flow ends; the join cancels nothing for it either."""
+    world = SendWorld()
+    world.command(a_command("waits", cancel_on=EVERY_CANCELLATION, not_before=NOON + timedelta(seconds=10)))
+
+    await world.settle_all(meanwhile={20: lambda: world.event(a_take(new=LEADGEN_APP_ID))})
+
+    assert world.graph.sent == ["waits"]
+
+
+@pytest.mark.parametrize(("metadata", "sent"), [("c1", ["c1", "waits"]), ("of-a-bot", ["c1"]), (None, ["c1"])])
+async def test_where_no_app_is_configured_only_the_echo_of_a_command_is_ours(
+    metadata: str | None, sent: list[str]
+) -> None:
+    world = SendWorld(pages=Pages([Page(PAGE, access_token="page-token")]))
+    world.command(a_command())
+    world.command(a_command("waits", cancel_on=EVERY_CANCELLATION, not_before=NOON + timedelta(seconds=10)))
+
+    await world.settle_all(meanwhile={20: lambda: world.event(an_echo(metadata=metadata))})
+
+    assert world.graph.sent == sent
+
+
 async def test_a_reply_to_what_is_in_doubt_is_not_forgotten_by_a_crash() -> None:
     world = SendWorld()
     world.command(a_command(cancel_on=("reply",)))
@@ -353,6 +376,34 @@ async def test_an_old_command_goes_once_the_join_has_passed_the_present() -> Non
     [(at, *_)] = world.graph.delivered
     assert at >= NOON + 9 * SECOND
     assert join.asked < 30
+
+
+@pytest.mark.parametrize("word", ["STOP", "stop."])
+async def test_a_command_waits_until_the_join_has_passed_the_stop_word_that_the_sink_has_read(word: str) -> None:
+    """The join's notice of the opt-out comes behind the command."""
+    join = JoinAt(0)
+    world = world_with(join)
+    world.event(replace(a_reply(NOON), text=word))
+    world.event(LATER)
+    world.command(a_command(created_at=NOON + SECOND))
+    world.command(a_command("of-another", psid=Psid("8")))
+
+    await world.settle_all(meanwhile={60: lambda: world.command(an_opt_out()), 80: join.passes(2)})
+
+    assert world.graph.sent == ["of-another"]
+
+
+async def test_a_stop_word_that_is_no_opt_out_for_the_join_only_delays_a_command() -> None:
+    join = JoinAt(0)
+    world = world_with(join)
+    world.event(replace(a_reply(NOON), text="STOP"))
+    world.event(LATER)
+    world.command(a_command(created_at=NOON + SECOND))
+
+    await world.settle_all(meanwhile={60: join.passes(2)})
+
+    [(at, *_)] = world.graph.delivered
+    assert at >= NOON + 5 * SECOND
 
 
 async def test_a_fresh_command_goes_at_once_and_asks_for_nothing() -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from leads.records import OPTED_OUT, FollowUpMessage
 from messenger.errors import OutcomeUnknown
 from messenger.events import Psid
 from tests.builders import a_register
@@ -94,6 +95,29 @@ async def test_an_erasure_that_is_read_again_lets_nothing_be_sent_twice_to_who_c
 
     assert world.graph.sent == ["c1"]
     assert "look-up" in world.kafka.effects
+
+
+async def test_an_erasure_that_is_read_again_forgets_nothing_of_who_came_back() -> None:
+    world = SendWorld()
+    opt_out = {"psid": PERSON, "rule": "opt-out", "cancel_reason": OPTED_OUT, "message": FollowUpMessage("")}
+    world.command(a_command("opt-out:m1", **opt_out))
+    world.outcome(an_outcome("sent-before", "sent", attempt=1, mid="m_1"))
+    world.command(a_command("later", psid=PERSON, not_before=NOON + LATER))
+
+    outcomes = await world.settle_all(
+        meanwhile={
+            20: lambda: world.event(an_erasure(NOON - timedelta(seconds=1))),
+            40: lambda: world.event(a_delivery("m_1")),
+        }
+    )
+
+    assert world.graph.sent == []
+    ended = {outcome.command_id: (outcome.status, outcome.reason) for outcome in outcomes}
+    assert ended == {
+        "opt-out:m1": ("cancelled", "opted_out"),
+        "later": ("cancelled", "opted_out"),
+        "sent-before": ("delivered", None),
+    }
 
 
 @pytest.mark.parametrize("status", ["sent", "in_doubt"])

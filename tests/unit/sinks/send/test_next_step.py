@@ -1,6 +1,6 @@
 """What follows from a snapshot, and what a conversation proves about an attempt."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast, get_args
 
 import pytest
@@ -36,6 +36,12 @@ OF_ANOTHER_APP = Attempt(2, NOON, "thread_of_another_app")
 NO_TOKEN = Attempt(0, NOON, "no_access_token")
 
 Case = tuple[dict[str, Any], Action]
+
+
+def its_time(until: datetime) -> Wait:
+    return Wait(until, lets_pass=True)
+
+
 SETTLED: list[Case] = [
     ({"is_settled": True}, Done()),
     ({"is_settled": True, "cancel_reason": "reply"}, Done()),
@@ -45,14 +51,14 @@ SETTLED: list[Case] = [
     ({"person_cap_reached": True}, Settle("cancelled", "person_cap")),
 ]
 WINDOW: list[Case] = [
-    ({"now": NOON - SECOND}, Wait(NOON)),
+    ({"now": NOON - SECOND}, its_time(NOON)),
     ({"now": NOON}, Send(1)),
     ({"now": OPEN_UNTIL - timedelta(milliseconds=1)}, Send(1)),
     ({"now": OPEN_UNTIL}, Settle("expired", "too_late")),
     ({"now": OPEN_UNTIL + SECOND}, Settle("expired", "too_late")),
     ({"now": OPEN_UNTIL, "attempt": OF_ANOTHER_APP}, Settle("expired", "thread_of_another_app")),
     ({"now": OPEN_UNTIL, "attempt": NO_TOKEN}, Settle("expired", "no_access_token")),
-    ({"command": a_command(not_before=OPEN_UNTIL + SECOND, not_after=OPEN_UNTIL)}, Wait(OPEN_UNTIL)),
+    ({"command": a_command(not_before=OPEN_UNTIL + SECOND, not_after=OPEN_UNTIL)}, its_time(OPEN_UNTIL)),
     ({"command": a_command(not_after=NOON + LONGEST_WINDOW)}, Send(1)),
     ({"command": a_command(not_after=NOON + LONGEST_WINDOW + SECOND)}, Settle("rejected", "window_too_long")),
 ]
@@ -63,18 +69,18 @@ IN_BERLIN: dict[str, Any] = {
     "not_after": NOON + timedelta(hours=20),
 }
 CARRIED: list[Case] = [
-    ({"command": a_command(**NOON_HOUR)}, Wait(NOON + timedelta(hours=1))),
+    ({"command": a_command(**NOON_HOUR)}, its_time(NOON + timedelta(hours=1))),
     ({"command": a_command(**NOON_HOUR), "now": NOON + timedelta(hours=1)}, Send(1)),
-    ({"command": a_command(**NOON_HOUR), "now": NOON - SECOND}, Wait(NOON + timedelta(hours=1))),
+    ({"command": a_command(**NOON_HOUR), "now": NOON - SECOND}, its_time(NOON + timedelta(hours=1))),
     ({"command": a_command(**NOON_HOUR), "attempt": OF_ANOTHER_APP}, Wait(NOON + timedelta(hours=1))),
-    ({"command": a_command(**IN_BERLIN)}, Wait(NOON + timedelta(minutes=15))),
-    ({"command": a_command(**NOON_HOUR | {"not_after": NOON + SECOND})}, Wait(NOON + SECOND)),
+    ({"command": a_command(**IN_BERLIN)}, its_time(NOON + timedelta(minutes=15))),
+    ({"command": a_command(**NOON_HOUR | {"not_after": NOON + SECOND})}, its_time(NOON + SECOND)),
     (
         {"command": a_command(**NOON_HOUR | {"not_after": NOON + SECOND}), "now": NOON + SECOND},
         Settle("expired", "quiet_hours"),
     ),
     ({"command": a_command(useful_until=NOON + SECOND)}, Send(1)),
-    ({"command": a_command(useful_until=NOON + SECOND, not_before=NOON + 2 * SECOND)}, Wait(NOON + SECOND)),
+    ({"command": a_command(useful_until=NOON + SECOND, not_before=NOON + 2 * SECOND)}, its_time(NOON + SECOND)),
     ({"command": a_command(useful_until=NOON)}, Settle("expired", "no_longer_useful")),
     ({"command": a_command(useful_until=NOON), "attempt": NO_TOKEN}, Settle("expired", "no_access_token")),
     ({"command": a_command(useful_until=NOON, not_after=NOON)}, Settle("expired", "too_late")),

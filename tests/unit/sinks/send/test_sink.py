@@ -364,6 +364,23 @@ async def test_a_command_that_is_frozen_into_quiet_hours_while_its_attempt_becom
     assert (world.graph.sent, outcomes[-1].reason) == ([], "quiet_hours")
 
 
+async def test_a_command_in_its_quiet_hours_holds_no_other_of_its_person_but_its_next_step() -> None:
+    world = SendWorld()
+    world.command(a_command("quiet", **QUIET_AT_START))
+    world.command(a_command("of another rule"))
+
+    await world.settle_all()
+
+    assert world.graph.sent == ["of another rule", "quiet"]
+
+    world.command(a_command("first", psid=Psid("8"), **(QUIET_AT_START | {"quiet_hours": "21:00-12:06"})))
+    world.command(a_command("second", psid=Psid("8"), follows="first"))
+
+    await world.settle_all()
+
+    assert world.graph.sent[2:] == ["first", "second"]
+
+
 async def test_a_nudge_that_is_no_longer_useful_is_not_sent() -> None:
     world = SendWorld()
     world.command(a_command("late", psid=Psid("1"), useful_until=NOON - timedelta(seconds=1)))
