@@ -42,6 +42,9 @@ A complete lead that closes without answers asks for a transcript, once. A dropp
   if none is known, it must lie within five minutes of a lead without a summary, or the person has no lead of this flow.
   Otherwise it is a message of the person's. Where the hop is missing, the text belongs to a lead that lacks a summary,
   or it is ignored as `unproven_summary`: it opens no lead and is no reply.
+* A signal **on standby** comes while another app has the thread. It adds to a lead of ours that lacks it, and opens
+  none: what comes before its lead is counted as `standby_lead_signal`, and kept until Leadgen hands the flow to us, for
+  an hour, or 24 hours if it was dropped. A handover to another app tells that flow from ours.
 * An **outcome** that no signal has said is assumed to be incomplete: Leadgen handed over without `metadata`, and
   without the `hop_context` that stands in for it. It gives way to one that is said, and rules wait until then, or until
   the lead closes. Where two signals disagree, the lead is incomplete. If a rule has acted on it as complete, none acts

@@ -114,6 +114,15 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *acting))))
 
 
+def without_second_chance(person: Person, state: LeadState, rules: Rules) -> LeadState:
+    """A person who was told that they finished is not asked to."""
+    scheduled = {waiting.rule for waiting in person.scheduled if waiting.lead_id == state.lead.lead_id}
+    if scheduled.issuperset(state.planned):
+        return state
+    names = (rule.name for rule in rules)
+    return replace(state, planned=tuple(dict.fromkeys((*state.planned, *names))))
+
+
 def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
     if person.is_opted_out:
         return OPTED_OUT

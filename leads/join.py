@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from leads import followup
+from leads import followup, standby
 from leads.answers import merged
 from leads.bounds import has_room, is_shed, without_oldest
 from leads.facts import JoinEvent, LeadPromoted, LeadRecovered, PersonErased, TranscriptFetched
@@ -27,11 +27,11 @@ from leads.pairing import (
     pair,
     revise,
     seen_last_message_at,
-    transcript_ends_at,
 )
 from leads.person import Person, Scheduled, control_expires_at, happened_at
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
+from leads.transcripts import transcript_request
 from messenger.events import (
     AppId,
     EchoReceived,
@@ -77,7 +77,7 @@ def elapse(person: Person, until: datetime, policy: Policy) -> Step:
     while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
         step = _fire(person, moment, policy)
         person, outputs, shed = step.person, outputs + step.outputs, shed + step.shed
-    return Step(person.without_the_old(until), outputs, shed=shed)
+    return Step(standby.without_the_old(person.without_the_old(until), until), outputs, shed=shed)
 
 
 def block(person: Person, at: datetime, policy: Policy) -> Step:
@@ -107,6 +107,7 @@ def _apply(person: Person, event: JoinEvent, policy: Policy) -> Step:
 def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Step:
     gets_it = is_ours(person, event.new_owner_app_id, policy.page)
     if not (policy.page.is_target(event.new_owner_app_id) if is_lead_signal(event) else gets_it):
+        person = standby.handed_away(person, event) if is_lead_signal(event) else person
         lost = _on_control_lost(person, event, event.new_owner_app_id, policy)
         return replace(lost, ignored="not_ours")
     lasts = policy.page.thread_control if is_lead_signal(event) else THREAD_CONTROL_DEFAULT
@@ -115,7 +116,18 @@ def _on_handover(person: Person, event: HandoverReceived, policy: Policy) -> Ste
         return Step(*followup.resume(owned, policy, event.received_at), ignored="not_a_lead_flow")
     step = _on_signal(owned, event, policy)
     # A late duplicate says nothing new about who has the thread.
-    return step if step.ignored is None else Step(person, ignored=step.ignored)
+    return _with_kept(step, event, policy) if step.ignored is None else Step(person, ignored=step.ignored)
+
+
+def _with_kept(step: Step, handover: HandoverReceived, policy: Policy) -> Step:
+    """The step with the signals of the same flow that came before it on standby."""
+    person = replace(step.person, kept=())
+    for signal in standby.kept_of(step.person, handover):
+        if standby.is_ours(person, signal):
+            more = _on_signal(person, signal, policy)
+            person = more.person
+            step = replace(step, outputs=step.outputs + more.outputs, shed=step.shed + more.shed)
+    return replace(step, person=person)
 
 
 def _on_thread_control_taken(person: Person, event: ThreadControlTaken, policy: Policy) -> Step:
@@ -157,26 +169,33 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     before = state or open_lead(person, event, policy.page)
     after = add_signal(before, event, person, policy.page)
     if before.lead.outcome == "complete" and after.lead.outcome == "incomplete":
-        after = _without_second_chance(person, after, policy)
+        after = followup.without_second_chance(person, after, policy.rules)
     return _publish(_with_assumption(person, before.lead, event), after, policy)
+
+
+def _on_told(person: Person, event: standby.Told, policy: Policy) -> Step:
+    """On standby a signal opens no lead: its flow was handed to us, will be, or is another app's."""
+    if event.standby and not is_known(person, event) and not standby.is_ours(person, event):
+        return Step(standby.with_kept(person, event), ignored="standby_lead_signal")
+    return _on_signal(person, event, policy)
 
 
 def _on_summary(person: Person, event: SummaryReceived, policy: Policy) -> Step:
     """A text without Meta's first line may be one of the person's, though it passed Leadgen's hop."""
     if event.text.startswith(SUMMARY_PREFIX) or is_summary(person, event, policy.page):
-        return _on_signal(person, event, policy)
+        return _on_told(person, event, policy)
     message = _as_kind(MessageReceived, event, event_id=f"message:{event.mid}", text=event.text)
     return _on_person_acted(person, message, policy)
 
 
 def _on_message(person: Person, event: MessageReceived, policy: Policy) -> Step:
     """A text with Meta's first line may be the summary, though nothing says that it passed Leadgen's hop."""
-    if event.standby or not (event.text or "").startswith(SUMMARY_PREFIX):
+    if not (event.text or "").startswith(SUMMARY_PREFIX):
         return _on_person_acted(person, event, policy)
     event_id, text = f"summary:{event.mid}", event.text or ""
     summary = _as_kind(SummaryReceived, event, event_id=event_id, text=text, outcome="complete")
     if is_known(person, summary) or pair(person, summary) is not None:
-        return _on_signal(person, summary, policy)
+        return _on_told(person, summary, policy)
     if any(state.lead.summary_at for state in person.leads):
         return _on_person_acted(person, event, policy)
     # It comes before its lead, or a person typed it: neither a lead nor a reply.
@@ -185,7 +204,7 @@ def _on_message(person: Person, event: MessageReceived, policy: Policy) -> Step:
 
 def _as_kind(kind: type[_Text], event: SummaryReceived | MessageReceived, **fields: Any) -> _Text:
     """The same item of the webhook, read as the other kind."""
-    same = {name: getattr(event, name) for name in (*Event.__struct_fields__, "mid")}
+    same = {name: getattr(event, name) for name in (*Event.__struct_fields__, "mid", "standby")}
     return kind(**(same | fields))
 
 
@@ -194,15 +213,6 @@ def _with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
         return replace(person, assumed=(*person.assumed, lead.lead_id)) if lead.revision == 0 else person
     assumed = tuple(lead_id for lead_id in person.assumed if lead_id != lead.lead_id)
     return person if len(assumed) == len(person.assumed) else replace(person, assumed=assumed)
-
-
-def _without_second_chance(person: Person, state: LeadState, policy: Policy) -> LeadState:
-    """A person who was told that they finished is not asked to."""
-    scheduled = {waiting.rule for waiting in person.scheduled if waiting.lead_id == state.lead.lead_id}
-    if scheduled.issuperset(state.planned):
-        return state
-    names = (rule.name for rule in policy.rules)
-    return replace(state, planned=tuple(dict.fromkeys((*state.planned, *names))))
 
 
 def _on_recovered(person: Person, event: LeadRecovered, policy: Policy) -> Step:
@@ -296,20 +306,10 @@ def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
     closes = lead.closed and not (before and before.lead.closed)
     outputs: tuple[Output, ...] = (lead,)
     if closes and lead.outcome == "complete" and not lead.answers:
-        outputs += (_transcript_of(lead),)
+        outputs += (transcript_request(lead),)
     person, commands = followup.plan(person.with_lead(state), state, policy, lead.updated_at)
     person, ended, shed = without_oldest(person, lead.lead_id, policy, lead.updated_at)
     return Step(person, outputs + commands + ended, shed=shed)
-
-
-def _transcript_of(lead: Lead) -> FetchTranscript:
-    return FetchTranscript(
-        lead_id=lead.lead_id,
-        page_id=lead.page_id,
-        psid=lead.psid,
-        requested_at=lead.updated_at,
-        lead_at=transcript_ends_at(lead),
-    )
 
 
 def _cancel(person: Person, reason: Cancellation, event: Event, policy: Policy) -> followup.Planned:
@@ -330,7 +330,7 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     HandoverReceived: _on_handover,
     ThreadControlTaken: _on_thread_control_taken,
     ThreadControlRequested: _on_thread_control_requested,
-    LeadReferralReceived: _on_signal,
+    LeadReferralReceived: _on_told,
     SummaryReceived: _on_summary,
     MessageReceived: _on_message,
     PostbackReceived: _on_person_acted,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from leads.facts import JoinEvent
 from leads.records import Cancellation, CancelReason, LeadId, LeadState, remembered
-from messenger.events import AppId, Compact, Event, PageId, Psid
+from messenger.events import AppId, Compact, Event, LeadReferralReceived, PageId, Psid, SummaryReceived
 from messenger.limits import MESSAGING_WINDOW
 
 STATE_TTL = timedelta(days=30)
@@ -55,7 +55,8 @@ class Person(Compact, frozen=True, kw_only=True):
     """Everything that the join remembers of one person.
 
     `mark` is the last record of `messenger-events` that was folded in; `marks` say the same of the raw topic, so that
-    a duplicate by the splitter counts once. `assumed` are the leads whose outcome no signal has said.
+    a duplicate by the splitter counts once. `assumed` are the leads whose outcome no signal has said. `kept` are lead
+    signals on standby whose flow may be handed to us yet; `handed_away_at` is when another app last got a flow.
     """
 
     page_id: PageId
@@ -76,6 +77,8 @@ class Person(Compact, frozen=True, kw_only=True):
     assumed: tuple[LeadId, ...] = ()
     opted_out_at: datetime | None = None
     opted_in_at: datetime | None = None
+    kept: tuple[LeadReferralReceived | SummaryReceived, ...] = ()
+    handed_away_at: datetime | None = None
 
     def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""

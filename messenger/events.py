@@ -88,19 +88,27 @@ class ThreadControlRequested(Event, frozen=True, kw_only=True, tag="thread_contr
 
 
 class LeadReferralReceived(Event, frozen=True, kw_only=True, tag="lead_referral"):
-    """`referral` of type LEAD_COMPLETE or LEAD_INCOMPLETE: structured answers and the ad."""
+    """`referral` of type LEAD_COMPLETE or LEAD_INCOMPLETE: structured answers and the ad.
+
+    `standby` when another app has the thread.
+    """
 
     outcome: LeadOutcome
     answers: tuple[Answer, ...]
     ad: Ad
+    standby: bool = False
 
 
 class SummaryReceived(Event, frozen=True, kw_only=True, tag="summary"):
-    """The summary message: a synthetic message whose text holds questions and answers."""
+    """The summary message: a synthetic message whose text holds questions and answers.
+
+    `standby` when another app has the thread.
+    """
 
     mid: str
     text: str
     outcome: LeadOutcome
+    standby: bool = False
 
 
 class MessageReceived(Event, frozen=True, kw_only=True, tag="message"):

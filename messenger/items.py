@@ -150,14 +150,15 @@ def _message(item: Item, message: Mapping[str, Any]) -> PlatformEvent:
         return _referral(item, as_object(message["referral"]))
     outcome = _summary_outcome(item, text)
     if text is not None and outcome is not None:
-        _refuse_standby(item)
-        return events.SummaryReceived(**facts, event_id=_event_id("summary", mid), mid=mid, text=text, outcome=outcome)
+        return events.SummaryReceived(
+            **facts,
+            event_id=_event_id("summary", mid),
+            mid=mid,
+            text=text,
+            outcome=outcome,
+            standby=item.standby,
+        )
     return events.MessageReceived(**facts, event_id=_event_id("message", mid), mid=mid, text=text, standby=item.standby)
-
-
-def _refuse_standby(item: Item) -> None:
-    if item.standby:
-        raise Ignored("standby_lead_signal")
 
 
 def is_echo(fields: Mapping[str, Any]) -> bool:
@@ -215,13 +216,13 @@ def _referral(item: Item, referral: Mapping[str, Any]) -> events.LeadReferralRec
     outcome = _REFERRAL_OUTCOMES.get(as_text(referral.get("type")) or "")
     if outcome is None:
         return events.ReferralReceived(**facts, event_id=_event_id("referral", item.millis, ad.ad_id, ad.ref), ad=ad)
-    _refuse_standby(item)
     return events.LeadReferralReceived(
         **facts,
         event_id=_event_id("lead_referral", item.millis, ad.ad_id, outcome),
         outcome=outcome,
         answers=_answers(_lead(item)),
         ad=ad,
+        standby=item.standby,
     )
 
 

@@ -34,8 +34,6 @@ IgnoredReason = Literal[
     "instant_form_lead",
     # Another field of the Page, such as `feed`, from a subscription that we do not need.
     "other_change",
-    # The end of a lead flow in a thread that another app has: not our lead.
-    "standby_lead_signal",
     # A kind of item that this version does not know.
     "unknown_item",
 ]

@@ -534,21 +534,18 @@ def test_a_policy_event_concerns_the_page_and_nobody() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{"message": {"mid": "m_1"}}, {"postback": {"mid": "m_1"}}, {"reaction": {"mid": "m_1", "action": "react"}}],
+    [
+        {"message": {"mid": "m_1"}},
+        {"postback": {"mid": "m_1"}},
+        {"reaction": {"mid": "m_1", "action": "react"}},
+        {"referral": REFERRAL},
+        {"message": SUMMARY, "hop_context": COMPLETE},
+    ],
 )
 def test_standby_items_are_marked(content: dict[str, Any]) -> None:
     event = the_event(standby=[an_item(**content)])
 
     assert getattr(event, "standby", None) is True
-
-
-def test_lead_signals_on_standby_are_of_another_apps_lead() -> None:
-    rows = [an_item(referral=REFERRAL), an_item(message=SUMMARY, hop_context=COMPLETE)]
-
-    parsed = parse(a_body({"id": PAGE, "standby": rows}))
-
-    assert parsed.events == ()
-    assert parsed.ignored == ("standby_lead_signal", "standby_lead_signal")
 
 
 @pytest.mark.parametrize(
