@@ -115,11 +115,6 @@ def _about_waiting(rule: Rule) -> Iterator[str]:
             "step 1 names answers and does not wait for them: a lead that has none yet gets the defaults;"
             " wait_for: answers waits"
         )
-    else:
-        yield (
-            "step 1 gets the defaults where a lead closes without answers, because a transcript comes only after that:"
-            " an after of some minutes waits for it too"
-        )
 
 
 def _described(step: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool) -> str:

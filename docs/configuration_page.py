@@ -231,7 +231,8 @@ RULE_KEYS = {
     "name": ("Names the rule in commands and outcomes; must be unique and should never change", "required"),
     "when": ("Which leads: `outcome`, `page`, `ad`, `answers`; every given condition must hold", "every lead"),
     "wait_for": (
-        "`answers`: act when the lead has answers or closes. `handover`: act when thread control is ours",
+        "`answers`: act when the lead has answers, or closes and its transcript has none or takes more than five "
+        "minutes. `handover`: act when thread control is ours",
         "act on the first revision that matches",
     ),
     "send": ("The message: `text`, and either `quick_replies` or `buttons`", "required, unless there are `steps`"),

@@ -76,4 +76,5 @@ def _without_due(person: Person, moment: datetime) -> Person:
         for state in person.leads
     )
     scheduled = tuple(waiting for waiting in person.scheduled if waiting.due_at != moment)
-    return replace(person, leads=leads, scheduled=scheduled)
+    awaited = tuple(awaited for awaited in person.awaited if awaited.until != moment)
+    return replace(person, leads=leads, scheduled=scheduled, awaited=awaited)

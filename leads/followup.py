@@ -6,9 +6,8 @@ from typing import get_args
 
 from msgspec.structs import replace
 
-from leads.message import longest_text
+from leads.commands import cancel_of, command_of, not_after
 from leads.opt_out import Said, notice, with_finished_flow, with_words
-from leads.pages import Page
 from leads.pairing import flow_ended_at
 from leads.person import Issued, Person, Scheduled, closes_at
 from leads.records import (
@@ -19,13 +18,14 @@ from leads.records import (
     SUPERSEDED,
     Cancellation,
     CancelReason,
-    FollowUpMessage,
     Lead,
+    LeadId,
     LeadState,
     SendFollowUp,
     command_id,
 )
-from leads.rules import Policy, Rule, Rules, render
+from leads.rules import Policy, Rule, Rules
+from leads.transcripts import is_awaited, without_awaited
 
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
@@ -47,6 +47,8 @@ def plan(person: Person, state: LeadState, policy: Policy, at: datetime) -> Plan
 def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Planned:
     is_settled = state.lead.closed or state.lead.lead_id not in person.assumed
     acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
+    if is_awaited(person, state.lead.lead_id):
+        acting = [rule for rule in acting if rule.wait_for != "answers"]
     if not state.lead.closed:
         # Another app may give the thread back.
         acting = [rule for rule in acting if _why_cancelled(person, state.lead, rule) != "control_lost"]
@@ -54,12 +56,13 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
     commands: list[SendFollowUp] = []
+    lead = _with_windows_of(person, state.lead)
     for rule in acting:
-        reason = _why_cancelled(person, state.lead, rule)
+        reason = _why_cancelled(person, lead, rule)
         if reason is not None:
-            commands.append(_cancelled(state.lead, rule.name, 1, not_after(state.lead), reason, at))
+            commands.append(cancel_of(lead, rule.name, 1, not_after(lead), reason, at))
             continue
-        person, issued = _issue_from(person, state.lead, rule, 1, at, policy)
+        person, issued = _issue_from(person, lead, rule, 1, at, policy)
         commands += issued
     return person, tuple(commands)
 
@@ -75,6 +78,14 @@ def resume(person: Person, policy: Policy, at: datetime) -> Planned:
     return person, commands
 
 
+def end_wait(person: Person, lead_id: LeadId, policy: Policy, at: datetime) -> Planned:
+    """Start what waited for the transcript of a lead, because it has no answers, or does not come."""
+    state = person.lead(lead_id)
+    if state is None or not is_awaited(person, lead_id):
+        return without_awaited(person, lead_id), ()
+    return _start(without_awaited(person, lead_id), state, policy, at)
+
+
 def _latest(person: Person) -> Lead:
     """The lead of the flow that the person ended last; of two that ended together, the complete one."""
     leads = [state.lead for state in reversed(person.leads)]
@@ -87,6 +98,7 @@ def _superseded(person: Person) -> list[LeadState]:
         return []
     latest = _latest(person).lead_id
     busy = {step.lead_id for step in person.scheduled} | {step.lead_id for step in person.issued}
+    busy |= {awaited.lead_id for awaited in person.awaited}
     earlier = [state for state in person.leads if state.lead.lead_id != latest]
     return [state for state in earlier if not state.lead.closed or state.lead.lead_id in busy]
 
@@ -104,7 +116,7 @@ def _cancel_unmet(person: Person, lead: Lead, rules: Rules, at: datetime) -> Pla
     )
     ended = [(step.rule, step.step, step.not_after) for step in issued]
     ended += [(step.rule, step.step, not_after(lead)) for step in scheduled]
-    return person, tuple(_cancelled(lead, *step, CONDITIONS_CHANGED, at) for step in ended)
+    return person, tuple(cancel_of(lead, *step, CONDITIONS_CHANGED, at) for step in ended)
 
 
 def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
@@ -147,7 +159,7 @@ def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     lead = _with_windows_of(person, state.lead)
     reason = _why_cancelled(person, lead, rule) or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
     if reason is not None:
-        return person, (_cancelled(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
+        return person, (cancel_of(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)
 
 
@@ -165,8 +177,8 @@ def _issue_from(person: Person, lead: Lead, rule: Rule, number: int, since: date
 def _issue(person: Person, lead: Lead, rule: Rule, number: int, at: datetime, policy: Policy) -> Planned:
     """Issue a step and go on after it. While Meta blocks the Page the rule ends here instead."""
     if policy.is_blocked:
-        return person, (_cancelled(lead, rule.name, number, not_after(lead), PAGE_BLOCKED, at),)
-    command = _command(lead, rule, number, at, policy.page)
+        return person, (cancel_of(lead, rule.name, number, not_after(lead), PAGE_BLOCKED, at),)
+    command = command_of(lead, rule, number, at, policy.page)
     person, more = _issue_from(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)
     return person, (command, *more)
 
@@ -257,7 +269,7 @@ def _cancel_issued(person: Person, lead: Lead, reason: CancelReason, at: datetim
     recalled = [
         issued for issued in person.issued if issued.lead_id == lead.lead_id and _is_meant(reason, issued.cancel_on)
     ]
-    commands = tuple(_cancelled(lead, issued.rule, issued.step, issued.not_after, reason, at) for issued in recalled)
+    commands = tuple(cancel_of(lead, issued.rule, issued.step, issued.not_after, reason, at) for issued in recalled)
     return replace(person, issued=tuple(issued for issued in person.issued if issued not in recalled)), commands
 
 
@@ -265,7 +277,8 @@ def _cancel_pending(person: Person, state: LeadState, reason: CancelReason, rule
     lead = state.lead
     scheduled = {waiting.rule: waiting.step for waiting in person.scheduled if waiting.lead_id == lead.lead_id}
     meant = [rule for rule in rules if _is_meant(reason, rule.cancel_on)]
-    names = {rule.name for rule in meant if _is_pending(rule, state, scheduled.keys())}
+    waits = not lead.closed or is_awaited(person, lead.lead_id)
+    names = {rule.name for rule in meant if rule.name in scheduled or (waits and _is_open(rule, state))}
     person = replace(
         person.with_lead(replace(state, planned=tuple(dict.fromkeys((*state.planned, *sorted(names)))))),
         scheduled=tuple(
@@ -273,61 +286,11 @@ def _cancel_pending(person: Person, state: LeadState, reason: CancelReason, rule
         ),
     )
     ended = (rule.name for rule in rules if rule.name in names)
-    return person, tuple(_cancelled(lead, name, scheduled.get(name, 1), not_after(lead), reason, at) for name in ended)
+    return person, tuple(cancel_of(lead, name, scheduled.get(name, 1), not_after(lead), reason, at) for name in ended)
 
 
-def _is_pending(rule: Rule, state: LeadState, scheduled: Collection[str]) -> bool:
-    waits = not state.lead.closed and rule.name not in state.planned and rule.concerns(state.lead)
-    return rule.name in scheduled or waits
-
-
-def _command(lead: Lead, rule: Rule, number: int, at: datetime, page: Page) -> SendFollowUp:
-    return SendFollowUp(
-        command_id=command_id(lead.lead_id, rule.name, number),
-        lead_id=lead.lead_id,
-        page_id=lead.page_id,
-        psid=lead.psid,
-        rule=rule.name,
-        step=number,
-        created_at=at,
-        not_before=at,
-        not_after=not_after(lead),
-        message=rendered(rule.steps[number - 1].send, lead),
-        then=rule.then if number == len(rule.steps) else None,
-        quiet_hours=str(rule.quiet_hours) if rule.quiet_hours else None,
-        time_zone=page.time_zone.key if rule.quiet_hours else None,
-        useful_until=at + rule.within if rule.within else None,
-        follows=command_id(lead.lead_id, rule.name, number - 1) if number > 1 else None,
-        cancel_on=tuple(sorted(rule.cancel_on)),
-        flow_ended_at=flow_ended_at(lead),
-    )
-
-
-def _cancelled(lead: Lead, rule: str, number: int, until: datetime, reason: CancelReason, at: datetime) -> SendFollowUp:
-    """The record that cancels a command; it has nothing to send."""
-    return SendFollowUp(
-        command_id=command_id(lead.lead_id, rule, number),
-        lead_id=lead.lead_id,
-        page_id=lead.page_id,
-        psid=lead.psid,
-        rule=rule,
-        step=number,
-        created_at=at,
-        not_before=at,
-        not_after=until,
-        message=FollowUpMessage(""),
-        cancel_reason=reason,
-    )
-
-
-def not_after(lead: Lead) -> datetime:
-    """The end of the messaging window, narrowed by thread control where we know it."""
-    return min(lead.messaging_window_closes_at, lead.thread_control_expires_at or lead.messaging_window_closes_at)
-
-
-def rendered(message: FollowUpMessage, lead: Lead) -> FollowUpMessage:
-    """The message for this lead's person, no longer than Meta takes."""
-    return replace(message, text=render(message.text, lead, longest_text(message)))
+def _is_open(rule: Rule, state: LeadState) -> bool:
+    return rule.name not in state.planned and rule.concerns(state.lead)
 
 
 def _with_windows_of(person: Person, lead: Lead) -> Lead:

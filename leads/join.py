@@ -19,7 +19,6 @@ from leads.our_app import is_our_app, is_ours
 from leads.pairing import (
     Signal,
     add_signal,
-    is_assumed,
     is_known,
     is_lead_signal,
     is_summary,
@@ -27,11 +26,12 @@ from leads.pairing import (
     pair,
     revise,
     seen_last_message_at,
+    with_assumption,
 )
 from leads.person import Person, Scheduled, control_expires_at, happened_at
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
-from leads.transcripts import transcript_request
+from leads.transcripts import transcript_request, with_awaited, without_awaited
 from messenger.events import (
     AppId,
     EchoReceived,
@@ -91,6 +91,9 @@ def _fire(person: Person, moment: datetime, policy: Policy) -> Step:
     closing = next((state for state in person.leads if not state.lead.closed and state.closes_at == moment), None)
     if closing is not None:
         return _publish(person, revise(closing, person, policy.page, at=moment, closing="join_wait"), policy)
+    awaited = next((awaited for awaited in person.awaited if awaited.until == moment), None)
+    if awaited is not None:
+        return Step(*followup.end_wait(person, awaited.lead_id, policy, moment))
     scheduled: Scheduled = min(
         (waiting for waiting in person.scheduled if waiting.due_at == moment),
         key=lambda waiting: (waiting.lead_id, waiting.rule),
@@ -170,7 +173,7 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     after = add_signal(before, event, person, policy.page)
     if before.lead.outcome == "complete" and after.lead.outcome == "incomplete":
         after = followup.without_second_chance(person, after, policy.rules)
-    return _publish(_with_assumption(person, before.lead, event), after, policy)
+    return _publish(with_assumption(person, before.lead, event), after, policy)
 
 
 def _on_told(person: Person, event: standby.Told, policy: Policy) -> Step:
@@ -208,13 +211,6 @@ def _as_kind(kind: type[_Text], event: SummaryReceived | MessageReceived, **fiel
     return kind(**(same | fields))
 
 
-def _with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
-    if is_assumed(event):
-        return replace(person, assumed=(*person.assumed, lead.lead_id)) if lead.revision == 0 else person
-    assumed = tuple(lead_id for lead_id in person.assumed if lead_id != lead.lead_id)
-    return person if len(assumed) == len(person.assumed) else replace(person, assumed=assumed)
-
-
 def _on_recovered(person: Person, event: LeadRecovered, policy: Policy) -> Step:
     known = pair(person, event)
     if known is not None and known.lead.answers:
@@ -235,8 +231,10 @@ def _on_transcript(person: Person, event: TranscriptFetched, policy: Policy) -> 
         return Step(person, ignored="no_such_lead")
     if is_shed(state):
         return Step(person, ignored="lead_shed")
-    if event.event_id in state.signals or not event.answers:
-        return Step(person, ignored="duplicate" if event.answers else "no_answers")
+    if not event.answers:
+        return Step(*followup.end_wait(person, state.lead.lead_id, policy, event.received_at), ignored="no_answers")
+    if event.event_id in state.signals:
+        return Step(person, ignored="duplicate")
     answers = merged(event.answers, state.transcript_answers)
     state = replace(state, transcript_answers=answers, signals=(*state.signals, event.event_id))
     return _publish(person, revise(state, person, policy.page, at=event.received_at), policy)
@@ -307,6 +305,9 @@ def _publish(person: Person, state: LeadState, policy: Policy) -> Step:
     outputs: tuple[Output, ...] = (lead,)
     if closes and lead.outcome == "complete" and not lead.answers:
         outputs += (transcript_request(lead),)
+        person = with_awaited(person, lead)
+    elif lead.answers:
+        person = without_awaited(person, lead.lead_id)
     person, commands = followup.plan(person.with_lead(state), state, policy, lead.updated_at)
     person, ended, shed = without_oldest(person, lead.lead_id, policy, lead.updated_at)
     return Step(person, outputs + commands + ended, shed=shed)

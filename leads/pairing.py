@@ -62,6 +62,14 @@ def is_assumed(signal: Signal) -> bool:
     )
 
 
+def with_assumption(person: Person, lead: Lead, event: Signal) -> Person:
+    """The person after a signal of a lead, as it was before, whose outcome may still be assumed."""
+    if is_assumed(event):
+        return replace(person, assumed=(*person.assumed, lead.lead_id)) if lead.revision == 0 else person
+    assumed = tuple(lead_id for lead_id in person.assumed if lead_id != lead.lead_id)
+    return person if len(assumed) == len(person.assumed) else replace(person, assumed=assumed)
+
+
 def is_known(person: Person, signal: Signal) -> bool:
     """Whether a lead has this signal, or the same with another stamp or id and no flow that began in between."""
     names = {signal.event_id, remembered(signal.event_id)}

@@ -25,6 +25,13 @@ class Scheduled(Compact, frozen=True):
     step: int = 1
 
 
+class Awaited(Compact, frozen=True):
+    """A lead whose transcript was asked for, and until when rules wait for it."""
+
+    lead_id: LeadId
+    until: datetime
+
+
 class Issued(Compact, frozen=True):
     """A step of a rule whose command was issued and may still wait to be sent, until `not_after`."""
 
@@ -79,6 +86,7 @@ class Person(Compact, frozen=True, kw_only=True):
     opted_in_at: datetime | None = None
     kept: tuple[LeadReferralReceived | SummaryReceived, ...] = ()
     handed_away_at: datetime | None = None
+    awaited: tuple[Awaited, ...] = ()
 
     def with_intervention(self, reason: CancelReason, happened_at: datetime) -> "Person":
         """The person with this remembered, unless a newer one of its kind is."""
@@ -105,9 +113,10 @@ class Person(Compact, frozen=True, kw_only=True):
 
     @property
     def deadlines(self) -> tuple[datetime, ...]:
-        """The closings of open leads and the due times of follow-ups."""
+        """The closings of open leads, the due times of follow-ups, and the ends of waits for transcripts."""
         closings = tuple(state.closes_at for state in self.leads if not state.lead.closed)
-        return closings + tuple(scheduled.due_at for scheduled in self.scheduled)
+        due = tuple(scheduled.due_at for scheduled in self.scheduled)
+        return closings + due + tuple(awaited.until for awaited in self.awaited)
 
     @property
     def is_idle(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from leads.followup import not_after, rendered
+from leads.commands import not_after, rendered
 from leads.records import FollowUpMessage, Lead
 from leads.rules import Rule, Rules
 

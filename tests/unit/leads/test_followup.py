@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from leads.followup import not_after, rendered
+from leads.commands import not_after, rendered
 from leads.join import Output, advance, elapse
 from leads.pages import Page
 from leads.person import Person

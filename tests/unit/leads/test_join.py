@@ -343,15 +343,6 @@ def test_rule_that_waits_for_answers_acts_when_they_come() -> None:
     assert commands_of(outputs)[0].not_after == NOON + timedelta(hours=24)
 
 
-def test_rule_that_waits_for_answers_acts_when_the_lead_closes_without() -> None:
-    policy = Policy(POLICY.page, (THANKS,))
-    person, _ = fold(a_handover(), policy=policy)
-
-    outputs = elapse(person, NOON + timedelta(hours=1), policy).outputs
-
-    assert [command.created_at for command in commands_of(outputs)] == [NOON + 15 * MINUTE]
-
-
 def test_rule_acts_once_per_lead() -> None:
     policy = Policy(POLICY.page, (THANKS,))
 

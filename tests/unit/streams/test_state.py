@@ -96,7 +96,7 @@ def test_the_fields_of_a_version_stay_in_their_places() -> None:
         "Person": (
             "page_id psid mark marks seen leads scheduled issued last_user_message_at thread_owner_app_id"
             " thread_control_expires_at routed_at interventions touched_at flow_began_at assumed"
-            " opted_out_at opted_in_at kept handed_away_at"
+            " opted_out_at opted_in_at kept handed_away_at awaited"
         ),
         "PageState": "page_id mark marks stated_at blocked_at",
         "LeadState": "lead signals closes_at referral_answers transcript_answers planned",
