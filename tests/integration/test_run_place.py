@@ -1,5 +1,6 @@
 """The tests neither see nor change the machine that they run on: each rule of tests/conftest.py and run_place.py."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,16 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.run_end import command_line, marked_processes
-from tests.run_place import ROOT
 
 pytestmark = pytest.mark.integration
 
-# Those that search what a deployment has in its working directory, and those that read each kind of setting.
-_WITH_DEFAULTS = (
-    "tests/integration/test_erase_requests.py",
-    "tests/unit/cli",
-    "tests/unit/runtime/test_settings.py",
-)
 _HOSTILE = {
     "LEADSTREAM_STATE_DIR": "elsewhere",
     "LEADSTREAM_WAREHOUSE": "postgresql://127.0.0.1:9/nothing",
@@ -40,6 +34,19 @@ _HOSTILE = {
     "XDG_CONFIG_HOME": "no-config",
 }
 WORKERS: list[list[str]] = [[], ["-n", "2"]]
+_WITNESS = """
+import json, os, subprocess, sys
+from pathlib import Path
+
+SEEN = "import json, os, time; print(json.dumps([dict(os.environ), os.listdir(), os.listdir('%s'), time.tzname]))"
+
+def test_sees_nothing_of_the_machine():
+    hostile = json.loads(Path(__file__).with_suffix(".json").read_text())
+    seen = subprocess.run([sys.executable, "-c", SEEN % Path.home()], capture_output=True, check=True)
+    environ, here, home, zone = json.loads(seen.stdout)
+    assert environ.items() & hostile.items() == set()
+    assert (here, home, zone) == ([], [], ["UTC", "UTC"])
+"""
 _FAULTY = """
 import subprocess
 from pathlib import Path
@@ -105,13 +112,14 @@ def a_run(*arguments: str | Path, place: Path, **environ: str) -> Iterator["subp
             run.kill()
 
 
-def test_nothing_of_the_machine_is_read(kafka_broker: str, poisoned: Path) -> None:
+def test_nothing_of_the_machine_is_read(poisoned: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a process sees that a test starts: an empty place, and no setting."""
     before = files_in(poisoned)
+    witness = tmp_path_factory.mktemp("witness") / "test_witness.py"
+    witness.write_text(_WITNESS)
+    witness.with_suffix(".json").write_text(json.dumps(_HOSTILE))
 
-    tests = (ROOT / name for name in _WITH_DEFAULTS)
-    with a_run(
-        "--hypothesis-profile", "quick", *tests, place=poisoned, **_HOSTILE, LEADSTREAM_BROKER=kafka_broker
-    ) as run:
+    with a_run("-p", "tests.conftest", witness, place=poisoned, **_HOSTILE) as run:
         said, _ = run.communicate()
 
     assert run.returncode == 0, said
