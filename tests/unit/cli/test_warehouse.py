@@ -8,29 +8,24 @@ import re
 import resource
 import subprocess
 import sys
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 from click.testing import CliRunner, Result
-from pyarrow import parquet
 
 from cli.main import main
-from messenger.events import Ad, Answer
+from messenger.events import Answer
 from schemas.codec import lead_codec
 from sinks.warehouse.delta.warehouse import DeltaWarehouse
 from sinks.warehouse.export import csv_cell
 from sinks.warehouse.tables import tables_by_topic
-from sinks.warehouse.views import VIEWS
 from tests.builders import PERSON, a_lead
 
 pytestmark = pytest.mark.slow
 
 PARTITION = TopicPartition("leads", 0)
-_NAMES = ["lead_events", "leads", "followup_outcomes", "user_messages", "dead_letter_records", *(v.name for v in VIEWS)]
-_FILES: dict[str, list[str]] = {"plain.parquet": [], "hidden.parquet": ["--mask-pii"]}
 
 
 def _sql(tmp_path: Path, query: str, *options: str) -> Result:
@@ -229,35 +224,6 @@ def test_an_export_says_how_far_it_is(tmp_path: Path) -> None:
 
     assert "1 rows" in result.stdout
     assert "rows written" in result.stderr
-
-
-@pytest.mark.parametrize("name", _NAMES)
-def test_every_table_and_view_is_exported_as_parquet_with_its_types(tmp_path: Path, name: str) -> None:
-    _fill(tmp_path, answers=(Answer("City?", "=cmd()"),), ad=Ad("120", "Summer", None, None))
-
-    results = [_run(tmp_path, "export", name, str(tmp_path / file), *masks) for file, masks in _FILES.items()]
-
-    assert [result.exit_code for result in results] == [0, 0], results[0].output
-    plain, hidden = (parquet.read_table(tmp_path / file) for file in _FILES)
-    assert plain.to_pylist() == _read_json(_sql(tmp_path, f"select * from {name}", "--format", "json"), plain.schema)
-    assert plain.column_names == hidden.column_names
-    assert PERSON not in str(hidden.to_pylist())
-    assert "=cmd()" not in str(hidden.to_pylist())
-    assert not {"null", "large_string"} & {str(type_) for type_ in plain.schema.types}
-
-
-def _read_json(result: Result, schema: Any) -> list[dict[str, Any]]:
-    """What the other way to ask says, in the types of a file."""
-    rows = json.loads(result.output)
-    timed = {field.name for field in schema if str(field.type).startswith(("timestamp", "date"))}
-    read = {True: datetime.fromisoformat, False: date.fromisoformat}
-    return [
-        {
-            name: read["T" in value](value) if name in timed and value is not None else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
