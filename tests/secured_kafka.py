@@ -162,7 +162,7 @@ class SecuredKafka:
         jars = kafka_jars(os.environ, lambda _: None)
         logging = self.home / "log4j2.xml"
         logging.write_text((files("runtime.local_kafka") / "node.log4j2.xml").read_text())
-        classes = jars / f"classes-{version}.jsa"
+        classes = jars / f"loaded-{version}.jsa"
         shared = [f"-XX:SharedArchiveFile={classes}"] if classes.exists() else []
         program = [java, *shared, *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{jars}/*"]
         config = self._configure()

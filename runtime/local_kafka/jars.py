@@ -106,15 +106,16 @@ def kafka_jars(environ: Mapping[str, str], progress: Callable[[str], None]) -> P
 
 
 def _caches(environ: Mapping[str, str]) -> Path:
+    """Without links: Java takes an archive of classes only where their jars have the path that they had."""
     if caches := environ.get("XDG_CACHE_HOME"):
-        return Path(caches, "leadstream")
+        return Path(caches, "leadstream").resolve()
     try:
         home = environ.get("HOME") or Path.home()
     except RuntimeError:
         raise KafkaNodeError(
             f"HOME is not set: set XDG_CACHE_HOME to a directory for Kafka's jars, {_WAYS_OUT}"
         ) from None
-    return Path(home, ".cache", "leadstream")
+    return Path(home, ".cache", "leadstream").resolve()
 
 
 def _fetch_into(jars: Path, environ: Mapping[str, str], progress: Callable[[str], None]) -> None:

@@ -134,7 +134,7 @@ class KafkaNode:
         jars = kafka_jars(environ, progress)
         progress(f"Starting Apache Kafka {kafka_version()}")
         self._configure()
-        classes = jars / f"classes-{java_version}.jsa"
+        classes = jars / f"loaded-{java_version}.jsa"
         program = [f"-Dlog4j2.configurationFile={self._home / 'log4j2.xml'}", "-cp", f"{jars}/*"]
         # Under the locale C, Java finds no path with an umlaut.
         environ = {**environ, "LC_ALL": "C.UTF-8"}
@@ -166,8 +166,9 @@ class KafkaNode:
         if (self._home / "data" / "meta.properties").exists():
             return
         unfinished = classes.with_suffix(f".{os.getpid()}")
-        can_archive = not classes.exists() and os.access(classes.parent, os.W_OK)
-        archive = [f"-XX:ArchiveClassesAtExit={unfinished}"] if can_archive else []
+        archive = [f"-XX:SharedArchiveFile={classes}"]
+        if not classes.exists() and os.access(classes.parent, os.W_OK):
+            archive = [f"-XX:ArchiveClassesAtExit={unfinished}"]
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", _cluster_id(), "--config", str(self._config)]
         done = subprocess.run(
             [command[0], *archive, *command[1:], *tool],

@@ -65,7 +65,7 @@ class Cluster:
         """Start these nodes, formatting their data the first time; `ready` waits for them."""
         java, version = find_java(os.environ)
         jars = kafka_jars(os.environ, lambda _: None)
-        classes = jars / f"classes-{version}.jsa"
+        classes = jars / f"loaded-{version}.jsa"
         shared = [f"-XX:SharedArchiveFile={classes}"] if classes.exists() else []
         program = [java, *shared, *_JVM_OPTIONS, f"-Dlog4j2.configurationFile={self._logging()}", "-cp", f"{jars}/*"]
         for node in nodes:

@@ -137,6 +137,14 @@ def test_jars_are_fetched_once_and_counted(machine: dict[str, str], monkeypatch:
     assert [line.rpartition(": ")[2] for line in seen[1:3]] == ["1 jars so far", "2 jars so far"]
 
 
+def test_jars_have_one_path_whatever_link_leads_to_them(machine: dict[str, str], tmp_path: Path) -> None:
+    """Else no start could use the classes that another has archived."""
+    install(machine, "mvn", _MAVEN_THAT_FETCHES)
+    (tmp_path / "link").symlink_to(machine["XDG_CACHE_HOME"])
+
+    assert kafka_jars({**machine, "XDG_CACHE_HOME": str(tmp_path / "link")}, nobody) == kafka_jars(machine, nobody)
+
+
 def test_a_quick_fetch_is_told_in_two_lines(machine: dict[str, str]) -> None:
     install(machine, "mvn", _MAVEN_THAT_FETCHES)
     seen: list[str] = []
