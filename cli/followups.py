@@ -11,7 +11,7 @@ import click
 from cli.terminal import Terminal, say
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, OutcomeStatus, command_id
-from leads.rules import Rule, names_answers
+from leads.rules import Rule, doubts
 from messenger.limits import MESSAGING_WINDOW
 from operations.configuration import load_caps, load_pages, load_rules
 from operations.deployment import Deployment, current_settings
@@ -91,7 +91,9 @@ def _rules(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _warnings(rule: Rule) -> Iterator[str]:
-    yield from _about_waiting(rule)
+    if rule.wait_for == "handover":
+        yield "it waits for the handover: on a Page that gets none it never acts"
+    yield from doubts(rule)
     for number, wait in enumerate(accumulate(step.after for step in rule.steps), start=1):
         if wait >= MESSAGING_WINDOW:
             sent = "it is never sent" if "reply" in rule.cancel_on else "it is sent only if the person writes again"
@@ -102,19 +104,6 @@ def _warnings(rule: Rule) -> Iterator[str]:
                 f"the pattern for {condition.question!r} has \\b, \\d, \\s or \\w, which know ASCII only:"
                 " \\p{L} is any letter, \\p{Nd} any digit"
             )
-
-
-def _about_waiting(rule: Rule) -> Iterator[str]:
-    if rule.wait_for == "handover":
-        yield "it waits for the handover: on a Page that gets none it never acts"
-    first = rule.steps[0]
-    if first.after or not names_answers(first.send.text):
-        return
-    if rule.wait_for != "answers":
-        yield (
-            "step 1 names answers and does not wait for them: a lead that has none yet gets the defaults;"
-            " wait_for: answers waits"
-        )
 
 
 def _described(step: Preview, outcome: FollowUpOutcome | None, *, show_pii: bool) -> str:

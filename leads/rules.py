@@ -1,7 +1,7 @@
 """Follow-up rules: which leads they match, what they wait for, what they send, what cancels them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Any, Literal
@@ -251,9 +251,15 @@ def _cut(value: str, most: int) -> str:
     return units[: 2 * max(most - 1, 0)].decode("utf-16-le", errors="ignore") + "…" * (most > 0)
 
 
-def names_answers(text: str) -> bool:
-    """Whether a placeholder stands for an answer."""
-    return any(found["question"] for found in PLACEHOLDER.finditer(text))
+def doubts(rule: Rule) -> Iterator[str]:
+    """What the author of a rule has probably overlooked, though it is no fault."""
+    first = rule.steps[0]
+    names_answers = any(found["question"] for found in PLACEHOLDER.finditer(first.send.text))
+    if names_answers and not first.after and rule.wait_for != "answers":
+        yield (
+            "step 1 names answers and does not wait for them: a lead that has none yet gets the defaults;"
+            " wait_for: answers waits"
+        )
 
 
 def with_defaults(text: str) -> str:

@@ -71,7 +71,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         "topics-apply": [_on(settings, TOPICS, "Create", "Describe", "DescribeConfigs", "AlterConfigs")],
         "doctor": [
             _on(settings, TOPICS, "Describe", "DescribeConfigs"),
-            _on(settings, (ERASURES, DELETION_REQUESTS), "Read"),
+            _on(settings, (LEADS, ERASURES, DELETION_REQUESTS), "Read"),
         ],
         "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],

@@ -14,6 +14,7 @@ from operations.doctor.meta import Repairs
 from operations.doctor.registry import examine_registry
 from operations.doctor.stages import examine_stages
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
+from operations.doctor.waits import examine_rules
 from runtime.settings import SettingError, Settings
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import local_path
@@ -44,8 +45,10 @@ async def verdicts_here(
     running = await examine_stages(settings, stages, http, deployment.broker if deployment else None)
     requests = await examine_requests(deployment, [*kafka, registry])
     aside = await examine_set_aside(deployment, kafka)
+    rules = await examine_rules(settings, deployment, [*kafka, registry])
     disks = examine_disks(settings)
-    return [*kafka, registry, await asyncio.to_thread(_warehouse, settings), *disks, *running, *requests, *aside]
+    warehouse = await asyncio.to_thread(_warehouse, settings)
+    return [*kafka, registry, warehouse, *disks, *running, *rules, *requests, *aside]
 
 
 def repairs_here(settings: Settings, verdicts: Collection[Verdict]) -> Repairs:

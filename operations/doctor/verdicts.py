@@ -94,6 +94,10 @@ CHECKS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "see their logs, and what `leadstream up` prints",
         ),
         "spool": ("while Kafka is away webhooks are refused, and Meta gives up", "bring Kafka back, see operating.md"),
+        "follow-ups": (
+            "a follow-up is not sent, or says its defaults in the place of answers",
+            "`leadstream followups check` names every fault; docs/follow-ups.md says what a rule can wait for",
+        ),
         "deletion requests": ("people are owed an answer within 30 days", "`leadstream erase --requests` lists them"),
         "deletion records": (
             "a request may be overlooked",

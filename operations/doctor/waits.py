@@ -1,0 +1,88 @@
+"""The follow-up rules, checked: can they be read, and does what they wait for ever come."""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from leads.records import Lead
+from leads.rules import Rule, doubts
+from messenger.events import PageId
+from operations.configuration import load_rules
+from operations.deployment import Deployment, find_ids
+from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
+from runtime import kafka
+from runtime.settings import Settings
+from runtime.topic_admin import partition_counts
+from runtime.topic_reading import read_spans
+from runtime.yaml_file import FileFault
+from schemas.codec import NotDecodable, lead_codec
+from schemas.registry_client import RegistryFault
+from schemas.topics import LEADS
+
+_SECONDS = 15
+# Records at the end of each partition of `leads`: some hundred leads.
+_LAST = 500
+
+
+async def examine_rules(settings: Settings, deployment: Deployment | None, earlier: Sequence[Verdict]) -> list[Verdict]:
+    """Verdicts on the rules; without rules there is none. What the Pages send is seen in their last leads."""
+    try:
+        rules = load_rules(settings, os.environ)
+    except FileFault as fault:
+        return [broken("follow-ups", "rules", str(fault))]
+    leads: Sequence[Lead] = ()
+    is_readable = deployment is not None and not any_broken(earlier, "kafka", "access", "topics", "registry", "schemas")
+    if deployment is not None and is_readable and any(rule.wait_for == "handover" for rule in rules):
+        try:
+            async with asyncio.timeout(_SECONDS):
+                leads = await _last_leads(deployment)
+        except (KafkaError, RegistryFault, TimeoutError):
+            pass  # a silent Kafka or registry has a verdict of its own
+    return list(rule_verdicts(rules, leads))
+
+
+def rule_verdicts(rules: Sequence[Rule], leads: Iterable[Lead]) -> Iterator[Verdict]:
+    """A warning for each wait of a rule that has not ended for any of these leads, or that is missing."""
+    webhooks = [lead for lead in leads if lead.closed and lead.close_reason != "recovered"]
+    warnings = [
+        warning("follow-ups", rule.name, seen) for rule in rules for seen in (*doubts(rule), *_unmet(rule, webhooks))
+    ]
+    if rules and not warnings:
+        yield ok("follow-ups", "rules", f"{len(rules)} can be read, and none waits in vain")
+    yield from warnings
+
+
+def _unmet(rule: Rule, leads: Iterable[Lead]) -> Iterator[str]:
+    if rule.wait_for != "handover":
+        return
+    of_page: defaultdict[PageId, list[Lead]] = defaultdict(list)
+    for lead in leads:
+        if rule.concerns(lead):
+            of_page[lead.page_id].append(lead)
+    for page_id, told in of_page.items():
+        if not any(lead.handover_at for lead in told):
+            yield f"it waits for the handover, and none of the last {len(told)} leads of Page {page_id} had one"
+
+
+async def _last_leads(deployment: Deployment) -> Sequence[Lead]:
+    """The newest revision of each of the last leads that were not erased."""
+    codec = lead_codec(replace(deployment, known_ids=await find_ids(deployment.settings)).ids)
+    topic, newest = deployment.topic(LEADS), dict[bytes | None, Lead]()
+    count = (await partition_counts(deployment.broker, [topic])).get(topic, 0)
+    partitions = [TopicPartition(topic, number) for number in range(count)]
+    async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-doctor") as consumer:
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        spans = {at: range(max(begins[at], ends[at] - _LAST), ends[at]) for at in partitions}
+        async for record in read_spans(consumer, spans):
+            newest.pop(record.key, None)
+            if record.value is not None:
+                try:
+                    newest[record.key] = codec.decode(record.value)
+                except NotDecodable:
+                    continue
+    return list(newest.values())
