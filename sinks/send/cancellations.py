@@ -21,7 +21,7 @@ from messenger.events import (
     ThreadControlTaken,
     person_key,
 )
-from messenger.limits import LEADGEN_APP_ID
+from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
 
 # A command may come this much later than an event that cancels it, counted from `created_at`.
 REMEMBERED = timedelta(minutes=15)
@@ -128,6 +128,9 @@ class Interventions:
 
     def _reason(self, event: JoinEvent) -> Cancellation | None:
         match event:
+            case MessageReceived(text=str(text)) if text.startswith(SUMMARY_PREFIX):
+                # It may be the lead's summary without a hop; the join knows, and cancels if it is a reply.
+                return None
             case MessageReceived() | PostbackReceived() | ReactionReceived(action="react"):
                 return "reply"
             case EchoReceived() if event.app_id != LEADGEN_APP_ID and not self._wrote(event):

@@ -50,8 +50,8 @@ def an_echo(mid: str = "m_1", *, metadata: str | None = "c1", app_id: AppId | No
     return EchoReceived(**_SAID, mid=mid, app_id=app_id, metadata=metadata)
 
 
-def a_reply(received_at: datetime = SOON) -> MessageReceived:
-    return MessageReceived(**{**_SAID, "received_at": received_at}, mid="m_reply", text="hello")
+def a_reply(received_at: datetime = SOON, text: str = "hello") -> MessageReceived:
+    return MessageReceived(**{**_SAID, "received_at": received_at}, mid="m_reply", text=text)
 
 
 def a_delivery(*mids: str, watermark: datetime = NOON) -> DeliveryReceived:

@@ -219,8 +219,13 @@ async def test_a_command_that_waits_is_cancelled_by_what_it_says(
 
 @pytest.mark.parametrize(
     "event",
-    [a_reply(NOON - SECOND), a_reply(NOON), an_echo("m_x", metadata=None), an_echo("m_x", app_id=LEADGEN_APP_ID)],
-    ids=["a reply from before the command", "the reply that it was decided at", "our own echo", "the lead flow's echo"],
+    [
+        pytest.param(a_reply(NOON - SECOND), id="a reply from before the command"),
+        pytest.param(a_reply(NOON), id="the reply that it was decided at"),
+        pytest.param(an_echo("m_x", metadata=None), id="our own echo"),
+        pytest.param(an_echo("m_x", app_id=LEADGEN_APP_ID), id="the lead flow's echo"),
+        pytest.param(a_reply(text="Lead summary:\nWhat city?: Rome"), id="the summary of its lead, without a hop"),
+    ],
 )
 async def test_what_is_not_about_the_command_cancels_nothing(event: PlatformEvent) -> None:
     world = SendWorld()
