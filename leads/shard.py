@@ -6,9 +6,10 @@ raw partition alone.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -17,11 +18,10 @@ from leads.join import Output, Step
 from leads.person import PageState, Person, folded, is_folded
 from leads.rules import Policy
 from leads.turns import Turn, take_turn
-from messenger.events import PageId, PolicyEnforced, person_key
+from messenger.events import PageId, PolicyEnforced, Psid, person_key
 
-# A person who is woken early leaves the later wake behind; past so many of these the heap is made anew.
-_STALE_WAKES = 1000
-_NEVER = datetime.max.replace(tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUARTER = timedelta(minutes=15)
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class Shard:
     its steps to `settle` before it asks for the next one, because the next turn depends on them. Neither waits, and
     neither catches what the work on a turn raises: after that the shard must be made anew from durable state. Once the
     turns of an event are settled, it is applied, and every deadline up to its receipt has fired before it, of all
-    people whose Page has the same raw partition. `raw_partition_of` says which one that is. `wakes` is the `wake_at` of
-    everybody in `people`, where reading them all would take long.
+    people whose Page has the same raw partition. `raw_partition_of` says which one that is. `wake_at_of` gives the
+    `wake_at` of a person in `people`, None where there is none; it spares reading them all.
     """
 
     def __init__(
@@ -55,14 +55,15 @@ class Shard:
         *,
         raw_partition_of: Callable[[PageId], int],
         pages: MutableMapping[str, PageState] | None = None,
-        wakes: Iterable[tuple[str, datetime]] | None = None,
+        wake_at_of: Callable[[str], datetime | None] | None = None,
     ) -> None:
         self._people, self._policy_of, self._raw_partition_of = people, policy_of, raw_partition_of
+        self._wake_at_of = wake_at_of or self._read_wake_at
         self._stored_pages = {} if pages is None else pages
         self._pages = dict(self._stored_pages)
         self._wakes: dict[int, _Wakes] = {}
-        for key, moment in wakes or ((key, person.wake_at) for key, person in people.items()):
-            self._wakes_of(PageId(key.partition(":")[0])).set(key, moment)
+        for key in people:
+            self._wakes_of(PageId(key.partition(":")[0])).add(key)
 
     def fold(self, records: Iterable[tuple[int, JoinEvent | Progress | None]]) -> Fold:
         """Order the records, and take and settle each turn."""
@@ -100,16 +101,17 @@ class Shard:
             done.shed += [step.person.page_id] * step.shed
         person = steps[-1].person
         done.changed.add(turn.key)
-        wakes = self._wakes_of(person.page_id)
         is_erased = isinstance(turn.event, PersonErased)
         if person.is_idle and (is_erased or (turn.event is None and person.forget_at <= turn.until)):
             # Of somebody who was not there too: the changelog shows that an erasure was applied.
             self._people[turn.key] = person
             del self._people[turn.key]
-            wakes.forget(turn.key)
         else:
+            # Time that passed has taken the place of the person among the wakes.
+            before = None if turn.event is None else self._wake_at_of(turn.key)
             self._people[turn.key] = person
-            wakes.set(turn.key, person.wake_at)
+            if before is None or person.wake_at < before:
+                self._wakes_of(person.page_id).add(turn.key)
 
     def _apply_to_person(self, offset: int, event: JoinEvent, key: str, done: Fold) -> Iterator[Turn]:
         assert event.psid is not None, "the event is about a person"
@@ -151,7 +153,8 @@ class Shard:
         self._keep_page(replace(page, stated_at=stated_at, blocked_at=event.received_at if blocks else None), done)
         if not blocks:
             return
-        for key in self._wakes_of(event.page_id).keys_of(event.page_id):
+        prefix = person_key(event.page_id, Psid(""))
+        for key in sorted(key for key in self._people if key.startswith(prefix)):
             person = self._people[key]
             if person.issued or not person.is_idle:
                 yield Turn(key, person, policy, event.received_at, event, is_block=True)
@@ -166,39 +169,63 @@ class Shard:
         done.changed.add(page.page_id)
 
     def _wakes_of(self, page_id: PageId) -> "_Wakes":
-        return self._wakes.setdefault(self._raw_partition_of(page_id), _Wakes())
+        raw_partition = self._raw_partition_of(page_id)
+        wakes = self._wakes.get(raw_partition)
+        if wakes is None:
+            wakes = self._wakes[raw_partition] = _Wakes(self._wake_at_of)
+        return wakes
+
+    def _read_wake_at(self, key: str) -> datetime | None:
+        person = self._people.get(key)
+        return None if person is None else person.wake_at
 
 
 class _Wakes:
-    """When each person whose Page has one raw partition is to be woken, the earliest first."""
+    """When each person whose Page has one raw partition is to be woken, the earliest first.
 
-    def __init__(self) -> None:
+    A wake in a later quarter of an hour is a bare key in the list of that quarter: nearly everybody waits for nothing
+    but to be forgotten, weeks from then. `wake_at_of` has the moment itself, and nobody has a place behind it. A place
+    before it, which a wake that moved left behind, is exchanged for the right one when its time comes.
+    """
+
+    def __init__(self, wake_at_of: Callable[[str], datetime | None]) -> None:
+        self._wake_at_of = wake_at_of
         self._heap: list[tuple[datetime, str]] = []
-        self._at: dict[str, datetime] = {}
+        self._later: defaultdict[int, list[str]] = defaultdict(list)
+        self._quarter = 0
 
-    def set(self, key: str, moment: datetime) -> None:
-        """Wake at that moment, unless a wake is set before it."""
-        if moment < self._at.get(key, _NEVER):
-            self._at[key] = moment
+    def add(self, key: str) -> None:
+        """Wake the person at their `wake_at`, if they are there."""
+        moment = self._wake_at_of(key)
+        if moment is None:
+            return
+        quarter = _quarter_of(moment)
+        if quarter > self._quarter:
+            self._later[quarter].append(key)
+        else:
             heapq.heappush(self._heap, (moment, key))
-            if len(self._heap) > 2 * len(self._at) + _STALE_WAKES:
-                self._heap = [(moment, key) for key, moment in self._at.items()]
-                heapq.heapify(self._heap)
-
-    def forget(self, key: str) -> None:
-        self._at.pop(key, None)
 
     def pop(self, until: datetime) -> str | None:
         """Take out the key of the earliest wake up to that moment."""
+        self._begin(_quarter_of(until))
         while self._heap and self._heap[0][0] <= until:
             moment, key = heapq.heappop(self._heap)
-            if self._at.get(key) == moment:
-                del self._at[key]
+            if self._wake_at_of(key) == moment:
                 return key
+            self.add(key)
         return None
 
-    def keys_of(self, page_id: PageId) -> list[str]:
-        return [key for key in self._at if key.startswith(f"{page_id}:")]
+    def _begin(self, quarter: int) -> None:
+        if quarter <= self._quarter:
+            return
+        self._quarter = quarter
+        for begun in [later for later in self._later if later <= quarter]:
+            for key in set(self._later.pop(begun)):
+                self.add(key)
+
+
+def _quarter_of(moment: datetime) -> int:
+    return (moment - _EPOCH) // _QUARTER
 
 
 def _why_stale(page: PageState, stated_at: datetime, *, is_new: bool) -> str | None:

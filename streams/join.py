@@ -84,7 +84,7 @@ class PartitionJoin:
 
     def __init__(
         self,
-        stored: MutableMapping[bytes, bytes],
+        stored: MutableMapping[str, bytes],
         policy_of: Callable[[PageId], Policy],
         settings: Settings,
         ids: Ids = BUILT_IN,
@@ -98,7 +98,7 @@ class PartitionJoin:
             policy_of,
             raw_partition_of=lambda page_id: partition_of(page_id.encode(), settings.partitions),
             pages=self.pages,
-            wakes=self.people.wakes(),
+            wake_at_of=self.people.wake_at,
         )
         self.events = event_codec(ids)
         self.outlet = Outlet(lambda topic: settings.topic(topic.name), ids)
@@ -157,7 +157,7 @@ class Batch:
         """The records to publish. After this step every record of the batch has been worked on."""
         return [self._join.outlet.outgoing(output) for output in outputs]
 
-    def take_changes(self) -> list[tuple[bytes, bytes | None]]:
+    def take_changes(self) -> list[tuple[str, bytes | None]]:
         """The changes of state, for the changelog once all outputs are acked.
 
         Pages come last: after a crash before a Page's record, the block is applied again to everyone.
@@ -250,11 +250,11 @@ class Joins:
         letters = self.refusals.letters(refused, now())
         await producer_of(self._app).send_all([*outgoing, *letters])
 
-    async def write_changelog(self, partition: int, changes: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def write_changelog(self, partition: int, changes: Sequence[tuple[str, bytes | None]]) -> None:
         """Make the changes durable, then put them into the store. Raises `DeliveryFailed`."""
         changelog = self._store.changelog_topic_name
         await producer_of(self._app).send_all(
-            [Outgoing(changelog, key, value, None, partition) for key, value in changes]
+            [Outgoing(changelog, key.encode(), value, None, partition) for key, value in changes]
         )
         for key, value in changes:
             self._store.put(partition, key, value)

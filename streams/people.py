@@ -4,7 +4,7 @@ from collections.abc import Iterator, MutableMapping
 from datetime import datetime
 from typing import Generic
 
-from leads.person import State
+from leads.person import Person, State
 from streams.state import StateCodec
 
 # At about 4 KB each.
@@ -26,7 +26,7 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
 
     def __init__(
         self,
-        stored: MutableMapping[bytes, bytes],
+        stored: MutableMapping[str, bytes],
         codec: StateCodec[State],
         *,
         of_pages: bool = False,
@@ -45,7 +45,7 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
                 raise KeyError(key)
             return state
         recent = self._recent.pop(key, None)
-        return self._remember(key, recent or self._codec.decode(self._stored[key.encode()]))
+        return self._remember(key, recent or self._codec.decode(self._stored[key]))
 
     def __setitem__(self, key: str, state: State) -> None:
         self._changed[key] = state
@@ -61,21 +61,25 @@ class StoredStates(MutableMapping[str, State], Generic[State]):
         return sum(1 for _ in self)
 
     def _keys(self) -> Iterator[str]:
-        return (key for key in map(bytes.decode, self._stored) if is_page_key(key) == self._of_pages)
+        return (key for key in self._stored if is_page_key(key) == self._of_pages)
 
-    def wakes(self) -> Iterator[tuple[str, datetime]]:
-        """The `wake_at` of each state in the store; no state is decoded for it."""
-        return ((key, self._codec.wake_at(self._stored[key.encode()])) for key in self._keys())
+    def wake_at(self: "StoredStates[Person]", key: str) -> datetime | None:
+        """The `wake_at` of a person, None where there is none; nobody is decoded for it."""
+        if key in self._changed:
+            state = self._changed[key]
+            return None if state is None else state.wake_at
+        value = self._stored.get(key)
+        return None if value is None else self._codec.wake_at(value)
 
     def try_encoding(self, state: State) -> None:
         """Raise what `take_changes` would raise, were this state among the changes."""
         self._codec.encode(state)
 
-    def take_changes(self) -> list[tuple[bytes, bytes | None]]:
-        changes: list[tuple[bytes, bytes | None]] = []
+    def take_changes(self) -> list[tuple[str, bytes | None]]:
+        changes: list[tuple[str, bytes | None]] = []
         for key, state in self._changed.items():
             self._recent.pop(key, None)
-            changes.append((key.encode(), None if state is None else self._codec.encode(state)))
+            changes.append((key, None if state is None else self._codec.encode(state)))
             if state is not None:
                 self._remember(key, state)
         self._changed.clear()

@@ -25,10 +25,10 @@ class PartitionStore(faust.Table):  # type: ignore[misc] # Faust is untyped to u
             recovery_buffer_size=2,
             beacon=app.tables.beacon,
         )
-        self.parts: dict[int, dict[bytes, bytes]] = {}
+        self.parts: dict[int, dict[str, bytes]] = {}
         self.epoch = 0
 
-    def put(self, partition: int, key: bytes, value: bytes | None) -> None:
+    def put(self, partition: int, key: str, value: bytes | None) -> None:
         """Set a key, or with None remove it."""
         part = self.parts.setdefault(partition, {})
         if value is None:
@@ -39,7 +39,9 @@ class PartitionStore(faust.Table):  # type: ignore[misc] # Faust is untyped to u
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         for event in batch:
             for record in event.value:
-                self.put(record.partition, record.key, record.value)
+                # Faust goes on after an exception here, and the recovery would never end.
+                key = record.key.decode(errors="surrogateescape")
+                self.put(record.partition, key, record.value)
 
     async def on_rebalance(
         self,

@@ -184,7 +184,7 @@ def _an_open_lead() -> tuple[bytes, bytes, bytes]:
     leads = [output for output in batch.advance(batch.order(batch.decode(records))) if isinstance(output, Lead)]
     ((key, state),) = batch.take_changes()
     assert state is not None
-    return key, state, leads[-1].lead_id.encode()
+    return key.encode(), state, leads[-1].lead_id.encode()
 
 
 def _known(number: int) -> Record:

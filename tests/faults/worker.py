@@ -67,13 +67,13 @@ def decode(value: bytes | None) -> Folded:
 
 
 def fold_batch(
-    records: list[ConsumerRecord], part: Mapping[bytes, bytes], target: str
+    records: list[ConsumerRecord], part: Mapping[str, bytes], target: str
 ) -> tuple[list[Outgoing], dict[bytes, bytes]]:
     """One output for each record that is past its key's mark, and the new state of the keys."""
     outputs: list[Outgoing] = []
     changed: dict[bytes, bytes] = {}
     for record in records:
-        state = decode(changed.get(record.key) or part.get(record.key))
+        state = decode(changed.get(record.key) or part.get(record.key.decode()))
         if record.offset > state.mark:
             changed[record.key] = encode(fold(state, record.offset, record.value))
             outputs.append((target, record.key, changed[record.key], None, record.partition))
@@ -118,7 +118,7 @@ async def _fold_into(app: faust.App, store: PartitionStore, event: Any, job: Job
         [(store.changelog_topic_name, key, value, None, partition) for key, value in changed.items()]
     )
     for key, value in changed.items():
-        store.put(partition, key, value)
+        store.put(partition, key.decode(), value)
 
 
 def _stock_app(job: Job) -> faust.App:

@@ -217,18 +217,18 @@ async def test_state_leaves_with_its_partition_and_is_read_back_by_its_next_owne
             shared = {**first.parts, **second.parts}
         await eventually(lambda: is_settled(first_app) and len(first.parts) == 2)
 
-    assert everything == {0: {b"key": b"new"}, 1: {b"key": b"other"}}
+    assert everything == {0: {"key": b"new"}, 1: {"key": b"other"}}
     assert shared == everything
     assert first.parts == everything
     assert first.epoch > epoch
 
 
 async def test_a_large_state_is_read_back_whole(lab: Lab) -> None:
-    expected: dict[int, dict[bytes, bytes]] = {0: {}, 1: {}}
+    expected: dict[int, dict[str, bytes]] = {0: {}, 1: {}}
     async with AIOKafkaProducer(bootstrap_servers=lab.job.broker, linger_ms=5) as producer:
         for number in range(100_000):
             partition, key, value = number % 2, b"key-%d" % number, b"%d" % number
-            expected[partition][key] = value
+            expected[partition][key.decode()] = value
             sent = await producer.send(lab.changelog, value, key=key, partition=partition)
         await sent
 
@@ -243,4 +243,4 @@ def ends_of(app: faust.App) -> dict[int, datetime]:
 
 async def write_state(app: faust.App, store: PartitionStore, partition: int, key: bytes, value: bytes | None) -> None:
     await producer_of(app).send_all([(store.changelog_topic_name, key, value, None, partition)])
-    store.put(partition, key, value)
+    store.put(partition, key.decode(), value)

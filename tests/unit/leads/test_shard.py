@@ -310,12 +310,41 @@ def test_every_order_with_duplicates_is_one_lead_with_the_same_answers(
     ]
 
 
-def test_busy_person_takes_one_place_among_those_to_wake() -> None:
+def test_a_busy_person_takes_one_place_among_those_to_wake() -> None:
     shard = a_shard()
-    for number in range(5000):
-        shard.fold([(number, a_message(NOON + number * SECOND, mid=f"m_{number}"))])
+    for number in range(2000):
+        shard.fold([(number, a_message(NOON + number * MINUTE, mid=f"m_{number}"))])
 
-    assert len(shard._wakes[0]._heap) < 2000
+    wakes = shard._wakes[0]
+    assert len(wakes._heap) + sum(map(len, wakes._later.values())) == 1
+
+
+def test_a_person_whose_time_moved_through_days_is_forgotten_at_the_last_of_them() -> None:
+    people: dict[str, Person] = {}
+    shard = a_shard(people)
+    days = [0, 1, 2, 2]
+    for number, day in enumerate(days):
+        shard.fold([(number, a_message(NOON + timedelta(days=day), mid=f"m_{number}"))])
+    last = NOON + timedelta(days=2) + STATE_TTL
+
+    woken = []
+    for number, until in enumerate([NOON + STATE_TTL, last - SECOND, last, 2 * STATE_TTL + NOON], start=len(days)):
+        woken.append((len(shard.fold([(number, progress(until))]).changed), len(people)))
+
+    assert woken == [(0, 1), (0, 1), (1, 0), (0, 0)]
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1), st.lists(st.integers(0, 4000)))
+def test_deadlines_fire_in_their_order_however_far_time_jumps(handovers: list[int], looks: list[int]) -> None:
+    events = [replace(a_handover(NOON + at * MINUTE), psid=Psid(f"{at}")) for at in sorted({*handovers})]
+    times: list[tuple[datetime, JoinEvent | Progress]] = [(event.received_at, event) for event in events]
+    times += [(at, progress(at)) for at in (NOON + look * MINUTE for look in [*looks, 5000])]
+    log = enumerate(event for _, event in sorted(times, key=lambda timed: timed[0]))
+
+    outputs = a_shard().fold(log).outputs
+
+    fired = [output.updated_at for output in outputs if isinstance(output, Lead) and output.closed]
+    assert fired == [event.received_at + POLICY.page.join_wait for event in events]
 
 
 def test_an_erased_person_leaves_the_state_at_once_with_all_that_was_planned() -> None:

@@ -29,8 +29,8 @@ def a_person(number: int = 0, mark: int = 0) -> Person:
     return Person(page_id=PAGE, psid=Psid(str(number)), mark=mark, touched_at=NOON)
 
 
-def stored(count: int) -> dict[bytes, bytes]:
-    return {f"p:{number}".encode(): PEOPLE.encode(a_person(number)) for number in range(count)}
+def stored(count: int) -> dict[str, bytes]:
+    return {f"p:{number}": PEOPLE.encode(a_person(number)) for number in range(count)}
 
 
 def test_a_person_is_decoded_once_while_remembered() -> None:
@@ -69,8 +69,8 @@ def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
 
     del people["p:0"]
     assert "p:0" not in people
-    assert people.take_changes() == [(b"p:0", None)]
-    del store[b"p:0"]
+    assert people.take_changes() == [("p:0", None)]
+    del store["p:0"]
 
     assert "p:0" not in people
 
@@ -78,28 +78,33 @@ def test_a_person_who_was_deleted_is_gone_although_remembered() -> None:
 def test_wake_times_are_told_without_decoding_anybody() -> None:
     codec = CountingCodec()
     waiting = replace(a_person(), scheduled=(Scheduled(LeadId("1"), "later", NOON + timedelta(hours=2)),))
-    people = StoredStates({b"p:0": PEOPLE.encode(a_person()), b"p:1": PEOPLE.encode(waiting)}, codec)
+    people = StoredStates({"p:0": PEOPLE.encode(a_person()), "p:1": PEOPLE.encode(waiting)}, codec)
+    before = people.wake_at("p:1")
+    people["p:1"] = a_person()
+    people["p:2"] = waiting
+    del people["p:0"]
 
-    wakes = dict(people.wakes())
-
-    assert wakes == {"p:0": NOON + timedelta(days=30), "p:1": waiting.wake_at}
+    assert before == waiting.wake_at
+    assert people.wake_at("p:1") == NOON + timedelta(days=30)
+    assert people.wake_at("p:2") == waiting.wake_at
+    assert people.wake_at("p:0") is None
+    assert people.wake_at("p:3") is None
     assert codec.decoded == 0
 
 
 def test_what_is_no_person_has_no_wake_time() -> None:
-    people = StoredStates({b"p:0": b"junk, not a person"}, PEOPLE)
+    people = StoredStates({"p:0": b"junk, not a person"}, PEOPLE)
 
     with pytest.raises(UnreadableState):
-        dict(people.wakes())
+        people.wake_at("p:0")
 
 
 BLOCKED = PageState(page_id=PAGE, mark=3, stated_at=NOON, blocked_at=NOON)
 
 
 def test_people_and_pages_of_one_store_are_told_apart() -> None:
-    store = {b"p:0": PEOPLE.encode(a_person()), PAGE.encode(): PAGES.encode(BLOCKED)}
+    store = {"p:0": PEOPLE.encode(a_person()), PAGE: PAGES.encode(BLOCKED)}
     people, pages = StoredStates(store, PEOPLE), StoredStates(store, PAGES, of_pages=True)
 
     assert dict(people) == {"p:0": a_person()}
-    assert [key for key, _ in people.wakes()] == ["p:0"]
     assert dict(pages) == {PAGE: BLOCKED}
