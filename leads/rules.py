@@ -207,7 +207,9 @@ class Caps(Struct, frozen=True):
 
 # {answers[What city?]|your city}, {ad.ad_title|our ad}, {page_id}: the part after | stands in for what is unknown.
 _NAMES = "|".join(("page_id", *(rf"ad\.{name}" for name in Ad.__struct_fields__)))
-PLACEHOLDER = re.compile(rf"\{{(?:answers\[(?P<question>[^\]]+)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}")
+PLACEHOLDER = re.compile(
+    rf"\{{(?:answers\[(?P<question>[^\]]+|[^{{}}]+?)\]|(?P<name>{_NAMES}))(?:\|(?P<default>[^}}]*))?\}}"
+)
 
 
 def render(text: str, lead: Lead, longest: int) -> str:

@@ -367,6 +367,14 @@ def test_an_answer_that_says_nothing_gives_way_to_the_default(answer: str) -> No
     assert rendered(FollowUpMessage("{answers[Why?]|Hello}"), lead).text == "Hello"
 
 
+def test_a_placeholder_may_name_a_question_with_brackets() -> None:
+    lead = a_lead(answers=(Answer("Height [cm]?", "180"), Answer("Why?", "so")))
+
+    text = rendered(FollowUpMessage("{answers[Height [cm]?]|0}, {answers[Why?]}, {answers[Width [cm]]|0}"), lead).text
+
+    assert text == "180, so, 0"
+
+
 def test_control_characters_of_an_answer_are_left_out() -> None:
     lead = a_lead(answers=(Answer("Why?", "a\x00b\x1b[2J\r\nc"),))
 

@@ -17,7 +17,7 @@ from leads.person import PageState, Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import Policy, Rule, RuleStep
 from leads.shard import Shard
-from messenger.events import LeadOutcome, Origin, PageId, Psid
+from messenger.events import AppId, LeadOutcome, Origin, PageId, Psid
 from tests.builders import (
     CITY,
     MINUTE,
@@ -40,6 +40,7 @@ RULES = (
     Rule(name="with-answers", wait_for="answers", steps=(RuleStep(FollowUpMessage("three")),)),
 )
 POLICY = Policy(Page(PAGE, target_app=TARGET_APP), RULES)
+OTHER_APP = AppId("1111111111111111")
 OTHER_PAGE = PageId("104508901353867")
 RAW_PARTITION_OF = {PAGE: 0, OTHER_PAGE: 1}
 RAW_PARTITIONS = len(RAW_PARTITION_OF)
@@ -86,15 +87,24 @@ class HistoryThroughCrashes(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
 
     @precondition(lambda self: self.leads_begun < MOST_LEADS)
-    @rule(who=st.sampled_from(PEOPLE), outcome=st.sampled_from(["complete", "incomplete"]), said=st.booleans())
-    def a_flow_ends(self, who: tuple[PageId, Psid], outcome: LeadOutcome, said: bool) -> None:
+    @rule(
+        who=st.sampled_from(PEOPLE),
+        outcome=st.sampled_from(["complete", "incomplete"]),
+        said=st.booleans(),
+        app=st.sampled_from([TARGET_APP, TARGET_APP, OTHER_APP]),
+        standby=st.booleans(),
+    )
+    def a_flow_ends(
+        self, who: tuple[PageId, Psid], outcome: LeadOutcome, said: bool, app: AppId, standby: bool
+    ) -> None:
         self.leads_begun += 1
+        referral = a_referral(self.now + SECOND, outcome=outcome, ad_id=f"ad{self.leads_begun}")
         signals: list[JoinEvent] = [
-            a_handover(self.now, outcome=outcome),
-            a_referral(self.now + SECOND, outcome=outcome, ad_id=f"ad{self.leads_begun}"),
+            a_handover(self.now, outcome=outcome, new=app),
+            replace(referral, standby=standby),
         ]
         if outcome == "complete":
-            signals.append(a_summary(self.now - SECOND, mid=f"m{self.leads_begun}"))
+            signals.append(replace(a_summary(self.now - SECOND, mid=f"m{self.leads_begun}"), standby=standby))
         if said:
             signals.append(a_message(self.now, mid=f"said{self.leads_begun}"))
         self.signals += [replace(signal, page_id=who[0], psid=who[1]) for signal in signals]
