@@ -200,11 +200,8 @@ PAGE_KEYS = {
         "The Page's access token; `${NAME}` reads the environment, or the file that `NAME_FILE` names",
         "none: nothing is sent for this Page",
     ),
-    "target_app": (
-        "The app that the lead ad hands its leads to, which is ours",
-        "`LEADSTREAM_APP_ID`; where that is not set, the app of the person's last handover by Leadgen",
-    ),
-    "join_wait": ("How long a lead waits for missing signals before it closes", "`15m`"),
+    "target_app": ("Our app: that to which the lead ad hands its leads", "`LEADSTREAM_APP_ID`, else by handover"),
+    "join_wait": ("How long a lead waits for missing signals before it closes, at most `7d`", "`15m`"),
     "thread_control": (
         "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad, "
         "whole days from `1d` to `7d`",
@@ -241,7 +238,7 @@ RULE_KEYS = {
         "`followups check` reports it",
         "at once",
     ),
-    "steps": ("Several messages instead: a list of `send` with `after`, which counts from the step before", "one"),
+    "steps": ("Several messages instead: a list of `send` with `after`, since the step before; `20d` in all", "one"),
     "quiet_hours": (
         "When nothing is sent, such as `21:00-08:00`, in the `time_zone` of the Page: a step that falls due then waits "
         "for their end, and expires where the window closes before. They are asked again right before each call, "

@@ -26,7 +26,7 @@ stateDiagram-v2
     open --> closed: all signals are in (all_signals)
     open --> closed: join_wait after the first signal (join_wait)
     closed --> closed: a late signal, a transcript (next revision)
-    closed --> [*]: {STATE_TTL.days} days after its last revision
+    closed --> [*]: {STATE_TTL.days} days after its first signal
 ```
 
 A complete lead that closes without answers asks for a transcript, once. A dropped flow has no summary to wait for.

@@ -75,7 +75,7 @@ def elapse(person: Person, until: datetime, policy: Policy) -> Step:
     outputs: tuple[Output, ...] = ()
     shed = 0
     while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
-        step = _fire(person, moment, policy)
+        step = _fire(person.without_the_old(moment), moment, policy)
         person, outputs, shed = step.person, outputs + step.outputs, shed + step.shed
     return Step(standby.without_the_old(person.without_the_old(until), until), outputs, shed=shed)
 

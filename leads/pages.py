@@ -10,6 +10,8 @@ from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_IDS, THREAD_CONTROL_
 from messenger.wording import normal_text
 
 JOIN_WAIT = timedelta(minutes=15)
+# An open lead is remembered whole, and a replay's warm-up must begin before it.
+JOIN_WAIT_MAX = timedelta(days=7)
 # A flow of Meta's ends at a stop keyword too, whatever its case.
 STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit"})
 START_WORDS = frozenset({"start", "unstop", "subscribe"})

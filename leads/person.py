@@ -144,18 +144,39 @@ class Person(Compact, frozen=True, kw_only=True):
         return replace(self, seen=(*self.seen, remembered(event_id))[-SEEN_EVENTS:])
 
     def without_the_old(self, until: datetime) -> "Person":
-        """The person without what is too old to matter at this time."""
+        """The person without what is too old to matter at this time.
+
+        Each fact is forgotten `STATE_TTL` after its own time, whatever came since, so that a replay which reads as long
+        before its start knows the same. Only an opt-out is remembered for longer, and says nothing of leads.
+        """
         if not self.deadlines and self.forget_at <= until:
             return self.forgotten()
-        kept = tuple(
-            state for state in self.leads if not state.lead.closed or state.lead.updated_at + STATE_TTL > until
-        )
-        issued = tuple(command for command in self.issued if command.not_after >= until)
-        if len(kept) == len(self.leads) and len(issued) == len(self.issued):
+        since = until - STATE_TTL
+        person = self._without_old_leads(since) if self.leads else self
+        issued = tuple(command for command in person.issued if command.not_after >= until)
+        if len(issued) < len(person.issued):
+            person = replace(person, issued=issued)
+        return person._without_old_facts(since)
+
+    def _without_old_leads(self, since: datetime) -> "Person":
+        kept = tuple(state for state in self.leads if not state.lead.closed or state.lead.first_seen_at > since)
+        if len(kept) == len(self.leads):
             return self
         ids = {state.lead.lead_id for state in kept}
-        assumed = tuple(lead_id for lead_id in self.assumed if lead_id in ids)
-        return replace(self, leads=kept, issued=issued, assumed=assumed)
+        return replace(self, leads=kept, assumed=tuple(lead_id for lead_id in self.assumed if lead_id in ids))
+
+    def _without_old_facts(self, since: datetime) -> "Person":
+        person = self
+        if _is_past(self.last_user_message_at, since):
+            person = replace(person, last_user_message_at=None)
+        if _is_past(self.routed_at, since):
+            person = replace(person, thread_owner_app_id=None, thread_control_expires_at=None, routed_at=None)
+        if _is_past(self.flow_began_at, since):
+            person = replace(person, flow_began_at=None)
+        if _is_past(self.opted_in_at, since) and not self.is_opted_out:
+            person = replace(person, opted_out_at=None, opted_in_at=None)
+        fresh = tuple(intervention for intervention in self.interventions if intervention.happened_at > since)
+        return person if len(fresh) == len(self.interventions) else replace(person, interventions=fresh)
 
     def forgotten(self) -> "Person":
         """The person without everything but the marks and an opt-out."""
@@ -212,6 +233,10 @@ def without_offsets(state: State, topics: Collection[str], *, of_events: bool) -
     """The state without the offsets of these topics, which begin again; `of_events` if those of the join's own do."""
     marks = tuple(mark for mark in state.marks if mark.topic not in topics)
     return replace(state, mark=-1 if of_events else state.mark, marks=marks)
+
+
+def _is_past(moment: datetime | None, since: datetime) -> bool:
+    return moment is not None and moment <= since
 
 
 def happened_at(event: Event) -> datetime:

@@ -19,6 +19,8 @@ from messenger.events import Ad, LeadOutcome
 from messenger.wording import normal_text
 
 WaitFor = Literal["answers", "handover"]
+# The join forgets a lead 30 days after its first signal, and what is planned for it.
+COURSE_MAX = timedelta(days=20)
 EVERY_CANCELLATION: tuple[Cancellation, ...] = ("reply", "human", "control_lost")
 
 

@@ -6,9 +6,10 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
-from leads.pages import JOIN_WAIT, START_WORDS, STOP_WORDS, Page, Pages, as_word
+from leads.pages import JOIN_WAIT, JOIN_WAIT_MAX, START_WORDS, STOP_WORDS, Page, Pages, as_word
 from leads.records import NOTICE_RULE, AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
+    COURSE_MAX,
     EVERY_CANCELLATION,
     PLACEHOLDER,
     AnswerCondition,
@@ -89,7 +90,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         page_id,
         access_token=section.read("access_token", _token, "") if tokens else "",
         target_app=AppId(target_app) if target_app is not None else None,
-        join_wait=section.read("join_wait", Value.duration, JOIN_WAIT),
+        join_wait=section.read("join_wait", _join_wait, JOIN_WAIT),
         thread_control=section.read("thread_control", _thread_control, limits.THREAD_CONTROL_DEFAULT),
         also=tuple(map(PageId, section.read("also", _ids, ()))),
         questions=section.read("questions", Value.texts, ()),
@@ -106,6 +107,13 @@ def _thread_control(value: Value) -> timedelta:
     if lasts % _DAY or not _DAY <= lasts <= limits.THREAD_CONTROL_MAX:
         raise value.fault(f"expected whole days from 1d to {limits.THREAD_CONTROL_MAX.days}d, as the ad has them")
     return lasts
+
+
+def _join_wait(value: Value) -> timedelta:
+    wait = value.duration()
+    if wait > JOIN_WAIT_MAX:
+        raise value.fault(f"expected at most {JOIN_WAIT_MAX.days}d")
+    return wait
 
 
 def _min_gap(value: Value) -> timedelta:
@@ -234,11 +242,20 @@ def _steps(rule: Section) -> tuple[RuleStep, ...]:
     steps = tuple(_step(step.section("send", "after")) for step in rule["steps"].items())
     if not steps:
         raise rule["steps"].fault("the rule has no steps")
+    if sum((step.after for step in steps), timedelta(0)) > COURSE_MAX:
+        raise rule["steps"].fault(f"expected at most {COURSE_MAX.days}d in all")
     return steps
 
 
 def _step(section: Section) -> RuleStep:
-    return RuleStep(_message(section.required("send")), section.read("after", Value.duration, timedelta(0)))
+    return RuleStep(_message(section.required("send")), section.read("after", _after, timedelta(0)))
+
+
+def _after(value: Value) -> timedelta:
+    after = value.duration()
+    if after > COURSE_MAX:
+        raise value.fault(f"expected at most {COURSE_MAX.days}d")
+    return after
 
 
 def _quiet_hours(value: Value) -> QuietHours:

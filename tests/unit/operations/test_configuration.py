@@ -469,6 +469,21 @@ def test_a_page_has_its_gap_which_is_no_longer_than_the_messaging_window(tmp_pat
     assert "min_gap: expected at most 24h" in refusal(pages_of, tmp_path, 'pages: {"1": {min_gap: 25h}}')
 
 
+def test_a_lead_waits_no_longer_than_a_week(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {join_wait: 7d}}')
+
+    assert page.join_wait == timedelta(days=7)
+    assert "join_wait: expected at most 7d" in refusal(pages_of, tmp_path, 'pages: {"1": {join_wait: 8d}}')
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["after: 21d, send: {text: a}", "steps: [{after: 11d, send: {text: a}}, {after: 10d, send: {text: b}}]"],
+)
+def test_a_course_ends_before_its_lead_is_forgotten(tmp_path: Path, steps: str) -> None:
+    assert "20d" in refusal(rules_of, tmp_path, f"rules: [{{name: a, {steps}}}]")
+
+
 @pytest.mark.parametrize("lasts", ["8d", "0s", "90m", "23h", "25h", "30d"])
 def test_thread_control_that_no_ad_gives_is_refused(tmp_path: Path, lasts: str) -> None:
     fault = refusal(pages_of, tmp_path, f'pages:\n  "1":\n    thread_control: {lasts}')
