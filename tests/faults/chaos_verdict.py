@@ -173,13 +173,14 @@ def _audit(chaos: "Chaos", raw: list[Any]) -> Audit:
 
 
 def _misplaced(chaos: "Chaos", raw: list[Any]) -> int:
-    """How many receipts name a place in Kafka that holds other bytes."""
+    """How many places in Kafka hold other bytes than a receipt says; it names one for each Page of the body."""
     at = {f"{record.topic}/{record.partition}/{record.offset}": record.value for record in raw}
     return sum(
-        at.get(receipt) != body
+        at.get(place) != body
         for body, receipts in chaos.receipts.items()
         for receipt in receipts
         if not receipt.startswith("spool/")
+        for place in receipt.split(",")
     )
 
 
