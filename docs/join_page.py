@@ -1,9 +1,10 @@
 """docs/join.md: how signals become leads, with the table of cases that the tests run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from docs.join_cases import CASES, Becomes, Case
+from docs.follow_up_cases import FOLLOW_UP_CASES, KEPT, FollowUpCase
+from docs.join_cases import CASES, Becomes, Case, Received
 from docs.markdown import table
 from leads.person import STATE_TTL
 
@@ -108,18 +109,44 @@ What is received with its time after the first, and what the leads are a day aft
 """
 
 
+_FOLLOW_UPS = """\
+## Follow-ups
+
+What the rules of [examples/followups.yaml](../examples/followups.yaml) then send, in this order, and what they cancel
+and why. `tests/unit/leads/test_follow_up_cases.py` runs each row. The city of the usual answers is the reminder's.
+"""
+
+_KEPT = """\
+Cases that take more than the rules, each with its test:
+"""
+
+
 def join_page() -> str:
-    return f"{_INTRODUCTION}\n{table(('Case', 'Received', 'Leads'), map(_row, CASES))}\n"
+    cases = table(("Case", "Received", "Leads"), map(_row, CASES))
+    follow_ups = table(("Case", "Received", "Sent", "Cancelled"), map(_row_of_follow_up, FOLLOW_UP_CASES))
+    kept = table(
+        ("Case", "Outcome", "Test"), ((case.name, case.outcome, f"`tests/{case.file}::{case.test}`") for case in KEPT)
+    )
+    return f"{_INTRODUCTION}\n{cases}\n\n{_FOLLOW_UPS}\n{follow_ups}\n\n{_KEPT}\n{kept}\n"
 
 
 def _row(case: Case) -> tuple[str, str, str]:
     leads = "; ".join(map(_lead, case.leads)) or "none"
-    return case.name, ", ".join(_received(case)), leads + (", and asks for a transcript" * case.asks_for_transcript)
+    return (
+        case.name,
+        ", ".join(_received(case.received)),
+        leads + (", and asks for a transcript" * case.asks_for_transcript),
+    )
 
 
-def _received(case: Case) -> Iterator[str]:
-    first = case.received[0].received
-    return (f"{event.kind}{_later(event.received - first)}" for event in case.received)
+def _row_of_follow_up(case: FollowUpCase) -> tuple[str, str, str, str]:
+    cancelled = ", ".join(f"{rule} (`{reason}`)" for rule, reason in case.cancelled)
+    return case.name, ", ".join(_received(case.received)), ", ".join(case.sent) or "nothing", cancelled
+
+
+def _received(events: Sequence[Received]) -> Iterator[str]:
+    first = events[0].received
+    return (f"{event.kind}{_later(event.received - first)}" for event in events)
 
 
 def _later(by: timedelta) -> str:

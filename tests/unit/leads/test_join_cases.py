@@ -1,13 +1,13 @@
 """Each row of the case table, as docs/join.md shows it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
 from msgspec.structs import replace
 
-from docs.join_cases import CASES, JOIN_WAIT, Becomes, Case
+from docs.join_cases import CASES, JOIN_WAIT, Becomes, Case, Received
 from leads.facts import JoinEvent, TranscriptFetched
 from leads.join import Output, advance, elapse
 from leads.pages import Page
@@ -69,34 +69,39 @@ BUILDERS: Mapping[str, Callable[..., JoinEvent]] = {
     "transcript": a_transcript,
     "recovery": a_recovery,
     "dropped recovery": partial(a_recovery, outcome="incomplete"),
+    "referral of another city": partial(a_referral, answers=(Answer(CITY.question, "Lyon"),)),
+    "referral with the question written otherwise": partial(
+        a_referral, answers=(Answer(f" {CITY.question.upper()} ", CITY.answer),)
+    ),
     "message": a_message,
+    "stop word": partial(a_message, text="Stop."),
     "take by the Page Inbox": a_take,
     "take by the Leadgen app": partial(a_take, by=LEADGEN_APP_ID),
     "echo of a human": an_echo,
 }
 
 
-def events_of(case: Case) -> Iterator[JoinEvent]:
-    for event in case.received:
+def events_of(received: Iterable[Received]) -> Iterator[JoinEvent]:
+    for event in received:
         build = BUILDERS[event.kind.removesuffix(" again")]
         yield replace(build(NOON + event.at, **event.details), received_at=NOON + event.received)
 
 
-def outputs_of(case: Case) -> list[Output]:
-    """Everything that is published for a case, until a day after its last event."""
+def outputs_of(received: Sequence[Received], policy: Policy = POLICY) -> list[Output]:
+    """Everything that is published for these events, until a day after the last."""
     person, outputs = Person(page_id=PAGE, psid=PERSON, touched_at=NOON), list[Output]()
-    for event in events_of(case):
+    for event in events_of(received):
         if isinstance(event, TranscriptFetched):
             event = replace(event, lead_id=person.leads[0].lead.lead_id)
-        step = advance(person, event, POLICY)
+        step = advance(person, event, policy)
         person = step.person
         outputs += step.outputs
-    return outputs + list(elapse(person, NOON + case.received[-1].received + A_DAY, POLICY).outputs)
+    return outputs + list(elapse(person, NOON + received[-1].received + A_DAY, policy).outputs)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_received_becomes_these_leads(case: Case) -> None:
-    outputs = outputs_of(case)
+    outputs = outputs_of(case.received)
 
     newest = {lead.lead_id: lead for lead in outputs if isinstance(lead, Lead)}
     assert [
@@ -108,7 +113,7 @@ def test_what_is_received_becomes_these_leads(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_event_comes_again_where_its_row_says_so(case: Case) -> None:
-    ids = [event.event_id for event in events_of(case)]
+    ids = [event.event_id for event in events_of(case.received)]
 
     assert [event.kind.endswith(" again") for event in case.received] == [
         id_ in ids[:place] for place, id_ in enumerate(ids)
