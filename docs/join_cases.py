@@ -283,6 +283,30 @@ CASES: tuple[Case, ...] = (
         [_HANDOVER, event("summary without a hop", SECOND)],
         Becomes("complete", 3, "summary", "join_wait"),
     ),
+    case(
+        "a summary that writes the questions in other letters, and the referral",
+        [event("summary in capitals"), event("referral", SECOND)],
+        Becomes("complete", 3, "referral", "join_wait"),
+    ),
+    case(
+        "the Page Inbox takes the thread, and the other signals come on standby",
+        [
+            _HANDOVER,
+            event("take by the Page Inbox", SECOND),
+            event("referral on standby", SECOND),
+            event("summary on standby", 2 * SECOND),
+        ],
+        _WHOLE,
+    ),
+    case(
+        "on standby before Leadgen hands over",
+        [event("referral on standby"), event("summary on standby"), event("handover", SECOND)],
+        _WHOLE,
+    ),
+    case(
+        "on standby, of a flow that is handed to another app",
+        [event("summary on standby"), event("handover to another app"), event("referral on standby", SECOND)],
+    ),
     case("a text that begins as a summary does, and no lead", [event("summary without a hop")]),
     case(
         "stamps of years ago, as in Meta's samples: receipt decides",
