@@ -38,7 +38,7 @@ FIGURES = {
     "join": Figure("join, of people who come rarely", 2_800, "events a CPU second", "test_growth.py"),
     "broker": Figure("Kafka, from the POST to the lead", 250, "µs of processor time a webhook", "test_volume.py"),
     "base": Figure("a worker that knows nobody", 120, "MB", "test_growth.py"),
-    "person": Figure("a person with an open lead, in memory", 1_200, "bytes", "test_growth.py"),
+    "person": Figure("a person with an open lead, in memory", 950, "bytes", "test_growth.py"),
     "recovery": Figure("reading the changelog, one worker", 100_000, "people a second", "test_growth.py"),
     "raw": Figure("record in `messenger-webhooks`", 600, "bytes", "test_volume.py"),
     "event": Figure("record in `messenger-events`", 310, "bytes", "test_volume.py"),
