@@ -7,7 +7,7 @@ from typing import get_args
 from msgspec.structs import replace
 
 from leads.commands import cancel_of, command_of, not_after
-from leads.opt_out import Said, notice, with_finished_flow, with_words
+from leads.opt_out import Said, is_undecided, notice, with_finished_flow, with_words
 from leads.pairing import flow_ended_at
 from leads.person import Issued, Person, Scheduled, closes_at
 from leads.records import (
@@ -52,7 +52,7 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
     if not state.lead.closed:
         # Another app may give the thread back.
         acting = [rule for rule in acting if _why_cancelled(person, state.lead, rule) != "control_lost"]
-    if not acting or not is_settled:
+    if not acting or not is_settled or is_undecided(person, state.lead):
         return person, ()
     person = person.with_lead(replace(state, planned=state.planned + tuple(rule.name for rule in acting)))
     commands: list[SendFollowUp] = []

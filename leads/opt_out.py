@@ -55,10 +55,19 @@ def with_finished_flow(person: Person, lead: Lead) -> Person:
     return replace(person, opted_in_at=max(finished_at, person.opted_in_at or finished_at))
 
 
+def is_undecided(person: Person, lead: Lead) -> bool:
+    """Whether a person who opted out may have finished the lead's flow since: another signal, or the close, decides."""
+    return person.is_opted_out and lead.outcome == "complete" and not _is_stamped(lead)
+
+
 def _finished_at(lead: Lead) -> datetime | None:
     """When the person finished the flow; a summary alone, which may come late, says so once nothing else does."""
-    is_stamped = lead.closed or lead.handover_at or lead.referral_at or lead.transcript_at
-    return flow_ended_at(lead) if lead.outcome == "complete" and is_stamped else None
+    return flow_ended_at(lead) if lead.outcome == "complete" and _is_stamped(lead) else None
+
+
+def _is_stamped(lead: Lead) -> bool:
+    stamps = (lead.handover_at, lead.referral_at, lead.transcript_at)
+    return lead.closed or any(stamp is not None for stamp in stamps)
 
 
 def notice(person: Person, cause: str, at: datetime) -> SendFollowUp:

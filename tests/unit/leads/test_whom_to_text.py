@@ -222,6 +222,17 @@ def test_an_opt_out_holds_until_the_person_finishes_a_flow_that_began_after_it()
     assert life.issued == ["thanks"]
 
 
+def test_the_rules_wait_where_a_summary_alone_tells_of_a_flow_that_may_end_an_opt_out() -> None:
+    at = NOON + HOUR
+    for signals in ([a_handover(at, received_at=at + SECOND)], []):
+        life = Life().take([STOPPED, a_summary(at)])
+        assert life.issued == []
+
+        life.take(signals).wait(24 * 60)
+
+        assert life.issued == ["thanks", "reminder"]
+
+
 def test_a_finished_flow_whose_end_is_stamped_late_ends_no_opt_out_that_came_after_it() -> None:
     life = Life().take([STOPPED, a_handover(NOON + 2 * MINUTE)])
 
