@@ -153,11 +153,14 @@ def _on_thread_control_requested(
 
 
 def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: Policy) -> Step:
+    is_overtaken = _is_overtaken(person, event)
     person = _with_owner(person, event, owner, None)
     if owner == LEADGEN_APP_ID:
         # Another flow begins; Leadgen hands the thread over when it ends.
         began_at = happened_at(event)
         return Step(replace(person, flow_began_at=max(began_at, person.flow_began_at or began_at)))
+    if is_overtaken:
+        return Step(person, ignored="overtaken")
     return Step(*_cancel(person, "control_lost", event, policy))
 
 
@@ -318,13 +321,17 @@ def _cancel(person: Person, reason: Cancellation, event: Event, policy: Policy) 
 
 
 def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: datetime | None) -> Person:
-    # A retry can bring a routing event of the past; what Meta stamped last says who has the thread.
-    routed_at = happened_at(event)
-    if person.routed_at is not None and routed_at < person.routed_at:
+    if _is_overtaken(person, event):
         return person
     if expires_at is not None:
         person = person.without_intervention("control_lost")
+    routed_at = happened_at(event)
     return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=routed_at)
+
+
+def _is_overtaken(person: Person, event: Event) -> bool:
+    """A retry can bring a routing event of the past; what Meta stamped last says who has the thread."""
+    return person.routed_at is not None and happened_at(event) < person.routed_at
 
 
 _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {

@@ -467,6 +467,18 @@ def test_a_rule_that_acts_at_once_waits_for_a_thread_that_another_app_has(back: 
     assert [command.cancel_reason for command in commands_of(step.outputs)] == [None]
 
 
+def test_a_loss_of_the_thread_that_is_delivered_again_after_its_return_cancels_nothing() -> None:
+    back = a_handover(NOON + 2 * SECOND, previous=INBOX, metadata="back to the bot")
+    again = replace(a_take(NOON + SECOND), received_at=NOON + 5 * MINUTE)
+    policy = Policy(POLICY.page, (LATER,))
+    person, outputs = fold(a_handover(), a_take(NOON + SECOND), back, again, policy=policy)
+
+    outputs += elapse(person, NOON + timedelta(hours=9), policy).outputs
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == [None]
+    assert person.thread_owner_app_id == TARGET_APP
+
+
 def test_a_thread_that_does_not_come_back_before_the_close_cancels_the_rule() -> None:
     policy = Policy(POLICY.page, (THANKS,))
     person, _ = fold(a_take(NOON + SECOND), a_referral(), policy=policy)
