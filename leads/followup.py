@@ -128,8 +128,9 @@ def passed_over(state: LeadState, rules: Rules, at: datetime) -> LeadState:
 
 def without_second_chance(person: Person, state: LeadState, rules: Rules) -> LeadState:
     """A person who was told that they finished is not asked to."""
-    scheduled = {waiting.rule for waiting in person.scheduled if waiting.lead_id == state.lead.lead_id}
-    if scheduled.issuperset(state.planned):
+    lead_id = state.lead.lead_id
+    unsent = {waiting.rule for waiting in person.scheduled if waiting.lead_id == lead_id and waiting.step == 1}
+    if unsent.issuperset(state.planned):
         return state
     names = (rule.name for rule in rules)
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *names))))

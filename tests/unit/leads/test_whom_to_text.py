@@ -94,6 +94,16 @@ def test_a_flow_that_ended_before_a_known_one_is_not_followed_up_however_late_it
     assert ("second-chance", 1, "superseded") in life.cancelled
 
 
+def test_who_was_thanked_is_not_asked_to_go_on_though_the_reminder_is_not_due_yet() -> None:
+    texts = (RuleStep(FollowUpMessage("Thanks!")), RuleStep(FollowUpMessage("See you soon"), 2 * HOUR))
+    ask = (RuleStep(FollowUpMessage("Still interested?"), 10 * MINUTE),)
+    rules = (Rule(name="thanks", outcome="complete", steps=texts), Rule(name="ask", outcome="incomplete", steps=ask))
+
+    life = Life(*rules).take([a_handover(), a_referral(received_at=NOON + SECOND, outcome="incomplete")])
+
+    assert life.wait(24 * 60).issued == ["thanks"]
+
+
 def test_of_two_flows_that_ended_in_the_same_second_the_complete_one_is_followed_up() -> None:
     dropped = a_referral(outcome="incomplete", answers=())
 
