@@ -221,12 +221,12 @@ def heed(person: Person, event: Said, policy: Policy) -> Planned:
 
     Whatever an opted-out person writes gives a notice once more, because the send sink forgets in time.
     """
-    was_opted_out, at = person.is_opted_out, event.received_at
+    before, at = person, event.received_at
     person = with_words(person, event, policy.page)
-    if not person.is_opted_out and not was_opted_out:
+    if not person.is_opted_out and not before.is_opted_out:
         return person, ()
     told = notice(person, event.event_id, at)
-    states = person.leads if person.is_opted_out else ()
+    states = person.leads if person.is_opted_out and person.opted_out_at != before.opted_out_at else ()
     person, ended = _cancel(person, states, OPTED_OUT, policy.rules, at)
     return person, (*ended, told)
 

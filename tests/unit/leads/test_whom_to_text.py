@@ -243,6 +243,15 @@ def test_the_rules_wait_where_a_summary_alone_tells_of_a_flow_that_may_end_an_op
         assert life.issued == ["thanks", "reminder"]
 
 
+def test_a_message_of_an_opted_out_person_ends_no_rule_that_waits_for_the_end_of_the_opt_out() -> None:
+    at = NOON + HOUR
+    answer = replace(a_message(at - SECOND, mid="m_answer"), received_at=at + SECOND)
+
+    life = Life().take([STOPPED, a_summary(at), answer, a_handover(at, received_at=at + 2 * SECOND)])
+
+    assert life.issued == ["thanks"]
+
+
 def test_a_finished_flow_whose_end_is_stamped_late_ends_no_opt_out_that_came_after_it() -> None:
     life = Life().take([STOPPED, a_handover(NOON + 2 * MINUTE)])
 
