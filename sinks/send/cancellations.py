@@ -25,6 +25,8 @@ from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
 
 # A command may come this much later than an event that cancels it, counted from `created_at`.
 REMEMBERED = timedelta(minutes=15)
+# Of so many people, and of so many stamps that lie ahead, what came first is known when Meta delivers it again.
+_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Interventions:
         self._newest: dict[tuple[str, Cancellation], tuple[_Came, ...]] = {}
         self._policies: dict[PageId, _Policy] = {}
         self._stopped: dict[str, datetime] = {}
+        self._routed: dict[str, datetime] = {}
+        self._ahead: dict[str, datetime] = {}
 
     def note(self, event: JoinEvent) -> bool:
         """Take in an event; whether it may cancel anything."""
@@ -73,15 +77,30 @@ class Interventions:
             return True
         if isinstance(event, MessageReceived | PostbackReceived) and says_stop(event, self._pages.get(event.page_id)):
             self._note_stop_word(event)
+        happened_at, person = self._happened_at(event), person_key(event.page_id, event.psid or "")
         reason = self._reason(event)
+        if isinstance(event, HandoverReceived | ThreadControlTaken) and self._is_overtaken(person, happened_at):
+            reason = None
         if reason is not None:
-            key = person_key(event.page_id, event.psid or ""), reason
-            came = _Came(event.received_at, min(event.event_at, event.received_at))
+            key = person, reason
+            came = _Came(event.received_at, happened_at)
             # An event that Meta delivers again is received last, and happened before others.
             others = (other for other in self._newest.pop(key, ()) if not other.is_within(came))
             self._newest[key] = (*others, came)
             self._forget_before(event.received_at - REMEMBERED)
         return reason is not None
+
+    def _happened_at(self, event: JoinEvent) -> datetime:
+        """Meta's stamp; of one that lies ahead, the first receipt of the event."""
+        if event.event_at > event.received_at:
+            _keep(self._ahead, event.event_id, self._ahead.get(event.event_id, event.received_at))
+        return self._ahead.get(event.event_id, event.event_at)
+
+    def _is_overtaken(self, person: str, routed_at: datetime) -> bool:
+        """Whether the thread went elsewhere since; what Meta stamped last says who has it."""
+        newest = max(self._routed.get(person, routed_at), routed_at)
+        _keep(self._routed, person, newest)
+        return routed_at < newest
 
     def _note_policy(self, event: PolicyEnforced) -> None:
         """Take in a newer word of Meta's: each partition has a copy, and Meta repeats deliveries."""
@@ -149,3 +168,11 @@ class Interventions:
 
     def is_ours(self, event: PlatformEvent, app_id: AppId | None) -> bool:
         return self._pages.get(event.page_id).is_target(app_id)
+
+
+def _keep(moments: dict[str, datetime], key: str, moment: datetime) -> None:
+    """Put in a time as the newest, and forget the oldest where there are too many."""
+    moments.pop(key, None)
+    moments[key] = moment
+    if len(moments) > _KEPT:
+        del moments[next(iter(moments))]

@@ -444,7 +444,7 @@ async def test_a_report_counts_for_no_more_than_the_brokers_clock() -> None:
 
 
 def a_reply_of(happened_at: datetime, received_at: datetime) -> PlatformEvent:
-    return replace(a_reply(received_at), event_at=happened_at)
+    return replace(a_reply(received_at), event_id=f"message:{happened_at}", event_at=happened_at)
 
 
 @pytest.mark.parametrize(
@@ -491,6 +491,32 @@ def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:
 
     assert reason_in_time == "reply"
     assert interventions.cancels(waits) is None
+
+
+def test_a_loss_of_the_thread_that_is_delivered_again_after_its_return_cancels_nothing() -> None:
+    interventions = Interventions(Pages([Page(PAGE, target_app=OUR_APP)]), NOON)
+    waits = a_command("waits", cancel_on=("control_lost",), created_at=NOON + 5 * SECOND)
+    lost = a_take(new=INBOX)
+    interventions.note(lost)
+    interventions.note(replace(a_handover(new=OUR_APP), event_at=NOON + SECOND, received_at=NOON + 2 * SECOND))
+
+    interventions.note(replace(lost, received_at=NOON + 10 * SECOND))
+
+    assert interventions.cancels(waits) is None
+
+
+def test_a_message_with_a_stamp_that_lies_ahead_counts_from_its_first_receipt() -> None:
+    interventions = Interventions(Pages(), NOON)
+    waits = a_command("waits", cancel_on=("reply",), created_at=NOON + 5 * SECOND, flow_ended_at=NOON + 4 * SECOND)
+    said = replace(a_reply(NOON + 2 * SECOND), event_at=NOON + timedelta(days=1))
+    interventions.note(said)
+
+    interventions.note(replace(said, received_at=NOON + 10 * SECOND))
+    reason_by_copy = interventions.cancels(waits)
+    interventions.note(replace(said, event_id="another", received_at=NOON + 10 * SECOND))
+
+    assert reason_by_copy is None
+    assert interventions.cancels(waits) == "reply"
 
 
 # A blocked Page is tried at once, as if the sink were so far behind that the pause is over.
