@@ -33,7 +33,7 @@ REACH: Mapping[LeadOutcome, timedelta] = MappingProxyType(
 SHORTEST_FLOW = timedelta(minutes=1)
 # Meta's clock and the broker's lie closer than this.
 CLOCK_SKEW = timedelta(minutes=1)
-_LAST_OF_SECOND = timedelta(milliseconds=999)
+_SECOND = timedelta(seconds=1)
 
 
 def is_lead_signal(handover: HandoverReceived) -> bool:
@@ -181,12 +181,12 @@ def revise(
 
 
 def flow_ended_at(lead: Lead) -> datetime:
-    """The last instant at which the lead flow can have ended: what happened later happened after it.
+    """The first instant after the lead flow, as Meta stamps it: what happened then or later happened after it.
 
     Meta stamps handovers in milliseconds, and lead referrals and summaries in seconds.
     """
-    stamps = [stamp if stamp == lead.handover_at else _last_instant(stamp) for stamp in _stamps_of_end(lead)]
-    return min([*stamps, _last_instant(lead.first_seen_at)])
+    stamps = [stamp if stamp == lead.handover_at else _end_of(stamp) for stamp in _stamps_of_end(lead)]
+    return min([*stamps, _end_of(lead.first_seen_at)])
 
 
 def transcript_ends_at(lead: Lead) -> datetime:
@@ -272,9 +272,7 @@ def _is_parted(person: Person, lead: Lead, signal: Signal) -> bool:
     """Whether another flow began or ended between the lead and the signal: Leadgen took the thread, or handed over."""
     handovers = (state.lead.handover_at for state in person.leads if state.lead.lead_id != lead.lead_id)
     first, last = sorted((_earliest(lead), signal.event_at))
-    return any(
-        _last_instant(first) < moment <= _last_instant(last) for moment in (person.flow_began_at, *handovers) if moment
-    )
+    return any(_end_of(first) < moment <= _end_of(last) for moment in (person.flow_began_at, *handovers) if moment)
 
 
 def _is_of_another_form(state: LeadState, signal: Signal) -> bool:
@@ -329,9 +327,9 @@ def _earliest(lead: Lead) -> datetime:
     return min(stamp for stamp in stamps if stamp is not None)
 
 
-def _last_instant(stamp: datetime) -> datetime:
+def _end_of(stamp: datetime) -> datetime:
     """The end of what a stamp covers: Meta's stamps in whole seconds cover their second."""
-    return stamp if stamp.microsecond else stamp + _LAST_OF_SECOND
+    return stamp if stamp.microsecond else stamp + _SECOND
 
 
 def _is_whole(lead: Lead) -> bool:

@@ -380,7 +380,7 @@ def test_pending_follow_up_is_cancelled(event: JoinEvent, reason: str) -> None:
 
 
 @pytest.mark.parametrize("signal", [a_referral, a_summary])
-@pytest.mark.parametrize(("millis", "reasons"), [(700, [None]), (1000, ["reply"])])
+@pytest.mark.parametrize(("millis", "reasons"), [(700, [None]), (999, [None]), (1000, ["reply"])])
 def test_a_stamp_in_whole_seconds_covers_its_second(
     signal: Callable[..., JoinEvent], millis: int, reasons: list[str | None]
 ) -> None:
