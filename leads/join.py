@@ -28,7 +28,7 @@ from leads.pairing import (
     seen_last_message_at,
     with_assumption,
 )
-from leads.person import Person, Scheduled, control_expires_at, happened_at
+from leads.person import Person, Scheduled, control_expires_at, happened_at, is_overtaken
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
 from leads.transcripts import transcript_request, with_awaited, without_awaited
@@ -153,13 +153,13 @@ def _on_thread_control_requested(
 
 
 def _on_control_lost(person: Person, event: Event, owner: AppId | None, policy: Policy) -> Step:
-    is_overtaken = _is_overtaken(person, event)
+    overtaken = is_overtaken(person, event)
     person = _with_owner(person, event, owner, None)
     if owner == LEADGEN_APP_ID:
         # Another flow begins; Leadgen hands the thread over when it ends.
         began_at = happened_at(event)
         return Step(replace(person, flow_began_at=max(began_at, person.flow_began_at or began_at)))
-    if is_overtaken:
+    if overtaken:
         return Step(person, ignored="overtaken")
     return Step(*_cancel(person, "control_lost", event, policy))
 
@@ -321,17 +321,13 @@ def _cancel(person: Person, reason: Cancellation, event: Event, policy: Policy) 
 
 
 def _with_owner(person: Person, event: Event, owner: AppId | None, expires_at: datetime | None) -> Person:
-    if _is_overtaken(person, event):
+    is_again = (owner, happened_at(event)) == (person.thread_owner_app_id, person.routed_at)
+    if is_again or is_overtaken(person, event):
         return person
     if expires_at is not None:
         person = person.without_intervention("control_lost")
     routed_at = happened_at(event)
     return replace(person, thread_owner_app_id=owner, thread_control_expires_at=expires_at, routed_at=routed_at)
-
-
-def _is_overtaken(person: Person, event: Event) -> bool:
-    """A retry can bring a routing event of the past; what Meta stamped last says who has the thread."""
-    return person.routed_at is not None and happened_at(event) < person.routed_at
 
 
 _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {

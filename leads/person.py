@@ -244,6 +244,11 @@ def happened_at(event: Event) -> datetime:
     return min(event.event_at, event.received_at)
 
 
+def is_overtaken(person: Person, event: Event) -> bool:
+    """Whether a retry brings a routing event of the past; what Meta stamped last says who has the thread."""
+    return person.routed_at is not None and happened_at(event) < person.routed_at
+
+
 def closes_at(last_user_message_at: datetime) -> datetime:
     """The end of the messaging window that the person's last message opened; at that instant it is closed."""
     return last_user_message_at + MESSAGING_WINDOW

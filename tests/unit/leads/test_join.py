@@ -495,6 +495,15 @@ def test_a_message_renews_thread_control_and_never_revives_it(after: int, expire
     assert person.thread_control_expires_at == NOON + timedelta(hours=expires_after)
 
 
+def test_a_return_of_the_thread_that_is_delivered_again_takes_back_no_time_of_thread_control() -> None:
+    back = a_handover(NOON, previous=INBOX, metadata="back to the bot")
+    again = replace(back, received_at=NOON + 2 * MINUTE)
+
+    person, _ = fold(back, a_message(NOON + MINUTE), again)
+
+    assert person.thread_control_expires_at == NOON + MINUTE + timedelta(days=1)
+
+
 @pytest.mark.parametrize("app_id", [TARGET_APP, "413038776280800"], ids=["ours", "the Leadgen app"])
 def test_echo_of_our_own_or_the_leadgen_app_cancels_nothing(app_id: str) -> None:
     policy = Policy(POLICY.page, (LATER,))
