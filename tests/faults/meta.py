@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from aiokafka import AIOKafkaProducer
 
 from leads.records import SendFollowUp
-from messenger.events import AppId, EchoReceived, HandoverReceived, Origin, PlatformEvent, person_key
+from messenger.events import AppId, EchoReceived, HandoverReceived, MessageReceived, Origin, PlatformEvent, person_key
 from messenger.limits import PAGE_INBOX_APP_ID
 from messenger.webhook import parse_delivery
 from runtime import kafka
@@ -100,6 +100,22 @@ class Meta:
                 origin=Origin("messenger-webhooks", 0, 0),
                 mid=f"m_human_{command.psid}",
                 app_id=AppId(PAGE_INBOX_APP_ID),
+            )
+        )
+
+    async def person_says(self, command: SendFollowUp, text: str) -> None:
+        """The person of the command writes; the webhook tells of it."""
+        at = now()
+        await self.tell(
+            MessageReceived(
+                event_id=f"message:{command.psid}",
+                page_id=command.page_id,
+                psid=command.psid,
+                event_at=at,
+                received_at=at,
+                origin=Origin("messenger-webhooks", 0, 0),
+                mid=f"m_said_{command.psid}",
+                text=text,
             )
         )
 

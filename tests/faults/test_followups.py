@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiokafka import TopicPartition
 from msgspec import structs
 
-from leads.records import FollowUpOutcome, SendFollowUp
+from leads.records import OPTED_OUT, SUPERSEDED, FollowUpMessage, FollowUpOutcome, SendFollowUp
 from messenger.events import Psid, person_key
 from runtime import kafka
 from runtime.clock import now
@@ -25,13 +27,15 @@ from schemas.codec import command_codec, outcome_codec
 from schemas.topics import COMMANDS, OUTCOMES
 from tests.faults.lab import REPO, eventually
 from tests.faults.meta import Meta, fake_meta
-from tests.faults.send_worker import SESSION, SendJob, page_of
+from tests.faults.send_worker import LIMITS, SESSION, SendJob, page_of
 from tests.integration.topics import connected, records_of
 from tests.unit.sinks.fakes import a_command
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]
 
 COUNT = 20_000
+# The others are made after the first people have opted out.
+MADE_FIRST = 16_000
 PEOPLE = 8_000
 PAGES = 100
 PATIENCE = 1200
@@ -39,6 +43,11 @@ FAILPOINTS = [
     f"{when}-{what}" for what in ("fence", "attempting", "call", "sent", "commit") for when in ("before", "after")
 ]
 HOUR = 3600.0
+# Before these deaths people opt out and end later flows, while no sink runs; once more so long after three run.
+ENDS_COME, LIVE = (3, 7), 8
+ZONES = ("UTC", "Asia/Kolkata", "America/New_York")
+# The broker's time is known to the sink to about a second, and a call takes its time.
+CLOCK_ERROR = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -80,20 +89,49 @@ async def fleet_on(settings: Settings, meta: Meta, logs: Path) -> AsyncIterator[
 
 
 def planned(start: datetime, rng: random.Random) -> Iterator[SendFollowUp]:
-    """Some of the commands are too old, some become due only later, some are cancelled."""
     for number in range(COUNT):
-        person = number % PEOPLE
-        window = {"not_before": start, "not_after": start + timedelta(hours=2)}
-        if number % 50 == 7:
-            window = {"not_before": start - timedelta(hours=2), "not_after": start - timedelta(minutes=30)}
-        elif number % 50 == 9:
-            window["not_before"] = start + timedelta(seconds=rng.uniform(5, 60))
-        elif number % 50 == 11:
-            window["not_after"] = start + timedelta(seconds=rng.uniform(5, 60))
+        person, window = number % PEOPLE, window_of(number, start, rng)
         if person % 40 == 3:
             # These threads stay with the Page Inbox.
             window["not_after"] = min(window["not_after"], start + timedelta(seconds=90))
         yield a_command(f"c{number}", page_id=page_of(person % PAGES), psid=Psid(f"7{person:06}"), **window)
+
+
+def window_of(number: int, start: datetime, rng: random.Random) -> dict[str, Any]:
+    """Some are too old, some become due only later, some have quiet hours that are over soon, begin or never end."""
+    window: dict[str, Any] = {"not_before": start, "not_after": start + timedelta(hours=2)}
+    soon = start + timedelta(seconds=rng.uniform(5, 60))
+    later = start + timedelta(seconds=rng.uniform(60, 300))
+    match number % 50:
+        case 7:
+            window = {"not_before": start - timedelta(hours=2), "not_after": start - timedelta(minutes=30)}
+        case 9:
+            window["not_before"] = soon
+        case 11:
+            window["not_after"] = soon
+        case 17:
+            window |= quiet(rng, start - timedelta(hours=1), start + timedelta(seconds=90))
+        case 19:
+            window |= quiet(rng, later, later + timedelta(hours=3)) | {"not_after": later + timedelta(minutes=1)}
+        case 23:
+            window |= quiet(rng, start - timedelta(hours=1), start + timedelta(hours=3))
+            window["not_after"] = soon + timedelta(minutes=1)
+    return window
+
+
+def quiet(rng: random.Random, begins_at: datetime, ends_at: datetime) -> dict[str, str]:
+    zone = rng.choice(ZONES)
+    begins, ends = (f"{moment.astimezone(ZoneInfo(zone)):%H:%M}" for moment in (begins_at, ends_at))
+    return {"quiet_hours": f"{begins}-{ends}", "time_zone": zone}
+
+
+def is_in_quiet_hours(command: SendFollowUp, moment: datetime) -> bool:
+    if command.quiet_hours is None or command.time_zone is None:
+        return False
+    begins, _, ends = command.quiet_hours.partition("-")
+    zone = ZoneInfo(command.time_zone)
+    times = [f"{at.astimezone(zone):%H:%M}" for at in (moment - CLOCK_ERROR, moment + CLOCK_ERROR)]
+    return all(begins <= at < ends if begins < ends else at >= begins or at < ends for at in times)
 
 
 def with_cancellations(commands: list[SendFollowUp]) -> Iterator[SendFollowUp]:
@@ -110,6 +148,46 @@ def of_inbox(commands: list[SendFollowUp]) -> set[str]:
 
 def handed_back(commands: list[SendFollowUp]) -> list[SendFollowUp]:
     return [command for command in commands if int(command.psid[1:]) % 40 == 5]
+
+
+@dataclass(slots=True)
+class Ends:
+    """From when on no text may come: to people who opted out, by PSID, and of superseded leads, by command."""
+
+    opted_out: dict[str, datetime] = field(default_factory=dict)
+    superseded: dict[str, datetime] = field(default_factory=dict)
+
+    async def come(
+        self, settings: Settings, meta: Meta, commands: list[SendFollowUp], *, share: int, grace: timedelta
+    ) -> None:
+        """A third of some people send a stop word, or end a later flow, and the join writes what it writes then.
+
+        `grace` is how long a call may be under way that was decided before.
+        """
+        met = [command for command in commands if int(command.psid[1:]) // 40 % 3 == share]
+        stopping = {command.psid: command for command in met if int(command.psid[1:]) % 40 == 11}
+        superseded = [command for command in met if int(command.psid[1:]) % 40 == 21]
+        for command in stopping.values():
+            await meta.person_says(command, "STOP")
+        records = [opt_out(command) for command in stopping.values()]
+        records += [structs.replace(command, cancel_reason=SUPERSEDED) for command in superseded]
+        await put_commands(settings, records)
+        since = now() + grace
+        self.opted_out |= dict.fromkeys(stopping, since)
+        self.superseded |= {command.command_id: since for command in superseded}
+
+
+def opt_out(command: SendFollowUp) -> SendFollowUp:
+    """The record of the join that stands for the whole person of the command."""
+    return a_command(
+        f"opt-out-{command.psid}",
+        page_id=command.page_id,
+        psid=command.psid,
+        rule="opt-out",
+        not_after=now() + timedelta(hours=2),
+        message=FollowUpMessage(""),
+        cancel_reason=OPTED_OUT,
+    )
 
 
 async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None:
@@ -139,16 +217,23 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
     kafka_topics: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = list(planned(now(), random.Random(1)))
-    deaths = 0
+    made_first, made_later = commands[:MADE_FIRST], commands[MADE_FIRST:]
+    deaths, ends = 0, Ends()
     async with fake_meta(kafka_topics, seed=1) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
         meta.open_threads(commands, of_inbox(commands))
-        await put_commands(kafka_topics, list(with_cancellations(commands)))
-        for failpoint in FAILPOINTS:
+        await put_commands(kafka_topics, list(with_cancellations(made_first)))
+        for number, failpoint in enumerate(FAILPOINTS):
+            if number in ENDS_COME:
+                share = ENDS_COME.index(number)
+                await ends.come(kafka_topics, meta, made_first, share=share, grace=timedelta(0))
             worker = await fleet.start(failpoint=f"{failpoint}:{4 if 'fence' in failpoint else 20}")
             deaths += await asyncio.wait_for(worker.wait(), PATIENCE) == -signal.SIGKILL
+        await put_commands(kafka_topics, list(with_cancellations(made_later)))
         await meta.hand_back(handed_back(commands))
         first = await fleet.start()
         second, third = await fleet.start(ahead=HOUR), await fleet.start(ahead=-HOUR)
+        await asyncio.sleep(LIVE)
+        await ends.come(kafka_topics, meta, made_first, share=len(ENDS_COME), grace=LIMITS.quarantine)
         for sleeper in (first, second, third):
             await asyncio.sleep(4)
             sleeper.send_signal(signal.SIGSTOP)
@@ -159,12 +244,14 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
             leaver.terminate()
             assert await asyncio.wait_for(leaver.wait(), PATIENCE) == 0
         await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
-        verdict = judge(commands, await final_outcomes(kafka_topics), meta)
+        verdict = judge(commands, await final_outcomes(kafka_topics), meta, ends)
     with capsys.disabled():
         print(f"\n{deaths} deaths at failpoints, 3 freezes; {verdict}")  # noqa: T201 - the counts are wanted
 
     assert deaths == len(FAILPOINTS)
     assert (verdict.twice, verdict.too_late, verdict.in_anothers_thread, verdict.unknown) == (0, 0, 0, 0)
+    assert (verdict.in_quiet_hours, verdict.after_opt_out, verdict.of_superseded) == (0, 0, 0)
+    assert verdict.withheld.keys() >= {"quiet_hours", "opted_out", "superseded", "reply"}
     assert verdict.statuses.total() == COUNT
     assert not verdict.statuses.keys() & {"attempting", "parked"}
     assert verdict.doubts_without_evidence == 0
@@ -239,16 +326,21 @@ class Verdict:
     twice: int
     too_late: int
     in_anothers_thread: int
+    in_quiet_hours: int
+    after_opt_out: int
+    of_superseded: int
     unknown: int
     doubts_without_evidence: int
     said_sent_but_were_not: int
     sent_but_not_said: int
     statuses: Counter[str]
+    withheld: Counter[str]
 
 
-def judge(commands: list[SendFollowUp], outcomes: dict[str, FollowUpOutcome], meta: Meta) -> Verdict:
+def judge(commands: list[SendFollowUp], every: dict[str, FollowUpOutcome], meta: Meta, ends: Ends) -> Verdict:
     log = meta.world.sends
     by_id = {command.command_id: command for command in commands}
+    outcomes = {name: outcome for name, outcome in every.items() if name in by_id}
     arrived = Counter(message.metadata or "" for message in log.messages)
     known = [message for message in log.messages if message.metadata in by_id]
     doubts = {name for name, outcome in outcomes.items() if outcome.status == "in_doubt"}
@@ -261,9 +353,15 @@ def judge(commands: list[SendFollowUp], outcomes: dict[str, FollowUpOutcome], me
         in_anothers_thread=sum(
             (since := meta.ours_since[message.psid]) is None or message.at < since for message in known
         ),
+        in_quiet_hours=sum(is_in_quiet_hours(by_id[message.metadata or ""], message.at) for message in known),
+        after_opt_out=sum(message.at > ends.opted_out.get(message.psid, message.at) for message in known),
+        of_superseded=sum(message.at > ends.superseded.get(message.metadata or "", message.at) for message in known),
         unknown=len(log.messages) - len(known),
         doubts_without_evidence=sum(not outcomes[doubt].reason for doubt in doubts),
         said_sent_but_were_not=len(said_sent - arrived.keys()),
         sent_but_not_said=len(arrived.keys() - said_sent - doubts),
         statuses=Counter(outcome.status for outcome in outcomes.values()),
+        withheld=Counter(
+            outcome.reason or "" for outcome in outcomes.values() if outcome.status in ("cancelled", "expired")
+        ),
     )
