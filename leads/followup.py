@@ -59,7 +59,7 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
     lead = _with_windows_of(person, state.lead)
     for rule in acting:
         reason = _why_cancelled(person, lead, rule)
-        if reason is not None:
+        if reason is not None and not (reason == "control_lost" and rule.due_at(1, at, policy.page.time_zone) > at):
             commands.append(cancel_of(lead, rule.name, 1, not_after(lead), reason, at))
             continue
         person, issued = _issue_from(person, lead, rule, 1, at, policy)

@@ -488,6 +488,16 @@ def test_a_thread_that_does_not_come_back_before_the_close_cancels_the_rule() ->
     assert [command.cancel_reason for command in commands] == ["control_lost"]
 
 
+def test_a_thread_that_comes_back_after_the_close_and_before_the_step_is_due_cancels_nothing() -> None:
+    policy = Policy(POLICY.page, (LATER,))
+    back = a_handover(NOON + 20 * MINUTE, previous=INBOX, metadata="back to the bot")
+    person, outputs = fold(a_take(NOON + SECOND), a_referral(), back, policy=policy)
+
+    outputs += elapse(person, NOON + timedelta(hours=9), policy).outputs
+
+    assert [command.cancel_reason for command in commands_of(outputs)] == [None]
+
+
 @pytest.mark.parametrize(("after", "expires_after"), [(23, 47), (24, 24), (30, 24)])
 def test_a_message_renews_thread_control_and_never_revives_it(after: int, expires_after: int) -> None:
     person, _ = fold(a_handover(), a_message(NOON + timedelta(hours=after)))
