@@ -47,7 +47,6 @@ class Text:
     rule: Rule
     step: RuleStep
     due_at: datetime
-    ready_at: datetime
     follows: "Text | None"
     ends_at: datetime | None = None
     is_over: bool = False
@@ -64,7 +63,6 @@ class Person:
         self.lost_at: datetime | None = None
         self.ours_until: datetime | None = None
         self.refused: Flow | None = None
-        self.current: Text | None = None
 
     def hear_signal(
         self, now: datetime, number: int, flow: Flow, kind: str, outcome: str | None, budget: str | None
@@ -85,6 +83,7 @@ class Person:
         self.started_at = max(self.started_at, at) if word == "start" else self.started_at
         if word == "stop" and at > self.stopped_at:
             self.stopped_at = at
+            self.heed_flows()
             if self.is_opted_out:
                 self.end(self.texts)
                 for flow in self.flows.values():
@@ -114,9 +113,13 @@ class Person:
 
     @property
     def is_opted_out(self) -> bool:
-        finished = (flow for flow in self.flows.values() if flow.outcome == "complete" and flow.is_dated)
-        ends = (flow.ended_at for flow in finished if flow.began_at > self.stopped_at)
-        return self.stopped_at > max(self.started_at, *ends, NEVER)
+        return self.stopped_at > self.started_at
+
+    def heed_flows(self) -> None:
+        """Whoever finished a flow that began after their stop word may be texted again."""
+        for flow in self.flows.values():
+            if flow.outcome == "complete" and flow.is_dated and flow.began_at > self.stopped_at:
+                self.started_at = max(self.started_at, flow.ended_at)
 
     @property
     def latest(self) -> Flow:
@@ -143,6 +146,7 @@ class Person:
 
     def revise(self, flow: Flow, now: datetime) -> None:
         """Only the latest flow counts, and only as its newest webhook has it."""
+        self.heed_flows()
         self.end(text for text in self.texts if text.flow is not self.latest or not text.flow.suits(text.rule))
         self.begin(flow, now)
 
@@ -161,9 +165,7 @@ class Person:
             due_at, text = now, None
             for step in rule.steps:
                 due_at = self.after_quiet_hours(rule, due_at + step.after)
-                text = Text(
-                    flow, rule, step, due_at, due_at, text, is_over=self.is_opted_out or flow is not self.latest
-                )
+                text = Text(flow, rule, step, due_at, text, is_over=self.is_opted_out or flow is not self.latest)
                 self.texts.append(text)
         self.pass_time(now)
 
@@ -179,41 +181,30 @@ class Person:
         days = timedelta(days=1 if local.time() >= quiet.start else 0)
         return datetime.combine(local.date() + days, quiet.end, self.page.time_zone).astimezone(UTC)
 
-    def next_text(self, now: datetime, *, is_ours: bool) -> tuple[Text | None, bool]:
-        """The text that may go now, and whether it must: what Meta refused, or what stands behind another, may wait.
+    def may_go(self, now: datetime, *, is_ours: bool) -> tuple[list[Text], bool]:
+        """The texts that may go now, and whether one of them must: nothing says in which order those go that wait.
 
-        They go one after the other, but for one that waits for the end of quiet hours.
+        What Meta has refused for another app's thread may wait until a webhook gives that back.
         """
         self.pass_time(now)
-        must, held = True, [text for text in self.texts if text.ends_at and not text.sent_at]
-        for text in sorted(
-            held, key=lambda text: (text is not self.current, text.ready_at, text.due_at, text.rule.name)
-        ):
+        for text in sorted((text for text in self.texts if text.ends_at), key=lambda text: text.due_at):
             text.is_over = text.is_over or self.is_ended(text, now)
-            if text.is_over or (text.ready_at > now and text is not self.current):
-                continue
-            lets_pass = not text.is_parked and all(other.follows is not text for other in held)
-            lets_pass = lets_pass and self.after_quiet_hours(text.rule, now) > now
-            if text.ready_at <= now and lets_pass:
-                text.ready_at = self.after_quiet_hours(text.rule, now)
-            elif text.ready_at <= now:
-                text.ready_at = max(self.after_quiet_hours(text.rule, now), self.gap_ends_at(text))
-                if text.ready_at <= now and is_ours:
-                    return text, must and not text.is_parked
-                text.is_parked = text.is_parked or text.ready_at <= now
-                self.current = text
-                return None, False
-            elif lets_pass:
-                must = False
-            else:
-                return None, False
-        return None, False
+        waiting = [text for text in self.texts if text.ends_at and not (text.sent_at or text.is_over)]
+        free = [
+            text
+            for text in waiting
+            if self.after_quiet_hours(text.rule, now) == now and self.gap_ends_at(text) <= now and is_ours
+        ]
+        for text in waiting:
+            text.is_parked = text.is_parked or not is_ours
+        must = bool(free) and free == waiting and not any(text.is_parked for text in waiting)
+        return [text for text in free if text.follows is None or text.follows.sent_at], must
 
     def is_ended(self, text: Text, now: datetime) -> bool:
         return (
             (text.ends_at is not None and now >= text.ends_at)
             or (bool(text.rule.cancel_on) and self.said_at > text.flow.ended_at)
-            or (text.follows is not None and text.follows.sent_at is None)
+            or (text.follows is not None and text.follows.is_over and not text.follows.sent_at)
             or text.flow is self.refused
             or text.due_at <= self.refused_at
         )
@@ -228,8 +219,6 @@ class Person:
             self.refused_at, self.refused, text.is_over = now, text.flow, True
             return
         text.sent_at = now
-        if self.current is not None and self.current is not text:
-            self.current.ready_at, self.current = self.after_quiet_hours(self.current.rule, now), None
 
     def is_unsure(self, now: datetime) -> bool:
         """Whether a window ends about now: Meta stamps a flow some seconds after its last answer."""
