@@ -11,7 +11,7 @@ import click
 from cli.terminal import Terminal, say
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, OutcomeStatus, command_id
-from leads.rules import Rule, doubts
+from leads.rules import Rule, doubts, unsent_handovers
 from messenger.limits import MESSAGING_WINDOW
 from operations.configuration import load_caps, load_pages, load_rules
 from operations.deployment import Deployment, current_settings
@@ -43,10 +43,10 @@ def check() -> None:
     settings = current_settings()
     rules = _rules(settings)
     load_caps(settings, os.environ)
-    load_pages(settings, os.environ, tokens=False)
+    pages = load_pages(settings, os.environ, tokens=False)
     for rule in rules:
         say(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
-        for warning in _warnings(rule):
+        for warning in (*_warnings(rule), *unsent_handovers(rule, pages)):
             say(f"  {warning}")
     say(f"{settings.followups}: {len(rules)} rules, no faults")
 

@@ -202,6 +202,7 @@ PAGE_KEYS = {
     ),
     "target_app": ("Our app: that to which the lead ad hands its leads", "`LEADSTREAM_APP_ID`, else by handover"),
     "join_wait": ("How long a lead waits for missing signals before it closes, at most `7d`", "`15m`"),
+    "signals": ("Which of `handover`, `referral` and `summary` this Page sends: a lead closes when they are in", "all"),
     "thread_control": (
         "How long thread control lasts after a lead flow: `receiving_app_control_expiration` of the ad, "
         "whole days from `1d` to `7d`",

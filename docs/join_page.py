@@ -31,6 +31,7 @@ stateDiagram-v2
 ```
 
 A complete lead that closes without answers asks for a transcript, once. A dropped flow has no summary to wait for.
+A Page that sends fewer signals names them in pages.yaml (`signals`), and its leads close when those are in.
 
 * A **signal** is a lead handover, a lead referral or a summary. It belongs to a lead that has no signal of its kind
   yet, however many minutes lie between Meta's stamps, unless something says that it is of another flow: Leadgen took

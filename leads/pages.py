@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
 from messenger.events import AppId, PageId
@@ -15,6 +16,8 @@ JOIN_WAIT_MAX = timedelta(days=7)
 # A flow of Meta's ends at a stop keyword too, whatever its case.
 STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit"})
 START_WORDS = frozenset({"start", "unstop", "subscribe"})
+SignalKind = Literal["handover", "referral", "summary"]
+SIGNALS: frozenset[SignalKind] = frozenset(get_args(SignalKind))
 _UTC = ZoneInfo("UTC")
 
 
@@ -23,7 +26,8 @@ class Page:
     """Settings of one Page. `also` lists the other ids under which Meta posts its webhooks (`entry.id`);
     `questions` are the question texts of its lead forms, which make summaries unambiguous; `time_zone` is that of
     rules' quiet hours. `stop_words` and `start_words` are as `as_word` gives them. `min_gap`
-    is the least time between messages of different rules, or for different leads, to one person."""
+    is the least time between messages of different rules, or for different leads, to one person. `signals` are those
+    that a lead of this Page waits for."""
 
     page_id: PageId
     access_token: str = field(default="", repr=False)
@@ -36,6 +40,7 @@ class Page:
     stop_words: frozenset[str] = STOP_WORDS
     start_words: frozenset[str] = START_WORDS
     min_gap: timedelta = timedelta(0)
+    signals: frozenset[SignalKind] = SIGNALS
 
     def is_target(self, app_id: AppId | None) -> bool:
         """Whether a thread that this app gets is ours. Where no target app is configured, any but Meta's own may be."""

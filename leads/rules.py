@@ -266,6 +266,15 @@ def doubts(rule: Rule) -> Iterator[str]:
         )
 
 
+def unsent_handovers(rule: Rule, pages: Iterable[Page]) -> Iterator[str]:
+    """The Pages, by their settings, on which the rule waits for a handover that is never sent."""
+    if rule.wait_for != "handover":
+        return
+    for page in pages:
+        if "handover" not in page.signals and (rule.pages is None or page.page_id in rule.pages):
+            yield f"it waits for the handover, and the signals of Page {page.page_id} have none: there it never acts"
+
+
 def with_defaults(text: str) -> str:
     """The text as it is where nothing is known of a lead."""
     return PLACEHOLDER.sub(lambda found: found["default"] or "", text)

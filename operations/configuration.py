@@ -6,7 +6,17 @@ from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from leads.message import is_blank, longest_text, utf16_units
-from leads.pages import JOIN_WAIT, JOIN_WAIT_MAX, START_WORDS, STOP_WORDS, Page, Pages, as_word
+from leads.pages import (
+    JOIN_WAIT,
+    JOIN_WAIT_MAX,
+    SIGNALS,
+    START_WORDS,
+    STOP_WORDS,
+    Page,
+    Pages,
+    SignalKind,
+    as_word,
+)
 from leads.records import NOTICE_RULE, AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
     COURSE_MAX,
@@ -31,18 +41,7 @@ _UTC = ZoneInfo("UTC")
 _DAY = timedelta(days=1)
 # More is no cap, and Python refuses to read thousands of digits.
 _MOST_DIGITS = 18
-_PAGE_KEYS = (
-    "access_token",
-    "target_app",
-    "join_wait",
-    "thread_control",
-    "also",
-    "questions",
-    "time_zone",
-    "stop_words",
-    "start_words",
-    "min_gap",
-)
+_PAGE_KEYS = tuple(name for name in Page.__dataclass_fields__ if name != "page_id")
 _RULE_KEYS = ("name", "when", "wait_for", "cancel_on", "quiet_hours", "within", "send", "after", "steps", "then")
 
 
@@ -90,7 +89,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         page_id,
         access_token=section.read("access_token", _token, "") if tokens else "",
         target_app=AppId(target_app) if target_app is not None else None,
-        join_wait=section.read("join_wait", _join_wait, JOIN_WAIT),
+        join_wait=section.read("join_wait", _at_most(JOIN_WAIT_MAX), JOIN_WAIT),
         thread_control=section.read("thread_control", _thread_control, limits.THREAD_CONTROL_DEFAULT),
         also=tuple(map(PageId, section.read("also", _ids, ()))),
         questions=section.read("questions", Value.texts, ()),
@@ -98,6 +97,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         stop_words=stop_words,
         start_words=start_words,
         min_gap=section.read("min_gap", _min_gap, timedelta(0)),
+        signals=section.read("signals", _signals, SIGNALS),
     )
 
 
@@ -109,11 +109,14 @@ def _thread_control(value: Value) -> timedelta:
     return lasts
 
 
-def _join_wait(value: Value) -> timedelta:
-    wait = value.duration()
-    if wait > JOIN_WAIT_MAX:
-        raise value.fault(f"expected at most {JOIN_WAIT_MAX.days}d")
-    return wait
+def _at_most(most: timedelta) -> Callable[[Value], timedelta]:
+    def read(value: Value) -> timedelta:
+        duration = value.duration()
+        if duration > most:
+            raise value.fault(f"expected at most {most.days}d")
+        return duration
+
+    return read
 
 
 def _min_gap(value: Value) -> timedelta:
@@ -121,6 +124,13 @@ def _min_gap(value: Value) -> timedelta:
     if gap > limits.MESSAGING_WINDOW:
         raise value.fault("expected at most 24h: after it the messaging window is closed")
     return gap
+
+
+def _signals(value: Value) -> frozenset[SignalKind]:
+    kinds = frozenset(map(_choice_of(SignalKind), value.items()))
+    if not kinds:
+        raise value.fault("expected at least one signal: without this key a lead waits for all three")
+    return kinds
 
 
 def _words(value: Value) -> frozenset[str]:
@@ -248,14 +258,7 @@ def _steps(rule: Section) -> tuple[RuleStep, ...]:
 
 
 def _step(section: Section) -> RuleStep:
-    return RuleStep(_message(section.required("send")), section.read("after", _after, timedelta(0)))
-
-
-def _after(value: Value) -> timedelta:
-    after = value.duration()
-    if after > COURSE_MAX:
-        raise value.fault(f"expected at most {COURSE_MAX.days}d")
-    return after
+    return RuleStep(_message(section.required("send")), section.read("after", _at_most(COURSE_MAX), timedelta(0)))
 
 
 def _quiet_hours(value: Value) -> QuietHours:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from leads.pages import Pages
 from leads.records import Lead
-from leads.rules import Rule, doubts
+from leads.rules import Rule, doubts, unsent_handovers
 from messenger.events import PageId
-from operations.configuration import load_rules
+from operations.configuration import load_pages, load_rules
 from operations.deployment import Deployment, find_ids
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
 from runtime import kafka
@@ -33,6 +34,7 @@ async def examine_rules(settings: Settings, deployment: Deployment | None, earli
     """Verdicts on the rules; without rules there is none. What the Pages send is seen in their last leads."""
     try:
         rules = load_rules(settings, os.environ)
+        pages = load_pages(settings, os.environ, tokens=False) if rules else Pages()
     except FileFault as fault:
         return [broken("follow-ups", "rules", str(fault))]
     leads: Sequence[Lead] = ()
@@ -43,14 +45,16 @@ async def examine_rules(settings: Settings, deployment: Deployment | None, earli
                 leads = await _last_leads(deployment)
         except (KafkaError, RegistryFault, TimeoutError):
             pass  # a silent Kafka or registry has a verdict of its own
-    return list(rule_verdicts(rules, leads))
+    return list(rule_verdicts(rules, leads, pages))
 
 
-def rule_verdicts(rules: Sequence[Rule], leads: Iterable[Lead]) -> Iterator[Verdict]:
+def rule_verdicts(rules: Sequence[Rule], leads: Iterable[Lead], pages: Pages) -> Iterator[Verdict]:
     """A warning for each wait of a rule that has not ended for any of these leads, or that is missing."""
     webhooks = [lead for lead in leads if lead.closed and lead.close_reason != "recovered"]
     warnings = [
-        warning("follow-ups", rule.name, seen) for rule in rules for seen in (*doubts(rule), *_unmet(rule, webhooks))
+        warning("follow-ups", rule.name, seen)
+        for rule in rules
+        for seen in (*doubts(rule), *unsent_handovers(rule, pages), *_unmet(rule, webhooks))
     ]
     if rules and not warnings:
         yield ok("follow-ups", "rules", f"{len(rules)} can be read, and none waits in vain")

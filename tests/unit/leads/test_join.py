@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from leads.facts import JoinEvent, TranscriptFetched
 from leads.join import Output, advance, elapse
-from leads.pages import Page
+from leads.pages import Page, SignalKind
 from leads.person import Person
 from leads.records import FetchTranscript, FollowUpMessage, Lead, SendFollowUp
 from leads.rules import AnswerCondition, Policy, Rule, RuleStep
@@ -88,6 +88,17 @@ def test_incomplete_lead_closes_without_a_summary() -> None:
     _, outputs = fold(a_handover(outcome="incomplete"), a_referral(NOON + SECOND, outcome="incomplete"))
 
     assert leads_of(outputs)[-1].close_reason == "all_signals"
+
+
+@pytest.mark.parametrize("kinds", [{"handover", "referral"}, {"referral"}])
+def test_a_lead_closes_when_the_signals_that_its_page_sends_are_in(kinds: set[SignalKind]) -> None:
+    policy = Policy(Page(PAGE, target_app=TARGET_APP, signals=frozenset(kinds)), ())
+
+    _, outputs = fold(a_handover(), a_referral(NOON + SECOND), a_summary(NOON + 2 * SECOND), policy=policy)
+
+    closed = [lead.closed for lead in leads_of(outputs)]
+    assert closed == [False, True, True]
+    assert leads_of(outputs)[-1].summary_at is not None
 
 
 @pytest.mark.parametrize(

@@ -469,6 +469,15 @@ def test_a_page_has_its_gap_which_is_no_longer_than_the_messaging_window(tmp_pat
     assert "min_gap: expected at most 24h" in refusal(pages_of, tmp_path, 'pages: {"1": {min_gap: 25h}}')
 
 
+def test_a_page_says_which_signals_it_sends(tmp_path: Path) -> None:
+    [page] = pages_of(tmp_path, 'pages: {"1": {signals: [handover, referral]}}')
+
+    assert page.signals == {"handover", "referral"}
+    faults = [refusal(pages_of, tmp_path, f'pages: {{"1": {{signals: {text}}}}}') for text in ("[]", "[echo]")]
+    assert "signals: expected at least one signal" in faults[0]
+    assert "signals: expected one of handover, referral, summary" in faults[1]
+
+
 def test_a_lead_waits_no_longer_than_a_week(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages: {"1": {join_wait: 7d}}')
 
