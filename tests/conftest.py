@@ -29,7 +29,7 @@ pytest.register_assert_rewrite("tests.warehouse_conformance")
 
 set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A busy machine is not a slow rule: no test here is about time.
-hypothesis_settings.register_profile("leadstream", deadline=None, max_examples=40)
+hypothesis_settings.register_profile("leadstream", deadline=None)
 hypothesis_settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis_settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis_settings.load_profile("leadstream")
