@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,15 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test writes where the commands of an operator do: in the working directory or at home."""
     yield
     assert request.config.stash[_PLACE].left_behind() == []
+
+
+@pytest.fixture(autouse=True)
+def _keeps_signals() -> Iterator[None]:
+    """A command that a test calls in its own process leaves the signals ignored that end `up` and `demo`."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
