@@ -149,7 +149,7 @@ def add_signal(state: LeadState, signal: Signal, person: Person, page: Page) -> 
     origin = WebhookOrigin(signal.origin.topic, signal.origin.partition, signal.origin.offset)
     origins = lead.origins if origin in lead.origins else (*lead.origins, origin)
     state = replace(state, lead=replace(lead, origins=origins), signals=(*state.signals, remembered(signal.event_id)))
-    closing: CloseReason | None = "all_signals" if _is_whole(state.lead, page) else None
+    closing: CloseReason | None = "all_signals" if _is_whole(state.lead, signal, page) else None
     if isinstance(signal, LeadRecovered) and lead.revision == 0:
         closing = "recovered"
     return revise(state, person, page, at=signal.received_at, closing=closing)
@@ -332,8 +332,10 @@ def _end_of(stamp: datetime) -> datetime:
     return stamp if stamp.microsecond else stamp + _SECOND
 
 
-def _is_whole(lead: Lead, page: Page) -> bool:
+def _is_whole(lead: Lead, signal: Signal, page: Page) -> bool:
+    """Whether the lead, before the revision that `signal` makes, waits for no other."""
     came = {"handover": lead.handover_at, "referral": lead.referral_at, "summary": lead.summary_at}
+    is_outcome_said = lead.revision > 0 or not is_assumed(signal)
     # An incomplete flow has no summary.
-    expected = page.signals if lead.outcome == "complete" else page.signals - {"summary"}
+    expected = page.signals - {"summary"} if lead.outcome == "incomplete" and is_outcome_said else page.signals
     return all(came[kind] for kind in expected)

@@ -101,6 +101,19 @@ def test_a_lead_closes_when_the_signals_that_its_page_sends_are_in(kinds: set[Si
     assert leads_of(outputs)[-1].summary_at is not None
 
 
+@pytest.mark.parametrize("kinds", [{"handover", "summary"}, {"summary"}])
+def test_a_lead_whose_outcome_is_only_assumed_waits_for_the_summary_that_says_it(kinds: set[SignalKind]) -> None:
+    steps = (RuleStep(FollowUpMessage("Still interested?")),)
+    rules = (Rule(name="second-chance", outcome="incomplete", steps=steps),)
+    policy = Policy(Page(PAGE, target_app=TARGET_APP, signals=frozenset(kinds)), rules)
+    untagged = replace(a_handover(), metadata=None)
+
+    _, outputs = fold(untagged, a_summary(NOON + 2 * SECOND), policy=policy)
+
+    assert [(lead.outcome, lead.closed) for lead in leads_of(outputs)] == [("incomplete", False), ("complete", True)]
+    assert not [output for output in outputs if isinstance(output, SendFollowUp)]
+
+
 @pytest.mark.parametrize(
     ("previous", "metadata"),
     [("413038776280800", "messenger_lead_gen_incomplete"), ("413038776280800", "free text"), (None, None)],
