@@ -249,7 +249,10 @@ def _answers(lead: object) -> tuple[Answer, ...]:
     rows = as_object(lead).get("data")
     if not isinstance(rows, list | None):
         raise Malformed("not_a_list", "lead.data")
-    return read_answers(rows or ())
+    try:
+        return read_answers(rows or ())
+    except RecursionError:
+        raise Malformed("too_deep", "lead.data") from None
 
 
 def _handover(item: Item, handover: Mapping[str, Any]) -> events.HandoverReceived:

@@ -1,6 +1,7 @@
 """Deliveries → events: each quirk of the envelope, each way to be malformed, and the key that ingest chooses."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -502,6 +503,20 @@ def test_an_answer_that_is_no_text_is_read_as_text(answer: object, text: str) ->
 
     assert isinstance(event, LeadReferralReceived)
     assert event.answers == (Answer("A?", text),)
+
+
+def test_an_answer_that_can_be_read_and_not_written_again_is_a_fault() -> None:
+    item = an_item(referral=REFERRAL, lead={"data": [{"question": "A?", "answer": "NESTED"}]})
+    limit = sys.getrecursionlimit()
+    faults: set[ItemFault] = set()
+    # How deep a body may be depends on how deep the caller is.
+    for depth in range(limit - 200, limit):
+        try:
+            faults.update(parse(a_body(an_entry(item)).replace(b'"NESTED"', b"[" * depth + b"]" * depth)).faults)
+        except UnreadableDelivery:
+            break
+
+    assert faults == {ItemFault(0, "too_deep", "lead.data")}
 
 
 @pytest.mark.parametrize("kind", ["OPEN_THREAD", "lead_complete", None, []])
