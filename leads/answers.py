@@ -45,9 +45,10 @@ def _summary_answers(state: LeadState, page: Page) -> tuple[Answer, ...]:
     answered = ((of_referral.get(normal_text(pair.question)), normal_text(pair.answer)) for pair in by_referral)
     if all(known in (None, answer) for known, answer in answered):
         return by_referral
-    lines = [normal_text(f"{answer.question}: {answer.answer}") for answer in state.referral_answers]
+    # No line of normal text has a line end.
+    lines = "\n".join(normal_text(f"{answer.question}: {answer.answer}") for answer in state.referral_answers)
     return tuple(
         pair
         for pair in parse_summary(text, page.questions)
-        if not any(normal_text(f"{pair.question}: {pair.answer}") in line for line in lines)
+        if normal_text(f"{pair.question}: {pair.answer}") not in lines
     )

@@ -21,6 +21,8 @@ _LINE = re.compile(r"^(?=[^\S\n]*\S)", re.MULTILINE)
 _END_OF_QUESTION = re.compile("([:\uff1a]) ?")
 # A letter may be written as that many characters.
 _LONGEST_LETTER = 4
+# No form asks a question with more. At each line of a summary so much is compared with the questions.
+_LONGEST_QUESTION, _MOST_COLONS = 1000, 20
 
 
 class _Question(NamedTuple):
@@ -36,7 +38,8 @@ def parse_summary(text: str, questions: Sequence[str] = ()) -> tuple[Answer, ...
 
     `questions` are those of the lead form. A line that begins with such a text, as `normal_text` compares it, and a
     colon is that question, the longest first; everything up to the next question is its answer, verbatim. The list
-    should be complete, because a question that is not on it becomes a part of the answer before it.
+    should be complete, because a question that is not on it becomes a part of the answer before it. One of more than
+    a thousand letters or twenty colons counts as not on it.
 
     Without questions, or before the first of them, each line is read by itself:
     - a line with "?: " (the question keeps its mark), or else ": ", is a pair; the first separator counts;
@@ -64,7 +67,8 @@ def _without_header(text: str) -> str:
 
 
 def _find(questions: Sequence[str], text: str) -> list[_Question]:
-    known = {normal_text(question) for question in questions} - {""}
+    normal = {normal_text(question) for question in questions} - {""}
+    known = {text for text in normal if len(text) <= _LONGEST_QUESTION and text.count(":") <= _MOST_COLONS}
     found: list[_Question] = []
     if not known:
         return found

@@ -1,6 +1,7 @@
 """The answers of a lead: whichever webhook brings them first, none is lost and none counts twice."""
 
 from collections.abc import Callable, Sequence
+from time import process_time
 from unicodedata import normalize
 
 import pytest
@@ -52,6 +53,17 @@ def a_transcript(lead: Lead, *answers: Answer, by: str) -> TranscriptFetched:
 
 def in_a_summary(*answers: Answer) -> str:
     return "\n".join(["Lead summary:", *(f"{answer.question}: {answer.answer}" for answer in answers)])
+
+
+def test_thousands_of_answers_take_no_long_time() -> None:
+    told = [Answer(f"Question {number}", "yes") for number in range(4000)]
+    disagrees = a_summary(text=in_a_summary(*(replace(answer, answer="no") for answer in told)))
+    started = process_time()
+
+    *_, lead = revisions(a_referral(answers=tuple(told)), disagrees)
+
+    assert lead.answers == tuple(told)
+    assert process_time() - started < 3
 
 
 @pytest.mark.parametrize("question", WRITTEN)
