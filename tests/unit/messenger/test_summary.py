@@ -120,7 +120,10 @@ def test_known_questions_give_any_answer_back_exactly(pairs: list[tuple[str, str
     questions = [question for question, _ in pairs]
     lines = [f"{question}: {answer}" for question, answer in pairs]
     assume(
-        all(_only_its_own_question(line, question, questions) for line, question in zip(lines, questions, strict=True))
+        all(
+            _only_its_own_question("\n".join(lines[place:]), len(line), questions[place], questions)
+            for place, line in enumerate(lines)
+        )
     )
 
     answers = parse_summary("Lead summary:\n" + "\n".join(lines), questions)
@@ -128,18 +131,14 @@ def test_known_questions_give_any_answer_back_exactly(pairs: list[tuple[str, str
     assert answers == tuple(Answer(question, answer) for question, answer in pairs)
 
 
-def _only_its_own_question(line: str, question: str, questions: list[str]) -> bool:
+def _only_its_own_question(text: str, length: int, question: str, questions: list[str]) -> bool:
     def starts(text: str) -> list[str]:
         ends = [end for end, character in enumerate(text) if character in ":\uff1a"]
         known = {normal_text(question) for question in questions}
         return [text[:end] for end in ends if text.strip() and normal_text(text[:end]) in known]
 
-    after_its_own = line[len(question) :]
-    return max(starts(line), key=len) == question and not any(starts(rest) for rest in _later_lines(after_its_own))
-
-
-def _later_lines(text: str) -> list[str]:
-    return [text[index + 1 :] for index, character in enumerate(text) if character == "\n"]
+    later_lines = [text[place + 1 :] for place in range(len(question), length) if text[place] == "\n"]
+    return max(starts(text), key=len) == question and not any(map(starts, later_lines))
 
 
 @given(st.text(), st.lists(st.text(), max_size=3))
