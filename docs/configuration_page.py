@@ -211,8 +211,8 @@ PAGE_KEYS = {
     "time_zone": ("The time zone of the rules' quiet hours, such as `Europe/Berlin`", "`UTC`"),
     "also": ("Other ids under which webhooks name this Page (`entry.id`)", "none"),
     "stop_words": (
-        "What a person writes, or the title or payload of the button that they press, to get no more follow-ups, in "
-        "any case: see [follow-ups.md](follow-ups.md). An empty list is none",
+        "What a person writes, or the title or payload of the button or quick reply that they press, to get no more "
+        "follow-ups, in any case: see [follow-ups.md](follow-ups.md). An empty list is none",
         _listed(STOP_WORDS),
     ),
     "start_words": ("What they write to get follow-ups again", _listed(START_WORDS)),

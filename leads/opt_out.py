@@ -38,12 +38,13 @@ def says_stop(event: Said, page: Page) -> bool:
 def _words(event: Said) -> frozenset[str]:
     """The person's words, in each form in which they may be a stop or a start word."""
     match event:
-        case MessageReceived(text=str(text)):
-            return frozenset({as_word(text)})
+        case MessageReceived():
+            said = (event.text, event.payload)
         case PostbackReceived():
-            return frozenset(as_word(text) for text in (event.title, event.payload) if text is not None)
+            said = (event.title, event.payload)
         case _:
             return frozenset()
+    return frozenset(as_word(text) for text in said if text is not None)
 
 
 def with_finished_flow(person: Person, lead: Lead) -> Person:

@@ -112,10 +112,14 @@ class SummaryReceived(Event, frozen=True, kw_only=True, tag="summary"):
 
 
 class MessageReceived(Event, frozen=True, kw_only=True, tag="message"):
-    """The person wrote; `standby` when another app has the thread. `text` is None for attachments alone."""
+    """The person wrote; `standby` when another app has the thread. `text` is None for attachments alone.
+
+    Of a quick reply that they chose, `text` is the title.
+    """
 
     mid: str
     text: str | None = None
+    payload: str | None = None
     standby: bool = False
 
 

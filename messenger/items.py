@@ -158,7 +158,9 @@ def _message(item: Item, message: Mapping[str, Any]) -> PlatformEvent:
             outcome=outcome,
             standby=item.standby,
         )
-    return events.MessageReceived(**facts, event_id=_event_id("message", mid), mid=mid, text=text, standby=item.standby)
+    payload = as_text(as_object(message.get("quick_reply")).get("payload"))
+    event_id, standby = _event_id("message", mid), item.standby
+    return events.MessageReceived(**facts, event_id=event_id, mid=mid, text=text, payload=payload, standby=standby)
 
 
 def is_echo(fields: Mapping[str, Any]) -> bool:

@@ -214,6 +214,12 @@ def test_the_stop_button_of_the_example_opts_out() -> None:
     assert Life().take([a_handover(outcome="incomplete"), press]).person.is_opted_out
 
 
+def test_a_quick_reply_whose_payload_is_a_stop_word_opts_out() -> None:
+    chosen = replace(a_message(NOON + MINUTE, text="No more, thanks"), payload="STOP")
+
+    assert Life().take([a_handover(outcome="incomplete"), chosen]).person.is_opted_out
+
+
 def test_words_of_the_page_take_the_place_of_the_usual_ones() -> None:
     page = Page(PAGE, target_app=TARGET_APP, stop_words=frozenset({"basta così"}), start_words=frozenset({"avanti"}))
 

@@ -614,6 +614,14 @@ def test_a_delivery_names_its_mids_where_meta_does() -> None:
     assert event.mids == ("m_1", "2")
 
 
+@pytest.mark.parametrize(("reply", "payload"), [({"payload": "STOP"}, "STOP"), ({"payload": 7}, None), ("STOP", None)])
+def test_a_quick_reply_has_its_payload(reply: object, payload: str | None) -> None:
+    event = the_event(an_item(message={"mid": "m_1", "text": "No more", "quick_reply": reply}))
+
+    assert isinstance(event, MessageReceived)
+    assert (event.text, event.payload) == ("No more", payload)
+
+
 def test_a_postback_on_standby_has_no_payload() -> None:
     event = the_event(standby=[an_item(postback={"mid": "m_1", "title": "Go"})])
 
