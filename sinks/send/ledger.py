@@ -82,14 +82,15 @@ class OutcomeLog:
 class Book:
     """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
 
-    `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. Those who are
-    `opted_out`, since a time, are sent nothing. `unavailable` has the lead and the time of the last message that Meta
-    refused because of the person.
+    `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. The result of
+    an `overtaken` command is not its last record. Those who are `opted_out`, since a time, are sent nothing.
+    `unavailable` has the lead and the time of the last message that Meta refused because of the person.
     """
 
     next: int = 0
     open: dict[str, tuple[Attempt, FollowUpOutcome]] = field(default_factory=dict)
     settled: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    overtaken: set[str] = field(default_factory=set)
     mids: dict[str, datetime] = field(default_factory=dict)
     receipts: Receipts = field(default_factory=Receipts)
     sent: Sent = field(default_factory=Sent)
@@ -224,7 +225,8 @@ class Ledger:
     Only the holder of a partition appends to it, so that an unexpected offset betrays another writer. A new holder
     writes a fence into the partition first: if two processes both believe to hold it, the former learns so from its
     next `attempting`, before it sends. From then on every method raises `Fenced` for the partition, until `open` has
-    read the records of the other process.
+    read the records of the other process. Such an `attempting` may lie behind the result of the same command, which the
+    holder then writes again: the last record of a settled command is its result.
 
     `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
     tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered
@@ -245,7 +247,7 @@ class Ledger:
         """Hold exactly these partitions and read their outcomes, in those that we hold only the new ones.
 
         Waits for the acks of its fences and for the reading. Afterwards all that was durable before the fences is
-        known. Raises `KafkaError`; then `open` must be called again.
+        known. Raises `KafkaError`, or `Fenced` as `append` does; then `open` must be called again.
         """
         self._books = {partition: self._books.get(partition, Book()) for partition in partitions}
         fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
@@ -263,6 +265,29 @@ class Ledger:
                 self._on_read(read, records)
         for partition, book in self._books.items():
             book.next = fences[partition] + 1
+        await self._put_results_last()
+
+    async def _put_results_last(self) -> None:
+        overtaken = {partition: book.overtaken for partition, book in self._books.items() if book.overtaken}
+        if not overtaken:
+            return
+        starts = await self._log.first_since(overtaken, self._clock() - REMEMBERED)
+        spans = {partition: range(start, self._books[partition].next) for partition, start in starts.items()}
+        results: dict[tuple[int, str], bytes | None] = {}
+        async for record in self._log.read(spans):
+            command_id = _command_of(record)
+            if command_id in overtaken[record.partition] and self._is_result(record.value):
+                results[record.partition, command_id] = record.value
+        for (partition, command_id), value in results.items():
+            await (await self._put(self._books[partition], partition, command_id, value))
+        for commands in overtaken.values():
+            commands.clear()
+
+    def _is_result(self, value: bytes | None) -> bool:
+        try:
+            return value is None or self._codec.decode(value).status not in _OPEN
+        except NotDecodable:
+            return False
 
     async def _fence(self, partition: int) -> int:
         asked_at = self._clock.own()
@@ -324,6 +349,10 @@ class Ledger:
         try:
             if record.value is not None:
                 outcome = self._codec.decode(record.value)
+                if outcome.status in _OPEN and outcome.command_id in book.settled:
+                    book.overtaken.add(outcome.command_id)
+                    return
+                book.overtaken.discard(outcome.command_id)
                 book.note(outcome, stamp, noted_at=stamp)
                 book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason, outcome.occurred_at)
                 return
@@ -332,4 +361,9 @@ class Ledger:
             logger.warning("ledger.unreadable_entry", extra=where)
         # A tombstone or an unreadable outcome: the person is erased, or an attempt was made. Never make another.
         if record.key is not None and record.key != FENCE:
-            book.forget(record.key.decode(errors="replace"), stamp)
+            book.overtaken.discard(_command_of(record))
+            book.forget(_command_of(record), stamp)
+
+
+def _command_of(record: ConsumerRecord) -> str:
+    return (record.key or b"").decode(errors="replace")

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import anyio
 import pytest
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 from leads.records import FollowUpOutcome
@@ -187,6 +188,44 @@ async def test_the_holder_learns_of_an_intruder_at_its_next_outcome() -> None:
 
     with pytest.raises(Fenced):
         await holder.append(0, an_outcome("c1", "attempting", attempt=1))
+
+
+@pytest.mark.parametrize("late", ["attempting", "in_doubt", "parked"])
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_a_result_behind_which_a_thawed_process_wrote_its_attempt_is_written_again(
+    late: str, is_held: bool
+) -> None:
+    kafka = FakeKafka()
+    holder = _ledger(kafka)
+    await holder.open([0])
+    for status in ("attempting", "sent"):
+        await holder.append(0, an_outcome("c1", status, attempt=1, mid="m_1" if status == "sent" else None))
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", late, attempt=1)))
+
+    ledger = holder if is_held else _ledger(kafka)
+    await ledger.open([0])
+
+    outcomes = FakeOutcomeLog(kafka).outcomes()
+    assert [outcome.status for outcome in outcomes] == ["attempting", "sent", late, "sent"]
+    assert outcomes[-1] == outcomes[1]
+    assert ledger.book(0).attempt("c1") is None
+    assert await ledger.append(0, an_outcome("c2", "attempting", attempt=1))
+    for again in (ledger, _ledger(kafka)):
+        await again.open([0])
+    assert len(FakeOutcomeLog(kafka).outcomes()) == len(outcomes) + 1
+
+
+async def test_an_erased_outcome_behind_which_a_thawed_process_wrote_its_attempt_is_erased_again() -> None:
+    kafka = FakeKafka()
+    holder = _ledger(kafka)
+    await holder.open([0])
+    await holder.forget(0, "c1")
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", attempt=1)))
+
+    await holder.open([0])
+
+    last = kafka.topics[TopicPartition("followup-outcomes", 0)][-1]
+    assert (last.key, last.value) == (b"c1", None)
 
 
 async def test_a_partition_that_was_given_up_is_forgotten() -> None:
