@@ -215,6 +215,9 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._positions.clear()
         self._committed.clear()
         starts = await self._stage.open(spans)
+        if self._consumer.assignment() != held:
+            # A rebalance had begun before the stage was fenced, and has ended: the next pass opens what it brought.
+            return
         for partition, offset in starts.items():
             self._consumer.seek(partition, offset)
         self._positions.update(starts)

@@ -305,6 +305,28 @@ async def test_a_fenced_stage_is_opened_again_and_reads_from_where_it_is_told() 
     assert world.stage.taken == [(0, 0, "a")]
 
 
+async def test_a_rebalance_that_ends_while_a_fenced_stage_is_opened_again_opens_it_with_the_new_partitions() -> None:
+    world = _World()
+    world.put(0, b"a")
+    world.put(1, b"b", b"c")
+
+    class _Slow(_Noting):
+        async def open(self, spans: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, int]:
+            if len(self.opened) == 1:
+                world.consumer.assigned = {TWO}
+                await world.consumer.listener.on_partitions_assigned([TWO])
+            return await super().open(spans)
+
+    world.stage = _Slow()
+    world.stage.raising = Fenced()
+
+    await world.run(6)
+
+    assert [set(spans) for spans in world.stage.opened] == [{ONE, TWO}, {ONE, TWO}, {TWO}]
+    assert world.stage.taken == [(1, 0, "b"), (1, 1, "c")]
+    assert world.kafka.committed == {TWO: 2}
+
+
 async def test_a_commit_that_a_rebalance_refuses_is_made_later() -> None:
     world = _World()
     world.put(0, b"a")
