@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -65,16 +66,16 @@ async def end(process: asyncio.subprocess.Process) -> None:
     assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
-async def put_leads(streams: Streams, psid: Psid, count: int) -> None:
-    """Let streams finish this many more leads of a person."""
+async def put_lead(streams: Streams, psid: Psid) -> None:
+    """Let streams finish one more lead of a person: two minutes after the last, or its signals would be copies."""
     before = len(await leads_of(streams, psid))
-    for _ in range(count):
-        await streams.put_webhooks(*signals_of(psid, now()).values())
+    at = now() - timedelta(hours=1) + before * timedelta(minutes=2)
+    await streams.put_webhooks(*signals_of(psid, at).values())
 
-    async def are_there() -> bool:
-        return len(await leads_of(streams, psid)) == before + count
+    async def is_there() -> bool:
+        return len(await leads_of(streams, psid)) == before + 1
 
-    await eventually(are_there)
+    await eventually(is_there)
 
 
 async def leads_of(streams: Streams, psid: Psid) -> set[str]:
@@ -113,7 +114,7 @@ async def stops_with(streams: Streams, process: asyncio.subprocess.Process) -> s
 
 async def test_what_retention_took_before_streams_read_it_stops_them_by_name(streams: Streams) -> None:
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     await end(process)
     await streams.put_webhooks(*[b"{}"] * 20)
     await lose(streams, WEBHOOKS)
@@ -125,7 +126,7 @@ async def test_what_retention_took_before_streams_read_it_stops_them_by_name(str
     process, port = await ready(streams, "--accept-loss", accepted[1])
     async with httpx.AsyncClient() as http:
         metrics = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
-    await put_leads(streams, OTHER, 1)
+    await put_lead(streams, OTHER)
     await end(process)
     process, _ = await ready(streams)
 
@@ -138,7 +139,7 @@ async def test_what_retention_took_before_streams_read_it_stops_them_by_name(str
 
 async def test_what_retention_takes_while_streams_stand_still_stops_them(streams: Streams) -> None:
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     process.send_signal(signal.SIGSTOP)
     # A fetch that waits at the broker would still bring them.
     await asyncio.sleep(1)
@@ -160,7 +161,7 @@ async def test_a_topic_that_was_made_anew_stops_streams_and_is_not_taken_for_kno
     streams: Streams, topics: tuple[Topic, ...]
 ) -> None:
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     await end(process)
     await make_anew(streams, *topics)
 
@@ -168,10 +169,10 @@ async def test_a_topic_that_was_made_anew_stops_streams_and_is_not_taken_for_kno
     options = [option for topic in topics for option in ("--accept-loss", topic.name)]
     process, _ = await ready(streams, *options)
     # At the offsets that are known of the topic before it.
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     await end(process)
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
 
     assert "was deleted and made anew" in line
     assert len(await leads_of(streams, PERSON)) == 3
@@ -179,7 +180,7 @@ async def test_a_topic_that_was_made_anew_stops_streams_and_is_not_taken_for_kno
 
 async def test_a_topic_that_is_made_anew_under_running_streams_stops_them(streams: Streams) -> None:
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     await make_anew(streams, WEBHOOKS)
     await streams.put_webhooks(*signals_of(PERSON, now()).values())
 
@@ -190,12 +191,12 @@ async def test_a_topic_that_is_made_anew_under_running_streams_stops_them(stream
 
 async def test_everything_made_anew_is_a_first_start(streams: Streams) -> None:
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
     await end(process)
     await make_anew(streams, WEBHOOKS, EVENTS, TRANSCRIPTS, JOIN_STATE, LEADS)
 
     process, _ = await ready(streams)
-    await put_leads(streams, PERSON, 1)
+    await put_lead(streams, PERSON)
 
 
 async def read_by(streams: Streams, topic: Topic, *stage: str) -> None:
