@@ -14,6 +14,7 @@ import faust
 
 import leads.careful
 import leads.join
+import leads.turns
 import messenger.webhook
 import streams.split
 from leads.pages import Page, Pages
@@ -52,7 +53,7 @@ def inject(stage: str) -> None:
             leads.join.advance,
             lambda person, event, _: person.psid == POISONED and isinstance(event, MessageReceived),
         )
-        vars(leads.join)["advance"] = vars(leads.careful)["advance"] = advance
+        vars(leads.turns)["advance"] = vars(leads.careful)["advance"] = advance
     else:
         leads.join._fire = raising(leads.join._fire, lambda person, *_: person.psid == POISONED)
 
