@@ -45,8 +45,9 @@ from sinks.consume import Consume, SinkCrashed, Source, Stage
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
 from sinks.send.join_progress import JoinProgress
-from sinks.send.ledger import Ledger, OutcomeLog
+from sinks.send.ledger import Ledger
 from sinks.send.lookahead import Ahead
+from sinks.send.outcome_log import OutcomeLog
 from sinks.send.pace import SendLimits
 from sinks.send.readers import command_reader, event_reader
 from sinks.send.sink import SendSink

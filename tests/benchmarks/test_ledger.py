@@ -11,7 +11,8 @@ from runtime.settings import Settings
 from schemas.codec import outcome_codec
 from schemas.topics import OUTCOMES
 from sinks.send.broker_clock import BrokerTime
-from sinks.send.ledger import Ledger, OutcomeLog
+from sinks.send.ledger import Ledger
+from sinks.send.outcome_log import OutcomeLog
 from tests.benchmarks.conftest import Note
 from tests.integration.topics import connected
 from tests.unit.sinks.outcomes import an_outcome

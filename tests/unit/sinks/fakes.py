@@ -19,8 +19,8 @@ from messenger.graph import GraphRequest, GraphResponse, Usage
 from runtime.clock import to_millis
 from schemas.codec import command_codec, outcome_codec
 from sinks.send.join_progress import JoinProgress
-from sinks.send.ledger import OutcomeLog
 from sinks.send.lookahead import Ahead
+from sinks.send.outcome_log import OutcomeLog
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 PAGE = PageId("542998526103632")
