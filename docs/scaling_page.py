@@ -35,11 +35,11 @@ class Limit(NamedTuple):
 FIGURES = {
     "ingest": Figure("ingest, one process", 7_000, "webhooks a CPU second", "test_ingest.py"),
     "split": Figure("splitter", 15_000, "webhooks a CPU second", "test_stream_layer.py"),
-    "join": Figure("join, of people who come rarely", 2_800, "events a CPU second", "test_growth.py"),
+    "join": Figure("join, of people who come rarely", 5_400, "events a CPU second", "test_growth.py"),
     "broker": Figure("Kafka, from the POST to the lead", 250, "µs of processor time a webhook", "test_volume.py"),
-    "base": Figure("a worker that knows nobody", 120, "MB", "test_growth.py"),
+    "base": Figure("a worker that knows nobody", 71, "MB", "test_growth.py"),
     "person": Figure("a person with an open lead, in memory", 950, "bytes", "test_growth.py"),
-    "recovery": Figure("reading the changelog, one worker", 100_000, "people a second", "test_growth.py"),
+    "recovery": Figure("reading the changelog, one worker", 300_000, "people a second", "test_growth.py"),
     "raw": Figure("record in `messenger-webhooks`", 600, "bytes", "test_volume.py"),
     "event": Figure("record in `messenger-events`", 310, "bytes", "test_volume.py"),
     "lead": Figure("record in `leads`", 410, "bytes", "test_volume.py"),
@@ -55,7 +55,7 @@ ASSUMED = {
     "revisions": (3, "3 revisions of a lead, one for each signal"),
     "monthly": (20, "a person whom the join remembers brings 20 webhooks in 30 days, after which they are forgotten"),
     "busy": (0.6, "a process is planned to be 60 % busy at the peak"),
-    "worker": (1_000_000, "a worker has at most a million people, so that reading its people takes near 10 seconds"),
+    "worker": (1_000_000, "a worker has at most a million people, so that reading its people takes a few seconds"),
     "cores": (8, "a broker has 8 cores, and a copy costs it half as much as the first"),
     "page": (0.2, "the largest Page has a fifth of the webhooks"),
 }
