@@ -34,7 +34,7 @@ class Limit(NamedTuple):
 
 FIGURES = {
     "ingest": Figure("ingest, one process", 7_000, "webhooks a CPU second", "test_ingest.py"),
-    "split": Figure("splitter", 15_000, "webhooks a CPU second", "test_stream_layer.py"),
+    "split": Figure("splitter", 20_000, "webhooks a CPU second", "test_stream_layer.py"),
     "join": Figure("join, of people who come rarely", 5_400, "events a CPU second", "test_growth.py"),
     "broker": Figure("Kafka, from the POST to the lead", 250, "µs of processor time a webhook", "test_volume.py"),
     "base": Figure("a worker that knows nobody", 71, "MB", "test_growth.py"),
