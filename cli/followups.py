@@ -9,9 +9,10 @@ from itertools import accumulate
 import click
 
 from cli.terminal import Terminal, say
+from leads.pages import Pages
 from leads.preview import Preview, preview
 from leads.records import FollowUpOutcome, OutcomeStatus, command_id
-from leads.rules import Rule, doubts, unsent_handovers
+from leads.rules import Rule, doubts
 from messenger.limits import MESSAGING_WINDOW
 from operations.configuration import load_caps, load_pages, load_rules
 from operations.deployment import Deployment, current_settings
@@ -46,7 +47,7 @@ def check() -> None:
     pages = load_pages(settings, os.environ, tokens=False)
     for rule in rules:
         say(f"{rule.name}: {len(rule.steps)} step{'s' if len(rule.steps) > 1 else ''}")
-        for warning in (*_warnings(rule), *unsent_handovers(rule, pages)):
+        for warning in _warnings(rule, pages):
             say(f"  {warning}")
     say(f"{settings.followups}: {len(rules)} rules, no faults")
 
@@ -90,10 +91,10 @@ def _rules(settings: Settings) -> tuple[Rule, ...]:
     return rules
 
 
-def _warnings(rule: Rule) -> Iterator[str]:
+def _warnings(rule: Rule, pages: Pages) -> Iterator[str]:
     if rule.wait_for == "handover":
         yield "it waits for the handover: on a Page that gets none it never acts"
-    yield from doubts(rule)
+    yield from doubts(rule, pages)
     for number, wait in enumerate(accumulate(step.after for step in rule.steps), start=1):
         if wait >= MESSAGING_WINDOW:
             sent = "it is never sent" if "reply" in rule.cancel_on else "it is sent only if the person writes again"

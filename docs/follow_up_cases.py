@@ -1,4 +1,4 @@
-"""The cases of follow-ups: what is received, and what the rules of examples/followups.yaml then send and cancel.
+"""The cases of follow-ups: the webhooks, and the texts and cancellations by the rules of examples/followups.yaml.
 
 The tests run each of `FOLLOW_UP_CASES`; `KEPT` names the test of each case that takes more than the rules.
 """
@@ -24,7 +24,7 @@ class FollowUpCase:
 
 @dataclass(frozen=True, slots=True)
 class KeptCase:
-    """A case, what becomes of it, and the file under tests/ and the name of the test that shows it."""
+    """A case, its outcome, and the file under tests/ and the name of the test that shows it."""
 
     name: str
     outcome: str

@@ -38,15 +38,15 @@ A Page that sends fewer signals names them in pages.yaml (`signals`), and its le
   the thread or handed it over in between, a referral and a summary have no question in common, or the outcomes disagree
   and the stamps lie more than five minutes apart. Of several leads, the nearest. A closed lead takes signals stamped
   within an hour of its own, or within 24 hours if the flow was dropped: Meta gives such a flow up long after the last
-  answer. What belongs to no lead opens one.
+  answer. A signal that belongs to no lead opens one.
 * A **summary** is told by Leadgen's `hop_context` and Meta's first line "Lead summary:". If the first line is another,
   because Meta translates it or a person wrote it, the text must have a question of the Page's forms or of the referral;
   if none is known, it must lie within five minutes of a lead without a summary, or the person has no lead of this flow.
   Otherwise it is a message of the person's. Where the hop is missing, the text belongs to a lead that lacks a summary,
   or it is ignored as `unproven_summary`: it opens no lead and is no reply.
 * A signal **on standby** comes while another app has the thread. It adds to a lead of ours that lacks it, and opens
-  none: what comes before its lead is counted as `standby_lead_signal`, and kept until Leadgen hands the flow to us, for
-  an hour, or 24 hours if it was dropped. A handover to another app tells that flow from ours.
+  none: one that comes before its lead is counted as `standby_lead_signal`, and kept until Leadgen hands the flow to us,
+  for an hour, or 24 hours if it was dropped. A handover to another app tells that flow from ours.
 * An **outcome** that no signal has said is assumed to be incomplete: Leadgen handed over without `metadata`, and
   without the `hop_context` that stands in for it. It gives way to one that is said, and rules wait until then, or until
   the lead closes. Where two signals disagree, the lead is incomplete. If a rule has acted on it as complete, none acts
@@ -113,8 +113,9 @@ What is received with its time after the first, and what the leads are a day aft
 _FOLLOW_UPS = """\
 ## Follow-ups
 
-What the rules of [examples/followups.yaml](../examples/followups.yaml) then send, in this order, and what they cancel
-and why. `tests/unit/leads/test_follow_up_cases.py` runs each row. The city of the usual answers is the reminder's.
+The texts and cancellations that the rules of [examples/followups.yaml](../examples/followups.yaml) then give, in this
+order, with the reasons. `tests/unit/leads/test_follow_up_cases.py` runs each row. The city of the
+usual answers is the reminder's.
 """
 
 _KEPT = """\

@@ -126,7 +126,7 @@ def _with_kept(step: Step, handover: HandoverReceived, policy: Policy) -> Step:
     """The step with the signals of the same flow that came before it on standby."""
     person = replace(step.person, kept=())
     for signal in standby.kept_of(step.person, handover):
-        if standby.is_ours(person, signal):
+        if standby.fits_our_lead(person, signal):
             more = _on_signal(person, signal, policy)
             person = more.person
             step = replace(step, outputs=step.outputs + more.outputs, shed=step.shed + more.shed)
@@ -179,9 +179,9 @@ def _on_signal(person: Person, event: Signal, policy: Policy) -> Step:
     return _publish(with_assumption(person, before.lead, event), after, policy)
 
 
-def _on_told(person: Person, event: standby.Told, policy: Policy) -> Step:
+def _on_referral_or_summary(person: Person, event: standby.StandbySignal, policy: Policy) -> Step:
     """On standby a signal opens no lead: its flow was handed to us, will be, or is another app's."""
-    if event.standby and not is_known(person, event) and not standby.is_ours(person, event):
+    if event.standby and not is_known(person, event) and not standby.fits_our_lead(person, event):
         return Step(standby.with_kept(person, event), ignored="standby_lead_signal")
     return _on_signal(person, event, policy)
 
@@ -189,7 +189,7 @@ def _on_told(person: Person, event: standby.Told, policy: Policy) -> Step:
 def _on_summary(person: Person, event: SummaryReceived, policy: Policy) -> Step:
     """A text without Meta's first line may be one of the person's, though it passed Leadgen's hop."""
     if event.text.startswith(SUMMARY_PREFIX) or is_summary(person, event, policy.page):
-        return _on_told(person, event, policy)
+        return _on_referral_or_summary(person, event, policy)
     message = _as_kind(MessageReceived, event, event_id=f"message:{event.mid}", text=event.text)
     return _on_person_acted(person, message, policy)
 
@@ -201,7 +201,7 @@ def _on_message(person: Person, event: MessageReceived, policy: Policy) -> Step:
     event_id, text = f"summary:{event.mid}", event.text or ""
     summary = _as_kind(SummaryReceived, event, event_id=event_id, text=text, outcome="complete")
     if is_known(person, summary) or pair(person, summary) is not None:
-        return _on_told(person, summary, policy)
+        return _on_referral_or_summary(person, summary, policy)
     if any(state.lead.summary_at for state in person.leads):
         return _on_person_acted(person, event, policy)
     # It comes before its lead, or a person typed it: neither a lead nor a reply.
@@ -334,7 +334,7 @@ _HANDLERS: dict[type[Event], Callable[[Person, Any, Policy], Step]] = {
     HandoverReceived: _on_handover,
     ThreadControlTaken: _on_thread_control_taken,
     ThreadControlRequested: _on_thread_control_requested,
-    LeadReferralReceived: _on_told,
+    LeadReferralReceived: _on_referral_or_summary,
     SummaryReceived: _on_summary,
     MessageReceived: _on_message,
     PostbackReceived: _on_person_acted,

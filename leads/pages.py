@@ -49,7 +49,7 @@ class Page:
         return app_id == self.target_app
 
     def is_named(self, app_id: AppId | None) -> bool:
-        """Whether this app is configured as ours: what it writes is from us, and no other app's message is."""
+        """Whether this app is configured as ours: only its messages are from us."""
         return app_id is not None and app_id == self.target_app
 
 

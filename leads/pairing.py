@@ -181,7 +181,7 @@ def revise(
 
 
 def flow_ended_at(lead: Lead) -> datetime:
-    """The first instant after the lead flow, as Meta stamps it: what happened then or later happened after it.
+    """The first instant after the lead flow, as Meta stamps it: an event then or later happened after it.
 
     Meta stamps handovers in milliseconds, and lead referrals and summaries in seconds.
     """

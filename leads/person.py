@@ -146,8 +146,8 @@ class Person(Compact, frozen=True, kw_only=True):
     def without_the_old(self, until: datetime) -> "Person":
         """The person without what is too old to matter at this time.
 
-        Each fact is forgotten `STATE_TTL` after its own time, whatever came since, so that a replay which reads as long
-        before its start knows the same. Only an opt-out is remembered for longer, and says nothing of leads.
+        Each fact is forgotten `STATE_TTL` after its own time, however busy the person is since, so that a replay which
+        reads as long before its start knows the same. Only an opt-out, which says nothing of leads, stays longer.
         """
         if not self.deadlines and self.forget_at <= until:
             return self.forgotten()
@@ -245,7 +245,7 @@ def happened_at(event: Event) -> datetime:
 
 
 def is_overtaken(person: Person, event: Event) -> bool:
-    """Whether a retry brings a routing event of the past; what Meta stamped last says who has the thread."""
+    """Whether a retry brings a routing event of the past: the last stamp of Meta says who has the thread."""
     return person.routed_at is not None and happened_at(event) < person.routed_at
 
 

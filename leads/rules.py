@@ -218,8 +218,8 @@ def render(text: str, lead: Lead, longest: int) -> str:
     """The text with its placeholders filled from the lead, in at most `longest` UTF-16 units.
 
     An unknown or blank value gives way to its default, or to nothing. Control characters of a value are left out, as
-    nobody can say what Meta makes of them. Values that make the text too long are cut, the longest first; what the rule
-    itself says is not.
+    nobody can say what Meta makes of them. Values that make the text too long are cut, the longest first; the
+    words of the rule are not.
     """
     values = [_shown(_value(found, lead)) for found in PLACEHOLDER.finditer(text)]
     room = longest - utf16_units(_filled(text, ["" if value else None for value in values]))
@@ -255,8 +255,8 @@ def _cut(value: str, most: int) -> str:
     return units[: 2 * max(most - 1, 0)].decode("utf-16-le", errors="ignore") + "…" * (most > 0)
 
 
-def doubts(rule: Rule) -> Iterator[str]:
-    """What the author of a rule has probably overlooked, though it is no fault."""
+def doubts(rule: Rule, pages: Iterable[Page]) -> Iterator[str]:
+    """Probable mistakes of the author of a rule, though no faults; `pages` are those with settings."""
     first = rule.steps[0]
     names_answers = any(found["question"] for found in PLACEHOLDER.finditer(first.send.text))
     if names_answers and not first.after and rule.wait_for != "answers":
@@ -264,10 +264,6 @@ def doubts(rule: Rule) -> Iterator[str]:
             "step 1 names answers and does not wait for them: a lead that has none yet gets the defaults;"
             " wait_for: answers waits"
         )
-
-
-def unsent_handovers(rule: Rule, pages: Iterable[Page]) -> Iterator[str]:
-    """The Pages, by their settings, on which the rule waits for a handover that is never sent."""
     if rule.wait_for != "handover":
         return
     for page in pages:

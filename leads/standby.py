@@ -12,10 +12,10 @@ from messenger.events import HandoverReceived, LeadReferralReceived, SummaryRece
 # Meta stamps these in whole seconds.
 _SECOND = timedelta(seconds=1)
 
-Told = LeadReferralReceived | SummaryReceived
+StandbySignal = LeadReferralReceived | SummaryReceived
 
 
-def is_ours(person: Person, signal: Told) -> bool:
+def fits_our_lead(person: Person, signal: StandbySignal) -> bool:
     """Whether the person has a lead that the signal fits, and no other app got a flow of theirs since."""
     state, away = pair(person, signal), person.handed_away_at
     if state is None:
@@ -23,7 +23,7 @@ def is_ours(person: Person, signal: Told) -> bool:
     return away is None or not flow_ended_at(state.lead) < away < signal.event_at + _SECOND
 
 
-def with_kept(person: Person, signal: Told) -> Person:
+def with_kept(person: Person, signal: StandbySignal) -> Person:
     """The person with this signal kept, the newest of its kind, unless another app got its flow."""
     away = person.handed_away_at
     if away is not None and abs(signal.event_at - away) <= FLOW_SPREAD:
@@ -33,12 +33,12 @@ def with_kept(person: Person, signal: Told) -> Person:
 
 
 def handed_away(person: Person, handover: HandoverReceived) -> Person:
-    """The person after another app got a flow: what is kept may be of that flow."""
+    """The person after another app got a flow: the kept signals may be of that flow."""
     at = happened_at(handover)
     return replace(person, kept=(), handed_away_at=max(at, person.handed_away_at or at))
 
 
-def kept_of(person: Person, handover: HandoverReceived) -> Iterator[Told]:
+def kept_of(person: Person, handover: HandoverReceived) -> Iterator[StandbySignal]:
     """The kept signals near enough to the end of the flow that was handed to us, as if they came with the handover."""
     for kept in person.kept:
         if abs(kept.event_at - handover.event_at) < REACH[kept.outcome]:

@@ -23,7 +23,7 @@ _KINDS = ("QUESTION", "CONFIRMATION", "DISQUALIFY", "INTRO")
 
 @dataclass(frozen=True, slots=True)
 class LeadForm:
-    """The normalised texts of a lead ad: its questions in order, those that may be `last`, what it says around them."""
+    """The normalised texts of a lead ad: its questions in order, those that may be `last`, the texts around them."""
 
     questions: tuple[str, ...]
     last: frozenset[str]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Its assertions are shown as those of a test are.
 pytest.register_assert_rewrite("tests.warehouse_conformance")
 
+# A shell has a background job ignore Ctrl-C, and each process that the tests start and interrupt would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A busy machine is not a slow rule: no test here is about time.
 hypothesis_settings.register_profile("leadstream", deadline=None)

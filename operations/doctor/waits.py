@@ -1,4 +1,4 @@
-"""The follow-up rules, checked: can they be read, and does what they wait for ever come."""
+"""The follow-up rules, checked: can they be read, and do their waits end."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from leads.pages import Pages
 from leads.records import Lead
-from leads.rules import Rule, doubts, unsent_handovers
+from leads.rules import Rule, doubts
 from messenger.events import PageId
 from operations.configuration import load_pages, load_rules
 from operations.deployment import Deployment, find_ids
@@ -31,7 +31,7 @@ _LAST = 500
 
 
 async def examine_rules(settings: Settings, deployment: Deployment | None, earlier: Sequence[Verdict]) -> list[Verdict]:
-    """Verdicts on the rules; without rules there is none. What the Pages send is seen in their last leads."""
+    """Verdicts on the rules; without rules there is none. The last leads of the Pages show their signals."""
     try:
         rules = load_rules(settings, os.environ)
         pages = load_pages(settings, os.environ, tokens=False) if rules else Pages()
@@ -54,7 +54,7 @@ def rule_verdicts(rules: Sequence[Rule], leads: Iterable[Lead], pages: Pages) ->
     warnings = [
         warning("follow-ups", rule.name, seen)
         for rule in rules
-        for seen in (*doubts(rule), *unsent_handovers(rule, pages), *_unmet(rule, webhooks))
+        for seen in (*doubts(rule, pages), *_unmet(rule, webhooks))
     ]
     if rules and not warnings:
         yield ok("follow-ups", "rules", f"{len(rules)} can be read, and none waits in vain")
@@ -68,9 +68,9 @@ def _unmet(rule: Rule, leads: Iterable[Lead]) -> Iterator[str]:
     for lead in leads:
         if rule.concerns(lead):
             of_page[lead.page_id].append(lead)
-    for page_id, told in of_page.items():
-        if not any(lead.handover_at for lead in told):
-            yield f"it waits for the handover, and none of the last {len(told)} leads of Page {page_id} had one"
+    for page_id, last in of_page.items():
+        if not any(lead.handover_at for lead in last):
+            yield f"it waits for the handover, and none of the last {len(last)} leads of Page {page_id} had one"
 
 
 async def _last_leads(deployment: Deployment) -> Sequence[Lead]:

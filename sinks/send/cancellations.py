@@ -25,7 +25,7 @@ from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
 
 # A command may come this much later than an event that cancels it, counted from `created_at`.
 REMEMBERED = timedelta(minutes=15)
-# Of so many people, and of so many stamps that lie ahead, what came first is known when Meta delivers it again.
+# So many people, and stamps that lie ahead, are remembered for when Meta delivers an event again.
 _KEPT = 10_000
 
 
@@ -97,7 +97,7 @@ class Interventions:
         return self._ahead.get(event.event_id, event.event_at)
 
     def _is_overtaken(self, person: str, routed_at: datetime) -> bool:
-        """Whether the thread went elsewhere since; what Meta stamped last says who has it."""
+        """Whether the thread went elsewhere since: the last stamp of Meta says who has it."""
         newest = max(self._routed.get(person, routed_at), routed_at)
         _keep(self._routed, person, newest)
         return routed_at < newest

@@ -180,8 +180,8 @@ class Book:
     def forget_person(self, page_id: PageId, psid: Psid, until: datetime, erased: Collection[str]) -> None:
         """Forget what is known of this person up to `until`; no webhook confirms those messages.
 
-        What came since stays, but for the attempts of `erased` commands: when the erasure is read again, the person may
-        have come back, and what is in doubt must not be sent twice.
+        Everything since stays, but for attempts of `erased` commands: when the erasure is read again, the person
+        may have come back, and a message in doubt must not be sent twice.
         """
         for command_id, (attempt, outcome) in list(self.open.items()):
             is_of_person = (outcome.page_id, outcome.psid) == (page_id, psid)

@@ -56,7 +56,7 @@ _DAY = timedelta(days=1)
 async def test_a_replay_of_some_days_gives_the_leads_of_people_who_have_written_for_months(
     kafka_topics: Settings, tmp_path: Path
 ) -> None:
-    """What they did longer ago than the warm-up: had the thread handed over, lost it, began a flow, finished one."""
+    """Their acts before the warm-up: they had the thread handed over, lost it, began a flow, finished one."""
     # The stamps are ours, because the broker's would all be of today.
     wanted = [
         replace(topic, config={**topic.config, "message.timestamp.type": "CreateTime"})

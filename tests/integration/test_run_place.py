@@ -113,7 +113,7 @@ def a_run(*arguments: str | Path, place: Path, **environ: str) -> Iterator["subp
 
 
 def test_nothing_of_the_machine_is_read(poisoned: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What a process sees that a test starts: an empty place, and no setting."""
+    """A process that a test starts sees an empty place, and no setting."""
     before = files_in(poisoned)
     witness = tmp_path_factory.mktemp("witness") / "test_witness.py"
     witness.write_text(_WITNESS)

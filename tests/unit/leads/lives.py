@@ -1,4 +1,4 @@
-"""Lives of a person: what happens to them, and the webhooks of it, late, lost, doubled and in any order."""
+"""Lives of people: facts, and their webhooks, late, lost, doubled and in any order."""
 
 import json
 import random
@@ -50,7 +50,7 @@ class Life:
     mids: int = 0
 
     def story(self) -> str:
-        """What happens, for whoever looks into a difference."""
+        """The life in words, to look into a difference."""
         spans = {"down": self.down, "behind": self.behind, "refuses": self.refuses}
         told = [
             f"{webhook.received_at} {'' if webhook.tell else 'copy of '}{webhook.body!r}" for webhook in self.webhooks

@@ -1,4 +1,4 @@
-"""What was received longer ago than a replay's warm-up changes no lead: every fact has an end of its own."""
+"""A webhook from before a replay's warm-up changes no lead: every fact has an end of its own."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta

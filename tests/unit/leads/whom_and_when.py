@@ -1,4 +1,4 @@
-"""Who may be texted what, and when: a small model, written from the words of the design, to judge the product by.
+"""The texts that a person may get, and when: a model from the words of the design, to judge the product by.
 
 It hears facts in the order of receipt, each once, with the time at which each truly happened.
 """
@@ -116,7 +116,7 @@ class Person:
         return self.stopped_at > self.started_at
 
     def heed_flows(self) -> None:
-        """Whoever finished a flow that began after their stop word may be texted again."""
+        """A person may be texted again after a finished flow that began after their stop word."""
         for flow in self.flows.values():
             if flow.outcome == "complete" and flow.is_dated and flow.began_at > self.stopped_at:
                 self.started_at = max(self.started_at, flow.ended_at)
@@ -184,7 +184,7 @@ class Person:
     def may_go(self, now: datetime, *, is_ours: bool) -> tuple[list[Text], bool]:
         """The texts that may go now, and whether one of them must: nothing says in which order those go that wait.
 
-        What Meta has refused for another app's thread may wait until a webhook gives that back.
+        A text that Meta has refused for another app's thread may wait until a webhook gives that back.
         """
         self.pass_time(now)
         for text in sorted((text for text in self.texts if text.ends_at), key=lambda text: text.due_at):

@@ -1,4 +1,4 @@
-"""What the doctor says of the follow-up rules."""
+"""The doctor's verdicts on the follow-up rules."""
 
 from pathlib import Path
 
