@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -96,7 +96,7 @@ def command(
     if as_json:
         summary = {"ok": is_ok, "mended": mending.done, "not_mended": mending.failed}
         checks = [asdict(verdict) for verdict in verdicts]
-        print_json(json.dumps({**summary, "checks": checks}, ensure_ascii=False, indent=2))
+        print_json(json.dumps({**summary, "checks": checks}, ensure_ascii=False, indent=2, default=datetime.isoformat))
     else:
         _print(verdicts, mending)
     if not is_ok:

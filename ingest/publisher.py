@@ -75,7 +75,8 @@ class Publisher:
 
     Records of one Page share a key and so a partition: aiokafka's default partitioner is Kafka's own murmur2. A
     delivery about several Pages is one record for each of them, with the same body. `aliases` maps other ids of a Page
-    to its page id. `explain` finds out why Kafka refuses a connection, for the log and for readiness.
+    to its page id. `explain` finds out why Kafka refuses a connection, for the log and for readiness. `on_send` gets
+    the Page of each copy that the producer takes.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Publisher:
         explain: Callable[[], Awaitable[object | None]] | None = None,
         *,
         aliases: Mapping[PageId, PageId] = _NO_ALIASES,
+        on_send: Callable[[bytes], None] = lambda _page: None,
         reconnect_after: timedelta = _RECONNECT_AFTER,
     ) -> None:
-        self._connect, self._explain, self._aliases = connect, explain, aliases
+        self._connect, self._explain, self._aliases, self._on_send = connect, explain, aliases, on_send
         self._reconnect_after = reconnect_after.total_seconds()
         self.topic = topic
         self._clock = PlausibleTime(now(), uptime())
@@ -108,12 +110,11 @@ class Publisher:
         # The headers say when the producer was given the delivery, however long that had to wait.
         await self._connected.wait()
         headers = self._headers(delivery)
-        return _all_of(
-            [
-                await self._send(self.topic, delivery.body, copy.key, [*headers, *copy.headers])
-                for copy in copies_of(delivery.body, self._aliases)
-            ]
-        )
+        sent = []
+        for copy in copies_of(delivery.body, self._aliases):
+            sent.append(await self._send(self.topic, delivery.body, copy.key, [*headers, *copy.headers]))
+            self._on_send(copy.key)
+        return _all_of(sent)
 
     async def put(self, topic: str, key: bytes, value: bytes) -> None:
         """Write a record to another topic; it is durable once this returns.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,8 +21,8 @@ from ingest.publisher import Publisher
 from ingest.schema_registry import create_ingest_admin
 from ingest.spool.file import move_spool
 from ingest.spool.queue import Spool
+from leads.pages import Pages
 from messenger.data_deletion import DeletionRequest
-from messenger.events import PageId
 from runtime.admin import serve_on
 from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
@@ -72,7 +72,7 @@ async def run_ingest(
     follow: Callable[[], AIOKafkaConsumer],
     stop: asyncio.Event,
     *,
-    aliases: Mapping[PageId, PageId],
+    pages: Pages,
     access_log: Callable[[bytes], int],
     explain: Callable[[], Awaitable[object | None]] | None = None,
     patience: timedelta = PATIENCE,
@@ -80,9 +80,9 @@ async def run_ingest(
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
 
-    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `aliases` maps
-    other ids of a Page to its page id. `access_log` writes bytes to the log and returns how many it has written; it may
-    raise `OSError`. `explain` finds out why Kafka refuses a connection.
+    `connect` makes producers, `follow` consumers of the data-deletion requests; none of them is started. `pages`
+    are those of pages.yaml, without tokens. `access_log` writes bytes to the log and returns how many it has written;
+    it may raise `OSError`. `explain` finds out why Kafka refuses a connection.
 
     It stops in this order: not ready, no new connection, every request in flight answered, the producer flushed, the
     spool closed. Raises `SpoolUnusable`.
@@ -92,7 +92,8 @@ async def run_ingest(
     instance = token_hex(8)
     receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
-    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=aliases)
+    count = _page_counter(metrics, pages)
+    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=pages.aliases, on_send=count)
     keeper = Keeper(publisher, spool, patience=patience)
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
@@ -102,6 +103,7 @@ async def run_ingest(
     admin = create_ingest_admin(metrics, health, registry, budget)
     metrics.spool_webhooks.set_function(lambda: spool.count)
     metrics.spool_bytes.set_function(lambda: spool.size)
+    metrics.spool_limit_bytes.set(settings.spool_bytes)
     metrics.spool_set_aside.set_function(lambda: keeper.set_aside)
     jobs = (
         publisher.stay_connected(),
@@ -128,6 +130,13 @@ async def run_ingest(
     finally:
         receipts.close()
         await spool.close()
+
+
+def _page_counter(metrics: Metrics, pages: Pages) -> Callable[[bytes], None]:
+    """Counts from 0 on, so that a Page that sends nothing is seen to."""
+    named = {page.page_id.encode(): metrics.page_webhooks.labels(page.page_id) for page in pages}
+    others = metrics.page_webhooks.labels("other")
+    return lambda page: named.get(page, others).inc()
 
 
 async def _deletion_codec(settings: Settings) -> Codec[DeletionRequest]:

@@ -18,6 +18,9 @@ class Metrics:
         # bodies_in_flight (the bodies under way took all their memory). A rise
         # of bad_signature is a wrong secret or a stranger; of spool_full, Kafka; of not_kept, the disk or Kafka.
         self.webhooks_received = self._counter("webhooks_received", "Webhook POSTs", "result")
+        # Webhooks given to Kafka, by Page of pages.yaml; those of all others are `other`. A Page that stands still
+        # while its ads run has lost its subscription; see docs/operating.md, "A Page that stopped sending".
+        self.page_webhooks = self._counter("page_webhooks", "Webhooks by Page", "page")
         # Connections to the public port by what ended or refused them: malformed (no HTTP, answered 400), too_slow,
         # evicted (closed for a new one), no_room (answered 503). A rise is a stranger, or a proxy with other habits.
         self.connections_refused = self._counter("connections_refused", "Connections refused or closed", "reason")
@@ -27,6 +30,8 @@ class Metrics:
         self.spool_webhooks = self._gauge("spool_webhooks", "Webhooks in the spool")
         # What they take of LEADSTREAM_SPOOL_BYTES; at the limit webhooks are refused.
         self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool")
+        # LEADSTREAM_SPOOL_BYTES, which each worker of ingest may use.
+        self.spool_limit_bytes = self._gauge("spool_limit_bytes", "Bytes that the spool may take")
         # Those of them that Kafka refuses, as too large for its topic; anything but 0 needs a person.
         self.spool_set_aside = self._gauge("spool_set_aside", "Webhooks in the spool that Kafka refuses")
         # Time from the last byte of a body to Kafka's ack, or to disk.
@@ -49,6 +54,12 @@ class Metrics:
         self.followups_planned = self._counter("followups_planned", "Follow-up commands published", "action")
         # Outcomes of follow-ups by status; in_doubt and parked need an operator.
         self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
+        # Follow-ups that wait in the send sink. By state: planned (its time comes later, or quiet hours last), due,
+        # in_doubt (it may have arrived), or the reason for which it is parked; by the time until it can no longer be
+        # sent: less than 1h, 6h, 1d, or more. What is due for longer than minutes will expire.
+        self.followups_waiting = self._gauge("followups_waiting", "Waiting follow-ups", "state", "closes_within")
+        # Follow-ups of the last days whose last outcome is in_doubt. A rise that stays needs an operator.
+        self.followups_in_doubt = self._gauge("followups_in_doubt", "Follow-ups that may have arrived")
         # Send API calls by result: ok, or the error code.
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
         # Transcript requests by what the conversation gave: answers, no_answers, erased, refused (see graph_calls).
@@ -60,6 +71,10 @@ class Metrics:
         # Records between our position and the end, by topic and partition; a steady rise means too few workers;
         # NaN while Kafka does not answer.
         self.consumer_lag = self._gauge("consumer_lag", "Records not read yet", "topic", "partition")
+        # For how long there has been something that is not read, at most: since the stamp of the last record that was
+        # read, or since the last time that nothing was left. 0 at the end of the partition, NaN while Kafka does not
+        # answer. Unlike the count, it goes on while a sink waits for its warehouse.
+        self.consumer_lag_seconds = self._gauge("consumer_lag_seconds", "Age of unread records", "topic", "partition")
         # How far ahead of a plausible time a partition of messenger-webhooks is, where it is: a broker's clock or this
         # machine's has jumped; see docs/operating.md, "A clock that jumps".
         self.progress_refused_seconds = self._gauge("progress_refused_seconds", "Raw partition ahead", "partition")
@@ -70,6 +85,9 @@ class Metrics:
         self.batch_records = self._histogram("batch_records", "Records in a batch", "topic")
         # Prerequisites that `leadstream doctor --every` finds broken; anything but 0 needs a person.
         self.prerequisites_broken = self._gauge("prerequisites_broken", "Broken prerequisites")
+        # When the token of a Page ends, or its access to personal data, in Unix time, as `leadstream doctor --every`
+        # sees it; there is none where it never ends.
+        self.token_ends_at_seconds = self._gauge("token_ends_at_seconds", "End of a Page's token", "page", "check")
         # The share of the leads in Meta's conversations that we have, by Page and day in UTC, as `leadstream backfill
         # --every` sees it; below 1 webhooks were lost: see docs/operating.md.
         self.lead_completeness = self._gauge("lead_completeness", "Share of Meta's leads that we have", "page", "day")

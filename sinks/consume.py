@@ -12,9 +12,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError
 
-from runtime.clock import now
+from runtime.clock import from_millis, now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit, TooManyDeadLetters, dead_letter
 from runtime.health import SET_ASIDE, Health
+from runtime.lateness import Lateness
 from runtime.losses import OutOfReach, Span
 from runtime.mendable import Mendable
 from runtime.metrics import Metrics
@@ -126,6 +127,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._leaving: asyncio.Future[None] | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._lateness = Lateness()
         self._limit = DeadLetterLimit(DEAD_LETTERS_A_MINUTE)
         self._suspects, self._reach = Suspects(consumer, name, skips, reach), reach
 
@@ -138,7 +140,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         self._health.report(self._name, ready=False, seen="waits for partitions")
         self._health.report(PART, ready=False, seen="not asked yet")
         self._consumer.subscribe(topics=list(self._sources), listener=self)
-        watch = watch_kafka(self._consumer, self._positions, metrics=self._metrics, health=self._health)
+        known = self._positions, self._lateness
+        watch = watch_kafka(self._consumer, *known, metrics=self._metrics, health=self._health)
         watching = asyncio.create_task(watch)
         try:
             while not stop.is_set():
@@ -260,6 +263,9 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             return
         self._positions.update(positions)
         await self._stage.take(received, self._positions)
+        for partition, records in batches.items():
+            if records:
+                self._lateness.note(partition, from_millis(records[-1].timestamp))
 
     async def _decode(self, partition: TopicPartition, record: Any) -> Received[T] | None:
         source = self._sources[record.topic]

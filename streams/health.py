@@ -9,8 +9,9 @@ from math import nan
 import faust
 from faust.types import TP, Message
 
-from runtime.clock import now
+from runtime.clock import from_millis, now
 from runtime.health import Health
+from runtime.lateness import Lateness
 from runtime.metrics import Metrics
 from streams.engine.store import PartitionStore
 from streams.engine.transport import end_of_log, is_settled
@@ -85,7 +86,7 @@ class Watch:
     ) -> None:
         self._app, self._store, self._metrics, self._health = app, store, metrics, health
         self._refused = refused
-        self._vitals = Vitals(now())
+        self._vitals, self._lateness = Vitals(now()), Lateness()
         health.report("streams", ready=False, seen="waits for its partitions")
 
     @contextmanager
@@ -94,6 +95,7 @@ class Watch:
         self._metrics.batch_records.labels(message.topic).observe(len(message.value))
         with self._vitals.batch(message.tp, message.offset, now()):
             yield
+        self._lateness.note(message.tp, from_millis(message.value[-1].timestamp))
 
     def look(self, at: datetime) -> None:
         """Take stock; to be called about twice a second."""
@@ -107,7 +109,7 @@ class Watch:
         failure = self._app.consumer.failure
         self._health.crashed = type(failure).__name__ if failure else self._vitals.complaint(at)
         if settled:
-            self._report_lag(is_known=answers)
+            self._report_lag(at, is_known=answers)
             self._report_clock()
 
     def _report_clock(self) -> None:
@@ -122,16 +124,24 @@ class Watch:
             seen = f"raw partition {furthest} is {seconds:.0f} s ahead of a plausible time: check the clocks"
         self._health.report(CLOCK, ready=not refused, seen=seen)
 
-    def _report_lag(self, *, is_known: bool) -> None:
+    def _report_lag(self, at: datetime, *, is_known: bool) -> None:
         ends = end_of_log(self._app)
         self._vitals.keep(ends.keys())
+        self._lateness.keep(ends.keys())
         self._metrics.consumer_lag.clear()
+        self._metrics.consumer_lag_seconds.clear()
         for tp, end in ends.items():
-            done = self._vitals.finished.get(tp)
-            if not is_known:
-                self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(nan)
-            elif end is not None:
-                self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(0)
-            elif done is not None:
-                lag = max(0, (self._app.consumer.highwater(tp) or 0) - done)
+            lag = self._lag(tp, end) if is_known else nan
+            if lag == 0:
+                self._lateness.note(tp, at)
+            if lag is not None:
                 self._metrics.consumer_lag.labels(tp.topic, tp.partition).set(lag)
+            seconds = self._lateness.seconds(tp, at) if is_known else nan
+            self._metrics.consumer_lag_seconds.labels(tp.topic, tp.partition).set(seconds)
+
+    def _lag(self, tp: TP, end: datetime | None) -> int | None:
+        """None before the first batch is finished."""
+        if end is not None:
+            return 0
+        done = self._vitals.finished.get(tp)
+        return None if done is None else max(0, (self._app.consumer.highwater(tp) or 0) - done)

@@ -109,6 +109,11 @@ class Changes:
         )
         self._broken = now_broken.keys()
         metrics.prerequisites_broken.set(len(now_broken))
+        metrics.token_ends_at_seconds.clear()
+        for verdict in verdicts:
+            if verdict.ends_at is not None:
+                ends = metrics.token_ends_at_seconds.labels(verdict.place, verdict.check)
+                ends.set(verdict.ends_at.timestamp())
         for name, verdict in now_broken.items():
             if name not in before:
                 fields = {"seen": verdict.seen, "breaks": verdict.breaks, "mend": verdict.mend}

@@ -123,7 +123,8 @@ CHECKS: Mapping[str, tuple[str, str]] = MappingProxyType(
 class Verdict:
     """One prerequisite. `place` is a page id or another thing checked; `breaks` and `mend` are empty when it is ok.
 
-    A check that depends on a broken prerequisite gives no verdict, so that only the cause is named.
+    A check that depends on a broken prerequisite gives no verdict, so that only the cause is named. `ends_at` is the
+    end of a token, or of its access to personal data.
     """
 
     check: str
@@ -132,6 +133,7 @@ class Verdict:
     seen: str
     breaks: str = ""
     mend: str = ""
+    ends_at: datetime | None = None
 
 
 def ok(check: str, place: str, seen: str) -> Verdict:
@@ -204,10 +206,12 @@ def _expiry_verdict(check: str, page_id: PageId, at: datetime | None, moment: da
         return ok(check, page_id, "never")
     seen = f"{at:%Y-%m-%d %H:%M} UTC"
     if at <= moment:
-        return broken(check, page_id, f"since {seen}")
-    if at <= moment + SOON:
-        return warning(check, page_id, f"at {seen}", breaks=f"from then on: {CHECKS[check][0]}")
-    return ok(check, page_id, seen)
+        verdict = broken(check, page_id, f"since {seen}")
+    elif at <= moment + SOON:
+        verdict = warning(check, page_id, f"at {seen}", breaks=f"from then on: {CHECKS[check][0]}")
+    else:
+        verdict = ok(check, page_id, seen)
+    return replace(verdict, ends_at=at)
 
 
 def routing_verdict(page_id: PageId, *, is_on: bool | None) -> Verdict:

@@ -93,8 +93,8 @@ async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None
     follow = partial(kafka.consumer, broker, requests, group=None, client_id=client_id, fetch_max_wait_ms=1000)
     access_log = _receipts(settings, log)
     explain, stop = partial(find_fault, broker), _stopped_by_signals()
-    aliases = load_pages(settings, os.environ, tokens=False).aliases
-    await run_ingest(settings, worker, connect, follow, stop, aliases=aliases, access_log=access_log, explain=explain)
+    pages = load_pages(settings, os.environ, tokens=False)
+    await run_ingest(settings, worker, connect, follow, stop, pages=pages, access_log=access_log, explain=explain)
 
 
 def _receipts(settings: Settings, log: LogFile | None) -> Callable[[bytes], int]:

@@ -196,7 +196,11 @@ class Agenda:
 
     def command_ids(self) -> set[str]:
         """The ids of all commands that are not finished."""
-        return {pending.command.command_id for lane in self._lanes.values() for pending in lane.commands()}
+        return {pending.command.command_id for pending in self.waiting()}
+
+    def waiting(self) -> Iterator[Pending]:
+        """All commands that are not finished."""
+        return (pending for lane in self._lanes.values() for pending in lane.commands())
 
     def held(self, partition: int) -> int:
         return len(self._unfinished[partition])

@@ -279,6 +279,9 @@ class Ledger:
             raise Fenced
         return self._books[partition]
 
+    def books(self) -> Collection[Book]:
+        return self._books.values()
+
     async def append(self, partition: int, outcome: FollowUpOutcome) -> bool:
         """Write the outcome; returns once it is durable and no other process wrote to the partition before it.
 

@@ -32,6 +32,7 @@ from sinks.send.lookahead import Ahead, Horizon
 from sinks.send.next_step import ReadOn, Snapshot, Wait, next_step
 from sinks.send.readers import Input
 from sinks.send.reasons import ERASED
+from sinks.send.waiting import Waiting
 
 # How many records of a full partition are read ahead in one tick, so that the sink's other work goes on in between.
 _READ_AHEAD_MAX = 5000
@@ -62,7 +63,7 @@ class SendSink:
         self._courier, self._ahead, self._commands, self._join = courier, ahead, commands, join
         self._erasures, self._catch_up = erasures, catch_up
         self._ledger, self._pages, self._clock = courier.ledger, courier.pages, courier.clock
-        self._limits, self._metrics = courier.limits, courier.metrics
+        self._limits, self._metrics, self._waiting = courier.limits, courier.metrics, Waiting(courier.metrics)
         self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
         self._agenda, self._interventions = Agenda(), Interventions(self._pages, self._clock())
         self._read_to: dict[TopicPartition, int] = {}
@@ -201,8 +202,6 @@ class SendSink:
                     self._courier.blocks.block(event.page_id, self._clock())
                 else:
                     self._courier.blocks.lift(event.page_id)
-            case _:
-                pass
 
     def _cancel_by(self, partition: int, offset: int, event: JoinEvent) -> None:
         is_our_echo = isinstance(event, EchoReceived) and self._ledger.book(partition).has(event.metadata)
@@ -223,6 +222,7 @@ class SendSink:
         if self._join.is_due():
             self._tasks.append(asyncio.create_task(self._join.look()))
         now = self._clock()
+        self._waiting.show(self._agenda, self._ledger, now)
         for pending in self._agenda.due(now):
             with on_record(self._partitions[pending.partition], pending.offset):
                 action = next_step(self._snapshot(pending, now))

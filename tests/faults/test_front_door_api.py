@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 
 from docs.generate import DOCS
 from ingest.server import Worker, run_ingest
+from leads.pages import Pages
 from messenger.signature import sign
 from runtime.admin import listen
 from tests.unit.ingest.fakes import SECRET, SETTINGS, FakeFollower, FakeProducer
@@ -92,7 +93,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         worker = Worker(public, admin, tmp_path_factory.mktemp("spool") / "spool.sqlite")
         running = asyncio.create_task(
             run_ingest(
-                SETTINGS, worker, lambda: producer, FakeFollower, stop, aliases={}, access_log=io.BytesIO().write
+                SETTINGS, worker, lambda: producer, FakeFollower, stop, pages=Pages(), access_log=io.BytesIO().write
             )
         )
         await producer.started.wait()

@@ -15,11 +15,14 @@ import pytest
 from ingest.publisher import Delivery
 from ingest.server import Worker, adopt_spools, run_ingest, spool_path
 from ingest.spool.file import SpoolFile
+from leads.pages import Page, Pages
+from messenger.events import PageId
 from runtime.admin import listen
 from runtime.clock import from_millis
 from tests.unit.ingest.fakes import SETTINGS, WEBHOOK_PATH, FakeFollower, FakeProducer, signed
 
 BODY = b"a delivery"
+PAGE = PageId("542998526103632")
 
 
 class Log(logging.Handler):
@@ -48,8 +51,8 @@ class Running:
     public: httpx.AsyncClient
     admin: httpx.AsyncClient
 
-    async def deliver(self) -> httpx.Response:
-        return await self.public.post(WEBHOOK_PATH, content=BODY, headers=signed(BODY))
+    async def deliver(self, body: bytes = BODY) -> httpx.Response:
+        return await self.public.post(WEBHOOK_PATH, content=body, headers=signed(body))
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ async def running(producer: FakeProducer, stop: asyncio.Event, log: Log, home: P
                 lambda: producer,
                 FakeFollower,
                 stop,
-                aliases={},
+                pages=Pages([Page(PAGE)]),
                 access_log=BytesIO().write,
                 probe_every=timedelta(milliseconds=10),
             )
@@ -115,6 +118,23 @@ async def test_the_admin_port_serves_readiness_metrics_and_schemas(log: Log, tmp
         assert "leads-value" in (await ingest.admin.get("/subjects")).json()
         stop.set()
         await ingest.process
+
+
+@pytest.mark.anyio
+async def test_webhooks_are_counted_by_the_pages_that_are_configured(log: Log, tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    async with running(FakeProducer(), stop, log, tmp_path) as ingest:
+        before = (await ingest.admin.get("/metrics")).text
+        for page_id in (PAGE, PAGE, "1"):
+            await ingest.deliver(b'{"object":"page","entry":[{"id":"%s"}]}' % page_id.encode())
+        after = (await ingest.admin.get("/metrics")).text
+        stop.set()
+        await ingest.process
+
+    assert f'page_webhooks_total{{page="{PAGE}"}} 0.0' in before
+    assert f'page_webhooks_total{{page="{PAGE}"}} 2.0' in after
+    assert 'page_webhooks_total{page="other"} 1.0' in after
+    assert 'page="1"' not in after
 
 
 @pytest.mark.anyio

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from runtime.clock import now
+from runtime.clock import now, to_millis
 from runtime.health import Health
 from runtime.metrics import Metrics
 from streams.engine.lease import Lease
@@ -54,13 +54,14 @@ class Worker:
         store: Any = SimpleNamespace(parts={})
         self.watch = Watch(self.app, store, self.metrics, self.health, lambda: self.refused)
 
-    def lag(self) -> float | None:
+    def lag(self, unit: str = "") -> float | None:
         labels = {"topic": EVENTS.topic, "partition": str(EVENTS.partition)}
-        return self.metrics.registry.get_sample_value("leadstream_consumer_lag", labels)
+        return self.metrics.registry.get_sample_value(f"leadstream_consumer_lag{unit}", labels)
 
 
-def a_batch(last_offset: int) -> SimpleNamespace:
-    return SimpleNamespace(topic=EVENTS.topic, tp=EVENTS, offset=last_offset, value=[b"one", b"two"])
+def a_batch(last_offset: int, at: datetime = NOON) -> SimpleNamespace:
+    records = [SimpleNamespace(timestamp=to_millis(at - SECOND)), SimpleNamespace(timestamp=to_millis(at))]
+    return SimpleNamespace(topic=EVENTS.topic, tp=EVENTS, offset=last_offset, value=records)
 
 
 def test_lag_is_what_no_finished_batch_covers() -> None:
@@ -80,7 +81,36 @@ def test_at_the_end_of_the_log_there_is_no_lag() -> None:
 
     worker.watch.look(now())
 
-    assert worker.lag() == 0
+    assert worker.lag() == worker.lag("_seconds") == 0
+
+
+def test_lag_in_seconds_counts_from_the_last_record_that_was_finished() -> None:
+    worker = Worker()
+    with worker.watch.batch(a_batch(41, at=NOON)):
+        pass
+
+    worker.watch.look(NOON + 90 * SECOND)
+
+    assert worker.lag("_seconds") == 90
+
+
+def test_lag_in_seconds_counts_from_the_end_of_the_log_where_that_was_later() -> None:
+    worker = Worker(FakeConsumer({EVENTS: NOON}))
+    worker.watch.look(NOON)
+    worker.consumer.all_ends = {EVENTS: None}
+
+    worker.watch.look(NOON + 5 * SECOND)
+
+    assert worker.lag("_seconds") == 5
+
+
+def test_a_worker_that_finishes_nothing_gets_later_and_later() -> None:
+    worker = Worker()
+    worker.watch.look(NOON)
+
+    worker.watch.look(NOON + MINUTE)
+
+    assert (worker.lag(), worker.lag("_seconds")) == (None, 60)
 
 
 def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:

@@ -174,9 +174,11 @@ async def test_a_page_without_a_token_is_named_and_not_asked_about(meta: MetaExa
 async def test_a_token_that_soon_expires_is_a_warning(setup: Setup, meta: MetaExamination) -> None:
     setup.configure(token_expires_at=NOW + timedelta(days=13), data_access_expires_at=NOW + timedelta(days=15))
 
-    standings = {verdict.check: verdict.standing for verdict in await meta.verdicts(PAGES[:1])}
+    verdicts = {verdict.check: verdict for verdict in await meta.verdicts(PAGES[:1])}
 
-    assert (standings["token expiry"], standings["data access expiry"]) == ("warning", "ok")
+    tokens, data_access = verdicts["token expiry"], verdicts["data access expiry"]
+    assert (tokens.standing, tokens.ends_at) == ("warning", NOW + timedelta(days=13))
+    assert (data_access.standing, data_access.ends_at) == ("ok", NOW + timedelta(days=15))
 
 
 @pytest.mark.anyio

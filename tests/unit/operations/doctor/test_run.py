@@ -1,6 +1,7 @@
 """The doctor on a schedule: the verdicts that it shows, and a line for each change."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from operations.doctor.run import Changes
 from operations.doctor.verdicts import Standing, Verdict
 from runtime.health import Health
 from runtime.metrics import Metrics
+from tests.builders import NOON
 
 
 def verdict(check: str, standing: Standing = "ok") -> Verdict:
@@ -36,6 +38,20 @@ def test_something_broken_is_not_ready_and_shown() -> None:
 
     assert (health.ready, gauge(metrics)) == (False, 1)
     assert health.parts["callback (app)"] == (False, "callback is broken")
+
+
+def test_the_end_of_a_token_is_shown_while_it_is_known() -> None:
+    ends = [replace(verdict(check), ends_at=NOON) for check in ("token expiry", "data access expiry")]
+
+    known, _ = play([verdict("token"), *ends])
+    forgotten, _ = play([verdict("token"), *ends], [verdict("token", "broken")])
+
+    assert [_end(known, check) for check in ("token expiry", "data access expiry")] == [NOON.timestamp()] * 2
+    assert _end(forgotten, "token expiry") is None
+
+
+def _end(metrics: Metrics, check: str) -> float | None:
+    return metrics.registry.get_sample_value("leadstream_token_ends_at_seconds", {"page": "app", "check": check})
 
 
 def test_a_prerequisite_that_cannot_be_checked_any_more_is_not_shown() -> None:
