@@ -17,10 +17,10 @@ TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f
 # A run starts hundreds of processes, and each would compile the tree anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-unit test-compose test-faults chaos test-install check bench docs lock release
+.PHONY: help install demo test test-unit test-compose test-faults test-observability chaos test-install check bench docs lock release
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(OURS)  ## Make .venv with leadstream in it, from the locked requirements
 
@@ -43,6 +43,9 @@ chaos: $(DEV)  ## Hurt every part at random under load for an hour; SEED=N repea
 test-compose: $(DEV)  ## Build the image and run the whole stack in containers, where an engine can be had
 	$(WITH_MAKE) $(BIN)/pytest -m compose --durations=12 tests/compose
 
+test-observability: $(DEV)  ## Check alerts and dashboards before a real Prometheus, where one is installed
+	$(WITH_MAKE) $(BIN)/pytest -m observability tests/observability
+
 test-install: $(DEV)  ## Install as users do: each Python here, the oldest and newest pip, the wheel alone
 	$(WITH_MAKE) $(BIN)/pytest -m install
 
@@ -56,7 +59,7 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code
 bench: $(DEV) $(BENCH)  ## Measure, on a real Kafka
 	$(WITH_MAKE) $(BIN)/pytest -m benchmark -s
 
-docs: $(DEV)  ## Write the generated parts of docs/
+docs: $(DEV)  ## Write the generated parts of docs/ and observability/
 	$(BIN)/python -m docs.generate
 
 lock: $(TOOLS)  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P NAME" moves versions

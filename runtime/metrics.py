@@ -56,7 +56,7 @@ class Metrics:
         self.followup_outcomes = self._counter("followup_outcomes", "Follow-up outcomes", "status")
         # Follow-ups that wait in the send sink. By state: planned (its time comes later, or quiet hours last), due,
         # in_doubt (it may have arrived), or the reason for which it is parked; by the time until it can no longer be
-        # sent: less than 1h, 6h, 1d, or more. What is due for longer than minutes will expire.
+        # sent: less than 1h, 6h, 1d, or more. A follow-up that stays due for more than minutes will expire.
         self.followups_waiting = self._gauge("followups_waiting", "Waiting follow-ups", "state", "closes_within")
         # Follow-ups of the last days whose last outcome is in_doubt. A rise that stays needs an operator.
         self.followups_in_doubt = self._gauge("followups_in_doubt", "Follow-ups that may have arrived")

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from cli.main import main
+from docs.alerts import JOB
+from docs.dashboards import SOURCE
 from operations.configuration import load_pages, load_rules
 from operations.local.stage_secrets import NEEDED
 from runtime.local_kafka.jars import kafka_version
@@ -22,7 +24,7 @@ from tests import kafka_container
 ROOT = Path(__file__).parents[2]
 STACK: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: Mapping[str, Mapping[str, Any]] = STACK["services"]
-OTHERS = {"kafka", "postgres", "schema-registry"}
+OTHERS = {"kafka", "postgres", "schema-registry", "prometheus", "grafana"}
 OURS = {name: service for name, service in SERVICES.items() if name not in OTHERS}
 # Started by `docker compose run`, to end by themselves.
 COMMANDS = {name for name, service in SERVICES.items() if service.get("profiles") == ["commands"]}
@@ -41,13 +43,13 @@ def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
         *("kafka", "postgres", "schema-registry"),
         *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
-        *("simulator", "campaign", "check", "leadstream"),
+        *("simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
     }
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_image_is_pinned(name: str) -> None:
-    assert re.fullmatch(r"[a-z./-]+:\d+(\.\d+)+", SERVICES[name]["image"])
+    assert re.fullmatch(r"[a-z./-]+:v?\d+(\.\d+)+", SERVICES[name]["image"])
 
 
 def test_the_broker_is_the_one_that_leadstream_starts_without_docker() -> None:
@@ -66,7 +68,7 @@ def test_no_health_check_starts_a_java_or_a_python() -> None:
     """They run every few seconds in every container."""
     checks = [service["healthcheck"]["test"][1] for service in SERVICES.values() if "healthcheck" in service]
 
-    assert set(checks) <= {"bash", "curl", "pg_isready"}
+    assert set(checks) <= {"bash", "curl", "pg_isready", "wget"}
 
 
 @pytest.mark.parametrize(("name", "port"), ADMIN_PORTS.items())
@@ -115,7 +117,9 @@ def test_nothing_shares_the_network_of_a_container_that_may_end(name: str) -> No
 def test_a_volume_has_a_name(name: str) -> None:
     """One without is left behind by each `down`."""
     for volume in SERVICES[name].get("volumes", ()):
-        assert volume.split(":")[0] in STACK["volumes"] or volume.startswith("${CONFIG_DIR:-./")
+        source, _, mode = volume.partition(":")
+        is_ours = volume.startswith("${CONFIG_DIR:-./") or (ROOT / source).is_dir()
+        assert source in STACK["volumes"] or (is_ours and mode.endswith(":ro"))
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -124,9 +128,9 @@ def test_ports_are_published_on_loopback_only(name: str) -> None:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{\w+:-\d+\}:\d+", port)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, "prometheus", "grafana"])
 def test_a_container_of_ours_can_change_nothing(name: str) -> None:
-    service = OURS[name]
+    service = SERVICES[name]
 
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -140,6 +144,30 @@ def test_every_variable_of_ours_is_a_setting(name: str) -> None:
     assert {variable.removesuffix("_FILE") for variable in given} <= SETTINGS | {
         setting.removesuffix("_FILE") for setting in SETTINGS
     }
+
+
+def test_prometheus_asks_every_stage_of_the_stack_at_its_admin_port() -> None:
+    config = yaml.safe_load((ROOT / "observability/prometheus/prometheus.yaml").read_text(encoding="utf-8"))
+    [job] = config["scrape_configs"]
+    lookouts = {"doctor": 8006, "backfill": 8007}
+
+    [scraped] = job["static_configs"]
+    assert set(scraped["targets"]) == {f"{name}:{port}" for name, port in {**ADMIN_PORTS, **lookouts}.items()}
+    assert job["job_name"] == JOB
+
+
+def test_grafana_finds_its_dashboards_and_prometheus_and_lets_nobody_in_without_the_password() -> None:
+    grafana, provisioning = SERVICES["grafana"], ROOT / "observability/grafana/provisioning"
+    mounted = dict(volume.split(":")[1::-1] for volume in grafana["volumes"])
+    dashboards = yaml.safe_load((provisioning / "dashboards/leadstream.yaml").read_text())["providers"][0]
+    source = yaml.safe_load((provisioning / "datasources/leadstream.yaml").read_text())["datasources"][0]
+
+    assert mounted[dashboards["options"]["path"]] == "./observability/grafana/dashboards"
+    assert mounted["/etc/grafana/provisioning"] == "./observability/grafana/provisioning"
+    assert source["uid"] == SOURCE["uid"]
+    assert source["url"] == "http://prometheus:9090"
+    assert grafana["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_password"
 
 
 def test_every_setting_can_be_given_in_the_environment_file() -> None:

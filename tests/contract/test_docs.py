@@ -9,7 +9,7 @@ import pytest
 
 from cli.main import main
 from docs.configuration_page import PAGE_KEYS, RULE_KEYS, SEND_KEYS, SETTINGS, WHEN_KEYS
-from docs.generate import DOCS, PAGES
+from docs.generate import DOCS, OBSERVABILITY, PAGES, WATCHED
 from docs.topics_page import RAW_HEADERS
 from operations.configuration import load_pages, load_rules
 from runtime.metrics import Metrics
@@ -28,6 +28,12 @@ VARIABLES = {variable(name) for name in Settings.__dataclass_fields__} | {f"{var
 def test_a_generated_page_is_what_its_generator_writes(name: str) -> None:
     """`make docs` writes it anew."""
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name]()
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_a_rule_file_or_a_dashboard_is_what_its_generator_writes(name: str) -> None:
+    """`make docs` writes it anew."""
+    assert (OBSERVABILITY / name).read_text(encoding="utf-8") == WATCHED[name]()
 
 
 def test_every_topic_is_described() -> None:

@@ -7,7 +7,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # The suites that `make test` leaves out.
-MARKS = {"benchmarks": "benchmark", "compose": "compose", "faults": "faults", "install": "install"}
+MARKS = {
+    "benchmarks": "benchmark",
+    "compose": "compose",
+    "faults": "faults",
+    "install": "install",
+    "observability": "observability",
+}
 
 
 @pytest.mark.parametrize("folder", MARKS)
