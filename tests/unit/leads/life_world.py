@@ -33,6 +33,7 @@ from sinks.send.sink import SendSink
 from tests.builders import PAGE, TARGET_APP
 from tests.unit.leads.lives import BUDGET, CITY, Life, Webhook, a_life, body_of
 from tests.unit.leads.whom_and_when import Person as Model
+from tests.unit.leads.whom_and_when import Text
 from tests.unit.sinks.fakes import Clock, FakeAhead, FakeKafka, FakeOutcomeLog
 
 COMMANDS, EVENTS = TopicPartition("followup-commands", 0), TopicPartition("messenger-events", 0)
@@ -152,6 +153,7 @@ class World:
         self.sink = SendSink(courier, FakeAhead(kafka), commands=COMMANDS.topic, join=self.join)
         self.join.until = self.clock()
         self.taken = {COMMANDS: 0, EVENTS: 0}
+        self.parked: set[Text] = set()
         self.echoes = len(life.webhooks)
 
     async def run(self) -> None:
@@ -187,7 +189,7 @@ class World:
         catches_up = any(until <= now < until + 2 * SECOND for _, until in self.life.behind)
         if not is_behind:
             await self.catch_up(now, is_down=is_down)
-        if is_down or catches_up or (now - self.join.until < FRESH if is_behind else self.model.is_unsure(now)):
+        if is_down or catches_up or (now - self.join.until < FRESH if is_behind else self.is_unsure(now)):
             return
         await self.send()
         if is_behind:
@@ -205,8 +207,10 @@ class World:
     async def catch_up(self, now: datetime, *, is_down: bool) -> None:
         for received_at, events, webhook in self.unjoined:
             self.fold(events)
-            if webhook.tell is not None:
-                webhook.tell(self.model, received_at)
+            for fact in webhook.facts:
+                self.model.hear(received_at, fact)
+                if fact.kind == "us":
+                    self.parked.clear()
             if received_at < now - FRESH and not is_down:
                 await self.send()
                 assert self.meta.texts == [], f"{now}: the join is still behind"
@@ -231,21 +235,38 @@ class World:
             await asyncio.wait(tasks)
             await self.sink.tick()
 
+    def is_unsure(self, now: datetime) -> bool:
+        """Whether a window ends about now: Meta stamps a flow some seconds after its last answer."""
+        return any(abs(text.ends_at - now) < 5 * SECOND for text in self.model.texts if text.ends_at)
+
     def compare(self, now: datetime) -> None:
-        """The sink has sent what the model says; where Meta had refused it for the thread, it may also wait."""
-        is_ours = self.life.owner_at(now) == "us"
-        may, must = self.model.may_go(now, is_ours=is_ours)
+        """The sink has sent what the model says. Nothing says in which order those go that wait.
+
+        A text that Meta has refused for another app's thread may wait until a webhook gives that back.
+        """
         for sent in self.meta.texts:
+            may = self.may_go(now)
             text = next((text for text in may if text.step.send.text == sent), None)
             assert text is not None, f"{now}: expected {[text.step.send.text for text in may]}, not {sent}"
-            self.model.hear_meta(text, now, is_refused=is_within(self.life.refuses, now))
+            if is_within(self.life.refuses, now):
+                self.model.hear_refusal(now, text)
+            else:
+                text.sent_at = now
             self.texts += 1
-            may, must = self.model.may_go(now, is_ours=is_ours)
+        may, waiting = self.may_go(now), self.model.waiting(now)
+        must = bool(waiting) and may == waiting and self.parked.isdisjoint(waiting)
         assert not must, f"{now}: expected {[text.step.send.text for text in may]}"
         self.meta.texts.clear()
         for command_id in self.meta.echoes:
             self.echo(command_id, now)
         self.meta.echoes.clear()
+
+    def may_go(self, now: datetime) -> list[Text]:
+        waiting = self.model.waiting(now)
+        if self.life.owner_at(now) == "us":
+            return [text for text in waiting if self.model.may_go(text, now)]
+        self.parked.update(waiting)
+        return []
 
     def echo(self, command_id: str, now: datetime) -> None:
         message = {"mid": f"m_{command_id}", "is_echo": True, "app_id": TARGET_APP, "metadata": command_id, "text": "t"}

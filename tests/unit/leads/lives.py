@@ -4,21 +4,80 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
+from leads.rules import QuietHours, Rule
 from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID
 from tests.builders import PAGE, PERSON, TARGET_APP
-from tests.unit.leads.whom_and_when import DAY, SIGNALS, Flow, Person
 
+NEVER, DAY = datetime.min.replace(tzinfo=UTC), timedelta(days=1)
+SIGNALS = {"complete": {"handover", "referral", "summary"}, "incomplete": {"handover", "referral"}}
 BUDGET, CITY = "Budget?", "Which city?"
 GAPS = ((20, 60), (60, 900), (1800, 10_000), (20_000, 45_000), (75_000, 110_000))
 DELAYS = ((0.1, 3), (0.1, 3), (0.1, 3), (3, 600), (600, 10_000))
 SAID = ("hello", "When do you open?", "Stop calling it a bargain", "Hours:\nMonday: open?")
 APPS = {"us": TARGET_APP, "other": PAGE_INBOX_APP_ID, "leadgen": LEADGEN_APP_ID}
 
-Tell = Callable[[Person, datetime], None]
 Span = tuple[datetime, datetime]
+
+
+@dataclass(eq=False)
+class Flow:
+    """A flow of a person, and what the webhooks say of it that came."""
+
+    began_at: datetime
+    ended_at: datetime
+    closes_at: datetime = NEVER
+    is_closed: bool = False
+    signals: dict[str, "Fact"] = field(default_factory=dict)
+
+    def hear(self, signal: "Fact", closes_at: datetime) -> None:
+        self.closes_at = self.closes_at if self.signals else closes_at
+        self.signals[signal.kind] = signal
+        self.is_closed |= self.signals.keys() >= SIGNALS[self.outcome or "complete"]
+
+    @property
+    def outcome(self) -> str | None:
+        """Of two that are said the worse, and where none is said by the close."""
+        said = [signal.outcome for signal in self.signals.values() if signal.outcome]
+        return max(said, default="incomplete" if self.is_closed else None)
+
+    @property
+    def budget(self) -> str | None:
+        return next((self.signals[kind].budget for kind in ("referral", "summary") if kind in self.signals), None)
+
+    @property
+    def is_dated(self) -> bool:
+        """A summary may be stamped late, and so does not say by itself when its flow ended."""
+        return self.is_closed or self.signals.keys() != {"summary"}
+
+    def suits(self, rule: Rule) -> bool:
+        return rule.outcome == self.outcome and all(wish.equals == self.budget for wish in rule.answers)
+
+
+@dataclass(frozen=True, eq=False)
+class Fact:
+    """What truly happened, and when.
+
+    A `person` or a `human` wrote, the person a `stop` or a `start` word; `us`, `leadgen` or an `other` app got the
+    thread; or a flow has a `handover`, a `referral` or a `summary`, which says its outcome and budget.
+    """
+
+    kind: str
+    at: datetime
+    flow: Flow | None = None
+    outcome: str | None = None
+    budget: str | None = None
+
+
+def after_quiet_hours(quiet: QuietHours | None, moment: datetime, zone: tzinfo) -> datetime:
+    """Quiet hours here go over midnight."""
+    local = moment.astimezone(zone)
+    if quiet is None or quiet.end <= local.time() < quiet.start:
+        return moment
+    days = timedelta(days=1 if local.time() >= quiet.start else 0)
+    return datetime.combine(local.date() + days, quiet.end, zone).astimezone(UTC)
 
 
 def seconds(number: float) -> timedelta:
@@ -28,11 +87,11 @@ def seconds(number: float) -> timedelta:
 
 @dataclass(frozen=True)
 class Webhook:
-    """A body, and the fact that it tells the model; a copy tells none."""
+    """A body, and the facts that it tells the model; a copy tells none."""
 
     received_at: datetime
     body: bytes
-    tell: Tell | None = None
+    facts: tuple[Fact, ...] = ()
 
 
 @dataclass
@@ -53,7 +112,7 @@ class Life:
         """The life in words, to look into a difference."""
         spans = {"down": self.down, "behind": self.behind, "refuses": self.refuses}
         told = [
-            f"{webhook.received_at} {'' if webhook.tell else 'copy of '}{webhook.body!r}" for webhook in self.webhooks
+            f"{webhook.received_at} {'' if webhook.facts else 'copy of '}{webhook.body!r}" for webhook in self.webhooks
         ]
         told += [f"{since} the thread goes to {owner}" for since, owner in self.owners]
         told += [f"{since} {name} until {until}" for name, held in spans.items() for since, until in held]
@@ -91,33 +150,25 @@ class Life:
     def announce(self, flow: Flow, outcome: str, signals: list[str]) -> None:
         number, budget = self.flows, self.rng.choice(["high", "low"])
         self.owners.append((self.now, "us"))
-
-        def told(kind: str, said: str | None, budget: str | None = None) -> Tell:
-            return lambda judge, now: judge.hear_signal(now, number, flow, kind, said, budget)
-
         if "handover" in signals:
-            handed_at, tag = self.now, None if self.chance(0.15) else f"messenger_lead_gen_{outcome}"
-            hear = told("handover", outcome if tag else None)
-
-            def handed(judge: Person, now: datetime) -> None:
-                judge.hear_route(now, handed_at, "us")
-                hear(judge, now)
-
+            tag = None if self.chance(0.15) else f"messenger_lead_gen_{outcome}"
             passed = {"previous_owner_app_id": LEADGEN_APP_ID, "new_owner_app_id": TARGET_APP, "metadata": tag}
-            self.post({"pass_thread_control": passed}, handed)
+            handed = Fact("handover", self.now, flow, outcome if tag else None)
+            self.post({"pass_thread_control": passed}, Fact("us", self.now), handed)
         if "referral" in signals:
             said = "incomplete" if self.chance(0.03) else outcome
             referral = {"type": f"LEAD_{said.upper()}", "ad_id": f"ad{number}"}
             data = [{"question": BUDGET, "answer": budget}, {"question": CITY, "answer": f"Berlin {number}"}]
             ended_at = flow.ended_at.replace(microsecond=0)
-            self.post({"referral": referral, "lead": {"data": data}}, told("referral", said, budget), at=ended_at)
+            fact = Fact("referral", ended_at, flow, said, budget)
+            self.post({"referral": referral, "lead": {"data": data}}, fact, at=ended_at)
         if "summary" in signals:
             budget = budget if self.chance(0.9) else "high"
             text = f"Lead summary:\n{BUDGET}: {budget}\n{CITY}: Berlin {number}"
             message = {"mid": self.mid(), "text": text}
             hop = {"hop_context": {"metadata": "messenger_lead_gen_complete"}}
             at = self.now.replace(microsecond=0) + timedelta(seconds=1)
-            self.post({"message": message} | hop, told("summary", "complete", budget), at=at)
+            self.post({"message": message} | hop, Fact("summary", at, flow, "complete", budget), at=at)
         self.now += seconds(1)
 
     def dropped_and_resumed(self) -> None:
@@ -131,16 +182,12 @@ class Life:
     def says(self, text: str = "", word: str = "") -> None:
         """The person writes, with a stamp that may lie ahead."""
         at, is_ahead = self.now, self.owner_at(self.now) != "leadgen" and self.chance(0.05)
-
-        def told(judge: Person, now: datetime) -> None:
-            judge.hear_person(now, now if is_ahead else at, word)
-
         message = {"mid": self.mid(), "text": text or self.rng.choice(SAID)}
         hop = {"hop_context": {"metadata": "messenger_lead_gen_complete"}} if self.chance(0.2) else {}
         standby = self.owner_at(at) != "us"
         self.post(
             {"message": message} | hop,
-            told,
+            *(Fact(kind, at + DAY if is_ahead else at) for kind in ("person", word) if kind),
             at=at + DAY if is_ahead else at,
             standby=standby,
             most=3 if is_ahead else 120,
@@ -153,9 +200,8 @@ class Life:
         self.says("start", "start")
 
     def human(self) -> None:
-        at = self.now
         message = {"mid": self.mid(), "is_echo": True, "text": "This is Ann", "app_id": PAGE_INBOX_APP_ID}
-        self.post({"message": message}, lambda judge, now: judge.hear_answer(now, at))
+        self.post({"message": message}, Fact("human", self.now))
 
     def taken_over(self) -> None:
         """A human takes the thread, perhaps answers, and mostly gives it back."""
@@ -168,12 +214,12 @@ class Life:
             self.route("us", is_told=True)
 
     def route(self, owner: str, *, is_told: bool) -> None:
-        at, before = self.now, self.owner_at(self.now)
-        self.owners.append((at, owner))
+        before = self.owner_at(self.now)
+        self.owners.append((self.now, owner))
         if is_told:
             kind = "pass_thread_control" if owner == "us" else "take_thread_control"
             apps = {"previous_owner_app_id": APPS[before], "new_owner_app_id": APPS[owner]}
-            self.post({kind: apps}, lambda judge, now: judge.hear_route(now, at, owner), most=0)
+            self.post({kind: apps}, Fact(owner, self.now), most=0)
 
     def mid(self) -> str:
         self.mids += 1
@@ -182,8 +228,7 @@ class Life:
     def post(
         self,
         item: dict[str, Any],
-        tell: Tell,
-        *,
+        *facts: Fact,
         at: datetime | None = None,
         most: float = DAY.total_seconds(),
         standby: bool = False,
@@ -191,7 +236,7 @@ class Life:
         """Meta delivers the item no later than `most` seconds from now, and perhaps once more."""
         body = body_of(item, at or self.now, standby=standby)
         received_at = self.now + min(seconds(self.rng.uniform(*self.rng.choice(DELAYS))), seconds(most))
-        self.webhooks.append(Webhook(received_at, body, tell))
+        self.webhooks.append(Webhook(received_at, body, facts))
         if self.chance(0.15):
             again_at = received_at + seconds(self.rng.uniform(*self.rng.choice(DELAYS)))
             self.webhooks.append(Webhook(again_at, body))
