@@ -1,6 +1,7 @@
 """The only I/O of messenger/: sends a Graph API request by httpx, and returns what `decipher_response` makes of it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import httpx
@@ -42,15 +43,21 @@ class GraphClient:
         self._app_secret = app_secret
         self._seconds = timeout.total_seconds()
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(
+        self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse:
         """The answer to a call, which as a whole may take as long as the timeout.
 
-        Raises `NotSent` when the call cannot have reached Meta, `OutcomeUnknown` when it may have, or another
-        `GraphError` that Meta answered.
+        `may_leave` is asked once the connection stands, right before the request is written to it: without its consent
+        nothing leaves. Raises `NotSent` when the call cannot have reached Meta, `OutcomeUnknown` when it may have, or
+        another `GraphError` that Meta answered.
         """
+        prepared = self._prepare(request, token)
+        if may_leave is not None:
+            prepared.extensions["trace"] = _asking(may_leave)
         try:
             async with asyncio.timeout(self._seconds):
-                response = await self._http.send(self._prepare(request, token), stream=True, follow_redirects=False)
+                response = await self._http.send(prepared, stream=True, follow_redirects=False)
                 content = await _read(response)
         except _BEFORE_SENDING as fault:
             raise NotSent(f"Graph API: {type(fault).__name__}") from None
@@ -71,6 +78,15 @@ class GraphClient:
             headers={b"Authorization": b"Bearer " + token.encode(), b"Accept-Encoding": b"gzip"},
             timeout=httpx.Timeout(self._seconds, connect=_CONNECT_SECONDS, pool=_CONNECT_SECONDS),
         )
+
+
+def _asking(may_leave: Callable[[], bool]) -> Callable[[str, object], Awaitable[None]]:
+    # https://www.python-httpx.org/advanced/extensions/#trace
+    async def trace(event: str, _details: object) -> None:
+        if event == "http11.send_request_headers.started" and not may_leave():
+            raise NotSent("Graph API: held back")
+
+    return trace
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -40,6 +40,7 @@ from sinks.send.next_step import (
     Settle,
     Unclear,
     Wait,
+    is_over,
     may_send,
     message_in,
     over_quiet_hours,
@@ -63,7 +64,9 @@ _REJECTED: Mapping[type[GraphError], RejectedReason] = MappingProxyType(
 class Graph(Protocol):
     """`messenger.client.GraphClient`."""
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse: ...
+    async def call(
+        self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse: ...
 
 
 @dataclass(slots=True)
@@ -126,7 +129,8 @@ class Courier:
 
         No other task may run between the snapshot and this call, so that the caps count each call. Waits for the
         ledger's acks and for one call of Meta's, which ends within the call timeout. Before a call that may reach the
-        person, `attempting` is durable, and afterwards time, cancellation and look-ahead are checked once more. A fault
+        person, `attempting` is durable, and time, cancellation and look-ahead are checked once more right before the
+        request is written to its connection. A fault
         of Meta's becomes an outcome or a time. Raises `Fenced` as the ledger does; then nothing of the command is known
         until `Ledger.open` has read its partition again.
         """
@@ -155,13 +159,18 @@ class Courier:
                 assert_never(action)
 
     async def _send(self, pending: Pending, number: int) -> datetime | None:
-        command, asked_at = pending.command, self.clock.own()
+        command = pending.command
+        # Frozen beyond this, we must not call: another process may look the attempt up meanwhile.
+        call_by = self.clock.own() + self.limits.quarantine - self.limits.call_timeout
+
+        def may_leave() -> bool:
+            return self.clock.own() <= call_by and self._may_still_be_sent(pending)
+
         # At once, so that the next command's snapshot counts this call against the caps.
         sent = self.ledger.book(pending.partition).sent
         sent.note(command, self.clock())
         await self._record(pending, "attempting", number)
-        if self.clock.own() - asked_at > self.limits.quarantine - self.limits.call_timeout:
-            # We were frozen for so long that another process may look this attempt up while our call is under way.
+        if self.clock.own() > call_by:
             return self.clock()
         if not self._may_still_be_sent(pending):
             pending.refute(number)
@@ -169,7 +178,7 @@ class Courier:
         message = to_builtins(command.message)
         request = send_request(command.page_id, command.psid, message, metadata=command.command_id, then=command.then)
         try:
-            response = await self._call("messages", pending, request)
+            response = await self._call("messages", pending, request, may_leave)
         except GraphError as fault:
             return await self._after_fault(pending, number, fault)
         mid = response.body.get("message_id")
@@ -177,11 +186,12 @@ class Courier:
         return None
 
     def _may_still_be_sent(self, pending: Pending) -> bool:
-        """The second look, after the ack: it can correct a wrong clock, and can have taken long."""
+        """The look after the ack, which can correct a wrong clock, and the one right before the request leaves."""
         command, horizon, now = pending.command, pending.horizon, self.clock()
         return (
             pending.cancel_reason is None
-            and command.not_before - _EARLY <= now < command.ends_at
+            and command.not_before - _EARLY <= now
+            and not is_over(command, now)
             and over_quiet_hours(command, now) == now
             and horizon is not None
             and horizon.is_of(self.clock.own(), self.limits.call_timeout)
@@ -267,10 +277,12 @@ class Courier:
         await self._record(pending, "in_doubt", number, fault=fault, reason=reason)
         return None
 
-    async def _call(self, endpoint: str, pending: Pending, request: GraphRequest) -> GraphResponse:
+    async def _call(
+        self, endpoint: str, pending: Pending, request: GraphRequest, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse:
         page_id = pending.command.page_id
         try:
-            response = await self.graph.call(request, self.pages.get(page_id).access_token)
+            response = await self.graph.call(request, self.pages.get(page_id).access_token, may_leave=may_leave)
         except GraphError as fault:
             result = type(fault).__name__ if fault.code is None else str(fault.code)
             self.metrics.graph_calls.labels(endpoint, result).inc()

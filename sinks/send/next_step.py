@@ -19,6 +19,8 @@ from sinks.send.reasons import ERASED, CancelledReason, ExpiredReason, InDoubtRe
 
 _JOIN_PAUSE = timedelta(seconds=1)
 _PAGE_CAP_PAUSE = timedelta(minutes=1)
+# A call takes less than this from its last look to Meta.
+_ON_ITS_WAY = timedelta(seconds=1)
 # Our clock and Meta's may differ, and Meta shows whole seconds.
 _CLOCK_MARGIN = timedelta(minutes=1)
 
@@ -148,11 +150,16 @@ def _settle_doubt(snapshot: Snapshot, attempt: Attempt) -> Action:
 def _end(snapshot: Snapshot) -> Settle | None:
     if snapshot.cancel_reason is not None:
         return Settle("cancelled", snapshot.cancel_reason)
-    if snapshot.now >= snapshot.command.ends_at:
+    if is_over(snapshot.command, snapshot.now):
         parked = snapshot.attempt.parked if snapshot.attempt is not None else None
         return Settle("expired", parked or _why_over(snapshot.command))
     fault = _fault(snapshot.command, snapshot.now)
     return Settle("rejected", fault) if fault is not None else None
+
+
+def is_over(command: SendFollowUp, now: datetime) -> bool:
+    """Whether a call that is made now may reach Meta at the command's end or later."""
+    return now >= command.ends_at - _ON_ITS_WAY
 
 
 def _why_over(command: SendFollowUp) -> ExpiredReason:

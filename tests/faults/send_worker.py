@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -114,11 +114,13 @@ class FailingGraph(GraphClient):
         super().__init__(*given, **options)
         self._failpoint = failpoint
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(
+        self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse:
         if not request.path.endswith("/messages"):
             return await super().call(request, token)
         self._failpoint.passing("before-call")
-        response = await super().call(request, token)
+        response = await super().call(request, token, may_leave=may_leave)
         self._failpoint.passing("after-call")
         return response
 

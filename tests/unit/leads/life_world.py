@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -101,12 +101,15 @@ class Meta:
     texts: list[str] = field(default_factory=list)
     echoes: list[str] = field(default_factory=list)
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(
+        self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse:
         now = self.clock()
         is_ours = self.life.owner_at(now) == "us"
         if request.path.endswith("/thread_owner"):
             return GraphResponse({"data": [{"thread_owner": {"app_id": TARGET_APP if is_ours else "1"}}]}, None)
         assert request.body is not None, "there is nothing to look up"
+        assert may_leave is None or may_leave(), "nothing happens while the connection opens"
         if not is_ours:
             raise refusal(403, {"code": 10, "error_subcode": 2018300}, None)
         self.texts.append(request.body["message"]["text"])

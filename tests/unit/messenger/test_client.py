@@ -70,6 +70,26 @@ async def test_with_an_app_secret_the_call_is_proved() -> None:
     assert request.url.params["user_id"] == "2"
 
 
+async def test_a_call_that_may_not_leave_once_it_is_connected_reaches_nobody() -> None:
+    received: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read(1))
+        body = b"{}"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n" + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, httpx.AsyncClient(trust_env=False) as http:
+        client = GraphClient(f"http://127.0.0.1:{port}", "v25.0", http)
+        with pytest.raises(NotSent, match="held back"):
+            await client.call(SEND, TOKEN, may_leave=lambda: False)
+        await client.call(SEND, TOKEN, may_leave=lambda: True)
+
+    assert received == [b"", b"P"]
+
+
 async def test_an_error_of_meta_is_raised_as_what_it_means() -> None:
     graph = _Graph(httpx.Response(400, json={"error": {"code": 10, "error_subcode": 2018278}}))
 

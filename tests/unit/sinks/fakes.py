@@ -13,7 +13,7 @@ from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
 
 from leads.records import FollowUpMessage, FollowUpOutcome, LeadId, SendFollowUp
-from messenger.errors import GraphError
+from messenger.errors import GraphError, NotSent
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
 from runtime.clock import to_millis
@@ -143,18 +143,21 @@ class FakeOutcomeLog(OutcomeLog):
 
 @dataclass(slots=True)
 class FakeGraph:
-    """Sends messages and shows them in the conversation; `faults` are raised by the next sends, one each.
+    """Sends messages and shows them in the conversation.
 
-    A fault in `faults_after` is raised after the message has arrived, `before_answer` is called with each message that
-    arrived before the call returns, and `owner` has the threads.
+    `faults` are raised by the next sends, one each, those in `faults_after` after the message has arrived, `refusals`
+    by all sends to a person. `connects` is called before each message leaves, `before_answer` with each that arrived
+    before the call returns. `owner` has the threads.
     """
 
     kafka: FakeKafka
     clock: Clock
     faults: list[GraphError] = field(default_factory=list)
+    refusals: dict[str, GraphError] = field(default_factory=dict)
     faults_after: list[GraphError] = field(default_factory=list)
     look_up_faults: list[GraphError] = field(default_factory=list)
     owner: AppId | None = INBOX
+    connects: Callable[[], None] | None = None
     before_answer: Callable[[str], Awaitable[None]] | None = None
     percent_used: int = 0
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
@@ -162,7 +165,9 @@ class FakeGraph:
     under_way: int = 0
     most_under_way: int = 0
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(
+        self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
+    ) -> GraphResponse:
         assert token == "page-token"
         if request.path.endswith("/thread_owner"):
             self.kafka.effects.append("ask owner")
@@ -173,6 +178,10 @@ class FakeGraph:
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await asyncio.sleep(0)
+            if self.connects is not None:
+                self.connects()
+            if may_leave is not None and not may_leave():
+                raise NotSent("held back")
             response = self._send(request.body or {})
             if self.before_answer is not None:
                 await self.before_answer(f"m_{len(self.delivered)}")
@@ -186,6 +195,8 @@ class FakeGraph:
         return [metadata for _, _, metadata, _ in self.delivered]
 
     def _send(self, body: Mapping[str, Any]) -> GraphResponse:
+        if body["recipient"]["id"] in self.refusals:
+            raise self.refusals[body["recipient"]["id"]]
         if self.faults:
             raise self.faults.pop(0)
         message = body["message"]

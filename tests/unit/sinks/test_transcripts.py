@@ -54,7 +54,7 @@ class Conversations:
     form_limits: list[str] = field(default_factory=list)
     lost_cursor: bool = False
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(self, request: GraphRequest, token: str, **_: object) -> GraphResponse:
         page, endpoint = request.path.split("/")
         if endpoint == "messenger_lead_forms":
             self.form_limits.append(request.query["limit"])

@@ -35,7 +35,7 @@ class AMeta:
     asked: list[GraphRequest] = field(default_factory=list)
     asked_at: list[datetime] = field(default_factory=list)
 
-    async def call(self, request: GraphRequest, token: str) -> GraphResponse:
+    async def call(self, request: GraphRequest, token: str, **_: object) -> GraphResponse:
         assert token == "t0ken"
         answer = self.answers[min(len(self.asked), len(self.answers) - 1)]
         self.asked.append(request)

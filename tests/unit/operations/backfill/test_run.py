@@ -39,7 +39,8 @@ class AMeta:
     refusals: dict[str | None, GraphError] = field(default_factory=dict)
     asked: list[str | None] = field(default_factory=list)
 
-    async def call(self, request: GraphRequest, _token: str) -> GraphResponse:
+    async def call(self, request: GraphRequest, token: str, **_: object) -> GraphResponse:
+        assert token
         if request.path.endswith("messenger_lead_forms"):
             return GraphResponse({"data": []}, None)
         after = request.query.get("after")

@@ -683,6 +683,30 @@ async def test_a_process_that_slept_through_its_attempt_does_not_call_but_looks_
     assert world.kafka.effects == ["attempting", "look-up", "attempting", "call", "sent", "commit"]
 
 
+@pytest.mark.parametrize(
+    ("given", "connecting", "ends"),
+    [
+        ({"not_after": NOON + timedelta(seconds=5)}, timedelta(seconds=5), "expired"),
+        ({"quiet_hours": "12:01-13:00", "not_after": NOON + timedelta(minutes=2)}, timedelta(minutes=1), "expired"),
+        # Somebody else may look the attempt up by then.
+        ({}, timedelta(seconds=11), "sent"),
+    ],
+)
+async def test_what_may_no_longer_be_sent_once_the_connection_stands_does_not_leave(
+    given: dict[str, Any], connecting: timedelta, ends: str
+) -> None:
+    world = SendWorld()
+    world.command(a_command(**given))
+    waits = [connecting]
+    world.graph.connects = lambda: world.clock.advance(waits.pop()) if waits else None
+
+    outcomes = await world.settle_all()
+
+    assert world.kafka.effects[:2] == ["attempting", {"expired": "expired", "sent": "attempting"}[ends]]
+    assert outcomes[-1].status == ends
+    assert len(world.graph.sent) == (ends == "sent")
+
+
 async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> None:
     world = SendWorld()
     world.command(a_command())
