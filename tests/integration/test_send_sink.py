@@ -1,174 +1,29 @@
 """The send sink on a real Kafka, with a Graph API in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from msgspec import structs
 
-from leads.facts import Progress
-from leads.pages import Page, Pages
-from leads.records import FollowUpOutcome, SendFollowUp
-from messenger.events import Psid, person_key
+from messenger.events import person_key
 from runtime import kafka
 from runtime.clock import now
-from runtime.cluster import admin_client, cluster_of
-from runtime.consumer_groups import committed_offsets
-from runtime.health import Health
-from runtime.metrics import Metrics
-from runtime.reach import Reach
+from runtime.cluster import cluster_of
 from runtime.settings import Settings
-from schemas.codec import command_codec, event_codec, outcome_codec
-from sinks.consume import Consume, Source
-from sinks.send.broker_clock import BrokerTime
-from sinks.send.courier import Courier
-from sinks.send.join_progress import JoinProgress
-from sinks.send.ledger import Ledger
-from sinks.send.lookahead import Ahead
-from sinks.send.outcome_log import OutcomeLog
-from sinks.send.pace import SendLimits
-from sinks.send.readers import Input, command_reader, event_reader
-from sinks.send.sink import SendSink
+from schemas.codec import command_codec, event_codec
+from tests.integration.send_cluster import LIMITS, SendCluster
 from tests.integration.topics import connected, put, records_of
 from tests.unit.sinks.events import a_reply
-from tests.unit.sinks.fakes import PAGE, Clock, FakeGraph, FakeKafka, JoinedUpToNow, a_command
+from tests.unit.sinks.fakes import PAGE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
-LIMITS = SendLimits(sends_per_second=1000, call_timeout=timedelta(milliseconds=500), quarantine=timedelta(seconds=1))
-
-
-@dataclass(slots=True)
-class _Cluster:
-    """Sinks over the topics of one test, all calling one Graph API."""
-
-    settings: Settings
-    graph: FakeGraph = field(default_factory=lambda: FakeGraph(FakeKafka(), Clock()))
-    limits: SendLimits = LIMITS
-    join_group: str | None = None
-
-    @property
-    def commands(self) -> str:
-        return self.settings.topic("followup-commands")
-
-    @property
-    def events(self) -> str:
-        return self.settings.topic("messenger-events")
-
-    @property
-    def outcomes(self) -> str:
-        return self.settings.topic("followup-outcomes")
-
-    def command(self, name: str, psid: str) -> SendFollowUp:
-        moment = now()
-        return a_command(name, psid=Psid(psid), not_before=moment, not_after=moment + timedelta(hours=1))
-
-    async def put(self, *commands: SendFollowUp | bytes) -> None:
-        await put(self.settings, self.commands, *map(_record, commands))
-
-    @asynccontextmanager
-    async def sink(self, group: str = "send") -> AsyncIterator[asyncio.Task[None]]:
-        """A sink that runs until the block ends, then stops as on SIGTERM."""
-        stop = asyncio.Event()
-        task = asyncio.create_task(self._run(f"{self.settings.topic_prefix}{group}", stop))
-        try:
-            yield task
-        finally:
-            stop.set()
-            await task
-
-    async def outcome_records(self) -> list[Any]:
-        return [record for record in await records_of(self.settings, self.outcomes) if record.value is not None]
-
-    async def latest(self) -> dict[str, FollowUpOutcome]:
-        outcomes = [outcome_codec().decode(record.value) for record in await self.outcome_records()]
-        return {outcome.command_id: outcome for outcome in outcomes}
-
-    async def until_settled(self, count: int) -> None:
-        for _ in range(300):
-            if sum(outcome.status != "attempting" for outcome in (await self.latest()).values()) == count:
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"fewer than {count} commands are settled")
-
-    async def put_in_transaction(self, *commands: SendFollowUp, aborts: bool = False) -> None:
-        """As Kafka Streams or Flink write; the end of a transaction takes an offset that no reader is shown."""
-        name = f"{self.settings.topic_prefix}automation"
-        async with connected(AIOKafkaProducer(bootstrap_servers=self.settings.broker, transactional_id=name)) as writer:
-            await writer.begin_transaction()
-            for key, value in map(_record, commands):
-                await writer.send_and_wait(self.commands, value, key=key)
-            await (writer.abort_transaction() if aborts else writer.commit_transaction())
-
-    async def report_and_join(self, received_until: datetime) -> None:
-        """Do as streams do each second: the splitter reports its progress, and the join commits the report."""
-        broker, places = cluster_of(self.settings), [TopicPartition(self.events, 0), TopicPartition(self.events, 1)]
-        report = event_codec().encode(Progress(((0, received_until), (1, received_until))))
-        async with connected(kafka.producer(broker, client_id="split")) as producer:
-            for place in places:
-                await producer.send_and_wait(place.topic, report, key=b"progress", partition=place.partition)
-        async with connected(kafka.consumer(broker, group=self.join_group, client_id="join")) as consumer:
-            consumer.assign(places)
-            await consumer.commit(await consumer.end_offsets(places))
-
-    async def _run(self, group: str, stop: asyncio.Event) -> None:
-        broker = cluster_of(self.settings)
-        async with AsyncExitStack() as stack:
-            producer = await stack.enter_async_context(connected(kafka.producer(broker, client_id="send", linger_ms=0)))
-            reader = await stack.enter_async_context(connected(kafka.consumer(broker, group=None, client_id="ledger")))
-            consumer = await stack.enter_async_context(
-                connected(
-                    kafka.consumer(
-                        broker,
-                        group=group,
-                        client_id="send",
-                        rebalance_timeout_ms=60_000,
-                        partition_assignment_strategy=(RangePartitionAssignor,),
-                    )
-                )
-            )
-            clock = BrokerTime(now)
-            courier = Courier(
-                Ledger(OutcomeLog(self.outcomes, reader, producer), outcome_codec(), clock),
-                self.graph,
-                Pages([Page(PAGE, access_token="page-token")]),
-                clock=clock,
-                fraction=lambda: 0.1,
-                metrics=Metrics(),
-                limits=self.limits,
-                partitions=self.settings.partitions,
-            )
-            join: JoinProgress = JoinedUpToNow()
-            if self.join_group is not None:
-                admin = await stack.enter_async_context(admin_client(broker))
-                join = JoinProgress(partial(committed_offsets, admin, self.join_group), now)
-            sink = SendSink(courier, Ahead(reader, command_codec()), commands=self.commands, join=join)
-            sources: dict[str, Source[Input]] = {
-                self.commands: Source(
-                    command_reader(command_codec(), self.settings.partitions), f"{self.commands}-dlq"
-                ),
-                self.events: Source(event_reader(event_codec()), f"{self.events}-dlq"),
-            }
-            await Consume(
-                consumer, producer, sources, sink, name="send", metrics=Metrics(), health=Health(), reach=Reach(None)
-            ).run(stop)
-
-
-def _record(command: SendFollowUp | bytes) -> tuple[bytes, bytes]:
-    if isinstance(command, bytes):
-        return b"p:1", command
-    return person_key(command.page_id, command.psid).encode(), command_codec().encode(command)
-
 
 async def test_outcomes_lie_in_the_partition_of_their_command(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     await cluster.put(*(cluster.command(f"c{number}", str(number)) for number in range(20)))
 
     async with cluster.sink():
@@ -184,7 +39,7 @@ async def test_outcomes_lie_in_the_partition_of_their_command(kafka_topics: Sett
 
 
 async def test_reading_all_commands_again_sends_nothing_again(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     await cluster.put(*(cluster.command(f"c{number}", str(number)) for number in range(20)))
     async with cluster.sink("first"):
         await cluster.until_settled(20)
@@ -197,7 +52,7 @@ async def test_reading_all_commands_again_sends_nothing_again(kafka_topics: Sett
 
 
 async def test_a_second_worker_takes_over_partitions_without_sending_twice(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     commands = [cluster.command(f"c{number}", str(number % 37)) for number in range(300)]
 
     async with cluster.sink():
@@ -212,7 +67,7 @@ async def test_a_second_worker_takes_over_partitions_without_sending_twice(kafka
 
 
 async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     await cluster.put(b"\x00\x00\x00\x00\x63junk", cluster.command("c1", "1"))
 
     async with cluster.sink():
@@ -225,7 +80,7 @@ async def test_undecodable_commands_go_to_the_dead_letters_with_their_bytes(kafk
 
 async def test_commands_that_lie_apart_from_their_person_go_to_the_dead_letters(kafka_topics: Settings) -> None:
     """Another partitioner or key puts a command where nothing that its person does is heard."""
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     command, good = cluster.command("c1", "1"), cluster.command("c2", "1")
     await cluster.put(good)
     [placed] = await records_of(kafka_topics, cluster.commands)
@@ -245,7 +100,7 @@ async def test_commands_that_lie_apart_from_their_person_go_to_the_dead_letters(
     assert cluster.graph.sent == ["c2"]
 
 
-async def _letters(cluster: _Cluster, count: int) -> list[Any]:
+async def _letters(cluster: SendCluster, count: int) -> list[Any]:
     for _ in range(300):
         letters = await records_of(cluster.settings, f"{cluster.commands}-dlq")
         if len(letters) >= count:
@@ -255,7 +110,7 @@ async def _letters(cluster: _Cluster, count: int) -> list[Any]:
 
 
 async def test_commands_that_an_automation_writes_in_transactions_are_sent(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     await cluster.put_in_transaction(*(cluster.command(f"c{number}", str(number)) for number in range(10)))
 
     async with cluster.sink():
@@ -268,7 +123,7 @@ async def test_commands_that_an_automation_writes_in_transactions_are_sent(kafka
 
 
 async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics, limits=replace(LIMITS, held_per_partition=50))
+    cluster = SendCluster(kafka_topics, limits=replace(LIMITS, held_per_partition=50))
     commands = [cluster.command(f"c{number}", str(number)) for number in range(400)]
     taken_back = commands[::7]
     await cluster.put(*commands, *(structs.replace(outcome, cancel_reason="human") for outcome in taken_back))
@@ -283,7 +138,7 @@ async def test_what_was_cancelled_while_the_sink_was_down_is_not_sent(kafka_topi
 
 
 async def test_an_old_command_waits_for_the_join_and_its_late_cancellation(kafka_topics: Settings) -> None:
-    cluster = _Cluster(kafka_topics, join_group=f"{kafka_topics.topic_prefix}leadstream")
+    cluster = SendCluster(kafka_topics, join_group=f"{kafka_topics.topic_prefix}leadstream")
     stays, goes = cluster.command("stays", "1"), cluster.command("goes", "2")
     fresh = structs.replace(cluster.command("fresh", "3"), created_at=now())
     await cluster.put(stays, goes, fresh)
@@ -305,7 +160,7 @@ async def test_an_old_command_waits_for_the_join_and_its_late_cancellation(kafka
 async def test_a_reply_that_the_sink_has_read_cancels_a_planned_command_before_the_join_does(
     kafka_topics: Settings,
 ) -> None:
-    cluster = _Cluster(kafka_topics)
+    cluster = SendCluster(kafka_topics)
     moment = now()
     stays = structs.replace(
         cluster.command("stays", "7001"), created_at=moment, cancel_on=("reply",), flow_ended_at=moment
