@@ -4,9 +4,9 @@ What is shed is the content of a person's oldest leads. Their ids, revisions, st
 or repeated signal finds its lead and opens no second one, and no rule acts twice.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from leads.followup import end_all
@@ -14,15 +14,13 @@ from leads.pairing import revise
 from leads.person import Person
 from leads.records import SHED, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
-from messenger.events import Answer
 
 # One event; an item of Meta's is smaller (`ITEM_MAX`), even where its ids repeat its texts.
 EVENT_BYTES = 768 * 1024
 # All leads of one person, but for the newest one.
 LEADS_BYTES = 1024 * 1024
-# Numbers, times, and the lengths of texts.
-_FRAME = 300
-_ORIGIN = 60
+# As the changelog has them.
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def is_shed(state: LeadState) -> bool:
@@ -33,7 +31,7 @@ def is_shed(state: LeadState) -> bool:
 def has_room(person: Person) -> bool:
     """Whether another lead of the person can be remembered until it is forgotten."""
     skeletons = [state for state in person.leads if is_shed(state)]
-    return sum(map(_weight_of_lead, skeletons)) <= LEADS_BYTES // 2
+    return len(_encode(skeletons)) <= LEADS_BYTES // 2
 
 
 def without_oldest(
@@ -48,7 +46,7 @@ def without_oldest(
     # One lead alone is bounded by its events.
     if len(person.leads) == 1:
         return person, outputs, count
-    weight = sum(map(_weight_of_lead, person.leads))
+    weight = len(_encode(person.leads))
     for state in person.leads:
         if weight <= LEADS_BYTES:
             break
@@ -57,7 +55,7 @@ def without_oldest(
         person, published = _shed(person, state, policy, at)
         skeleton = person.lead(state.lead.lead_id)
         assert skeleton is not None, "a skeleton is left"
-        weight -= _weight_of_lead(state) - _weight_of_lead(skeleton)
+        weight -= len(_encode(state)) - len(_encode(skeleton))
         outputs, count = outputs + published, count + 1
     return person, outputs, count
 
@@ -74,27 +72,3 @@ def _shed(
     )
     skeleton = replace(ended, lead=lead, referral_answers=(), transcript_answers=())
     return person.with_lead(skeleton), (*revision, *commands)
-
-
-def _weight_of_lead(state: LeadState) -> int:
-    """No less than its encoded size in bytes."""
-    lead, ad = state.lead, state.lead.ad
-    texts = [lead.lead_id, lead.page_id, lead.psid, lead.summary_text, lead.target_app_id, *state.signals]
-    if ad is not None:
-        texts += [ad.ad_id, ad.ad_title, ad.post_id, ad.ref]
-    answers = (*lead.answers, *state.referral_answers, *state.transcript_answers)
-    return (
-        _FRAME
-        + _ORIGIN * (len(lead.origins) + len(state.signals) + len(answers))
-        + sum(len(origin.topic) for origin in lead.origins)
-        + _size((*texts, *state.planned))
-        + _size_of_answers(answers)
-    )
-
-
-def _size_of_answers(answers: Iterable[Answer]) -> int:
-    return sum(_size((answer.question, answer.answer)) for answer in answers)
-
-
-def _size(texts: Iterable[str | None]) -> int:
-    return sum(5 + (len(text) if text.isascii() else 4 * len(text)) for text in texts if text)

@@ -1,7 +1,7 @@
 """Plan follow-ups: start those of a lead, fire them when they are due, cancel them."""
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import get_args
 
 from msgspec.structs import replace
@@ -27,6 +27,8 @@ from leads.records import (
 from leads.rules import Policy, Rule, Rules
 from leads.transcripts import is_awaited, without_awaited
 
+_SECOND = timedelta(seconds=1)
+
 Planned = tuple[Person, tuple[SendFollowUp, ...]]
 
 
@@ -49,7 +51,8 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
     acting = [rule for rule in policy.rules if rule.name not in state.planned and rule.acts_on(state.lead)]
     if is_awaited(person, state.lead.lead_id):
         acting = [rule for rule in acting if rule.wait_for != "answers"]
-    if not state.lead.closed:
+    ends_all = _why_all_ends(person, state.lead) if acting else None
+    if not state.lead.closed and ends_all is None:
         # Another app may give the thread back.
         acting = [rule for rule in acting if _why_cancelled(person, state.lead, rule) != "control_lost"]
     if not acting or not is_settled or is_undecided(person, state.lead):
@@ -58,7 +61,7 @@ def _start(person: Person, state: LeadState, policy: Policy, at: datetime) -> Pl
     commands: list[SendFollowUp] = []
     lead = _with_windows_of(person, state.lead)
     for rule in acting:
-        reason = _why_cancelled(person, lead, rule)
+        reason = ends_all or _why_cancelled(person, lead, rule)
         if reason is not None and not (reason == "control_lost" and rule.due_at(1, at, policy.page.time_zone) > at):
             commands.append(cancel_of(lead, rule.name, 1, not_after(lead), reason, at))
             continue
@@ -88,8 +91,17 @@ def end_wait(person: Person, lead_id: LeadId, policy: Policy, at: datetime) -> P
 
 def _latest(person: Person) -> Lead:
     """The lead of the flow that the person ended last; of two that ended together, the complete one."""
-    leads = [state.lead for state in reversed(person.leads)]
-    return max(leads, key=lambda lead: (flow_ended_at(lead), lead.outcome == "complete"))
+    newest, *others = (state.lead for state in reversed(person.leads))
+    latest, rank = newest, _rank(newest)
+    for lead in others:
+        # A flow ends before it is seen: most of many leads need no closer look.
+        if lead.first_seen_at >= rank[0] - _SECOND and (other := _rank(lead)) > rank:
+            latest, rank = lead, other
+    return latest
+
+
+def _rank(lead: Lead) -> tuple[datetime, bool]:
+    return flow_ended_at(lead), lead.outcome == "complete"
 
 
 def _superseded(person: Person) -> list[LeadState]:
@@ -136,11 +148,15 @@ def without_second_chance(person: Person, state: LeadState, rules: Rules) -> Lea
     return replace(state, planned=tuple(dict.fromkeys((*state.planned, *names))))
 
 
-def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
+def _why_all_ends(person: Person, lead: Lead) -> CancelReason | None:
+    """Why no rule acts on the lead."""
     if person.is_opted_out:
         return OPTED_OUT
-    if _latest(person).lead_id != lead.lead_id:
-        return SUPERSEDED
+    return SUPERSEDED if _latest(person).lead_id != lead.lead_id else None
+
+
+def _why_cancelled(person: Person, lead: Lead, rule: Rule) -> CancelReason | None:
+    """What the rule names that happened since the flow ended."""
     ended_at = flow_ended_at(lead)
     happened = (intervention.reason for intervention in person.interventions if intervention.happened_at >= ended_at)
     return min((reason for reason in happened if reason in rule.cancel_on), default=None)
@@ -158,7 +174,8 @@ def due(person: Person, scheduled: Scheduled, policy: Policy) -> Planned:
     if state is None or rule is None or scheduled.step > len(rule.steps):
         return person, ()
     lead = _with_windows_of(person, state.lead)
-    reason = _why_cancelled(person, lead, rule) or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
+    reason = _why_all_ends(person, lead) or _why_cancelled(person, lead, rule)
+    reason = reason or (None if rule.acts_on(lead) else CONDITIONS_CHANGED)
     if reason is not None:
         return person, (cancel_of(lead, rule.name, scheduled.step, not_after(lead), reason, scheduled.due_at),)
     return _issue(person, lead, rule, scheduled.step, scheduled.due_at, policy)

@@ -103,13 +103,15 @@ class Person(Compact, frozen=True, kw_only=True):
 
     def with_lead(self, state: LeadState) -> "Person":
         """The person with this lead put in the place of its former self, or added as the newest."""
-        index = next((i for i, known in enumerate(self.leads) if known.lead.lead_id == state.lead.lead_id), None)
+        # News is mostly of the newest.
+        places = range(len(self.leads) - 1, -1, -1)
+        index = next((index for index in places if self.leads[index].lead.lead_id == state.lead.lead_id), None)
         if index is None:
             return replace(self, leads=(*self.leads, state))
         return replace(self, leads=(*self.leads[:index], state, *self.leads[index + 1 :]))
 
     def lead(self, lead_id: LeadId) -> LeadState | None:
-        return next((state for state in self.leads if state.lead.lead_id == lead_id), None)
+        return next((state for state in reversed(self.leads) if state.lead.lead_id == lead_id), None)
 
     @property
     def deadlines(self) -> tuple[datetime, ...]:

@@ -148,9 +148,9 @@ def test_shedding_is_the_same_in_any_batches() -> None:
 
 
 def test_too_many_leads_of_one_person_are_refused_by_name_and_none_is_forgotten() -> None:
-    reading, count = Reading(weighs=False), 420
+    reading, count = Reading(weighs=False), 550
     signals = [
-        a_summary(NOON + number * 10 * MINUTE, mid=f"{number}" + "ü" * 490, text=f"Lead summary:\nName {number}?: x")
+        a_summary(NOON + number * 10 * MINUTE, mid=f"{number}" + "🙂" * 490, text=f"Lead summary:\nName {number}?: x")
         for number in range(count)
     ]
     reading.take(signals)
