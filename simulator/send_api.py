@@ -1,21 +1,12 @@
 """The Send API's rules: the content of a message, and when a person may get one."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from messenger.events import AppId, PageId
-from messenger.limits import (
-    BUTTON_TEMPLATE_TEXT_MAX,
-    BUTTON_TITLE_MAX,
-    BUTTONS_MAX,
-    LEADGEN_APP_ID,
-    METADATA_MAX,
-    POSTBACK_PAYLOAD_MAX,
-    QUICK_REPLIES_MAX,
-    QUICK_REPLY_PAYLOAD_MAX,
-    QUICK_REPLY_TITLE_MAX,
-    TEXT_MAX_UTF16_UNITS,
-)
+from messenger.limits import LEADGEN_APP_ID, METADATA_MAX
+from messenger.template import check_template
 from simulator import payloads
 from simulator.payloads import Conversation, Json
 from simulator.refusals import (
@@ -87,57 +78,23 @@ def checked_message(params: Mapping[str, object]) -> str:
     message = _object(params.get("message"), "message")
     if message.keys() - _MESSAGE_KEYS:
         raise invalid("message has an unknown key")
-    if "metadata" in message:
-        _sized(message["metadata"], "metadata", METADATA_MAX)
-    if "quick_replies" in message:
-        _check_quick_replies(message["quick_replies"])
-    if "attachment" in message:
-        if "text" in message:
-            raise invalid("message has both text and attachment")
-        return _button_template_text(message["attachment"])
-    return _sized(message.get("text"), "text", TEXT_MAX_UTF16_UNITS)
-
-
-def _check_quick_replies(value: object) -> None:
-    for reply in _objects(value, "quick_replies", QUICK_REPLIES_MAX):
-        if reply.get("content_type") != "text":
-            raise invalid("quick_replies content_type")
-        _sized(reply.get("title"), "quick_replies title", QUICK_REPLY_TITLE_MAX)
-        _sized(reply.get("payload"), "quick_replies payload", QUICK_REPLY_PAYLOAD_MAX)
-
-
-def _button_template_text(value: object) -> str:
-    attachment = _object(value, "attachment")
-    template = _object(attachment.get("payload"), "attachment payload")
-    if attachment.get("type") != "template" or template.get("template_type") != "button":
+    metadata = message.get("metadata", "")
+    if not isinstance(metadata, str) or len(metadata) > METADATA_MAX:
+        raise invalid("metadata")
+    # The limits of a message are those of the message of an ad.
+    for finding in check_template(json.dumps({"message": message})):
+        if finding.severity == "fault":
+            raise invalid(f"{finding.key}: {finding.what}")
+    attachment = message.get("attachment")
+    text = (attachment["payload"] if isinstance(attachment, dict) else message).get("text")
+    if not isinstance(text, str):
         raise invalid("only the button template is known here")
-    for button in _objects(template.get("buttons"), "buttons", BUTTONS_MAX):
-        _sized(button.get("title"), "button title", BUTTON_TITLE_MAX)
-        match button.get("type"):
-            case "web_url":
-                _sized(button.get("url"), "button url", TEXT_MAX_UTF16_UNITS)
-            case "postback":
-                _sized(button.get("payload"), "button payload", POSTBACK_PAYLOAD_MAX)
-            case _:
-                raise invalid("button type")
-    return _sized(template.get("text"), "template text", BUTTON_TEMPLATE_TEXT_MAX)
+    return text
 
 
 def _object(value: object, name: str) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise invalid(f"{name} must be an object")
-    return value
-
-
-def _objects(value: object, name: str, most: int) -> Sequence[Mapping[str, object]]:
-    if not isinstance(value, list) or not 1 <= len(value) <= most:
-        raise invalid(f"{name} must have 1 to {most} items")
-    return [_object(item, name) for item in value]
-
-
-def _sized(value: object, name: str, most: int) -> str:
-    if not isinstance(value, str) or not value or len(value.encode("utf-16-le", "surrogatepass")) // 2 > most:
-        raise invalid(f"{name} must be a text of 1 to {most} characters")
     return value
 
 
