@@ -30,15 +30,12 @@ from simulator.poster import (
     Posting,
     at_full_speed,
     at_rate,
-    in_real_time,
     post_deliveries,
     require_loopback,
     require_peer,
     retry_delays,
 )
 from simulator.server import serve_graph
-from simulator.story import Mix
-from simulator.threads import ThreadNews
 from simulator.world import GraphConfig
 
 _SPAN = timedelta(minutes=30)
@@ -97,7 +94,6 @@ def command(peers: tuple[str, ...]) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True)
 @click.option("--webhook", callback=_loopback, help="Subscribe the app to this URL, and post echoes there.")
-@click.option("--receipts", is_flag=True, help="Post delivery and read receipts as well.")
 @click.option("--require-proof", is_flag=True, help='As with "Require App Secret": refuse calls without a proof.')
 @click.option("--seed", type=int, help="Decides message ids and injected faults.  [default: a new one]")
 @click.pass_obj
@@ -107,7 +103,6 @@ def graph(
     host: str,
     port: int,
     webhook: str | None,
-    receipts: bool,
     require_proof: bool,
     seed: int | None,
 ) -> None:
@@ -121,7 +116,7 @@ def graph(
       LEADSTREAM_GRAPH_URL=http://127.0.0.1:8090 leadstream sink send
     """
     settings = current_settings()
-    config = _graph_config(settings, receipts=receipts, require_proof=require_proof)
+    config = _graph_config(settings, require_proof=require_proof)
     if webhook is not None or require_proof:
         settings.require("app_secrets")
     try:
@@ -139,9 +134,6 @@ def graph(
 @click.option("--seed", type=int, help="The same seed plays the same people.  [default: a new one]")
 @click.option("--rate", type=click.FloatRange(0.1), help="Webhooks a second.  [default: 20]")
 @click.option("--full-speed", is_flag=True, help="As fast as they are accepted.")
-@click.option("--real-time", is_flag=True, help="With Meta's own lags: more than an hour.")
-@click.option("--withheld", type=click.FloatRange(0, 1), default=0.0, help="The share of leads without any webhook.")
-@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Posts at once.")
 @_RETRIES
 @click.pass_obj
 def campaign(
@@ -153,31 +145,25 @@ def campaign(
     seed: int | None,
     rate: float | None,
     full_speed: bool,
-    real_time: bool,
-    withheld: float,
     **how: Any,
 ) -> None:
     """Post the signed webhooks of a lead-ad campaign.
 
     LEADSTREAM_APP_SECRET signs them, and all times are of today. The campaign has batches, duplicates, reordering,
-    missing signals, take-overs, noise and an unreadable body. Ends non-zero when a webhook was not accepted. Only the
-    fake Graph knows withheld leads.
+    missing signals, take-overs, noise and an unreadable body. Ends non-zero when a webhook was not accepted.
 
     \b
     Example:
       leadstream simulate campaign --leads 500 --rate 50
       leadstream simulate campaign --leads 20 --seed 7 --full-speed
     """
-    pace = _pace(rate, full_speed=full_speed, real_time=real_time)
+    if rate is not None and full_speed:
+        raise click.UsageError("--rate and --full-speed exclude each other")
+    pace = at_full_speed if full_speed else at_rate(rate or 20)
     seed = _seed(seed)
-    start = clock.now() if real_time else clock.now() - _SPAN - LONGEST_LAG
-    if withheld and graph_url is None:
-        raise click.UsageError("--withheld goes with --graph-url")
-    planned = plan_campaign(seed, leads=leads, start=start, span=_SPAN, mix=Mix(withheld=withheld, chats=withheld))
+    planned = plan_campaign(seed, leads=leads, start=clock.now() - _SPAN - LONGEST_LAG, span=_SPAN)
     say(f"seed {seed}: {len(planned.leads)} leads in {len(planned.deliveries)} webhooks")
-    if withheld:
-        say(f"{len(planned.withheld)} more leads without any webhook")
-    _post(planned.deliveries, planned.unseen, pace=pace, graph_url=graph_url, peers=peers, **how)
+    _post(planned.deliveries, pace=pace, graph_url=graph_url, concurrency=8, peers=peers, **how)
 
 
 @command.command("product-page")
@@ -194,7 +180,7 @@ def product_page(peers: tuple[str, ...], /, **how: Any) -> None:
     _post(product_page_pair(), peers=peers, **how)
 
 
-def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) -> GraphConfig:
+def _graph_config(settings: Settings, *, require_proof: bool) -> GraphConfig:
     pages = tuple(load_pages(settings, os.environ))
     return GraphConfig(
         app_id=AppId(settings.app_id) if settings.app_id else PAGES[0].target_app,
@@ -202,8 +188,6 @@ def _graph_config(settings: Settings, *, receipts: bool, require_proof: bool) ->
         require_proof=require_proof,
         page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
         lead_forms=LEAD_FORMS,
-        report_delivery=receipts,
-        report_read=receipts,
     )
 
 
@@ -221,23 +205,15 @@ async def _serve(
             await stop.wait()
 
 
-def _pace(rate: float | None, *, full_speed: bool, real_time: bool) -> Pace:
-    if sum((rate is not None, full_speed, real_time)) > 1:
-        raise click.UsageError("--rate, --full-speed and --real-time exclude each other")
-    if full_speed:
-        return at_full_speed
-    return in_real_time if real_time else at_rate(rate or 20)
-
-
 def _seed(seed: int | None) -> int:
     return clock.to_millis(clock.now()) % _SEEDS if seed is None else seed
 
 
-def _post(deliveries: Sequence[PlannedDelivery], unseen: Sequence[ThreadNews] = (), **how: Any) -> None:
+def _post(deliveries: Sequence[PlannedDelivery], **how: Any) -> None:
     """Post the deliveries, and print how many got which answer. Raises `OperationError` unless all were accepted."""
     settings = current_settings()
     settings.require("app_secrets")
-    journal = asyncio.run(_posted(deliveries, unseen, secret=settings.app_secrets[0], **how))
+    journal = asyncio.run(_posted(deliveries, secret=settings.app_secrets[0], **how))
     counts = Counter(posting.answered.status for posting in journal)
     for status, count in counts.most_common():
         say(f"{'no answer' if status is None else status}: {count}")
@@ -248,7 +224,6 @@ def _post(deliveries: Sequence[PlannedDelivery], unseen: Sequence[ThreadNews] = 
 
 async def _posted(
     deliveries: Sequence[PlannedDelivery],
-    unseen: Sequence[ThreadNews],
     *,
     url: str,
     secret: str,
@@ -263,8 +238,6 @@ async def _posted(
             poster = Poster(http, url, secret, delays=retry_delays(retries), peers=peers)
             graph = None if graph_url is None else GraphControl(http, graph_url, peers)
             try:
-                if graph is not None:
-                    await graph.report(unseen)
                 return await post_deliveries(
                     deliveries,
                     poster,

@@ -127,10 +127,6 @@ def at_full_speed(_number: int, _delivery: PlannedDelivery) -> timedelta:
     return timedelta(0)
 
 
-def in_real_time(_number: int, delivery: PlannedDelivery) -> timedelta:
-    return delivery.at
-
-
 def at_rate(per_second: float) -> Pace:
     """So many deliveries a second, evenly."""
     return lambda number, _delivery: timedelta(seconds=number / per_second)
