@@ -22,15 +22,13 @@ from ingest.schema_registry import create_ingest_admin
 from ingest.spool.file import move_spool
 from ingest.spool.queue import Spool
 from leads.pages import Pages
-from messenger.data_deletion import DeletionRequest
 from runtime.admin import serve_on
 from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import Codec, deletion_codec
 from schemas.registry_api import RegistryApi
-from schemas.registry_client import registry_client, registry_ids
+from schemas.registry_client import find_ids
 from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 
 _PROBE_EVERY = timedelta(seconds=2)
@@ -96,7 +94,7 @@ async def run_ingest(
     publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=pages.aliases, on_send=count)
     keeper = Keeper(publisher, spool, patience=patience)
     topic = settings.topic(DELETION_REQUESTS.name)
-    register = DeletionRegister(publisher, topic, follow, partial(_deletion_codec, settings), health)
+    register = DeletionRegister(publisher, topic, follow, partial(find_ids, settings), health)
     app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
     # Beside a registry of the user's, the built-in ids would be wrong.
     registry = None if settings.schema_registry_url else RegistryApi(settings.topic_prefix)
@@ -137,14 +135,6 @@ def _page_counter(metrics: Metrics, pages: Pages) -> Callable[[bytes], None]:
     named = {page.page_id.encode(): metrics.page_webhooks.labels(page.page_id) for page in pages}
     others = metrics.page_webhooks.labels("other")
     return lambda page: named.get(page, others).inc()
-
-
-async def _deletion_codec(settings: Settings) -> Codec[DeletionRequest]:
-    """Raises `RegistryFault`."""
-    if settings.schema_registry_url is None:
-        return deletion_codec()
-    async with registry_client(settings) as registry:
-        return deletion_codec(await registry_ids(registry, settings.topic_prefix))
 
 
 def _ports(worker: Worker) -> dict[str, str | int]:

@@ -23,8 +23,8 @@ from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
 from runtime.topic_reading import TopicFollower, records_now
-from schemas.codec import BUILT_IN, Ids, NotDecodable, lead_codec
-from schemas.registry_client import registry_client, registry_ids
+from schemas.codec import Ids, NotDecodable, lead_codec
+from schemas.registry_client import find_ids
 from schemas.topics import ERASURES, LEADS, TOPICS, Topic
 
 # An operation that cannot reach Kafka says so in one line; without a handler here aiokafka's lines reach the terminal.
@@ -73,17 +73,6 @@ def require_broker(settings: Settings) -> Cluster:
     if broker is None:
         raise OperationError(f"no Kafka: run `leadstream kafka start`, or set {variable('broker')} to the Kafka to use")
     return broker
-
-
-async def find_ids(settings: Settings) -> Ids:
-    """The built-in schema ids, or those of the registry that is set, where it registers our schemas.
-
-    Raises `RegistryFault`.
-    """
-    if settings.schema_registry_url is None:
-        return BUILT_IN
-    async with registry_client(settings) as registry:
-        return await registry_ids(registry, settings.topic_prefix)
 
 
 def graph_client(settings: Settings, http: httpx.AsyncClient, timeout: timedelta = CALL_TIMEOUT) -> GraphClient:

@@ -15,7 +15,7 @@ import httpx
 from runtime.loopback import is_loopback
 from runtime.mendable import Mendable
 from runtime.settings import Settings, variable
-from schemas.codec import SchemaIds
+from schemas.codec import BUILT_IN, Ids, SchemaIds
 from schemas.registry_api import COMPATIBILITY, CONTENT_TYPE
 from schemas.released import Released, subjects
 
@@ -108,6 +108,17 @@ async def registry_client(
         transport=transport,
     ) as http:
         yield RegistryClient(settings.schema_registry_url, http)
+
+
+async def find_ids(settings: Settings) -> Ids:
+    """The built-in schema ids, or those of the registry that is set, where it registers our schemas.
+
+    Raises `RegistryFault`.
+    """
+    if settings.schema_registry_url is None:
+        return BUILT_IN
+    async with registry_client(settings) as registry:
+        return await registry_ids(registry, settings.topic_prefix)
 
 
 async def registry_ids(registry: RegistryClient, prefix: str = "") -> dict[str, SchemaIds]:

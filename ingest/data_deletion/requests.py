@@ -15,7 +15,7 @@ from ingest.publisher import Publisher
 from messenger.data_deletion import DeletionRequest
 from runtime.health import Health
 from runtime.kafka import only_kafka_errors
-from schemas.codec import Codec, NotDecodable
+from schemas.codec import Codec, Ids, NotDecodable, deletion_codec
 from schemas.registry_client import RegistryFault
 
 # About 40 MB; the status page of an older request says that it is unknown.
@@ -44,7 +44,7 @@ class DeletionRegister:
         publisher: Publisher,
         topic: str,
         follow: Callable[[], AIOKafkaConsumer],
-        codec: Callable[[], Awaitable[Codec[DeletionRequest]]],
+        find_ids: Callable[[], Awaitable[Ids]],
         health: Health,
         *,
         patience: timedelta = PATIENCE,
@@ -52,7 +52,7 @@ class DeletionRegister:
         again_after: timedelta = _AGAIN_AFTER,
     ) -> None:
         self._publisher, self._topic = publisher, topic
-        self._follow, self._find_codec = follow, codec
+        self._follow, self._find_ids = follow, find_ids
         self._health = health
         self._patience, self._most = patience.total_seconds(), most
         self._again_after = again_after.total_seconds()
@@ -87,7 +87,7 @@ class DeletionRegister:
         """Follow the topic until cancelled; after a failure, read it from its beginning again."""
         while True:
             try:
-                self._codec = await self._find_codec()
+                self._codec = deletion_codec(await self._find_ids())
                 consumer = self._follow()
                 with only_kafka_errors():
                     try:

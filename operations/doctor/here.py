@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from operations.deployment import Deployment, find_broker, find_ids
+from operations.deployment import Deployment, find_broker
 from operations.doctor.kafka import examine_kafka, examine_requests, examine_set_aside, mend_topics
 from operations.doctor.meta import Repairs
 from operations.doctor.registry import examine_registry
@@ -16,6 +16,7 @@ from operations.doctor.stages import examine_stages
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
 from operations.doctor.waits import examine_rules
 from runtime.settings import SettingError, Settings
+from schemas.registry_client import find_ids
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import local_path
 from sinks.warehouse.postgres.connection import is_server

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from operations.access import lacking_access
 from operations.dead_letters.letters import SETTLED, Letter, Wanted
 from operations.dead_letters.redrive import find_letters
-from operations.deployment import Deployment, expected_topics, find_ids
+from operations.deployment import Deployment, expected_topics
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
 from operations.erase.requests import ANSWER_WITHIN, Register, read_register
 from runtime.clock import now
@@ -21,7 +21,7 @@ from runtime.settings import Settings
 from runtime.suspect import RAISED
 from runtime.topic_admin import FLUSH, Difference, apply_topics, compare_topics, partitions_advice
 from runtime.topic_reading import TopicMissing
-from schemas.registry_client import RegistryFault
+from schemas.registry_client import RegistryFault, find_ids
 from schemas.topics import TOPICS, WEBHOOKS
 
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.

@@ -14,7 +14,7 @@ from leads.records import Lead
 from leads.rules import Rule, doubts
 from messenger.events import PageId
 from operations.configuration import load_pages, load_rules
-from operations.deployment import Deployment, find_ids
+from operations.deployment import Deployment
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
 from runtime import kafka
 from runtime.settings import Settings
@@ -22,7 +22,7 @@ from runtime.topic_admin import partition_counts
 from runtime.topic_reading import read_spans
 from runtime.yaml_file import FileFault
 from schemas.codec import NotDecodable, lead_codec
-from schemas.registry_client import RegistryFault
+from schemas.registry_client import RegistryFault, find_ids
 from schemas.topics import LEADS
 
 _SECONDS = 15

@@ -28,7 +28,6 @@ from ingest.data_deletion.requests import DeletionRegister
 from ingest.keeper import Keeper
 from ingest.publisher import Publisher
 from ingest.spool.queue import Spool
-from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from operations.deployment import expected_topics
 from operations.doctor.stages import examine_stages
@@ -40,7 +39,7 @@ from runtime.local_kafka.node import KafkaNode
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
-from schemas.codec import Codec, deletion_codec
+from schemas.registry_client import find_ids
 from schemas.topics import DELETION_REQUESTS, WEBHOOKS
 from tests.conftest import free_port
 
@@ -87,13 +86,9 @@ async def public_app(
 
 def deletion_register(settings: Settings, publisher: Publisher, health: Health) -> DeletionRegister:
     """One that is never read: nobody here asks for a deletion."""
-
-    async def codec() -> Codec[DeletionRequest]:
-        return deletion_codec()
-
     topic = settings.topic(DELETION_REQUESTS.name)
     follow = partial(kafka.consumer, cluster_of(settings), topic, group=None, client_id="test-ingest")
-    return DeletionRegister(publisher, topic, follow, codec, health)
+    return DeletionRegister(publisher, topic, follow, partial(find_ids, Settings()), health)
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from operations.deployment import find_ids
 from operations.doctor.registry import examine_registry
 from runtime.admin import serve
 from runtime.settings import read_settings
+from schemas.registry_client import find_ids
 from tests.certificates import Authority, Certificate
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, POWERLESS, USER, front

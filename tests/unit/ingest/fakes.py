@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,13 +25,12 @@ from ingest.path_operations import new_app
 from ingest.publisher import Publisher
 from ingest.schema_registry import add_registry
 from ingest.spool.queue import Spool
-from messenger.data_deletion import DeletionRequest
 from messenger.signature import sign
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schemas.codec import Codec, deletion_codec
 from schemas.registry_api import RegistryApi
+from schemas.registry_client import find_ids
 
 TOPIC = "messenger-webhooks"
 DELETION_TOPIC = "data-deletion-requests"
@@ -314,12 +314,9 @@ async def registering(
     producer: FakeProducer, follower: FakeFollower, health: Health, *, patience: timedelta = timedelta(seconds=5)
 ) -> AsyncIterator[DeletionRegister]:
     """A register at work, with a producer of its own."""
-
-    async def codec() -> Codec[DeletionRequest]:
-        return deletion_codec()
-
     publisher = Publisher(lambda: producer, TOPIC)
-    register = DeletionRegister(publisher, DELETION_TOPIC, lambda: follower, codec, health, patience=patience)
+    ids = partial(find_ids, Settings())
+    register = DeletionRegister(publisher, DELETION_TOPIC, lambda: follower, ids, health, patience=patience)
     tasks = [asyncio.create_task(publisher.stay_connected()), asyncio.create_task(register.stay_informed())]
     await asyncio.sleep(0)
     try:

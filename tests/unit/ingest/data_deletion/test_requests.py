@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
@@ -12,8 +13,9 @@ from ingest.data_deletion.requests import DeletionRegister, RegisterAway
 from ingest.publisher import Publisher
 from messenger.data_deletion import DeletionRequest
 from runtime.health import Health
-from schemas.codec import Codec, deletion_codec
-from schemas.registry_client import RegistryFault
+from runtime.settings import Settings
+from schemas.codec import BUILT_IN, Ids, deletion_codec
+from schemas.registry_client import RegistryFault, find_ids
 from tests.unit.ingest.fakes import DELETION_TOPIC, FakeFollower, FakeProducer, registering, settled
 
 pytestmark = pytest.mark.anyio
@@ -146,14 +148,14 @@ async def test_a_register_that_failed_is_read_again() -> None:
     health, followers = Health(), iter([FakeFollower(unreachable=KafkaConnectionError()), FakeFollower()])
     faults = iter([RegistryFault("away")])
 
-    async def codec() -> Codec[DeletionRequest]:
+    async def ids() -> Ids:
         for fault in faults:
             raise fault
-        return CODEC
+        return BUILT_IN
 
     publisher = Publisher(FakeProducer, "messenger-webhooks")
     register = DeletionRegister(
-        publisher, DELETION_TOPIC, lambda: next(followers), codec, health, again_after=timedelta(0)
+        publisher, DELETION_TOPIC, lambda: next(followers), ids, health, again_after=timedelta(0)
     )
     following = asyncio.create_task(register.stay_informed())
     await settled()
@@ -175,11 +177,8 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(caplog: 
 async def test_only_the_newest_are_remembered() -> None:
     health, follower = Health(), FakeFollower([written(a_request(code)) for code in "ABCA"])
     publisher = Publisher(FakeProducer, "messenger-webhooks")
-
-    async def codec() -> Codec[DeletionRequest]:
-        return CODEC
-
-    register = DeletionRegister(publisher, DELETION_TOPIC, lambda: follower, codec, health, most=2)
+    ids = partial(find_ids, Settings())
+    register = DeletionRegister(publisher, DELETION_TOPIC, lambda: follower, ids, health, most=2)
     following = asyncio.create_task(register.stay_informed())
     await settled()
     following.cancel()
