@@ -11,7 +11,7 @@ from messenger.error_codes import refusal
 from messenger.errors import OutcomeUnknown
 from messenger.events import AppId, PageId, Psid
 from messenger.limits import CONVERSATION_DETAILS_MAX, PAGE_INBOX_APP_ID, THREAD_CONTROL_MAX
-from messenger.values import as_id, as_object, as_text
+from messenger.values import as_id, as_list, as_object, as_text
 
 _META_TIME = "%Y-%m-%dT%H:%M:%S+0000"
 # Part of the message, so that the thread changes hands exactly when the message is sent:
@@ -185,7 +185,7 @@ def lead_forms_request(page_id: PageId, after: str | None = None, limit: int = L
 
 def lead_form_steps(body: Mapping[str, Any]) -> tuple[list[Any], ...]:
     """The steps of each template in the answer to a `lead_forms_request`."""
-    return tuple(_items(as_object(form).get("step_list")) for form in _rows(body))
+    return tuple(as_list(as_object(form).get("step_list")) for form in rows_of(body))
 
 
 def lead_form_questions(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def next_cursor(holder: Mapping[str, Any]) -> str | None:
 
 def conversation_page(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The list of messages in the answer to a `conversation_request`, for its paging."""
-    first = next(iter(_rows(body)), None)
+    first = next(iter(rows_of(body)), None)
     return as_object(as_object(first).get("messages"))
 
 
@@ -219,8 +219,8 @@ def conversation_messages(body: Mapping[str, Any]) -> tuple[ConversationMessage,
     """The messages in the answer to a `conversation_request`, newest first; those without id or time are left out."""
     messages = (
         _conversation_message(as_object(row))
-        for conversation in _rows(body)
-        for row in _rows(as_object(as_object(conversation).get("messages")))
+        for conversation in rows_of(body)
+        for row in rows_of(as_object(as_object(conversation).get("messages")))
     )
     return tuple(message for message in messages if message is not None)
 
@@ -230,30 +230,27 @@ def inbox_conversations(body: Mapping[str, Any], page_ids: Collection[PageId]) -
 
     A conversation without a time or without a person is left out.
     """
-    conversations = (_conversation(as_object(row), page_ids) for row in _rows(body))
+    conversations = (_conversation(as_object(row), page_ids) for row in rows_of(body))
     return tuple(conversation for conversation in conversations if conversation is not None)
 
 
 def _conversation(row: Mapping[str, Any], page_ids: Collection[PageId]) -> Conversation | None:
-    ids = (as_id(as_object(participant).get("id")) for participant in _rows(as_object(row.get("participants"))))
+    ids = (as_id(as_object(participant).get("id")) for participant in rows_of(as_object(row.get("participants"))))
     psid = next((user_id for user_id in ids if user_id is not None and user_id not in page_ids), None)
     updated_at = _moment(row.get("updated_time"))
     if psid is None or updated_at is None:
         return None
     page = as_object(row.get("messages"))
-    rows = _rows(page)
+    rows = rows_of(page)
     read = map(_conversation_message, map(as_object, rows))
     messages = tuple(message for message in read if message is not None)
     has_older = has_next(page) or len(messages) < len(rows)
     return Conversation(Psid(psid), updated_at, messages, has_older)
 
 
-def _rows(holder: Mapping[str, Any]) -> list[Any]:
-    return _items(holder.get("data"))
-
-
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def rows_of(holder: Mapping[str, Any]) -> list[Any]:
+    """The rows of a list that Meta returns."""
+    return as_list(holder.get("data"))
 
 
 def _conversation_message(row: Mapping[str, Any]) -> ConversationMessage | None:
@@ -273,7 +270,7 @@ def _moment(value: object) -> datetime | None:
 
 def thread_owner(body: Mapping[str, Any]) -> AppId | None:
     """The owner in the answer to a `thread_owner_request`; None when the thread is idle or Meta does not say."""
-    owners = (as_id(as_object(as_object(row).get("thread_owner")).get("app_id")) for row in _rows(body))
+    owners = (as_id(as_object(as_object(row).get("thread_owner")).get("app_id")) for row in rows_of(body))
     return next((AppId(owner) for owner in owners if owner is not None), None)
 
 

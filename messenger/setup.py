@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from messenger.events import AppId, PageId
-from messenger.graph import GraphRequest
-from messenger.values import as_id, as_object, as_text
+from messenger.graph import GraphRequest, rows_of
+from messenger.values import as_id, as_list, as_object, as_text
 
 # https://developers.facebook.com/documentation/business-messaging/messenger-platform/conversation-routing/messenger-lead-ads
 # That page names the first two. The others bring ad ids, replies of humans and blocks of the Page.
@@ -109,9 +109,9 @@ def token_facts(body: Mapping[str, Any]) -> TokenFacts:
 
 def app_subscription(body: Mapping[str, Any]) -> AppSubscription | None:
     """The subscription to Pages in the answer to an `app_subscriptions_request`, None when there is none."""
-    for row in map(as_object, _rows(body)):
+    for row in map(as_object, rows_of(body)):
         if row.get("object") == "page":
-            names = (as_object(field).get("name", field) for field in _list(row.get("fields")))
+            names = (as_object(field).get("name", field) for field in as_list(row.get("fields")))
             callback_url = as_text(row.get("callback_url")) or ""
             return AppSubscription(callback_url, row.get("active") is True, _texts(list(names)))
     return None
@@ -119,7 +119,7 @@ def app_subscription(body: Mapping[str, Any]) -> AppSubscription | None:
 
 def page_subscription(body: Mapping[str, Any], app_id: AppId) -> frozenset[str] | None:
     """The fields of our app in the answer to a `page_subscriptions_request`, None when the Page lacks the app."""
-    for row in map(as_object, _rows(body)):
+    for row in map(as_object, rows_of(body)):
         if as_id(row.get("id")) == app_id:
             return _texts(row.get("subscribed_fields"))
     return None
@@ -131,16 +131,8 @@ def routing_is_on(body: Mapping[str, Any]) -> bool | None:
     return status if isinstance(status, bool) else None
 
 
-def _rows(body: Mapping[str, Any]) -> list[Any]:
-    return _list(body.get("data"))
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _texts(value: object) -> frozenset[str]:
-    return frozenset(text for text in _list(value) if isinstance(text, str))
+    return frozenset(text for text in as_list(value) if isinstance(text, str))
 
 
 def _time(value: object) -> datetime | None:

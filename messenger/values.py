@@ -33,6 +33,11 @@ def as_object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else NOTHING
 
 
+def as_list(value: object) -> list[Any]:
+    """An empty list for anything that is not a list."""
+    return value if isinstance(value, list) else []
+
+
 def as_text(value: object) -> str | None:
     """A text that can be encoded: JSON may escape half of a surrogate pair, which UTF-8 cannot encode."""
     if not isinstance(value, str):

@@ -20,10 +20,9 @@ from schemas.topics import (
     TOPICS,
     TRANSCRIPTS,
     WEBHOOKS,
+    WITH_DEAD_LETTERS,
     Topic,
 )
-
-_WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
 
 
 def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
@@ -33,7 +32,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
     """
     describe_all = _on(settings, TOPICS, "Describe")
     groups = {name: _group(settings, f"leadstream{name}") for name in ("", "-send", "-warehouse", "-transcripts")}
-    in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, _WITH_DEAD_LETTERS, "Read")]
+    in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, WITH_DEAD_LETTERS, "Read")]
     return {
         "ingest": [
             _on(settings, (WEBHOOKS, DELETION_REQUESTS), "Write"),
@@ -84,9 +83,9 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _replays(settings, "Create", "Describe", "DescribeConfigs", "AlterConfigs", "Read", "Write", "Delete"),
         ],
         "dlq": [
-            _letters(settings, _WITH_DEAD_LETTERS, "Read"),
+            _letters(settings, WITH_DEAD_LETTERS, "Read"),
             _on(settings, (LEADS, OUTCOMES, REDRIVES, ERASURES), "Read"),
-            _on(settings, (*_WITH_DEAD_LETTERS, REDRIVES), "Write"),
+            _on(settings, (*WITH_DEAD_LETTERS, REDRIVES), "Write"),
         ],
         "erase": [
             _on(settings, TOPICS, "Read", "DescribeConfigs"),

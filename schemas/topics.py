@@ -172,7 +172,8 @@ DELETION_REQUESTS = Topic(
     config=(("max.compaction.lag.ms", str(24 * 3600 * 1000)),),
 )
 
-_WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
+# Whose refused records go to topics of their own.
+WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
 
 
 def _dead_letters_of(topic: Topic) -> Topic:
@@ -187,11 +188,5 @@ def _dead_letters_of(topic: Topic) -> Topic:
     )
 
 
-TOPICS: tuple[Topic, ...] = (
-    *_WITH_DEAD_LETTERS,
-    JOIN_STATE,
-    REDRIVES,
-    DELETION_REQUESTS,
-    ERASURES,
-    *(_dead_letters_of(topic) for topic in _WITH_DEAD_LETTERS),
-)
+DEAD_LETTERS = tuple(map(_dead_letters_of, WITH_DEAD_LETTERS))
+TOPICS = (*WITH_DEAD_LETTERS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES, *DEAD_LETTERS)

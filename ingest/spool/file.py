@@ -1,6 +1,5 @@
 """The spool on disk: deliveries in one SQLite file, in the order of their acceptance."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 from ingest.publisher import Delivery
 from runtime.clock import from_millis, to_millis
+from runtime.disk_sync import sync
 from runtime.mendable import Mendable
 from runtime.private_directory import create_private, make_missing
 
@@ -142,17 +142,9 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.executescript("begin immediate; commit")
         # Find a damaged file here, not at the first delivery.
         connection.execute("select count(*), sum(length(body)) from deliveries").fetchone()
-        _sync_directory(path.parent)
+        # A new file is durable once its directory is synced.
+        sync(path.parent)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _sync_directory(directory: Path) -> None:
-    """A new file is durable once its directory is synced."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,13 +24,11 @@ from runtime import kafka
 from runtime.clock import now
 from runtime.topic_admin import partition_counts
 from runtime.topic_reading import records_now
-from schemas.topics import REDRIVES, TOPICS
+from schemas.topics import REDRIVES, WITH_DEAD_LETTERS
 
 MOST_REDRIVES = 3
 _CLIENT = "leadstream-dlq"
-_NAMES = {topic.name for topic in TOPICS}
-# The topics that have a topic of dead letters.
-REFUSED_FROM = {topic.name: topic for topic in TOPICS if topic.dead_letters in _NAMES}
+REFUSED_FROM = {topic.name: topic for topic in WITH_DEAD_LETTERS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,6 @@ from sinks.warehouse.tables import TABLES
 _REPLAY = "-replay-"
 _CLIENT = "leadstream-traces"
 _KAFKA_DATA = ("kafka", "data")
-_NAMED = [
-    (name, table) for table in TABLES for name in (table.events, table.current.name if table.current else None) if name
-]
 _LEAVES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
@@ -138,7 +135,11 @@ def in_server(settings: Settings, wanted: Sequence[bytes]) -> list[Trace]:
     """Tables of a PostgreSQL warehouse; [] for any other. Raises `Unusable`."""
     if not is_server(settings.warehouse):
         return []
-    blobs = {name: [field.name for field in table.schema if pa.types.is_binary(field.type)] for name, table in _NAMED}
+    blobs = {
+        name: [field.name for field in table.schema if pa.types.is_binary(field.type)]
+        for table in TABLES
+        for name in table.names
+    }
     traces = []
     with faults_in_one_line(), connected(settings.warehouse) as connection:
         connection.read_only = True

@@ -8,9 +8,8 @@ from typing import NamedTuple
 from operations.reporting import OperationError
 from runtime.admin import listen
 from runtime.loopback import authority
+from runtime.setting_values import LAST_PORT
 from runtime.settings import Settings, variable
-
-_LAST_PORT = 65535
 
 
 class Port(NamedTuple):
@@ -51,7 +50,7 @@ def require_ports(ports: Iterable[Port], *, listen: Callable[[str, int], socket.
 
 
 def _fault(port: Port, listen: Callable[[str, int], socket.socket]) -> str | None:
-    if port.number > _LAST_PORT:
+    if port.number > LAST_PORT:
         return f"{port} for {port.purpose} is above 65535: lower {port.setting}; stages take the ports that follow it"
     try:
         socket.getaddrinfo(port.host, port.number)

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from runtime.child_process import ending_with_us
 from runtime.cluster import Cluster, admin_client
+from runtime.disk_sync import sync
 from runtime.local_kafka.jars import KafkaNodeError, find_java, kafka_jars, kafka_version
 from runtime.log_file import set_aside
 from runtime.ports import free_ports
@@ -183,7 +184,9 @@ class KafkaNode:
             unfinished.unlink(missing_ok=True)
             raise KafkaNodeError(f"Kafka cannot format {self._home / 'data'}: {_reason(done.stdout + done.stderr)}")
         # Kafka does not sync all of it, and a node without its first metadata never starts again.
-        _sync(self._home / "data")
+        data = self._home / "data"
+        for path in (*data.rglob("*"), data, data.parent):
+            sync(path)
         if unfinished.exists():
             # The cache, unlike the node's data, is for every user who may reach it.
             unfinished.chmod(0o644)
@@ -259,15 +262,6 @@ async def answers(broker: Cluster) -> bool:
             return bool((await admin.describe_cluster())["brokers"])
     except KafkaError:
         return False
-
-
-def _sync(directory: Path) -> None:
-    for path in (*directory.rglob("*"), directory, directory.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _require_free(port: int) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from aiokafka import TopicPartition
 
 from schemas.released import newest
-from schemas.topics import EVENTS, LEADS, OUTCOMES, TOPICS, Topic
+from schemas.topics import DEAD_LETTERS, EVENTS, LEADS, OUTCOMES, Topic
 
 Row = Mapping[str, Any]
 
@@ -136,9 +136,8 @@ MESSAGE_TABLE = Table(
     "That a person wrote or pressed a button, without the words. One event can have several rows with one `event_id`.",
     partial(_fields_of, EVENTS, *MESSAGE_FIELDS),
 )
-_DEAD_LETTER_NAMES = {topic.dead_letters for topic in TOPICS}
 DEAD_LETTER_TABLE = Table(
-    tuple(topic for topic in TOPICS if topic.name in _DEAD_LETTER_NAMES),
+    DEAD_LETTERS,
     "dead_letter_records",
     "A record that was refused for good, from any topic, with its bytes: personal data, for operators only.",
     _dead_letter_fields,

@@ -4,13 +4,14 @@ delta-rs never calls fsync on a local path, so that after a power cut the log ma
 """
 
 import json
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from runtime.disk_sync import sync
 
 _LOG = "_delta_log"
 _LAST_CHECKPOINT = "_last_checkpoint"
@@ -20,7 +21,7 @@ _TORN = ".torn"
 def sync_commits(table: Path, after: int, upto: int) -> None:
     """Sync the files, log entries and directories of the commits after version `after`, up to `upto`."""
     for path in paths_of_commits(table, after, upto):
-        _sync(path)
+        sync(path)
 
 
 def paths_of_commits(table: Path, after: int, upto: int) -> Iterator[Path]:
@@ -51,7 +52,7 @@ def set_torn_tail_aside(table: Path) -> int:
             _set_aside(entry)
     _set_torn_checkpoints_aside(log, torn)
     if log.exists():
-        _sync(log)
+        sync(log)
     return len(torn)
 
 
@@ -100,11 +101,3 @@ def _added(table: Path, commit: Path) -> dict[Path, int]:
 def _set_aside(entry: Path) -> None:
     if entry.exists():
         entry.rename(entry.with_name(entry.name + _TORN))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
