@@ -76,22 +76,17 @@ class AccessLog:
         try:
             written = self._write_some(data)
         except OSError as error:
-            self._fail(error)
+            if not self.fault:
+                _log.error("receipts.unwritten", extra={"reason": error.strerror})
+            self.fault = f"the log cannot be written: {error.strerror}"
             return False
         del self._lines[: data.count(b"\n", len(start), written)]
         if written:
             # The rest alone would join the next line of another process, so the line is written again, whole.
             self._is_torn = data[written - 1 : written] != b"\n"
-        if not self._lines:
-            self._recover()
-        return not self._lines
-
-    def _fail(self, error: OSError) -> None:
-        if not self.fault:
-            _log.error("receipts.unwritten", extra={"reason": error.strerror})
-        self.fault = f"the log cannot be written: {error.strerror}"
-
-    def _recover(self) -> None:
+        if self._lines:
+            return False
         if self.fault:
             _log.warning("receipts.written_again", extra={"lost": self._lost})
         self.fault, self._lost = "", 0
+        return True

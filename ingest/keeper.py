@@ -148,7 +148,9 @@ class Keeper:
                 async with asyncio.timeout(self._try_refused_again if self.set_aside else None):
                     await self._states.some_ahead.wait()
             except TimeoutError:
-                self._suspect_refused()
+                # The refused deliveries go again, each alone and in its place in the order.
+                self._states.suspect_set_aside()
+                self._start_again = True
             self._states.some_ahead.clear()
             if self._start_again:
                 after = await self._beginning()
@@ -217,11 +219,6 @@ class Keeper:
                 "reason": type(refusal).__name__,
             },
         )
-
-    def _suspect_refused(self) -> None:
-        """Send the refused deliveries again, each alone and in its place in the order."""
-        self._states.suspect_set_aside()
-        self._start_again = True
 
     def _settle(self, spooled: Spooled, sent: "asyncio.Future[list[RecordMetadata]]") -> None:
         error = None if sent.cancelled() else sent.exception()

@@ -187,7 +187,8 @@ class Publisher:
                 await self._lost.wait()
                 _log.error("producer.lost")
             except KafkaError as error:
-                reason = await self._reason_of(error)
+                # aiokafka has the same error for a Kafka that is away and for one that refuses the connection.
+                reason = str((self._explain and await self._explain()) or type(error).__name__)
                 self._fault = f"not connected: {reason}"
                 _log.warning("kafka.unreachable", extra={"reason": reason})
                 await asyncio.sleep(self._reconnect_after)
@@ -209,10 +210,6 @@ class Publisher:
         if cluster.partitions_for_topic(self.topic) is None:
             return f"topic {self.topic} is missing: run `leadstream topics apply`"
         return None
-
-    async def _reason_of(self, error: KafkaError) -> str:
-        # aiokafka has the same error for a Kafka that is away and for one that refuses the connection.
-        return str((await self._explain() if self._explain is not None else None) or type(error).__name__)
 
     async def _disconnect(self, producer: AIOKafkaProducer) -> None:
         """Flush the producer, and fail what it still holds: its acknowledgements can no longer arrive."""

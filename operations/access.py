@@ -167,6 +167,7 @@ async def lacking_access(deployment: Deployment, stage: str) -> str | None:
     missing = await missing_access(deployment.broker, stage_grants(deployment.settings)[stage])
     if not missing:
         return None
-    names = ", ".join(map(str, missing))
     principal = deployment.broker.principal
-    return f"no ACL of Kafka allows {principal}: {names}; `leadstream topics acls --stage {stage}` prints all"
+    return (
+        f"no ACL of Kafka allows {principal}: {', '.join(missing)}; `leadstream topics acls --stage {stage}` prints all"
+    )

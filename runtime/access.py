@@ -45,18 +45,6 @@ class Grant:
     prefixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """An operation that no ACL allows us."""
-
-    operation: str
-    resource: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.operation} on {self.resource} {self.name}"
-
-
 def refused_use(error: KafkaError) -> str:
     """The use that an error of `NOT_ALLOWED` refuses: aiokafka names the resource but not the operation."""
     kinds = ("topic", "group", "cluster", "transactional id")
@@ -65,8 +53,8 @@ def refused_use(error: KafkaError) -> str:
     return f"to use {kind} {', '.join(sorted(names))}" if names else f"to use a {kind}"
 
 
-async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Missing]:
-    """The granted operations that Kafka would refuse us, by topic and group. Raises `KafkaError`.
+async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[str]:
+    """The granted operations that Kafka would refuse us, as "Read on topic leads". Raises `KafkaError`.
 
     Topics that do not exist and prefixes are not checked.
     """
@@ -83,10 +71,10 @@ async def missing_access(cluster: Cluster, grants: Collection[Grant]) -> list[Mi
             for kind, name in needed
         }
     return [
-        Missing(operation, *place)
-        for place, operations in needed.items()
+        f"{operation} on {kind} {name}"
+        for (kind, name), operations in needed.items()
         for operation in operations
-        if allowed[place] != _UNREPORTED and not allowed[place] >> _BITS[operation] & 1
+        if allowed[kind, name] != _UNREPORTED and not allowed[kind, name] >> _BITS[operation] & 1
     ]
 
 

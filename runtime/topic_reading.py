@@ -30,15 +30,23 @@ async def read_until(
             yield [record for record in records if record.offset < ends[partition]]
 
 
-async def read_spans(
+async def read_runs(
     consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, range]
-) -> AsyncIterator[ConsumerRecord]:
-    """The records at these offsets, each partition in its order. The consumer is assigned to the partitions."""
+) -> AsyncIterator[Sequence[ConsumerRecord]]:
+    """The records at these offsets, in runs of one partition each. The consumer is assigned to the partitions."""
     ends = {partition: span.stop for partition, span in spans.items() if span}
     consumer.assign(list(ends))
     for partition in ends:
         consumer.seek(partition, spans[partition].start)
     async for records in read_until(consumer, ends):
+        yield records
+
+
+async def read_spans(
+    consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, range]
+) -> AsyncIterator[ConsumerRecord]:
+    """The same, record by record."""
+    async for records in read_runs(consumer, spans):
         for record in records:
             yield record
 

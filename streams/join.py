@@ -208,9 +208,6 @@ def _key_of(output: SendFollowUp | FetchTranscript) -> bytes:
     return person_key(output.page_id, output.psid).encode()
 
 
-logger = logging.getLogger(__name__)
-
-
 class Joins:
     """The joins of all partitions of this worker; a rebalance makes them anew from the store."""
 

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +22,6 @@ class SpoolFault(NotDurable):
     """The disk refuses the delivery; the message is SQLite's."""
 
 
-@dataclass(slots=True)
-class _Arrival:
-    delivery: Delivery
-    position: "asyncio.Future[int]"
-
-
 class Spool:
     """Deliveries that wait for Kafka, in the order of their positions.
 
@@ -42,7 +35,7 @@ class Spool:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._limit = limit
         self.count, self.size = self._file.contents()
-        self._arrivals: list[_Arrival] = []
+        self._arrivals: list[tuple[Delivery, asyncio.Future[int]]] = []
         self._drained: list[int] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -60,11 +53,11 @@ class Spool:
         if self.size + cost > self._limit:
             raise SpoolFull("the spool is full")
         self.count, self.size = self.count + 1, self.size + cost
-        arrival = _Arrival(delivery, asyncio.get_running_loop().create_future())
-        self._arrivals.append(arrival)
+        position: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._arrivals.append((delivery, position))
         self._write_soon()
         try:
-            return await arrival.position
+            return await position
         except SpoolFault:
             self.count, self.size = self.count - 1, self.size - cost
             raise
@@ -114,15 +107,15 @@ class Spool:
         arrivals, self._arrivals = self._arrivals, []
         drained, self._drained = self._drained, []
         try:
-            deliveries = [arrival.delivery for arrival in arrivals]
+            deliveries = [delivery for delivery, _ in arrivals]
             positions = await self._on_thread(lambda: self._file.write(deliveries, drained))
         except sqlite3.Error as error:
             self._drained += drained
-            for arrival in arrivals:
-                arrival.position.set_exception(SpoolFault(str(error)))
+            for _, position in arrivals:
+                position.set_exception(SpoolFault(str(error)))
             return False
-        for arrival, position in zip(arrivals, positions, strict=True):
-            arrival.position.set_result(position)
+        for (_, position), written in zip(arrivals, positions, strict=True):
+            position.set_result(written)
         return True
 
     def _wipe(self) -> None:

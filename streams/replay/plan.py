@@ -8,10 +8,11 @@ from types import MappingProxyType
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from messenger.events import PageId, Psid
-from runtime.clock import from_millis, to_millis
+from runtime.clock import from_millis
 from runtime.kafka import partition_of
 from runtime.mendable import Mendable
 from runtime.settings import Settings
+from runtime.topic_reading import first_since
 from schemas.topics import WEBHOOKS
 from streams.progress import CLOCK_SKEW
 
@@ -159,15 +160,8 @@ class _Log:
         return await self._consumer.beginning_offsets(partitions), await self._consumer.end_offsets(partitions)
 
     async def _offsets_at(self, partitions: Collection[TopicPartition], moment: datetime) -> dict[TopicPartition, int]:
-        if not partitions:
-            return {}
-        millis = max(to_millis(moment), 0)
-        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, millis))
-        end = await self._consumer.end_offsets(partitions)
-        return {
-            partition: end[partition] if found[partition] is None else found[partition].offset
-            for partition in partitions
-        }
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
+        return ends | await first_since(self._consumer, partitions, moment)
 
     async def _time_at(self, partition: TopicPartition, offset: int) -> datetime:
         self._consumer.assign([partition])

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
@@ -20,6 +20,7 @@ from leads.rules import Policy
 from leads.shard import Fold, Shard
 from messenger.events import PageId, Psid, person_key
 from runtime.kafka import partition_of
+from runtime.topic_reading import read_runs
 from schemas.codec import BUILT_IN, Ids, event_codec
 from schemas.topics import EVENTS, JOIN_STATE, Topic
 from streams.dead_letters import tried
@@ -30,7 +31,6 @@ from streams.split import Split, is_fact, split
 from streams.state import PEOPLE
 
 _IN_FLIGHT = 10_000
-_READ = {"timeout_ms": 1000, "max_records": 4000}
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ async def replay(
     What the join concludes before `plan.since` is only warm-up and is not written. `on_read` gets counts of records.
     """
     shadow = _Shadow(plan, rejoin.tally, producer, name_of, ids)
-    async for records in read_spans(consumer, plan.spans):
+    async for records in read_runs(consumer, plan.spans):
         wanted = [record for record in records if received_at(record) < plan.until]
         await shadow.write(*rejoin.take(wanted))
         on_read(len(records))
@@ -150,21 +150,6 @@ async def replay(
     await shadow.remember(rejoin.people)
     await shadow.flush()
     return rejoin.tally
-
-
-async def read_spans(
-    consumer: AIOKafkaConsumer, spans: Mapping[TopicPartition, range]
-) -> AsyncIterator[list[ConsumerRecord]]:
-    """The records of the spans, in runs of one partition; each partition in its order."""
-    unread = {partition for partition, span in spans.items() if span}
-    consumer.assign(sorted(unread))
-    for partition in unread:
-        consumer.seek(partition, spans[partition].start)
-    while unread:
-        for partition, records in (await consumer.getmany(*unread, **_READ)).items():
-            yield [record for record in records if record.offset < spans[partition].stop]
-        # Offsets can end in a gap, which moves the position and shows no record.
-        unread -= {partition for partition in unread if await consumer.position(partition) >= spans[partition].stop}
 
 
 class _Shadow:
