@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -151,7 +152,7 @@ def _lines(file: Any) -> list[str]:
 def _print_traces(traces: Sequence[Trace], *, as_json: bool) -> None:
     """Places and counts; never the content."""
     if as_json:
-        print_json(json.dumps({"found": [_plain(trace) for trace in traces]}, indent=2))
+        print_json(json.dumps({"found": [asdict(trace) for trace in traces]}, indent=2))
         return
     for trace in traces:
         say(f"{trace.kind} {trace.place}: {trace.count}")
@@ -162,7 +163,7 @@ def _print_traces(traces: Sequence[Trace], *, as_json: bool) -> None:
 def _print_result(result: Result, *, as_json: bool) -> None:
     if as_json:
         remaining = [
-            {**_plain(left.trace), "until": left.until and left.until.isoformat()} for left in result.remaining
+            {**asdict(left.trace), "until": left.until and left.until.isoformat()} for left in result.remaining
         ]
         plain = {
             "erased_at": result.at.isoformat(),
@@ -185,7 +186,3 @@ def _until(left: Remaining) -> str:
     if left.until is None:
         return "left for ever: set LEADSTREAM_RETENTION, then `leadstream topics apply`"
     return f"left until {left.until.isoformat(timespec='seconds')} at the latest"
-
-
-def _plain(trace: Trace) -> dict[str, Any]:
-    return {"kind": trace.kind, "place": trace.place, "count": trace.count}

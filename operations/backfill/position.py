@@ -1,7 +1,6 @@
 """The position of an unfinished backfill of a Page: a small file that survives the process, without personal ids."""
 
 import fcntl
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
+
+from pydantic import TypeAdapter
 
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
-from runtime.clock import from_millis, to_millis
 from runtime.private_directory import make_private
 
 Counts = dict[date, Counter[Standing]]
@@ -41,6 +40,9 @@ class Position:
         self.counts.setdefault(finding.day, Counter())[finding.standing] += 1
 
 
+_POSITION = TypeAdapter(Position)
+
+
 class PositionFile:
     """The position of one Page's backfill; each `question` has a position of its own."""
 
@@ -63,44 +65,22 @@ class PositionFile:
     def read(self) -> Position | None:
         """The position of this question, None where there is none that can be read."""
         try:
-            return _from_plain(json.loads(self._path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return _POSITION.validate_json(self._path.read_bytes())
+        except (FileNotFoundError, ValueError):
             return None
 
     def write(self, position: Position) -> None:
         """Durable when this returns."""
         draft = self._path.with_suffix(".new")
-        with draft.open("w", encoding="utf-8") as out:
+        with draft.open("wb") as out:
             os.fchmod(out.fileno(), 0o600)
-            json.dump(_to_plain(position), out)
+            out.write(_POSITION.dump_json(position))
             out.flush()
             os.fsync(out.fileno())
         draft.replace(self._path)
 
     def forget(self) -> None:
         self._path.unlink(missing_ok=True)
-
-
-def _to_plain(position: Position) -> dict[str, Any]:
-    return {
-        "since": to_millis(position.since),
-        "until": to_millis(position.until),
-        "began_at": to_millis(position.began_at),
-        "after": position.after,
-        "conversations": position.conversations,
-        "counts": {day.isoformat(): dict(counts) for day, counts in position.counts.items()},
-    }
-
-
-def _from_plain(plain: dict[str, Any]) -> Position:
-    return Position(
-        since=from_millis(plain["since"]),
-        until=from_millis(plain["until"]),
-        began_at=from_millis(plain["began_at"]),
-        after=plain["after"],
-        conversations=int(plain["conversations"]),
-        counts={date.fromisoformat(day): Counter(counts) for day, counts in plain["counts"].items()},
-    )
 
 
 def completeness(counts: Counter[Standing]) -> float | None:

@@ -1,17 +1,16 @@
 """The topics of one replay, its span, and its leads beside the live ones of the same time."""
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from pydantic import TypeAdapter
 
 from leads.diff import Difference, differences
 from leads.erasures import NOBODY, Erasures
 from leads.records import Lead, LeadId
 from messenger.events import PageId, Psid
-from runtime.clock import from_millis, to_millis
 from runtime.mendable import Mendable
 from runtime.settings import Settings
 from runtime.topic_admin import ExpectedTopic
@@ -48,6 +47,9 @@ class Extent:
         return self.page_id in (None, lead.page_id) and self.psid in (None, lead.psid)
 
 
+_EXTENT = TypeAdapter(Extent)
+
+
 def extent_of(plan: Plan) -> Extent:
     wanted = plan.wanted
     return Extent(since=plan.since, until=plan.until, page_id=wanted.page_id, psid=wanted.psid)
@@ -81,28 +83,13 @@ class Shadow:
 
     async def finish(self, producer: AIOKafkaProducer, extent: Extent) -> None:
         """Mark the replay as complete."""
-        await producer.send_and_wait(self.record, json.dumps(_to_plain(extent)).encode())
+        await producer.send_and_wait(self.record, _EXTENT.dump_json(extent))
 
     async def extent(self, consumer: AIOKafkaConsumer) -> Extent:
         """Raises `NotReplayed` for a replay that did not come to its end."""
         async for records in whole_topic(consumer, self.record, 1):
-            return _from_plain(records[-1].value)
+            return _EXTENT.validate_json(records[-1].value)
         raise NotReplayed(f"the replay {self.name} has not finished: drop it, and run it again")
-
-
-def _to_plain(extent: Extent) -> dict[str, object]:
-    return {
-        "since": to_millis(extent.since),
-        "until": to_millis(extent.until),
-        "page_id": extent.page_id,
-        "psid": extent.psid,
-    }
-
-
-def _from_plain(value: bytes) -> Extent:
-    plain = json.loads(value)
-    since, until = from_millis(plain["since"]), from_millis(plain["until"])
-    return Extent(since=since, until=until, page_id=plain["page_id"], psid=plain["psid"])
 
 
 @dataclass(slots=True)
