@@ -26,9 +26,9 @@ _REFERRAL_OUTCOMES: Mapping[str, LeadOutcome] = MappingProxyType(
 class Ignored(Exception):
     """The item is well-formed, and we do not act on it."""
 
-    def __init__(self, reason: IgnoredReason) -> None:
-        super().__init__(reason)
-        self.reason: IgnoredReason = reason
+    def __init__(self, *reasons: IgnoredReason) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
 
 
 class Malformed(Exception):
@@ -71,10 +71,8 @@ def read_item(item: Item) -> PlatformEvent:
             if not isinstance(content, dict):
                 raise Malformed("not_an_object", key)
             return read(item, content)
-    for key, reason in IGNORED_KEYS.items():
-        if key in item.fields:
-            raise Ignored(reason)
-    raise Ignored("unknown_item")
+    ignored = [reason for key, reason in IGNORED_KEYS.items() if key in item.fields]
+    raise Ignored(*(ignored or ["unknown_item"]))
 
 
 def left_out(item: Item, event: PlatformEvent) -> list[IgnoredReason]:

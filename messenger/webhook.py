@@ -89,7 +89,7 @@ def parse_delivery(
             events.append(event)
             ignored += left_out(item, event)
         except Ignored as harmless:
-            ignored.append(harmless.reason)
+            ignored += harmless.reasons
         except Malformed as fault:
             faults.append(ItemFault(index, fault.reason, fault.place))
     if not envelope["entry"]:

@@ -123,6 +123,10 @@ def test_the_second_kind_of_an_item_is_counted_beside_the_event_of_the_first() -
     assert parsed.ignored == ("second_kind", "second_kind")
 
 
+def test_each_kind_of_an_item_without_an_event_is_counted() -> None:
+    assert parse(a_body(an_entry(an_item(optin={}, account_linking={})))).ignored == ("optin", "account_linking")
+
+
 def test_an_id_that_no_page_or_person_has_is_a_fault() -> None:
     parsed = parse(a_body(an_entry({"sender": {"id": "7" * 256}, "recipient": {"id": PAGE}, "message": {"mid": "m"}})))
 
