@@ -31,7 +31,7 @@ _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"}
 _NOT_SENT: frozenset[OutcomeStatus] = frozenset({"parked", "rejected", "expired", "cancelled"})
 # The progress of a message; a command that is settled without one makes no more progress.
 _PROGRESS: Mapping[OutcomeStatus, int] = MappingProxyType({"sent": 1, "delivered": 2, "read": 3})
-_END = 4
+_END, _ERASED = 4, 5
 _ECHO: SentReason = "echo"
 _UNAVAILABLE: RejectedReason = "person_unavailable"
 
@@ -39,8 +39,7 @@ _UNAVAILABLE: RejectedReason = "person_unavailable"
 LONGEST_WINDOW = timedelta(days=2)
 # A command that is unknown so long after it was made and its window closed had an outcome that may be forgotten.
 _TOO_OLD = timedelta(days=3)
-# A settled command is forgotten after this. It was read before it was settled and had then no more than the longest
-# window left, so that it is too old by now, should it ever be read again.
+# A settled command is forgotten after this: it had no more than the longest window left, and is too old by now.
 REMEMBERED = LONGEST_WINDOW + _TOO_OLD
 
 
@@ -86,8 +85,7 @@ class Book:
 
     def attempt(self, command_id: str) -> Attempt | None:
         """The last attempt, as long as it has no result."""
-        last = self.open.get(command_id)
-        return last[0] if last is not None else None
+        return self.open[command_id][0] if command_id in self.open else None
 
     def may_have_arrived(self, command_id: str) -> bool:
         """Whether the person has the command's message, or may have it."""
@@ -171,9 +169,9 @@ class Book:
             del self.open[outcome.command_id]
 
     def forget(self, command_id: str, noted_at: datetime) -> None:
-        """Keep only that the command is settled."""
+        """Keep only that the command is settled, for good."""
         self.open.pop(command_id, None)
-        self._settle(command_id, _END, noted_at)
+        self._settle(command_id, _ERASED, noted_at)
         self.receipts.forget(command_id)
         self.sent.drop(command_id)
 
@@ -203,12 +201,12 @@ class Ledger:
     Only the holder of a partition appends to it, so that an unexpected offset betrays another writer. A new holder
     writes a fence into the partition first: if two processes both believe to hold it, the former learns so from its
     next `attempting`, before it sends. From then on every method raises `Fenced` for the partition, until `open` has
-    read the records of the other process. Such an `attempting` may lie behind the result of the same command, which the
-    holder then writes again: the last record of a settled command is its result.
+    read the records of the other process. Such an `attempting` may lie behind the result of the same command, or any
+    outcome behind its erasure. The holder then writes that again: it is the last record of a settled command.
 
     `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
-    tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered
-    as long as `REMEMBERED`. `on_read` gets the count of records read, and of those to read, while the ledger opens.
+    tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered as long as `REMEMBERED`. `on_read`
+    gets the count of records read, and of those to read, while the ledger opens.
     """
 
     def __init__(
@@ -253,9 +251,10 @@ class Ledger:
         spans = {partition: range(start, self._books[partition].next) for partition, start in starts.items()}
         results: dict[tuple[int, str], bytes | None] = {}
         async for record in self._log.read(spans):
-            command_id = _command_of(record)
-            if command_id in overtaken[record.partition] and self._is_result(record.value):
-                results[record.partition, command_id] = record.value
+            place = record.partition, _command_of(record)
+            if place[1] in overtaken[record.partition] and self._is_result(record.value):
+                # Nothing takes the place of an erasure.
+                results[place] = record.value if results.get(place, b"") is not None else None
         for (partition, command_id), value in results.items():
             await (await self._put(self._books[partition], partition, command_id, value))
         for commands in overtaken.values():
@@ -330,7 +329,8 @@ class Ledger:
         try:
             if record.value is not None:
                 outcome = self._codec.decode(record.value)
-                if outcome.status in _OPEN and outcome.command_id in book.settled:
+                progress, _ = book.settled.get(outcome.command_id, (0, None))
+                if progress == _ERASED or (progress and outcome.status in _OPEN):
                     book.overtaken.add(outcome.command_id)
                     return
                 book.overtaken.discard(outcome.command_id)

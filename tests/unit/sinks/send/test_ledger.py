@@ -215,17 +215,23 @@ async def test_a_result_behind_which_a_thawed_process_wrote_its_attempt_is_writt
     assert len(FakeOutcomeLog(kafka).outcomes()) == len(outcomes) + 1
 
 
-async def test_an_erased_outcome_behind_which_a_thawed_process_wrote_its_attempt_is_erased_again() -> None:
+@pytest.mark.parametrize("late", ["attempting", "in_doubt", "parked", "sent", "rejected"])
+async def test_an_erased_outcome_behind_which_a_thawed_process_wrote_is_erased_again(late: str) -> None:
     kafka = FakeKafka()
     holder = _ledger(kafka)
     await holder.open([0])
     await holder.forget(0, "c1")
-    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", "attempting", attempt=1)))
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", late, attempt=1)))
 
     await holder.open([0])
 
     last = kafka.topics[TopicPartition("followup-outcomes", 0)][-1]
     assert (last.key, last.value) == (b"c1", None)
+    count = len(kafka.topics[TopicPartition("followup-outcomes", 0)])
+    for again in (holder, _ledger(kafka)):
+        await again.open([0])
+    fences = 2
+    assert len(kafka.topics[TopicPartition("followup-outcomes", 0)]) == count + fences
 
 
 async def test_a_partition_that_was_given_up_is_forgotten() -> None:
