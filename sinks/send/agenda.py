@@ -148,9 +148,12 @@ class Agenda:
     ) -> bool:
         """Cancel the person's commands for which `why` gives a reason, so that they are due at once.
 
+        Those that stay are sent only after another look ahead, because what came of the person may be a stop word.
         `by` is the offset of the event that cancels them. Returns whether there is any, cancelled before or now.
         """
         lane = self._lane(person)
+        for pending in lane.commands():
+            pending.horizon = None
         cancelled = [(pending, reason) for pending in lane.commands() if (reason := why(pending.command)) is not None]
         for pending, reason in cancelled:
             pending.cancel(reason, now)

@@ -84,10 +84,11 @@ class Interventions:
         if reason is not None:
             key = person, reason
             came = _Came(event.received_at, happened_at)
+            since = event.received_at - REMEMBERED
             # An event that Meta delivers again is received last, and happened before others.
             others = (other for other in self._newest.pop(key, ()) if not other.is_within(came))
-            self._newest[key] = (*others, came)
-            self._forget_before(event.received_at - REMEMBERED)
+            self._newest[key] = (*(other for other in others if other.received_at >= since), came)
+            self._forget_before(since)
         return reason is not None
 
     def _happened_at(self, event: JoinEvent) -> datetime:

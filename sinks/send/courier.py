@@ -46,7 +46,7 @@ from sinks.send.next_step import (
     over_quiet_hours,
 )
 from sinks.send.pace import Blocks, Pace, SendLimits, pause_after, share_of
-from sinks.send.reasons import ERASED, InDoubtReason, ParkedReason, RejectedReason, SentReason
+from sinks.send.reasons import ERASED, SET_ASIDE, InDoubtReason, ParkedReason, RejectedReason, SentReason
 
 _LOOK_UPS_MAX = 8
 _ASK_AGAIN_MAX = timedelta(minutes=15)
@@ -304,17 +304,17 @@ class Courier:
             self._sends.hold(pending.command.page_id, until)
         return until
 
-    async def leave_in_doubt(self, partition: int, held: Collection[str]) -> None:
-        """End the attempts without a result whose command is not among these: it was set aside, or is lost.
+    async def leave_set_aside(self, partition: int, held: Collection[str]) -> None:
+        """Say of what is open and has no command among these that it was set aside, or is lost.
 
-        An echo settles them, or the command if it comes again. Raises as `Ledger.append` does.
+        An echo settles an attempt; the command goes on if it comes again. Raises as `Ledger.append` does.
         """
-        reason: InDoubtReason = "set_aside"
         for _, outcome in list(self.ledger.book(partition).open.values()):
-            if outcome.status == "attempting" and outcome.command_id not in held:
-                doubt = replace(outcome, status="in_doubt", occurred_at=self.clock(), reason=reason)
-                if await self.ledger.append(partition, doubt):
-                    self.metrics.followup_outcomes.labels("in_doubt").inc()
+            if outcome.command_id not in held and outcome.status != "in_doubt" and outcome.reason != SET_ASIDE:
+                status: OutcomeStatus = "parked" if outcome.status == "parked" else "in_doubt"
+                left = replace(outcome, status=status, occurred_at=self.clock(), reason=SET_ASIDE)
+                if await self.ledger.append(partition, left):
+                    self.metrics.followup_outcomes.labels(status).inc()
 
     async def _record(
         self,

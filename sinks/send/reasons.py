@@ -9,6 +9,9 @@ ParkedReason = Literal[
     "page_blocked",
     # `pages.yaml` gives the Page no access token.
     "no_access_token",
+    # The command ended the sink while it waited and was set aside, see `leadstream dlq list`; `leadstream dlq redrive`
+    # lets it go on.
+    "set_aside",
 ]
 CancelledReason = Literal[
     # The person wrote, or pressed a button.
@@ -51,6 +54,8 @@ ExpiredReason = Literal[
     "page_blocked",
     # `not_after` came while the Page had no access token.
     "no_access_token",
+    # `not_after` came while the command was set aside.
+    "set_aside",
 ]
 RejectedReason = Literal[
     # `not_after` is later than any messaging window that Meta grants.
@@ -100,3 +105,5 @@ SentReason = Literal[
 
 # A command with this reason is settled by a tombstone, because its person is erased.
 ERASED: Final = "erased"
+# A command with this reason ended the sink, or is lost.
+SET_ASIDE: Final = "set_aside"

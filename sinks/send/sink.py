@@ -131,7 +131,7 @@ class SendSink:
         """All commands without a result lie between the committed offset and the end at the time of `open`."""
         for place in [place for place, end in self._unread.items() if positions[place] >= end]:
             del self._unread[place]
-            await self._courier.leave_in_doubt(place.partition, self._agenda.command_ids())
+            await self._courier.leave_set_aside(place.partition, self._agenda.command_ids())
 
     def _take_command(self, partition: int, offset: int, command: SendFollowUp) -> None:
         if command.cancel_reason is not None:

@@ -398,6 +398,27 @@ async def test_a_command_waits_until_the_join_has_passed_the_stop_word_that_the_
     assert world.graph.sent == ["of-another"]
 
 
+async def test_a_stop_word_that_is_read_while_the_attempt_becomes_durable_holds_a_command_up() -> None:
+    """Nothing else cancels the command before the join does."""
+    join = JoinAt(0)
+    world = world_with(join)
+    world.log = SlowLog(world.kafka, world.clock)
+    world.event(LATER)
+    world.command(a_command(created_at=NOON + 5 * SECOND, not_before=NOON + 5 * SECOND))
+
+    outcomes = await world.settle_all(
+        meanwhile={
+            51: lambda: world.event(replace(a_reply(NOON + 5 * SECOND), text="STOP")),
+            80: lambda: world.command(an_opt_out()),
+            100: join.passes(2),
+        }
+    )
+
+    assert world.graph.sent == []
+    assert statuses(outcomes)[:1] == [("c1", "attempting")]
+    assert ("c1", "cancelled") in statuses(outcomes)
+
+
 async def test_a_stop_word_that_is_no_opt_out_for_the_join_only_delays_a_command() -> None:
     join = JoinAt(0)
     world = world_with(join)
@@ -490,6 +511,19 @@ def test_what_came_between_is_remembered_for_a_quarter_of_an_hour() -> None:
     interventions.note(replace(a_reply(SOON + REMEMBERED + SECOND), psid=Psid("7002")))
 
     assert reason_in_time == "reply"
+    assert interventions.cancels(waits) is None
+
+
+def test_events_with_ever_older_stamps_are_forgotten_too() -> None:
+    interventions = Interventions(Pages(), NOON)
+    waits = a_command("waits", cancel_on=("reply",), flow_ended_at=NOON)
+    interventions.note(a_reply())
+    before = interventions.cancels(waits)
+
+    older = replace(a_reply(SOON + REMEMBERED + SECOND), event_at=NOON - SECOND)
+    interventions.note(older)
+
+    assert before == "reply"
     assert interventions.cancels(waits) is None
 
 

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from leads.records import Button, FollowUpMessage
 from messenger.errors import OutcomeUnknown
@@ -185,6 +186,19 @@ async def test_a_command_that_was_set_aside_is_looked_up_when_it_comes_back() ->
     assert "look-up" in world.kafka.effects
     assert outcomes[-1].status == "sent"
     assert world.graph.sent == ["c1"]
+
+
+async def test_a_parked_command_that_is_set_aside_says_so_once_and_goes_on_when_it_comes_back() -> None:
+    world = SendWorld(skips=[(COMMANDS.topic, 0, 0)])
+    world.command(a_command())
+    world.outcome(replace(an_outcome("c1", "parked", attempt=1), reason="thread_of_another_app"))
+    await world.settle_all()
+
+    outcomes = await world.settle_all()
+
+    assert [(outcome.status, outcome.reason) for outcome in outcomes[1:]] == [("parked", "set_aside")]
+    world.command(a_command())
+    assert (await world.settle_all())[-1].status == "sent"
 
 
 async def test_an_attempt_whose_command_waits_here_is_no_orphan() -> None:
