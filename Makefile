@@ -24,8 +24,8 @@ help:  ## Show this list
 
 install: $(OURS)  ## Make .venv with leadstream in it, from the locked requirements
 
-demo: install  ## Run a whole campaign on this machine and show what became of it
-	$(WITH_MAKE) $(BIN)/leadstream demo
+demo: install  ## Run a whole campaign on this machine and show what became of it; ARGS=--keep stays up
+	$(WITH_MAKE) $(BIN)/leadstream demo $(ARGS)
 
 test: $(DEV)  ## Run the tests, on a real Kafka; WORKERS=N is how many at once
 	$(WITH_MAKE) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --in-memory $(TESTED:%=tests/%)

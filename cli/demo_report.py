@@ -1,4 +1,4 @@
-"""The output of `leadstream demo`: live progress, a table of leads, a count of every ending, and a query."""
+"""The output of `leadstream demo`: live progress, a table of leads, a count of every ending, and two queries."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,10 +19,16 @@ _FIRST_ROWS = (
     "The first three: Meta's two samples byte for byte, stamped 2022; the same pair with today's stamps; "
     "a flow that was dropped."
 )
-_QUERY = """\
+_QUERIES = (
+    """\
 select outcome, answers_source, count(*) as leads,
        round(avg(date_diff('millisecond', first_seen_at, updated_at)) / 1000, 1) as seconds_to_last_revision
-from leads group by all order by leads desc"""
+from leads group by all order by leads desc""",
+    """\
+select page_id, sum(leads) as leads, sum(complete) as complete, sum(answered) as answered,
+       sum(followed_up) as followed_up, sum(read) as read, sum(replied) as replied
+from lead_funnel group by page_id order by leads desc""",
+)
 
 
 class DemoReport:
@@ -45,12 +51,13 @@ class DemoReport:
         self._console.print(_so_far(observer))
 
     def results(self, settings: Settings, observer: Observer, people: int, endings: Endings) -> None:
-        """The first leads, which are the product page's, and a few of the campaign; every ending; a query."""
+        """The first leads, which are the product page's, and a few of the campaign; every ending; two queries."""
         self._print_leads(observer, people)
         self._print_table("Every ending", ("What", "Ended as", "Count"), endings)
-        say(*f'A query of the warehouse: leadstream warehouse sql "{_QUERY}"'.split("\n"))
-        answer = ask(settings.warehouse, _QUERY)
-        self._print_table(None, answer.columns, answer.rows)
+        for query in _QUERIES:
+            say(*f'A query of the warehouse: leadstream warehouse sql "{query}"'.split("\n"))
+            answer = ask(settings.warehouse, query)
+            self._print_table(None, answer.columns, answer.rows)
 
     def _print_leads(self, observer: Observer, people: int) -> None:
         columns = ("Lead", "Outcome", "Answers", "Ad", "Closed by", "Rev.", "Follow-up")

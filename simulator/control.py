@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from pydantic import TypeAdapter
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from messenger.events import PageId
 from simulator.faults import Fault
 from simulator.payloads import Json
+from simulator.reactions import Reactions, react
 from simulator.threads import Thread, ThreadNews
 from simulator.world import SentMessage, World
 
@@ -37,6 +39,7 @@ class _FaultPlan:
 
 
 _FAULT_PLAN = TypeAdapter(_FaultPlan)
+_REACTIONS = TypeAdapter(Reactions)
 _THREADS, _MESSAGES = TypeAdapter(list[Thread]), TypeAdapter(list[SentMessage])
 
 
@@ -78,6 +81,7 @@ def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
         _route("GET", "/messages", messages),
         _route("PUT", "/faults", plan_faults),
         _route("PUT", "/pages/{page_id}", page),
+        _route("POST", "/reactions", partial(_let_people_react, world, clock)),
         _route("DELETE", "", forget),
     ]
 
@@ -90,6 +94,10 @@ def _route(method: str, path: str, answer: Callable[[Request], Awaitable[Json]])
             return JSONResponse({"error": f"{type(problem).__name__}: {problem}"}, status_code=400)
 
     return Route(_PREFIX + path, endpoint, methods=[method])
+
+
+async def _let_people_react(world: World, clock: Callable[[], datetime], request: Request) -> Json:
+    return react(world, _REACTIONS.validate_json(await request.body(), strict=True), clock())
 
 
 def _counts(world: World) -> Json:

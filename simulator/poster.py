@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ import httpx
 from messenger.signature import sign
 from simulator.campaign import PlannedDelivery
 from simulator.control import NEWS
+from simulator.reactions import Reactions
 from simulator.threads import ThreadNews
 
 RETRIES = 3
@@ -108,16 +109,24 @@ class Poster:
 
 
 class GraphControl:
-    """Reports changes of threads to a fake Graph, so that it has their windows and owners."""
+    """Steers a fake Graph. Each method raises `httpx.HTTPError` unless the Graph accepted it."""
 
     def __init__(self, http: httpx.AsyncClient, url: str, peers: Collection[str] = ()) -> None:
         self._http = http
-        self._url = require_loopback(url, peers).rstrip("/") + "/_simulator/conversations"
+        self._url = require_loopback(url, peers).rstrip("/") + "/_simulator"
 
     async def report(self, news: Iterable[ThreadNews]) -> None:
-        """Raises `httpx.HTTPError` unless the Graph accepted the news."""
-        response = await self._http.put(self._url, content=NEWS.dump_json(tuple(news)), timeout=_TIMEOUT)
+        """Report changes of threads, so that the Graph has their windows and owners."""
+        url = f"{self._url}/conversations"
+        response = await self._http.put(url, content=NEWS.dump_json(tuple(news)), timeout=_TIMEOUT)
         response.raise_for_status()
+
+    async def let_people_react(self, reactions: Reactions) -> dict[str, int]:
+        """Have people read and answer what they got; gives the counts of `react`."""
+        response = await self._http.post(f"{self._url}/reactions", json=asdict(reactions), timeout=_TIMEOUT)
+        response.raise_for_status()
+        counts: dict[str, int] = response.json()
+        return counts
 
 
 Pace = Callable[[int, PlannedDelivery], timedelta]

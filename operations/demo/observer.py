@@ -30,6 +30,12 @@ class Observer:
         ended = {name for name, outcome in self.outcomes.items() if outcome.status not in UNSETTLED}
         return all(lead.closed for lead in self.leads.values()) and self.commands.keys() <= ended
 
+    @property
+    def receipts(self) -> tuple[int, int]:
+        """How many follow-ups were delivered and not read, and how many were read."""
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        return counts["delivered"], counts["read"]
+
     def outcome_of(self, lead: Lead) -> FollowUpOutcome | None:
         return next((outcome for outcome in self.outcomes.values() if outcome.lead_id == lead.lead_id), None)
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations.demo.observer import Observer
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
-from operations.local.stack import STAGES, admin_url, processes_of, running_kafka, start_stages
+from operations.local.stack import STAGES, admin_url, processes_of, running_kafka, start_stages, tend
 from operations.local.stage_secrets import environ_of
 from operations.local.state_lock import locked
 from operations.local.supervision import unless_unheard
@@ -32,6 +32,7 @@ from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_camp
 from simulator.demo import dropped_lead, pair_of_today, product_page_pair
 from simulator.people import PAGES
 from simulator.poster import GraphControl, Poster, at_rate, post_deliveries
+from simulator.reactions import Reactions
 
 _SEED = 20260302
 _SPAN = timedelta(minutes=30)
@@ -41,6 +42,7 @@ _QUIET = 5.0
 _PATIENCE = 60.0
 _SECRET = "demo-app-secret"
 _OWN_LEADS = 3
+_REACTIONS = Reactions(read=0.7, reply=0.35)
 _PROXY = re.compile(".*_proxy$", re.IGNORECASE)
 _COUNTERS = {
     "leadstream_webhooks_received": ("webhook", "result"),
@@ -60,16 +62,19 @@ class Report(Protocol):
         """Webhooks are posted while the context lasts; called once for each."""
 
     def settling(self, observer: Observer) -> AbstractContextManager[Callable[[], None]]:
-        """The last leads and follow-ups are awaited while the context lasts; called for each look."""
+        """Outstanding leads, follow-ups and receipts are awaited while the context lasts; called for each look."""
 
     def results(self, settings: Settings, observer: Observer, people: int, endings: Endings) -> None:
         """Everything has ended."""
 
 
 def run_demo(
-    base: Settings, environ: Mapping[str, str], leads: int, say: Callable[[str], None], report: Report
+    base: Settings, environ: Mapping[str, str], leads: int, say: Callable[[str], None], report: Report, *, keep: bool
 ) -> tuple[list[str], Path]:
-    """Run a campaign of so many leads; returns its faults and the directory of the logs. Raises `OperationError`."""
+    """Run a campaign of so many leads; returns its faults and the directory of the logs. Raises `OperationError`.
+
+    With `keep` everything stays up until Ctrl-C.
+    """
     say, interrupts, home = unless_unheard(say), Interrupts(), base.state_dir / "demo"
     with ExitStack() as stack:
         stack.enter_context(interrupts.taken())
@@ -77,7 +82,9 @@ def run_demo(
         KafkaNode(home).stop()
         shutil.rmtree(home, ignore_errors=True)
         settings = _settings(base)
-        broker, _ = stack.enter_context(running_kafka(settings, environ_of("kafka", environ, base), say, interrupts))
+        broker, kafka = stack.enter_context(
+            running_kafka(settings, environ_of("kafka", environ, base), say, interrupts)
+        )
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, environ, graph_port)
@@ -92,6 +99,12 @@ def run_demo(
         campaign = plan_campaign(_SEED, leads=leads, start=now() - _SPAN - LONGEST_LAG, span=_SPAN)
         run = _Run(settings, broker, campaign, report, processes)
         asyncio.run(run.play(webhook, graph_url))
+        if keep:
+            prefix = f"{variable('topic_prefix')}={settings.topic_prefix} " if settings.topic_prefix else ""
+            say(f"Ask it in another terminal: {variable('state_dir')}={home} {prefix}leadstream leads list")
+            say("Everything stays up until Ctrl-C.")
+            with suppress(KeyboardInterrupt):
+                tend(settings, kafka, processes)
     return run.faults, home / "logs"
 
 
@@ -110,8 +123,17 @@ class _Run:
         watching = asyncio.create_task(self._observer.watch(self._broker, self._settings))
         try:
             async with httpx.AsyncClient(trust_env=False) as http:
-                await self._post(Poster(http, webhook, _SECRET), GraphControl(http, graph_url))
-                await self._settle(watching)
+                graph = GraphControl(http, graph_url)
+                await self._post(Poster(http, webhook, _SECRET), graph)
+                await self._settle(watching, lambda: self._observer.is_settled, "not everything has ended")
+                # Only now, so that no reply cancels a follow-up and the counts are those of every run.
+                reactions = await graph.let_people_react(_REACTIONS)
+                unread = reactions["delivered"] - reactions["read"]
+                await self._settle(
+                    watching,
+                    lambda: self._observer.receipts == (unread, reactions["read"]),
+                    f"not {unread} follow-ups are delivered and {reactions['read']} read",
+                )
                 endings = await _count_endings(http, self._settings, self._observer)
         finally:
             watching.cancel()
@@ -133,11 +155,11 @@ class _Run:
         if refused:
             self.faults.append(f"{refused} webhooks were not accepted")
 
-    async def _settle(self, watching: "asyncio.Task[None]") -> None:
+    async def _settle(self, watching: "asyncio.Task[None]", has_ended: Callable[[], bool], else_fault: str) -> None:
         """Wait until nothing new arrives and everything has ended."""
         seen, since, began = -1, monotonic(), monotonic()
         with self._report.settling(self._observer) as show:
-            while monotonic() < since + _QUIET or not self._observer.is_settled:
+            while monotonic() < since + _QUIET or not has_ended():
                 self._processes.check()
                 if watching.done():
                     await watching
@@ -145,7 +167,7 @@ class _Run:
                 if (total := self._observer.records.total()) != seen:
                     seen, since = total, monotonic()
                 if monotonic() > began + _PATIENCE:
-                    self.faults.append(f"not everything has ended after {_PATIENCE:.0f} seconds")
+                    self.faults.append(f"{else_fault} after {_PATIENCE:.0f} seconds")
                     return
                 await asyncio.sleep(0.2)
 

@@ -136,7 +136,7 @@ def run_stack(
             _start_lookouts(processes, settings, pages)
             for line in welcome:
                 say(line)
-            _tend(settings, kafka, processes)
+            tend(settings, kafka, processes)
 
 
 def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> None:
@@ -150,7 +150,8 @@ def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> N
         processes.start(name, name, "--every", str(every), ready_url=alive)
 
 
-def _tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> None:
+def tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> None:
+    """Keep everything running until a signal raises `KeyboardInterrupt`."""
     noted: dict[str, int] = {}
     while True:
         if kafka is not None:

@@ -1,6 +1,7 @@
 """The commands that a user types first, as they type them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,9 +38,13 @@ def test_demo_shows_every_ending_and_leaves_nothing_running(kafka_broker: str, t
     # In no order: they come from several partitions.
     rows = _rows(done.stdout)
     assert any("Menlo Park" in row and "expired" in row for row in rows)
-    assert any("Menlo Park" in row and "thanks: sent" in row for row in rows)
-    assert any("incomplete" in row and "second-chance: sent" in row for row in rows)
+    assert any("Menlo Park" in row and "thanks: read" in row for row in rows)
+    assert any("incomplete" in row and "second-chance: read" in row for row in rows)
     assert "dead letter" in done.stdout
+    funnel = [tuple(map(int, row)) for row in re.findall(r"│ [0-9]{15} " + r"│ ([0-9]+) +" * 6 + "│", done.stdout)]
+    leads, *columns = map(sum, zip(*funnel, strict=True))
+    assert leads == 28
+    assert all(columns), "no column of the funnel is empty"
     assert not _processes_with(str(tmp_path))
 
 
