@@ -27,6 +27,7 @@ _COMMANDS = {
     "thread": "Show or change the owner of a person's thread.",
     "replay": "Join the past again, compare, carry over.",
     "doctor": "Check every prerequisite, at Meta and here.",
+    "canary": "Send a webhook through everything but Meta, and time it.",
     "erase": "Erase the data of a person everywhere, and prove it.",
     "dlq": "List, show, send back or discard dead letters.",
     "template": "Make or check the message template of a lead ad.",

@@ -102,6 +102,14 @@ ALERTS = (
         "Follow-ups in doubt",
     ),
     Alert(
+        "LeadstreamCanaryLost",
+        "sum(increase(leadstream_canary_lost_total[5m])) > 0",
+        "0m",
+        "critical",
+        "A canary was not back in time: follow-ups are late, or are not sent.",
+        "The canary",
+    ),
+    Alert(
         "LeadstreamTokenEnds",
         "min by (page, check) (leadstream_token_ends_at_seconds) - time() < 14 * 24 * 3600",
         "0m",
@@ -157,7 +165,7 @@ outside the stack.
 
 Elsewhere, load `observability/prometheus/alerts.yaml` into a Prometheus that scrapes `/metrics` of each admin port
 under the job `leadstream`. `leadstream up` has these on `LEADSTREAM_ADMIN_PORT` and the ports that follow, by default
-8001 to 8007. Import the dashboards into Grafana with that Prometheus as their data source, whose uid is `leadstream`.
+8001 to 8009. Import the dashboards into Grafana with that Prometheus as their data source, whose uid is `leadstream`.
 An Alertmanager beside Prometheus sends the alerts on; `runbook_url` is a path in this repository.
 
 `make test-observability` checks the rules with promtool, breaks each thing for real before a real Prometheus, and

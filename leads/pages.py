@@ -19,6 +19,10 @@ START_WORDS = frozenset({"start", "unstop", "subscribe"})
 SignalKind = Literal["handover", "referral", "summary"]
 SIGNALS: frozenset[SignalKind] = frozenset(get_args(SignalKind))
 _UTC = ZoneInfo("UTC")
+# What no id of Meta's begins with.
+RESERVED = "0"
+# Nobody is called for the canary's Pages, and without a token its commands would wait for one.
+_UNUSED = "unused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Page:
 
 
 class Pages:
-    """The configured Pages by id; a Page that is not configured gets the defaults."""
+    """The configured Pages by id; a Page that is not configured gets the defaults, or is the canary's."""
 
     def __init__(self, pages: Iterable[Page] = (), *, default_target_app: AppId | None = None) -> None:
         self._pages = {page.page_id: page for page in pages}
@@ -71,7 +75,14 @@ class Pages:
 
     def get(self, page_id: PageId) -> Page:
         """The Page's settings; `target_app` None means that a handover to any app counts as ours."""
+        if is_canary(page_id):
+            return Page(page_id, access_token=_UNUSED, signals=frozenset({"referral"}))
         return self._pages.get(page_id) or Page(page_id, target_app=self._default_target_app)
+
+
+def is_canary(page_id: str) -> bool:
+    """Whether the id is reserved for the canary."""
+    return page_id.startswith(RESERVED)
 
 
 def as_word(text: str) -> str:

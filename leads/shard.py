@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from leads.facts import JoinEvent, PersonErased, Progress
 from leads.join import Output, Step
+from leads.pages import is_canary
 from leads.person import PageState, Person, folded, is_folded
+from leads.records import Lead
 from leads.rules import Policy
 from leads.turns import Turn, take_turn
 from messenger.events import PageId, PolicyEnforced, Psid, person_key
@@ -93,16 +95,17 @@ class Shard:
                 done.ignored.append("of_a_page")
 
     def settle(self, turn: Turn, steps: Sequence[Step], done: Fold) -> None:
-        """Keep the person as the steps leave them, and what the steps give."""
+        """Keep the person as the steps leave them, and what the steps give; of a canary neither state nor leads."""
+        canary = is_canary(turn.person.page_id)
         for step in steps:
-            done.outputs.extend(step.outputs)
+            done.outputs.extend(output for output in step.outputs if not (canary and isinstance(output, Lead)))
             if step.ignored:
                 done.ignored.append(step.ignored)
             done.shed += [step.person.page_id] * step.shed
         person = steps[-1].person
         done.changed.add(turn.key)
         is_erased = isinstance(turn.event, PersonErased)
-        if person.is_idle and (is_erased or (turn.event is None and person.forget_at <= turn.until)):
+        if person.is_idle and (is_erased or canary or (turn.event is None and person.forget_at <= turn.until)):
             # Of somebody who was not there too: the changelog shows that an erasure was applied.
             self._people[turn.key] = person
             del self._people[turn.key]

@@ -67,6 +67,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _letters(settings, (TRANSCRIPTS,), "Write"),
             groups["-transcripts"],
         ],
+        "canary": [describe_all, _on(settings, (OUTCOMES,), "Read")],
         "topics-apply": [_on(settings, TOPICS, "Create", "Describe", "DescribeConfigs", "AlterConfigs")],
         "doctor": [
             _on(settings, TOPICS, "Describe", "DescribeConfigs"),

@@ -16,6 +16,7 @@ from leads.pages import (
     Pages,
     SignalKind,
     as_word,
+    is_canary,
 )
 from leads.records import NOTICE_RULE, AfterSending, Button, Cancellation, FollowUpMessage, QuickReply
 from leads.rules import (
@@ -59,6 +60,8 @@ def load_pages(settings: Settings, environ: Mapping[str, str], *, tokens: bool =
     for page_id, value in pages.items():
         page = _page(PageId(page_id), value, default_target_app, tokens=tokens)
         for id_ in {page.page_id, *page.also}:
+            if is_canary(id_):
+                raise value.fault(f"the id {id_} begins with a zero, as no id of Meta's does")
             if id_ in read:
                 raise value.fault(f"the id {id_} belongs to another Page too")
             read[id_] = page

@@ -15,6 +15,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def reached(host: str) -> str:
+    """The host at which this machine reaches what listens on `host`, which may be every address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return str(address)
+    return "::1" if address.version == 6 else "127.0.0.1"
+
+
 def authority(host: str, port: int) -> str:
     """Host and port as a URL has them: an IPv6 address is in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

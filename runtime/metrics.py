@@ -91,6 +91,11 @@ class Metrics:
         # The share of the leads in Meta's conversations that we have, by Page and day in UTC, as `leadstream backfill
         # --every` sees it; below 1 webhooks were lost: see docs/operating.md.
         self.lead_completeness = self._gauge("lead_completeness", "Share of Meta's leads that we have", "page", "day")
+        # From the post of a canary's webhook until its command came back from the send sink; see docs/operating.md,
+        # "The canary".
+        self.canary_seconds = self._histogram("canary_seconds", "A canary's way through everything but Meta")
+        # Canaries that did not come back before the next one was due; anything but 0 needs a person.
+        self.canary_lost = self._counter("canary_lost", "Canaries that did not come back in time")
         # Receipt of a webhook to the revision it made.
         self.lead_latency_seconds = self._histogram("lead_latency_seconds", "Receipt to lead revision")
 

@@ -1,6 +1,5 @@
 """The environment, read once into a frozen value. `docs/configuration.md` is made from it."""
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import setting_values as values
-from runtime.loopback import authority
+from runtime.loopback import authority, reached
 from runtime.mendable import Mendable
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.setting_values import DEFAULT_KAFKA_PORT, LAST_PORT, Refused
@@ -68,6 +67,7 @@ class Settings:
     replication: int = 1
     topic_prefix: str = ""
     retention: timedelta | None = None
+    canary: timedelta | None = None
 
     def require(self, *names: str) -> None:
         """Raise `SettingError` unless each named setting has a value."""
@@ -87,10 +87,7 @@ class Settings:
 
     def admin_url(self, port: int) -> str:
         """The root of an admin port, as this machine reaches it."""
-        address = ipaddress.ip_address(self.admin_host)
-        if address.is_unspecified:
-            address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
-        return f"http://{authority(str(address), port)}"
+        return f"http://{authority(reached(self.admin_host), port)}"
 
 
 def variable(name: str) -> str:
@@ -132,7 +129,7 @@ _READERS: Mapping[str, Callable[[str], object]] = {
         values.checked(str.isprintable, "has a line break, or another character that cannot be seen: take it off"),
     ),
     **dict.fromkeys(("log_bytes", "spool_bytes"), values.whole_number(2**20, 2**50)),
-    **dict.fromkeys(("keep_alive", "retention"), values.duration),
+    **dict.fromkeys(("canary", "keep_alive", "retention"), values.duration),
     "admin_host": values.ip_address,
     "app_id": values.matching("[0-9]{1,32}", "must be the number that the App Dashboard shows"),
     "app_secrets": values.secrets,

@@ -84,7 +84,8 @@ EVENTS = Topic(
     schema="event",
     producer="streams (split)",
     consumers="streams (join), sink send (confirmations, cancellations), sink warehouse (messages), automations",
-    description="One platform event or fact of ours; progress records report the splitter's watermark.",
+    description="One platform event or fact of ours; progress records report the splitter's watermark. A Page whose id "
+    "begins with 0 is the canary's.",
     # No progress counts for more than the broker's clock allows when it appends it.
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH, **LARGE}.items()),
 )
@@ -104,7 +105,7 @@ COMMANDS = Topic(
     schema="followup-command",
     producer="streams (join), automations",
     consumers="sink send",
-    description="One message to send once inside its window.",
+    description="One message to send once inside its window; to a Page whose id begins with 0, the canary's, never.",
     config=tuple(MONTH.items()),
 )
 OUTCOMES = Topic(
@@ -113,7 +114,8 @@ OUTCOMES = Topic(
     schema="followup-outcome",
     producer="sink send",
     consumers="sink send (the ledger), sink warehouse, analysts",
-    description="The outcome of a command, in the partition of the command; a fence has no value.",
+    description="The outcome of a command, in the partition of the command; a fence and the mark of a canary have no "
+    "value.",
     cleanup="compact",
     # The clocks of sending workers may be wrong, so the broker's decides when an attempt was made.
     config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),

@@ -11,11 +11,12 @@ import faust
 from aiokafka import TopicPartition
 
 from leads.bounds import EVENT_BYTES
+from leads.canary import policies
 from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
 from leads.facts import JoinEvent, Progress
 from leads.join import Output, Step
-from leads.pages import Pages
+from leads.pages import Pages, is_canary
 from leads.person import without_offsets
 from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Policy, Rule
@@ -227,7 +228,7 @@ class Joins:
         self._app, self._store, self._settings, self._ids = app, store, settings, ids
         self._metrics, self._erasures = metrics, erasures
         self.refusals = Refusals("join", NotDecodable, settings.topic(EVENTS.dead_letters), limit, metrics, health)
-        self._policy_of: Callable[[PageId], Policy] = lambda page_id: Policy(pages.get(page_id), rules)
+        self._policy_of = policies(pages, rules)
         self._joins: dict[int, PartitionJoin] = {}
         self._epoch = store.epoch
 
@@ -264,9 +265,9 @@ class Joins:
                 case Lead():
                     self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
                     self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
-                case SendFollowUp():
+                case SendFollowUp() if not is_canary(output.page_id):
                     self._metrics.followups_planned.labels(_action(output)).inc()
-                case FetchTranscript():
+                case _:
                     pass
         for reason, count in (batch.ignored + Counter(batch.fold.ignored)).items():
             self._metrics.items_ignored.labels(reason).inc(count)

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations.doctor.verdicts import Verdict, broken, ok, warning
-from operations.local.stack import STAGES, admin_url
+from operations.local.stack import CANARY_PORT, STAGES, admin_url
 from operations.local.state_lock import is_held
 from operations.local.supervision import noted_restarts
 from runtime import kafka
@@ -47,6 +47,8 @@ async def examine_stages(
     is_up = not stages and is_held(settings.state_dir, "up")
     if is_up:
         stages = {"-".join(stage): admin_url(settings, stage[-1], "") for stage in (("ingest",), *STAGES)}
+        if settings.canary:
+            stages["canary"] = settings.admin_url(settings.admin_port + CANARY_PORT)
     elif not stages:
         return _spool_verdicts(await _ask(settings.admin_url(settings.admin_port), http))
     verdicts = [_restarts_verdict(noted_restarts(settings.state_dir))] if is_up else []

@@ -23,13 +23,13 @@ from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
-# How far the admin ports of the two lookouts are from the first one.
-DOCTOR_PORT, BACKFILL_PORT = 5, 6
+# How far the admin ports of the lookouts are from the first one.
+DOCTOR_PORT, BACKFILL_PORT, CANARY_PORT = 5, 6, 8
 
 _CHECK_EVERY = 0.5
 _FILES = 1024
-_DOCTOR_EVERY_MINUTES = 15
-_BACKFILL_EVERY_HOURS = 24
+_DOCTOR_EVERY_MINUTES = "15"
+_BACKFILL_EVERY_HOURS = "24"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,14 +140,18 @@ def run_stack(
 
 
 def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> None:
-    """Doctor, and backfill where every Page has a token. Nothing waits for them: what the doctor finds broken is often
-    only mended once everything runs."""
-    commands = [("doctor", DOCTOR_PORT, _DOCTOR_EVERY_MINUTES)]
+    """Doctor, backfill where every Page has a token, and the canary where it is asked for.
+
+    Nothing waits for them: what the doctor finds broken is often only mended once everything runs.
+    """
+    commands = [(DOCTOR_PORT, ["doctor", "--every", _DOCTOR_EVERY_MINUTES])]
     if list(pages) and all(page.access_token for page in pages):
-        commands.append(("backfill", BACKFILL_PORT, _BACKFILL_EVERY_HOURS))
-    for name, offset, every in commands:
+        commands.append((BACKFILL_PORT, ["backfill", "--every", _BACKFILL_EVERY_HOURS]))
+    if settings.canary:
+        commands.append((CANARY_PORT, ["canary"]))
+    for offset, command in commands:
         alive = f"{settings.admin_url(settings.admin_port + offset)}/healthz"
-        processes.start(name, name, "--every", str(every), ready_url=alive)
+        processes.start(command[0], *command, ready_url=alive)
 
 
 def tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> None:
@@ -171,3 +175,5 @@ def _ports(settings: Settings) -> Iterator[Port]:
     stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill"]
     for number, stage in enumerate(stages, start=settings.admin_port):
         yield stage_port(settings, stage, number)
+    if settings.canary:
+        yield stage_port(settings, "canary", settings.admin_port + CANARY_PORT)

@@ -21,6 +21,7 @@ NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
         "sink-transcripts": frozenset({"app_secrets", "tokens"}),
         "doctor": frozenset({"app_secrets", "verify_token", "tokens", "warehouse"}),
         "backfill": frozenset({"app_secrets", "tokens"}),
+        "canary": frozenset({"app_secrets"}),
         "fake-meta": frozenset({"app_secrets", "tokens"}),
     }
 )

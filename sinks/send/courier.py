@@ -1,32 +1,29 @@
 """Carries out one action about a command: an attempt, a look at the conversation, a question for the thread's owner."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Protocol, assert_never
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from leads.pages import Pages
+from leads.pages import Pages, is_canary
 from leads.records import FollowUpOutcome, OutcomeStatus, is_notice
 from messenger.errors import (
     GraphError,
-    NotPermitted,
     OutcomeUnknown,
     PageBlocked,
     ParkUntilOwner,
     Permanent,
-    PersonUnavailable,
     Retryable,
     Throttled,
-    WindowClosed,
 )
 from messenger.graph import GraphRequest, GraphResponse, conversation_request, send_request, thread_owner_request
 from runtime.metrics import Metrics
 from sinks.send.agenda import Pending
 from sinks.send.broker_clock import BrokerTime
+from sinks.send.canary import end_canary
 from sinks.send.ledger import Attempt, Ledger
 from sinks.send.next_step import (
     Action,
@@ -46,7 +43,7 @@ from sinks.send.next_step import (
     over_quiet_hours,
 )
 from sinks.send.pace import Blocks, Pace, SendLimits, pause_after, share_of
-from sinks.send.reasons import ERASED, SET_ASIDE, InDoubtReason, ParkedReason, RejectedReason, SentReason
+from sinks.send.reasons import ERASED, SET_ASIDE, InDoubtReason, ParkedReason, SentReason, why_rejected
 
 _LOOK_UPS_MAX = 8
 _ASK_AGAIN_MAX = timedelta(minutes=15)
@@ -56,9 +53,6 @@ _NEARLY_USED_UP = 90
 _BREATH = timedelta(seconds=1)
 
 _FOUND: SentReason = "found_in_conversation"
-_REJECTED: Mapping[type[GraphError], RejectedReason] = MappingProxyType(
-    {WindowClosed: "window_closed", PersonUnavailable: "person_unavailable", NotPermitted: "not_permitted"}
-)
 
 
 class Graph(Protocol):
@@ -140,6 +134,9 @@ class Courier:
         if isinstance(action, Wait):
             return action.until
         pending.begin()
+        if is_canary(pending.command.page_id):
+            await end_canary(self.ledger, pending, action)
+            return None
         return None if isinstance(action, Done) else await self._do(pending, action)
 
     async def _do(self, pending: Pending, action: Settle | Park | Call) -> datetime | None:
@@ -212,8 +209,7 @@ class Courier:
             case PageBlocked():
                 return await self._park(pending, "page_blocked", number, fault)
             case _:
-                reason = _REJECTED.get(type(fault), "invalid_request")
-                await self._record(pending, "rejected", number, fault=fault, reason=reason)
+                await self._record(pending, "rejected", number, fault=fault, reason=why_rejected(fault))
                 return None
 
     async def _park(

@@ -299,7 +299,7 @@ class Ledger:
         return True
 
     async def forget(self, partition: int, command_id: str) -> None:
-        """Settle a command of an erased person: a tombstone takes the place of all its outcomes.
+        """Settle a command of an erased person, or a canary: a tombstone takes the place of all its outcomes.
 
         Returns and raises as `append` does.
         """

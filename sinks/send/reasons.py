@@ -1,6 +1,10 @@
 """The codes of `reason` in an outcome, by its status; behind a colon may follow details."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
+
+from messenger.errors import GraphError, NotPermitted, PersonUnavailable, WindowClosed
 
 ParkedReason = Literal[
     # Another app has the thread. The owner is asked again later, or a webhook says that the thread is ours.
@@ -107,3 +111,12 @@ SentReason = Literal[
 ERASED: Final = "erased"
 # A command with this reason ended the sink, or is lost.
 SET_ASIDE: Final = "set_aside"
+
+_REJECTED: Mapping[type[GraphError], RejectedReason] = MappingProxyType(
+    {WindowClosed: "window_closed", PersonUnavailable: "person_unavailable", NotPermitted: "not_permitted"}
+)
+
+
+def why_rejected(fault: GraphError) -> RejectedReason:
+    """The reason of a command that Meta refuses for good."""
+    return _REJECTED.get(type(fault), "invalid_request")

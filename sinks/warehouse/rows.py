@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from leads.canary import is_mark
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX
 from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
@@ -35,10 +36,15 @@ def warehouse_sources(name: Callable[[str], str], ids: Ids = BUILT_IN) -> Mappin
 
 
 def newest_or_forgotten(table: Table, codec: Codec[Any], record: Any) -> Kept:
-    """The row of a record of a compacted topic, or the removal of its key; None for a fence. Raises `NotDecodable`."""
+    """The row of a record of a compacted topic, or the removal of its key. Raises `NotDecodable`.
+
+    None for a fence and for the mark of a canary.
+    """
     if record.value is not None:
         return codec.decode_plain(record.value)
-    return None if record.key in (None, FENCE) else KeyForgotten(table, record.key.decode(errors="replace"))
+    if record.key in (None, FENCE) or is_mark(record.key):
+        return None
+    return KeyForgotten(table, record.key.decode(errors="replace"))
 
 
 def message_or_forgotten(codec: Codec[Any], record: Any) -> Kept:

@@ -14,6 +14,7 @@ from leads.careful import LeftOut, take_turn_carefully
 from leads.erasures import NOBODY, Erasures
 from leads.facts import Fact, JoinEvent, LeadPromoted, PersonErased, Progress
 from leads.join import Output
+from leads.pages import is_canary
 from leads.person import Person
 from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Policy
@@ -122,6 +123,8 @@ class Rejoin:
     def _is_wanted(self, event: JoinEvent) -> bool:
         # The register says what is erased, and a promotion of yesterday's code must not hide what today's makes of it.
         if isinstance(event, PersonErased | LeadPromoted):
+            return False
+        if is_canary(event.page_id):
             return False
         # What Meta says of a Page concerns its people too.
         return self._page_id in (None, event.page_id) and (event.psid is None or self._psid in (None, event.psid))

@@ -43,7 +43,7 @@ def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
         *("kafka", "postgres", "schema-registry"),
         *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
-        *("simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
+        *("canary", "simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
     }
 
 

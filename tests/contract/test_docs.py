@@ -8,9 +8,10 @@ import click
 import pytest
 
 from cli.main import main
-from docs.configuration_page import PAGE_KEYS, RULE_KEYS, SEND_KEYS, SETTINGS, WHEN_KEYS
+from docs.configuration_page import SETTINGS
 from docs.generate import DOCS, OBSERVABILITY, PAGES, WATCHED
 from docs.topics_page import RAW_HEADERS
+from docs.yaml_keys import PAGE_KEYS, RULE_KEYS, SEND_KEYS, WHEN_KEYS
 from operations.configuration import load_pages, load_rules
 from runtime.metrics import Metrics
 from runtime.plausible import SENT_AT

@@ -169,6 +169,8 @@ def test_a_page_is_found_by_its_other_ids(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ("pages: {abc: {}}", "1: abc: expected the id of the Page, which has digits only"),
+        ('pages: {"07": {}}', "1: 07: the id 07 begins with a zero, as no id of Meta's does"),
+        ('pages: {"1": {also: ["07"]}}', "1: 1: the id 07 begins with a zero, as no id of Meta's does"),
         ('pages: {" 1": {}}', "1:  1: expected the id of the Page, which has digits only"),
         ('pages: {"1": {also: [x]}}', "1: also: expected an id, which has digits only"),
         ('pages: {"1": {target_app: "42\\n"}}', "1: target_app: expected an id, which has digits only"),

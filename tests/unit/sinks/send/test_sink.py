@@ -7,9 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from leads.canary import mark_of
 from leads.pages import Pages
 from leads.records import AfterSending, Button, FollowUpMessage, FollowUpOutcome
 from leads.rules import Caps
@@ -23,10 +26,10 @@ from messenger.errors import (
     Throttled,
     WindowClosed,
 )
-from messenger.events import Psid
+from messenger.events import PageId, Psid
 from runtime.losses import Span
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
-from sinks.send.ledger import LONGEST_WINDOW
+from sinks.send.ledger import FENCE, LONGEST_WINDOW
 from sinks.send.pace import SendLimits
 from sinks.send.readers import Input
 from tests.conftest import at_most
@@ -972,3 +975,17 @@ async def test_calls_that_begin_together_keep_to_a_cap(monkeypatch: pytest.Monke
     await world.settle_all()
 
     assert len(world.graph.sent) == 1
+
+
+async def test_a_canary_is_marked_and_never_sent_late_or_in_time() -> None:
+    world = SendWorld()
+    canary = structs.replace(a_command("in-time"), page_id=PageId("00"), psid=Psid("71"))
+    world.command(canary)
+    late = structs.replace(canary, command_id="late", psid=Psid("72"), useful_until=NOON - timedelta(seconds=1))
+    world.command(late)
+
+    outcomes = await world.settle_all()
+
+    assert (outcomes, world.graph.delivered) == ([], [])
+    marks = [record.key for record in world.kafka.topics[TopicPartition("followup-outcomes", 0)]]
+    assert marks == [FENCE, mark_of(canary.psid).encode()]

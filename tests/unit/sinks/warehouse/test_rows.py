@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from leads.canary import mark_of
 from leads.facts import Progress
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX, dead_letter
@@ -104,12 +105,13 @@ def test_a_dead_letter_of_another_program_is_kept_as_well(offset: bytes | None) 
     assert (row["offset"], row["reason"], row["value"]) == (None, None, None)
 
 
-def test_a_tombstone_takes_its_key_away_and_a_fence_takes_nothing() -> None:
+def test_a_tombstone_takes_its_key_away_and_our_own_marks_take_nothing() -> None:
     leads, outcomes = (warehouse_sources(str)[name] for name in ("leads", "followup-outcomes"))
 
     assert leads.read(a_record("leads", 0, 1, b"l1", None)) == KeyForgotten(LEAD_TABLE, "l1")
     assert outcomes.read(a_record("followup-outcomes", 0, 1, b"c1", None)) == KeyForgotten(OUTCOME_TABLE, "c1")
     assert outcomes.read(a_record("followup-outcomes", 0, 1, FENCE, None)) is None
+    assert outcomes.read(a_record("followup-outcomes", 0, 1, mark_of(PERSON).encode(), None)) is None
 
 
 def test_an_erasure_that_the_splitter_passes_on_later_takes_no_message_received_since() -> None:

@@ -228,3 +228,12 @@ def test_a_replay_reads_neither_promotions_nor_erasures() -> None:
     ]
 
     assert rejoined([], whole) == rejoined([])
+
+
+def test_a_replay_leaves_the_canary_out() -> None:
+    who = payloads.Conversation(PageId("00"), Psid("71"), "00")
+    body = payloads.body([payloads.message(who, "canary", mid="m1", at=START, sent_at=START)])
+    rejoin = Rejoin(policy_of, {}, partitions=PARTITIONS)
+
+    assert rejoin.take([ARecord(body, to_millis(START), 0)]) == ([], [])
+    assert rejoin.tally.events == 0
