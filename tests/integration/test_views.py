@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from leads.records import NOTICE_RULE
 from messenger.events import Ad, Answer
 from sinks.warehouse.postgres.warehouse import READER
 from sinks.warehouse.views import VIEWS
@@ -22,7 +23,7 @@ DAY = NOON.date()
 
 
 def _filled(target: Target) -> None:
-    """Four leads: read and replied to, followed up, dropped, and one of yesterday without an ad."""
+    """Four leads: read and replied to, followed up, dropped by a person who opted out, and one of yesterday."""
     writer = target.open()
     writer.open([leads(0), outcomes(0), messages(0), refused(0)])
     writer.write(
@@ -40,6 +41,7 @@ def _filled(target: Target) -> None:
                 outcome_row(0, 2, "c1", "read", occurred_at=NOON + MINUTE, lead_id="l1"),
                 outcome_row(0, 3, "c2", "sent", occurred_at=NOON + 5 * SECOND, lead_id="l2"),
                 outcome_row(0, 4, "c3", "expired", occurred_at=NOON + MINUTE, lead_id="l3", reason="too_late"),
+                outcome_row(0, 5, "n1", "cancelled", lead_id="l3", rule=NOTICE_RULE, reason="opted_out"),
             ],
             "messenger-events": [
                 _message_of("701", 0, at=NOON + SECOND),
@@ -48,7 +50,7 @@ def _filled(target: Target) -> None:
             ],
             "messenger-webhooks-dlq": [dead_letter(0, b"\x00{"), dead_letter(1, b"", reason="empty")],
         },
-        {leads(0): 5, outcomes(0): 5, messages(0): 3, refused(0): 2},
+        {leads(0): 5, outcomes(0): 6, messages(0): 3, refused(0): 2},
     )
 
 
@@ -170,7 +172,10 @@ def test_the_readme_has_five_questions() -> None:
 def test_a_question_of_the_readme_is_answered(target: Target, query: str) -> None:
     _filled(target)
 
-    assert target.ask(query)
+    answer = target.ask(query)
+
+    assert answer
+    assert not any(NOTICE_RULE in row for row in answer), "an opt-out is no follow-up"
 
 
 def test_the_reader_role_reads_all_but_the_bytes_of_dead_letters_and_writes_nothing(postgres_database: str) -> None:

@@ -8,12 +8,11 @@ from tests.unit.sinks.fakes import NOON, a_command
 
 def an_outcome(name: str, status: Any, **given: Any) -> FollowUpOutcome:
     command = a_command(name)
-    values: dict[str, Any] = {"lead_id": command.lead_id, "occurred_at": NOON, **given}
+    values: dict[str, Any] = {"lead_id": command.lead_id, "rule": command.rule, "occurred_at": NOON, **given}
     return FollowUpOutcome(
         command_id=name,
         page_id=command.page_id,
         psid=command.psid,
-        rule=command.rule,
         step=command.step,
         status=status,
         **values,
