@@ -54,7 +54,8 @@ def test_all_but_the_broker_may_talk_to_the_broker(settings: Settings, stage: st
 def test_the_table_has_every_secret_and_every_process() -> None:
     clients = {"kafka_sasl_password", "schema_registry_password"}
     assert {name for name in SECRETS if name not in clients} <= set().union(*NEEDED.values())
-    assert {"-".join(stage) for stage in STAGES} | {"ingest", "doctor", "backfill", "fake-meta", "kafka"} == set(NEEDED)
+    others = {"ingest", "doctor", "backfill", "canary", "fake-meta", "kafka"}
+    assert {"-".join(stage) for stage in STAGES} | others == set(NEEDED)
     assert all(variable(name) == NAMES[name] for name in ("app_secrets", "verify_token", "warehouse"))
 
 
