@@ -26,7 +26,6 @@ from sinks.warehouse.export import (
     with_masks,
     write_csv,
     write_lines,
-    write_marked_csv,
     write_parquet,
 )
 from sinks.warehouse.query import Answer, Asked, ask, asking
@@ -117,7 +116,7 @@ def export(name: str, file: Path, *, mask_pii: bool, cells: str) -> None:
 
 def _writer(suffix: str, name: str, *, mask_pii: bool, cells: str) -> _Write | None:
     writers: dict[str, _Write] = {
-        ".csv": partial(write_csv if cells == "raw" else write_marked_csv, text=_CELLS[cells]),
+        ".csv": partial(write_csv, text=_CELLS[cells], is_marked=cells != "raw"),
         ".jsonl": write_lines,
         ".parquet": partial(write_parquet, name=name, masks=mask_pii),
     }

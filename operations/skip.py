@@ -72,9 +72,7 @@ def require_ahead(deployment: Deployment, group: str, places: Collection[Place],
 
 async def _require_ahead(deployment: Deployment, group: str, places: Collection[Place]) -> None:
     existing = await existing_topics(deployment.broker, {topic for topic, _, _ in places})
-    consumer = kafka.consumer(deployment.broker, group=group, client_id="leadstream-skip")
-    await consumer.start()
-    try:
+    async with kafka.consumer(deployment.broker, group=group, client_id="leadstream-skip") as consumer:
         for topic, number, offset in places:
             partition = TopicPartition(topic, number)
             if topic not in existing or number >= existing[topic].partitions:
@@ -88,5 +86,3 @@ async def _require_ahead(deployment: Deployment, group: str, places: Collection[
                     f"--skip {topic}:{number}:{offset}: {group} is at offset {first} and the log ends at {end}:"
                     f" only an existing record from {first} on can be skipped"
                 )
-    finally:
-        await consumer.stop()

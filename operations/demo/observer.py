@@ -1,6 +1,5 @@
 """Follows the lead topics as any consumer may: the newest of each lead, command and outcome."""
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -50,10 +49,8 @@ class Observer:
     async def watch(self, broker: Cluster, settings: Settings) -> None:
         """Read from the beginning until cancelled."""
         topics = {settings.topic(topic.name): topic.name for topic in (LEADS, COMMANDS, OUTCOMES)}
-        consumer = kafka.consumer(broker, *topics, group=None, client_id="leadstream-demo")
         leads, commands, outcomes = lead_codec(), command_codec(), outcome_codec()
-        await consumer.start()
-        try:
+        async with kafka.consumer(broker, *topics, group=None, client_id="leadstream-demo") as consumer:
             async for record in consumer:
                 name = topics[record.topic]
                 if record.value is None:
@@ -66,6 +63,3 @@ class Observer:
                     self.note_command(commands.decode(record.value))
                 else:
                     self.note_outcome(outcomes.decode(record.value))
-        except asyncio.CancelledError:
-            await consumer.stop()
-            raise

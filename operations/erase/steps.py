@@ -19,6 +19,7 @@ from operations.deployment import Deployment
 from operations.reporting import OperationError
 from runtime import kafka
 from runtime.clock import from_millis, now
+from runtime.cluster import admin_client
 from runtime.consumer_groups import members_of
 from runtime.kafka import partition_of
 from runtime.topic_reading import records_now
@@ -135,9 +136,7 @@ class Erasure:
         Raises `NotPassed`.
         """
         absent, deadline = [], monotonic() + self.patience
-        admin = AIOKafkaAdminClient(**self.deployment.broker.options, client_id=_CLIENT)
-        await admin.start()
-        try:
+        async with admin_client(self.deployment.broker, client_id=_CLIENT) as admin:
             for name in names:
                 group = f"{self.deployment.settings.topic_prefix}{_GROUPS[name]}"
                 while await members_of(admin, group) and not await _has_passed(admin, group, ends):
@@ -146,8 +145,6 @@ class Erasure:
                     await asyncio.sleep(_POLL_EVERY)
                 if not await _has_passed(admin, group, ends) and await admin.list_consumer_group_offsets(group):
                     absent.append(name)
-        finally:
-            await admin.close()
         return absent
 
     async def bury(self, person: Person, until: datetime, on_read: Callable[[int], None]) -> dict[TopicPartition, int]:

@@ -44,18 +44,13 @@ def with_masks(asked: Asked) -> Asked:
     )
 
 
-def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
-    """Write a header and the rows; `text` makes the cells."""
+def write_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str], is_marked: bool = False) -> None:
+    """Write a header and the rows; `text` makes the cells. A byte-order mark tells Excel that a file is UTF-8."""
+    out.write("\ufeff" if is_marked else "")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(text, asked.columns))
     for rows in asked.batches:
         writer.writerows(map(text, row) for row in rows)
-
-
-def write_marked_csv(out: TextIO, asked: Asked, *, text: Callable[[Any], str]) -> None:
-    """`write_csv` for files: the byte-order mark tells Excel that the file is UTF-8."""
-    out.write("\ufeff")
-    write_csv(out, asked, text=text)
 
 
 def write_lines(out: TextIO, asked: Asked) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, LiteralString, Protocol
+from typing import Any, LiteralString
 
 import psycopg
 from aiokafka import TopicPartition
@@ -38,60 +38,38 @@ _LOCK_TIMEOUT = "5s"
 Digest = tuple[int, Any]
 
 
-class Replacement(Protocol):
-    """The place of the new warehouse, `new`, and of the old one after the swap, `aside`, as an operator knows them."""
-
-    new: str
-    aside: str
-
-    def require_room(self) -> None:
-        """Raises `Unusable` while an earlier attempt is still there."""
-
-    def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
-        """The new warehouse, empty."""
-
-    def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
-        """The number of rows of a table and a digest of these columns, in the old warehouse and in the new one.
-
-        Equal rows give the same digest in any order.
-        """
-
-    def swap(self) -> None:
-        """Put the new warehouse in the place of the old one. Raises `Unusable` and changes nothing if it cannot."""
-
-
-def replacement_of(warehouse: str) -> Replacement:
-    """Raises `Unusable` where no warehouse can be rebuilt."""
-    if is_server(warehouse):
-        return PostgresReplacement(warehouse)
-    path = local_path(warehouse)
-    if path is None:
-        raise Unusable("a warehouse on object storage is not rebuilt: let a sink fill a new place")
-    return DeltaReplacement(path)
-
-
 class DeltaReplacement:
-    """Directories NAME.rebuilt and NAME.before beside NAME."""
+    """Directories NAME.rebuilt and NAME.before beside NAME.
+
+    `new` is the place of the new warehouse, `aside` that of the old one after the swap, as an operator knows them.
+    """
 
     def __init__(self, old: Path) -> None:
         self._old, self._new, self._aside = old, _beside(old, _REBUILT), _beside(old, _BEFORE)
         self.new, self.aside = str(self._new), str(self._aside)
 
     def require_room(self) -> None:
+        """Raises `Unusable` while an earlier attempt is still there."""
         for place in (self._new, self._aside):
             if place.exists():
                 raise Unusable(f"{place} is there already: look at it, then remove it")
 
     def open(self, tables: Mapping[str, Table], *, cluster_id: str) -> Warehouse:
+        """The new warehouse, empty."""
         return DeltaWarehouse(str(self._new), tables, cluster_id=cluster_id)
 
     def digests(self, name: str, columns: Sequence[str]) -> tuple[Digest, Digest]:
+        """The number of rows of a table and a digest of these columns, in the old warehouse and in the new one.
+
+        Equal rows give the same digest in any order.
+        """
         compared = ", ".join(f'"{column}"' for column in columns)
         query = f"select count(*), bit_xor(hash(one)) from (select {compared} from {name}) one"
         (old,), (new,) = (ask(str(place), query).rows for place in (self._old, self._new))
         return (old[0], old[1]), (new[0], new[1])
 
     def swap(self) -> None:
+        """Put the new warehouse in the place of the old one. Raises `Unusable` and changes nothing if it cannot."""
         self._old.rename(self._aside)
         self._new.rename(self._old)
 
@@ -103,7 +81,8 @@ def _beside(old: Path, ending: str) -> Path:
 class PostgresReplacement:
     """Schemas NAME_rebuilt and NAME_before beside NAME, the first schema of the search path, which has our tables.
 
-    Only our tables and views change places, with the privileges on them; other objects in the schema stay.
+    Its methods promise the same. Only our tables and views change places, with the privileges on them; other objects in
+    the schema stay.
     """
 
     def __init__(self, url: str) -> None:
@@ -194,6 +173,19 @@ class PostgresReplacement:
         if others:
             listed = ", ".join(name for (name,) in others)
             raise Unusable(f"{listed}: built on the old tables; drop them, swap, and make them again")
+
+
+Replacement = DeltaReplacement | PostgresReplacement
+
+
+def replacement_of(warehouse: str) -> Replacement:
+    """Raises `Unusable` where no warehouse can be rebuilt."""
+    if is_server(warehouse):
+        return PostgresReplacement(warehouse)
+    path = local_path(warehouse)
+    if path is None:
+        raise Unusable("a warehouse on object storage is not rebuilt: let a sink fill a new place")
+    return DeltaReplacement(path)
 
 
 @dataclass(frozen=True, slots=True)
