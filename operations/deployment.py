@@ -22,7 +22,7 @@ from runtime.logs import configure_logging
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
-from runtime.topic_reading import TopicFollower, records_now
+from runtime.topic_reading import followed, records_now
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.registry_client import find_ids
 from schemas.topics import ERASURES, LEADS, TOPICS, Topic
@@ -172,12 +172,8 @@ class Deployment:
     ) -> AsyncIterator[tuple[Erasures, Callable[[], Awaitable[None]]]]:
         """Every erasure, and what adds those that came since. Raises `TopicMissing`, `KafkaError`."""
         erasures = Erasures()
-        follower = TopicFollower(self.broker, self.topic(ERASURES), erasures.note, client_id=client_id)
-        try:
-            await follower.start()
-            yield erasures, follower.catch_up
-        finally:
-            await follower.stop()
+        async with followed(self.broker, self.topic(ERASURES), erasures.note, client_id=client_id) as catch_up:
+            yield erasures, catch_up
 
     async def erasures_now(self) -> Erasures:
         """Every erasure. Raises `TopicMissing`, `KafkaError`."""

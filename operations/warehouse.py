@@ -43,18 +43,14 @@ async def _ends(settings: Settings, partitions: list[TopicPartition]) -> dict[To
     broker = find_broker(settings)
     if broker is None:
         return None
-    reader = kafka.consumer(broker, group=None, client_id="leadstream-status")
     try:
-        await reader.start()
-        topics = await reader.topics()
-        ends: dict[TopicPartition, int] = await reader.end_offsets(
-            [partition for partition in partitions if partition.topic in topics]
-        )
+        async with kafka.consumer(broker, group=None, client_id="leadstream-status") as reader:
+            topics = await reader.topics()
+            there = [partition for partition in partitions if partition.topic in topics]
+            ends: dict[TopicPartition, int] = await reader.end_offsets(there)
+            return ends
     except KafkaConnectionError:
         return None
-    finally:
-        await reader.stop()
-    return ends
 
 
 def require_vacuum(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -141,6 +141,15 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc] # aiokafka is untyped
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._watch = watch_fetches(self._client, self._subscription)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            # aiokafka leaves the connections of a consumer open that could not start.
+            await self.stop()
+            raise
+        return self
 
     @property
     def misses_topics(self) -> bool:

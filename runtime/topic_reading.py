@@ -1,6 +1,7 @@
 """Topics read without a group, so that no committed offset moves: up to their end of now, or on as they grow."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -84,39 +85,29 @@ async def records_now(broker: Cluster, topics: Collection[str], *, client_id: st
                 yield record
 
 
-class TopicFollower:
-    """Gives the key and value of every record of a topic to `note`, each partition in its order.
+@asynccontextmanager
+async def followed(
+    broker: Cluster, topic: str, note: Callable[[bytes | None, bytes | None], None], *, client_id: str
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Give the key and value of every record that the topic holds to `note`, each partition in its order.
 
-    `start` returns when it has given all that the topic held; `catch_up` gives the records since then without waiting
-    for Kafka. Call all methods on one event loop.
+    Yields what gives the records since then, without waiting for Kafka. Raises `TopicMissing`, or `KafkaError` when
+    Kafka does not answer.
     """
+    counts = await partition_counts(broker, [topic])
+    if topic not in counts:
+        raise TopicMissing(f"the topic {topic} is missing: run `leadstream topics apply`")
 
-    def __init__(
-        self, broker: Cluster, topic: str, note: Callable[[bytes | None, bytes | None], None], *, client_id: str
-    ) -> None:
-        self._broker, self._topic, self._note, self._client_id = broker, topic, note, client_id
-        self._consumer: AIOKafkaConsumer | None = None
-
-    async def start(self) -> None:
-        """Raises `TopicMissing`, or `KafkaError` when Kafka does not answer."""
-        counts = await partition_counts(self._broker, [self._topic])
-        if self._topic not in counts:
-            raise TopicMissing(f"the topic {self._topic} is missing: run `leadstream topics apply`")
-        consumer = self._consumer = kafka.consumer(self._broker, group=None, client_id=self._client_id)
-        await consumer.start()
-        async for records in whole_topic(consumer, self._topic, counts[self._topic]):
-            self._give(records)
-
-    async def catch_up(self) -> None:
-        if self._consumer is not None:
-            for records in (await self._consumer.getmany(timeout_ms=0)).values():
-                self._give(records)
-
-    async def stop(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
-
-    def _give(self, records: Sequence[ConsumerRecord]) -> None:
+    def give(records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            self._note(record.key, record.value)
+            note(record.key, record.value)
+
+    async with kafka.consumer(broker, group=None, client_id=client_id) as consumer:
+        async for records in whole_topic(consumer, topic, counts[topic]):
+            give(records)
+
+        async def catch_up() -> None:
+            for records in (await consumer.getmany(timeout_ms=0)).values():
+                give(records)
+
+        yield catch_up

@@ -8,7 +8,7 @@ import faust
 
 from leads.erasures import Erasures
 from runtime.cluster import Cluster
-from runtime.topic_reading import TopicFollower
+from runtime.topic_reading import followed
 
 P = ParamSpec("P")
 
@@ -19,8 +19,8 @@ class Register:
     """`erasures` is what the register says, a fraction of a second after it says so."""
 
     def __init__(self, broker: Cluster, topic: str) -> None:
+        self._broker, self._topic = broker, topic
         self.erasures = Erasures()
-        self._follower = TopicFollower(broker, topic, self.erasures.note, client_id="leadstream-erasures")
         self._known = asyncio.Event()
 
     def before(self, work: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
@@ -34,11 +34,9 @@ class Register:
 
     async def follow(self, app: faust.App) -> None:
         """Until the app stops."""
-        try:
-            await self._follower.start()
+        following = followed(self._broker, self._topic, self.erasures.note, client_id="leadstream-erasures")
+        async with following as catch_up:
             self._known.set()
             while not app.should_stop:
-                await self._follower.catch_up()
+                await catch_up()
                 await asyncio.sleep(_LOOK_SECONDS)
-        finally:
-            await self._follower.stop()
