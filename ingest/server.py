@@ -16,7 +16,7 @@ from ingest.access_log import AccessLog
 from ingest.app import create_app
 from ingest.body import BodyBudget
 from ingest.data_deletion.requests import PART, DeletionRegister
-from ingest.keeper import PATIENCE, Keeper
+from ingest.keeper import Keeper
 from ingest.publisher import Publisher
 from ingest.schema_registry import create_ingest_admin
 from ingest.spool.file import move_spool
@@ -73,7 +73,6 @@ async def run_ingest(
     pages: Pages,
     access_log: Callable[[bytes], int],
     explain: Callable[[], Awaitable[object | None]] | None = None,
-    patience: timedelta = PATIENCE,
     probe_every: timedelta = _PROBE_EVERY,
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
@@ -92,7 +91,7 @@ async def run_ingest(
     spool = Spool(worker.spool, settings.spool_bytes)
     count = _page_counter(metrics, pages)
     publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=pages.aliases, on_send=count)
-    keeper = Keeper(publisher, spool, patience=patience)
+    keeper = Keeper(publisher, spool)
     topic = settings.topic(DELETION_REQUESTS.name)
     register = DeletionRegister(publisher, topic, follow, partial(find_ids, settings), health)
     app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
