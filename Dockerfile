@@ -3,12 +3,12 @@ FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 ENV PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY requirements-install.sh requirements-build.txt requirements.txt ./
+COPY requirements-install.sh requirements-build.txt requirements-otel.txt ./
 RUN sh requirements-install.sh python requirements-build.txt
 # From here on pip works on the environment that is copied, which has no pip of its own.
 RUN python -m venv --without-pip /opt/leadstream
 ENV PIP_PYTHON=/opt/leadstream/bin/python
-RUN sh requirements-install.sh python requirements.txt
+RUN sh requirements-install.sh python requirements-otel.txt
 # 70 MB of pyarrow that nothing here calls (C++ headers, tests, RPC, a second client of S3), and 40 MB of symbols.
 RUN cd /opt/leadstream/lib/python3.11/site-packages \
     && rm -r pyarrow/include pyarrow/tests pyarrow/libarrow_flight.* pyarrow/libarrow_python_flight.* pyarrow/_flight.*.so \

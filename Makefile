@@ -64,6 +64,7 @@ docs: $(DEV)  ## Write the generated parts of docs/ and observability/
 
 lock: $(TOOLS)  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P NAME" moves versions
 	$(COMPILE) pyproject.toml --output-file requirements.txt
+	$(COMPILE) pyproject.toml --extra otel --constraints requirements.txt --output-file requirements-otel.txt
 	$(COMPILE) --group build --constraints requirements.txt --output-file requirements-build.txt
 	$(COMPILE) pyproject.toml --group dev --constraints requirements.txt --constraints requirements-build.txt \
 	    --output-file requirements-dev.txt

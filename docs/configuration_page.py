@@ -203,6 +203,8 @@ def configuration_page() -> str:
                 _INTRODUCTION.strip().replace("{secrets}", _secrets()),
                 "## Environment",
                 table(("Variable", "Default", "Meaning", "Read by"), map(_setting_row, Settings.__dataclass_fields__)),
+                "`OTEL_EXPORTER_OTLP_ENDPOINT` and OpenTelemetry's other variables have `ingest`, `streams` and the "
+                "sinks send traces; see [operating.md](operating.md#traces).",
                 "## Secrets",
                 "`leadstream up` and `leadstream demo` give each process the secrets of its row, and so does "
                 "`docker-compose.yml`; all but Kafka have the credentials for Kafka "

@@ -11,6 +11,7 @@ from runtime.access import Grant
 from runtime.dead_letter import dead_letter
 from runtime.plausible import SENT_AT
 from runtime.settings import Settings
+from runtime.tracing import TRACEPARENT
 from schemas.codec import (
     Codec,
     command_codec,
@@ -119,6 +120,8 @@ RAW_HEADERS = {
     "passed. If the record's own time is more than two minutes later, this time counts: the broker's clock was ahead",
     SIGNATURE: "Meta's signature of exactly these bytes. A fact of ours has none: there the value is Avro, as in "
     "`messenger-events`",
+    TRACEPARENT: "The span of this POST, where traces are sent; see [operating.md](operating.md#traces). Records of "
+    "`messenger-events`, `leads`, `followup-commands` and `transcript-requests` have it too",
     "delivery-id": "A random id of this POST, for logs; the same in all its copies",
     COPY: "Which copy of a body about several Pages this is, and of how many: `2/3`",
     PAGE_ID: "A Page, by its id in the body, whose items this copy stands for. The header comes once for each such id",

@@ -33,6 +33,7 @@ from runtime.admin import health_routes
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.tracing import OFF, Tracing
 
 RefusedRequest = Literal[
     # The signature is missing or does not fit; the log names which.
@@ -104,6 +105,7 @@ def create_app(
     budget: BodyBudget,
     *,
     instance: str,
+    tracing: Tracing = OFF,
 ) -> ASGIApp:
     """The public application. Raises `SettingError` without an app id, app secrets or a verify token.
 
@@ -119,6 +121,7 @@ def create_app(
         secrets=settings.app_secrets,
         verify_token=settings.verify_token or "",
         instance=instance,
+        tracing=tracing,
     )
     deletions = DataDeletion(register, metrics, secrets=settings.app_secrets, public_url=settings.public_url)
 

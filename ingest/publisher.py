@@ -30,6 +30,7 @@ from messenger.events import PageId
 from runtime.clock import now, to_millis, uptime
 from runtime.kafka import follows_metadata, only_kafka_errors, partition_of, stop_within
 from runtime.plausible import SENT_AT, PlausibleTime
+from runtime.tracing import OFF, TRACEPARENT, Tracing
 from schemas.copies import SIGNATURE
 
 # Kafka refuses such a batch again however often it is sent. aiokafka has no INVALID_RECORD and raises UnknownError.
@@ -88,9 +89,10 @@ class Publisher:
         aliases: Mapping[PageId, PageId] = _NO_ALIASES,
         on_send: Callable[[bytes], None] = lambda _page: None,
         reconnect_after: timedelta = _RECONNECT_AFTER,
+        tracing: Tracing = OFF,
     ) -> None:
         self._connect, self._explain, self._aliases, self._on_send = connect, explain, aliases, on_send
-        self._reconnect_after = reconnect_after.total_seconds()
+        self._reconnect_after, self._tracing = reconnect_after.total_seconds(), tracing
         self.topic = topic
         self._clock = PlausibleTime(now(), uptime())
         self._producer: AIOKafkaProducer | None = None
@@ -222,7 +224,10 @@ class Publisher:
                 sent.set_exception(KafkaConnectionError("the producer is gone"))
 
     def _headers(self, delivery: Delivery) -> list[tuple[str, bytes]]:
+        # What comes out of the spool is in no span any more.
+        trace = self._tracing.traceparent("webhook.drained")
         return [
+            *([] if trace is None else [(TRACEPARENT, trace)]),
             ("received-at", b"%d" % to_millis(delivery.received_at)),
             (SENT_AT, b"%d" % to_millis(self._clock.at(now(), uptime()))),
             (SIGNATURE, delivery.signature.encode()),

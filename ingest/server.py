@@ -27,6 +27,7 @@ from runtime.bounded_http import BoundedHttp
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from runtime.tracing import OFF, Tracing
 from schemas.registry_api import RegistryApi
 from schemas.registry_client import find_ids
 from schemas.topics import DELETION_REQUESTS, WEBHOOKS
@@ -74,6 +75,7 @@ async def run_ingest(
     access_log: Callable[[bytes], int],
     explain: Callable[[], Awaitable[object | None]] | None = None,
     probe_every: timedelta = _PROBE_EVERY,
+    tracing: Tracing = OFF,
 ) -> None:
     """Serve until `stop` is set, whether Kafka answers or not.
 
@@ -90,11 +92,12 @@ async def run_ingest(
     receipts, budget = AccessLog(access_log, instance), BodyBudget()
     spool = Spool(worker.spool, settings.spool_bytes)
     count = _page_counter(metrics, pages)
-    publisher = Publisher(connect, settings.topic(WEBHOOKS.name), explain, aliases=pages.aliases, on_send=count)
+    topic = settings.topic(WEBHOOKS.name)
+    publisher = Publisher(connect, topic, explain, aliases=pages.aliases, on_send=count, tracing=tracing)
     keeper = Keeper(publisher, spool)
-    topic = settings.topic(DELETION_REQUESTS.name)
-    register = DeletionRegister(publisher, topic, follow, partial(find_ids, settings), health)
-    app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance)
+    requests = settings.topic(DELETION_REQUESTS.name)
+    register = DeletionRegister(publisher, requests, follow, partial(find_ids, settings), health)
+    app = create_app(settings, keeper, register, metrics, health, receipts, budget, instance=instance, tracing=tracing)
     # Beside a registry of the user's, the built-in ids would be wrong.
     registry = None if settings.schema_registry_url else RegistryApi(settings.topic_prefix)
     admin = create_ingest_admin(metrics, health, registry, budget)

@@ -14,6 +14,7 @@ from ingest.publisher import Delivery
 from messenger.signature import answer_challenge, verify_signature
 from runtime.clock import now
 from runtime.metrics import Metrics
+from runtime.tracing import OFF, Tracing
 
 WEBHOOK_PATH = "/webhooks/messenger"
 # Meta documents no limit. Bodies beyond 300 KB have been seen: Meta escapes each character to up to 12 bytes.
@@ -44,6 +45,7 @@ class Webhooks:
         secrets: tuple[str, ...],
         verify_token: str,
         instance: str,
+        tracing: Tracing = OFF,
     ) -> None:
         self._keeper = keeper
         self._accepted = metrics.webhooks_received.labels("accepted")
@@ -55,6 +57,7 @@ class Webhooks:
         self._verify_token = verify_token
         self._instance = instance
         self._numbers = count()
+        self._tracing = tracing
 
     async def challenge(self, request: Request) -> Response:
         return PlainTextResponse(answer_challenge(request.query_params, self._verify_token))
@@ -74,7 +77,8 @@ class Webhooks:
         began = perf_counter()
         verify_signature(body, signatures, self._secrets)
         delivery = Delivery(f"{self._instance}{next(self._numbers):016x}", now(), signatures[0], body)
-        receipt = await self._keeper.keep(delivery)
+        with self._tracing.span("webhook"):
+            receipt = await self._keeper.keep(delivery)
         self._seconds.observe(perf_counter() - began)
         self._accepted.inc()
         if isinstance(receipt, InSpool):

@@ -21,6 +21,7 @@ from runtime.mendable import Mendable
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.suspect import Place
+from runtime.tracing import OFF, Tracing, batch_span
 from schemas.codec import NotDecodable
 from sinks.kafka_watch import PART, watch_kafka
 from sinks.outage import Outage
@@ -117,10 +118,11 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
         clock: Callable[[], float] = time.monotonic,
         skips: Collection[Place] = (),
         reach: Reach,
+        tracing: Tracing = OFF,
     ) -> None:
         self._consumer, self._producer = consumer, producer
         self._sources, self._stage = sources, stage
-        self._name, self._metrics, self._health = name, metrics, health
+        self._name, self._metrics, self._health, self._tracing = name, metrics, health, tracing
         self._turn = asyncio.Lock()
         self._open_again = False
         self._outage = Outage(clock)
@@ -234,7 +236,8 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             # What was fetched may be from before the rebalance; opening seeks, so it comes again.
             await self._open()
         elif self._positions:
-            await self._take(batches)
+            with batch_span(self._tracing, f"sink {self._name}", batches.values()):
+                await self._take(batches)
         if self._positions:
             await self._stage.tick()
 

@@ -20,6 +20,7 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
+from runtime.tracing import OFF, Tracing, batch_span
 from schemas.codec import BUILT_IN, Ids
 from schemas.topics import ERASURES, EVENTS, JOIN_STATE, WEBHOOKS
 from streams.engine.store import join_store
@@ -50,13 +51,14 @@ def build_app(
     dead_letters_a_minute: int = DEAD_LETTERS_A_MINUTE,
     skips: Collection[Place] = (),
     accepted: Accepted = NOTHING,
+    tracing: Tracing = OFF,
 ) -> faust.App:
     """The Faust application: two agents, the splitter's progress and the worker's health, on our transport.
 
     Records at `skips` go to their dead-letter topics unread. `accepted` are losses that do not end the worker.
     """
     reach = Reach(Losses("leadstream streams", metrics, accepted), offset_memory(settings))
-    app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions, reach=reach)
+    app = create_app(settings.topic("leadstream"), broker, partitions=settings.partitions, reach=reach, tracing=tracing)
     store = join_store(app, settings.partitions)
     limit = DeadLetterLimit(dead_letters_a_minute)
     register = Register(broker, settings.topic(ERASURES.name))
@@ -111,5 +113,5 @@ def run_agent(app: faust.App, name: str, topic: str, work: Work, watch: Watch) -
     @app.agent(batch_topic(app, topic), name=name)  # type: ignore[untyped-decorator]
     async def work_through(stream: Any) -> None:
         async for batch in stream.events():
-            with watch.batch(batch.message):
+            with watch.batch(batch.message), batch_span(app.tracing, name, [batch.value]):
                 await work(batch.message.tp, batch.value)

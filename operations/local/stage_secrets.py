@@ -42,5 +42,5 @@ def environ_of(stage: str, environ: Mapping[str, str], settings: Settings) -> di
     withheld |= {variable(name) for name in SECRETS if name not in needed and not _FOR_CLIENTS.match(variable(name))}
     kept = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in withheld}
     if stage == "kafka":
-        return {name: value for name, value in kept.items() if not name.startswith("LEADSTREAM_")}
+        return {name: value for name, value in kept.items() if not name.startswith(("LEADSTREAM_", "OTEL_"))}
     return kept

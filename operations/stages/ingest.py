@@ -34,6 +34,7 @@ from runtime.kafka_probe import find_fault
 from runtime.log_file import LogFile
 from runtime.logs import log_crash
 from runtime.settings import SettingError, Settings, variable
+from runtime.tracing import is_asked_for, tracing_of
 from runtime.versions import require_versions
 from schemas.registry_api import RegistryApi
 from schemas.topics import DELETION_REQUESTS
@@ -47,6 +48,7 @@ def run_ingest_stage(settings: Settings, workers: int) -> None:
     """Receive webhooks until SIGTERM or Ctrl-C. Raises `Mendable`."""
     require_versions(PINS)
     settings.require("app_id", "app_secrets", "verify_token")
+    is_asked_for(os.environ)
     require_ports([public_port(settings), stage_port(settings, "ingest", settings.admin_port)])
     log = _start_log(settings)
     _receipts(settings, log)
@@ -94,7 +96,18 @@ async def _work(settings: Settings, worker: Worker, log: LogFile | None) -> None
     access_log = _receipts(settings, log)
     explain, stop = partial(find_fault, broker), _stopped_by_signals()
     pages = load_pages(settings, os.environ, tokens=False)
-    await run_ingest(settings, worker, connect, follow, stop, pages=pages, access_log=access_log, explain=explain)
+    with tracing_of(os.environ, "ingest") as tracing:
+        await run_ingest(
+            settings,
+            worker,
+            connect,
+            follow,
+            stop,
+            pages=pages,
+            access_log=access_log,
+            explain=explain,
+            tracing=tracing,
+        )
 
 
 def _receipts(settings: Settings, log: LogFile | None) -> Callable[[bytes], int]:

@@ -39,6 +39,7 @@ from runtime.settings import Settings
 from runtime.stopping import stop_at_signals
 from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
+from runtime.tracing import Tracing, tracing_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from sinks.consume import Consume, SinkCrashed, Source, Stage
@@ -79,6 +80,7 @@ class _Process:
     health: Health
     stop: asyncio.Event
     stack: AsyncExitStack
+    tracing: Tracing
 
     @property
     def settings(self) -> Settings:
@@ -131,6 +133,7 @@ class _Process:
             health=self.health,
             skips=self.skips,
             reach=reach,
+            tracing=self.tracing,
         )
         await consume.run(self.stop)
 
@@ -158,10 +161,12 @@ def run_sink(
     async def serve_work() -> None:
         stop, metrics, health = stop_at_signals(), Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
-            await work(_Process(deployment, name, skips, accepted, call_timeout, metrics, health, stop, stack))
+            process = _Process(deployment, name, skips, accepted, call_timeout, metrics, health, stop, stack, tracing)
+            await work(process)
 
     try:
-        uvloop.run(serve_work())
+        with tracing_of(os.environ, f"sink-{name}") as tracing:
+            uvloop.run(serve_work())
     except SinkCrashed as fault:
         raise OperationError(f"the sink stopped at an unforeseen {fault}; its offsets have not moved") from None
     except OSError as fault:
@@ -191,6 +196,7 @@ async def _send(process: _Process) -> None:
         metrics=process.metrics,
         limits=limits,
         partitions=settings.partitions,
+        tracing=process.tracing,
     )
     ahead = Ahead(reader, command_codec(deployment.ids))
     admin = await process.stack.enter_async_context(admin_client(deployment.broker, request_timeout_ms=_LOOK_MILLIS))

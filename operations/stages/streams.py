@@ -18,6 +18,7 @@ from runtime.losses import Accepted
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.suspect import Place
+from runtime.tracing import tracing_of
 from schemas.topics import EVENTS, WEBHOOKS
 from streams.app import build_app, offset_memory
 from streams.worker import WorkerCrashed, run_worker
@@ -79,10 +80,12 @@ def _run_one(
             dead_letters_a_minute=dead_letters,
             skips=skips,
             accepted=accepted,
+            tracing=tracing,
         )
 
     try:
-        run_worker(build, settings.admin_host, admin_port)
+        with tracing_of(os.environ, "streams") as tracing:
+            run_worker(build, settings.admin_host, admin_port)
     except WorkerCrashed as fault:
         raise OperationError(f"streams stopped: {fault}; its offsets have not moved") from None
     except OSError as fault:

@@ -20,7 +20,7 @@ class Pending:
     `ready_at` is when to decide about it next; `refuted` the last attempt that is known not to have arrived;
     `failures` counts the failed calls in a row; `paced` says that `ready_at` is a turn given by the rate limit;
     `recalled` that a webhook brought news of it since it was begun; `horizon` is how far must be read before it is
-    sent.
+    sent; `trace` is the span in which it was read.
     """
 
     partition: int
@@ -33,6 +33,7 @@ class Pending:
     paced: bool = False
     recalled: bool = False
     horizon: Horizon | None = None
+    trace: bytes | None = None
 
     @property
     def person(self) -> str:

@@ -21,6 +21,7 @@ from messenger.errors import (
 )
 from messenger.graph import GraphRequest, GraphResponse, conversation_request, send_request, thread_owner_request
 from runtime.metrics import Metrics
+from runtime.tracing import OFF, Tracing
 from sinks.send.agenda import Pending
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.canary import end_canary
@@ -80,6 +81,7 @@ class Courier:
     metrics: Metrics
     limits: SendLimits
     partitions: int
+    tracing: Tracing = OFF
     blocks: Blocks = field(init=False)
     _sends: Pace = field(init=False)
     _look_ups: Pace = field(init=False)
@@ -278,7 +280,9 @@ class Courier:
     ) -> GraphResponse:
         page_id = pending.command.page_id
         try:
-            response = await self.graph.call(request, self.pages.get(page_id).access_token, may_leave=may_leave)
+            with self.tracing.span(f"graph {endpoint}", [pending.trace]):
+                token = self.pages.get(page_id).access_token
+                response = await self.graph.call(request, token, may_leave=may_leave)
         except GraphError as fault:
             result = type(fault).__name__ if fault.code is None else str(fault.code)
             self.metrics.graph_calls.labels(endpoint, result).inc()

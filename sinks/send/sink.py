@@ -61,7 +61,7 @@ class SendSink:
         catch_up: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._courier, self._ahead, self._commands, self._join = courier, ahead, commands, join
-        self._erasures, self._catch_up = erasures, catch_up
+        self._erasures, self._catch_up, self._tracing = erasures, catch_up, courier.tracing
         self._ledger, self._pages, self._clock = courier.ledger, courier.pages, courier.clock
         self._limits, self._metrics, self._waiting = courier.limits, courier.metrics, Waiting(courier.metrics)
         self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
@@ -150,7 +150,7 @@ class SendSink:
         reason = ERASED if erased else command.cancel_reason or self._cancelled_ahead.get(command.command_id)
         is_refused = command.not_after > now + LONGEST_WINDOW
         ready_at = now if reason is not None or is_refused else min(command.not_before, command.ends_at)
-        self._agenda.add(Pending(partition, offset, command, ready_at, reason))
+        self._agenda.add(Pending(partition, offset, command, ready_at, reason, trace=self._tracing.traceparent()))
 
     def _cancel(self, partition: int, by: SendFollowUp) -> bool:
         """Cancel the command that this record cancels, or all of an opted-out person; whether that one waits here."""

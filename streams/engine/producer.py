@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -10,6 +10,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka as driver
 
 from runtime.kafka import partition_of
+from runtime.tracing import TRACEPARENT
 from streams.engine.lease import MembershipLost
 
 # Topic, key, value, headers, partition; None as the partition lets the key decide.
@@ -29,6 +30,13 @@ class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to u
 def _append(batch: Any, record: Outgoing) -> Any:
     _, key, value, headers, _ = record
     return batch.append(timestamp=None, key=key, value=value, headers=headers)
+
+
+def _traced(records: Iterable[Outgoing], trace: bytes) -> Iterator[Outgoing]:
+    """The records with the span that writes them; a dead letter keeps the one of its record."""
+    for topic, key, value, headers, partition in records:
+        named = any(name == TRACEPARENT for name, _ in headers or ())
+        yield topic, key, value, headers if named else [*(headers or ()), (TRACEPARENT, trace)], partition
 
 
 class Producer(driver.Producer):  # type: ignore[misc]
@@ -87,8 +95,9 @@ class Producer(driver.Producer):  # type: ignore[misc]
     async def _handed_over(self, records: Iterable[Outgoing]) -> list["asyncio.Future[Any]"]:
         """Give the producer a batch for each partition, or several where one would be too large."""
         by_partition: defaultdict[tuple[str, int], list[Outgoing]] = defaultdict(list)
+        trace = self.app.tracing.traceparent()
         try:
-            for record in records:
+            for record in records if trace is None else _traced(records, trace):
                 by_partition[record[0], await self._partition_of(record)].append(record)
             batches = [self._hand_over(*place, group) for place, group in by_partition.items()]
             return [delivery for deliveries in await asyncio.gather(*batches) for delivery in deliveries]

@@ -23,6 +23,7 @@ from yarl import URL
 from runtime.cluster import Cluster
 from runtime.losses import OutOfReach
 from runtime.reach import Reach
+from runtime.tracing import OFF, Tracing
 from runtime.versions import WrongVersion, require_versions
 from streams.engine.consumer_thread import Batch, ConsumerThread, Fetched
 from streams.engine.credentials import credentials
@@ -256,6 +257,7 @@ def create_app(
     *,
     partitions: int,
     reach: Reach,
+    tracing: Tracing = OFF,
     commit_interval: float = 0.5,
     session_timeout: float = 12.0,
     delivery_timeout: float = 30.0,
@@ -293,7 +295,7 @@ def create_app(
         producer_request_timeout=delivery_timeout,
         worker_redirect_stdouts=False,
     )
-    app.reach = reach
+    app.reach, app.tracing = reach, tracing
     return app
 
 

@@ -319,7 +319,7 @@ def test_the_image_is_locked_and_does_not_run_as_root() -> None:
     installs = [line for line in lines if line.startswith("RUN") and ("-install.sh" in line or "pip install" in line)]
 
     assert all(line.split()[1].startswith("python:3.11-slim") for line in lines if line.startswith("FROM"))
-    assert [line for line in installs if line == "RUN sh requirements-install.sh python requirements.txt"]
+    assert [line for line in installs if line == "RUN sh requirements-install.sh python requirements-otel.txt"]
     assert all("pip install" not in line or "--no-deps --no-index" in line for line in installs)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
     assert lines[-1] == 'ENTRYPOINT ["leadstream"]'

@@ -16,6 +16,7 @@ from operations.configuration import load_pages, load_rules
 from runtime.metrics import Metrics
 from runtime.plausible import SENT_AT
 from runtime.settings import SECRETS, Settings, variable
+from runtime.tracing import TRACEPARENT
 from runtime.yaml_file import FileFault
 from schemas.copies import COPY, OTHER_PAGE_ID, PAGE_ID, SIGNATURE
 from schemas.topics import TOPICS
@@ -84,7 +85,7 @@ def test_every_header_of_a_raw_record_is_described() -> None:
     written = (ROOT / "ingest" / "publisher.py").read_text(encoding="utf-8")
 
     of_all = {*re.findall(r'\("([a-z0-9-]+)", ', written), SENT_AT, SIGNATURE}
-    assert of_all | {COPY, PAGE_ID, OTHER_PAGE_ID} == set(RAW_HEADERS)
+    assert of_all | {COPY, PAGE_ID, OTHER_PAGE_ID, TRACEPARENT} == set(RAW_HEADERS)
 
 
 @pytest.mark.parametrize("command", main.list_commands(click.Context(main)))

@@ -15,10 +15,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-RUN, BUILD, DEV, TOOLS = (f"requirements{group}.txt" for group in ("", "-build", "-dev", "-tools"))
+RUN, OTEL, BUILD, DEV, TOOLS = (f"requirements{group}.txt" for group in ("", "-otel", "-build", "-dev", "-tools"))
 BENCH = "tests/benchmarks/requirements.txt"
 DIRECT = {
     RUN: PROJECT["project"]["dependencies"],
+    OTEL: PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["otel"],
     BUILD: PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"],
     DEV: PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
     TOOLS: PROJECT["dependency-groups"]["tools"],
@@ -64,8 +65,9 @@ def test_a_direct_requirement_without_a_pin_would_be_found() -> None:
     assert unmet(["click>=8.1,<8.4", "faust_streaming==0.15.3", "rich>=14"], pins) == ["click>=8.1,<8.4", "rich>=14"]
 
 
-def test_the_development_lock_has_the_run_time_lock_whole() -> None:
-    assert {name: LOCKS[DEV].get(name) for name in LOCKS[RUN]} == LOCKS[RUN]
+@pytest.mark.parametrize("name", [OTEL, DEV])
+def test_a_lock_of_more_has_the_run_time_lock_whole(name: str) -> None:
+    assert {package: LOCKS[name].get(package) for package in LOCKS[RUN]} == LOCKS[RUN]
 
 
 def test_the_build_lock_agrees_with_what_is_installed_beside_it() -> None:

@@ -1,6 +1,7 @@
 """The records of one call: a batch and a future for each partition, in the order of the call."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from runtime.kafka import partition_of
+from runtime.tracing import OFF
 from streams.engine.producer import DeliveryFailed, Outgoing, Producer
 
 pytestmark = pytest.mark.anyio
@@ -39,6 +41,7 @@ class FakeKafka:
 def producer_over(kafka: FakeKafka) -> Producer:
     producer: Any = object.__new__(Producer)
     producer.__dict__.update(_unacked=set(), _failure=None, request_timeout=1.0, _ensure_producer=lambda: kafka)
+    producer.__dict__.update(app=SimpleNamespace(tracing=OFF))
     made: Producer = producer
     return made
 
