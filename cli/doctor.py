@@ -19,30 +19,13 @@ from operations.local.stack import DOCTOR_PORT
 from operations.reporting import OperationError
 
 
-def _stages(_context: click.Context, _option: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
-    stages = {}
-    for text in texts:
-        name, _, url = text.partition("=")
-        if not name or not url.startswith(("http://", "https://")):
-            raise click.BadParameter(f"expected NAME=URL such as ingest=http://ingest:8001, not {text!r}")
-        stages[name] = url.rstrip("/")
-    return stages
-
-
 @click.command()
 @click.option("--page", "page_id", metavar="ID", help="Only this Page of pages.yaml.  [default: all]")
 @click.option("--fix", is_flag=True, help="Subscribe the app and its Pages again, create topics, register schemas.")
 @click.option("--callback-url", metavar="URL", help="With --fix: the address for Meta's webhooks.  [default: as it is]")
 @options.as_json("One JSON object, for monitoring.")
 @click.option("--every", type=click.IntRange(1), metavar="MINUTES", help="Check again and again, and serve it.")
-@click.option(
-    "--stage",
-    "stages",
-    multiple=True,
-    callback=_stages,
-    metavar="NAME=URL",
-    help="A stage's admin port, which must be ready; may be repeated.  [default: those of `up` here, or ingest]",
-)
+@options.stages("A stage's admin port, which must be ready; may be repeated.  [default: those of `up` here, or ingest]")
 @options.admin_port("ADMIN_PORT + 5", label="With --every: port of health and metrics.")
 @click.pass_context
 def command(

@@ -21,6 +21,7 @@ _COMMANDS = {
     "topics": "Create or list the topics.",
     "schemas": "Check or register the schemas of the topics.",
     "warehouse": "Query, export or rebuild the warehouse.",
+    "console": "Look at everything in a browser.",
     "leads": "List the leads.",
     "followups": "Check the follow-up rules, or try them on a lead.",
     "backfill": "Restore leads that no webhook brought.",

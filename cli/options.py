@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -99,6 +99,21 @@ def options(*decorators: Callable[[_Command], _Command]) -> Callable[[_Command],
 def admin_port(default: str, *, label: str = "Port of health and metrics.") -> Callable[[_Command], _Command]:
     """`--admin-port`, with the setting that it has by default."""
     return click.option("--admin-port", type=click.IntRange(0, 65535), help=f"{label}  [default: {default}]")
+
+
+def stages(label: str) -> Callable[[_Command], _Command]:
+    """`--stage NAME=URL`, several times: the admin ports of stages, by name."""
+    return click.option("--stage", "stages", multiple=True, callback=_stages, metavar="NAME=URL", help=label)
+
+
+def _stages(_context: click.Context, _option: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
+    stages = {}
+    for text in texts:
+        name, _, url = text.partition("=")
+        if not name or not url.startswith(("http://", "https://")):
+            raise click.BadParameter(f"expected NAME=URL such as ingest=http://ingest:8001, not {text!r}")
+        stages[name] = url.rstrip("/")
+    return stages
 
 
 def as_json(label: str = "Print JSON for programs.") -> Callable[[_Command], _Command]:

@@ -121,12 +121,17 @@ SETTINGS = {
     "admin_host": Meaning(
         "IP address that the admin ports listen on: `0.0.0.0` in a container. They have no password: keep "
         "strangers out",
-        "`ingest`, `streams`, `sink`, `doctor`, `backfill`, `up`",
+        "`ingest`, `streams`, `sink`, `doctor`, `backfill`, `console`, `up`",
     ),
     "admin_port": Meaning(
         "Ingest's port for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
-        "after it, `sink warehouse` the third, `sink transcripts` the fourth",
-        "`ingest`, `streams`, `sink`",
+        "after it, `sink warehouse` the third, `sink transcripts` the fourth, `console` the seventh",
+        "`ingest`, `streams`, `sink`, `console`",
+    ),
+    "console_token": Meaning(
+        "The token that opens the console, 16 characters or more. It is needed unless `LEADSTREAM_ADMIN_HOST` is "
+        "loopback; then, without it, everybody on this machine may use the console",
+        "`console`",
     ),
     "public_url": Meaning(
         "The https address under which the public port is reached from outside. Meta's data-deletion callback is "
@@ -241,6 +246,7 @@ def _needs(process: str) -> tuple[str, str]:
         "verify_token": f"`{variable('verify_token')}`",
         "tokens": "the tokens of the Pages",
         "warehouse": f"`{variable('warehouse')}`, `PGPASSWORD`, `PGPASSFILE`",
+        "console_token": f"`{variable('console_token')}`",
     }
     return process, ", ".join(text for name, text in names.items() if name in NEEDED[process]) or "none"
 

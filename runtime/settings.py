@@ -13,7 +13,7 @@ from runtime.secret_file import SecretFileFault, secret_text
 from runtime.setting_values import DEFAULT_KAFKA_PORT, LAST_PORT, Refused
 
 # Each may come from a file: `<variable>_FILE` names it.
-SECRETS = frozenset({"app_secrets", "kafka_sasl_password", "schema_registry_password", "verify_token"})
+SECRETS = frozenset({"app_secrets", "console_token", "kafka_sasl_password", "schema_registry_password", "verify_token"})
 PREFIX = "LEADSTREAM_"
 
 
@@ -55,6 +55,7 @@ class Settings:
     port: int = 8000
     admin_host: str = "127.0.0.1"
     admin_port: int = 8001
+    console_token: str | None = field(default=None, repr=False)
     public_url: str | None = None
     keep_alive: timedelta = timedelta(seconds=75)
     log_file: Path | None = None
@@ -78,7 +79,7 @@ class Settings:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that no log may show."""
-        own = (self.verify_token, self.kafka_sasl_password, self.schema_registry_password)
+        own = (self.verify_token, self.console_token, self.kafka_sasl_password, self.schema_registry_password)
         return tuple(filter(None, (*self.app_secrets, *own)))
 
     def topic(self, name: str) -> str:
@@ -134,6 +135,9 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "app_id": values.matching("[0-9]{1,32}", "must be the number that the App Dashboard shows"),
     "app_secrets": values.secrets,
     "broker": values.kafka_servers,
+    "console_token": values.matching(
+        "[!-~]{16,200}", "must be 16 to 200 letters, digits and signs: `openssl rand -hex 24` makes one"
+    ),
     "graph_url": values.checked(
         values.is_graph_address,
         "must be an https address such as https://graph.facebook.com, or http on loopback or to "

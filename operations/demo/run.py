@@ -19,7 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations.demo.observer import Observer
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
-from operations.local.stack import STAGES, admin_url, processes_of, running_kafka, start_stages, tend
+from operations.local.stack import (
+    CONSOLE_PORT,
+    admin_url,
+    processes_of,
+    running_kafka,
+    start_console,
+    start_stages,
+    tend,
+)
 from operations.local.stage_secrets import environ_of
 from operations.local.state_lock import locked
 from operations.local.supervision import unless_unheard
@@ -100,6 +108,7 @@ def run_demo(
         run = _Run(settings, broker, campaign, report, processes)
         asyncio.run(run.play(webhook, graph_url))
         if keep:
+            start_console(processes, settings, say)
             prefix = f"{variable('topic_prefix')}={settings.topic_prefix} " if settings.topic_prefix else ""
             say(f"Ask it in another terminal: {variable('state_dir')}={home} {prefix}leadstream leads list")
             say("Everything stays up until Ctrl-C.")
@@ -214,7 +223,7 @@ def _settings(base: Settings) -> Settings:
         host="127.0.0.1",
         port=free_ports(1),
         admin_host="127.0.0.1",
-        admin_port=free_ports(1 + len(STAGES)),
+        admin_port=free_ports(1 + CONSOLE_PORT),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]
     )

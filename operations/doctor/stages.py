@@ -1,40 +1,24 @@
 """The running stages, checked through their admin ports: readiness, spool, restarts and lag."""
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 
 import httpx
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from prometheus_client.parser import text_string_to_metric_families
 
 from operations.doctor.verdicts import Verdict, broken, ok, warning
-from operations.local.stack import CANARY_PORT, STAGES, admin_url
 from operations.local.state_lock import is_held
 from operations.local.supervision import noted_restarts
+from operations.stage_states import Readiness, lags_in, readiness_of, samples_of, stages_of_up
 from runtime import kafka
 from runtime.clock import from_millis, now
 from runtime.cluster import Cluster
 from runtime.settings import Settings
 
-_SECONDS = 5
 _READ_SECONDS = 10
 _SPOOL_PARTS = ("spool", "refused")
-_LAG = "leadstream_consumer_lag"
-
-
-@dataclass(frozen=True, slots=True)
-class _Readiness:
-    """The answer of `/readyz`: per worker its parts, each with whether it works and what was seen."""
-
-    ready: bool
-    workers: Sequence[Mapping[str, tuple[bool, str]]]
-
-    def faults(self) -> list[str]:
-        return [f"{part}: {seen}" for parts in self.workers for part, (works, seen) in parts.items() if not works]
 
 
 async def examine_stages(
@@ -46,14 +30,12 @@ async def examine_stages(
     """
     is_up = not stages and is_held(settings.state_dir, "up")
     if is_up:
-        stages = {"-".join(stage): admin_url(settings, stage[-1], "") for stage in (("ingest",), *STAGES)}
-        if settings.canary:
-            stages["canary"] = settings.admin_url(settings.admin_port + CANARY_PORT)
+        stages = stages_of_up(settings)
     elif not stages:
-        return _spool_verdicts(await _ask(settings.admin_url(settings.admin_port), http))
+        return _spool_verdicts(await readiness_of(settings.admin_url(settings.admin_port), http))
     verdicts = [_restarts_verdict(noted_restarts(settings.state_dir))] if is_up else []
     for name, url in stages.items():
-        readiness = await _ask(url, http)
+        readiness = await readiness_of(url, http)
         verdicts.append(_stage_verdict(name, url, readiness))
         verdicts += await _lag_verdicts(name, url, broker, http)
         if name == "ingest":
@@ -61,18 +43,7 @@ async def examine_stages(
     return verdicts
 
 
-async def _ask(url: str, http: httpx.AsyncClient) -> _Readiness | None:
-    """None when the admin port gives no usable answer."""
-    try:
-        answer = (await http.get(f"{url}/readyz", timeout=_SECONDS)).json()
-        workers = [worker.get("parts", {}) for worker in answer.get("workers", [answer])]
-        parts = [{part: (bool(it["ready"]), str(it["seen"])) for part, it in worker.items()} for worker in workers]
-        return _Readiness(bool(answer.get("ready")), parts)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _stage_verdict(name: str, url: str, readiness: _Readiness | None) -> Verdict:
+def _stage_verdict(name: str, url: str, readiness: Readiness | None) -> Verdict:
     if readiness is None:
         return broken("stage", name, f"{url} does not answer")
     if readiness.ready:
@@ -86,7 +57,7 @@ def _restarts_verdict(restarts: Mapping[str, int]) -> Verdict:
     return warning("restarts", "up", restarted) if restarted else ok("restarts", "up", "none")
 
 
-def _spool_verdicts(readiness: _Readiness | None) -> list[Verdict]:
+def _spool_verdicts(readiness: Readiness | None) -> list[Verdict]:
     workers = [parts for parts in readiness.workers if parts.keys() >= set(_SPOOL_PARTS)] if readiness else []
     if not workers:
         return []
@@ -105,10 +76,7 @@ async def _lag_verdicts(name: str, url: str, broker: Cluster | None, http: httpx
 
     Lag breaks nothing.
     """
-    try:
-        lags = lags_in((await http.get(f"{url}/metrics", timeout=_SECONDS)).text)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        return []
+    lags = lags_in(await samples_of(url, http))
     if not lags:
         return []
     behind = {partition: lag for partition, lag in lags.items() if lag}
@@ -117,16 +85,6 @@ async def _lag_verdicts(name: str, url: str, broker: Cluster | None, http: httpx
     oldest = None if broker is None else await _oldest(broker, behind)
     age = "of unknown age" if oldest is None else f"the oldest {(now() - oldest).total_seconds():.0f} s old"
     return [ok("lag", name, f"{sum(behind.values())} records, {age}")]
-
-
-def lags_in(metrics: str) -> dict[TopicPartition, int]:
-    """The lag of each partition in a page of metrics, without those that are unknown. Raises `ValueError`."""
-    return {
-        TopicPartition(sample.labels["topic"], int(sample.labels["partition"])): int(sample.value)
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == _LAG and not math.isnan(sample.value)
-    }
 
 
 async def _oldest(broker: Cluster, behind: Mapping[TopicPartition, int]) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Everything on this machine: Kafka, topics, and the five stages as processes of their own."""
+"""Everything on this machine: Kafka, topics, the five stages and the console as processes of their own."""
 
 import asyncio
 import time
@@ -19,12 +19,13 @@ from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.file_limit import raise_file_limit
 from runtime.kafka_probe import find_fault
 from runtime.local_kafka.node import KafkaNode, answers
+from runtime.loopback import is_loopback
 from runtime.settings import Settings, variable
 from runtime.topic_admin import apply_topics
 
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
-# How far the admin ports of the lookouts are from the first one.
-DOCTOR_PORT, BACKFILL_PORT, CANARY_PORT = 5, 6, 8
+# How far the admin ports of the lookouts and of the console are from the first one.
+DOCTOR_PORT, BACKFILL_PORT, CONSOLE_PORT, CANARY_PORT = 5, 6, 7, 8
 
 _CHECK_EVERY = 0.5
 _FILES = 1024
@@ -134,6 +135,7 @@ def run_stack(
         ):
             start_stages(processes, settings)
             _start_lookouts(processes, settings, pages)
+            start_console(processes, settings, say)
             for line in welcome:
                 say(line)
             tend(settings, kafka, processes)
@@ -154,6 +156,21 @@ def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> N
         processes.start(command[0], *command, ready_url=alive)
 
 
+def start_console(processes: Processes, settings: Settings, say: Callable[[str], None]) -> None:
+    """Start the console, if it may be served, and say where it is."""
+    if console_is_open(settings):
+        url = settings.admin_url(settings.admin_port + CONSOLE_PORT)
+        processes.start("console", "console", ready_url=f"{url}/healthz")
+        say(f"The console is at {url}")
+    else:
+        say(f"There is no console: set {variable('console_token')}, because others reach {settings.admin_host}")
+
+
+def console_is_open(settings: Settings) -> bool:
+    """Whether the console may be served: only on loopback does it need no token."""
+    return settings.console_token is not None or is_loopback(settings.admin_host)
+
+
 def tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> None:
     """Keep everything running until a signal raises `KeyboardInterrupt`."""
     noted: dict[str, int] = {}
@@ -172,7 +189,7 @@ def _ports(settings: Settings) -> Iterator[Port]:
     if settings.broker is None and KafkaNode(settings.state_dir).status() is None:
         yield kafka_port(settings)
     yield public_port(settings)
-    stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill"]
+    stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill", "console"]
     for number, stage in enumerate(stages, start=settings.admin_port):
         yield stage_port(settings, stage, number)
     if settings.canary:

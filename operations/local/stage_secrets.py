@@ -9,7 +9,7 @@ from operations.configuration import token_variables
 from runtime.settings import SECRETS, Settings, variable
 
 # `tokens` are the access tokens of the Pages, whose variables pages.yaml names.
-Secret = Literal["app_secrets", "verify_token", "tokens", "warehouse"]
+Secret = Literal["app_secrets", "verify_token", "tokens", "warehouse", "console_token"]
 
 NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
     {
@@ -22,6 +22,7 @@ NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
         "doctor": frozenset({"app_secrets", "verify_token", "tokens", "warehouse"}),
         "backfill": frozenset({"app_secrets", "tokens"}),
         "canary": frozenset({"app_secrets"}),
+        "console": frozenset({"warehouse", "console_token"}),
         "fake-meta": frozenset({"app_secrets", "tokens"}),
     }
 )

@@ -52,7 +52,8 @@ VIEWS: tuple[View, ...] = (
         from leads lead cross join {{pairs}}
     """,
     ),
-    # A duplicate of an outcome or of a message changes no minimum.
+    # A duplicate of an outcome or of a message changes no minimum. A comparison of times in the join would have DuckDB
+    # compare every outcome with every message.
     View(
         "lead_journeys",
         "A lead with its first moments; null is what has not happened. `day` is that of `first_seen_at` in UTC.",
@@ -63,10 +64,10 @@ VIEWS: tuple[View, ...] = (
                    min(occurred_at) filter (where status = 'read') as read_at
             from followup_outcome_events group by lead_id
         ), replied as (
-            select lead.lead_id, min(message.event_at) as replied_at
+            select lead.lead_id,
+                   min(message.event_at) filter (where message.event_at > sent.followed_up_at) as replied_at
             from leads lead join sent on sent.lead_id = lead.lead_id
             join user_messages message on message.page_id = lead.page_id and message.psid = lead.psid
-                and message.event_at > sent.followed_up_at
             group by lead.lead_id
         )
         select lead.lead_id, lead.page_id, {{ad_id}} as ad_id, {{ad_title}} as ad_title, {_DAY} as day, lead.outcome,

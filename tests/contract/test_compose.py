@@ -36,14 +36,21 @@ DECIDED = {
 }
 SETTINGS = {variable(name) for name in Settings.__dataclass_fields__}
 # The ports behind LEADSTREAM_ADMIN_PORT that the stages take by themselves.
-ADMIN_PORTS = {"ingest": 8001, "streams": 8002, "sink-send": 8003, "sink-warehouse": 8004, "sink-transcripts": 8005}
+ADMIN_PORTS = {
+    "ingest": 8001,
+    "streams": 8002,
+    "sink-send": 8003,
+    "sink-warehouse": 8004,
+    "sink-transcripts": 8005,
+    "console": 8008,
+}
 
 
 def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
         *("kafka", "postgres", "schema-registry"),
         *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
-        *("canary", "simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
+        *("canary", "console", "simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
     }
 
 
@@ -223,6 +230,7 @@ SECRET_FILES = {
     "verify_token": "verify_token",
     "page_token": "tokens",
     "postgres_password": "warehouse",
+    "console_token": "console_token",
 }
 
 
@@ -239,7 +247,8 @@ def test_tokens_and_passwords_are_where_meta_and_postgresql_are_called() -> None
 
     assert holders["page_token"] == {"simulator", "campaign", "sink-send", "sink-transcripts", "backfill", *everything}
     assert holders["verify_token"] == {"ingest", *everything}
-    assert holders["postgres_password"] == {"sink-warehouse", *everything}
+    assert holders["postgres_password"] == {"sink-warehouse", "console", *everything}
+    assert holders["console_token"] == {"console"}
 
 
 def test_the_secrets_of_the_example_say_that_they_are_none() -> None:
@@ -335,7 +344,18 @@ def test_the_image_takes_in_the_packages_and_no_state_or_secret() -> None:
     taken = {line.removeprefix("!") for line in allowed if line.startswith("!")}
 
     assert first == "*"
-    assert {"messenger", "leads", "schemas", "ingest", "streams", "sinks", "runtime", "simulator", "cli"} <= taken
+    assert {
+        "messenger",
+        "leads",
+        "schemas",
+        "ingest",
+        "streams",
+        "sinks",
+        "runtime",
+        "simulator",
+        "console",
+        "cli",
+    } <= taken
     assert all(name.isidentifier() or (ROOT / name).is_file() for name in taken)
 
 

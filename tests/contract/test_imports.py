@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("messenger", "leads", "schemas", "ingest", "streams", "sinks", "runtime", "simulator", "operations", "cli")
+PACKAGES = (
+    *("messenger", "leads", "schemas", "ingest", "streams", "sinks"),
+    *("runtime", "simulator", "operations", "console", "cli"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +49,12 @@ def test_contracts_hold(tree: Path) -> None:
         ("streams/join.py", "import sinks.send", "Stages meet only in topics"),
         ("schemas/codec.py", "import ingest.app", "Layers"),
         ("runtime/clock.py", "import leads.records", "Plumbing knows no domain"),
-        ("operations/access.py", "import click", "Operations know no terminal"),
-        ("operations/erase/run.py", "from rich.console import Console", "Operations know no terminal"),
+        ("operations/access.py", "import click", "Operations and the console know no terminal"),
+        ("operations/erase/run.py", "from rich.console import Console", "Operations and the console know no terminal"),
         ("operations/access.py", "import cli.terminal", "Layers"),
+        ("operations/access.py", "import console.app", "Layers"),
+        ("console/app.py", "import cli.terminal", "Layers"),
+        ("console/app.py", "import click", "Operations and the console know no terminal"),
     ],
 )
 def test_contract_refuses(tree: Path, module: str, line: str, contract: str) -> None:

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 _STAGES = ("ingest", "streams", "sink send", "sink warehouse", "sink transcripts")
-_ALL = len(("up", "Kafka", "doctor")) + len(_STAGES)
+_ALL = len(("up", "Kafka", "doctor", "console")) + len(_STAGES)
 
 
 class Up:

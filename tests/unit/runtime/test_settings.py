@@ -40,6 +40,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "LEADSTREAM_PORT": "80",
         "LEADSTREAM_ADMIN_HOST": "0.0.0.0",
         "LEADSTREAM_ADMIN_PORT": "0",
+        "LEADSTREAM_CANARY": "60s",
+        "LEADSTREAM_CONSOLE_TOKEN": "a-token-of-sixteen",
         "LEADSTREAM_PUBLIC_URL": "https://leads.example.com:8443/in/",
         "LEADSTREAM_KEEP_ALIVE": "620s",
         "LEADSTREAM_LOG_FILE": "ingest.log",
@@ -84,6 +86,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         port=80,
         admin_host="0.0.0.0",
         admin_port=0,
+        canary=timedelta(seconds=60),
+        console_token="a-token-of-sixteen",
         public_url="https://leads.example.com:8443/in",
         keep_alive=timedelta(seconds=620),
         log_file=Path("ingest.log"),
@@ -252,17 +256,18 @@ def test_an_admin_port_is_reached_from_this_machine_whatever_it_listens_on(host:
     assert Settings(admin_host=host).admin_url(8002) == url
 
 
+SECRET = "canary-canary-canary"
 SECRET_VARIABLES = sorted(map(variable, SECRETS))
 
 
 @pytest.mark.parametrize("name", SECRET_VARIABLES)
-@pytest.mark.parametrize("text", ["canary", "canary\n", "canary\r\n"])
+@pytest.mark.parametrize("text", [SECRET, f"{SECRET}\n", f"{SECRET}\r\n"])
 def test_a_secret_may_come_from_a_file(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / "secret").write_text(text, newline="")
 
     from_file = read_settings({f"{name}_FILE": str(tmp_path / "secret")})
 
-    assert from_file == read_settings({name: "canary"})
+    assert from_file == read_settings({name: SECRET})
     assert from_file != Settings()
 
 
@@ -327,10 +332,13 @@ def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None
 
 def test_secrets_are_not_shown() -> None:
     settings = Settings(
-        app_secrets=("canary-secret",), verify_token="canary-token", kafka_sasl_password="canary-password"
+        app_secrets=("canary-secret",),
+        verify_token="canary-token",
+        console_token="canary-token-of-the-console",
+        kafka_sasl_password="canary-password",
     )
 
-    assert "canary" not in repr(settings)
+    assert "canary-" not in repr(settings)
 
 
 @pytest.mark.parametrize("name", ["app_secrets", "verify_token", "app_id"])
@@ -391,6 +399,7 @@ REFUSED = {
     "app_id": ("-1", "canary", "1.5", "٨", "9" * 33),
     "app_secrets": (",", "canary,", "can\nary", "\ufeffcanary", "canaryä"),
     "verify_token": ("\ufeffcanary", "can\nary"),
+    "console_token": ("canary", "canary-of-fifteen"[:15], "canary with a blank", "c" * 201, "canaryäcanaryäcanary"),
     "pages": (_LONG_PATH,), "followups": (_LONG_PATH,),
     "graph_url": (*_NO_URLS, "http://canary.example.com", "https://graph.facebook.com/\n"),
     "graph_version": ("25.0", "v25", "v25.0/canary", "latest", "V25.0", "v1000.0", "v-1.0"),
@@ -412,6 +421,7 @@ REFUSED = {
     "replication": (*_NO_NUMBERS, "0", "101"),
     "topic_prefix": ("a b", "a/", "eu:", "ä", "$", "canary" * 17),
     "retention": _NO_DURATIONS,
+    "canary": _NO_DURATIONS,
 }  # fmt: skip
 _WITH_BLANKS = ("app_secrets", "kafka_sasl_password", "schema_registry_password")
 

@@ -8,8 +8,8 @@ import pytest
 from aiokafka import TopicPartition
 
 from operations.doctor.here import disk_verdict, examine_disks, verdicts_here
-from operations.doctor.stages import lags_in
 from operations.doctor.verdicts import Verdict
+from operations.stage_states import lags_in, samples_in
 from runtime.settings import Settings
 
 
@@ -52,7 +52,7 @@ def test_an_unknown_lag_is_none() -> None:
         'leadstream_consumer_lag{partition="1",topic="leads"} 7.0\n'
     )
 
-    assert lags_in(metrics) == {TopicPartition("leads", 1): 7}
+    assert lags_in(samples_in(metrics)) == {TopicPartition("leads", 1): 7}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ NAMES = {
     "verify_token": "LEADSTREAM_VERIFY_TOKEN",
     "tokens": "TOKEN_OF_PAGE",
     "warehouse": "LEADSTREAM_WAREHOUSE",
+    "console_token": "LEADSTREAM_CONSOLE_TOKEN",
 }
 HARMLESS = {"PATH": "/bin", "OUR_APP": "22", "TOKEN_OF_NOBODY": "x"}
 
@@ -54,9 +55,9 @@ def test_all_but_the_broker_may_talk_to_the_broker(settings: Settings, stage: st
 def test_the_table_has_every_secret_and_every_process() -> None:
     clients = {"kafka_sasl_password", "schema_registry_password"}
     assert {name for name in SECRETS if name not in clients} <= set().union(*NEEDED.values())
-    others = {"ingest", "doctor", "backfill", "canary", "fake-meta", "kafka"}
+    others = {"ingest", "doctor", "backfill", "console", "canary", "fake-meta", "kafka"}
     assert {"-".join(stage) for stage in STAGES} | others == set(NEEDED)
-    assert all(variable(name) == NAMES[name] for name in ("app_secrets", "verify_token", "warehouse"))
+    assert all(variable(name) == NAMES[name] for name in ("app_secrets", "verify_token", "warehouse", "console_token"))
 
 
 def test_of_a_file_with_a_fault_no_variable_is_given(settings: Settings) -> None:
