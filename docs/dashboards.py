@@ -74,6 +74,12 @@ NOW = (
         "s",
     ),
     Panel(
+        "Canary",
+        "From a webhook to a follow-up, through everything but Meta. Only with LEADSTREAM_CANARY.",
+        _quantiles("leadstream_canary_seconds"),
+        "s",
+    ),
+    Panel(
         "Lag in seconds",
         "For how long there have been records that a stage has not read.",
         {"{{instance}} {{topic}}": "max by (instance, topic) (leadstream_consumer_lag_seconds)"},

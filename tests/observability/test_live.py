@@ -72,6 +72,8 @@ def watched(kafka_broker: str, tmp_path_factory: pytest.TempPathFactory, began: 
         await_true(lambda: bool(watched.ask(sent)), lambda: str(watched.ask("leadstream_followup_outcomes_total")))
         written = 'leadstream_warehouse_rows_total{table="followup_outcome_events"}'
         await_true(lambda: bool(watched.ask(written)), lambda: str(watched.ask("leadstream_warehouse_rows_total")))
+        flown = "sum(leadstream_canary_seconds_count) > 0"
+        await_true(lambda: bool(watched.ask(flown)), lambda: str(watched.ask("leadstream_canary_seconds_count")))
         time.sleep(5)
         yield watched
 
@@ -177,11 +179,12 @@ def test_a_warehouse_that_is_away(watched: Watched, more: Processes) -> None:
 
 
 def test_a_stage_that_has_ended(watched: Watched) -> None:
-    assert not {"LeadstreamStageDown", "LeadstreamPrerequisiteBroken"} & watched.fired()
+    assert not {"LeadstreamStageDown", "LeadstreamCanaryLost", "LeadstreamPrerequisiteBroken"} & watched.fired()
 
     watched.streams.stop()
 
     watched.await_alert("LeadstreamStageDown")
+    watched.await_alert("LeadstreamCanaryLost")
     watched.await_alert("LeadstreamPrerequisiteBroken")
 
 

@@ -23,7 +23,7 @@ import yaml
 from docs.generate import OBSERVABILITY
 from operations.deployment import expected_topics
 from operations.local.processes import Processes
-from operations.local.stack import BACKFILL_PORT, DOCTOR_PORT, STAGES
+from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT, STAGES
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.ports import free_ports
@@ -145,7 +145,7 @@ def _token(page_id: str) -> str:
 @contextmanager
 def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched]:
     """Everything runs and is scraped; the token of each Page ends in three days."""
-    graph_port, prometheus_port, admin_port = free_ports(), free_ports(), free_ports(7)
+    graph_port, prometheus_port, admin_port = free_ports(), free_ports(), free_ports(9)
     simulator = resources.files("simulator")
     pages = yaml.safe_load((simulator / "demo_pages.yaml").read_text(encoding="utf-8"))
     for page_id, page in pages["pages"].items():
@@ -168,6 +168,7 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
         variable("app_id"): str(PAGES[0].target_app),
         variable("app_secrets"): SECRET,
         variable("verify_token"): "test-verify-token",
+        variable("canary"): "20s",
     }
     with ExitStack() as stack:
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
@@ -197,9 +198,11 @@ def _start(watched: Watched) -> None:
     watched.stages.start("doctor", "doctor", "--every=1", *asked, ready_url=alive)
     alive = f"{watched.settings.admin_url(backfill)}/healthz"
     watched.stages.start("backfill", "backfill", "--every=24", ready_url=alive)
+    canary = admin_port + CANARY_PORT
+    watched.stages.start("canary", "canary", ready_url=f"{watched.settings.admin_url(canary)}/healthz")
     watched.stages.await_ready()
     ports = {name: admin_port + number for number, name in enumerate(names)}
-    for name, port in {**ports, "doctor": doctor, "backfill": backfill}.items():
+    for name, port in {**ports, "doctor": doctor, "backfill": backfill, "canary": canary}.items():
         watched.watch(name, port)
 
 
