@@ -29,6 +29,7 @@ from leads.pairing import (
     with_assumption,
 )
 from leads.person import Person, Scheduled, control_expires_at, happened_at, is_overtaken
+from leads.reasons import IgnoredEvent
 from leads.records import Cancellation, FetchTranscript, Lead, LeadId, LeadState, SendFollowUp
 from leads.rules import Policy
 from leads.transcripts import transcript_request, with_awaited, without_awaited
@@ -59,7 +60,7 @@ class Step(Struct, frozen=True):
 
     person: Person
     outputs: tuple[Output, ...] = ()
-    ignored: str | None = None
+    ignored: IgnoredEvent | None = None
     shed: int = 0
 
 

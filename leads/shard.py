@@ -17,6 +17,7 @@ from leads.facts import JoinEvent, PersonErased, Progress
 from leads.join import Output, Step
 from leads.pages import is_canary
 from leads.person import PageState, Person, folded, is_folded
+from leads.reasons import IgnoredEvent
 from leads.records import Lead
 from leads.rules import Policy
 from leads.turns import Turn, take_turn
@@ -35,7 +36,7 @@ class Fold:
 
     outputs: list[Output] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
-    ignored: list[str] = field(default_factory=list)
+    ignored: list[IgnoredEvent] = field(default_factory=list)
     shed: list[PageId] = field(default_factory=list)
 
 
@@ -231,7 +232,7 @@ def _quarter_of(moment: datetime) -> int:
     return (moment - _EPOCH) // _QUARTER
 
 
-def _why_stale(page: PageState, stated_at: datetime, *, is_new: bool) -> str | None:
+def _why_stale(page: PageState, stated_at: datetime, *, is_new: bool) -> IgnoredEvent | None:
     """Meta delivers again what it got no answer to, be it hours later; Meta's newest stamp decides."""
     if page.stated_at is None or stated_at > page.stated_at:
         return None
