@@ -36,6 +36,9 @@ async def read_runs(
 ) -> AsyncIterator[Sequence[ConsumerRecord]]:
     """The records at these offsets, in runs of one partition each. The consumer is assigned to the partitions."""
     ends = {partition: span.stop for partition, span in spans.items() if span}
+    if not ends:
+        # Assigned and at once stopped, a consumer may wait for minutes: its fetcher swallows that it is cancelled.
+        return
     consumer.assign(list(ends))
     for partition in ends:
         consumer.seek(partition, spans[partition].start)
