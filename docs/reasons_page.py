@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from docs.markdown import table
 from ingest import app
+from leads import reasons as leads
 from messenger import errors, reasons
+from operations.explain import followups
 from schemas import codec
 from sinks.send import reasons as outcomes
 
@@ -35,6 +37,12 @@ SECTIONS = (
         "`reason` of `leadstream_items_ignored_total`. None is an error.",
         reasons,
         "IgnoredReason",
+    ),
+    _Section(
+        "Events that change no lead",
+        "`reason` of `leadstream_items_ignored_total` too: the join had no use for the event. None is an error.",
+        leads,
+        "IgnoredEvent",
     ),
     _Section(
         "Refused webhooks",
@@ -98,6 +106,12 @@ SECTIONS = (
         "`reason` of an outcome with `status` `sent`; empty where Meta's answer names the message.",
         outcomes,
         "SentReason",
+    ),
+    _Section(
+        "Follow-ups that no rule set going",
+        "`reason` in `leadstream explain`: a rule did not act on a lead.",
+        followups,
+        "WithheldReason",
     ),
     _Section("Signatures", "In the log, behind `signature:`.", errors, "SignatureFault"),
     _Section("Subscription challenges", "In the log, behind `subscription challenge:`.", errors, "ChallengeFault"),

@@ -62,10 +62,11 @@ def parse_delivery(
     offset: int,
     aliases: Mapping[PageId, PageId] = _NO_ALIASES,
     share: Share = WHOLE,
+    only: Psid | None = None,
 ) -> Parsed:
     """Every item of a delivery as an event, an ignored reason or a fault; a bad item does not affect the others.
 
-    With `share`, only the items that this copy of the delivery stands for.
+    With `share`, only the items that this copy of the delivery stands for; with `only`, those of this person.
 
     `aliases` maps other ids of a Page to its page id. `event_at` is Meta's stamp of the item, else that of its entry,
     else `received_at`. Origins count the items over the whole body, so that they differ between any two events.
@@ -79,7 +80,7 @@ def parse_delivery(
     faults: list[ItemFault] = []
     is_large = len(body) > ITEM_MAX
     for index, place in enumerate(_places(envelope)):
-        if share is not WHOLE and not share.has(_address(place)[0]):
+        if not (share is WHOLE and only is None) and not _is_meant(place, share, only):
             continue
         try:
             if is_large and place.list_name != "entry":
@@ -203,6 +204,11 @@ def _address(place: _Place) -> tuple[PageId | None, Psid | None]:
     # In both samples of the lead-ads page `entry.id` is not the recipient, so it only replaces a missing recipient.
     page = page or as_id(place.entry.get("id"))
     return (None if page is None else PageId(page), None if person is None else Psid(person))
+
+
+def _is_meant(place: _Place, share: Share, only: Psid | None) -> bool:
+    page_id, psid = _address(place)
+    return share.has(page_id) and only in (None, psid)
 
 
 def _hops(holder: Mapping[str, Any]) -> tuple[str, ...]:

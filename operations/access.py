@@ -74,6 +74,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _on(settings, (LEADS, ERASURES, DELETION_REQUESTS), "Read"),
         ],
         "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
+        "explain": [_on(settings, (topic for topic in TOPICS if topic is not DELETION_REQUESTS), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],
         "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (WEBHOOKS,), "Write")],
         "replay": [

@@ -1,8 +1,11 @@
 """The timeline of a person, lead, command or receipt: what happened, what did not and why, and what comes next."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal, get_args
+
+from schemas.personal import MASK
 
 Kind = Literal[
     # A record of messenger-webhooks: a delivery of Meta's.
@@ -11,11 +14,10 @@ Kind = Literal[
     "fact",
     # An item of a webhook that became a record of messenger-events, and concerns a lead or the thread.
     "event",
-    # An item of a webhook that became no event, or an event that the join had no use for.
+    # An item of a webhook that became no event, or an event that came again or too late.
     "ignored",
-    # A record that was refused; `redrive` where it went back, or an operator discarded it.
+    # A record that was refused, and what became of it.
     "dead_letter",
-    "redrive",
     # A revision of a lead.
     "revision",
     # A follow-up that the join planned for later, or issued as a command.
@@ -99,3 +101,20 @@ class Timeline:
     lead_ids: tuple[str, ...]
     moments: tuple[Moment, ...]
     coming: tuple[Coming, ...] = ()
+
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def in_order(moments: Iterable[Moment]) -> tuple[Moment, ...]:
+    """Moments in the order of time; of one time, causes come before effects, and those without a time come last."""
+    return tuple(sorted(moments, key=lambda moment: (moment.at or _LAST, _KINDS.index(moment.kind))))
+
+
+def masked(timeline: Timeline) -> Timeline:
+    """The timeline without what is personal: the PSID, what people wrote, and what they were to read."""
+    psid = timeline.psid
+    hidden = tuple(replace(moment, personal=None if moment.personal is None else MASK) for moment in timeline.moments)
+    subject = timeline.subject.replace(psid, MASK) if psid else timeline.subject
+    return replace(timeline, subject=subject, psid=None if psid is None else MASK, moments=hidden)

@@ -1,0 +1,191 @@
+"""Find the person, or the delivery, that an id stands for."""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from leads.pages import Pages
+from leads.records import FollowUpOutcome, Lead, SendFollowUp
+from messenger.events import PageId, Psid
+from operations.dead_letters.letters import read_letter
+from operations.deployment import Deployment
+from operations.explain.reading import place_of, spans_between
+from operations.explain.records import Webhook, read_webhook
+from operations.explain.timeline import Place
+from operations.reporting import OperationError, Progress
+from runtime.kafka import partition_of
+from runtime.topic_reading import read_spans
+from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
+
+_PLACE = re.compile(r"(?P<topic>[^/]+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
+# What happened shortly before decides about a lead too: a message that opened the window, an earlier flow, a stop word.
+_BEFORE = timedelta(days=1)
+# Deliveries that are asked about are mostly of late, so that the log is searched from its end in runs of so many.
+_RUN: Final = 20_000
+_KEYED_BY_PERSON = (EVENTS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A person, of whom records since a moment count, None for all; or else a delivery with each of its copies."""
+
+    page_id: PageId | None = None
+    psid: Psid | None = None
+    since: datetime | None = None
+    lead_ids: tuple[str, ...] = ()
+    deliveries: tuple[Webhook, ...] = ()
+
+
+def named_place(text: str, deployment: Deployment) -> Place | None:
+    """The place that is written as topic/partition/offset; None for any other id.
+
+    Raises `OperationError` where this deployment has no such topic or partition.
+    """
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        return None
+    place, partitions = (
+        Place(match["topic"], int(match["partition"]), int(match["offset"])),
+        deployment.settings.partitions,
+    )
+    if place.topic not in map(deployment.topic, TOPICS):
+        raise OperationError(f"{place.topic} is no topic of leadstream: see `leadstream topics list`")
+    if place.partition >= partitions:
+        raise OperationError(f"{place.topic} has partitions 0 to {partitions - 1}")
+    return place
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Finds what ids stand for. Raises `OperationError` for an unknown one, and `KafkaError`."""
+
+    deployment: Deployment
+    consumer: AIOKafkaConsumer
+    pages: Pages
+    progress: Progress
+
+    async def find(self, text: str) -> Subject:
+        """The subject of a lead id, `page:psid`, a command id, a delivery id, or topic/partition/offset."""
+        if (place := named_place(text, self.deployment)) is not None:
+            return await self._at(place)
+        if ":" in text:
+            page_id, _, psid = text.partition(":")
+            return Subject(PageId(page_id), Psid(psid))
+        found = await self._lead(text) or await self._command(text) or await self._delivery(text)
+        if found is None:
+            # The id may be a PSID.
+            raise OperationError("no lead, command or delivery has this id; a person is named as page:psid")
+        return found
+
+    async def _lead(self, lead_id: str) -> Subject | None:
+        key, newest, erased = lead_id.encode(), None, False
+        of_key = partition_of(key, self.deployment.settings.partitions)
+        async for record in self._read([TopicPartition(self.deployment.topic(LEADS), of_key)]):
+            if record.key == key:
+                newest, erased = record.value, record.value is None
+        if erased:
+            raise OperationError(f"lead {lead_id} was erased")
+        return None if newest is None else _of_lead(self._decoded(lead_codec(self.deployment.ids).decode, newest))
+
+    async def _command(self, command_id: str) -> Subject | None:
+        key, ids = command_id.encode(), self.deployment.ids
+        found: SendFollowUp | FollowUpOutcome | None = None
+        async for record in self._read(self._every(OUTCOMES)):
+            if record.key == key and record.value is not None:
+                found = self._decoded(outcome_codec(ids).decode, record.value)
+        if found is None:
+            async for record in self._read(self._every(COMMANDS)):
+                if key in (record.value or b""):
+                    command = self._decoded(command_codec(ids).decode, record.value)
+                    found = command if command.command_id == command_id else found
+        return None if found is None else await self._of_command(found)
+
+    async def _of_command(self, found: SendFollowUp | FollowUpOutcome) -> Subject:
+        if found.lead_id and (lead := await self._lead(found.lead_id)) is not None:
+            return lead
+        at = found.created_at if isinstance(found, SendFollowUp) else found.occurred_at
+        return Subject(found.page_id, found.psid, at - _BEFORE)
+
+    async def _delivery(self, delivery_id: str) -> Subject | None:
+        """All copies, read from the end of the log to its beginning."""
+        header = ("delivery-id", delivery_id.encode())
+        spans = await spans_between(self.consumer, self._every(WEBHOOKS))
+        found: dict[Place, Webhook] = {}
+        with self.progress.count("records read", sum(map(len, spans.values()))) as on_read:
+            while spans := {partition: span for partition, span in spans.items() if span}:
+                async for record in read_spans(self.consumer, {tp: span[-_RUN:] for tp, span in spans.items()}):
+                    on_read(1)
+                    if header in record.headers:
+                        found[place_of(record)] = self._webhook(record)
+                if found and len(found) >= next(iter(found.values())).copy[1]:
+                    break
+                spans = {partition: span[:-_RUN] for partition, span in spans.items()}
+        return self._of_deliveries(tuple(found.values())) if found else None
+
+    def _of_deliveries(self, deliveries: tuple[Webhook, ...]) -> Subject:
+        """The person of a delivery about one, else the delivery."""
+        events = [event for webhook in deliveries for event in webhook.events]
+        people = {(event.page_id, event.psid) for event in events if event.psid is not None}
+        if len(people) != 1:
+            return Subject(deliveries=deliveries)
+        [(page_id, psid)] = people
+        return Subject(page_id, psid, min(webhook.at for webhook in deliveries) - _BEFORE, deliveries=deliveries)
+
+    def _webhook(self, record: ConsumerRecord) -> Webhook:
+        return read_webhook(record, self.pages.aliases, event_codec(self.deployment.ids))
+
+    async def _at(self, place: Place) -> Subject:
+        deployment = self.deployment
+        topic = next(topic for topic in TOPICS if deployment.topic(topic) == place.topic)
+        record = await self._record(place)
+        if (refused := next((known for known in TOPICS if known.dead_letters == topic.name), None)) is not None:
+            origin = read_letter(record, deployment.topic(refused)).origin
+            if refused is WEBHOOKS and origin is not None:
+                record = await self._record(Place(deployment.topic(WEBHOOKS), *origin))
+            topic = refused
+        if topic is WEBHOOKS:
+            return self._of_deliveries((self._webhook(record),))
+        key = (record.key or b"").decode(errors="replace")
+        found = None
+        if topic in _KEYED_BY_PERSON and ":" in key:
+            page_id, _, psid = key.partition(":")
+            found = Subject(PageId(page_id), Psid(psid))
+        elif topic in (LEADS, OUTCOMES) and key:
+            found = await (self._lead(key) if topic is LEADS else self._command(key))
+        if found is None:
+            raise OperationError(f"the record {place} is about no person")
+        return found
+
+    async def _record(self, place: Place) -> ConsumerRecord:
+        partition = TopicPartition(place.topic, place.partition)
+        [span] = (await spans_between(self.consumer, [partition])).values()
+        if place.offset in span:
+            async for record in read_spans(self.consumer, {partition: range(place.offset, place.offset + 1)}):
+                return record
+        raise OperationError(f"no such record: {place} is beyond the end, deleted, or compacted away")
+
+    def _every(self, topic: Topic) -> Collection[TopicPartition]:
+        name = self.deployment.topic(topic)
+        return [TopicPartition(name, number) for number in range(self.deployment.settings.partitions)]
+
+    async def _read(self, partitions: Collection[TopicPartition]) -> Any:
+        spans = await spans_between(self.consumer, partitions)
+        with self.progress.count("records read", sum(map(len, spans.values()))) as on_read:
+            async for record in read_spans(self.consumer, spans):
+                on_read(1)
+                yield record
+
+    def _decoded(self, decode: Callable[[bytes], Any], value: bytes) -> Any:
+        try:
+            return decode(value)
+        except NotDecodable as fault:
+            raise OperationError(f"its record cannot be read: {fault}") from None
+
+
+def _of_lead(lead: Lead) -> Subject:
+    return Subject(lead.page_id, lead.psid, lead.first_seen_at - _BEFORE, (lead.lead_id,))
