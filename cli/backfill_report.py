@@ -11,11 +11,12 @@ from time import monotonic
 from msgspec.structs import asdict
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from cli.terminal import console, label_column, masked, print_json, say
+from cli.terminal import console, label_column, print_json, say
 from leads.gaps import Finding, Standing
 from messenger.events import PageId
 from operations.backfill.position import Counts, Position, completeness
 from operations.backfill.run import Report, ShowReading
+from operations.masking import masked
 from schemas.personal import MASK
 
 WORDS: Mapping[Standing, str] = {

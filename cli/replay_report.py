@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from rich.table import Table
 
-from cli.terminal import masked, say, wide_console
+from cli.terminal import say, wide_console
 from leads.diff import Difference, fingerprint
 from leads.facts import LeadPromoted
+from operations.masking import masked
 from streams.replay.plan import Plan
 from streams.replay.promotion import Settled
 from streams.replay.run import Tally

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -18,13 +17,12 @@ from rich.table import Column
 from rich.text import Text  # noqa: TID251 - the cells of all tables are made here
 
 from leads.records import Lead
-from messenger.events import Answer
 from operations.deployment import current_settings, require_broker
+from operations.masking import masked
 from runtime.access import NOT_ALLOWED, refused_use
 from runtime.kafka_probe import find_fault
 from runtime.mendable import Mendable
 from runtime.settings import variable
-from schemas.personal import MASK, PERSONAL
 
 _Result = TypeVar("_Result")
 
@@ -113,19 +111,6 @@ class Terminal:
         with Progress(*columns, console=shown_on, transient=not self.kept, disable=is_hidden) as progress:
             task = progress.add_task(label, total=total)
             yield lambda increase: progress.advance(task, increase)
-
-
-def masked(field: str, value: Any, *, show_pii: bool) -> str:
-    """The value of a field of `Lead` as text; personal data only with `show_pii`; a missing value stays visible."""
-    if value is None or value == ():
-        return "—"
-    if field in PERSONAL and not show_pii:
-        return f"{MASK} ({len(value)})" if isinstance(value, tuple) else MASK
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1000:03}"
-    if isinstance(value, tuple) and all(isinstance(answer, Answer) for answer in value):
-        return "; ".join(f"{answer.question} {answer.answer}" for answer in value)
-    return str(value)
 
 
 def lead_columns(lead: Lead, *, show_pii: bool) -> dict[str, str]:

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from console.live import Live
-from console.pages import now as now_page
+from console.pages import dead_letters, follow_ups, leads, now, replays
 from console.security import LOGIN, Guard, safe_path
 from console.site import HERE, Site, ended, note_action, session_of
 from console.sources import Sources
@@ -27,7 +27,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings, variable
 from runtime.stopping import stop_at_signals
 
-_PAGES = (now_page,)
+_PAGES = (now, leads, follow_ups, dead_letters, replays)
 
 
 def create_console(

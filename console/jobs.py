@@ -51,11 +51,12 @@ Work = Callable[[Steps], Awaitable[View]]
 
 @dataclass(slots=True)
 class Job:
-    """Some work of one session; `title` says what it does."""
+    """Some work of one session; `title` says what it does, and `path` where it was asked for."""
 
     id: str
     session_id: str
     title: str
+    path: str
     steps: Steps
     task: "asyncio.Task[View]"
 
@@ -76,10 +77,10 @@ class Jobs:
 
     _jobs: "OrderedDict[str, Job]" = field(default_factory=OrderedDict)
 
-    def start(self, session_id: str, title: str, work: Work) -> Job:
+    def start(self, session_id: str, title: str, path: str, work: Work) -> Job:
         steps = Steps()
         task = asyncio.create_task(self._run(work, steps))
-        job = Job(secrets.token_urlsafe(12), session_id, title, steps, task)
+        job = Job(secrets.token_urlsafe(12), session_id, title, path, steps, task)
         self._jobs[job.id] = job
         for old in [old for old in self._jobs.values() if old.task.done()][: max(0, len(self._jobs) - _MOST)]:
             del self._jobs[old.id]

@@ -19,11 +19,13 @@ from console.numbers import Numbers, OutcomeCount
 from console.security import Session
 from console.snapshot import Changes, Kept
 from console.sources import Sources
+from operations.dead_letters.redrive import Selection
+from operations.replay import ReplayState
 from operations.stage_states import StageState
 from runtime.clock import now
 
 HERE = Path(__file__).parent
-_STAGES_EVERY, _WAREHOUSE_EVERY = timedelta(seconds=3), timedelta(seconds=5)
+_STAGES_EVERY, _WAREHOUSE_EVERY, _TOPICS_EVERY = (timedelta(seconds=seconds) for seconds in (3, 5, 10))
 
 _log = logging.getLogger("console")
 
@@ -53,16 +55,21 @@ class Site:
     states: Kept[list[StageState]] = field(init=False)
     numbers: Kept[Numbers] = field(init=False)
     outcomes: Kept[list[OutcomeCount]] = field(init=False)
+    letters: Kept[Selection] = field(init=False)
+    replays: Kept[list[ReplayState]] = field(init=False)
     _templates: jinja2.Environment = field(default_factory=_templates)
 
     def __post_init__(self) -> None:
         self.states = Kept("stages", self.sources.states, _STAGES_EVERY, now, self.changes)
         self.numbers = Kept("numbers", self.sources.numbers, _WAREHOUSE_EVERY, now, self.changes)
         self.outcomes = Kept("outcomes", self.sources.outcomes, _WAREHOUSE_EVERY, now, self.changes)
+        self.letters = Kept("dead letters", self.sources.letters, _TOPICS_EVERY, now, self.changes)
+        self.replays = Kept("replays", self.sources.replays, _TOPICS_EVERY, now, self.changes)
 
     async def keep_reading(self) -> None:
-        """Read every snapshot again and again until cancelled. The warehouse answers one question at a time."""
-        await asyncio.gather(self.states.keep(), self.numbers.keep(), self.outcomes.keep())
+        """Read every snapshot again and again until cancelled."""
+        kept = (self.states, self.numbers, self.outcomes, self.letters, self.replays)
+        await asyncio.gather(*[part.keep() for part in kept])
 
     def render(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """A page. Its templates know the session's form token, the time and the path."""
@@ -76,20 +83,17 @@ class Site:
         }
         return HTMLResponse(self._templates.get_template(template).render(given), status)
 
-    def view(self, request: Request, view: View) -> Response:
-        return self.render(request, view.template, view.status, **view.values)
-
     async def show(self, request: Request, title: str, work: Work) -> Response:
         """The view of some work; while that goes on, a page that shows its progress and then asks for the view."""
-        job = self.jobs.start(session_of(request).id, title, work)
+        job = self.jobs.start(session_of(request).id, title, request.url.path, work)
         view = await job.view()
         if view is not None:
-            return self.view(request, view)
+            return self.render(request, view.template, view.status, **view.values)
         return RedirectResponse(f"/jobs/{job.id}", 303)
 
     def begin(self, request: Request, title: str, work: Work) -> Response:
         """The answer to a form: the page of the job that does what it asked for."""
-        job = self.jobs.start(session_of(request).id, title, work)
+        job = self.jobs.start(session_of(request).id, title, request.url.path, work)
         return RedirectResponse(f"/jobs/{job.id}", 303)
 
     async def job(self, request: Request) -> Response:
@@ -98,9 +102,9 @@ class Site:
         if job is None:
             return self.render(request, "gone.html", 404)
         view = await job.view()
-        if view is not None:
-            return self.view(request, view)
-        return self.render(request, "waiting.html", title=job.title, steps=job.steps)
+        if view is None:
+            view = View("waiting.html", {"title": job.title, "steps": job.steps})
+        return self.render(request, view.template, view.status, **view.values, path=job.path)
 
 
 def session_of(request: Request) -> Session:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from operations.explain.timeline import Moment
+
 NOTHING = "—"
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -58,6 +60,31 @@ def plural(count: int, word: str, many: str | None = None) -> str:
     return f"{number(count)} {word if count == 1 else many or word + 's'}"
 
 
+def words(code: str) -> str:
+    """A code as words."""
+    return code.replace("_", " ")
+
+
+def tone(status: str) -> str:
+    """How the status of a follow-up is coloured."""
+    return _TONES.get(status, "idle")
+
+
+def moment_tone(moment: Moment) -> str:
+    """How a moment of a timeline is coloured: an outcome with a reason is none that was hoped for."""
+    return "warn" if moment.kind == "outcome" and moment.reason else _KIND_TONES.get(moment.kind, "idle")
+
+
+_TONES = {
+    **dict.fromkeys(("sent", "delivered", "read"), "ok"),
+    **dict.fromkeys(("in_doubt", "parked", "attempting", "cancelled", "expired"), "warn"),
+    "rejected": "bad",
+}
+_KIND_TONES = {
+    **dict.fromkeys(("outcome", "echo", "delivery", "read", "reply", "revision"), "ok"),
+    **dict.fromkeys(("withheld", "cancelled", "ignored", "opt_out"), "warn"),
+    **dict.fromkeys(("dead_letter", "erased"), "bad"),
+}
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number,
     "span": span,
@@ -66,4 +93,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "plural": plural,
     "share": share,
     "percent": percent,
+    "words": words,
+    "tone": tone,
+    "moment_tone": moment_tone,
 }

@@ -20,15 +20,16 @@ from operations.reporting import OperationError, Progress
 from runtime import kafka
 from runtime.clock import now
 from runtime.consumer_groups import is_running
-from runtime.topic_admin import apply_topics, delete_topics, partition_counts
+from runtime.topic_admin import apply_topics, delete_topics, partition_counts, topic_names
 from runtime.topic_reading import whole_topic
 from schemas.codec import NotDecodable, lead_codec
-from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS
+from schemas.topics import EVENTS, JOIN_STATE, LEADS, WEBHOOKS, Topic
 from streams.replay.plan import Place, Plan, Wanted, make_plan
 from streams.replay.promotion import Settled, follow, promotions, publish, read_states
 from streams.replay.run import Rejoin, Tally, replay
 from streams.replay.shadow import (
     Comparison,
+    Extent,
     NotReplayed,
     Reading,
     Shadow,
@@ -114,6 +115,42 @@ async def run_replay(session: Session, wanted: Wanted, name: str, progress: Prog
         tally = await replay(plan, rejoin, consumer, producer, shadow.topic, on_read, deployment.ids)
     await shadow.finish(producer, extent_of(plan))
     return plan, tally
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """A replay that was not dropped. `extent` is None until it has come to its end; `events` and `revisions` are what
+    it has written so far."""
+
+    name: str
+    extent: Extent | None
+    events: int
+    revisions: int
+
+
+async def list_replays(deployment: Deployment) -> list[ReplayState]:
+    """Every replay of this deployment, by name. Raises `KafkaError`."""
+    settings = deployment.settings
+    prefix = Shadow(settings, "").record
+    names = sorted(
+        name.removeprefix(prefix) for name in await topic_names(deployment.broker) if name.startswith(prefix)
+    )
+    if not names:
+        return []
+    async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-replays") as consumer:
+        return [await _state_of(Shadow(settings, name), settings.partitions, consumer) for name in names]
+
+
+async def _state_of(shadow: Shadow, partitions: int, consumer: AIOKafkaConsumer) -> ReplayState:
+    async def written(topic: Topic) -> int:
+        ends = await consumer.end_offsets([TopicPartition(shadow.topic(topic), number) for number in range(partitions)])
+        return sum(ends.values())
+
+    try:
+        extent = await shadow.extent(consumer)
+    except NotReplayed:
+        extent = None
+    return ReplayState(shadow.name, extent, await written(EVENTS), await written(LEADS))
 
 
 async def compare_replay(session: Session, name: str) -> tuple[Comparison, Reading, Reading]:

@@ -121,11 +121,11 @@ def waiting(states: list[StageState]) -> dict[str, int]:
 
 
 def days_of(numbers: Numbers | None) -> list[tuple[date, int, int]]:
-    """Leads and follow-ups of each day since the first one with a lead, at most a month ago."""
+    """Leads and follow-ups of each day of the last month."""
     if numbers is None or not numbers.days:
         return []
-    first, last = min(numbers.days), now().date()
-    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    last = now().date()
+    days = [last - timedelta(days=ago) for ago in reversed(range(30))]
     return [(day, found.leads, found.followed_up) if (found := numbers.days.get(day)) else (day, 0, 0) for day in days]
 
 

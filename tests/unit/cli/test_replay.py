@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from cli.main import main
 from cli.options import DurationType, PlaceType, ReplayName
-from cli.terminal import lead_columns, masked
+from cli.terminal import lead_columns
+from operations.masking import masked
 from schemas.personal import MASK, PERSONAL
 from streams.replay.plan import Offset
 from tests.builders import CITY, NOON, a_lead

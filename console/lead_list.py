@@ -1,0 +1,98 @@
+"""Leads as a list from the warehouse, newest first, and the follow-ups of one outcome."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from sinks.warehouse.query import ask
+
+AT_ONCE = 50
+_DIGITS = re.compile(r"\d{1,32}")
+_OUTCOMES, _STATES = ("complete", "incomplete"), ("open", "closed")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which leads. Every value is of a form that may stand in SQL as it is; `before` is where a further list begins."""
+
+    page: str = ""
+    outcome: str = ""
+    state: str = ""
+    psid: str = ""
+    before: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> "Search":
+        """The search of a form; a value that cannot be meant counts as none."""
+        page, psid = (
+            value if _DIGITS.fullmatch(value := given.get(name, "").strip()) else "" for name in ("page", "psid")
+        )
+        outcome, state = given.get("outcome", ""), given.get("state", "")
+        return cls(
+            page,
+            outcome if outcome in _OUTCOMES else "",
+            state if state in _STATES else "",
+            psid,
+            _moment(given.get("before", "")),
+        )
+
+    @property
+    def condition(self) -> str:
+        conditions = [f"page_id = '{self.page}'"] if self.page else []
+        conditions += [f"outcome = '{self.outcome}'"] if self.outcome else []
+        conditions += [f"closed = {'true' if self.state == 'closed' else 'false'}"] if self.state else []
+        conditions += [f"psid = '{self.psid}'"] if self.psid else []
+        conditions += [f"updated_at < timestamptz '{self.before}'"] if self.before else []
+        return " and ".join(conditions) or "true"
+
+    def older(self, than: datetime) -> str:
+        """The address of the list behind this one; a PSID stands in no address."""
+        fields = {"page": self.page, "outcome": self.outcome, "state": self.state, "before": than.isoformat()}
+        return "/leads?" + urlencode({name: value for name, value in fields.items() if value})
+
+
+def _moment(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return moment.isoformat() if moment.tzinfo else ""
+
+
+def read_leads(warehouse: str, search: Search) -> list[dict[str, Any]]:
+    """At most `AT_ONCE` leads, each with its newest follow-up. Raises `BadQuery`."""
+    leads = _rows(
+        warehouse,
+        "select lead_id, page_id, psid, outcome, closed, answers_source, answers, ad, updated_at "
+        f"from leads where {search.condition} order by updated_at desc, lead_id limit {AT_ONCE}",
+    )
+    if not leads:
+        return []
+    ids = ", ".join(f"'{lead['lead_id']}'" for lead in leads if re.fullmatch(r"[0-9a-f-]{1,64}", lead["lead_id"]))
+    outcomes = {
+        outcome["lead_id"]: outcome
+        for outcome in _rows(
+            warehouse,
+            "select lead_id, status, reason, occurred_at from followup_outcomes "
+            f"where rule <> 'opt-out' and lead_id in ({ids or 'null'}) order by occurred_at",
+        )
+    }
+    return [{**lead, "followup": outcomes.get(lead["lead_id"])} for lead in leads]
+
+
+def read_outcomes_of(warehouse: str, status: str, reason: str) -> list[dict[str, Any]]:
+    """The newest follow-ups with this status and reason, which have letters and underscores only. Raises `BadQuery`."""
+    return _rows(
+        warehouse,
+        "select lead_id, page_id, rule, step, status, reason, error_code, occurred_at from followup_outcomes "
+        f"where rule <> 'opt-out' and status = '{status}' and split_part(coalesce(reason, ''), ':', 1) = '{reason}' "
+        f"order by occurred_at desc limit {AT_ONCE}",
+    )
+
+
+def _rows(warehouse: str, query: str) -> list[dict[str, Any]]:
+    answer = ask(warehouse, query)
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
