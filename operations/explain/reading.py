@@ -34,9 +34,10 @@ from schemas.codec import (
 from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from streams.state import PEOPLE
 
-# Topics are written soon after what they tell of, by machines whose clocks may differ. The raw log of a Page is
-# searched so long before and after what is known of the person.
+# Topics are written soon after what they tell of, by machines whose clocks may differ.
 MARGIN = timedelta(hours=1)
+# The raw log of a Page is searched so long before and after what is known of the person, for what no event names.
+AROUND = timedelta(minutes=15)
 Spans = dict[TopicPartition, range]
 
 
@@ -126,7 +127,7 @@ class PersonReader:
         missing |= {Place(origin.topic, origin.partition, origin.offset) for lead in leads for origin in lead.origins}
         of_page, wanted = self._of_key(WEBHOOKS, self._page_key), needles([self.records.psid])
         for begin, end in _windows(self._known_times()):
-            async for record in self._read([of_page], begin, end):
+            async for record in self._of_spans(await spans_between(self.consumer, [of_page], begin, end)):
                 place = place_of(record)
                 if place in missing or any(text in (record.value or b"") for text in wanted):
                     self._keep_webhook(record, is_named=place in missing)
@@ -172,9 +173,12 @@ class PersonReader:
         return TopicPartition(self.deployment.topic(topic), partition_of(key, self.deployment.settings.partitions))
 
     async def _read(
-        self, partitions: Collection[TopicPartition], since: datetime | None, until: datetime | None = None
+        self, partitions: Collection[TopicPartition], since: datetime | None
     ) -> AsyncIterator[ConsumerRecord]:
-        spans = await spans_between(self.consumer, partitions, since and since - MARGIN, until and until + MARGIN)
+        async for record in self._of_spans(await spans_between(self.consumer, partitions, since and since - MARGIN)):
+            yield record
+
+    async def _of_spans(self, spans: Spans) -> AsyncIterator[ConsumerRecord]:
         with self.progress.count("records read", sum(map(len, spans.values()))) as on_read:
             async for record in read_spans(self.consumer, spans):
                 on_read(1)
@@ -231,13 +235,11 @@ def _written_at(value: Event | Lead | SendFollowUp | FollowUpOutcome | FetchTran
 
 def _windows(moments: Iterable[datetime]) -> Iterator[tuple[datetime, datetime]]:
     """Spans of time around these moments; those that would touch each other are one."""
-    begin: datetime | None = None
-    end: datetime | None = None
+    begin = end = None
     for moment in sorted(moments):
-        if begin is None or end is None or moment - end > 2 * MARGIN:
-            if begin is not None and end is not None:
-                yield begin, end
-            begin = moment
-        end = moment
+        if begin is not None and end is not None and moment - AROUND > end:
+            yield begin, end
+            begin = None
+        begin, end = begin or moment - AROUND, moment + AROUND
     if begin is not None and end is not None:
         yield begin, end
