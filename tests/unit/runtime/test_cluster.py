@@ -11,7 +11,7 @@ from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.settings import SettingError, Settings, read_settings
 from tests.certificates import Authority
 
-PLAIN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "key", "SASL_PASSWORD": "canary"}
+PLAIN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "key", "SASL_PASSWORD": "planted"}
 TOKEN = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER", "OAUTH_TOKEN_COMMAND": "get-token --quiet"}
 
 
@@ -23,7 +23,7 @@ def made(said: dict[str, str], broker: str = "kafka.example.com:9093") -> Cluste
 def refusal(said: dict[str, str], broker: str = "kafka.example.com:9093") -> str:
     with pytest.raises(SettingError) as fault:
         made(said, broker)
-    assert "canary" not in str(fault.value)
+    assert "planted" not in str(fault.value)
     return str(fault.value)
 
 
@@ -43,8 +43,8 @@ def test_without_security_the_options_are_those_of_plain_text() -> None:
 def test_a_password_goes_into_the_options_and_is_never_shown() -> None:
     cluster = made(PLAIN)
 
-    assert cluster.options["sasl_plain_password"] == "canary"
-    assert "canary" not in f"{cluster} {cluster!r} {read_settings({'LEADSTREAM_KAFKA_SASL_PASSWORD': 'canary'})!r}"
+    assert cluster.options["sasl_plain_password"] == "planted"
+    assert "planted" not in f"{cluster} {cluster!r} {read_settings({'LEADSTREAM_KAFKA_SASL_PASSWORD': 'planted'})!r}"
     assert (str(cluster), cluster.principal) == ("kafka.example.com:9093", "User:key")
 
 
@@ -67,7 +67,7 @@ def test_mutual_tls_takes_a_certificate_and_its_key(authority: Authority) -> Non
     [
         ("SECURITY_PROTOCOL", "TLS", "must be one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
         ("SASL_MECHANISM", "GSSAPI", "must be one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"),
-        ("OAUTH_TOKEN_COMMAND", "get 'canary", "must be a command with its arguments, quoted as for a shell"),
+        ("OAUTH_TOKEN_COMMAND", "get 'planted", "must be a command with its arguments, quoted as for a shell"),
     ],
 )
 def test_a_value_that_is_none_is_refused_by_its_variable(name: str, text: str, shown: str) -> None:
@@ -78,12 +78,12 @@ def test_a_value_that_is_none_is_refused_by_its_variable(name: str, text: str, s
     ("said", "shown"),
     [
         (without(PLAIN, "SECURITY_PROTOCOL"), "SASL_MECHANISM is set without SASL: set"),
-        ({"SASL_PASSWORD": "canary"}, "SASL_PASSWORD is set without SASL: set"),
+        ({"SASL_PASSWORD": "planted"}, "SASL_PASSWORD is set without SASL: set"),
         (without(PLAIN, "SASL_MECHANISM"), "SASL_MECHANISM is not set"),
         (without(PLAIN, "SASL_USERNAME"), "SASL_USERNAME is not set"),
         (without(PLAIN, "SASL_PASSWORD"), "SASL_PASSWORD is not set"),
         (without(TOKEN, "OAUTH_TOKEN_COMMAND"), "OAUTH_TOKEN_COMMAND is not set"),
-        ({**TOKEN, "SASL_PASSWORD": "canary"}, "SASL_PASSWORD is set without a mechanism that uses it"),
+        ({**TOKEN, "SASL_PASSWORD": "planted"}, "SASL_PASSWORD is set without a mechanism that uses it"),
         ({**PLAIN, "OAUTH_TOKEN_COMMAND": "get"}, "OAUTH_TOKEN_COMMAND is set without"),
         ({"CA_FILE": "ca.pem"}, "CA_FILE is set without TLS: set"),
         ({"SECURITY_PROTOCOL": "SSL", "KEY_FILE": __file__}, "KEY_FILE is set without LEADSTREAM_KAFKA_CERT_FILE"),
@@ -111,7 +111,7 @@ def test_the_key_of_another_certificate_is_refused(authority: Authority) -> None
 def test_an_encrypted_key_is_refused_and_no_passphrase_is_asked_for(authority: Authority, tmp_path: Path) -> None:
     own, locked = authority.issue("locked"), tmp_path / "locked.key"
     key = serialization.load_pem_private_key(own.key.read_bytes(), None)
-    encryption = serialization.BestAvailableEncryption(b"canary")
+    encryption = serialization.BestAvailableEncryption(b"planted")
     locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
     said = {"SECURITY_PROTOCOL": "SSL", "CERT_FILE": str(own.cert), "KEY_FILE": str(locked)}
 
