@@ -17,7 +17,7 @@ TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f
 # A run starts hundreds of processes, and each would compile the tree anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-unit test-compose test-faults test-observability chaos test-install check bench docs lock release
+.PHONY: help install demo test test-unit test-compose test-faults test-observability test-browser screenshots chaos test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ check: $(DEV)  ## Format, lint, types, import contracts, dead code
 
 bench: $(DEV) $(BENCH)  ## Measure, on a real Kafka
 	$(WITH_MAKE) $(BIN)/pytest -m benchmark -s
+
+test-browser: $(DEV)  ## Look at the console in Chromium, with the data of a demo, where it is installed
+	$(WITH_MAKE) $(BIN)/pytest -m browser tests/browser
+
+screenshots: $(DEV)  ## Write a picture of each page of the console to dist/screenshots
+	$(WITH_MAKE) $(BIN)/python -m tests.browser.screenshots dist/screenshots
 
 docs: $(DEV)  ## Write the generated parts of docs/ and observability/
 	$(BIN)/python -m docs.generate

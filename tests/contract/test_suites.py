@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # The suites that `make test` leaves out.
 MARKS = {
+    "browser": "browser",
     "benchmarks": "benchmark",
     "compose": "compose",
     "faults": "faults",
