@@ -13,9 +13,13 @@ from runtime.clock import from_millis, to_millis
 Write = Callable[[Any], bytes]
 Read = Callable[[bytes, int], tuple[Any, int]]
 
-_NULL, _PRESENT, _END = b"\x00", b"\x02", b"\x00"
-_ONE_BYTE = tuple(bytes([number]) for number in range(128))
-_LONGEST_NUMBER = 63
+_NULL, _PRESENT = 0, 2
+_END = b"\x00"
+# What two bytes hold: those of a number that goes on, and one or two at its end.
+_TWO_BYTES = 1 << 14
+_PAIRS = tuple(bytes([number & 127 | 128, number >> 7 | 128]) for number in range(_TWO_BYTES))
+_ENDS = tuple(bytes([number] if number < 128 else [number & 127 | 128, number >> 7]) for number in range(_TWO_BYTES))
+_SHIFTS = range(7, 77, 7)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -142,16 +146,17 @@ def _record(fields: list[Mapping[str, Any]], record: Any, nested: Mapping[str, t
 
 def _optional(inner: Serde) -> Serde:
     write_inner, read_inner = inner
+    null, present = bytes([_NULL]), bytes([_PRESENT])
 
     def write(value: Any) -> bytes:
-        return _NULL if value is None else _PRESENT + write_inner(value)
+        return null if value is None else present + write_inner(value)
 
     def read(body: bytes, at: int) -> tuple[Any, int]:
-        branch = body[at]
-        if branch == _NULL[0]:
-            return None, at + 1
-        if branch == _PRESENT[0]:
-            return read_inner(body, at + 1)
+        branch, at = body[at], at + 1
+        if branch == _NULL:
+            return None, at
+        if branch == _PRESENT:
+            return read_inner(body, at)
         raise ValueError("a branch that the union does not have")
 
     return Serde(write, read)
@@ -184,33 +189,28 @@ def _array(item: Serde) -> Serde:
 def _write_long(number: int) -> bytes:
     # Zigzag, then seven bits a byte.
     rest = (number << 1) ^ (number >> 63)
-    if rest < 128:
-        return _ONE_BYTE[rest]
-    encoded = bytearray()
-    while rest >= 128:
-        encoded.append(rest & 127 | 128)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
+    encoded = b""
+    while rest >= _TWO_BYTES:
+        encoded += _PAIRS[rest % _TWO_BYTES]
+        rest //= _TWO_BYTES
+    return encoded + _ENDS[rest]
 
 
 def _read_long(body: bytes, at: int) -> tuple[int, int]:
     byte = body[at]
-    if byte < 128:
-        return (byte >> 1) ^ -(byte & 1), at + 1
-    number, shift = byte & 127, 7
-    while byte > 127:
-        if shift > _LONGEST_NUMBER:
-            raise ValueError("a number of more than 64 bits")
+    number = byte & 127
+    for shift in _SHIFTS:
         at += 1
+        if byte < 128:
+            return (number >> 1) ^ -(number & 1), at
         byte = body[at]
         number |= (byte & 127) << shift
-        shift += 7
-    return (number >> 1) ^ -(number & 1), at + 1
+    raise ValueError("a number of more than 64 bits")
 
 
 def _write_bytes(value: bytes) -> bytes:
-    return _write_long(len(value)) + value
+    length = len(value)
+    return (_ENDS[2 * length] if length < _TWO_BYTES // 2 else _write_long(length)) + value
 
 
 def _read_bytes(body: bytes, at: int) -> tuple[bytes, int]:
