@@ -20,8 +20,9 @@ def answers_of(state: LeadState, page: Page) -> tuple[tuple[Answer, ...], Answer
 
 def merged(*sources: tuple[Answer, ...]) -> tuple[Answer, ...]:
     """The answers of the first source, then those that only a later one has; a blank one is none."""
-    answers: list[Answer] = []
-    for source in sources:
+    first, *others = [source for source in sources if source] or [()]
+    answers = list(first)
+    for source in others:
         places = {normal_text(answer.question): place for place, answer in enumerate(answers)}
         for answer in source:
             place = places.get(normal_text(answer.question))

@@ -6,6 +6,7 @@ send sink calls nobody: instead of an outcome it writes the mark of the person, 
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import lru_cache
 
 from leads.pages import Pages, is_canary
 from leads.records import FollowUpMessage
@@ -15,6 +16,8 @@ from messenger.events import PageId, Psid
 # Once it counts as lost, it is of no more use.
 _RULE = Rule(name="canary", within=timedelta(minutes=1), steps=(RuleStep(FollowUpMessage("canary")),))
 _MARK = "canary:"
+# Pages whose policy is kept: each event of theirs asks for it.
+_PAGES_KEPT = 4096
 
 
 def mark_of(psid: Psid) -> str:
@@ -29,4 +32,4 @@ def is_mark(key: bytes) -> bool:
 def policies(pages: Pages, rules: Iterable[Rule]) -> Callable[[PageId], Policy]:
     """The policy of each Page."""
     rules = tuple(rules)
-    return lambda page_id: Policy(pages.get(page_id), (_RULE,) if is_canary(page_id) else rules)
+    return lru_cache(_PAGES_KEPT)(lambda page_id: Policy(pages.get(page_id), (_RULE,) if is_canary(page_id) else rules))

@@ -75,7 +75,7 @@ def elapse(person: Person, until: datetime, policy: Policy) -> Step:
     """Fire every deadline up to `until`, in the order of the deadlines, and forget what is too old to matter."""
     outputs: tuple[Output, ...] = ()
     shed = 0
-    while (moment := min(person.deadlines, default=until)) <= until and person.deadlines:
+    while (moment := min(person.deadlines, default=None)) is not None and moment <= until:
         step = _fire(person.without_the_old(moment), moment, policy)
         person, outputs, shed = step.person, outputs + step.outputs, shed + step.shed
     return Step(standby.without_the_old(person.without_the_old(until), until), outputs, shed=shed)

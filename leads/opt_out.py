@@ -21,11 +21,12 @@ Said = MessageReceived | PostbackReceived | ReactionReceived
 def with_words(person: Person, event: Said, page: Page) -> Person:
     """The person after what they said; a stop word that came late counts for nothing after a finished flow."""
     said_at = min(event.event_at, event.received_at)
-    if says_stop(event, page):
+    words = _words(event)
+    if not page.stop_words.isdisjoint(words):
         person = replace(person, opted_out_at=max(said_at, person.opted_out_at or said_at))
         for state in person.leads:
             person = with_finished_flow(person, state.lead)
-    elif not page.start_words.isdisjoint(_words(event)):
+    elif not page.start_words.isdisjoint(words):
         person = replace(person, opted_in_at=max(said_at, person.opted_in_at or said_at))
     return person
 
@@ -50,8 +51,10 @@ def _words(event: Said) -> frozenset[str]:
 def with_finished_flow(person: Person, lead: Lead) -> Person:
     """The person, opted in again if they finished this lead's flow, and it began after they opted out."""
     is_assumed = lead.lead_id in person.assumed and not lead.closed
-    finished_at, opted_out_at = _finished_at(lead), person.opted_out_at
-    if is_assumed or finished_at is None or opted_out_at is None or finished_at - opted_out_at < _STAMP_LAG:
+    if person.opted_out_at is None or is_assumed:
+        return person
+    finished_at = _finished_at(lead)
+    if finished_at is None or finished_at - person.opted_out_at < _STAMP_LAG:
         return person
     return replace(person, opted_in_at=max(finished_at, person.opted_in_at or finished_at))
 

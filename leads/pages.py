@@ -1,5 +1,6 @@
 """The settings of one Page: its target app, how long a lead waits, how long thread control lasts."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +24,7 @@ _UTC = ZoneInfo("UTC")
 RESERVED = "0"
 # Nobody is called for the canary's Pages, and without a token its commands would wait for one.
 _UNUSED = "unused"
+_FROM_LETTER_TO_LETTER = re.compile(r"[^\W_](?:.*[^\W_])?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,5 @@ def is_canary(page_id: str) -> bool:
 
 def as_word(text: str) -> str:
     """The text as stop and start words are compared: in any case and width, without what surrounds its letters."""
-    words = normal_text(text)
-    outer = {character for character in words if not character.isalnum()}
-    return words.strip("".join(outer))
+    words = _FROM_LETTER_TO_LETTER.search(normal_text(text))
+    return words[0] if words else ""

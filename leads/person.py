@@ -116,9 +116,9 @@ class Person(Compact, frozen=True, kw_only=True):
     @property
     def deadlines(self) -> tuple[datetime, ...]:
         """The closings of open leads, the due times of follow-ups, and the ends of waits for transcripts."""
-        closings = tuple(state.closes_at for state in self.leads if not state.lead.closed)
-        due = tuple(scheduled.due_at for scheduled in self.scheduled)
-        return closings + due + tuple(awaited.until for awaited in self.awaited)
+        closings = [state.closes_at for state in self.leads if not state.lead.closed]
+        due = [scheduled.due_at for scheduled in self.scheduled]
+        return (*closings, *due, *[awaited.until for awaited in self.awaited])
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +151,7 @@ class Person(Compact, frozen=True, kw_only=True):
         Each fact is forgotten `STATE_TTL` after its own time, however busy the person is since, so that a replay which
         reads as long before its start knows the same. Only an opt-out, which says nothing of leads, stays longer.
         """
-        if not self.deadlines and self.forget_at <= until:
+        if self.forget_at <= until and self.is_idle:
             return self.forgotten()
         since = until - STATE_TTL
         person = self._without_old_leads(since) if self.leads else self
@@ -194,7 +194,7 @@ class Person(Compact, frozen=True, kw_only=True):
     @property
     def wake_at(self) -> datetime:
         """The first time at which this person changes though no event comes."""
-        return min(self.deadlines, default=self.forget_at)
+        return min(self.deadlines, default=None) or self.forget_at
 
 
 class PageState(Compact, frozen=True, kw_only=True):

@@ -106,7 +106,8 @@ class Shard:
         person = steps[-1].person
         done.changed.add(turn.key)
         is_erased = isinstance(turn.event, PersonErased)
-        if person.is_idle and (is_erased or canary or (turn.event is None and person.forget_at <= turn.until)):
+        is_of_no_use = is_erased or canary or (turn.event is None and person.forget_at <= turn.until)
+        if is_of_no_use and person.is_idle:
             # Of somebody who was not there too: the changelog shows that an erasure was applied.
             self._people[turn.key] = person
             del self._people[turn.key]

@@ -260,15 +260,15 @@ class Joins:
     def count(self, batch: Batch) -> None:
         """Count and log what is durable now."""
         moment = now()
-        for output in batch.fold.outputs:
-            match output:
-                case Lead():
-                    self._metrics.lead_revisions.labels(output.outcome, str(output.closed).lower()).inc()
-                    self._metrics.lead_latency_seconds.observe((moment - output.updated_at).total_seconds())
-                case SendFollowUp() if not is_canary(output.page_id):
-                    self._metrics.followups_planned.labels(_action(output)).inc()
-                case _:
-                    pass
+        leads = [output for output in batch.fold.outputs if isinstance(output, Lead)]
+        commands = [output for output in batch.fold.outputs if isinstance(output, SendFollowUp)]
+        for (outcome, closed), count in Counter((lead.outcome, lead.closed) for lead in leads).items():
+            self._metrics.lead_revisions.labels(outcome, str(closed).lower()).inc(count)
+        for lead in leads:
+            self._metrics.lead_latency_seconds.observe((moment - lead.updated_at).total_seconds())
+        issued = Counter(_action(command) for command in commands if not is_canary(command.page_id))
+        for action, count in issued.items():
+            self._metrics.followups_planned.labels(action).inc(count)
         for reason, count in (batch.ignored + Counter(batch.fold.ignored)).items():
             self._metrics.items_ignored.labels(reason).inc(count)
         for page_id, count in Counter(batch.fold.shed).items():
