@@ -106,13 +106,14 @@ class Recording:
                 process.kill()
             process.wait()
 
-    async def run(self, *arguments: str, status: int = 0, with_errors: bool = True) -> str:
-        """What a `leadstream` command prints; it must end with this status."""
+    async def run(self, *arguments: str, status: int = 0, with_errors: bool = True, folder: Path | None = None) -> str:
+        """What a `leadstream` command prints, or that of another `folder`; it must end with this status."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "cli",
             *arguments,
+            cwd=folder,
             env=self.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
