@@ -26,7 +26,7 @@ from runtime.suspect import Suspect, suspect_in
 
 _CANCEL_AGAIN_AFTER = 0.1
 
-# aiokafka compresses at level 9, which takes ten times as long for a tenth less, and has no option.
+# aiokafka compresses at level 9, which takes ten times as long for a seventh less, and has no option.
 default_records.lz4_encode = partial(default_records.lz4_encode, level=1)
 
 _log = logging.getLogger(__name__)
