@@ -11,11 +11,13 @@ from messenger.events import DeliveryReceived, PageId, Psid, ReadReceived
 
 # As long as the ledger is remembered across restarts; without a limit the list would grow for ever.
 _AWAITED = timedelta(days=5)
+# Our stamp on a message may be later than Meta's by so much: they come from two clocks.
+_CLOCKS_APART = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The newest outcome of a message, and a time no later than Meta's stamp on the message."""
+    """The newest outcome of a message, and the time at which its call began."""
 
     outcome: FollowUpOutcome
     at: datetime
@@ -68,8 +70,9 @@ class Receipts:
 
 
 def _covers(event: DeliveryReceived | ReadReceived, sent: _Sent) -> bool:
+    is_before = sent.at - _CLOCKS_APART <= event.watermark
     if isinstance(event, ReadReceived):
-        return sent.at <= event.watermark
+        return is_before
     if sent.outcome.status == "delivered":
         return False
-    return sent.outcome.mid in event.mids if event.mids else sent.at <= event.watermark
+    return sent.outcome.mid in event.mids if event.mids else is_before

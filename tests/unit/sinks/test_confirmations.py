@@ -64,8 +64,8 @@ async def test_confirmations_that_come_twice_say_nothing_new() -> None:
     "event",
     [
         a_delivery("m_another"),
-        a_delivery(watermark=NOON - timedelta(seconds=1)),
-        a_read(NOON - timedelta(seconds=1)),
+        a_delivery(watermark=NOON - timedelta(seconds=2)),
+        a_read(NOON - timedelta(seconds=2)),
         an_echo("m_2", metadata="of another command"),
         an_echo("m_2", metadata=None),
     ],
@@ -75,6 +75,15 @@ async def test_what_is_about_other_messages_confirms_nothing(event: object) -> N
     world.command(a_command())
 
     assert await _settled_then(world, event) == ["attempting", "sent"]
+
+
+async def test_a_watermark_covers_a_message_that_our_clock_stamped_a_moment_later() -> None:
+    world = SendWorld()
+    world.command(a_command())
+
+    said = await _settled_then(world, a_read(NOON - timedelta(milliseconds=20)))
+
+    assert said == ["attempting", "sent", "read"]
 
 
 async def test_a_delivery_without_message_ids_confirms_what_was_sent_before_its_watermark() -> None:
