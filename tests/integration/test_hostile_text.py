@@ -74,6 +74,8 @@ def row(*arguments: str, **settings: str) -> Row:
 # By command: its arguments and its settings, so that it prints words of others.
 ROWS: Mapping[str, tuple[Row, ...]] = {
     "backfill": (row(*PERSON[:1], TEXT, "--from", "2026-03-01"), row("--from", "2026-03-01", **NO_TOKEN)),
+    "canary": (row(TEXT),),
+    "console": (row("--stage", TEXT), row(log_file=f"{TEXT}.log/x")),
     "demo": (row(state_dir=f"{TEXT}.log/x"),),
     "dlq discard": (row("--because", "x"), row("a/0/0", TEXT, "--because", "x")),
     "dlq list": (row(), row("--each"), row("--topic", TEXT)),
@@ -87,6 +89,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         row("--resolve", TEXT),
         row(*PERSON, "--request", TEXT),
     ),
+    "explain": (row(LEAD.lead_id, "--show-pii"), row(TEXT), row("LETTER", "--show-pii"), row("FOREIGN")),
     "followups check": (row(), row(**FAULTY_RULES), row(**FAULTY_PAGES)),
     "followups try": (row("--lead", LEAD.lead_id, "--show-pii"), row("--lead", TEXT)),
     "ingest": (row("--host", TEXT), row("--port", "0", "--admin-port", "0", log_file=f"{TEXT}.log/x")),
