@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "p@ss/w:rd#1 50%off"
 # What an operator reads beside what the image is made of.
 _FILES = ("docker-compose.yml", "Dockerfile", ".dockerignore", ".env.example", "examples", "observability")
-_PORTS = ("LEADSTREAM_PORT", "LEADSTREAM_KAFKA_PORT", "POSTGRES_PORT")
+_PORTS = ("LEADSTREAM_PORT", "LEADSTREAM_KAFKA_PORT", "POSTGRES_PORT", "CONSOLE_PORT")
 _WITHIN = 120.0
 
 

@@ -19,7 +19,19 @@ from tests.compose.stand_ins import original
 pytestmark = pytest.mark.compose
 
 OTHERS = ("kafka", "postgres")
-OURS = (*("ingest", "streams", "simulator", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),)
+OURS = (
+    *(
+        "ingest",
+        "streams",
+        "simulator",
+        "sink-send",
+        "sink-warehouse",
+        "sink-transcripts",
+        "doctor",
+        "backfill",
+        "console",
+    ),
+)
 IMAGE_BYTES = 430_000_000
 LEADS = 60
 
@@ -72,7 +84,7 @@ def test_no_secret_is_shown_by_the_engine_or_in_a_log(stack: Stack, secrets: dic
     shown = json.dumps(stack.containers(), ensure_ascii=False)
     logs = stack.compose("logs", "--no-color").stdout
 
-    assert len(values) == 4
+    assert len(values) == 6
     assert [value for value in values if value in shown or value in logs] == []
     assert '"delivery.accepted"' not in logs
     assert "ingest" in logs
