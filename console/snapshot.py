@@ -34,7 +34,7 @@ class Snapshot(Generic[_Value]):
 
 @dataclass(slots=True)
 class Changes:
-    """Tells whoever waits that a snapshot has changed."""
+    """Wakes those that wait for a change of a snapshot."""
 
     number: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -62,7 +62,7 @@ class Moment:
     """One thing that happened, or did not.
 
     `at` is a time of receipt or of decision in UTC, None where it has none. `text` names nothing personal; `personal`
-    is what a person wrote or reads, and is shown only to who asks for it. `reason` is a code of docs/reasons.md.
+    is the text that a person wrote or reads, shown only on request. `reason` is a code of docs/reasons.md.
     `lead_id` and `command_id` say what it is about, where it is about one.
     """
 
