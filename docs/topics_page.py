@@ -19,6 +19,7 @@ from schemas.codec import (
     event_codec,
     lead_codec,
     outcome_codec,
+    stage_codec,
     transcript_request_codec,
 )
 from schemas.copies import COPY, OTHER_PAGE_ID, PAGE_ID, SIGNATURE
@@ -32,6 +33,7 @@ from schemas.topics import (
     LEADS,
     OUTCOMES,
     REDRIVES,
+    STAGES,
     TOPICS,
     TRANSCRIPTS,
     WEBHOOKS,
@@ -45,7 +47,8 @@ Made by `make docs` from `schemas/`; do not edit.
 
 `leadstream topics apply` creates them, with `LEADSTREAM_PARTITIONS` partitions each and `LEADSTREAM_TOPIC_PREFIX` in
 front of every name. `messenger-webhooks` is keyed by Page, so that everything about a Page's people lies in one
-partition, in the order of receipt; from `messenger-events` on the key is `<page id>:<psid>`.
+partition, in the order of receipt; from `messenger-events` on the key is `<page id>:<psid>`. The key of `leads` and
+`lead-stages` is the lead's id.
 
 With `LEADSTREAM_REPLICATION` of 1 or 2 every topic has `flush.messages=1` too: an acknowledged record survives a
 power cut; with 3 or more it has `min.insync.replicas=2` ([decision 0007](decisions/0007-sync-before-the-ack.md)).
@@ -56,8 +59,8 @@ another registry. Times are milliseconds since 1970 in UTC; the examples show th
 with a person's data; it carries `"pii": true` in the schema.
 
 Between stages delivery is at least once: a record can come twice, with the same id. Read `leads` by the highest
-`revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, and `messenger-events` by
-`event_id`.
+`revision` of each `lead_id`, `followup-outcomes` by the last record of each `command_id`, `messenger-events` by
+`event_id`, and `lead-stages` by `stage_id` of a `lead_id`.
 
 ## Reading from anywhere
 
@@ -142,6 +145,7 @@ _READING: Mapping[str, _Reading] = {
     COMMANDS.name: _Reading(command_codec, "send"),
     OUTCOMES.name: _Reading(outcome_codec, "sent"),
     TRANSCRIPTS.name: _Reading(transcript_request_codec, "request"),
+    STAGES.name: _Reading(stage_codec, "qualified"),
     DELETION_REQUESTS.name: _Reading(deletion_codec, "received"),
 }
 

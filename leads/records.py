@@ -175,6 +175,18 @@ class FetchTranscript(Struct, frozen=True, kw_only=True):
     lead_at: datetime
 
 
+class LeadStage(Struct, frozen=True, kw_only=True):
+    """A lead has come to a stage in a CRM; two of a lead with the same `stage_id` are the same."""
+
+    lead_id: LeadId
+    page_id: PageId
+    psid: Psid
+    stage: str
+    occurred_at: datetime
+    stage_id: str
+    source: str = ""
+
+
 def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
     """The id of the lead that this signal opened."""
     return LeadId(str(uuid5(_NAMESPACE, f"lead:{page_id}:{psid}:{opening_event_id}")))
@@ -193,6 +205,11 @@ def is_notice(record: SendFollowUp | FollowUpOutcome) -> bool:
 def command_id(lead: LeadId, rule: str, step: int) -> str:
     """The id of the one command that this step of a rule may give for a lead."""
     return str(uuid5(_NAMESPACE, f"command:{lead}:{rule}:{step}"))
+
+
+def stage_id(lead: LeadId, stage: str) -> str:
+    """The id of the one record that says that this lead has come to this stage."""
+    return str(uuid5(_NAMESPACE, f"stage:{lead}:{stage}"))
 
 
 def notice_id(page_id: PageId, psid: Psid, cause: str) -> str:

@@ -17,6 +17,7 @@ from schemas.topics import (
     LEADS,
     OUTCOMES,
     REDRIVES,
+    STAGES,
     TOPICS,
     TRANSCRIPTS,
     WEBHOOKS,
@@ -31,7 +32,10 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
     Kafka lets a reader or writer of a topic describe it too, and a writer write idempotently.
     """
     describe_all = _on(settings, TOPICS, "Describe")
-    groups = {name: _group(settings, f"leadstream{name}") for name in ("", "-send", "-warehouse", "-transcripts")}
+    groups = {
+        name: _group(settings, f"leadstream{name}")
+        for name in ("", "-send", "-warehouse", "-transcripts", "-conversions")
+    }
     in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, WITH_DEAD_LETTERS, "Read")]
     return {
         "ingest": [
@@ -67,6 +71,12 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _letters(settings, (TRANSCRIPTS,), "Write"),
             groups["-transcripts"],
         ],
+        "sink-conversions": [
+            describe_all,
+            _on(settings, (LEADS, STAGES, ERASURES), "Read"),
+            _letters(settings, (LEADS, STAGES), "Write"),
+            groups["-conversions"],
+        ],
         "canary": [describe_all, _on(settings, (OUTCOMES,), "Read")],
         "topics-apply": [_on(settings, TOPICS, "Create", "Describe", "DescribeConfigs", "AlterConfigs")],
         "doctor": [
@@ -74,6 +84,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _on(settings, (LEADS, ERASURES, DELETION_REQUESTS), "Read"),
         ],
         "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
+        "stages": [describe_all, _on(settings, (LEADS,), "Read"), _on(settings, (STAGES,), "Write")],
         "explain": [_on(settings, (topic for topic in TOPICS if topic is not DELETION_REQUESTS), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],
         "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (WEBHOOKS,), "Write")],

@@ -23,6 +23,7 @@ from leads.records import (
     FollowUpMessage,
     FollowUpOutcome,
     Lead,
+    LeadStage,
     LeadState,
     QuickReply,
     SendFollowUp,
@@ -270,6 +271,10 @@ def outcome_codec(ids: Ids = BUILT_IN) -> Codec[FollowUpOutcome]:
 
 def transcript_request_codec(ids: Ids = BUILT_IN) -> Codec[FetchTranscript]:
     return Codec("transcript-request", _serde_of_record("transcript-request", FetchTranscript), ids)
+
+
+def stage_codec(ids: Ids = BUILT_IN) -> Codec[LeadStage]:
+    return Codec("lead-stage", _serde_of_record("lead-stage", LeadStage), ids)
 
 
 def deletion_codec(ids: Ids = BUILT_IN) -> Codec[DeletionRequest]:

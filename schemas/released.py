@@ -19,6 +19,7 @@ _RELEASED = {
     8: "event.v2",
     9: "lead.v2",
     10: "followup-command.v2",
+    11: "lead-stage.v1",
 }
 
 

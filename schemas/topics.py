@@ -129,6 +129,16 @@ TRANSCRIPTS = Topic(
     description="A complete lead that closed without answers.",
     config=tuple(MONTH.items()),
 )
+STAGES = Topic(
+    "lead-stages",
+    key="lead_id",
+    schema="lead-stage",
+    producer="CRMs, stages set",
+    consumers="sink conversions",
+    description="A stage that a lead has come to, as the user's CRM has it; in the partition of its lead.",
+    # The clocks of CRMs may be wrong, so the broker's decides whether a stage came before an erasure.
+    config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
+)
 JOIN_STATE = Topic(
     "leadstream-join-changelog",
     key="page:psid",
@@ -175,7 +185,7 @@ DELETION_REQUESTS = Topic(
 )
 
 # Whose refused records go to topics of their own.
-WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS)
+WITH_DEAD_LETTERS = (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS, STAGES)
 
 
 def _dead_letters_of(topic: Topic) -> Topic:

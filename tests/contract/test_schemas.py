@@ -19,6 +19,7 @@ from leads.records import (
     FollowUpOutcome,
     Lead,
     LeadId,
+    LeadStage,
     LeadState,
     QuickReply,
     SendFollowUp,
@@ -35,6 +36,7 @@ from schemas.codec import (
     event_codec,
     lead_codec,
     outcome_codec,
+    stage_codec,
     transcript_request_codec,
 )
 from schemas.released import newest, released
@@ -44,6 +46,7 @@ from schemas.topics import (
     EVENTS,
     LEADS,
     OUTCOMES,
+    STAGES,
     TOPICS,
     TRANSCRIPTS,
     WEBHOOKS,
@@ -61,6 +64,7 @@ CODECS: Mapping[str, Codec[Any]] = {
     OUTCOMES.name: outcome_codec(),
     TRANSCRIPTS.name: transcript_request_codec(),
     DELETION_REQUESTS.name: deletion_codec(),
+    STAGES.name: stage_codec(),
 }
 RECORD_OF = {
     "Lead": Lead,
@@ -68,6 +72,7 @@ RECORD_OF = {
     "FollowUpOutcome": FollowUpOutcome,
     "TranscriptRequest": FetchTranscript,
     "DataDeletionRequest": DeletionRequest,
+    "LeadStage": LeadStage,
     "LeadState": LeadState,
     "Ad": Ad,
     "Answer": Answer,
@@ -93,6 +98,7 @@ PERSONAL = {
     "followup-outcome": {"psid"},
     "transcript-request": {"psid"},
     "data-deletion-request": {"user_id"},
+    "lead-stage": {"psid"},
 }
 
 
@@ -253,6 +259,7 @@ def test_released_ids_stay_as_they_are() -> None:
         8: "event.v2",
         9: "lead.v2",
         10: "followup-command.v2",
+        11: "lead-stage.v1",
     }
 
 

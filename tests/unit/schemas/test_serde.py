@@ -20,6 +20,7 @@ from schemas.codec import (
     event_codec,
     lead_codec,
     outcome_codec,
+    stage_codec,
     transcript_request_codec,
 )
 from schemas.released import newest
@@ -27,7 +28,14 @@ from schemas.serde import Serde, serde_of
 from tests.avro import wire_value
 
 LEAD, EVENT = lead_codec(), event_codec()
-CODECS: list[Codec[Any]] = [LEAD, command_codec(), outcome_codec(), transcript_request_codec(), deletion_codec()]
+CODECS: list[Codec[Any]] = [
+    LEAD,
+    command_codec(),
+    outcome_codec(),
+    transcript_request_codec(),
+    deletion_codec(),
+    stage_codec(),
+]
 EVENT_FIELDS = newest("event").definition["fields"]
 DEFAULTS = {field["name"]: field["default"] for field in EVENT_FIELDS if "default" in field}
 MOMENTS = st.integers(-62_135_596_800_000, 253_402_300_799_999).map(from_millis)
