@@ -166,6 +166,13 @@ class Deployment:
                 newest[lead.lead_id] = lead
         return newest
 
+    async def lead_now(self, lead_id: str, on_read: Callable[[int], None] = lambda _: None) -> Lead:
+        """The newest revision of a lead. Raises `OperationError`, also for an unknown lead, and `KafkaError`."""
+        lead = (await self.leads_now(lead_id, on_read)).get(lead_id)
+        if lead is None:
+            raise OperationError(f"no lead {lead_id} in {self.topic(LEADS)}: see `leadstream leads list`")
+        return lead
+
     @asynccontextmanager
     async def followed_erasures(
         self, client_id: str = "leadstream-erasures"

@@ -7,7 +7,7 @@ from operations.deployment import Deployment
 from operations.reporting import OperationError, Progress
 from runtime.topic_reading import records_now
 from schemas.codec import NotDecodable, outcome_codec
-from schemas.topics import LEADS, OUTCOMES
+from schemas.topics import OUTCOMES
 
 
 async def lead_and_outcomes(
@@ -19,9 +19,7 @@ async def lead_and_outcomes(
     """
     codec, outcomes = outcome_codec(deployment.ids), dict[str, FollowUpOutcome]()
     with progress.count("records read") as on_read:
-        lead = (await deployment.leads_now(lead_id, on_read)).get(lead_id)
-        if lead is None:
-            raise OperationError(f"no lead {lead_id} in {deployment.topic(LEADS)}: see `leadstream leads list`")
+        lead = await deployment.lead_now(lead_id, on_read)
         topic = deployment.topic(OUTCOMES)
         async for record in records_now(deployment.broker, [topic], client_id="leadstream-followups"):
             on_read(1)

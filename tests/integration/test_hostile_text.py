@@ -116,6 +116,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         row("--accept-loss", TEXT),
         row("--admin-port", "0", warehouse=f"{TEXT}.log/x"),
     ),
+    "stages set": (row(LEAD.lead_id, TEXT), row(TEXT, "x"), row(LEAD.lead_id, "x", "--at", TEXT)),
     "streams": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_RULES)),
     "template check": (row("template.json"), row(f"{TEXT}.json"), row(TEXT)),
     "template new": (row("--text", TEXT, "--question", f"{TEXT}={TEXT}"), row("--text", "x", "--button", TEXT)),
