@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from messenger.events import DeliveryReceived, EchoReceived, PageId, Psid, ReadR
 from runtime.clock import from_millis
 from schemas.codec import Codec, NotDecodable
 from sinks.consume import Fenced
+from sinks.fenced_log import FENCE, FencedLog
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.caps import Sent
 from sinks.send.outcome_log import OutcomeLog
@@ -22,10 +23,6 @@ from sinks.send.read_receipts import Receipts
 from sinks.send.reasons import RejectedReason, SentReason
 
 logger = logging.getLogger(__name__)
-
-# The key of the record that announces a new holder of a partition. It has no value, so that readers skip it.
-FENCE = b"fence"
-_REPORT_EVERY = 10_000
 
 _OPEN: frozenset[OutcomeStatus] = frozenset({"attempting", "in_doubt", "parked"})
 _NOT_SENT: frozenset[OutcomeStatus] = frozenset({"parked", "rejected", "expired", "cancelled"})
@@ -57,14 +54,13 @@ class Attempt:
 
 @dataclass(slots=True)
 class Book:
-    """The outcomes of one partition; `next` is the offset of our next record, 0 while the partition is unread.
+    """The outcomes of one partition.
 
     `settled` has the progress of each command and, as `mids` does, when that was noted: the oldest first. The result of
     an `overtaken` command is not its last record. Those who are `opted_out`, since a time, are sent nothing.
     `unavailable` has the lead and the time of the last message that Meta refused because of the person.
     """
 
-    next: int = 0
     open: dict[str, tuple[Attempt, FollowUpOutcome]] = field(default_factory=dict)
     settled: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     overtaken: set[str] = field(default_factory=set)
@@ -198,11 +194,10 @@ class Book:
 class Ledger:
     """The outcomes of the commands of some partitions; an outcome lies in the partition of its command.
 
-    Only the holder of a partition appends to it, so that an unexpected offset betrays another writer. A new holder
-    writes a fence into the partition first: if two processes both believe to hold it, the former learns so from its
-    next `attempting`, before it sends. From then on every method raises `Fenced` for the partition, until `open` has
-    read the records of the other process. Such an `attempting` may lie behind the result of the same command, or any
-    outcome behind its erasure. The holder then writes that again: it is the last record of a settled command.
+    It is a `FencedLog`: a process that lost a partition learns so from its next `attempting`, before it sends. From then
+    on every method raises `Fenced` for the partition, until `open` has read the records of the other process. Such an
+    `attempting` may lie behind the result of the same command, or any outcome behind its erasure. The holder then
+    writes that again: it is the last record of a settled command.
 
     `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
     tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered as long as `REMEMBERED`. `on_read`
@@ -216,7 +211,7 @@ class Ledger:
         clock: BrokerTime,
         on_read: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
-        self._log, self._codec, self._clock, self._on_read = log, codec, clock, on_read
+        self._log, self._codec, self._clock, self._on_read = FencedLog(log, clock), codec, clock, on_read
         self._books: dict[int, Book] = {}
 
     async def open(self, partitions: Collection[int]) -> None:
@@ -225,38 +220,24 @@ class Ledger:
         Waits for the acks of its fences and for the reading. Afterwards all that was durable before the fences is
         known. Raises `KafkaError`, or `Fenced` as `append` does; then `open` must be called again.
         """
-        self._books = {partition: self._books.get(partition, Book()) for partition in partitions}
-        fences = dict(zip(partitions, await asyncio.gather(*map(self._fence, partitions)), strict=True))
-        new = [partition for partition, book in self._books.items() if not book.next]
-        starts = await self._log.first_since(new, self._clock() - REMEMBERED)
-        spans = {
-            partition: range(self._books[partition].next or starts.get(partition, fence), fence)
-            for partition, fence in fences.items()
+        self._books = {
+            partition: self._books[partition] if self._log.holds(partition) else Book() for partition in partitions
         }
-        read, records = 0, sum(map(len, spans.values()))
-        async for record in self._log.read(spans):
-            self._note(record)
-            read += 1
-            if not read % _REPORT_EVERY:
-                self._on_read(read, records)
-        for partition, book in self._books.items():
-            book.next = fences[partition] + 1
+        await self._log.hold(partitions, REMEMBERED, self._note, self._on_read)
         await self._put_results_last()
 
     async def _put_results_last(self) -> None:
         overtaken = {partition: book.overtaken for partition, book in self._books.items() if book.overtaken}
         if not overtaken:
             return
-        starts = await self._log.first_since(overtaken, self._clock() - REMEMBERED)
-        spans = {partition: range(start, self._books[partition].next) for partition, start in starts.items()}
         results: dict[tuple[int, str], bytes | None] = {}
-        async for record in self._log.read(spans):
+        async for record in self._log.reread(overtaken, REMEMBERED):
             place = record.partition, _command_of(record)
             if place[1] in overtaken[record.partition] and self._is_result(record.value):
                 # Nothing takes the place of an erasure.
                 results[place] = record.value if results.get(place, b"") is not None else None
         for (partition, command_id), value in results.items():
-            await (await self._put(self._books[partition], partition, command_id, value))
+            await (await self._log.put(partition, command_id.encode(), value))
         for commands in overtaken.values():
             commands.clear()
 
@@ -266,15 +247,9 @@ class Ledger:
         except NotDecodable:
             return False
 
-    async def _fence(self, partition: int) -> int:
-        asked_at = self._clock.own()
-        acked = await (await self._log.append(partition, FENCE, None))
-        self._clock.hear(from_millis(acked.timestamp), asked_at)
-        return int(acked.offset)
-
     def book(self, partition: int) -> Book:
         """The outcomes of a partition, those included that are not acked yet. To be asked anew after each wait."""
-        if partition not in self._books:
+        if not self._log.holds(partition):
             raise Fenced
         return self._books[partition]
 
@@ -292,7 +267,7 @@ class Ledger:
         async with book.turn:
             if not book.admits(outcome):
                 return False
-            ack = await self._put(book, partition, outcome.command_id, self._codec.encode(outcome))
+            ack = await self._log.put(partition, outcome.command_id.encode(), self._codec.encode(outcome))
             # At once, so that the next append knows it; nothing is committed before the ack.
             book.note(outcome, outcome.occurred_at, noted_at=self._clock())
         await ack
@@ -305,24 +280,9 @@ class Ledger:
         """
         book = self.book(partition)
         async with book.turn:
-            ack = await self._put(book, partition, command_id, None)
+            ack = await self._log.put(partition, command_id.encode(), None)
             book.forget(command_id, self._clock())
         await ack
-
-    async def _put(self, book: Book, partition: int, command_id: str, value: bytes | None) -> Awaitable[None]:
-        """Put a record behind the others; the awaitable waits for its ack, and raises `Fenced`."""
-        expected, asked_at = book.next, self._clock.own()
-        acked = await self._log.append(partition, command_id.encode(), value)
-        book.next += 1
-
-        async def ack() -> None:
-            record = await acked
-            self._clock.hear(from_millis(record.timestamp), asked_at)
-            if record.offset != expected:
-                self._books.pop(partition, None)
-                raise Fenced
-
-        return ack()
 
     def _note(self, record: ConsumerRecord) -> None:
         book, stamp = self._books[record.partition], from_millis(record.timestamp)

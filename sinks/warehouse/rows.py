@@ -10,7 +10,7 @@ from runtime.dead_letter import PREFIX
 from schemas.codec import BUILT_IN, Codec, Ids, event_codec, lead_codec, outcome_codec
 from schemas.topics import EVENTS, LEADS, OUTCOMES, Topic
 from sinks.consume import Source, Unusable
-from sinks.send.ledger import FENCE
+from sinks.fenced_log import FENCE
 from sinks.warehouse.removals import Kept, KeyForgotten, PersonForgotten
 from sinks.warehouse.tables import DEAD_LETTER_TABLE, LEAD_TABLE, MESSAGE_FIELDS, OUTCOME_TABLE, Row, Table
 

@@ -29,7 +29,8 @@ from messenger.errors import (
 from messenger.events import PageId, Psid
 from runtime.losses import Span
 from sinks.consume import Fenced, Received, SinkCrashed, Unusable
-from sinks.send.ledger import FENCE, LONGEST_WINDOW
+from sinks.fenced_log import FENCE
+from sinks.send.ledger import LONGEST_WINDOW
 from sinks.send.pace import SendLimits
 from sinks.send.readers import Input
 from tests.conftest import at_most

@@ -9,7 +9,7 @@ from leads.facts import Progress
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX, dead_letter
 from schemas.codec import NotDecodable, event_codec
-from sinks.send.ledger import FENCE
+from sinks.fenced_log import FENCE
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten
 from sinks.warehouse.rows import dead_letter_row, message_or_forgotten, warehouse_sources
 from sinks.warehouse.tables import (
