@@ -194,8 +194,8 @@ class Book:
 class Ledger:
     """The outcomes of the commands of some partitions; an outcome lies in the partition of its command.
 
-    It is a `FencedLog`: a process that lost a partition learns so from its next `attempting`, before it sends. From then
-    on every method raises `Fenced` for the partition, until `open` has read the records of the other process. Such an
+    It is a `FencedLog`: a process that lost a partition learns so from its next `attempting`, before it sends. Then
+    every method raises `Fenced` for the partition, until `open` has read the records of the other process. Such an
     `attempting` may lie behind the result of the same command, or any outcome behind its erasure. The holder then
     writes that again: it is the last record of a settled command.
 
