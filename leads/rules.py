@@ -77,7 +77,7 @@ class AnswerCondition(Struct, frozen=True):
     regex: Pattern | None = None
 
     def holds(self, lead: Lead) -> bool:
-        answer = _answer_to(self.question, lead)
+        answer = answer_to(self.question, lead)
         if answer is None:
             return False
         text = _composed(answer).strip()
@@ -88,7 +88,8 @@ class AnswerCondition(Struct, frozen=True):
         )
 
 
-def _answer_to(question: str, lead: Lead) -> str | None:
+def answer_to(question: str, lead: Lead) -> str | None:
+    """The answer to a question, whatever its case, width and blanks; None where the lead has none."""
     asked = normal_text(question)
     return next((answer.answer for answer in lead.answers if normal_text(answer.question) == asked), None)
 
@@ -136,26 +137,17 @@ class RuleStep(Struct, frozen=True):
     after: timedelta = timedelta(0)
 
 
-class Rule(Struct, frozen=True, kw_only=True):
-    """One follow-up rule. `wait_for` answers waits until the lead has answers or closes; `then` is of the last step.
+class When(Struct, frozen=True, kw_only=True):
+    """Which revisions of which leads. `wait_for` answers waits until the lead has answers or closes."""
 
-    A step is of use `within` this time after it is due; None is as long as the window is open.
-    """
-
-    name: str
     outcome: LeadOutcome | None = None
     pages: frozenset[str] | None = None
     ads: frozenset[str] | None = None
     answers: tuple[AnswerCondition, ...] = ()
     wait_for: WaitFor | None = None
-    cancel_on: frozenset[Cancellation] = frozenset(EVERY_CANCELLATION)
-    quiet_hours: QuietHours | None = None
-    within: timedelta | None = None
-    steps: tuple[RuleStep, ...]
-    then: AfterSending | None = None
 
     def concerns(self, lead: Lead) -> bool:
-        """Whether the rule is about leads like this one, whatever its answers."""
+        """Whether it is about leads like this one, whatever its answers."""
         return (
             self.outcome in (None, lead.outcome)
             and (self.pages is None or lead.page_id in self.pages)
@@ -163,13 +155,8 @@ class Rule(Struct, frozen=True, kw_only=True):
         )
 
     def acts_on(self, lead: Lead) -> bool:
-        """Whether this revision sets the rule going."""
+        """Whether it is about this revision."""
         return self.concerns(lead) and self._waited(lead) and all(condition.holds(lead) for condition in self.answers)
-
-    def due_at(self, number: int, since: datetime, zone: ZoneInfo) -> datetime:
-        """When step `number`, counted from 1, may be sent, if the one before it was due at `since`."""
-        moment = since + self.steps[number - 1].after
-        return self.quiet_hours.over_at(moment, zone) if self.quiet_hours else moment
 
     def _waited(self, lead: Lead) -> bool:
         match self.wait_for:
@@ -179,6 +166,25 @@ class Rule(Struct, frozen=True, kw_only=True):
                 return lead.handover_at is not None
             case None:
                 return True
+
+
+class Rule(When, frozen=True, kw_only=True):
+    """One follow-up rule, which a revision that it acts on sets going; `then` is of the last step.
+
+    A step is of use `within` this time after it is due; None is as long as the window is open.
+    """
+
+    name: str
+    cancel_on: frozenset[Cancellation] = frozenset(EVERY_CANCELLATION)
+    quiet_hours: QuietHours | None = None
+    within: timedelta | None = None
+    steps: tuple[RuleStep, ...]
+    then: AfterSending | None = None
+
+    def due_at(self, number: int, since: datetime, zone: ZoneInfo) -> datetime:
+        """When step `number`, counted from 1, may be sent, if the one before it was due at `since`."""
+        moment = since + self.steps[number - 1].after
+        return self.quiet_hours.over_at(moment, zone) if self.quiet_hours else moment
 
 
 Rules = tuple[Rule, ...]
@@ -221,7 +227,7 @@ def render(text: str, lead: Lead, longest: int) -> str:
     nobody can say what Meta makes of them. Values that make the text too long are cut, the longest first; the
     words of the rule are not.
     """
-    values = [_shown(_value(found, lead)) for found in PLACEHOLDER.finditer(text)]
+    values = [shown(_value(found, lead)) for found in PLACEHOLDER.finditer(text)]
     room = longest - utf16_units(_filled(text, ["" if value else None for value in values]))
     most = _share(room, [utf16_units(value) for value in values if value])
     return _filled(text, [_cut(value, most) if value else None for value in values])
@@ -276,7 +282,8 @@ def with_defaults(text: str) -> str:
     return PLACEHOLDER.sub(lambda found: found["default"] or "", text)
 
 
-def _shown(value: str | None) -> str | None:
+def shown(value: str | None) -> str | None:
+    """The value without control characters; None for one in which nothing can be seen."""
     if value is None or is_blank(value):
         return None
     return "".join(character for character in value if character in "\n\t" or category(character) != "Cc")
@@ -284,7 +291,7 @@ def _shown(value: str | None) -> str | None:
 
 def _value(found: re.Match[str], lead: Lead) -> str | None:
     if found["question"]:
-        return _answer_to(found["question"], lead)
+        return answer_to(found["question"], lead)
     if found["name"] == "page_id":
         return lead.page_id
     value: str | None = getattr(lead.ad, found["name"].removeprefix("ad."), None)

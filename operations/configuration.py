@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, get_args
 from zoneinfo import ZoneInfo, available_timezones
+
+from msgspec.structs import asdict
 
 from leads.message import is_blank, longest_text, utf16_units
 from leads.pages import (
@@ -23,18 +24,16 @@ from leads.rules import (
     COURSE_MAX,
     EVERY_CANCELLATION,
     PLACEHOLDER,
-    AnswerCondition,
     Caps,
-    NoPattern,
-    Pattern,
     QuietHours,
     Rule,
     RuleStep,
-    WaitFor,
     with_defaults,
 )
 from messenger import limits
-from messenger.events import AppId, LeadOutcome, PageId
+from messenger.events import AppId, PageId
+from operations.page_values import id_of, ids_of, is_id, token_of
+from operations.when import choice_of, read_when
 from runtime.settings import Settings
 from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, read_yaml
 
@@ -80,21 +79,21 @@ def token_variables(settings: Settings) -> frozenset[str]:
 
 
 def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, tokens: bool) -> Page:
-    if not _is_id(page_id):
+    if not is_id(page_id):
         raise value.fault("expected the id of the Page, which has digits only")
     section = value.section(*_PAGE_KEYS)
-    target_app = section.read("target_app", _id, default_target_app)
+    target_app = section.read("target_app", id_of, default_target_app)
     stop_words = section.read("stop_words", _words, STOP_WORDS)
     start_words = section.read("start_words", _words, START_WORDS)
     if not stop_words.isdisjoint(start_words):
         raise value.fault("a word cannot be among stop_words and start_words")
     return Page(
         page_id,
-        access_token=section.read("access_token", _token, "") if tokens else "",
+        access_token=section.read("access_token", token_of, "") if tokens else "",
         target_app=AppId(target_app) if target_app is not None else None,
         join_wait=section.read("join_wait", _at_most(JOIN_WAIT_MAX), JOIN_WAIT),
         thread_control=section.read("thread_control", _thread_control, limits.THREAD_CONTROL_DEFAULT),
-        also=tuple(map(PageId, section.read("also", _ids, ()))),
+        also=tuple(map(PageId, section.read("also", ids_of, ()))),
         questions=section.read("questions", Value.texts, ()),
         time_zone=section.read("time_zone", _time_zone, _UTC),
         stop_words=stop_words,
@@ -130,7 +129,7 @@ def _min_gap(value: Value) -> timedelta:
 
 
 def _signals(value: Value) -> frozenset[SignalKind]:
-    kinds = frozenset(map(_choice_of(SignalKind), value.items()))
+    kinds = frozenset(map(choice_of(SignalKind), value.items()))
     if not kinds:
         raise value.fault("expected at least one signal: without this key a lead waits for all three")
     return kinds
@@ -141,29 +140,6 @@ def _words(value: Value) -> frozenset[str]:
     if "" in words:
         raise value.fault("expected words that have letters or digits")
     return words
-
-
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit()
-
-
-def _id(value: Value) -> str:
-    # Any other text is the id of nothing: no webhook would match it, and nobody would be told.
-    if not _is_id(value.text()):
-        raise value.fault("expected an id, which has digits only")
-    return value.text()
-
-
-def _ids(value: Value) -> tuple[str, ...]:
-    return tuple(map(_id, value.items()))
-
-
-def _token(value: Value) -> str:
-    token = value.text()
-    # Anything else cannot stand in a header: each call with it would fail after it may have been sent.
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise value.fault("the token has a blank, a line break or a letter that no token has: copy it again")
-    return token
 
 
 def _time_zone(value: Value) -> ZoneInfo:
@@ -212,37 +188,19 @@ def _whole_number(value: Value) -> int:
 
 def _rule(value: Value) -> Rule:
     section = value.section(*_RULE_KEYS)
-    when = section["when"].section("outcome", "page", "ad", "answers") if "when" in section else Section(value)
     return Rule(
+        **asdict(read_when(section)),
         name=section.required("name").text(),
-        outcome=when.read("outcome", _choice_of(LeadOutcome), None),
-        pages=when.read("page", _one_or_more, None),
-        ads=when.read("ad", _one_or_more, None),
-        answers=when.read("answers", _conditions, ()),
-        wait_for=section.read("wait_for", _choice_of(WaitFor), None),
         cancel_on=section.read("cancel_on", _cancellations, frozenset(EVERY_CANCELLATION)),
         quiet_hours=section.read("quiet_hours", _quiet_hours, None),
         within=section.read("within", _within, None),
         steps=_steps(section),
-        then=section.read("then", _choice_of(AfterSending), None),
+        then=section.read("then", choice_of(AfterSending), None),
     )
 
 
-def _choice_of(kind: Any) -> Callable[[Value], Any]:
-    """Reads one of the texts of a `Literal`."""
-    return lambda value: value.choice(*get_args(kind))
-
-
 def _cancellations(value: Value) -> frozenset[Cancellation]:
-    return frozenset(map(_choice_of(Cancellation), value.items()))
-
-
-def _one_or_more(value: Value) -> frozenset[str]:
-    """One id or a list of them."""
-    ids = frozenset(_ids(value) if value.is_list else [_id(value)])
-    if not ids:
-        raise value.fault("expected at least one id: without this key the rule holds for all")
-    return ids
+    return frozenset(map(choice_of(Cancellation), value.items()))
 
 
 def _steps(rule: Section) -> tuple[RuleStep, ...]:
@@ -276,29 +234,6 @@ def _within(value: Value) -> timedelta:
     if not within:
         raise value.fault("expected more than nothing: such a step would never be sent")
     return within
-
-
-def _conditions(value: Value) -> tuple[AnswerCondition, ...]:
-    return tuple(_condition(question, condition) for question, condition in value.section().items())
-
-
-def _condition(question: str, value: Value) -> AnswerCondition:
-    section = value.section("equals", "contains", "regex")
-    if not section:
-        raise value.fault("expected one of equals, contains, regex")
-    return AnswerCondition(
-        question,
-        equals=section.read("equals", Value.text, None),
-        contains=section.read("contains", Value.text, None),
-        regex=section.read("regex", _pattern, None),
-    )
-
-
-def _pattern(value: Value) -> Pattern:
-    try:
-        return Pattern(value.text())
-    except NoPattern as fault:
-        raise value.fault(f"RE2 refuses it: {fault}; RE2 has no look-around and no back-references") from None
 
 
 def _message(value: Value) -> FollowUpMessage:

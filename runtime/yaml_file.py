@@ -112,11 +112,11 @@ class Section(dict[str, Value]):
 
     def __init__(self, value: Value) -> None:
         super().__init__()
-        self._value = value
+        self.value = value
 
     def required(self, key: str) -> Value:
         if key not in self:
-            raise self._value.fault(f"{key!r} is missing")
+            raise self.value.fault(f"{key!r} is missing")
         return self[key]
 
     def read(self, key: str, reader: Callable[[Value], _Read], default: _Default) -> _Read | _Default:
