@@ -1,20 +1,16 @@
 """A Faust producer that watches every delivery and writes only while its worker is a member of the group."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator
 from typing import Any
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.protocol.produce import ProduceRequest
 from faust.transport.drivers import aiokafka as driver
 
-from runtime.kafka import partition_of
+from runtime.batches import Delivery, Outgoing, hand_over
 from runtime.tracing import TRACEPARENT
 from streams.engine.lease import MembershipLost
-
-# Topic, key, value, headers, partition; None as the partition lets the key decide.
-Outgoing = tuple[str, bytes | None, bytes | None, Sequence[tuple[str, bytes]] | None, int | None]
 
 _LEASE_POLL = 0.05
 
@@ -25,11 +21,6 @@ class DeliveryFailed(Exception):
 
 class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped to us
     """Makes aiokafka fail a batch instead of retrying it: this worker has failed, or is no member of the group."""
-
-
-def _append(batch: Any, record: Outgoing) -> Any:
-    _, key, value, headers, _ = record
-    return batch.append(timestamp=None, key=key, value=value, headers=headers)
 
 
 def _traced(records: Iterable[Outgoing], trace: bytes) -> Iterator[Outgoing]:
@@ -50,7 +41,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._unacked: set[asyncio.Future[Any]] = set()
+        self._unacked: set[Delivery] = set()
         self._failure: BaseException | None = None
 
     def _settings_extra(self) -> dict[str, Any]:
@@ -92,43 +83,22 @@ class Producer(driver.Producer):  # type: ignore[misc]
         await self._handed_over(records)
         self._raise_failure()
 
-    async def _handed_over(self, records: Iterable[Outgoing]) -> list["asyncio.Future[Any]"]:
-        """Give the producer a batch for each partition, or several where one would be too large."""
-        by_partition: defaultdict[tuple[str, int], list[Outgoing]] = defaultdict(list)
-        trace = self.app.tracing.traceparent()
-        try:
-            for record in records if trace is None else _traced(records, trace):
-                by_partition[record[0], await self._partition_of(record)].append(record)
-            batches = [self._hand_over(*place, group) for place, group in by_partition.items()]
-            return [delivery for deliveries in await asyncio.gather(*batches) for delivery in deliveries]
-        except KafkaError as error:
-            self._failure = error
-            return []
+    async def _handed_over(self, records: Iterable[Outgoing]) -> list[Delivery]:
+        deliveries: list[Delivery] = []
 
-    async def _hand_over(self, topic: str, partition: int, records: Sequence[Outgoing]) -> list["asyncio.Future[Any]"]:
-        """The deliveries of the batches, which follow each other in the order of the records."""
-        producer = self._ensure_producer()
-        deliveries: list[asyncio.Future[Any]] = []
-        rest = iter(records)
-        record = next(rest, None)
-        while record is not None:
-            batch = producer.create_batch()
-            # A batch takes its first record however large it is, and None is its answer once it is full.
-            while record is not None and _append(batch, record) is not None:
-                record = next(rest, None)
-            delivery = await producer.send_batch(batch, topic, partition=partition)
+        def watch(delivery: Delivery) -> None:
             self._watch(delivery)
             deliveries.append(delivery)
+
+        trace = self.app.tracing.traceparent()
+        try:
+            await hand_over(self._ensure_producer(), records if trace is None else _traced(records, trace), watch)
+        except KafkaError as error:
+            self._failure = error
         return deliveries
 
-    async def _partition_of(self, record: Outgoing) -> int:
-        topic, key, _, _, partition = record
-        if partition is not None:
-            return partition
-        return partition_of(key or b"", len(await self._ensure_producer().partitions_for(topic)))
-
     async def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
-        delivery: asyncio.Future[Any] = await super().send(*args, **options)
+        delivery: Delivery = await super().send(*args, **options)
         self._watch(delivery)
         return delivery
 
@@ -136,11 +106,11 @@ class Producer(driver.Producer):  # type: ignore[misc]
         self._watch(fut)
         super().send_soon(fut)
 
-    def _watch(self, delivery: "asyncio.Future[Any]") -> None:
+    def _watch(self, delivery: Delivery) -> None:
         self._unacked.add(delivery)
         delivery.add_done_callback(self._acked)
 
-    def _acked(self, delivery: "asyncio.Future[Any]") -> None:
+    def _acked(self, delivery: Delivery) -> None:
         self._unacked.discard(delivery)
         if not delivery.cancelled() and delivery.exception() is not None:
             self._failure = delivery.exception()
@@ -149,7 +119,7 @@ class Producer(driver.Producer):  # type: ignore[misc]
         """Wait, up to `request_timeout`, until all records handed over are durable. Raises `DeliveryFailed`."""
         await self._all_acked(self._unacked)
 
-    async def _all_acked(self, deliveries: Collection["asyncio.Future[Any]"]) -> None:
+    async def _all_acked(self, deliveries: Collection[Delivery]) -> None:
         if deliveries:
             # aiokafka itself never gives up on a batch of an idempotent producer.
             _, late = await asyncio.wait(deliveries, timeout=self.request_timeout)

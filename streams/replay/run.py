@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from itertools import islice
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -20,6 +20,7 @@ from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Policy
 from leads.shard import Fold, Shard
 from messenger.events import PageId, Psid, person_key
+from runtime.batches import Delivery, hand_over
 from runtime.kafka import partition_of
 from runtime.topic_reading import read_runs
 from schemas.codec import BUILT_IN, Ids, event_codec
@@ -31,7 +32,9 @@ from streams.replay.plan import Plan
 from streams.split import Split, is_fact, split
 from streams.state import PEOPLE
 
-_IN_FLIGHT = 10_000
+# Batches of up to 256 KB each.
+_IN_FLIGHT = 128
+_STATES_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
@@ -165,33 +168,41 @@ class _Shadow:
         self._events_topic, self._codec = name_of(EVENTS), event_codec(ids)
         self._state_topic = name_of(JOIN_STATE)
         self._outlet = Outlet(name_of, ids)
-        self._sent: list[asyncio.Future[Any]] = []
+        self._sent: list[Delivery] = []
 
     async def write(self, events: Sequence[JoinEvent], outputs: Sequence[Output]) -> None:
-        for event in events:
-            if event.received_at >= self._since:
-                await self._send(Outgoing(self._events_topic, event_key(event), self._codec.encode(event)))
-        for output in outputs:
-            if concluded_at(output) >= self._since:
-                await self._send(self._outlet.outgoing(output))
-                self._tally.count(output)
+        concluded = [output for output in outputs if concluded_at(output) >= self._since]
+        for output in concluded:
+            self._tally.count(output)
+        await self._hand_over(
+            [
+                *(self._event(event) for event in events if event.received_at >= self._since),
+                *map(self._outlet.outgoing, concluded),
+            ]
+        )
 
     async def remember(self, people: Collection[Person]) -> None:
         """Write what the join knows of leads at the end, for a promotion to hand over."""
-        for person in people:
-            if person.leads:
-                key = person_key(person.page_id, person.psid).encode()
-                await self._send(Outgoing(self._state_topic, key, PEOPLE.encode(person)))
+        states = (self._state(person) for person in people if person.leads)
+        while some := list(islice(states, _STATES_AT_ONCE)):
+            await self._hand_over(some)
 
     async def flush(self) -> None:
         """Wait until all is durable. Raises `KafkaError`."""
         await asyncio.gather(*self._sent)
         self._sent.clear()
 
-    async def _send(self, record: Outgoing) -> None:
-        self._sent.append(await self._producer.send(record.topic, record.value, key=record.key))
+    async def _hand_over(self, records: Sequence[Outgoing]) -> None:
+        await hand_over(self._producer, records, self._sent.append)
         if len(self._sent) >= _IN_FLIGHT:
             await self.flush()
+
+    def _event(self, event: JoinEvent) -> Outgoing:
+        return Outgoing(self._events_topic, event_key(event), self._codec.encode(event))
+
+    def _state(self, person: Person) -> Outgoing:
+        key = person_key(person.page_id, person.psid).encode()
+        return Outgoing(self._state_topic, key, PEOPLE.encode(person))
 
 
 def concluded_at(output: Output) -> datetime:

@@ -17,9 +17,9 @@ import uvloop
 from aiokafka import ConsumerRecord
 from aiokafka.protocol.produce import ProduceRequest
 
+from runtime.batches import Outgoing
 from runtime.cluster import Cluster
 from runtime.reach import Reach
-from streams.engine.producer import Outgoing
 from streams.engine.store import PartitionStore, join_store
 from streams.engine.transport import batch_topic, create_app, producer_of
 

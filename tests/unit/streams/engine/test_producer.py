@@ -8,9 +8,10 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from runtime.batches import Outgoing
 from runtime.kafka import partition_of
 from runtime.tracing import OFF
-from streams.engine.producer import DeliveryFailed, Outgoing, Producer
+from streams.engine.producer import DeliveryFailed, Producer
 
 pytestmark = pytest.mark.anyio
 
