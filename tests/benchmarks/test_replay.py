@@ -22,7 +22,7 @@ from tests.e2e.recording import Recording
 
 pytestmark = [pytest.mark.anyio, pytest.mark.benchmark]
 
-_LEADS = 7600
+_LEADS = 20_000
 _REAL_TIME = timedelta(minutes=30)  # the campaign's span
 _ROUNDS = 3
 
