@@ -3,46 +3,39 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
-import httpx
 import uvloop
-from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
-from leads.erasures import Erasures
 from leads.pages import Pages
-from messenger.client import CALL_TIMEOUT, GraphClient
+from messenger.client import CALL_TIMEOUT
 from operations.access import require_access
 from operations.configuration import load_caps, load_pages
-from operations.deployment import Deployment, graph_client, start_log
+from operations.deployment import Deployment, start_log
 from operations.local.ports import require_ports, stage_port
 from operations.reporting import OperationError
 from operations.skip import accepted_losses, require_ahead, skipped_places
+from operations.stages.process import SinkProcess
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
 from runtime.clock import now
 from runtime.cluster import admin_client
 from runtime.consumer_groups import committed_offsets
 from runtime.health import Health
-from runtime.loopback import NO_PROXY
-from runtime.losses import Accepted, Losses
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.stopping import stop_at_signals
-from runtime.suspect import Place
 from runtime.topic_admin import cluster_id_of
-from runtime.tracing import Tracing, tracing_of
+from runtime.tracing import tracing_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
-from sinks.consume import Consume, SinkCrashed, Source, Stage
+from sinks.consume import SinkCrashed, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
 from sinks.send.join_progress import JoinProgress
@@ -60,82 +53,9 @@ from sinks.warehouse.rows import warehouse_sources
 from sinks.warehouse.sink import Warehouse, WarehouseSink
 from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
-# For each client; it has no work left when it is stopped.
-_LEAVES_WITHIN = 3.0
 # A rebalance waits for the look at the join's offsets.
 _LOOK_MILLIS = 5000
 Sink = Literal["send", "warehouse", "transcripts"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    """The parts of every sink; `opened` starts a client now and stops it at the end."""
-
-    deployment: Deployment
-    name: str
-    skips: Collection[Place]
-    accepted: Accepted
-    call_timeout: timedelta
-    metrics: Metrics
-    health: Health
-    stop: asyncio.Event
-    stack: AsyncExitStack
-    tracing: Tracing
-
-    @property
-    def settings(self) -> Settings:
-        return self.deployment.settings
-
-    @property
-    def client_id(self) -> str:
-        return f"leadstream-{self.name}"
-
-    @property
-    def losses(self) -> Losses:
-        return Losses(f"leadstream sink {self.name}", self.metrics, self.accepted)
-
-    async def opened(self, client: Any) -> Any:
-        self.stack.push_async_callback(kafka.leave, client, _LEAVES_WITHIN)
-        await client.start()
-        return client
-
-    async def producer(self, **options: Any) -> Any:
-        return await self.opened(kafka.producer(self.deployment.broker, client_id=self.client_id, **options))
-
-    async def graph(self) -> GraphClient:
-        http = await self.stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
-        return graph_client(self.settings, http, self.call_timeout)
-
-    async def erasures(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
-        """The erasure register, whole, and what brings it up to date. Raises `TopicMissing`."""
-        return await self.stack.enter_async_context(self.deployment.followed_erasures(f"{self.client_id}-erasures"))
-
-    async def consume(
-        self,
-        sources: Mapping[str, Source[Any]],
-        stage: Stage[Any],
-        producer: Any,
-        reach: Reach,
-        assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
-    ) -> None:
-        await self.deployment.require_topics()
-        group = f"{self.settings.topic_prefix}{self.client_id}"
-        # Leaving a partition waits for the calls under way, so that a rebalance has to wait for us.
-        options = {"rebalance_timeout_ms": 60_000, "partition_assignment_strategy": (assignor,)}
-        consumer = kafka.consumer(self.deployment.broker, group=group, client_id=self.client_id, **options)
-        consume = Consume(
-            await self.opened(consumer),
-            producer,
-            sources,
-            stage,
-            name=self.name,
-            metrics=self.metrics,
-            health=self.health,
-            skips=self.skips,
-            reach=reach,
-            tracing=self.tracing,
-        )
-        await consume.run(self.stop)
 
 
 def run_sink(
@@ -161,7 +81,9 @@ def run_sink(
     async def serve_work() -> None:
         stop, metrics, health = stop_at_signals(), Metrics(), Health()
         async with serve(create_admin_app(metrics, health), settings.admin_host, port), AsyncExitStack() as stack:
-            process = _Process(deployment, name, skips, accepted, call_timeout, metrics, health, stop, stack, tracing)
+            process = SinkProcess(
+                deployment, name, skips, accepted, call_timeout, metrics, health, stop, stack, tracing
+            )
             await work(process)
 
     try:
@@ -173,7 +95,7 @@ def run_sink(
         raise OperationError(f"cannot start: {fault}") from None
 
 
-async def _send(process: _Process) -> None:
+async def _send(process: SinkProcess) -> None:
     settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
     caps = load_caps(settings, os.environ)
     limits = SendLimits(call_timeout=process.call_timeout, quarantine=2 * process.call_timeout, caps=caps)
@@ -215,7 +137,7 @@ async def _send(process: _Process) -> None:
     await process.consume(sources, sink, producer, reach, RangePartitionAssignor)
 
 
-async def _transcripts(process: _Process) -> None:
+async def _transcripts(process: SinkProcess) -> None:
     settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
     await require_access(deployment, "sink-transcripts")
     producer = await process.producer(linger_ms=0)
@@ -246,7 +168,7 @@ def _pages(settings: Settings) -> Pages:
     return pages
 
 
-async def _warehouse(process: _Process) -> None:
+async def _warehouse(process: SinkProcess) -> None:
     settings, deployment = process.settings, process.deployment
     tables = tables_by_topic(settings.topic)
     await require_access(deployment, "sink-warehouse")
@@ -266,7 +188,7 @@ def _open_warehouse(url: str, tables: Mapping[str, Table], cluster_id: str) -> W
 
 
 # By name: how far its admin port is from the first one, the topics that it reads, and its work.
-_SINKS: Mapping[Sink, tuple[int, Sequence[Topic], Callable[[_Process], Awaitable[None]]]] = {
+_SINKS: Mapping[Sink, tuple[int, Sequence[Topic], Callable[[SinkProcess], Awaitable[None]]]] = {
     "send": (2, (COMMANDS, EVENTS), _send),
     "warehouse": (3, [topic for table in TABLES for topic in table.topics], _warehouse),
     "transcripts": (4, (TRANSCRIPTS,), _transcripts),
