@@ -101,6 +101,7 @@ class Up:
         for pid in marked_processes(self._mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        wait(lambda: not marked_processes(self._mark))
 
 
 _COMMAND = (sys.executable, "-m", "cli")
