@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from runtime.logs import configure_logging
 from runtime.secret_file import SecretFileFault, secret_text
 from runtime.settings import SettingError, Settings, read_settings, variable
 from runtime.topic_admin import Difference, ExpectedTopic, partition_counts, partitions_advice
-from runtime.topic_reading import followed, records_now
+from runtime.topic_reading import CatchUp, followed, records_now
 from schemas.codec import Ids, NotDecodable, lead_codec
 from schemas.registry_client import find_ids
 from schemas.topics import ERASURES, LEADS, TOPICS, Topic
@@ -55,7 +55,9 @@ def start_log(settings: Settings, pages: Iterable[Page] = ()) -> LogFile | None:
     except OSError as fault:
         problem = f"{settings.log_file} cannot be written: {fault.strerror}"
         raise OperationError(f"{variable('log_file')}: {problem}") from None
-    configure_logging("info", secrets=(*settings.secrets, *(page.access_token for page in pages)), file=file)
+    configure_logging(
+        "info", secrets=(*settings.secrets, *(token for page in pages for token in page.tokens)), file=file
+    )
     return file
 
 
@@ -176,7 +178,7 @@ class Deployment:
     @asynccontextmanager
     async def followed_erasures(
         self, client_id: str = "leadstream-erasures"
-    ) -> AsyncIterator[tuple[Erasures, Callable[[], Awaitable[None]]]]:
+    ) -> AsyncIterator[tuple[Erasures, CatchUp]]:
         """Every erasure, and what adds those that came since. Raises `TopicMissing`, `KafkaError`."""
         erasures = Erasures()
         async with followed(self.broker, self.topic(ERASURES), erasures.note, client_id=client_id) as catch_up:

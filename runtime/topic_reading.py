@@ -1,9 +1,10 @@
 """Topics read without a group, so that no committed offset moves: up to their end of now, or on as they grow."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -88,13 +89,19 @@ async def records_now(broker: Cluster, topics: Collection[str], *, client_id: st
                 yield record
 
 
+class CatchUp(Protocol):
+    """Gives the records since the last call without waiting for Kafka, or `to_end` all that Kafka has by now."""
+
+    def __call__(self, *, to_end: bool = False) -> Awaitable[None]: ...
+
+
 @asynccontextmanager
 async def followed(
     broker: Cluster, topic: str, note: Callable[[bytes | None, bytes | None], None], *, client_id: str
-) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+) -> AsyncIterator[CatchUp]:
     """Give the key and value of every record that the topic holds to `note`, each partition in its order.
 
-    Yields what gives the records since then, without waiting for Kafka. Raises `TopicMissing`, or `KafkaError` when
+    Yields what gives the records since then. Raises `TopicMissing`, or `KafkaError` when
     Kafka does not answer.
     """
     counts = await partition_counts(broker, [topic])
@@ -105,12 +112,21 @@ async def followed(
         for record in records:
             note(record.key, record.value)
 
+    reading, every = asyncio.Lock(), [TopicPartition(topic, number) for number in range(counts[topic])]
     async with kafka.consumer(broker, group=None, client_id=client_id) as consumer:
-        async for records in whole_topic(consumer, topic, counts[topic]):
-            give(records)
+        consumer.assign(every)
+        await consumer.seek_to_beginning(*every)
 
-        async def catch_up() -> None:
-            for records in (await consumer.getmany(timeout_ms=0)).values():
-                give(records)
+        async def catch_up(*, to_end: bool = False) -> None:
+            async with reading:
+                ends, patience = await consumer.end_offsets(every) if to_end else {}, 0
+                # Not `read_until`, which leaves out what has come behind the ends.
+                while True:
+                    for records in (await consumer.getmany(timeout_ms=patience)).values():
+                        give(records)
+                    if not [place for place, end in ends.items() if await consumer.position(place) < end]:
+                        return
+                    patience = _POLL["timeout_ms"]
 
+        await catch_up(to_end=True)
         yield catch_up
