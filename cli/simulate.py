@@ -187,6 +187,7 @@ def _graph_config(settings: Settings, *, require_proof: bool) -> GraphConfig:
         app_secret=settings.app_secrets[0] if settings.app_secrets else None,
         require_proof=require_proof,
         page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
+        data_sets={page.page_id: page.conversions.data_set for page in pages if page.conversions is not None},
         lead_forms=LEAD_FORMS,
     )
 

@@ -16,7 +16,7 @@ from simulator.faults import Fault
 from simulator.payloads import Json
 from simulator.reactions import Reactions, react
 from simulator.threads import Thread, ThreadNews
-from simulator.world import SentMessage, World
+from simulator.world import ReceivedConversion, SentMessage, World
 
 _PREFIX = "/_simulator"
 
@@ -40,6 +40,7 @@ class _FaultPlan:
 
 _FAULT_PLAN = TypeAdapter(_FaultPlan)
 _REACTIONS = TypeAdapter(Reactions)
+_CONVERSIONS = TypeAdapter(list[ReceivedConversion])
 _THREADS, _MESSAGES = TypeAdapter(list[Thread]), TypeAdapter(list[SentMessage])
 
 
@@ -79,11 +80,17 @@ def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
         _route("GET", "/conversations", conversations),
         _route("GET", "/sends", sends),
         _route("GET", "/messages", messages),
+        _route("GET", "/conversions", partial(_conversions, world)),
         _route("PUT", "/faults", plan_faults),
         _route("PUT", "/pages/{page_id}", page),
         _route("POST", "/reactions", partial(_let_people_react, world, clock)),
         _route("DELETE", "", forget),
     ]
+
+
+async def _conversions(world: World, _request: Request) -> Json:
+    log = world.conversions
+    return {"calls": log.calls, "data": _CONVERSIONS.dump_python(log.received, mode="json")}
 
 
 def _route(method: str, path: str, answer: Callable[[Request], Awaitable[Json]]) -> Route:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from messenger.signature import appsecret_proof
-from simulator import app_setup, conversations, routing, send_api
+from simulator import app_setup, conversations, conversions_api, routing, send_api
 from simulator.control import control_routes
 from simulator.faults import Fault
 from simulator.payloads import Json
@@ -40,6 +40,8 @@ _SILENCE = timedelta(seconds=30)
 # By method and the last part of the path.
 _ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "messages"): send_api.send,
+    ("POST", "events"): conversions_api.events,
+    ("GET", "dataset"): conversions_api.data_set,
     ("GET", "messages"): conversations.thread_messages,
     ("GET", "conversations"): conversations.conversations,
     ("GET", "thread_owner"): routing.thread_owner,
@@ -73,6 +75,7 @@ def create_graph(world: World, clock: Clock, *, silence: timedelta = _SILENCE) -
             return _failure(world, refused.error)
         if _is_send(call):
             world.sends.called(call)
+        world.conversions.calls += call.edge == "events"
         fault = world.faults.draw(call.edge)
         if fault is not None and not fault.after_effect and not fault.of_a_list:
             return await _fail(world, request, call, fault, silence)
@@ -137,7 +140,11 @@ def _check_caller(world: World, call: Call) -> None:
 
 
 def _count_call(world: World, call: Call) -> dict[str, str]:
-    limits = {"messages": world.config.sends_per_second, "conversations": world.config.conversations_per_second}
+    limits = {
+        "messages": world.config.sends_per_second,
+        "conversations": world.config.conversations_per_second,
+        "events": world.config.event_calls_per_second,
+    }
     if call.edge not in limits:
         return {}
     allowed, used = world.rate.take(call.node, call.edge, limits[call.edge], call.at)

@@ -57,6 +57,15 @@ TAKE_WITHOUT_ROUTING = GraphError(
     27, "(#27) Take thread control is not supported when Conversation Routing is not enabled."
 )
 NOT_THE_OWNER = GraphError(100, "(#100) Only the current thread owner can release or pass the thread")
+# Codes of the Conversions API as integrators report them; Meta's pages list none.
+SCOPE_MISSING = GraphError(200, "(#200) Requires page_events permission to manage the object")
+NO_SUCH_DATA_SET = GraphError(
+    100, "Unsupported post request. Object does not exist, or cannot be loaded due to missing permissions.", 33
+)
+EVENT_TOO_OLD = GraphError(100, "Invalid parameter: the timestamp for this event is too far in the past", 2804003)
+NO_CHANNEL = GraphError(100, "Invalid parameter: Missing Messaging Channel Parameter", 2804064)
+EVENT_NAME_UNKNOWN = GraphError(100, "Invalid parameter: Messaging Event Invalid Event Type", 2804066)
+NO_SUCH_MESSENGER_USER = GraphError(100, "Invalid parameter: page_scoped_user_id", 2804067)
 
 
 def invalid(what: str) -> Refused:

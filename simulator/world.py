@@ -32,13 +32,16 @@ class GraphConfig:
     page_tokens: Mapping[PageId, str] = field(default_factory=dict, repr=False)
     default_app_set: bool = True
     app_connected: bool = True
-    scopes: tuple[str, ...] = ("pages_messaging", "pages_manage_metadata", "pages_read_engagement")
+    scopes: tuple[str, ...] = ("pages_messaging", "pages_manage_metadata", "pages_read_engagement", "page_events")
     token_expires_at: datetime | None = None
     data_access_expires_at: datetime | None = None
     lead_forms: Mapping[PageId, FormTexts] = field(default_factory=dict)
     # https://developers.facebook.com/documentation/business-messaging/messenger-platform/overview/rate-limiting
     sends_per_second: int = 300
     conversations_per_second: int = 2
+    # The data set of each Page; a Page without one takes conversions for any.
+    data_sets: Mapping[PageId, str] = field(default_factory=dict)
+    event_calls_per_second: int = 200
     report_delivery: bool = False
     report_read: bool = False
 
@@ -108,6 +111,26 @@ class SendLog:
         self.refused[f"{error.code}/{error.subcode}" if error.subcode else str(error.code)] += 1
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedConversion:
+    """An event that Meta has taken, at the time `at`."""
+
+    data_set: str
+    name: str
+    event_at: datetime
+    page_id: PageId
+    psid: Psid
+    at: datetime
+
+
+@dataclass(slots=True)
+class ConversionLog:
+    """The calls and what they brought: a call counts even if it was refused or its answer was lost."""
+
+    calls: int = 0
+    received: list[ReceivedConversion] = field(default_factory=list)
+
+
 class CallRate:
     """The calls of the last second by Page and endpoint."""
 
@@ -137,6 +160,7 @@ class World:
     faults: Faults = field(init=False)
     threads: Threads = field(default_factory=Threads)
     sends: SendLog = field(default_factory=SendLog)
+    conversions: ConversionLog = field(default_factory=ConversionLog)
     rate: CallRate = field(default_factory=CallRate)
     blocked_pages: set[PageId] = field(default_factory=set)
     page_fields: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -157,5 +181,5 @@ class World:
         """Clear the history; settings and subscriptions stay."""
         for part in (self.threads, self.rate, self.faults):
             part.clear()
-        self.sends = SendLog()
+        self.sends, self.conversions = SendLog(), ConversionLog()
         self.blocked_pages.clear()
