@@ -109,9 +109,9 @@ SETTINGS = {
     "graph_url": Meaning(
         "Address of the Graph API; with the simulator's address nothing is sent to anyone. It must be https, or http "
         "on loopback or to a container's name without a dot, because access tokens are sent there",
-        "`sink send`",
+        "`sink send`, `sink conversions`",
     ),
-    "graph_version": Meaning("Version of the Graph API", "`sink send`"),
+    "graph_version": Meaning("Version of the Graph API", "`sink send`, `sink conversions`"),
     "warehouse": Meaning(
         "A directory or the URI of object storage for Delta Lake tables, or `postgresql://…` for a server",
         "`sink warehouse`, `warehouse`",
@@ -125,7 +125,8 @@ SETTINGS = {
     ),
     "admin_port": Meaning(
         "Ingest's port for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
-        "after it, `sink warehouse` the third, `sink transcripts` the fourth, `console` the seventh",
+        "after it, `sink warehouse` the third, `sink transcripts` the fourth, `console` the seventh, `sink "
+        "conversions` the tenth",
         "`ingest`, `streams`, `sink`, `console`",
     ),
     "console_token": Meaning(

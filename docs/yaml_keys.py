@@ -36,6 +36,12 @@ PAGE_KEYS = {
         "rule keep their own times",
         "none",
     ),
+    "conversions": (
+        "Report conversions of this Page to Meta: `data_set` is the id of the data set that is linked to it, "
+        "`access_token` a token for it if it is not the Page's, `stages` the events of Meta's for stages that your CRM "
+        "calls otherwise, as in `{won: OrderCreated}`: see [conversions.md](conversions.md)",
+        "none are reported",
+    ),
     "questions": ("Question texts of its lead forms, which make summaries with colons unambiguous", "none"),
 }
 

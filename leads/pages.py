@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo
 
+from messenger.conversions import EVENTS, LEAD_SUBMITTED, PURCHASE
 from messenger.events import AppId, PageId
 from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_IDS, THREAD_CONTROL_DEFAULT
 from messenger.wording import normal_text
@@ -24,7 +25,23 @@ _UTC = ZoneInfo("UTC")
 RESERVED = "0"
 # Nobody is called for the canary's Pages, and without a token its commands would wait for one.
 _UNUSED = "unused"
+# Without these: the sink reports a submitted lead itself, and a stage has no price, which a purchase needs.
+STAGE_EVENTS = tuple(name for name in EVENTS if name not in (LEAD_SUBMITTED, PURCHASE))
 _FROM_LETTER_TO_LETTER = re.compile(r"[^\W_](?:.*[^\W_])?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionSettings:
+    """Where the conversions of a Page are reported: the data set at Meta, the token for it, and Meta's event for
+    stages that a CRM calls otherwise."""
+
+    data_set: str
+    access_token: str = field(default="", repr=False)
+    stages: tuple[tuple[str, str], ...] = ()
+
+    def event_of(self, stage: str) -> str | None:
+        """Meta's event for a stage; None where it is not reported."""
+        return dict(self.stages).get(stage, stage if stage in STAGE_EVENTS else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,7 @@ class Page:
     `questions` are the question texts of its lead forms, which make summaries unambiguous; `time_zone` is that of
     rules' quiet hours. `stop_words` and `start_words` are as `as_word` gives them. `min_gap`
     is the least time between messages of different rules, or for different leads, to one person. `signals` are those
-    that a lead of this Page waits for."""
+    that a lead of this Page waits for. Without `conversions` none are reported."""
 
     page_id: PageId
     access_token: str = field(default="", repr=False)
@@ -47,6 +64,12 @@ class Page:
     start_words: frozenset[str] = START_WORDS
     min_gap: timedelta = timedelta(0)
     signals: frozenset[SignalKind] = SIGNALS
+    conversions: ConversionSettings | None = None
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Every token that no log may hold."""
+        return self.access_token, *([self.conversions.access_token] if self.conversions is not None else [])
 
     def is_target(self, app_id: AppId | None) -> bool:
         """Whether a thread that this app gets is ours. Where no target app is configured, any but Meta's own may be."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec.structs import asdict
@@ -32,7 +33,7 @@ from leads.rules import (
 )
 from messenger import limits
 from messenger.events import AppId, PageId
-from operations.page_values import id_of, ids_of, is_id, token_of
+from operations.page_values import CONVERSION_KEYS, conversions_of, id_of, ids_of, is_id, token_of
 from operations.when import choice_of, read_when
 from runtime.settings import Settings
 from runtime.yaml_file import VARIABLE, FileFault, FileMissing, Section, Value, read_yaml
@@ -72,6 +73,7 @@ def token_variables(settings: Settings) -> frozenset[str]:
     try:
         pages = read_yaml(settings.pages, {}).section("pages").required("pages").section()
         sections = [page.section(*_PAGE_KEYS) for page in pages.values()]
+        sections += [page["conversions"].section(*CONVERSION_KEYS) for page in sections if "conversions" in page]
     except FileFault:
         text = settings.pages.read_text(errors="replace") if settings.pages.is_file() else ""
         return frozenset(VARIABLE.findall(text))
@@ -87,9 +89,10 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
     start_words = section.read("start_words", _words, START_WORDS)
     if not stop_words.isdisjoint(start_words):
         raise value.fault("a word cannot be among stop_words and start_words")
+    token = section.read("access_token", token_of, "") if tokens else ""
     return Page(
         page_id,
-        access_token=section.read("access_token", token_of, "") if tokens else "",
+        access_token=token,
         target_app=AppId(target_app) if target_app is not None else None,
         join_wait=section.read("join_wait", _at_most(JOIN_WAIT_MAX), JOIN_WAIT),
         thread_control=section.read("thread_control", _thread_control, limits.THREAD_CONTROL_DEFAULT),
@@ -100,6 +103,7 @@ def _page(page_id: PageId, value: Value, default_target_app: AppId | None, *, to
         start_words=start_words,
         min_gap=section.read("min_gap", _min_gap, timedelta(0)),
         signals=section.read("signals", _signals, SIGNALS),
+        conversions=section.read("conversions", partial(conversions_of, page_token=token, tokens=tokens), None),
     )
 
 

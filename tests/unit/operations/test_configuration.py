@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from leads.pages import JOIN_WAIT, Page
+from leads.pages import JOIN_WAIT, ConversionSettings, Page
 from leads.records import Button, FollowUpMessage, QuickReply
 from leads.rules import EVERY_CANCELLATION, AnswerCondition, Caps, QuietHours, Rule, RuleStep
 from messenger import limits
 from messenger.events import AppId, PageId
-from operations.configuration import load_caps, load_pages, load_rules
+from operations.configuration import load_caps, load_pages, load_rules, token_variables
 from runtime.settings import Settings
 from runtime.yaml_file import FileFault
 
@@ -550,3 +550,45 @@ def test_a_process_that_never_calls_meta_needs_no_token(tmp_path: Path) -> None:
     (page,) = load_pages(Settings(pages=path), {}, tokens=False)
 
     assert (page.access_token, page.join_wait) == ("", timedelta(seconds=5))
+
+
+def test_a_page_says_where_its_conversions_are_reported(tmp_path: Path) -> None:
+    of_page, own = pages_of(
+        tmp_path,
+        "pages:\n"
+        '  "1": {access_token: "${PAGE_TOKEN}", conversions: {data_set: "77", stages: {won: OrderCreated}}}\n'
+        '  "2": {access_token: a-token, conversions: {data_set: "78", access_token: "${PAGE_TOKEN}"}}\n',
+    )
+
+    assert of_page.conversions == ConversionSettings("77", "canary-token", (("won", "OrderCreated"),))
+    assert own.conversions == ConversionSettings("78", "canary-token")
+    assert own.tokens == ("a-token", "canary-token")
+    assert "canary-token" not in repr(own)
+
+
+def test_the_variables_of_all_tokens_are_secrets(tmp_path: Path) -> None:
+    settings = Settings(pages=tmp_path / "pages.yaml")
+    settings.pages.write_text(
+        'pages: {"1": {access_token: "${ONE}", conversions: {data_set: "77", access_token: "${TWO}"}}}'
+    )
+
+    assert token_variables(settings) == {"ONE", "TWO"}
+    [page] = load_pages(settings, {}, tokens=False)
+    assert page.tokens == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("conversions", "message"),
+    [
+        ("{}", "'data_set' is missing"),
+        ("{data_set: x}", "an id, which has digits only"),
+        ('{data_set: "77", token: x}', "unknown key 'token'"),
+        ('{data_set: "77", access_token: "a b"}', "the token has a blank"),
+        ('{data_set: "77", stages: {won: Lead}}', "expected one of InitiateCheckout"),
+        ('{data_set: "77", stages: {won: Purchase}}', "with a price and a currency only"),
+        ('{data_set: "77", stages: {won: LeadSubmitted}}', "is reported for each complete lead"),
+        ('{data_set: "77", stages: [won]}', "expected a mapping"),
+    ],
+)
+def test_conversions_that_could_not_be_reported_are_refused(tmp_path: Path, conversions: str, message: str) -> None:
+    assert message in refusal(pages_of, tmp_path, f'pages: {{"1": {{conversions: {conversions}}}}}')
