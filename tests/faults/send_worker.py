@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
-from schemas.codec import command_codec, event_codec, outcome_codec
+from schemas.codec import Codec, command_codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, OUTCOMES
 from sinks.consume import Consume, Source
 from sinks.send.broker_clock import BrokerTime
@@ -90,14 +90,14 @@ class Failpoint:
 
 
 class FailingLog(OutcomeLog):
-    """The outcomes topic with failpoints before and after each append."""
+    """A topic of outcomes with failpoints before and after each append."""
 
-    def __init__(self, failpoint: Failpoint, *given: Any) -> None:
+    def __init__(self, failpoint: Failpoint, codec: Codec[Any], *given: Any) -> None:
         super().__init__(*given)
-        self._failpoint = failpoint
+        self._failpoint, self._codec = failpoint, codec
 
     async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
-        status = "fence" if value is None else outcome_codec().decode(value).status
+        status = "fence" if value is None else self._codec.decode(value).status
         self._failpoint.passing(f"before-{status}")
         return self._ack(status, await super().append(partition, key, value))
 
@@ -108,16 +108,16 @@ class FailingLog(OutcomeLog):
 
 
 class FailingGraph(GraphClient):
-    """The Graph API with failpoints before and after each send."""
+    """The Graph API with failpoints before and after each call to `edge`."""
 
-    def __init__(self, failpoint: Failpoint, *given: Any, **options: Any) -> None:
+    def __init__(self, failpoint: Failpoint, edge: str, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        self._failpoint = failpoint
+        self._failpoint, self._edge = failpoint, edge
 
     async def call(
         self, request: GraphRequest, token: str, *, may_leave: Callable[[], bool] | None = None
     ) -> GraphResponse:
-        if not request.path.endswith("/messages"):
+        if not request.path.endswith(f"/{self._edge}"):
             return await super().call(request, token)
         self._failpoint.passing("before-call")
         response = await super().call(request, token, may_leave=may_leave)
@@ -142,12 +142,12 @@ async def work(job: SendJob) -> None:
         reader = await stack.enter_async_context(
             connected(kafka.consumer(Cluster(job.broker), group=None, client_id="ledger"))
         )
-        consumer = await stack.enter_async_context(connected(_consumer(job, failpoint)))
+        consumer = await stack.enter_async_context(connected(failing_consumer(job, failpoint, "send")))
         http = await stack.enter_async_context(httpx.AsyncClient())
         clock = BrokerTime(wrong_clock)
         courier = Courier(
-            Ledger(FailingLog(failpoint, outcomes, reader, producer), outcome_codec(), clock),
-            FailingGraph(failpoint, job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
+            Ledger(FailingLog(failpoint, outcome_codec(), outcomes, reader, producer), outcome_codec(), clock),
+            FailingGraph(failpoint, "messages", job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
             Pages(Page(page_of(number), access_token="t", target_app=OUR_APP) for number in range(job.pages)),
             clock=clock,
             fraction=random.random,
@@ -165,11 +165,12 @@ async def work(job: SendJob) -> None:
         ).run(stop)
 
 
-def _consumer(job: SendJob, failpoint: Failpoint) -> Any:
+def failing_consumer(job: SendJob, failpoint: Failpoint, name: str) -> Any:
+    """The consumer of the group `name`, with failpoints before and after each commit."""
     consumer = kafka.consumer(
         Cluster(job.broker),
-        group=f"{job.prefix}send",
-        client_id="send",
+        group=f"{job.prefix}{name}",
+        client_id=name,
         rebalance_timeout_ms=60_000,
         session_timeout_ms=int(SESSION * 1000),
         heartbeat_interval_ms=1000,
@@ -186,7 +187,8 @@ def _consumer(job: SendJob, failpoint: Failpoint) -> Any:
     return consumer
 
 
-def main() -> None:
+def run(work: Callable[[SendJob], Coroutine[Any, Any, None]]) -> None:
+    """Do the work of the job that the arguments say."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel("WARNING")
     parser = argparse.ArgumentParser()
@@ -196,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(work)

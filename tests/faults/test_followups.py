@@ -3,18 +3,15 @@
 import asyncio
 import random
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from aiokafka import TopicPartition
 from msgspec import structs
 
 from leads.records import OPTED_OUT, SUPERSEDED, FollowUpMessage, FollowUpOutcome, SendFollowUp
@@ -25,9 +22,10 @@ from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import command_codec, outcome_codec
 from schemas.topics import COMMANDS, OUTCOMES
-from tests.faults.lab import REPO, eventually
+from tests.faults.fleet import FAILPOINTS, HOUR, PAGES, all_is_committed, fleet_on
+from tests.faults.lab import eventually
 from tests.faults.meta import Meta, fake_meta
-from tests.faults.send_worker import LIMITS, SESSION, SendJob, page_of
+from tests.faults.send_worker import LIMITS, SESSION, page_of
 from tests.integration.topics import connected, records_of
 from tests.unit.sinks.fakes import a_command
 
@@ -37,55 +35,12 @@ COUNT = 20_000
 # The others are made after the first people have opted out.
 MADE_FIRST = 16_000
 PEOPLE = 8_000
-PAGES = 100
 PATIENCE = 1200
-FAILPOINTS = [
-    f"{when}-{what}" for what in ("fence", "attempting", "call", "sent", "commit") for when in ("before", "after")
-]
-HOUR = 3600.0
 # Before these deaths people opt out and end later flows, while no sink runs; once more so long after three run.
 ENDS_COME, LIVE = (3, 7), 8
 ZONES = ("UTC", "Asia/Kolkata", "America/New_York")
 # The broker's time is known to the sink to about a second, and a call takes its time.
 CLOCK_ERROR = timedelta(seconds=1)
-
-
-@dataclass(slots=True)
-class Fleet:
-    """Send sinks as processes of their own."""
-
-    job: SendJob
-    logs: Path
-    started: list[asyncio.subprocess.Process] = field(default_factory=list)
-
-    async def start(self, *, failpoint: str = "", ahead: float = 0.0) -> asyncio.subprocess.Process:
-        job = replace(self.job, failpoint=failpoint, ahead=ahead)
-        arguments = [f"--{name}={getattr(job, name)}" for name in SendJob.__dataclass_fields__]
-        with (self.logs / f"send-{len(self.started)}.log").open("wb") as log:
-            worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.faults.send_worker", *arguments, cwd=REPO, stdout=log, stderr=log
-            )
-        self.started.append(worker)
-        return worker
-
-    async def end(self) -> None:
-        for worker in self.started:
-            if worker.returncode is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-            await worker.wait()
-
-
-@asynccontextmanager
-async def fleet_on(settings: Settings, meta: Meta, logs: Path) -> AsyncIterator[Fleet]:
-    job = SendJob(
-        str(settings.broker), settings.topic_prefix, settings.partitions, f"http://127.0.0.1:{meta.port}", PAGES
-    )
-    fleet = Fleet(job, logs)
-    try:
-        yield fleet
-    finally:
-        await fleet.end()
 
 
 def planned(start: datetime, rng: random.Random) -> Iterator[SendFollowUp]:
@@ -198,14 +153,6 @@ async def put_commands(settings: Settings, commands: list[SendFollowUp]) -> None
         await producer.flush()
 
 
-async def all_is_committed(settings: Settings) -> bool:
-    group = f"{settings.topic_prefix}send"
-    async with connected(kafka.consumer(cluster_of(settings), group=group, client_id="test")) as consumer:
-        partitions = [TopicPartition(settings.topic(COMMANDS.name), number) for number in range(settings.partitions)]
-        ends = await consumer.end_offsets(partitions)
-        return all([await consumer.committed(partition) == end for partition, end in ends.items()])
-
-
 async def final_outcomes(settings: Settings) -> dict[str, FollowUpOutcome]:
     return {outcome.command_id: outcome for _, outcome in await outcomes_of(settings)}
 
@@ -227,7 +174,7 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
     commands = list(planned(now(), random.Random(1)))
     made_first, made_later = commands[:MADE_FIRST], commands[MADE_FIRST:]
     deaths, ends = 0, Ends()
-    async with fake_meta(kafka_topics, seed=1) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
+    async with fake_meta(kafka_topics, seed=1) as meta, fleet_on(kafka_topics, meta.port, tmp_path) as fleet:
         meta.open_threads(commands, of_inbox(commands))
         await put_commands(kafka_topics, list(with_cancellations(made_first)))
         for number, failpoint in enumerate(FAILPOINTS):
@@ -251,7 +198,7 @@ async def test_twenty_thousand_follow_ups_reach_each_person_at_most_once(
         for leaver in (first, third):
             leaver.terminate()
             assert await asyncio.wait_for(leaver.wait(), PATIENCE) == 0
-        await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
+        await eventually(lambda: all_is_committed(kafka_topics, "send", COMMANDS), within=PATIENCE)
         verdict = judge(commands, await outcomes_of(kafka_topics), meta, ends)
     with capsys.disabled():
         print(f"\n{deaths} deaths at failpoints, 3 freezes; {verdict}")  # noqa: T201 - the counts are wanted
@@ -290,7 +237,7 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
         for number in range(WAITING)
     ]
     answered = [command for number, command in enumerate(commands) if number % LIVELY == 0]
-    async with fake_meta(kafka_topics, seed=2) as meta, fleet_on(kafka_topics, meta, tmp_path) as fleet:
+    async with fake_meta(kafka_topics, seed=2) as meta, fleet_on(kafka_topics, meta.port, tmp_path) as fleet:
         meta.world.faults.plan("messages", rates={})
         meta.open_threads(commands, set())
         await put_commands(kafka_topics, commands)
@@ -309,7 +256,7 @@ async def test_who_was_answered_by_a_human_while_the_sink_was_away_gets_nothing_
             first.send_signal(signal.SIGCONT)
         else:
             await fleet.start()
-        await eventually(lambda: all_is_committed(kafka_topics), within=PATIENCE)
+        await eventually(lambda: all_is_committed(kafka_topics, "send", COMMANDS), within=PATIENCE)
         statuses = Counter(outcome.status for outcome in (await final_outcomes(kafka_topics)).values())
         texted = {message.psid for message in meta.world.sends.messages}
     on_top = len(texted & {command.psid for command in answered})

@@ -22,14 +22,15 @@ from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
 from runtime.settings import Settings
 from runtime.topic_admin import apply_topics
-from schemas.topics import OUTCOMES, TOPICS, Topic
+from schemas.topics import COMMANDS, OUTCOMES, TOPICS, Topic
 from tests.faults.cluster import admin_of
+from tests.faults.fleet import Fleet, all_is_committed, fleet_on
 from tests.faults.front_door import Comparison, IngestProcess, Meta, compare
 from tests.faults.lab import eventually
 from tests.faults.meta import fake_meta
 from tests.faults.power import Power, power_supply
 from tests.faults.send_worker import page_of
-from tests.faults.test_followups import Fleet, all_is_committed, final_outcomes, fleet_on, put_commands
+from tests.faults.test_followups import final_outcomes, put_commands
 from tests.integration.topics import records_of
 from tests.unit.sinks.fakes import a_command
 
@@ -153,7 +154,7 @@ async def test_nobody_is_texted_again(
         a_command(f"c{number}", page_id=page_of(0), psid=Psid(f"7{number:06}"), **window) for number in range(_PEOPLE)
     ]
     await machine.create_topics(in_memory=in_memory)
-    async with fake_meta(machine.settings, seed=3) as meta, fleet_on(machine.settings, meta, tmp_path) as fleet:
+    async with fake_meta(machine.settings, seed=3) as meta, fleet_on(machine.settings, meta.port, tmp_path) as fleet:
         meta.world.faults.plan("messages", rates={})
         meta.open_threads(commands, set())
         await put_commands(machine.settings, commands)
@@ -161,7 +162,7 @@ async def test_nobody_is_texted_again(
         await fleet.end()
         await machine.cut()
         await machine.start()
-        again = not await all_is_committed(machine.settings)
+        again = not await all_is_committed(machine.settings, "send", COMMANDS)
         await _until_sent(machine.settings, fleet)
         counts = Counter(message.metadata for message in meta.world.sends.messages)
 
@@ -171,5 +172,5 @@ async def test_nobody_is_texted_again(
 
 async def _until_sent(settings: Settings, fleet: Fleet) -> None:
     await fleet.start()
-    await eventually(lambda: all_is_committed(settings))
+    await eventually(lambda: all_is_committed(settings, "send", COMMANDS))
     assert {outcome.status for outcome in (await final_outcomes(settings)).values()} <= {"sent", "delivered", "read"}
