@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from operations.deployment import Deployment, find_broker
+from operations.doctor.conversions import examine_conversions
 from operations.doctor.kafka import examine_kafka, examine_requests, examine_set_aside, mend_topics
 from operations.doctor.meta import Repairs
 from operations.doctor.registry import examine_registry
@@ -47,9 +48,10 @@ async def verdicts_here(
     requests = await examine_requests(deployment, [*kafka, registry])
     aside = await examine_set_aside(deployment, kafka)
     rules = await examine_rules(settings, deployment, [*kafka, registry])
+    conversions = await examine_conversions(deployment, [*kafka, registry])
     disks = examine_disks(settings)
     warehouse = await asyncio.to_thread(_warehouse, settings)
-    return [*kafka, registry, warehouse, *disks, *running, *rules, *requests, *aside]
+    return [*kafka, registry, warehouse, *disks, *running, *rules, *conversions, *requests, *aside]
 
 
 def repairs_here(settings: Settings, verdicts: Collection[Verdict]) -> Repairs:

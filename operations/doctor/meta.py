@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from leads.pages import Page
+from leads.pages import ConversionSettings, Page
 from messenger.client import GraphClient
+from messenger.conversions import CONVERSIONS_SCOPE, data_set_of, data_set_request
 from messenger.errors import GraphError, PageBlocked, Permanent
-from messenger.events import AppId
+from messenger.events import AppId, PageId
 from messenger.graph import GraphRequest, GraphResponse
 from messenger.setup import (
     WEBHOOK_FIELDS,
@@ -28,6 +29,7 @@ from messenger.setup import (
     token_facts,
     token_request,
 )
+from operations.doctor.conversions import data_set_verdicts
 from operations.doctor.verdicts import (
     Verdict,
     any_broken,
@@ -168,11 +170,22 @@ class MetaExamination:
                 yield fields_verdict("page fields", page_id, fields)
             routing = routing_is_on((await self._ask_as_page(page, routing_request())).body)
             yield routing_verdict(page_id, is_on=routing)
+            for verdict in await self._conversions(page_id, page.conversions):
+                yield verdict
         except GraphError as fault:
             mend = "run the doctor again later"
             if isinstance(fault, Permanent | PageBlocked):
                 mend = "give the owner of the token a role on the Page that may manage it, and get a new token"
             yield broken("graph", page_id, str(fault), breaks="this Page cannot be checked", mend=mend)
+
+    async def _conversions(self, page_id: PageId, settings: ConversionSettings | None) -> list[Verdict]:
+        if settings is None:
+            return []
+        facts = token_facts((await self._ask_as_app(token_request(settings.access_token))).body)
+        linked: str | None = None
+        if facts.is_valid and CONVERSIONS_SCOPE in facts.scopes:
+            linked = data_set_of(await self._graph.call(data_set_request(page_id), settings.access_token))
+        return list(data_set_verdicts(page_id, settings, facts, linked))
 
     async def _ask_as_app(self, request: GraphRequest) -> GraphResponse:
         return await self._graph.call(request, self._app_token)

@@ -98,6 +98,14 @@ CHECKS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "a follow-up is not sent, or says its defaults in the place of answers",
             "`leadstream followups check` names every fault; docs/follow-ups.md says what a rule can wait for",
         ),
+        "conversions": (
+            "no conversion of this Page is reported to Meta",
+            "get a token with page_events, and put the id of the Page's data set into pages.yaml: see conversions.md",
+        ),
+        "conversion errors": (
+            "Meta may lack these conversions",
+            "`leadstream explain` a lead of the Page; conversions.md says what each reason means",
+        ),
         "deletion requests": ("people are owed an answer within 30 days", "`leadstream erase --requests` lists them"),
         "deletion records": (
             "a request may be overlooked",

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from leads.pages import Pages
@@ -15,19 +14,15 @@ from leads.rules import Rule, doubts
 from messenger.events import PageId
 from operations.configuration import load_pages, load_rules
 from operations.deployment import Deployment
+from operations.doctor.last_records import last_records
 from operations.doctor.verdicts import Verdict, any_broken, broken, ok, warning
-from runtime import kafka
 from runtime.settings import Settings
-from runtime.topic_admin import partition_counts
-from runtime.topic_reading import read_spans
 from runtime.yaml_file import FileFault
-from schemas.codec import NotDecodable, lead_codec
+from schemas.codec import lead_codec
 from schemas.registry_client import RegistryFault, find_ids
 from schemas.topics import LEADS
 
 _SECONDS = 15
-# Records at the end of each partition of `leads`: some hundred leads.
-_LAST = 500
 
 
 async def examine_rules(settings: Settings, deployment: Deployment | None, earlier: Sequence[Verdict]) -> list[Verdict]:
@@ -42,7 +37,8 @@ async def examine_rules(settings: Settings, deployment: Deployment | None, earli
     if deployment is not None and is_readable and any(rule.wait_for == "handover" for rule in rules):
         try:
             async with asyncio.timeout(_SECONDS):
-                leads = await _last_leads(deployment)
+                with_ids = replace(deployment, known_ids=await find_ids(settings))
+                leads = await last_records(with_ids, LEADS, lead_codec(with_ids.ids))
         except (KafkaError, RegistryFault, TimeoutError):
             pass  # a silent Kafka or registry has a verdict of its own
     return list(rule_verdicts(rules, leads, pages))
@@ -71,22 +67,3 @@ def _unmet(rule: Rule, leads: Iterable[Lead]) -> Iterator[str]:
     for page_id, last in of_page.items():
         if not any(lead.handover_at for lead in last):
             yield f"it waits for the handover, and none of the last {len(last)} leads of Page {page_id} had one"
-
-
-async def _last_leads(deployment: Deployment) -> Sequence[Lead]:
-    """The newest revision of each of the last leads that were not erased."""
-    codec = lead_codec(replace(deployment, known_ids=await find_ids(deployment.settings)).ids)
-    topic, newest = deployment.topic(LEADS), dict[bytes | None, Lead]()
-    count = (await partition_counts(deployment.broker, [topic])).get(topic, 0)
-    partitions = [TopicPartition(topic, number) for number in range(count)]
-    async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-doctor") as consumer:
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        spans = {at: range(max(begins[at], ends[at] - _LAST), ends[at]) for at in partitions}
-        async for record in read_spans(consumer, spans):
-            newest.pop(record.key, None)
-            if record.value is not None:
-                try:
-                    newest[record.key] = codec.decode(record.value)
-                except NotDecodable:
-                    continue
-    return list(newest.values())

@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from leads.pages import Page
+from leads.pages import ConversionSettings, Page
 from messenger.errors import ChallengeRefused
 from messenger.events import AppId, PageId
-from messenger.setup import WEBHOOK_FIELDS
+from messenger.setup import SCOPES, WEBHOOK_FIELDS
 from messenger.signature import answer_challenge
 from operations.doctor.meta import MetaExamination
 from operations.doctor.run import Mending, mend
@@ -90,6 +90,27 @@ async def test_where_all_is_as_it_should_be_nothing_is_named(meta: MetaExaminati
         "token", "scopes", "token expiry", "data access expiry", "target app", "app authorised", "page fields",
         "conversation routing",
     ]  # fmt: skip
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, ("conversions", "ok")),
+        ({"scopes": SCOPES}, ("conversions", "broken")),
+        ({"data_sets": {}}, ("conversions", "broken")),
+    ],
+    ids=["right", "no-permission", "no-data-set"],
+)
+async def test_a_page_that_reports_conversions_has_a_verdict_on_them(
+    setup: Setup, meta: MetaExamination, changes: dict[str, Any], verdict: tuple[str, str]
+) -> None:
+    setup.configure(**{"data_sets": {PAGE: "77"}, **changes})
+    page = Page(PAGE, access_token="t0ken", conversions=ConversionSettings("77", "t0ken"))
+
+    last = (await meta.verdicts([page]))[-1]
+
+    assert (last.check, last.standing) == verdict
 
 
 def _without(setup: Setup, *, field: str) -> None:
