@@ -16,7 +16,7 @@ _COMMANDS = {
     "ingest": "Receive Meta's webhooks and keep them in Kafka.",
     "verify": "Prove that each receipt of ingest is in Kafka.",
     "streams": "Split webhooks into events, join events into leads.",
-    "sink": "Run a sink: send, warehouse or transcripts.",
+    "sink": "Run a sink: send, warehouse, transcripts, conversions.",
     "kafka": "Start, stop or check the local Kafka node.",
     "topics": "Create or list the topics.",
     "schemas": "Check or register the schemas of the topics.",

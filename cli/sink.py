@@ -1,4 +1,4 @@
-"""`leadstream sink …`: commands to the Send API, records to the warehouse, transcripts from the Conversations API."""
+"""`leadstream sink …`: one sink as this process."""
 
 from datetime import timedelta
 from typing import Any
@@ -72,6 +72,22 @@ def transcripts(**given: Any) -> None:
       PAGE_TOKEN=… leadstream sink transcripts
     """
     _run("transcripts", **given)
+
+
+@command.command("conversions")
+@options.admin_port("ADMIN_PORT + 10")
+@options.skip
+@options.accept_loss
+def conversions(**given: Any) -> None:
+    """Report each lead and its stages to Meta once.
+
+    Only of Pages with `conversions` in LEADSTREAM_PAGES. The topic conversion-outcomes has the outcome of each.
+
+    \b
+    Example:
+      PAGE_TOKEN=… leadstream sink conversions
+    """
+    _run("conversions", **given)
 
 
 def _run(sink: Sink, **given: Any) -> None:

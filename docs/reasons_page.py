@@ -12,6 +12,7 @@ from leads import reasons as leads
 from messenger import errors, reasons
 from operations.explain import followups
 from schemas import codec
+from sinks.conversions import reasons as conversions
 from sinks.send import reasons as outcomes
 
 _INTRODUCTION = """\
@@ -112,6 +113,39 @@ SECTIONS = (
         "`reason` in `leadstream explain`: a rule did not act on a lead.",
         followups,
         "WithheldReason",
+    ),
+    _Section(
+        "Leads and stages that give no conversion",
+        "`reason` of `leadstream_items_ignored_total`. None is an error.",
+        conversions,
+        "IgnoredRecord",
+    ),
+    _Section(
+        "Parked conversions",
+        "`reason` of an outcome in `conversion-outcomes` with `status` `parked`. Meta has none of it: it is reported "
+        "again.",
+        conversions,
+        "ParkedReason",
+    ),
+    _Section(
+        "Expired conversions",
+        "`reason` of an outcome in `conversion-outcomes` with `status` `expired`.",
+        conversions,
+        "ExpiredReason",
+    ),
+    _Section(
+        "Rejected conversions",
+        "`reason` of an outcome in `conversion-outcomes` with `status` `rejected`; `error_code` and `error_subcode` "
+        "are Meta's.",
+        conversions,
+        "RejectedReason",
+    ),
+    _Section(
+        "Conversions in doubt",
+        "`reason` of an outcome in `conversion-outcomes` with `status` `in_doubt`. Meta may have it, so that it is not "
+        "reported again.",
+        conversions,
+        "InDoubtReason",
     ),
     _Section("Signatures", "In the log, behind `signature:`.", errors, "SignatureFault"),
     _Section("Subscription challenges", "In the log, behind `subscription challenge:`.", errors, "ChallengeFault"),

@@ -15,6 +15,7 @@ from runtime.tracing import TRACEPARENT
 from schemas.codec import (
     Codec,
     command_codec,
+    conversion_codec,
     deletion_codec,
     event_codec,
     lead_codec,
@@ -26,6 +27,7 @@ from schemas.copies import COPY, OTHER_PAGE_ID, PAGE_ID, SIGNATURE
 from schemas.released import newest
 from schemas.topics import (
     COMMANDS,
+    CONVERSIONS,
     DELETION_REQUESTS,
     ERASURES,
     EVENTS,
@@ -145,6 +147,7 @@ _READING: Mapping[str, _Reading] = {
     COMMANDS.name: _Reading(command_codec, "send"),
     OUTCOMES.name: _Reading(outcome_codec, "sent"),
     TRANSCRIPTS.name: _Reading(transcript_request_codec, "request"),
+    CONVERSIONS.name: _Reading(conversion_codec, "sent"),
     STAGES.name: _Reading(stage_codec, "qualified"),
     DELETION_REQUESTS.name: _Reading(deletion_codec, "received"),
 }
@@ -206,7 +209,7 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
     for name, value in topic.config:
         if name != "retention.ms":
             yield f"`{name}`", value
-    if topic not in (JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES):
+    if topic not in (CONVERSIONS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES):
         yield "Dead letters", f"`{topic.dead_letters}`"
 
 

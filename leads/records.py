@@ -42,6 +42,8 @@ OutcomeStatus = Literal[
     "attempting", "sent", "delivered", "read", "rejected", "expired", "cancelled", "parked", "in_doubt"
 ]
 
+ConversionStatus = Literal["attempting", "parked", "sent", "rejected", "expired", "in_doubt"]
+
 
 class WebhookOrigin(Compact, frozen=True):
     """A record that a lead was made from: a webhook, or the fact of ours that recovered it."""
@@ -187,6 +189,22 @@ class LeadStage(Struct, frozen=True, kw_only=True):
     source: str = ""
 
 
+class ConversionOutcome(Struct, frozen=True, kw_only=True):
+    """What became of a conversion, without its person; the newest of a `conversion_id` is the ledger's entry."""
+
+    conversion_id: str
+    lead_id: LeadId
+    page_id: PageId
+    event: str
+    event_at: datetime
+    status: ConversionStatus
+    occurred_at: datetime
+    attempt: int = 0
+    error_code: int | None = None
+    error_subcode: int | None = None
+    reason: str | None = None
+
+
 def lead_id(page_id: PageId, psid: Psid, opening_event_id: str) -> LeadId:
     """The id of the lead that this signal opened."""
     return LeadId(str(uuid5(_NAMESPACE, f"lead:{page_id}:{psid}:{opening_event_id}")))
@@ -210,6 +228,11 @@ def command_id(lead: LeadId, rule: str, step: int) -> str:
 def stage_id(lead: LeadId, stage: str) -> str:
     """The id of the one record that says that this lead has come to this stage."""
     return str(uuid5(_NAMESPACE, f"stage:{lead}:{stage}"))
+
+
+def conversion_id(lead: LeadId, stage: str) -> str:
+    """The id of the one conversion that this stage of a lead may give; `stage` is its `stage_id`."""
+    return str(uuid5(_NAMESPACE, f"conversion:{lead}:{stage}"))
 
 
 def notice_id(page_id: PageId, psid: Psid, cause: str) -> str:

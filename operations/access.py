@@ -10,6 +10,7 @@ from runtime.kafka_probe import find_fault
 from runtime.settings import Settings
 from schemas.topics import (
     COMMANDS,
+    CONVERSIONS,
     DELETION_REQUESTS,
     ERASURES,
     EVENTS,
@@ -73,7 +74,8 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         ],
         "sink-conversions": [
             describe_all,
-            _on(settings, (LEADS, STAGES, ERASURES), "Read"),
+            _on(settings, (LEADS, STAGES, CONVERSIONS, ERASURES), "Read"),
+            _on(settings, (CONVERSIONS,), "Write"),
             _letters(settings, (LEADS, STAGES), "Write"),
             groups["-conversions"],
         ],
@@ -81,7 +83,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         "topics-apply": [_on(settings, TOPICS, "Create", "Describe", "DescribeConfigs", "AlterConfigs")],
         "doctor": [
             _on(settings, TOPICS, "Describe", "DescribeConfigs"),
-            _on(settings, (LEADS, ERASURES, DELETION_REQUESTS), "Read"),
+            _on(settings, (LEADS, CONVERSIONS, ERASURES, DELETION_REQUESTS), "Read"),
         ],
         "leads": [describe_all, _on(settings, (LEADS, OUTCOMES), "Read")],
         "stages": [describe_all, _on(settings, (LEADS,), "Read"), _on(settings, (STAGES,), "Write")],

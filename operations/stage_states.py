@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -10,8 +12,9 @@ from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from operations.local.stack import CANARY_PORT, STAGES, admin_url
+from operations.local.stack import CANARY_PORT, HAND_OFFS, STAGES, admin_url, hand_offs
 from runtime.settings import Settings
+from runtime.yaml_file import FileFault
 
 _SECONDS = 5
 _LAG = "leadstream_consumer_lag"
@@ -31,6 +34,9 @@ class Readiness:
 def stages_of_up(settings: Settings) -> dict[str, str]:
     """The admin ports of the stages that `leadstream up` runs, by name."""
     stages = {"-".join(stage): admin_url(settings, stage[-1], "") for stage in (("ingest",), *STAGES)}
+    with suppress(FileFault):  # which has a verdict of its own
+        for name in hand_offs(settings, os.environ):
+            stages[f"sink-{name}"] = settings.admin_url(settings.admin_port + HAND_OFFS[name])
     if settings.canary:
         stages["canary"] = settings.admin_url(settings.admin_port + CANARY_PORT)
     return stages

@@ -60,7 +60,9 @@ class Metrics:
         self.followups_waiting = self._gauge("followups_waiting", "Waiting follow-ups", "state", "closes_within")
         # Follow-ups of the last days whose last outcome is in_doubt. A rise that stays needs an operator.
         self.followups_in_doubt = self._gauge("followups_in_doubt", "Follow-ups that may have arrived")
-        # Send API calls by result: ok, or the error code.
+        # Conversions by the status that they came to; in_doubt, rejected and a parked that repeats need an operator.
+        self.conversion_outcomes = self._counter("conversion_outcomes", "Outcomes of conversions", "status")
+        # Graph API calls by result: ok, or the error code.
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
         # Transcript requests by what the conversation gave: answers, no_answers, erased, refused (see graph_calls).
         self.transcripts_fetched = self._counter("transcripts_fetched", "Transcript requests settled", "result")

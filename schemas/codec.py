@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from leads.facts import JoinEvent, LeadPromoted, Progress
 from leads.records import (
     Button,
+    ConversionOutcome,
     FetchTranscript,
     FollowUpMessage,
     FollowUpOutcome,
@@ -54,11 +55,11 @@ ValueFault = Literal[
     "event_incomplete",
     # A promotion lacks its lead.
     "promotion_incomplete",
-    # The id of a command or of its lead is longer than 255 characters.
+    # The id of a command, a stage or their lead, or the name of a stage, is longer than 255 characters.
     "id_too_long",
-    # The key of a command is not `page:psid` of its own person.
+    # The key of a command is not `page:psid` of its own person, or that of a stage not the id of its lead.
     "key_of_another",
-    # A command is in another partition than its key's: its producer does not use murmur2.
+    # A command or a stage is in another partition than its key's: its producer does not use murmur2.
     "wrong_partition",
 ]
 
@@ -275,6 +276,10 @@ def transcript_request_codec(ids: Ids = BUILT_IN) -> Codec[FetchTranscript]:
 
 def stage_codec(ids: Ids = BUILT_IN) -> Codec[LeadStage]:
     return Codec("lead-stage", _serde_of_record("lead-stage", LeadStage), ids)
+
+
+def conversion_codec(ids: Ids = BUILT_IN) -> Codec[ConversionOutcome]:
+    return Codec("conversion-outcome", _serde_of_record("conversion-outcome", ConversionOutcome), ids)
 
 
 def deletion_codec(ids: Ids = BUILT_IN) -> Codec[DeletionRequest]:

@@ -20,6 +20,7 @@ _RELEASED = {
     9: "lead.v2",
     10: "followup-command.v2",
     11: "lead-stage.v1",
+    12: "conversion-outcome.v1",
 }
 
 

@@ -139,6 +139,18 @@ STAGES = Topic(
     # The clocks of CRMs may be wrong, so the broker's decides whether a stage came before an erasure.
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
 )
+CONVERSIONS = Topic(
+    "conversion-outcomes",
+    key="conversion_id",
+    schema="conversion-outcome",
+    producer="sink conversions",
+    consumers="sink conversions (the ledger), doctor, explain, analysts",
+    description="The outcome of a conversion, in the partition of its lead; a fence has no value.",
+    cleanup="compact",
+    # The broker's clock decides when an attempt was made, as it does in followup-outcomes.
+    config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),
+    personal=False,
+)
 JOIN_STATE = Topic(
     "leadstream-join-changelog",
     key="page:psid",
@@ -201,4 +213,4 @@ def _dead_letters_of(topic: Topic) -> Topic:
 
 
 DEAD_LETTERS = tuple(map(_dead_letters_of, WITH_DEAD_LETTERS))
-TOPICS = (*WITH_DEAD_LETTERS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES, *DEAD_LETTERS)
+TOPICS = (*WITH_DEAD_LETTERS, CONVERSIONS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES, *DEAD_LETTERS)

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from leads.pages import Pages
+from operations.configuration import load_pages
 from operations.deployment import expected_topics
 from operations.local.interrupts import Interrupts
 from operations.local.ports import Port, kafka_port, public_port, require_ports, stage_port
@@ -26,6 +28,8 @@ from runtime.topic_admin import apply_topics
 STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "transcripts"))
 # How far the admin ports of the lookouts and of the console are from the first one.
 DOCTOR_PORT, BACKFILL_PORT, CONSOLE_PORT, CANARY_PORT = 5, 6, 7, 8
+# The sinks that hand leads on, where something is to be handed on, and how far their admin ports are from it.
+HAND_OFFS: Mapping[str, int] = MappingProxyType({"conversions": 10})
 
 _CHECK_EVERY = 0.5
 _FILES = 1024
@@ -108,7 +112,13 @@ def processes_of(
     )
 
 
-def start_stages(processes: Processes, settings: Settings) -> None:
+def hand_offs(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The sinks of `HAND_OFFS` that this deployment runs. Raises `FileFault`."""
+    pages = load_pages(settings, environ, tokens=False)
+    return ("conversions",) if any(page.conversions is not None for page in pages) else ()
+
+
+def start_stages(processes: Processes, settings: Settings, handing_on: Iterable[str] = ()) -> None:
     """Start ingest, streams and sinks, and wait until every process is ready.
 
     Ingest is stopped last, so that no webhook is refused in between.
@@ -116,6 +126,9 @@ def start_stages(processes: Processes, settings: Settings) -> None:
     processes.start("ingest", "ingest", ready_url=admin_url(settings, "ingest", "/readyz"))
     for stage in STAGES:
         processes.start("-".join(stage), *stage, ready_url=admin_url(settings, stage[-1], "/readyz"))
+    for name in handing_on:
+        url = settings.admin_url(settings.admin_port + HAND_OFFS[name])
+        processes.start(f"sink-{name}", "sink", name, ready_url=f"{url}/readyz")
     processes.await_ready()
 
 
@@ -125,7 +138,8 @@ def run_stack(
     """Run everything until a signal raises `KeyboardInterrupt`, whatever ends or hangs. Raises `OperationError`."""
     say, interrupts = unless_unheard(say), Interrupts()
     with locked(settings.state_dir, "up", say) as lock:
-        require_ports(_ports(settings))
+        handing_on = hand_offs(settings, environ)
+        require_ports(_ports(settings, handing_on))
         if (files := raise_file_limit()) < _FILES:
             say(f"only {files} open files are allowed here: raise the limit with `ulimit -n {_FILES}`")
         with (
@@ -133,7 +147,7 @@ def run_stack(
             running_kafka(settings, environ, say, interrupts) as (broker, kafka),
             processes_of(settings, environ, broker, say, interrupts, lock) as processes,
         ):
-            start_stages(processes, settings)
+            start_stages(processes, settings, handing_on)
             _start_lookouts(processes, settings, pages)
             start_console(processes, settings, say)
             for line in welcome:
@@ -185,12 +199,14 @@ def tend(settings: Settings, kafka: LocalKafka | None, processes: Processes) -> 
         time.sleep(_CHECK_EVERY)
 
 
-def _ports(settings: Settings) -> Iterator[Port]:
+def _ports(settings: Settings, handing_on: Iterable[str]) -> Iterator[Port]:
     if settings.broker is None and KafkaNode(settings.state_dir).status() is None:
         yield kafka_port(settings)
     yield public_port(settings)
     stages = ["ingest", *(" ".join(stage) for stage in STAGES), "doctor", "backfill", "console"]
     for number, stage in enumerate(stages, start=settings.admin_port):
         yield stage_port(settings, stage, number)
+    for name in handing_on:
+        yield stage_port(settings, f"sink {name}", settings.admin_port + HAND_OFFS[name])
     if settings.canary:
         yield stage_port(settings, "canary", settings.admin_port + CANARY_PORT)

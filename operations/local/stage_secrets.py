@@ -19,6 +19,7 @@ NEEDED: Mapping[str, frozenset[Secret]] = MappingProxyType(
         "sink-send": frozenset({"app_secrets", "tokens"}),
         "sink-warehouse": frozenset({"warehouse"}),
         "sink-transcripts": frozenset({"app_secrets", "tokens"}),
+        "sink-conversions": frozenset({"app_secrets", "tokens"}),
         "doctor": frozenset({"app_secrets", "verify_token", "tokens", "warehouse"}),
         "backfill": frozenset({"app_secrets", "tokens"}),
         "canary": frozenset({"app_secrets"}),

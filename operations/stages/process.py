@@ -1,7 +1,8 @@
 """The parts of every sink's process: its clients opened in order, and its loop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import os
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,8 +13,10 @@ from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from leads.erasures import Erasures
+from leads.pages import Pages
 from messenger.client import GraphClient
-from operations.deployment import Deployment, graph_client
+from operations.configuration import load_pages
+from operations.deployment import Deployment, graph_client, start_log
 from runtime import kafka
 from runtime.health import Health
 from runtime.loopback import NO_PROXY
@@ -22,6 +25,7 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
 from runtime.suspect import Place
+from runtime.topic_reading import CatchUp
 from runtime.tracing import Tracing
 from sinks.consume import Consume, Source, Stage
 
@@ -64,11 +68,21 @@ class SinkProcess:
     async def producer(self, **options: Any) -> Any:
         return await self.opened(kafka.producer(self.deployment.broker, client_id=self.client_id, **options))
 
+    def pages(self) -> Pages:
+        """The Pages, whose tokens no log contains from now on."""
+        pages = load_pages(self.settings, os.environ)
+        start_log(self.settings, pages)
+        return pages
+
+    def on_read(self, done: int, records: int) -> None:
+        """A ledger opens, and has read so many of its records."""
+        self.health.report(self.name, ready=False, seen=f"reads the ledger: {done} of {records}")
+
     async def graph(self) -> GraphClient:
         http = await self.stack.enter_async_context(httpx.AsyncClient(mounts=NO_PROXY))
         return graph_client(self.settings, http, self.call_timeout)
 
-    async def erasures(self) -> tuple[Erasures, Callable[[], Awaitable[None]]]:
+    async def erasures(self) -> tuple[Erasures, CatchUp]:
         """The erasure register, whole, and what brings it up to date. Raises `TopicMissing`."""
         return await self.stack.enter_async_context(self.deployment.followed_erasures(f"{self.client_id}-erasures"))
 

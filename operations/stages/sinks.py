@@ -12,14 +12,14 @@ from typing import Any, Literal
 import uvloop
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-from leads.pages import Pages
 from messenger.client import CALL_TIMEOUT
 from operations.access import require_access
-from operations.configuration import load_caps, load_pages
+from operations.configuration import load_caps
 from operations.deployment import Deployment, start_log
 from operations.local.ports import require_ports, stage_port
 from operations.reporting import OperationError
 from operations.skip import accepted_losses, require_ahead, skipped_places
+from operations.stages.conversions import report_conversions
 from operations.stages.process import SinkProcess
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
@@ -34,7 +34,7 @@ from runtime.stopping import stop_at_signals
 from runtime.topic_admin import cluster_id_of
 from runtime.tracing import tracing_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
-from schemas.topics import COMMANDS, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, CONVERSIONS, EVENTS, LEADS, OUTCOMES, STAGES, TRANSCRIPTS, WEBHOOKS, Topic
 from sinks.consume import SinkCrashed, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
@@ -55,7 +55,7 @@ from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
 # A rebalance waits for the look at the join's offsets.
 _LOOK_MILLIS = 5000
-Sink = Literal["send", "warehouse", "transcripts"]
+Sink = Literal["send", "warehouse", "transcripts", "conversions"]
 
 
 def run_sink(
@@ -74,7 +74,8 @@ def run_sink(
     require_ports([stage_port(settings, f"sink {name}", port)])
     start_log(settings)
     skips = skipped_places(settings, skip, topics)
-    accepted = accepted_losses(settings, accept_loss, {settings.topic(topic.name) for topic in (*topics, OUTCOMES)})
+    held = {settings.topic(topic.name) for topic in (*topics, OUTCOMES, CONVERSIONS)}
+    accepted = accepted_losses(settings, accept_loss, held)
     deployment = Deployment.of(settings)
     require_ahead(deployment, settings.topic(f"leadstream-{name}"), skips, say)
 
@@ -96,7 +97,7 @@ def run_sink(
 
 
 async def _send(process: SinkProcess) -> None:
-    settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
+    settings, deployment, pages = process.settings, process.deployment, process.pages()
     caps = load_caps(settings, os.environ)
     limits = SendLimits(call_timeout=process.call_timeout, quarantine=2 * process.call_timeout, caps=caps)
     await require_access(deployment, "sink-send")
@@ -104,13 +105,9 @@ async def _send(process: SinkProcess) -> None:
     reader = await process.opened(kafka.consumer(deployment.broker, group=None, client_id="leadstream-send-ledger"))
     clock = BrokerTime(now)
     erasures, catch_up = await process.erasures()
-
-    def on_read(done: int, records: int) -> None:
-        process.health.report(process.name, ready=False, seen=f"reads the ledger: {done} of {records}")
-
     log = OutcomeLog(deployment.topic(OUTCOMES), reader, producer)
     courier = Courier(
-        Ledger(log, outcome_codec(deployment.ids), clock, on_read=on_read),
+        Ledger(log, outcome_codec(deployment.ids), clock, on_read=process.on_read),
         await process.graph(),
         pages,
         clock=clock,
@@ -138,7 +135,7 @@ async def _send(process: SinkProcess) -> None:
 
 
 async def _transcripts(process: SinkProcess) -> None:
-    settings, deployment, pages = process.settings, process.deployment, _pages(process.settings)
+    settings, deployment, pages = process.settings, process.deployment, process.pages()
     await require_access(deployment, "sink-transcripts")
     producer = await process.producer(linger_ms=0)
     erasures, catch_up = await process.erasures()
@@ -159,13 +156,6 @@ async def _transcripts(process: SinkProcess) -> None:
     source = Source(lambda record: requests.decode(record.value), settings.topic(TRANSCRIPTS.dead_letters))
     sources = {deployment.topic(TRANSCRIPTS): source}
     await process.consume(sources, sink, producer, Reach(process.losses, sources.keys()))
-
-
-def _pages(settings: Settings) -> Pages:
-    """The Pages, whose tokens no log contains from now on."""
-    pages = load_pages(settings, os.environ)
-    start_log(settings, pages)
-    return pages
 
 
 async def _warehouse(process: SinkProcess) -> None:
@@ -192,4 +182,5 @@ _SINKS: Mapping[Sink, tuple[int, Sequence[Topic], Callable[[SinkProcess], Awaita
     "send": (2, (COMMANDS, EVENTS), _send),
     "warehouse": (3, [topic for table in TABLES for topic in table.topics], _warehouse),
     "transcripts": (4, (TRANSCRIPTS,), _transcripts),
+    "conversions": (10, (LEADS, STAGES), report_conversions),
 }

@@ -14,6 +14,7 @@ from avro.schema import make_avsc_object
 
 from leads.records import (
     Button,
+    ConversionOutcome,
     FetchTranscript,
     FollowUpMessage,
     FollowUpOutcome,
@@ -32,6 +33,7 @@ from schemas.codec import (
     KINDS,
     Codec,
     command_codec,
+    conversion_codec,
     deletion_codec,
     event_codec,
     lead_codec,
@@ -42,6 +44,7 @@ from schemas.codec import (
 from schemas.released import newest, released
 from schemas.topics import (
     COMMANDS,
+    CONVERSIONS,
     DELETION_REQUESTS,
     EVENTS,
     LEADS,
@@ -65,6 +68,7 @@ CODECS: Mapping[str, Codec[Any]] = {
     TRANSCRIPTS.name: transcript_request_codec(),
     DELETION_REQUESTS.name: deletion_codec(),
     STAGES.name: stage_codec(),
+    CONVERSIONS.name: conversion_codec(),
 }
 RECORD_OF = {
     "Lead": Lead,
@@ -73,6 +77,7 @@ RECORD_OF = {
     "TranscriptRequest": FetchTranscript,
     "DataDeletionRequest": DeletionRequest,
     "LeadStage": LeadStage,
+    "ConversionOutcome": ConversionOutcome,
     "LeadState": LeadState,
     "Ad": Ad,
     "Answer": Answer,
@@ -99,6 +104,7 @@ PERSONAL = {
     "transcript-request": {"psid"},
     "data-deletion-request": {"user_id"},
     "lead-stage": {"psid"},
+    "conversion-outcome": set(),
 }
 
 
@@ -260,6 +266,7 @@ def test_released_ids_stay_as_they_are() -> None:
         9: "lead.v2",
         10: "followup-command.v2",
         11: "lead-stage.v1",
+        12: "conversion-outcome.v1",
     }
 
 

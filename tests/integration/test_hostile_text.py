@@ -109,6 +109,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "simulate campaign": (row("--url", f"http://{TEXT}"), row("--url", "HTTP", "--graph-url", TEXT)),
     "simulate graph": (row("--host", TEXT), row(**FAULTY_PAGES)),
     "simulate product-page": (row("--url", f"http://{TEXT}"),),
+    "sink conversions": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
     "sink send": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
     "sink transcripts": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
     "sink warehouse": (

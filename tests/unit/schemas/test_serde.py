@@ -16,6 +16,7 @@ from schemas.codec import (
     Codec,
     NotDecodable,
     command_codec,
+    conversion_codec,
     deletion_codec,
     event_codec,
     lead_codec,
@@ -35,6 +36,7 @@ CODECS: list[Codec[Any]] = [
     transcript_request_codec(),
     deletion_codec(),
     stage_codec(),
+    conversion_codec(),
 ]
 EVENT_FIELDS = newest("event").definition["fields"]
 DEFAULTS = {field["name"]: field["default"] for field in EVENT_FIELDS if "default" in field}

@@ -17,7 +17,7 @@ from messenger.errors import GraphError, NotSent
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
 from runtime.clock import to_millis
-from schemas.codec import command_codec, outcome_codec
+from schemas.codec import Codec, command_codec, outcome_codec
 from sinks.send.join_progress import JoinProgress
 from sinks.send.lookahead import Ahead
 from sinks.send.outcome_log import OutcomeLog
@@ -93,8 +93,14 @@ class FakeKafka:
 class FakeOutcomeLog(OutcomeLog):
     """The ledger's log over a topic of `FakeKafka`. Each ack takes as long as `ack_takes` says."""
 
-    def __init__(self, kafka: FakeKafka, clock: Clock | None = None, topic: str = "followup-outcomes") -> None:
-        self.kafka, self.clock, self.topic = kafka, clock or Clock(), topic
+    def __init__(
+        self,
+        kafka: FakeKafka,
+        clock: Clock | None = None,
+        topic: str = "followup-outcomes",
+        codec: Codec[Any] | None = None,
+    ) -> None:
+        self.kafka, self.clock, self.topic, self.codec = kafka, clock or Clock(), topic, codec or outcome_codec()
         self.broker_clock: Callable[[], datetime] = self.clock
         self.stamps: dict[tuple[int, int], datetime] = {}
         self.ack_takes: list[timedelta] = []
@@ -117,7 +123,7 @@ class FakeOutcomeLog(OutcomeLog):
                 )
 
     async def append(self, partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
-        status = outcome_codec().decode(value).status if value is not None else "fence"
+        status = self.codec.decode(value).status if value is not None else "fence"
         self.kafka.burn(f"before {status}")
         offset = self.kafka.put(self.topic, partition, key, value)
         self.stamps[partition, offset] = self.broker_clock()

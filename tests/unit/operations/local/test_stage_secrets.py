@@ -10,7 +10,7 @@ import pytest
 from leads.pages import Page
 from operations.configuration import load_pages
 from operations.local.processes import Processes
-from operations.local.stack import STAGES
+from operations.local.stack import HAND_OFFS, STAGES
 from operations.local.stage_secrets import NEEDED, environ_of
 from runtime.settings import SECRETS, Settings, variable
 from runtime.yaml_file import FileFault
@@ -55,7 +55,16 @@ def test_all_but_the_broker_may_talk_to_the_broker(settings: Settings, stage: st
 def test_the_table_has_every_secret_and_every_process() -> None:
     clients = {"kafka_sasl_password", "schema_registry_password"}
     assert {name for name in SECRETS if name not in clients} <= set().union(*NEEDED.values())
-    others = {"ingest", "doctor", "backfill", "console", "canary", "fake-meta", "kafka"}
+    others = {
+        "ingest",
+        "doctor",
+        "backfill",
+        "console",
+        "canary",
+        "fake-meta",
+        "kafka",
+        *(f"sink-{name}" for name in HAND_OFFS),
+    }
     assert {"-".join(stage) for stage in STAGES} | others == set(NEEDED)
     assert all(variable(name) == NAMES[name] for name in ("app_secrets", "verify_token", "warehouse", "console_token"))
 
