@@ -76,8 +76,8 @@ kcat -C -e -b 127.0.0.1:9092 -t leads -s value=avro -r http://127.0.0.1:8001 -f 
 
 | Example | With |
 | --- | --- |
-| `examples/consume_leads.py` | aiokafka: `leads` folded to the newest revision of each |
-| `examples/follow_since.py` | aiokafka: a consumer group that begins at a moment and goes on where it stopped |
+| `examples/consume_leads.py` | [the client](client.md): `leads` folded to the newest revision of each |
+| `examples/follow_since.py` | the client: a consumer group that begins at a moment and goes on where it stopped |
 | `examples/consume_confluent.py` | Confluent's client and Avro deserializer, from a moment on |
 | `examples/query_delta.py`, `examples/query_polars.py` | DuckDB and Polars on the warehouse's Delta tables |
 
@@ -153,6 +153,13 @@ _READING: Mapping[str, _Reading] = {
 }
 
 
+_BY_THE_CLIENT = {
+    LEADS: "[The client](client.md#read-leads) reads them in Python.",
+    COMMANDS: "[The client](client.md#follow-up) writes them in Python.",
+    STAGES: "[The client](client.md#report-a-stage) writes them in Python.",
+}
+
+
 class _Unreadable(NamedTuple):
     topic: str
     partition: int
@@ -196,7 +203,7 @@ def _section(topic: Topic) -> str:
     if topic.schema is not None:
         parts.append(_fields(topic.schema))
     if topic.name in _READING:
-        parts += [_example(topic, _READING[topic.name].example), _snippet(_READING[topic.name].codec)]
+        parts += [_example(topic, _READING[topic.name].example), _in_python(topic)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -267,8 +274,10 @@ def _example(topic: Topic, name: str) -> str:
     return f"```json\n{path.read_text(encoding='utf-8').strip()}\n```"
 
 
-def _snippet(codec: Callable[[], Codec[Any]]) -> str:
-    name = codec.__name__
+def _in_python(topic: Topic) -> str:
+    if (text := _BY_THE_CLIENT.get(topic)) is not None:
+        return text
+    name = _READING[topic.name].codec.__name__
     return f"```python\nfrom schemas.codec import {name}\n\nrecord = {name}().decode(message.value)\n```"
 
 

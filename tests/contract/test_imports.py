@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("messenger", "leads", "schemas", "ingest", "streams", "sinks"),
-    *("runtime", "simulator", "operations", "console", "cli"),
+    *("runtime", "simulator", "operations", "console", "cli", "leadstream"),
 )
 
 
@@ -54,6 +54,10 @@ def test_contracts_hold(tree: Path) -> None:
         ("operations/access.py", "import cli.terminal", "Layers"),
         ("operations/access.py", "import console.app", "Layers"),
         ("console/app.py", "import cli.terminal", "Layers"),
+        ("cli/main.py", "import leadstream", "The public client is for others"),
+        ("runtime/clock.py", "import leadstream.reading", "The public client is for others"),
+        ("leadstream/reading.py", "import operations.deployment", "Layers"),
+        ("leadstream/reading.py", "import sinks.consume", "Layers"),
         ("console/app.py", "import click", "Operations and the console know no terminal"),
     ],
 )

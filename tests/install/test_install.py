@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.settings import Settings
 from tests.contract.test_locks import BUILD, LOCKS, RUN
+from tests.integration.topics import environ_of
 
 pytestmark = pytest.mark.install
 
@@ -89,6 +91,23 @@ def test_the_wheel_says_its_version_away_from_any_clone(
     said = run([installed / "leadstream", "--version"], tmp_path, environ)
 
     assert said.split()[-1] == installed_versions(installed, environ)["leadstream"]
+
+
+def test_the_wheel_alone_lets_a_program_read_leads_and_report_stages(
+    installed: Path, environ: Mapping[str, str], kafka_topics: Settings, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import leadstream
+with leadstream.Writer() as writer:
+    writer.send(leadstream.lead_stage(lead_id="l1", page_id="54", psid="701", stage="QualifiedLead"))
+with leadstream.Leads(follow=False) as leads:
+    print(len(list(leads)))
+"""
+    )
+
+    assert run([installed / "python", program], tmp_path, {**environ, **environ_of(kafka_topics)}) == "0\n"
 
 
 @pytest.mark.parametrize("installed", ["3.11"], indirect=True)

@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ import pytest
 from docs.generate import DOCS
 from examples.consume_confluent import leads_since
 from examples.consume_leads import newest_leads
-from examples.follow_since import follow
 from examples.query_delta import leads_by_ad
 from examples.query_polars import answer_counts
-from leads.records import Lead
 from messenger.events import Ad, Answer
 from runtime.admin import serve
 from runtime.clock import now
@@ -29,7 +27,7 @@ from tests.builders import a_lead
 from tests.certificates import Authority
 from tests.conftest import free_port
 from tests.integration.registry_front import PASSWORD, USER, front
-from tests.integration.topics import put
+from tests.integration.topics import environ_of, put
 from tests.integration.warehouses import Target
 from tests.unit.ingest.fakes import registry_app
 from tests.warehouse_rows import lead_row, leads
@@ -62,14 +60,14 @@ def test_polars_reads_the_delta_tables(warehouse: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.integration
-async def test_aiokafka_reads_the_newest_revisions(kafka_topics: Settings) -> None:
+async def test_the_client_reads_the_newest_revisions(kafka_topics: Settings) -> None:
     topic = kafka_topics.topic("leads")
     await put(
         kafka_topics, topic, *(_record("l1", revision) for revision in (1, 2)), _record("l2", 1), _record("l1", 1)
     )
     await put(kafka_topics, topic, _record("l3", 1), (b"l3", None))
 
-    found = await newest_leads(cluster_of(kafka_topics), topic)
+    found = await asyncio.to_thread(newest_leads, environ_of(kafka_topics))
 
     assert sorted((lead.lead_id, lead.revision) for lead in found) == [("l1", 2), ("l2", 1)]
 
@@ -114,38 +112,6 @@ async def test_confluents_client_reads_by_a_registry_with_a_password_and_a_ca(
     async with serve(app, "127.0.0.1", port):
         with front(f"http://127.0.0.1:{port}", authority.issue("localhost", hosts=("localhost",))) as url:
             assert await asyncio.to_thread(read, url) == ["l1"]
-
-
-@pytest.mark.anyio
-@pytest.mark.integration
-async def test_a_group_begins_at_a_moment_and_goes_on_where_it_stopped(kafka_topics: Settings) -> None:
-    topic = kafka_topics.topic("leads")
-    await put(kafka_topics, topic, _record("before", 1), _record("before", 2))
-    # Kafka tells moments apart by milliseconds.
-    await asyncio.sleep(0.05)
-    since = now()
-    await put(kafka_topics, topic, _record("l1", 1), (b"gone", None), _record("l2", 1))
-
-    first = await _followed(kafka_topics, since, 2)
-    await put(kafka_topics, topic, _record("l2", 2))
-    second = await _followed(kafka_topics, since - timedelta(hours=1), 1)
-
-    assert (sorted(first), second) == ([("l1", 1), ("l2", 1)], [("l2", 2)])
-
-
-async def _followed(settings: Settings, since: datetime, wanted: int) -> list[tuple[str, int]]:
-    """The first leads that the group is given, and all that come with them."""
-    stop = asyncio.Event()
-    found: list[tuple[str, int]] = []
-
-    async def take(lead: Lead) -> None:
-        found.append((lead.lead_id, lead.revision))
-        if len(found) >= wanted:
-            stop.set()
-
-    topic = settings.topic("leads")
-    await asyncio.wait_for(follow(cluster_of(settings), topic, since, take, stop, topic), 60)
-    return found
 
 
 def _require_kcat(*, avro: bool) -> None:

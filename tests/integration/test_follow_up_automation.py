@@ -13,11 +13,10 @@ from examples.follow_up_automation import run
 from leads.records import FollowUpOutcome, Lead, LeadId, SendFollowUp, command_id
 from messenger.events import Psid
 from runtime.clock import now
-from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.codec import command_codec, lead_codec, outcome_codec
 from tests.builders import RESELLER, a_lead
-from tests.integration.topics import put, records_of
+from tests.integration.topics import environ_of, put, records_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -35,14 +34,13 @@ async def _commands(settings: Settings) -> list[SendFollowUp]:
 
 
 async def _run_until(settings: Settings, count: int) -> None:
-    stop = asyncio.Event()
-    running = asyncio.create_task(run(cluster_of(settings), stop, prefix=settings.topic_prefix))
+    running = asyncio.create_task(run(environ_of(settings)))
     async with asyncio.timeout(60):
         while len(await _commands(settings)) < count:
             assert not running.done()
             await asyncio.sleep(0.2)
-    stop.set()
-    await running
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_the_automation_writes_commands_that_the_send_sink_can_read(kafka_topics: Settings) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+import leadstream
 from examples.consume_confluent import leads_since, security
 from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
@@ -30,13 +31,15 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import PREFIX, Settings, read_settings
 from runtime.topic_admin import apply_topics
-from schemas.topics import LEADS, WEBHOOKS
+from schemas.codec import lead_codec
+from schemas.topics import COMMANDS, LEADS, WEBHOOKS
 from simulator.payloads import product_page_bodies
 from sinks.consume import Consume, Received, Source
 from streams.app import build_app
+from tests.builders import a_lead
 from tests.certificates import Authority
 from tests.conftest import free_port
-from tests.integration.topics import connected
+from tests.integration.topics import connected, environ_of, put, records_of
 from tests.secured_kafka import CLEAR, EXPIRED, SASL, SecuredKafka, unsecured_token
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -319,5 +322,45 @@ async def test_the_examples_come_in_by_the_same_settings(secured_kafka: SecuredK
     def by_confluent() -> list[Any]:
         return list(leads_since(str(settings.broker), "http://127.0.0.1:1", now(), topic, security(environ)))
 
-    assert await newest_leads(cluster_of(settings), topic) == []
+    assert await asyncio.to_thread(newest_leads, {**environ, **environ_of(settings)}) == []
     assert await asyncio.to_thread(by_confluent) == []
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_client_comes_in_with_the_acls_of_its_page(
+    secured_kafka: SecuredKafka, topic_prefix: str, mechanism: str
+) -> None:
+    environ = secured_kafka.settings(_USER, mechanism)
+    settings = settings_of(environ, topic_prefix)
+    environ |= environ_of(settings)
+    group = f"{topic_prefix}crm"
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
+    inside = settings_of({"LEADSTREAM_BROKER": secured_kafka.internal.servers}, topic_prefix)
+    await put(inside, settings.topic(LEADS.name), (b"l1", lead_codec().encode(a_lead(lead_id="l1"))))
+
+    def both() -> list[str]:
+        with leadstream.Leads(group=group, follow=False, environ=environ) as leads:
+            found = [record.lead for record in leads if record.lead is not None]
+        with leadstream.Writer(environ=environ) as writer:
+            for lead in found:
+                writer.send(leadstream.follow_up(lead, rule="mine", message=leadstream.FollowUpMessage("Hello")))
+        return [lead.lead_id for lead in found]
+
+    with pytest.raises(leadstream.ClientError, match=f"no ACL of Kafka allows .* to use topic {topic_prefix}leads"):
+        await asyncio.to_thread(both)
+    for names in (("Read", "topic", LEADS.name), ("Read", "group", "crm"), ("Write", "topic", COMMANDS.name)):
+        operation, kind, name = names
+        grant = Grant((operation,), kind, (settings.topic(name),))  # type: ignore[arg-type]
+        secured_kafka.allow(acl_commands("client", [grant], f"User:{_USER}", ""))
+
+    assert await asyncio.to_thread(both) == ["l1"]
+    assert len(await records_of(inside, settings.topic(COMMANDS.name))) == 1
+
+
+async def test_a_client_with_a_wrong_password_gets_one_line(secured_kafka: SecuredKafka) -> None:
+    environ = {**secured_kafka.settings(_USER), "LEADSTREAM_KAFKA_SASL_PASSWORD": "canary"}
+
+    for client in (leadstream.AsyncLeads(environ=environ), leadstream.AsyncWriter(environ=environ)):
+        with pytest.raises(leadstream.ClientError, match="with this password: see LEADSTREAM_KAFKA_SASL_USER") as fault:
+            await client.__aenter__()
+        assert "canary" not in str(fault.value)

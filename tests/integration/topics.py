@@ -10,6 +10,11 @@ from runtime.settings import Settings
 from runtime.topic_reading import records_now
 
 
+def environ_of(settings: Settings) -> dict[str, str]:
+    """The variables with which a program comes to the topics of these settings."""
+    return {"LEADSTREAM_BROKER": str(settings.broker), "LEADSTREAM_TOPIC_PREFIX": settings.topic_prefix}
+
+
 @asynccontextmanager
 async def connected(client: Any) -> AsyncIterator[Any]:
     """An aiokafka client, started and stopped, also one that could not be started."""
