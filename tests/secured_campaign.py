@@ -109,7 +109,6 @@ def _environ(home: Path, prefix: str) -> dict[str, str]:
         "LEADSTREAM_VERIFY_TOKEN": "test-verify-token",
         "LEADSTREAM_PORT": str(free_ports()),
         "LEADSTREAM_ADMIN_PORT": str(free_ports(1 + len(STAGES))),
-        "DEMO_PAGE_TOKEN": "demo-page-token",
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,15 +17,17 @@ from typing import Protocol
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from operations.configuration import load_pages
 from operations.demo.observer import Observer
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
 from operations.local.stack import (
-    CONSOLE_PORT,
+    CANARY_PORT,
     admin_url,
     processes_of,
     running_kafka,
     start_console,
+    start_lookouts,
     start_stages,
     tend,
 )
@@ -35,7 +38,7 @@ from runtime.clock import now, to_millis
 from runtime.cluster import SECURITY_SETTINGS, Cluster
 from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
-from runtime.settings import Settings, variable
+from runtime.settings import PREFIX, Settings, variable
 from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_campaign
 from simulator.demo import dropped_lead, pair_of_today, product_page_pair
 from simulator.people import PAGES
@@ -50,6 +53,8 @@ _QUIET = 5.0
 _PATIENCE = 60.0
 _SECRET = "demo-app-secret"
 _OWN_LEADS = 3
+# Posted once everything else has ended, in a demo that stays up.
+_CANARY_SECONDS = 20
 _REACTIONS = Reactions(read=0.7, reply=0.35)
 _PROXY = re.compile(".*_proxy$", re.IGNORECASE)
 _COUNTERS = {
@@ -108,9 +113,9 @@ def run_demo(
         run = _Run(settings, broker, campaign, report, processes)
         asyncio.run(run.play(webhook, graph_url))
         if keep:
+            start_lookouts(processes, settings, load_pages(settings, environ))
             start_console(processes, settings, say)
-            prefix = f"{variable('topic_prefix')}={settings.topic_prefix} " if settings.topic_prefix else ""
-            say(f"Ask it in another terminal: {variable('state_dir')}={home} {prefix}leadstream leads list")
+            say(f"Ask it in another terminal: . {_write_environment(home, environ)}; leadstream doctor")
             say("Everything stays up until Ctrl-C.")
             with suppress(KeyboardInterrupt):
                 tend(settings, kafka, processes)
@@ -223,7 +228,8 @@ def _settings(base: Settings) -> Settings:
         host="127.0.0.1",
         port=free_ports(1),
         admin_host="127.0.0.1",
-        admin_port=free_ports(1 + CONSOLE_PORT),
+        admin_port=free_ports(1 + CANARY_PORT),
+        canary=timedelta(seconds=_CANARY_SECONDS),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]
     )
@@ -242,5 +248,17 @@ def _environ(base: Settings, settings: Settings, environ: Mapping[str, str], gra
         **{variable(name): str(value) for name in SECURITY_SETTINGS if (value := getattr(settings, name)) is not None},
         variable("app_secrets"): _SECRET,
         variable("graph_url"): f"http://127.0.0.1:{graph_port}",
-        "DEMO_PAGE_TOKEN": "demo-page-token",
+        variable("canary"): f"{_CANARY_SECONDS}s",
     }
+
+
+def _write_environment(home: Path, environ: Mapping[str, str]) -> str:
+    """The name, for a shell, of a file with which every command means the demo.
+
+    What logs in to the operator's Kafka stays out of it.
+    """
+    secure = set(map(variable, SECURITY_SETTINGS))
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in secure}
+    file = home / "environment"
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()))
+    return shlex.quote(str(file))

@@ -148,14 +148,14 @@ def run_stack(
             processes_of(settings, environ, broker, say, interrupts, lock) as processes,
         ):
             start_stages(processes, settings, handing_on)
-            _start_lookouts(processes, settings, pages)
+            start_lookouts(processes, settings, pages)
             start_console(processes, settings, say)
             for line in welcome:
                 say(line)
             tend(settings, kafka, processes)
 
 
-def _start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> None:
+def start_lookouts(processes: Processes, settings: Settings, pages: Pages) -> None:
     """Doctor, backfill where every Page has a token, and the canary where it is asked for.
 
     Nothing waits for them: what the doctor finds broken is often only mended once everything runs.

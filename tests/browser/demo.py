@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,11 +27,21 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """`url` is its console without a token, `locked_url` one with; `log` is what the former has logged."""
+    """`url` is its console without a token, `locked_url` one with; `log` is what the former has logged.
+
+    A command with `environ` means the demo.
+    """
 
     url: str
     locked_url: str
     log: Path
+    environ: Mapping[str, str]
+
+    def leadstream(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """A command that has ended."""
+        return subprocess.run(
+            [*_LEADSTREAM, *arguments], env=self.environ, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
 
 
 def chromium() -> str | None:
@@ -57,19 +68,21 @@ def demo_that_stays(place: Path) -> Iterator[Demo]:
     with _running(["demo", "--keep", "--leads", "40"], environ, out) as demo:
         url = _awaited(demo, out, re.compile(r"The console is at (\S+)"))
         home = place / "state" / "demo"
-        inside = {
-            **environ,
-            "LEADSTREAM_STATE_DIR": str(home),
-            "LEADSTREAM_WAREHOUSE": str(home / "warehouse"),
-            "LEADSTREAM_CONSOLE_TOKEN": TOKEN,
-        }
-        replay = [*_LEADSTREAM, "replay", "run", "--from", "0", "--id", REPLAY]
-        subprocess.run(replay, env=inside, check=True, capture_output=True, timeout=_PATIENCE)
-        port = free_ports()
-        with _running(["console", "--admin-port", str(port)], inside, place / "locked.log") as locked:
-            locked_url = f"http://127.0.0.1:{port}"
-            _await_health(locked, locked_url)
-            yield Demo(url, locked_url, home / "logs" / "console.log")
+        shown = Demo(url, f"http://127.0.0.1:{free_ports()}", home / "logs" / "console.log", _environ_of(home))
+        replayed = shown.leadstream("replay", "run", "--from", "0", "--id", REPLAY)
+        assert replayed.returncode == 0, replayed.stderr
+        port = shown.locked_url.rpartition(":")[2]
+        inside = {**shown.environ, "LEADSTREAM_CONSOLE_TOKEN": TOKEN}
+        with _running(["console", "--admin-port", port], inside, place / "locked.log") as locked:
+            _await_health(locked, shown.locked_url)
+            yield shown
+
+
+def _environ_of(home: Path) -> dict[str, str]:
+    """The environment of a shell that has read the file which the demo has written for it."""
+    script = f". {shlex.quote(str(home / 'environment'))}; env -0"
+    shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    return {name: value for name, _, value in (line.partition("=") for line in shell.stdout.split("\0") if line)}
 
 
 @contextmanager

@@ -57,6 +57,14 @@ def test_a_page_fits_and_has_no_serious_finding(demo: Demo, open_page: Open, nam
     assert (dark == "rgb(18, 19, 22)") is (scheme == "dark")
 
 
+def test_doctor_and_the_first_page_find_nothing_that_needs_a_person(demo: Demo, open_page: Open) -> None:
+    doctor = demo.leadstream("doctor")
+    page = _shown(open_page(demo.url), "Now")
+
+    assert doctor.returncode == 0, doctor.stdout
+    expect(page.get_by_text("Nothing needs")).to_be_visible(timeout=_PATIENCE)
+
+
 def test_axe_would_find_a_field_without_a_label(demo: Demo, open_page: Open) -> None:
     page = open_page(f"{demo.url}/leads")
     _shown(page, "Leads").evaluate("document.querySelector('label[for=q]').remove()")

@@ -148,7 +148,6 @@ class Live:
             variable("app_id"): str(PAGES[0].target_app),
             variable("app_secrets"): SECRET,
             variable("verify_token"): "live-verify-token",
-            "DEMO_PAGE_TOKEN": "live-page-token",
         }
 
     async def post(self, campaign: Campaign, *, per_second: float) -> None:

@@ -21,6 +21,8 @@ import httpx
 import yaml
 
 from docs.generate import OBSERVABILITY
+from leads.pages import Pages
+from operations.configuration import load_pages
 from operations.deployment import expected_topics
 from operations.local.processes import Processes
 from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT, STAGES
@@ -138,24 +140,16 @@ def _shorter(match: "re.Match[str]", *, factor: int) -> str:
     return f"{max(2, seconds // factor) if seconds else 0}s"
 
 
-def _token(page_id: str) -> str:
-    return f"token-of-{page_id}"
-
-
 @contextmanager
 def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched]:
     """Everything runs and is scraped; the token of each Page ends in three days."""
     graph_port, prometheus_port, admin_port = free_ports(), free_ports(), free_ports(9)
     simulator = resources.files("simulator")
-    pages = yaml.safe_load((simulator / "demo_pages.yaml").read_text(encoding="utf-8"))
-    for page_id, page in pages["pages"].items():
-        page["access_token"] = _token(page_id)
-    (home / "pages.yaml").write_text(yaml.safe_dump(pages))
-    (home / "followups.yaml").write_text((simulator / "demo_followups.yaml").read_text(encoding="utf-8"))
     settings = Settings(
         broker=broker, topic_prefix=prefix, partitions=2, state_dir=home / "state", port=free_ports(),
-        admin_port=admin_port, pages=home / "pages.yaml", followups=home / "followups.yaml",
-        warehouse=str(home / "warehouse"), graph_url=f"http://127.0.0.1:{graph_port}", spool_bytes=2**20,
+        admin_port=admin_port, pages=Path(str(simulator / "demo_pages.yaml")),
+        followups=Path(str(simulator / "demo_followups.yaml")), warehouse=str(home / "warehouse"),
+        graph_url=f"http://127.0.0.1:{graph_port}", spool_bytes=2**20,
     )  # fmt: skip
     asyncio.run(apply_topics(Cluster(broker), expected_topics(settings)))
     told = (
@@ -172,7 +166,7 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
     }
     with ExitStack() as stack:
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
-        stack.enter_context(_graph(graph_port, webhook))
+        stack.enter_context(_graph(graph_port, webhook, load_pages(settings, environ)))
         stages = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
         streams = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
         prometheus = f"http://127.0.0.1:{prometheus_port}"
@@ -207,12 +201,12 @@ def _start(watched: Watched) -> None:
 
 
 @contextmanager
-def _graph(port: int, webhook: str) -> Iterator[None]:
+def _graph(port: int, webhook: str, pages: Pages) -> Iterator[None]:
     """A fake Meta in a thread: its command has no option for the end of a token."""
     config = GraphConfig(
         app_id=PAGES[0].target_app,
         app_secret=SECRET,
-        page_tokens={page.page_id: _token(page.page_id) for page in PAGES},
+        page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
         lead_forms=LEAD_FORMS,
         token_expires_at=now() + timedelta(days=3),
         report_delivery=True,
