@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from console.faults import BadForm
 from console.live import Live
 from console.pages import dead_letters, follow_ups, leads, now, replays
 from console.security import LOGIN, Guard, safe_path
@@ -62,11 +63,15 @@ def create_console(
             return Response(status_code=404)
         return site.render(request, "none.html", 404)
 
+    async def bad_form(request: Request, fault: Exception) -> Response:
+        return site.render(request, "bad_form.html", 400, fault=str(fault))
+
     app.add_api_route(LOGIN, login, methods=["GET", "POST"])
     app.add_api_route("/logout", logout, methods=["POST"])
     app.add_api_route("/live", live, methods=["GET"])
     app.add_api_route("/jobs/{job_id}", site.job, methods=["GET"])
     app.add_exception_handler(404, no_such_page)
+    app.add_exception_handler(BadForm, bad_form)
     app.router.routes.extend(admin_routes(Metrics(), health))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return guard

@@ -1,10 +1,14 @@
-"""The faults that an operator can mend, as a sentence for a page."""
+"""The faults that an operator can mend, as a sentence for a page, and forms that cannot be meant."""
 
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from runtime.mendable import Mendable
 
 FAULTS = (Mendable, KafkaError, OSError, TimeoutError)
+
+
+class BadForm(Exception):
+    """A form or an address has a value that cannot be meant; the argument is a sentence for the page."""
 
 
 def sentence(fault: BaseException) -> str:

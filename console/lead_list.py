@@ -1,17 +1,35 @@
 """Leads as a list from the warehouse, newest first, and the follow-ups of one outcome."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from console.faults import BadForm
 from sinks.warehouse.query import ask
 
 AT_ONCE = 50
-_DIGITS = re.compile(r"\d{1,32}")
-_OUTCOMES, _STATES = ("complete", "incomplete"), ("open", "closed")
+_DIGITS = re.compile(r"[0-9]{1,32}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,15}[+]00:00")
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return _MOMENT.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+# Of each field: whether a value can be meant, and what can be.
+_FORMS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "page": (_DIGITS.fullmatch, "a Page is a number"),
+    "outcome": (("complete", "incomplete").__contains__, "an outcome is complete or incomplete"),
+    "state": (("open", "closed").__contains__, "a lead is open or closed"),
+    "psid": (_DIGITS.fullmatch, "a PSID is a number"),
+    "before": (_is_moment, "a list begins at a time in UTC"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +44,12 @@ class Search:
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> "Search":
-        """The search of a form; a value that cannot be meant counts as none."""
-        page, psid = (
-            value if _DIGITS.fullmatch(value := given.get(name, "").strip()) else "" for name in ("page", "psid")
-        )
-        outcome, state = given.get("outcome", ""), given.get("state", "")
-        return cls(
-            page,
-            outcome if outcome in _OUTCOMES else "",
-            state if state in _STATES else "",
-            psid,
-            _moment(given.get("before", "")),
-        )
+        """The search of a form. Raises `BadForm`."""
+        fields = {name: value for name in _FORMS if (value := given.get(name, "").strip())}
+        for name, value in fields.items():
+            if not _FORMS[name][0](value):
+                raise BadForm(_FORMS[name][1])
+        return cls(**fields)
 
     @property
     def condition(self) -> str:
@@ -52,14 +64,6 @@ class Search:
         """The address of the list behind this one; a PSID stands in no address."""
         fields = {"page": self.page, "outcome": self.outcome, "state": self.state, "before": than.isoformat()}
         return "/leads?" + urlencode({name: value for name, value in fields.items() if value})
-
-
-def _moment(text: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return ""
-    return moment.isoformat() if moment.tzinfo else ""
 
 
 def read_leads(warehouse: str, search: Search) -> list[dict[str, Any]]:

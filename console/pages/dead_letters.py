@@ -1,6 +1,7 @@
 """Dead letters: groups, one letter, and redrive, discard or reopening, each with its plan first."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,12 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from console.faults import BadForm
 from console.jobs import Steps, View
 from console.pages.plans import is_same_plan, plan_token
 from console.site import Site, note_action
 from operations.dead_letters.letters import SETTLED, Discard, Letter, Standing, Wanted, grouped
 from operations.dead_letters.redrive import Selection
-from operations.reporting import OperationError
 from runtime.clock import now
 
 # By action: the standings of letters that it takes.
@@ -23,6 +24,7 @@ _TAKES: Mapping[str, tuple[Standing, ...]] = {
     "discard": ("open", "stopped", "foreign"),
     "reopen": ("discarded",),
 }
+_ID = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}")
 _SHOWN_OF_A_VALUE = 20_000
 _SHOWN_OF_A_PLAN = 200
 
@@ -56,19 +58,23 @@ class Asked:
 
     @classmethod
     def of(cls, form: Mapping[str, str]) -> "Asked":
-        """Raises `OperationError`."""
+        """Raises `BadForm`."""
         action, limit = form.get("action", ""), form.get("limit", "").strip()
         if action not in _TAKES:
-            raise OperationError("there is no such action")
+            raise BadForm("there is no such action")
         if limit and not (limit.isascii() and limit.isdigit() and int(limit[:9]) > 0):
-            raise OperationError("how many at most must be a whole number from 1")
+            raise BadForm("how many at most must be a whole number from 1")
         because = form.get("because", "").strip()
         if action == "discard" and not because:
-            raise OperationError("a discard needs a reason: why nothing is lost by it")
+            raise BadForm("a discard needs a reason: why nothing is lost by it")
         topic, stage, fault, reason = (form.get(name, "") for name in ("topic", "stage", "fault", "reason"))
-        number = int(limit[:9]) if limit else None
+        letter_id, number = form.get("id", ""), int(limit[:9]) if limit else None
+        if not (letter_id or topic):
+            raise BadForm("the form names no dead letter")
+        if letter_id:
+            _require_id(letter_id)
         by = form.get("by", "").strip() or "console"
-        return cls(action, form.get("id", ""), (topic, stage, fault, reason), number, because, by)
+        return cls(action, letter_id, (topic, stage, fault, reason), number, because, by)
 
     @property
     def wanted(self) -> Wanted:
@@ -103,18 +109,22 @@ def add_to(app: FastAPI, site: Site) -> None:
 
     async def letter(request: Request) -> Response:
         letter_id = "/".join(request.path_params[name] for name in ("topic", "partition", "offset"))
+        _require_id(letter_id)
         return await site.show(request, f"Dead letter {letter_id}", lambda _: _letter_view(site, letter_id))
 
     async def reveal(request: Request) -> Response:
         letter_id = request.state.form.get("id", "")
+        _require_id(letter_id)
         note_action(request, "personal_data_shown", of="dead letter", letter=letter_id)
         return site.begin(request, f"Dead letter {letter_id}", lambda _: _letter_view(site, letter_id, personal=True))
 
     async def plan(request: Request) -> Response:
-        return site.begin(request, "Plan", lambda _: _planned(site, request, is_changed=False))
+        asked = Asked.of(request.state.form)
+        return site.begin(request, "Plan", lambda _: _planned(site, request, asked))
 
     async def do(request: Request) -> Response:
-        return site.begin(request, "Dead letters", lambda steps: _done(site, request, steps))
+        asked = Asked.of(request.state.form)
+        return site.begin(request, "Dead letters", lambda steps: _done(site, request, asked, steps))
 
     app.add_api_route("/dead-letters", groups, methods=["GET"])
     app.add_api_route("/dead-letters/of/{topic}/{partition}/{offset}", letter, methods=["GET"])
@@ -127,6 +137,11 @@ def _groups(selection: Selection, *, every: bool) -> list[Group]:
     standings = {letter.id: standing for letter, standing in selection.letters if every or standing not in SETTLED}
     listed = grouped(letter for letter, _ in selection.letters if letter.id in standings)
     return [Group(letters, Counter(standings[letter.id] for letter in letters)) for letters in listed]
+
+
+def _require_id(text: str) -> None:
+    if not _ID.fullmatch(text):
+        raise BadForm("a dead letter is named as topic/partition/offset")
 
 
 def _group_of(letter: Letter) -> tuple[str, str, str, str]:
@@ -154,13 +169,11 @@ def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode(errors="backslashreplace")
 
 
-async def _planned(site: Site, request: Request, *, is_changed: bool) -> View:
-    asked = Asked.of(request.state.form)
-    selection = await site.sources.find_letters(asked.wanted)
-    return _plan_view(request, asked, asked.chosen(selection), is_changed=is_changed)
+async def _planned(site: Site, request: Request, asked: Asked) -> View:
+    return _plan_view(request, asked, asked.chosen(await site.sources.find_letters(asked.wanted)))
 
 
-def _plan_view(request: Request, asked: Asked, letters: list[Letter], *, is_changed: bool) -> View:
+def _plan_view(request: Request, asked: Asked, letters: list[Letter], *, is_changed: bool = False) -> View:
     values = {
         "asked": asked,
         "letters": letters,
@@ -171,8 +184,7 @@ def _plan_view(request: Request, asked: Asked, letters: list[Letter], *, is_chan
     return View("dead_letter_plan.html", values, 409 if is_changed else 200)
 
 
-async def _done(site: Site, request: Request, steps: Steps) -> View:
-    asked = Asked.of(request.state.form)
+async def _done(site: Site, request: Request, asked: Asked, steps: Steps) -> View:
     selection = await site.sources.find_letters(asked.wanted)
     letters = asked.chosen(selection)
     if not letters or not is_same_plan(request, "dead letters", _parts(asked, letters)):

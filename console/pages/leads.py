@@ -56,8 +56,9 @@ def _found(site: Site, request: Request, text: str) -> Response:
 def _revealed(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     subject = form.get("subject", "")
     if not subject:
+        search = Search.of(form)
         note_action(request, "personal_data_shown", of="leads")
-        return site.begin(request, "Leads", lambda _: _list_view(site, Search.of(form), personal=True))
+        return site.begin(request, "Leads", lambda _: _list_view(site, search, personal=True))
     # Other subjects are about a person, and stand in no log.
     known = {"subject": subject} if _PUBLIC_ID.fullmatch(subject) else {}
     note_action(request, "personal_data_shown", of="timeline", **known)

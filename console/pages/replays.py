@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from console.faults import BadForm
 from console.jobs import Steps, View
 from console.pages.plans import is_same_plan, plan_token
 from console.site import Site, note_action
@@ -45,8 +46,10 @@ def add_to(app: FastAPI, site: Site) -> None:
 
 
 def _name(text: str) -> str:
-    """The name of a replay; another text is shown as the name of none."""
-    return text if _NAME.fullmatch(text) else "-"
+    """The name of a replay. Raises `BadForm`."""
+    if not _NAME.fullmatch(text):
+        raise BadForm("a replay is named with lower-case letters, digits and dashes")
+    return text
 
 
 async def _comparison(site: Site, name: str, *, personal: bool) -> View:

@@ -201,14 +201,18 @@ async def test_a_discard_has_its_reason_and_its_name(letters: Stage) -> None:
         ({"action": "redrive", "limit": "0"}, "a whole number from 1"),
         ({"action": "redrive", "limit": "many"}, "a whole number from 1"),
         ({"action": "erase"}, "no such action"),
+        ({"id": "messenger-webhooks-dlq/3"}, "named as topic/partition/offset"),
+        ({"topic": ""}, "names no dead letter"),
     ],
 )
 async def test_a_plan_that_cannot_be_meant_is_refused(letters: Stage, given: dict[str, str], said: str) -> None:
     fields = form(await letters.get("/dead-letters"), "/dead-letters/plan") | given
 
-    answer = await letters.browser.post("/dead-letters/plan", data=fields, follow_redirects=True)
+    for to in ("/dead-letters/plan", "/dead-letters/do"):
+        answer = await letters.browser.post(to, data=fields)
 
-    assert said in answer.text
+        assert answer.status_code == 400
+        assert said in answer.text
     assert letters.sources.done == []
 
 
@@ -279,16 +283,41 @@ async def test_a_psid_is_in_no_address(text: str) -> None:
     assert straight.status_code == 404
 
 
+@pytest.mark.parametrize("field", ["page", "outcome", "state", "before", "psid"])
 @pytest.mark.parametrize("hostile", ["1' or '1'='1", "1; drop table leads", "\N{ARABIC-INDIC DIGIT ONE}x", "-1"])
-async def test_a_filter_that_is_none_of_ours_does_not_reach_the_warehouse(hostile: str) -> None:
+async def test_a_filter_that_cannot_be_meant_is_refused(field: str, hostile: str) -> None:
     stage = Stage(leads=[])
     async with stage.browser:
-        await stage.browser.get(
-            "/leads", params={"page": hostile, "outcome": hostile, "state": hostile, "before": hostile, "psid": hostile}
-        )
+        csrf = form(await stage.get("/leads"), "/leads/find")["csrf"]
+        listed = await stage.browser.get("/leads", params={field: hostile})
+        revealed = await stage.browser.post("/leads/show", data={"csrf": csrf, field: hostile})
 
+    for answer in (listed, revealed):
+        assert answer.status_code == 400
+        assert "This cannot be meant" in answer.text
+    assert [search.condition for search in stage.sources.asked] == ["true"]
+
+
+@pytest.mark.parametrize("before", ["2026-02-30T10:00:00+00:00", "2026-02-03'10:00:00+00:00", "2026-02-03T10:00:00"])
+async def test_a_list_begins_at_a_time_that_exists(before: str) -> None:
+    stage = Stage(leads=[])
+    async with stage.browser:
+        refused = await stage.browser.get("/leads", params={"before": before})
+        await stage.browser.get("/leads", params={"before": "2026-02-03T10:00:00.125000+00:00"})
+
+    assert refused.status_code == 400
     [search] = stage.sources.asked
-    assert search.condition == "true"
+    assert search.condition == "updated_at < timestamptz '2026-02-03T10:00:00.125000+00:00'"
+
+
+@pytest.mark.parametrize("to", ["/replays/show", "/replays/plan", "/replays/do"])
+async def test_a_replay_that_cannot_be_meant_is_refused(letters: Stage, to: str) -> None:
+    csrf = form(await letters.get("/leads"), "/leads/find")["csrf"]
+
+    answer = await letters.browser.post(to, data={"csrf": csrf, "name": "../x"})
+
+    assert answer.status_code == 400
+    assert "This cannot be meant" in answer.text
 
 
 def _promotion() -> tuple[Comparison, list[LeadPromoted], Reading]:
