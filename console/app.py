@@ -63,15 +63,12 @@ def create_console(
             return Response(status_code=404)
         return site.render(request, "none.html", 404)
 
-    async def bad_form(request: Request, fault: Exception) -> Response:
-        return site.render(request, "bad_form.html", 400, fault=str(fault))
-
     app.add_api_route(LOGIN, login, methods=["GET", "POST"])
     app.add_api_route("/logout", logout, methods=["POST"])
     app.add_api_route("/live", live, methods=["GET"])
     app.add_api_route("/jobs/{job_id}", site.job, methods=["GET"])
     app.add_exception_handler(404, no_such_page)
-    app.add_exception_handler(BadForm, bad_form)
+    app.add_exception_handler(BadForm, site.bad_form)
     app.router.routes.extend(admin_routes(Metrics(), health))
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     return guard

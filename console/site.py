@@ -83,6 +83,10 @@ class Site:
         }
         return HTMLResponse(self._templates.get_template(template).render(given), status)
 
+    async def bad_form(self, request: Request, fault: Exception) -> Response:
+        """The answer to a form or an address that cannot be meant."""
+        return self.render(request, "bad_form.html", 400, fault=str(fault))
+
     async def show(self, request: Request, title: str, work: Work) -> Response:
         """The view of some work; while that goes on, a page that shows its progress and then asks for the view."""
         job = self.jobs.start(session_of(request).id, title, request.url.path, work)

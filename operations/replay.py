@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import uvloop
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from leads.facts import LeadPromoted
@@ -31,6 +31,7 @@ from streams.replay.shadow import (
     Comparison,
     Extent,
     NotReplayed,
+    Reached,
     Reading,
     Shadow,
     compare,
@@ -43,6 +44,7 @@ _Result = TypeVar("_Result")
 # The join takes a fact up within a second or two; a join far behind shows that it works by taking up others.
 _PATIENCE = timedelta(seconds=60)
 _TOMBSTONES_AT_ONCE = 1000
+_NOTED_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +114,46 @@ async def run_replay(session: Session, wanted: Wanted, name: str, progress: Prog
         ids=deployment.ids,
     )
     with progress.count("records read", plan.records) as on_read:
-        tally = await replay(plan, rejoin, consumer, producer, shadow.topic, on_read, deployment.ids)
+        async with _noting(shadow, producer, plan.records, on_read) as note_read:
+            tally = await replay(plan, rejoin, consumer, producer, shadow.topic, note_read, deployment.ids)
     await shadow.finish(producer, extent_of(plan))
     return plan, tally
+
+
+@asynccontextmanager
+async def _noting(
+    shadow: Shadow, producer: AIOKafkaProducer, total: int, on_read: Callable[[int], None]
+) -> AsyncIterator[Callable[[int], None]]:
+    """While the context lasts, what has been read is counted and noted for those who look at the replay."""
+    read = 0
+
+    def count(increase: int) -> None:
+        nonlocal read
+        read += increase
+        on_read(increase)
+
+    async def note() -> None:
+        while True:
+            await shadow.note(producer, Reached(read, total))
+            await asyncio.sleep(_NOTED_EVERY)
+
+    noting = asyncio.create_task(note())
+    try:
+        yield count
+    finally:
+        noting.cancel()
+        with suppress(asyncio.CancelledError):
+            await noting
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayState:
     """A replay that was not dropped. `extent` is None until it has come to its end; `events` and `revisions` are what
-    it has written so far."""
+    it has written so far. `reached` is None where another release ran it, or it has only begun."""
 
     name: str
     extent: Extent | None
+    reached: Reached | None
     events: int
     revisions: int
 
@@ -146,11 +176,8 @@ async def _state_of(shadow: Shadow, partitions: int, consumer: AIOKafkaConsumer)
         ends = await consumer.end_offsets([TopicPartition(shadow.topic(topic), number) for number in range(partitions)])
         return sum(ends.values())
 
-    try:
-        extent = await shadow.extent(consumer)
-    except NotReplayed:
-        extent = None
-    return ReplayState(shadow.name, extent, await written(EVENTS), await written(LEADS))
+    reached, extent = await shadow.standing(consumer)
+    return ReplayState(shadow.name, extent, reached, await written(EVENTS), await written(LEADS))
 
 
 async def compare_replay(session: Session, name: str) -> tuple[Comparison, Reading, Reading]:

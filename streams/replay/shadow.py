@@ -47,7 +47,16 @@ class Extent:
         return self.page_id in (None, lead.page_id) and self.psid in (None, lead.psid)
 
 
-_EXTENT = TypeAdapter(Extent)
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How many of the records of its plan a replay has read."""
+
+    records: int
+    of: int
+
+
+_EXTENT, _REACHED = TypeAdapter(Extent), TypeAdapter(Reached)
+_READ = b"read"
 
 
 def extent_of(plan: Plan) -> Extent:
@@ -63,7 +72,7 @@ class Shadow:
 
     @property
     def record(self) -> str:
-        """The topic that names the extent once the replay is done."""
+        """The topic that says how far the replay is, and names the extent once it is done."""
         return self._settings.topic(f"leadstream-replay-{self.name}")
 
     def topic(self, topic: Topic) -> str:
@@ -81,15 +90,31 @@ class Shadow:
             ExpectedTopic(self.record, 1, replication, FOREVER),
         ]
 
+    async def note(self, producer: AIOKafkaProducer, reached: Reached) -> None:
+        """Say how far the replay is."""
+        await producer.send_and_wait(self.record, _REACHED.dump_json(reached), key=_READ)
+
     async def finish(self, producer: AIOKafkaProducer, extent: Extent) -> None:
         """Mark the replay as complete."""
         await producer.send_and_wait(self.record, _EXTENT.dump_json(extent))
 
+    async def standing(self, consumer: AIOKafkaConsumer) -> tuple[Reached | None, Extent | None]:
+        """How far the replay has said that it is, and its extent, None until it has come to its end."""
+        reached = extent = None
+        async for records in whole_topic(consumer, self.record, 1):
+            for record in records:
+                if record.key == _READ:
+                    reached = _REACHED.validate_json(record.value)
+                else:
+                    extent = _EXTENT.validate_json(record.value)
+        return reached, extent
+
     async def extent(self, consumer: AIOKafkaConsumer) -> Extent:
         """Raises `NotReplayed` for a replay that did not come to its end."""
-        async for records in whole_topic(consumer, self.record, 1):
-            return _EXTENT.validate_json(records[-1].value)
-        raise NotReplayed(f"the replay {self.name} has not finished: drop it, and run it again")
+        _, extent = await self.standing(consumer)
+        if extent is None:
+            raise NotReplayed(f"the replay {self.name} has not finished: drop it, and run it again")
+        return extent
 
 
 @dataclass(slots=True)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from leads.records import Lead
 from messenger.events import Answer
 from messenger.summary import parse_summary
+from runtime import kafka
+from runtime.cluster import cluster_of
 from simulator.people import PAGES
+from streams.replay.shadow import Shadow
 from tests.e2e.recording import Recording, newest_of
 
 # Only the first question of the first Page is said to be one, so that all that follows in a summary is its answer.
@@ -19,6 +22,11 @@ async def replayed_the_same(recording: Recording, name: str) -> str:
     """Replay all from offset 0, and give the fingerprint that live and replay have in common; calls nobody."""
     calls = recording.graph.calls
     await recording.run("replay", "run", "--from", "0", "--id", name)
+    shadow = Shadow(recording.settings, name)
+    async with kafka.consumer(cluster_of(recording.settings), group=None, client_id="test") as consumer:
+        reached, _ = await shadow.standing(consumer)
+    assert reached is not None
+    assert reached.of == await recording.count("messenger-webhooks")
     printed = await recording.run("replay", "diff", name, "--revisions")
     live, replayed = _SHA_256.findall(printed)
     assert live == replayed

@@ -22,7 +22,7 @@ from schemas.codec import lead_codec
 from schemas.topics import LEADS
 from streams.replay.plan import NothingThere, Offset, Place, Plan, Wanted, make_plan
 from streams.replay.run import Rejoin, Tally, replay
-from streams.replay.shadow import NotReplayed, Shadow, extent_of
+from streams.replay.shadow import NotReplayed, Reached, Shadow, extent_of
 from tests.builders import TARGET_APP
 from tests.e2e.test_pipeline import signals_of
 from tests.integration.topics import connected, put, records_of
@@ -174,6 +174,9 @@ async def test_only_a_finished_replay_can_be_compared(kafka_topics: Settings) ->
     ):
         with pytest.raises(NotReplayed, match="has not finished"):
             await shadow.extent(consumer)
+        for read in (0, 1):
+            await shadow.note(producer, Reached(read, 3))
+        assert await shadow.standing(consumer) == (Reached(1, 3), None)
         await shadow.finish(producer, extent_of(plan))
 
         assert await shadow.extent(consumer) == extent_of(plan)

@@ -16,7 +16,7 @@ from leads.records import LeadState
 from operations.replay import ReplayState
 from operations.reporting import OperationError
 from runtime.clock import now
-from streams.replay.shadow import Comparison, Reading
+from streams.replay.shadow import Comparison, Reached, Reading
 from tests.builders import a_lead
 from tests.unit.console import made
 from tests.unit.console.fakes import FakeSources, a_browser, a_site, an_app
@@ -332,10 +332,22 @@ def _promotion() -> tuple[Comparison, list[LeadPromoted], Reading]:
     return Comparison(found, 1, 0), [fact], live
 
 
+async def test_a_replay_that_runs_shows_its_share() -> None:
+    stage = Stage(
+        replays=[ReplayState("fix", None, Reached(12_000, 30_000), 3, 2), ReplayState("old", None, None, 3, 2)]
+    )
+    async with stage.browser:
+        await stage.read()
+        page = (await stage.get("/replays")).text
+
+    assert page.count("not finished") == 2
+    assert page.count("40 %: 12,000 of 30,000 records") == 1
+
+
 async def test_a_promotion_follows_its_plan_and_a_changed_one_is_refused() -> None:
     comparison, facts, live = _promotion()
     stage = Stage(
-        replays=[ReplayState("fix", None, 3, 2)],
+        replays=[ReplayState("fix", None, None, 3, 2)],
         comparison=(comparison, live, live),
         promotions=(comparison, facts, live),
     )
