@@ -70,7 +70,8 @@ def run_sql(query: str, form: str, cells: str) -> None:
       leadstream warehouse sql "select page_id, leads from lead_funnel"
       leadstream warehouse sql "select * from lead_answers" --format json
     """
-    answer = ask(current_settings().warehouse, query)
+    settings = current_settings()
+    answer = ask(settings.warehouse, query, spill=settings.spill)
     match form:
         case "csv":
             _print_csv(answer, _CELLS[cells])
@@ -103,8 +104,9 @@ def export(name: str, file: Path, *, mask_pii: bool, cells: str) -> None:
     if file.exists():
         raise OperationError(f"{file} exists already")
     part = file.with_name(f"{file.name}.part")
+    settings = current_settings()
     try:
-        with asking(current_settings().warehouse, f"select * from {name}") as asked:
+        with asking(settings.warehouse, f"select * from {name}", spill=settings.spill) as asked:
             rows = _write_part(part, write, with_masks(asked) if mask_pii else asked)
         part.rename(file)
     except OSError as fault:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -66,12 +67,13 @@ class Search:
         return "/leads?" + urlencode({name: value for name, value in fields.items() if value})
 
 
-def read_leads(warehouse: str, search: Search) -> list[dict[str, Any]]:
+def read_leads(warehouse: str, search: Search, spill: Path) -> list[dict[str, Any]]:
     """At most `AT_ONCE` leads, each with its newest follow-up. Raises `BadQuery`."""
     leads = _rows(
         warehouse,
         "select lead_id, page_id, psid, outcome, closed, answers_source, answers, ad, updated_at "
         f"from leads where {search.condition} order by updated_at desc, lead_id limit {AT_ONCE}",
+        spill,
     )
     if not leads:
         return []
@@ -82,21 +84,23 @@ def read_leads(warehouse: str, search: Search) -> list[dict[str, Any]]:
             warehouse,
             "select lead_id, status, reason, occurred_at from followup_outcomes "
             f"where rule <> 'opt-out' and lead_id in ({ids or 'null'}) order by occurred_at",
+            spill,
         )
     }
     return [{**lead, "followup": outcomes.get(lead["lead_id"])} for lead in leads]
 
 
-def read_outcomes_of(warehouse: str, status: str, reason: str) -> list[dict[str, Any]]:
+def read_outcomes_of(warehouse: str, status: str, reason: str, spill: Path) -> list[dict[str, Any]]:
     """The newest follow-ups with this status and reason, which have letters and underscores only. Raises `BadQuery`."""
     return _rows(
         warehouse,
         "select lead_id, page_id, rule, step, status, reason, error_code, occurred_at from followup_outcomes "
         f"where rule <> 'opt-out' and status = '{status}' and split_part(coalesce(reason, ''), ':', 1) = '{reason}' "
         f"order by occurred_at desc limit {AT_ONCE}",
+        spill,
     )
 
 
-def _rows(warehouse: str, query: str) -> list[dict[str, Any]]:
-    answer = ask(warehouse, query)
+def _rows(warehouse: str, query: str, spill: Path) -> list[dict[str, Any]]:
+    answer = ask(warehouse, query, spill=spill)
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]

@@ -67,16 +67,16 @@ class Sources:
         return await look_at_stages(self.stages, self._http)
 
     async def numbers(self) -> Numbers:
-        return await asyncio.to_thread(read_numbers, self.settings.warehouse, now())
+        return await asyncio.to_thread(read_numbers, self.settings.warehouse, now(), self.settings.spill)
 
     async def outcomes(self) -> list[OutcomeCount]:
-        return await asyncio.to_thread(read_outcomes, self.settings.warehouse)
+        return await asyncio.to_thread(read_outcomes, self.settings.warehouse, self.settings.spill)
 
     def leads(self, search: Search) -> list[dict[str, Any]]:
-        return read_leads(self.settings.warehouse, search)
+        return read_leads(self.settings.warehouse, search, self.settings.spill)
 
     def outcomes_of(self, status: str, reason: str) -> list[dict[str, Any]]:
-        return read_outcomes_of(self.settings.warehouse, status, reason)
+        return read_outcomes_of(self.settings.warehouse, status, reason, self.settings.spill)
 
     async def explain(self, subject: str, progress: Progress) -> Timeline:
         settings = self.settings

@@ -175,7 +175,9 @@ SETTINGS = {
         "`ingest`",
     ),
     "state_dir": Meaning(
-        "Where the local Kafka, the spool and the logs of `up` are kept", "`kafka`, `ingest`, `up`, `demo`"
+        "Where the local Kafka, the spool and the logs of `up` are kept, and in `queries` what a query of an embedded "
+        "warehouse cannot hold in memory while it runs",
+        "`kafka`, `ingest`, `up`, `demo`, `console`, `warehouse`",
     ),
     "partitions": Meaning(
         "Partitions of every topic. Never change it for existing topics: keys would move", "`topics apply`, `streams`"

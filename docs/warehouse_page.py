@@ -60,6 +60,9 @@ writes:
 LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse sql "…"
 ```
 
+A query of an embedded warehouse takes a quarter of the machine's memory at most. What does not fit goes to `queries` in
+`LEADSTREAM_STATE_DIR`, and is removed when the query has ended.
+
 1. How far do leads get, Page by Page? (Meta tells nobody who only clicked.)
 
    ```sql

@@ -82,6 +82,11 @@ class Settings:
         own = (self.verify_token, self.console_token, self.kafka_sasl_password, self.schema_registry_password)
         return tuple(filter(None, (*self.app_secrets, *own)))
 
+    @property
+    def spill(self) -> Path:
+        """The directory for what a query of an embedded warehouse cannot hold in memory."""
+        return self.state_dir / "queries"
+
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
         return f"{self.topic_prefix}{name}"

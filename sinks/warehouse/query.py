@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
@@ -13,6 +14,7 @@ from aiokafka import TopicPartition
 from deltalake import DeltaTable
 
 from runtime.mendable import Mendable
+from runtime.private_directory import make_private
 from sinks.consume import Unusable
 from sinks.warehouse.delta.files import application, cluster_of, create_view, local_path, stored_tables
 from sinks.warehouse.postgres.connection import connected, is_server
@@ -21,6 +23,8 @@ from sinks.warehouse.tables import NAMES, TABLES, Table
 from sinks.warehouse.views import DUCKDB, view_queries
 
 _AT_ONCE = 10_000
+# Kafka, streams and the sinks are mostly on the same machine.
+_MEMORY = "25%"
 # In this order: events that are read later hold all that the current tables were made from.
 _CURRENT_FIRST = tuple(reversed(NAMES))
 
@@ -42,21 +46,25 @@ class Asked(NamedTuple):
     batches: Iterator[list[tuple[Any, ...]]]
 
 
-def ask(warehouse: str, query: str) -> Answer:
-    """The result of one SELECT over the tables and views, which are as new as the last commit. Raises `BadQuery`."""
-    with asking(warehouse, query) as asked:
+def ask(warehouse: str, query: str, *, spill: Path | None = None) -> Answer:
+    """The result of one SELECT over the tables and views, which are as new as the last commit. Raises `BadQuery`.
+
+    A query of an embedded warehouse takes a quarter of the memory of this machine at most. The rest of what it needs
+    goes into the directory `spill`; without one, a query that needs more is refused.
+    """
+    with asking(warehouse, query, spill=spill) as asked:
         return Answer(asked.columns, tuple(row for rows in asked.batches for row in rows))
 
 
 @contextmanager
-def asking(warehouse: str, query: str) -> Iterator[Asked]:
+def asking(warehouse: str, query: str, *, spill: Path | None = None) -> Iterator[Asked]:
     """As `ask`, with the rows in batches: for results that are too many to hold."""
     if is_server(warehouse):
         source = _server(warehouse)
     elif local_path(warehouse) is None:
         raise BadQuery("the warehouse is on object storage: query it with an engine that reads Delta tables there")
     else:
-        source = _files(warehouse)
+        source = _files(warehouse, spill)
     try:
         with source as run:
             cursor = run(query)
@@ -97,8 +105,8 @@ def _server(url: str) -> Iterator[Callable[[str], Any]]:
 
 
 @contextmanager
-def _files(root: str) -> Iterator[Callable[[str], Any]]:
-    with _connected(stored_tables(root, _CURRENT_FIRST)) as connection:
+def _files(root: str, spill: Path | None) -> Iterator[Callable[[str], Any]]:
+    with _connected(stored_tables(root, _CURRENT_FIRST), spill) as connection:
 
         def run(query: str) -> Any:
             if _kinds(connection, query) != [duckdb.StatementType.SELECT]:
@@ -116,9 +124,10 @@ def _files(root: str) -> Iterator[Callable[[str], Any]]:
 
 
 @contextmanager
-def _connected(stored: Mapping[str, DeltaTable]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connected(stored: Mapping[str, DeltaTable], spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     extensions = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    with duckdb.connect(":memory:", config={**extensions, "python_enable_replacements": False}) as connection:
+    bounds = {"memory_limit": _MEMORY, "temp_directory": _made(spill)}
+    with duckdb.connect(":memory:", config={**extensions, **bounds, "python_enable_replacements": False}) as connection:
         connection.execute("set TimeZone = 'UTC'")
         files = [file for table in TABLES for file in _create_tables(connection, stored, table)]
         for name, select in view_queries(DUCKDB).items():
@@ -129,6 +138,17 @@ def _connected(stored: Mapping[str, DeltaTable]) -> Iterator[duckdb.DuckDBPyConn
         connection.execute("set lock_configuration = true")
         connection.execute("begin transaction read only")
         yield connection
+
+
+def _made(spill: Path | None) -> str:
+    """The directory, for this user alone; none where it cannot be made, as on a machine that may only read."""
+    if spill is None:
+        return ""
+    try:
+        make_private(spill)
+    except OSError:
+        return ""
+    return str(spill)
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
@@ -152,18 +172,22 @@ def _create_tables(connection: duckdb.DuckDBPyConnection, stored: Mapping[str, D
         for place in connection.sql(f"select distinct _topic, _partition from {table.events}").fetchall():
             version = current.transaction_version(application(cluster_of(current), TopicPartition(*place)))
             connection.execute(f"insert into {upto} values (?, ?, ?)", [*place, version or 0])
+    # Each key is once in the folded table, so that only keys with events since then have rows to choose from: a window
+    # over the whole table would sort all of it for each question.
+    key = table.current.key
     connection.execute(
         f"""
         create view {name} as
-        select * from (
-            from {folded}
-            union all by name
+        with unfolded as materialized (
             select event.* from {table.events} event left join {upto}
             on event._topic = topic and event._partition = part where event._offset >= coalesce(upto, 0)
+        ), newest as (
+            select * from (
+                from {folded} semi join unfolded using ({key}) union all by name from unfolded
+            )
+            qualify row_number() over (partition by {key} order by {table.current.newest_by} desc, _offset desc) = 1
         )
-        qualify row_number() over (
-            partition by {table.current.key} order by {table.current.newest_by} desc, _offset desc
-        ) = 1
+        from {folded} anti join unfolded using ({key}) union all by name from newest
         """
     )
     return files

@@ -51,7 +51,7 @@ def keys_predicate(removals: Sequence[Removal], table: Table) -> str | None:
 
 def _candidates(delta: DeltaTable, table: Table, person: PersonForgotten) -> list[Row]:
     until = person.until if table is MESSAGE_TABLE else person.refused_until
-    with duckdb.connect(":memory:") as connection:
+    with duckdb.connect(":memory:", config={"temp_directory": ""}) as connection:
         create_view(connection, "stored", delta, table.schema)
         candidates = connection.sql(
             f"select * from stored where {_CANDIDATES[table.events]}",

@@ -267,7 +267,7 @@ def _merge_newest(events: _Stored, current: _Stored, of: Current) -> None:
 
 def _newest_events(events: _Stored, of: Current, since: Mapping[TopicPartition, int]) -> pa.Table:
     """The newest event of each key among those at or after the given offsets."""
-    with duckdb.connect(":memory:") as connection:
+    with duckdb.connect(":memory:", config={"temp_directory": ""}) as connection:
         create_view(connection, "event", events.delta, events.schema)
         connection.execute("create table folded (topic varchar, part bigint, upto bigint)")
         connection.executemany(

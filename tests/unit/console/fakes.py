@@ -44,7 +44,7 @@ class FakeSources(Sources):
         return states
 
     async def numbers(self) -> Numbers:
-        numbers: Numbers = self._value("numbers", Numbers({}, {}, {}, {}))
+        numbers: Numbers = self._value("numbers", Numbers({}, {}, {}, {}, {}))
         return numbers
 
     async def outcomes(self) -> list[OutcomeCount]:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from prometheus_client.samples import Sample
 
-from console.numbers import Funnel, Numbers
+from console.numbers import Funnel, Numbers, Speed
 from messenger.events import PageId
 from operations.dead_letters.letters import Letter, Standing
 from operations.dead_letters.redrive import Selection
@@ -65,8 +65,6 @@ def a_funnel(leads: int = 200, first_at: datetime = REFUSED_AT) -> Funnel:
         leads // 3,
         leads // 4,
         leads // 5,
-        4.2,
-        61.0,
         first_at,
         (9, 8, 7, 6, 5, 4, 3),
     )
@@ -77,7 +75,8 @@ def some_numbers(*, heard_ago: timedelta = timedelta(minutes=1), leads: int = 20
     funnel = a_funnel(leads, at - timedelta(days=20))
     spans = dict.fromkeys(("24 hours", "7 days", "30 days", "all time"), funnel)
     pages = {(name, PAGE_ID): funnel for name in spans}
-    return Numbers(spans, pages, {date(at.year, at.month, at.day): funnel}, {PAGE_ID: at - heard_ago})
+    speeds = dict.fromkeys(spans, Speed(4.2, 61.0))
+    return Numbers(spans, speeds, pages, {date(at.year, at.month, at.day): funnel}, {PAGE_ID: at - heard_ago})
 
 
 def a_state(name: str, *, ready: bool = True, seen: str = "", samples: Sequence[Sample] = ()) -> StageState:
