@@ -15,6 +15,7 @@ from messenger.signature import answer_challenge, verify_signature
 from runtime.clock import now
 from runtime.metrics import Metrics
 from runtime.tracing import OFF, Tracing
+from schemas.delivery_ids import delivery_id
 
 WEBHOOK_PATH = "/webhooks/messenger"
 # Meta documents no limit. Bodies beyond 300 KB have been seen: Meta escapes each character to up to 12 bytes.
@@ -31,8 +32,8 @@ class EncodedBody(Exception):
 class Webhooks:
     """`challenge` answers GET; `accept` answers POST, as a plain ASGI application.
 
-    Both raise the refusals in the table of `ingest.app`. The id of a delivery is `instance`, which no other process
-    has, and a number.
+    Both raise the refusals in the table of `ingest.app`. No other process has this `instance`, with which the ids of
+    deliveries begin.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class Webhooks:
     async def _keep(self, body: bytes, signatures: list[str]) -> Receipt:
         began = perf_counter()
         verify_signature(body, signatures, self._secrets)
-        delivery = Delivery(f"{self._instance}{next(self._numbers):016x}", now(), signatures[0], body)
+        at = now()
+        delivery = Delivery(delivery_id(self._instance, at, next(self._numbers)), at, signatures[0], body)
         with self._tracing.span("webhook"):
             receipt = await self._keeper.keep(delivery)
         self._seconds.observe(perf_counter() - began)

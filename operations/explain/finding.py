@@ -1,7 +1,7 @@
 """Find the person, or the delivery, that an id stands for."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,20 +13,24 @@ from leads.records import FollowUpOutcome, Lead, SendFollowUp
 from messenger.events import PageId, Psid
 from operations.dead_letters.letters import read_letter
 from operations.deployment import Deployment
-from operations.explain.reading import place_of, spans_between
+from operations.explain.reading import Spans, place_of, spans_between
 from operations.explain.records import Webhook, read_webhook
 from operations.explain.timeline import Place
 from operations.reporting import OperationError, Progress
 from runtime.kafka import partition_of
 from runtime.topic_reading import read_spans
 from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
+from schemas.delivery_ids import DELIVERY_ID, received_about
 from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
 
 _PLACE = re.compile(r"(?P<topic>[^/]+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
 # What happened shortly before decides about a lead too: a message that opened the window, an earlier flow, a stop word.
 _BEFORE = timedelta(days=1)
-# Deliveries that are asked about are mostly of late, so that the log is searched from its end in runs of so many.
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Topics are searched in runs of so many records of a partition.
 _RUN: Final = 20_000
+# The clock of ingest may be ahead of the broker's.
+_SKEW = timedelta(minutes=1)
 _KEYED_BY_PERSON = (EVENTS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
 
 
@@ -76,34 +80,39 @@ class Finder:
         if ":" in text:
             page_id, _, psid = text.partition(":")
             return Subject(PageId(page_id), Psid(psid))
-        found = await self._lead(text) or await self._command(text) or await self._delivery(text)
+        found = None
+        if _UUID.fullmatch(text):
+            found = await self._lead(text) or await self._command(text)
+        elif DELIVERY_ID.fullmatch(text):
+            found = await self._delivery(text)
         if found is None:
             # The id may be a PSID.
             raise OperationError("no lead, command or delivery has this id; a person is named as page:psid")
         return found
 
     async def _lead(self, lead_id: str) -> Subject | None:
-        key, newest, erased = lead_id.encode(), None, False
-        of_key = partition_of(key, self.deployment.settings.partitions)
-        async for record in self._read([TopicPartition(self.deployment.topic(LEADS), of_key)]):
-            if record.key == key:
-                newest, erased = record.value, record.value is None
-        if erased:
+        key = lead_id.encode()
+        of_key = TopicPartition(self.deployment.topic(LEADS), partition_of(key, self.deployment.settings.partitions))
+        newest = await self._newest([of_key], lambda record: record.key == key)
+        if newest is None:
+            return None
+        if newest.value is None:
             raise OperationError(f"lead {lead_id} was erased")
-        return None if newest is None else _of_lead(self._decoded(lead_codec(self.deployment.ids).decode, newest))
+        return _of_lead(self._decoded(lead_codec(self.deployment.ids).decode, newest.value))
 
     async def _command(self, command_id: str) -> Subject | None:
         key, ids = command_id.encode(), self.deployment.ids
-        found: SendFollowUp | FollowUpOutcome | None = None
-        async for record in self._read(self._every(OUTCOMES)):
-            if record.key == key and record.value is not None:
-                found = self._decoded(outcome_codec(ids).decode, record.value)
-        if found is None:
-            async for record in self._read(self._every(COMMANDS)):
-                if key in (record.value or b""):
-                    command = self._decoded(command_codec(ids).decode, record.value)
-                    found = command if command.command_id == command_id else found
-        return None if found is None else await self._of_command(found)
+        of_ledger = await self._newest(
+            self._every(OUTCOMES), lambda record: record.key == key and record.value is not None
+        )
+        if of_ledger is not None:
+            return await self._of_command(self._decoded(outcome_codec(ids).decode, of_ledger.value))
+        issued = await self._newest(self._every(COMMANDS), lambda record: key in (record.value or b""))
+        if issued is None:
+            return None
+        # Another command may follow this one, and names it.
+        command = self._decoded(command_codec(ids).decode, issued.value)
+        return await self._of_command(command) if command_id in (command.command_id, command.follows) else None
 
     async def _of_command(self, found: SendFollowUp | FollowUpOutcome) -> Subject:
         if found.lead_id and (lead := await self._lead(found.lead_id)) is not None:
@@ -112,19 +121,22 @@ class Finder:
         return Subject(found.page_id, found.psid, at - _BEFORE)
 
     async def _delivery(self, delivery_id: str) -> Subject | None:
-        """All copies, read from the end of the log to its beginning."""
-        header = ("delivery-id", delivery_id.encode())
-        spans = await spans_between(self.consumer, self._every(WEBHOOKS))
-        found: dict[Place, Webhook] = {}
-        with self.progress.count("records read", sum(map(len, spans.values()))) as on_read:
-            while spans := {partition: span for partition, span in spans.items() if span}:
-                async for record in read_spans(self.consumer, {tp: span[-_RUN:] for tp, span in spans.items()}):
+        """All copies, read from the time that the id names; a spool may drain them later.
+
+        What lies before is read too, in case that a clock was wrong.
+        """
+        header, found = ("delivery-id", delivery_id.encode()), dict[Place, Webhook]()
+        since = await spans_between(self.consumer, self._every(WEBHOOKS), received_about(delivery_id) - _SKEW)
+        every = await spans_between(self.consumer, since)
+        before = {partition: range(span.start, since[partition].start) for partition, span in every.items()}
+        with self.progress.count("records read", sum(map(len, every.values()))) as on_read:
+            for run in (*_runs(since), *_runs_back(before)):
+                async for record in read_spans(self.consumer, run):
                     on_read(1)
                     if header in record.headers:
                         found[place_of(record)] = self._webhook(record)
                 if found and len(found) >= next(iter(found.values())).copy[1]:
                     break
-                spans = {partition: span[:-_RUN] for partition, span in spans.items()}
         return self._of_deliveries(tuple(found.values())) if found else None
 
     def _of_deliveries(self, deliveries: tuple[Webhook, ...]) -> Subject:
@@ -173,18 +185,39 @@ class Finder:
         name = self.deployment.topic(topic)
         return [TopicPartition(name, number) for number in range(self.deployment.settings.partitions)]
 
-    async def _read(self, partitions: Collection[TopicPartition]) -> Any:
-        spans = await spans_between(self.consumer, partitions)
+    async def _newest(
+        self, partitions: Collection[TopicPartition], is_wanted: Callable[[ConsumerRecord], bool]
+    ) -> ConsumerRecord | None:
+        """The newest wanted record, of which all are in one partition: ids that are asked about are mostly of late."""
+        spans, found = await spans_between(self.consumer, partitions), None
         with self.progress.count("records read", sum(map(len, spans.values()))) as on_read:
-            async for record in read_spans(self.consumer, spans):
-                on_read(1)
-                yield record
+            for run in _runs_back(spans):
+                async for record in read_spans(self.consumer, run):
+                    on_read(1)
+                    found = record if is_wanted(record) else found
+                if found is not None:
+                    return found
+        return None
 
     def _decoded(self, decode: Callable[[bytes], Any], value: bytes) -> Any:
         try:
             return decode(value)
         except NotDecodable as fault:
             raise OperationError(f"its record cannot be read: {fault}") from None
+
+
+def _runs(spans: Spans) -> Iterator[Spans]:
+    """The spans in runs, from their beginning."""
+    while spans := {partition: span for partition, span in spans.items() if span}:
+        yield {partition: span[:_RUN] for partition, span in spans.items()}
+        spans = {partition: span[_RUN:] for partition, span in spans.items()}
+
+
+def _runs_back(spans: Spans) -> Iterator[Spans]:
+    """The spans in runs, from their end."""
+    while spans := {partition: span for partition, span in spans.items() if span}:
+        yield {partition: span[-_RUN:] for partition, span in spans.items()}
+        spans = {partition: span[:-_RUN] for partition, span in spans.items()}
 
 
 def _of_lead(lead: Lead) -> Subject:

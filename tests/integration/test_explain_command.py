@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +18,7 @@ from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.settings import Settings, variable
 from schemas.codec import command_codec, event_codec, lead_codec
+from schemas.delivery_ids import delivery_id
 from simulator import payloads
 from simulator.payloads import Conversation
 from tests.builders import CITY, PAGE, PERSON, a_lead, a_message
@@ -26,7 +28,11 @@ from tests.unit.operations.explain.lived import OURS, THANKS
 pytestmark = pytest.mark.integration
 
 _TEXT = "\x1b[31mI live in Rome"
-_DELIVERY = "bef852e6721ee5df0000000000000014"
+_INSTANCE = "bef852e6721ee5df"
+_DELIVERY = delivery_id(_INSTANCE, now(), 20)
+# Of a clock that was wrong: the log has it before the time that the id names, or long after.
+_WRONG = [delivery_id(_INSTANCE, now() + days * timedelta(days=30), 21) for days in (1, -1)]
+_OF_NOBODY = delivery_id(_INSTANCE, now(), 22)
 # Meta's noise about nobody.
 _NOBODY = json.dumps({"object": "instagram", "entry": []}).encode()
 
@@ -44,7 +50,11 @@ async def _filled(settings: Settings, lead: Lead) -> str:
         origin = Origin(name, written.partition, written.offset)
         event = replace(a_message(at, text=_TEXT), origin=origin)
         command = command_of(lead, THANKS, 1, at, OURS)
-        await producer.send_and_wait(name, _NOBODY, key=page, headers=[signature, ("delivery-id", b"nobody")])
+        await producer.send_and_wait(name, _NOBODY, key=page, headers=[signature, ("delivery-id", _OF_NOBODY.encode())])
+        for wrong in _WRONG:
+            again = payloads.body([payloads.message(who, "Hello?", mid=wrong, at=at, sent_at=at)])
+            headers = [signature, ("delivery-id", wrong.encode())]
+            await producer.send_and_wait(name, again, key=page, headers=headers)
         await producer.send_and_wait(settings.topic("messenger-events"), event_codec().encode(event), key=person)
         await producer.send_and_wait(settings.topic("leads"), lead_codec().encode(lead), key=lead.lead_id.encode())
         await producer.send_and_wait(settings.topic("followup-commands"), command_codec().encode(command), key=person)
@@ -69,7 +79,7 @@ def explained(environ: Mapping[str, str], *arguments: str) -> str:
 
 
 def test_every_form_of_an_id_gives_the_timeline_of_the_person(environ: Mapping[str, str]) -> None:
-    ids = (LEAD.lead_id, f"{PAGE}:{PERSON}", COMMAND, _DELIVERY, environ["PLACE"])
+    ids = (LEAD.lead_id, f"{PAGE}:{PERSON}", COMMAND, _DELIVERY, *_WRONG, environ["PLACE"])
     timelines = [json.loads(explained(environ, subject, "--json")) for subject in ids]
 
     for timeline in timelines:
@@ -91,9 +101,9 @@ def test_what_is_personal_is_shown_only_when_asked_for_and_never_obeyed(environ:
 
 
 def test_a_delivery_about_nobody_says_why(environ: Mapping[str, str]) -> None:
-    printed = explained(environ, "nobody")
+    printed = explained(environ, _OF_NOBODY)
 
-    assert "delivery nobody was received" in printed
+    assert f"delivery {_OF_NOBODY} was received" in printed
     assert "[not_a_page]" in printed
 
 
@@ -101,6 +111,8 @@ def test_a_delivery_about_nobody_says_why(environ: Mapping[str, str]) -> None:
     ("subject", "problem"),
     [
         ("8d6c0c1e-0000-5000-8000-00000000000f", "no lead, command or delivery has this id"),
+        (delivery_id(_INSTANCE, now(), 99), "no lead, command or delivery has this id"),
+        ("nothing", "no lead, command or delivery has this id"),
         (f"{PAGE}:7009", "the topics have nothing of this person"),
         ("quotes/0/1", "quotes is no topic of leadstream"),
         ("{prefix}leads/99/1", "{prefix}leads has partitions 0 to"),
