@@ -65,9 +65,11 @@ def _of_requests(records: Records) -> Iterator[Moment]:
 
 
 def of_letter(kept: Kept) -> Moment:
-    letter, standing = kept
+    letter, standing, discard = kept
     origin = f"{letter.origin_topic}/{letter.origin[0]}/{letter.origin[1]}" if letter.origin else letter.origin_topic
     text = f"{letter.stage} refused {origin} ({letter.fault}); the dead letter is {standing}"
+    if standing == "discarded" and discard is not None:
+        text += f" by {discard.by or 'somebody'} at {discard.at}: {discard.because}"
     return Moment(
         letter.refused_at, "dead_letter", text, Place(letter.topic, letter.partition, letter.offset), letter.reason
     )

@@ -159,7 +159,7 @@ class PersonReader:
         if found:
             gone, discards = await remembered(self.deployment)
             known = Known(gone, {}, MOST_REDRIVES, discards)
-            records.letters = [Kept(letter, known.standing(letter)) for letter in found]
+            records.letters = [Kept(letter, known.standing(letter), discards.get(letter.id)) for letter in found]
 
     @property
     def _key(self) -> bytes:

@@ -14,7 +14,7 @@ from messenger.errors import UnreadableDelivery
 from messenger.events import PageId, Psid
 from messenger.reasons import IgnoredReason
 from messenger.webhook import ItemFault, parse_delivery
-from operations.dead_letters.letters import Letter, Standing
+from operations.dead_letters.letters import Discard, Letter, Standing
 from operations.explain.timeline import Place
 from schemas.copies import copy_of, share_of
 from streams.records import Record, received_at
@@ -70,10 +70,11 @@ def read_webhook(
 
 
 class Kept(NamedTuple):
-    """A dead letter, and whether it may go back."""
+    """A dead letter, whether it may go back, and who closed it for good, if it is discarded."""
 
     letter: Letter
     standing: Standing
+    discard: Discard | None = None
 
 
 @dataclass(frozen=True, slots=True)

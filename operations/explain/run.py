@@ -70,5 +70,6 @@ async def _of_deliveries(deployment: Deployment, consumer: AIOKafkaConsumer, sub
         read = [read_letter(record, deployment.topic(WEBHOOKS)) async for record in read_spans(consumer, spans)]
         gone, discards = await remembered(deployment)
         known = Known(gone, {}, MOST_REDRIVES, discards)
-        moments += [of_letter(Kept(letter, known.standing(letter))) for letter in read if letter.origin in places]
+        of_theirs = [letter for letter in read if letter.origin in places]
+        moments += [of_letter(Kept(each, known.standing(each), discards.get(each.id))) for each in of_theirs]
     return Timeline(subject, None, None, (), in_order(moments))

@@ -12,7 +12,7 @@ from leads.pages import Page
 from leads.records import FollowUpMessage
 from leads.rules import AnswerCondition, Caps, QuietHours, Rule, RuleStep
 from messenger.webhook import ItemFault
-from operations.dead_letters.letters import Letter
+from operations.dead_letters.letters import Discard, Letter
 from operations.explain.records import Kept, Records, Rows, Webhook
 from operations.explain.timeline import Kind, Moment, Place, Timeline, in_order, masked
 from schemas.personal import MASK
@@ -286,11 +286,13 @@ def test_a_dead_letter_says_what_became_of_it() -> None:
     letter = Letter(
         "messenger-events-dlq", 0, 3, NOON, "messenger-events", (0, 9), "join", "KeyError", "raised", 0, None, None, []
     )
-    records.letters = [Kept(letter, "redriven")]
+    discard = Discard("2026-03-02T12:00:00+00:00", "Ada", "a test of ours")
+    records.letters = [Kept(letter, "redriven"), Kept(letter, "discarded", discard)]
 
-    [moment] = of_kind(told(records), "dead_letter")
-    assert moment.text == "join refused messenger-events/0/9 (KeyError); the dead letter is redriven"
-    assert (moment.reason, str(moment.place)) == ("raised", "messenger-events-dlq/0/3")
+    redriven, discarded = of_kind(told(records), "dead_letter")
+    assert redriven.text == "join refused messenger-events/0/9 (KeyError); the dead letter is redriven"
+    assert (redriven.reason, str(redriven.place)) == ("raised", "messenger-events-dlq/0/3")
+    assert discarded.text.endswith("is discarded by Ada at 2026-03-02T12:00:00+00:00: a test of ours")
 
 
 def test_of_an_erased_person_the_erasure_is_left() -> None:
