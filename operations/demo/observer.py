@@ -1,6 +1,7 @@
 """Follows the lead topics as any consumer may: the newest of each lead, command and outcome."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from leads.records import FollowUpOutcome, Lead, SendFollowUp, is_notice
@@ -12,6 +13,21 @@ from schemas.topics import COMMANDS, LEADS, OUTCOMES
 
 # An outcome with one of these can still change by itself.
 UNSETTLED = frozenset({"attempting", "in_doubt"})
+
+
+@dataclass(slots=True)
+class Stillness:
+    """How long a count has stood still, by a clock in seconds."""
+
+    clock: Callable[[], float]
+    _count: int | None = None
+    _since: float = 0.0
+
+    def of(self, count: int) -> float:
+        """The seconds since the count was first this one."""
+        if count != self._count:
+            self._count, self._since = count, self.clock()
+        return self.clock() - self._since
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations.configuration import load_pages
-from operations.demo.observer import Observer
+from operations.demo.observer import Observer, Stillness
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
 from operations.local.stack import (
@@ -50,6 +50,7 @@ _SPAN = timedelta(minutes=30)
 _PER_SECOND = 25
 # Nothing new for this long, with every lead closed and every follow-up ended: longer than a rule's delay.
 _QUIET = 5.0
+# Nothing new for this long with something still open: a busy machine is slow, but does not stand still.
 _PATIENCE = 60.0
 _SECRET = "demo-app-secret"
 _OWN_LEADS = 3
@@ -170,18 +171,16 @@ class _Run:
             self.faults.append(f"{refused} webhooks were not accepted")
 
     async def _settle(self, watching: "asyncio.Task[None]", has_ended: Callable[[], bool], else_fault: str) -> None:
-        """Wait until nothing new arrives and everything has ended."""
-        seen, since, began = -1, monotonic(), monotonic()
+        """Wait until nothing new arrives and everything has ended; it is a fault if nothing moves before that."""
+        stillness = Stillness(monotonic)
         with self._report.settling(self._observer) as show:
-            while monotonic() < since + _QUIET or not has_ended():
+            while (still := stillness.of(self._observer.records.total())) < _QUIET or not has_ended():
                 self._processes.check()
                 if watching.done():
                     await watching
                 show()
-                if (total := self._observer.records.total()) != seen:
-                    seen, since = total, monotonic()
-                if monotonic() > began + _PATIENCE:
-                    self.faults.append(f"{else_fault} after {_PATIENCE:.0f} seconds")
+                if still > _PATIENCE:
+                    self.faults.append(f"{else_fault}, and nothing has moved for {_PATIENCE:.0f} seconds")
                     return
                 await asyncio.sleep(0.2)
 

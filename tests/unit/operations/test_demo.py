@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from leads.opt_out import notice
 from leads.person import Person
-from operations.demo.observer import Observer
+from operations.demo.observer import Observer, Stillness
 from tests.builders import NOON, PAGE, PERSON
 from tests.unit.sinks.outcomes import an_outcome
 
@@ -17,3 +17,11 @@ def test_an_opt_out_is_no_follow_up() -> None:
     observer.note_outcome(replace(an_outcome(opt_out.command_id, "cancelled"), rule=opt_out.rule))
 
     assert (observer.commands, observer.outcomes) == ({}, {})
+
+
+def test_a_count_that_moves_is_never_still_for_long() -> None:
+    seconds = iter([10.0, 10.0, 69.0, 69.0, 130.0, 131.0])
+    stillness = Stillness(lambda: next(seconds))
+
+    assert [stillness.of(count) for count in (5, 6)] == [0.0, 0.0]
+    assert [stillness.of(count) for count in (6, 6)] == [61.0, 62.0]
