@@ -126,8 +126,8 @@ RAW_HEADERS = {
     SIGNATURE: "Meta's signature of exactly these bytes. A fact of ours has none: there the value is Avro, as in "
     "`messenger-events`",
     TRACEPARENT: "The span of this POST, where traces are sent; see [operating.md](operating.md#traces). Records of "
-    "`messenger-events`, `leads`, `followup-commands` and `transcript-requests` have it too",
-    "delivery-id": "A random id of this POST, for logs; the same in all its copies",
+    "`messenger-events`, `leads`, `followup-commands`, `transcript-requests`, and transcripts have it too",
+    "delivery-id": "The id of this POST, for logs: its process, its second and a number; the same in all its copies",
     COPY: "Which copy of a body about several Pages this is, and of how many: `2/3`",
     PAGE_ID: "A Page, by its id in the body, whose items this copy stands for. The header comes once for each such id",
     OTHER_PAGE_ID: "On the first copy, which stands for all other items, a Page whose items another copy has",

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from leads.facts import Fact, JoinEvent, Progress
 from runtime.clock import to_millis
 from runtime.plausible import SENT_AT
+from runtime.tracing import TRACEPARENT
 from schemas.codec import Codec
 
 
@@ -18,6 +19,12 @@ class FactRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-def fact_record(fact: Fact, codec: Codec[JoinEvent | Progress | None], sent_at: datetime) -> FactRecord:
-    """The record to write. `sent_at` is the time now: it counts where the broker's clock is minutes ahead."""
-    return FactRecord(fact.page_id.encode(), codec.encode(fact), [(SENT_AT, b"%d" % to_millis(sent_at))])
+def fact_record(
+    fact: Fact, codec: Codec[JoinEvent | Progress | None], sent_at: datetime, trace: bytes | None = None
+) -> FactRecord:
+    """The record to write. `sent_at` is the time now: it counts where the broker's clock is minutes ahead.
+
+    `trace` names the span that writes it.
+    """
+    headers = [] if trace is None else [(TRACEPARENT, trace)]
+    return FactRecord(fact.page_id.encode(), codec.encode(fact), [*headers, (SENT_AT, b"%d" % to_millis(sent_at))])

@@ -33,6 +33,7 @@ from runtime.clock import uptime
 from runtime.losses import Span
 from runtime.metrics import Metrics
 from runtime.plausible import PlausibleTime
+from runtime.tracing import OFF, Tracing
 from schemas.codec import Codec
 from schemas.fact_record import fact_record
 from sinks.consume import Received
@@ -55,7 +56,8 @@ EventCodec = Codec[JoinEvent | Progress | None]
 class _Line:
     """The requests about one Page, oldest first; only the first is worked on, in the order of each person."""
 
-    requests: deque[Received[FetchTranscript]] = field(default_factory=deque)
+    # Each with the span in which it was read.
+    requests: deque[tuple[Received[FetchTranscript], bytes | None]] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     failures: int = 0
     ready_at: datetime | None = None
@@ -64,6 +66,10 @@ class _Line:
     messages: tuple[ConversationMessage, ...] = ()
     are_read: bool = False
     paging: Paging = field(default_factory=lambda: Paging(CONVERSATION_DETAILS_MAX))
+
+    @property
+    def first(self) -> Received[FetchTranscript]:
+        return self.requests[0][0]
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ class TranscriptSink:
     partitions: int
     erasures: Erasures = NOBODY
     catch_up: Callable[[], Awaitable[None]] | None = None
+    tracing: Tracing = OFF
     _clock: PlausibleTime = field(init=False)
     _pace: Pace = field(init=False, default_factory=lambda: Pace(_CALLS_PER_SECOND))
     _lines: dict[PageId, _Line] = field(init=False, default_factory=dict)
@@ -111,7 +118,8 @@ class TranscriptSink:
     ) -> None:
         for received in batch:
             self._held[received.partition].add(received.offset)
-            self._lines.setdefault(received.record.page_id, _Line()).requests.append(received)
+            line = self._lines.setdefault(received.record.page_id, _Line())
+            line.requests.append((received, self.tracing.traceparent()))
 
     async def tick(self) -> None:
         moment = self.now()
@@ -137,11 +145,12 @@ class TranscriptSink:
             await task
 
     async def _answer_first(self, line: _Line, page: Page) -> None:
-        with on_record(line.requests[0].partition, line.requests[0].offset):
+        first, trace = line.requests[0]
+        with on_record(first.partition, first.offset), self.tracing.span("transcript", [trace]):
             await self._answer(line, page)
 
     async def _answer(self, line: _Line, page: Page) -> None:
-        request = line.requests[0].record
+        request = line.first.record
         if await self._is_erased(request):
             self._finish(line, "erased")
             return
@@ -222,7 +231,7 @@ class TranscriptSink:
         return response
 
     async def _settle(self, line: _Line, answers: tuple[Answer, ...], result: str) -> None:
-        request = line.requests[0].record
+        request = line.first.record
         if await self._is_erased(request):
             self._finish(line, "erased")
             return
@@ -237,7 +246,7 @@ class TranscriptSink:
             lead_id=request.lead_id,
             answers=answers,
         )
-        record = fact_record(fact, self.codec, self._clock.at(self.now(), uptime()))
+        record = fact_record(fact, self.codec, self._clock.at(self.now(), uptime()), self.tracing.traceparent())
         await self.producer.send_and_wait(self.topic, **record._asdict())
         self._finish(line, result)
 
@@ -247,7 +256,7 @@ class TranscriptSink:
         return self.erasures.cover(request.page_id, request.psid, request.requested_at)
 
     def _finish(self, line: _Line, result: str) -> None:
-        received = line.requests[0]
+        received = line.first
         self.metrics.transcripts_fetched.labels(result).inc()
         line.requests.popleft()
         line.failures, line.messages, line.are_read = 0, (), False

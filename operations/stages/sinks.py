@@ -151,6 +151,7 @@ async def _transcripts(process: SinkProcess) -> None:
         partitions=settings.partitions,
         erasures=erasures,
         catch_up=catch_up,
+        tracing=process.tracing,
     )
     requests = transcript_request_codec(deployment.ids)
     source = Source(lambda record: requests.decode(record.value), settings.topic(TRANSCRIPTS.dead_letters))

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +30,7 @@ from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
+from runtime.tracing import OFF, Attributes, Tracing
 from schemas.codec import event_codec, transcript_request_codec
 from sinks.consume import Consume, SinkCrashed, Source
 from sinks.transcripts import TranscriptSink
@@ -106,6 +109,7 @@ class TranscriptWorld:
     clock: Clock = field(default_factory=Clock)
     metrics: Metrics = field(default_factory=Metrics)
     erasures: Erasures = NOBODY
+    tracing: Tracing = OFF
     graph: Conversations = field(init=False)
     pages: Pages = field(
         default_factory=lambda: Pages([Page(page_id, access_token="page-token") for page_id in (PAGE, OTHER_PAGE)])
@@ -155,6 +159,7 @@ class TranscriptWorld:
             metrics=self.metrics,
             partitions=1,
             erasures=self.erasures,
+            tracing=self.tracing,
         )
         source = Source(lambda record: transcript_request_codec().decode(record.value), "transcript-requests-dlq")
         return Consume(
@@ -166,7 +171,44 @@ class TranscriptWorld:
             metrics=self.metrics,
             health=Health(),
             reach=Reach(None),
+            tracing=self.tracing,
         )
+
+
+class Spans:
+    """Each span is named by its number; `made` has the name of each, and what it is linked to."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, list[bytes | None]]] = []
+        self._current: ContextVar[bytes | None] = ContextVar("span", default=None)
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        causes: Iterable[bytes | None] = (),
+        attributes: Attributes | None = None,
+    ) -> Iterator[None]:
+        self.made.append((name, list(causes)))
+        token = self._current.set(b"%d" % len(self.made))
+        yield
+        self._current.reset(token)
+
+    def traceparent(self, or_of: str | None = None) -> bytes | None:
+        return self._current.get()
+
+
+async def test_a_fact_names_the_span_that_wrote_it_which_is_linked_to_that_of_its_request() -> None:
+    spans = Spans()
+    world = TranscriptWorld(tracing=spans)
+    for psid in ("7001", "7002"):
+        world.request(psid)
+
+    await world.settle_all()
+
+    assert spans.made == [("sink transcripts", []), ("transcript", [b"1"]), ("transcript", [b"1"])]
+    stored = world.kafka.topics[TopicPartition("messenger-webhooks", 0)]
+    assert [dict(record.headers)["traceparent"] for record in stored] == [b"2", b"3"]
 
 
 async def test_a_request_becomes_one_fact_that_names_it() -> None:
