@@ -88,7 +88,7 @@ def test_up_serves_until_it_is_interrupted_and_prints_a_line_to_try(kafka_broker
 
 @pytest.mark.parametrize("missing", ["APP_ID", "APP_SECRET", "VERIFY_TOKEN"])
 def test_what_is_missing_is_one_line_that_names_the_variable(missing: str, tmp_path: Path) -> None:
-    required = {"APP_ID": "1", "APP_SECRET": "canary", "VERIFY_TOKEN": "canary"}
+    required = {"APP_ID": "1", "APP_SECRET": "planted", "VERIFY_TOKEN": "planted"}
     del required[missing]
     done = subprocess.run(
         [*LEADSTREAM, "up"],

@@ -35,13 +35,13 @@ class Place:
         told = {
             "BROKER": broker, "TOPIC_PREFIX": prefix, "PARTITIONS": "2", "STATE_DIR": str(home),
             "PAGES": str(home / "pages.yaml"), "WAREHOUSE": str(home / "warehouse"), "APP_ID": "900100200300400",
-            "APP_SECRET": "canary-secret", "VERIFY_TOKEN": "canary-verify",
+            "APP_SECRET": "planted-secret", "VERIFY_TOKEN": "planted-verify",
             "GRAPH_URL": f"http://127.0.0.1:{self.graph_port}",
             "PORT": str(self.settings.port), "ADMIN_PORT": str(self.settings.admin_port),
         }  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LEADSTREAM_")}
         self.environ = {**kept, **{f"LEADSTREAM_{name}": value for name, value in told.items()}}
-        self.environ["PAGE_TOKEN"] = "canary-token"
+        self.environ["PAGE_TOKEN"] = "planted-token"
 
     @property
     def callback(self) -> str:
@@ -79,7 +79,7 @@ def test_doctor_names_what_is_missing_and_fix_mends_it(place: Place) -> None:
     assert "mended   subscribed Page 102030405060708" in mended.output
     assert mended.output.endswith(" checked, 0 broken\n")
     assert place.broken() == []
-    assert "canary" not in mended.output
+    assert "planted" not in mended.output
 
 
 def test_doctor_tells_monitoring_of_a_callback_that_does_not_answer(place: Place) -> None:
@@ -101,7 +101,7 @@ def test_doctor_goes_on_looking_and_shows_it_where_probes_look(place: Place, tmp
     assert parts["token (102030405060708)"]["ready"]
     assert not parts["app fields (app)"]["ready"]
     assert not parts["topics (kafka)"]["ready"]
-    assert "canary" not in json.dumps(parts) + (tmp_path / "doctor" / "doctor.log").read_text()
+    assert "planted" not in json.dumps(parts) + (tmp_path / "doctor" / "doctor.log").read_text()
 
 
 def _parts_once_looked(ready: str) -> dict[str, Any]:

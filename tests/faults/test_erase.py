@@ -36,7 +36,7 @@ _PATIENCE = 300
 
 PAGE = PAGES[0]
 PSID = "7999123456789012"
-NAME, ANSWER, TEXT = "Zebulon Canary-Quux", "canary street 77 b", "please call my canary at noon"
+NAME, ANSWER, TEXT = "Zebulon Planted-Quux", "planted street 77 b", "please call my planted at noon"
 CANARIES = (NAME, ANSWER, TEXT)
 
 _log = logging.getLogger(__name__)
@@ -128,27 +128,27 @@ def _a_lead_of_the_person(at: datetime, *, psid: str = PSID) -> list[bytes]:
     ads = {"source": "ADS", "type": "LEAD_COMPLETE", "ad_id": "120210000000000101"}
     stranger = {"sender": {"id": "7999000000000001"}, "recipient": {"id": PAGE.page_id}}
     items: list[list[dict[str, object]]] = [
-        [_item(timestamp=millis, message={"mid": "m_canary1", "text": TEXT})],
+        [_item(timestamp=millis, message={"mid": "m_planted1", "text": TEXT})],
         [_item(timestamp=millis, pass_thread_control={**handover, "metadata": metadata})],
         [_item(timestamp=millis // 1000, referral=ads, lead={"data": data})],
         [
             _item(
                 timestamp=millis // 1000,
-                message={"mid": "m_canary2", "text": summary},
+                message={"mid": "m_planted2", "text": summary},
                 hop_context={"app_id": int(PAGE.hop_app_id), "metadata": metadata},
             )
         ],
         [_item(timestamp=millis, message=[TEXT])],
         [
-            _item(timestamp=millis, message={"mid": "m_canary3", "text": TEXT}),
+            _item(timestamp=millis, message={"mid": "m_planted3", "text": TEXT}),
             {**stranger, "timestamp": millis, "message": {"mid": "m_other", "text": "hello"}},
         ],
     ]
     return [_body(*item).replace(PSID.encode(), psid.encode()) for item in items]
 
 
-def _canaries(home: Path) -> str:
-    path = home / "canaries.txt"
+def _secrets(home: Path) -> str:
+    path = home / "secrets.txt"
     path.write_text("\n".join(CANARIES))
     return str(path)
 
@@ -225,7 +225,7 @@ def _files_with(root: Path) -> list[str]:
     return [
         str(path.relative_to(root))
         for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in ("canaries.txt",) and any(topic in path.read_bytes() for topic in wanted)
+        if path.is_file() and path.name not in ("secrets.txt",) and any(topic in path.read_bytes() for topic in wanted)
     ]
 
 
@@ -235,7 +235,7 @@ async def test_one_of_a_thousand_is_erased_under_load_and_leaves_no_trace(
     campaign = plan_campaign(7, leads=_LEADS - 1, start=now() - timedelta(hours=2))
     half = len(campaign.deliveries) // 2
     about = ("--page", PAGE.page_id, "--psid", PSID)
-    verify = ("erase", *about, "--verify", "--also", _canaries(tmp_path), "--json")
+    verify = ("erase", *about, "--verify", "--also", _secrets(tmp_path), "--json")
     recording.start("streams")
     for sink in ("send", "transcripts", "warehouse"):
         recording.start("sink", sink)

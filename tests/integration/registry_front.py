@@ -11,9 +11,9 @@ import httpx
 
 from tests.certificates import Certificate
 
-USER, PASSWORD, POWERLESS = "leadstream", "canary:é", "powerless"
+USER, PASSWORD, POWERLESS = "leadstream", "planted:é", "powerless"
 _ALLOWED, _POWERLESS = (f"Basic {b64encode(f'{user}:{PASSWORD}'.encode()).decode()}" for user in (USER, POWERLESS))
-_PAGES = {"/html": b"<html>canary</html>", "/endless": b" " * 5 * 1024 * 1024}
+_PAGES = {"/html": b"<html>planted</html>", "/endless": b" " * 5 * 1024 * 1024}
 
 
 class _Front(BaseHTTPRequestHandler):

@@ -175,7 +175,7 @@ async def ingest_command(
         settings,
         LEADSTREAM_APP_ID=APP,
         LEADSTREAM_APP_SECRET=SECRET,
-        LEADSTREAM_VERIFY_TOKEN="canary token",
+        LEADSTREAM_VERIFY_TOKEN="planted token",
         LEADSTREAM_STATE_DIR=str(home),
         LEADSTREAM_PUBLIC_URL=settings.public_url or "",
     )
@@ -327,16 +327,16 @@ async def post_alone(port: int, body: bytes) -> httpx.Response:
 async def test_no_secret_person_or_text_is_in_a_log_a_metric_or_an_answer(
     kafka_topics: Settings, tmp_path: Path
 ) -> None:
-    canaries = [SECRET, "canary token", "5550001112223334", "canary text", "c0ffee" * 10]
-    body = a_body("5550001112223334", "canary text")
+    secrets = [SECRET, "planted token", "5550001112223334", "planted text", "c0ffee" * 10]
+    body = a_body("5550001112223334", "planted text")
     requests: list[tuple[str, dict[str, Any]]] = [
         ("POST", {"content": body, "headers": signed(body)}),
         ("POST", {"content": body, "headers": {"X-Hub-Signature-256": f"sha256={'c0ffee' * 10}beef"}}),
-        ("POST", {"content": body, "headers": {"X-Hub-Signature-256": f"{'c0ffee' * 10} canary text"}}),
-        ("POST", {"content": body, "headers": {**signed(body), "Content-Encoding": "canary text"}}),
-        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "canary token", "hub.challenge": "1"}}),
-        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "canary text", "hub.challenge": "1"}}),
-        ("PUT", {"content": body, "params": {"access_token": "canary token"}}),
+        ("POST", {"content": body, "headers": {"X-Hub-Signature-256": f"{'c0ffee' * 10} planted text"}}),
+        ("POST", {"content": body, "headers": {**signed(body), "Content-Encoding": "planted text"}}),
+        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "planted token", "hub.challenge": "1"}}),
+        ("GET", {"params": {"hub.mode": "subscribe", "hub.verify_token": "planted text", "hub.challenge": "1"}}),
+        ("PUT", {"content": body, "params": {"access_token": "planted token"}}),
     ]
     async with ingest_command(kafka_topics, tmp_path) as (process, port, admin_port), httpx.AsyncClient() as client:
         url = f"http://127.0.0.1:{port}{WEBHOOK_PATH}"
@@ -351,7 +351,7 @@ async def test_no_secret_person_or_text_is_in_a_log_a_metric_or_an_answer(
         (tmp_path / "ingest.log").read_text(),
         *(f"{response.headers}{response.text}" for response in (*answers, *pages)),
     ]
-    assert [canary for canary in canaries for text in said if canary in text] == []
+    assert [secret for secret in secrets for text in said if secret in text] == []
 
 
 def verify(settings: Settings, receipts: Path) -> Result:

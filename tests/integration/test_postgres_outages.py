@@ -107,13 +107,13 @@ async def test_a_sink_waits_for_its_server_and_writes_each_record_once(kafka_top
 
 
 async def test_a_sink_stops_while_its_server_is_away(kafka_topics: Settings, tmp_path: Path) -> None:
-    with _sink(Cluster(kafka_topics, f"postgresql://nobody:canary@127.0.0.1:{free_port()}/leads"), tmp_path) as sink:
+    with _sink(Cluster(kafka_topics, f"postgresql://nobody:planted@127.0.0.1:{free_port()}/leads"), tmp_path) as sink:
         sink.until_ready(ready=False, seen="Connection refused")
         sink.process.send_signal(signal.SIGTERM)
 
         assert sink.process.wait(_PATIENCE) == 0
 
-    assert "canary" not in sink.log.read_text()
+    assert "planted" not in sink.log.read_text()
 
 
 async def test_a_sink_ends_where_no_later_try_helps(kafka_topics: Settings, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def secret(tmp_path: Path) -> Iterator[Path]:
     """A file that anybody on this machine may read, in a folder that anybody may write to."""
     tmp_path.chmod(0o777)
     secret = tmp_path / "secret.csv"
-    secret.write_text("a,b\ncanary,2\n")
+    secret.write_text("a,b\nplanted,2\n")
     secret.chmod(0o644)
     yield secret
     assert not (tmp_path / "out").exists()
@@ -135,7 +135,7 @@ def _refused(target: Target, query: str, secret: Path) -> None:
     with pytest.raises(BadQuery) as caught:
         target.ask(query.replace("{secret}", str(secret)).replace("{out}", str(secret.with_name("out"))))
 
-    assert "canary" not in str(caught.value)
+    assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize("query", _EVERYWHERE)

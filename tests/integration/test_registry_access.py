@@ -116,7 +116,7 @@ def test_each_refusal_is_one_line_that_names_the_setting(
         assert part in done.output
     assert verdict.standing == "broken"
     for said in (done.output, repr(verdict)):
-        assert "canary" not in said
+        assert "planted" not in said
         assert registry.url not in said
 
 

@@ -148,8 +148,8 @@ def _broken(secured: SecuredKafka, what: str, tmp_path: Path) -> dict[str, str]:
         "no CA": lambda: changed(right, KAFKA_CA_FILE=None),
         "expired": lambda: secured.settings(_USER, listener=EXPIRED),
         "other host": lambda: changed(right, BROKER=f"127.0.0.1:{secured.ports[SASL]}"),
-        "password": lambda: changed(right, KAFKA_SASL_PASSWORD="canary"),
-        "plain password": lambda: changed(secured.settings(_USER, "PLAIN"), KAFKA_SASL_PASSWORD="canary"),
+        "password": lambda: changed(right, KAFKA_SASL_PASSWORD="planted"),
+        "plain password": lambda: changed(secured.settings(_USER, "PLAIN"), KAFKA_SASL_PASSWORD="planted"),
         "user": lambda: changed(right, KAFKA_SASL_USERNAME="nobody"),
         "mechanism": lambda: changed(clear, KAFKA_SASL_MECHANISM="SCRAM-SHA-256"),
         "expired token": lambda: changed(oauth, KAFKA_OAUTH_TOKEN_COMMAND=f"echo {unsecured_token(_USER, -3600)}"),
@@ -203,7 +203,7 @@ async def test_what_keeps_us_out_is_one_line(
     assert fault is not None
     assert shown in fault.text
     assert "\n" not in fault.text
-    assert "canary" not in fault.text
+    assert "planted" not in fault.text
     assert fault.away == (what in ("nobody there", "no such host"))
 
 
@@ -220,7 +220,7 @@ def test_each_stage_ends_at_its_start_with_one_line(
     user = f"leadstream-{stage.replace(' ', '-')}"
     environ = secured_kafka.settings(user, listener=EXPIRED if what == "expired" else SASL)
     if what == "password":
-        environ["LEADSTREAM_KAFKA_SASL_PASSWORD"] = "canary"
+        environ["LEADSTREAM_KAFKA_SASL_PASSWORD"] = "planted"
     settings = settings_of(environ, topic_prefix)
     if what == "no ACL":
         asyncio.run(apply_topics(secured_kafka.internal, expected_topics(settings)))
@@ -238,7 +238,7 @@ def test_each_stage_ends_at_its_start_with_one_line(
     assert done.returncode == 1
     assert sum(shown in line for line in lines) == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert not any(secret in done.stdout + done.stderr for secret in ("canary", secured_kafka.passwords[user]))
+    assert not any(secret in done.stdout + done.stderr for secret in ("planted", secured_kafka.passwords[user]))
 
 
 def _all_but_one(grants: Sequence[Grant]) -> list[Grant]:

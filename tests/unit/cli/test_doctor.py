@@ -26,11 +26,11 @@ CALLBACK = "https://hooks.test/webhooks/messenger"
 def test_what_is_missing_is_named_before_anything_is_asked(
     tmp_path: Path, environ: dict[str, str], arguments: list[str], status: int, said: str
 ) -> None:
-    told = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
+    told = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "planted", "LEADSTREAM_VERIFY_TOKEN": "planted"}
     given = {**told, "LEADSTREAM_PAGES": str(tmp_path / "pages.yaml"), **environ}
 
     result = CliRunner().invoke(main, ["doctor", *arguments], env=given)
 
     assert result.exit_code == status
     assert said in result.output
-    assert "canary" not in result.output
+    assert "planted" not in result.output

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from cli.main import main
 from runtime.bounded_http import PINS
 
-GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
+GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "planted", "LEADSTREAM_VERIFY_TOKEN": "planted"}
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ GOOD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM
     [
         pytest.param({**GOOD, "LEADSTREAM_APP_ID": ""}, [], 1, "LEADSTREAM_APP_ID is not set", id="app"),
         pytest.param(
-            {**GOOD, "LEADSTREAM_APP_ID": "canary"}, [], 1, "LEADSTREAM_APP_ID must be the number", id="no id"
+            {**GOOD, "LEADSTREAM_APP_ID": "planted"}, [], 1, "LEADSTREAM_APP_ID must be the number", id="no id"
         ),
         pytest.param({**GOOD, "LEADSTREAM_APP_SECRET": ""}, [], 1, "LEADSTREAM_APP_SECRET is not set", id="secret"),
         pytest.param({**GOOD, "LEADSTREAM_VERIFY_TOKEN": ""}, [], 1, "LEADSTREAM_VERIFY_TOKEN is not set", id="token"),
@@ -34,7 +34,7 @@ def test_what_is_wrong_is_named(environ: dict[str, str], arguments: list[str], s
 
     assert result.exit_code == status
     assert said in result.output.splitlines()[-1]
-    assert "canary" not in result.output
+    assert "planted" not in result.output
 
 
 def test_another_uvicorn_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

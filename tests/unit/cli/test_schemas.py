@@ -89,7 +89,7 @@ def test_registering_needs_a_registry() -> None:
 
 
 def test_a_registry_that_does_not_answer_is_named_without_its_url() -> None:
-    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{free_port()}/canary")
+    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{free_port()}/planted")
 
     assert result.exit_code == 1
     expected = "the schema registry did not answer (ConnectError); check LEADSTREAM_SCHEMA_REGISTRY_URL"
@@ -97,8 +97,8 @@ def test_a_registry_that_does_not_answer_is_named_without_its_url() -> None:
 
 
 def test_an_address_with_a_password_is_refused_with_the_settings_to_use() -> None:
-    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL="https://me:canary@registry.example.com")
+    result = _run("register", LEADSTREAM_SCHEMA_REGISTRY_URL="https://me:planted@registry.example.com")
 
     assert result.exit_code == 1
     assert "set LEADSTREAM_SCHEMA_REGISTRY_USERNAME and LEADSTREAM_SCHEMA_REGISTRY_PASSWORD" in result.output
-    assert "canary" not in result.output
+    assert "planted" not in result.output

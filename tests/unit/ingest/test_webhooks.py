@@ -291,7 +291,7 @@ async def test_the_subscription_challenge(query: dict[str, str], status: int, te
 async def test_logs_name_the_refusal_and_nothing_of_the_delivery(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     ingest = Ingest()
-    body = a_body(a_message(text="canary text"))
+    body = a_body(a_message(text="planted text"))
 
     await ingest.deliver(body)
     await ingest.deliver(body, headers={"X-Hub-Signature-256": f"sha256={'c0ffee' * 10}beef"})
@@ -302,4 +302,4 @@ async def test_logs_name_the_refusal_and_nothing_of_the_delivery(caplog: pytest.
     assert accepted["sha256"] == sha256(body).hexdigest()
     assert [line.getMessage() for line in caplog.records if line.name.startswith("ingest")] == ["delivery.refused"]
     written = str([vars(line) for line in caplog.records]) + ingest.access_log.getvalue().decode()
-    assert not [canary for canary in ("canary text", PSID, "c0ffee", SECRET) if canary in written]
+    assert not [secret for secret in ("planted text", PSID, "c0ffee", SECRET) if secret in written]

@@ -24,7 +24,7 @@ CITY = "What city is your store located?"
 def pages_of(tmp_path: Path, text: str) -> list[Page]:
     path = tmp_path / "pages.yaml"
     path.write_text(text, encoding="utf-8")
-    return list(load_pages(Settings(pages=path, app_id="42"), {"PAGE_TOKEN": "canary-token"}))
+    return list(load_pages(Settings(pages=path, app_id="42"), {"PAGE_TOKEN": "planted-token"}))
 
 
 def rules_of(tmp_path: Path, text: str) -> tuple[Rule, ...]:
@@ -195,11 +195,11 @@ def test_a_rule_for_an_id_that_nothing_has_is_refused(tmp_path: Path, key: str, 
 def test_an_access_token_is_not_shown(tmp_path: Path) -> None:
     [page] = pages_of(tmp_path, 'pages: {"1": {access_token: "${PAGE_TOKEN}"}}')
 
-    assert page.access_token == "canary-token"
-    assert "canary" not in repr(page)
+    assert page.access_token == "planted-token"
+    assert "planted" not in repr(page)
 
 
-@pytest.mark.parametrize("token", ["EAAcanary\n", "EAA canary", " EAAcanary", "EAAcan\u00e4ry", "EAA\tcanary"])
+@pytest.mark.parametrize("token", ["EAAplanted\n", "EAA planted", " EAAplanted", "EAAplan\u00e4ted", "EAA\tplanted"])
 def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str, tmp_path: Path) -> None:
     path = tmp_path / "pages.yaml"
     path.write_text('pages: {"1": {access_token: "${PAGE_TOKEN}"}}', encoding="utf-8")

@@ -19,18 +19,18 @@ from runtime.logs import configure_logging, log_crash
 sys.excepthook = log_crash
 
 async def fall():
-    raise ValueError("can" "ary of a person")
+    raise ValueError("plan" "ted of a person")
 
 async def main():
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(fall())
 """
-LOGGING = 'configure_logging("info", secrets=["canary"])\n'
+LOGGING = 'configure_logging("info", secrets=["planted"])\n'
 FORGOTTEN = """
 async def forget():
     task = asyncio.create_task(fall())
     await asyncio.sleep(0)
-    asyncio.get_running_loop().call_soon(int, "can" "ary of a callback")
+    asyncio.get_running_loop().call_soon(int, "plan" "ted of a callback")
     await asyncio.sleep(0)
 """
 
@@ -47,7 +47,7 @@ def test_a_crash_names_its_place_and_kind_and_says_no_word(before: str) -> None:
     assert status == 1
     assert "in fall" in said
     assert "ValueError" in said
-    assert "canary" not in said
+    assert "planted" not in said
 
 
 def test_a_task_that_nobody_awaits_logs_no_message_either() -> None:
@@ -56,13 +56,13 @@ def test_a_task_that_nobody_awaits_logs_no_message_either() -> None:
     assert status == 0
     assert "Task exception was never retrieved" in said
     assert "Exception in callback int" in said
-    assert "canary" not in said
+    assert "planted" not in said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["ingest", "doctor"])
 def test_a_command_that_crashes_says_no_word(command: str) -> None:
-    environment = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary1", "LEADSTREAM_VERIFY_TOKEN": "canary2"}
+    environment = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "planted1", "LEADSTREAM_VERIFY_TOKEN": "planted2"}
     status, said = said_by(
         f"""
 import os
@@ -71,7 +71,7 @@ import cli.{command} as command
 from cli.main import main
 
 def fall(*_):
-    raise RuntimeError("can" "ary of a person, can" "ary1, can" "ary2")
+    raise RuntimeError("plan" "ted of a person, plan" "ted1, plan" "ted2")
 
 command.run_ingest_stage = command.load_pages = fall
 main(["{command}"])
@@ -80,10 +80,10 @@ main(["{command}"])
 
     assert status == 1
     assert said.endswith("RuntimeError\n") or '"event": "process.crashed"' in said
-    assert "canary" not in said
+    assert "planted" not in said
 
 
-@pytest.mark.parametrize("error", [RuntimeError("canary"), ExceptionGroup("canary", [ValueError("canary")])])
+@pytest.mark.parametrize("error", [RuntimeError("planted"), ExceptionGroup("planted", [ValueError("planted")])])
 def test_a_worker_that_crashes_says_no_word(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,4 +98,4 @@ def test_a_worker_that_crashes_says_no_word(
 
     said = capsys.readouterr().err
     assert type(error).__name__ in said
-    assert "canary" not in said
+    assert "planted" not in said

@@ -31,7 +31,7 @@ async def _cancelled() -> None:
 
 
 async def _refused() -> None:
-    raise KafkaConnectionError("canary")
+    raise KafkaConnectionError("planted")
 
 
 @pytest.mark.parametrize(

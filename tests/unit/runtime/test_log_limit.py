@@ -14,7 +14,7 @@ from runtime.logs import JsonLines, Redaction
 class Log:
     def __init__(self) -> None:
         self.stream = io.StringIO()
-        lines = JsonLines(Redaction(["canary"]))
+        lines = JsonLines(Redaction(["planted"]))
         self.handler = LimitedHandler(self.stream, lines.timeless)
         self.handler.setFormatter(lines)
 
@@ -69,7 +69,7 @@ def test_lines_that_differ_in_anything_are_all_written() -> None:
 def test_the_count_is_written_when_the_log_ends() -> None:
     log = Log()
     for _ in range(5):
-        log.write(0, "using canary")
+        log.write(0, "using planted")
 
     log.handler.close()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from runtime.logs import REDACTED, JsonLines, Redaction, configure_logging
 
-SECRET = "canary'app\"secret"
-META_TOKEN = "EAAGm0PX4ZCpsBAKZCcanary"
+SECRET = "planted'app\"secret"
+META_TOKEN = "EAAGm0PX4ZCpsBAKZCplanted"
 
 
 def line(message: str, *args: object, secrets: tuple[str, ...] = (SECRET,), **record: Any) -> dict[str, Any]:
@@ -53,11 +53,11 @@ def test_values_without_a_json_form_become_text() -> None:
 
 
 def test_a_traceback_is_a_field() -> None:
-    exception = line("e", **raised(ValueError("canary of a person")))["exception"]
+    exception = line("e", **raised(ValueError("planted of a person")))["exception"]
 
     assert "raise error" in exception
     assert exception.endswith("ValueError"), "what an error says may quote a record"
-    assert "canary" not in exception
+    assert "planted" not in exception
 
 
 @pytest.mark.parametrize(
@@ -75,20 +75,20 @@ def test_a_traceback_is_a_field() -> None:
 def test_a_secret_is_redacted_wherever_it_hides(message: str, args: tuple[str, ...], fields: dict[str, Any]) -> None:
     written = json.dumps(line(message, *args, **fields))
 
-    assert "canary" not in written
+    assert "planted" not in written
     assert REDACTED in written
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "GET https://graph.facebook.com/v25.0/me?access_token=canary&fields=id",
-        "GET /me?fields=id&appsecret_proof=canary",
-        "GET /webhooks/messenger?hub.verify_token=canary",
-        "access_token%3Dcanary",
-        "{'access_token': 'canary'}",
-        '{"client_secret":"canary"}',
-        "Authorization: Bearer canary",
+        "GET https://graph.facebook.com/v25.0/me?access_token=planted&fields=id",
+        "GET /me?fields=id&appsecret_proof=planted",
+        "GET /webhooks/messenger?hub.verify_token=planted",
+        "access_token%3Dplanted",
+        "{'access_token': 'planted'}",
+        '{"client_secret":"planted"}',
+        "Authorization: Bearer planted",
         f"the token {META_TOKEN} was refused",
         f"{META_TOKEN}",
     ],
@@ -96,7 +96,7 @@ def test_a_secret_is_redacted_wherever_it_hides(message: str, args: tuple[str, .
 def test_text_that_looks_like_a_token_is_redacted(text: str) -> None:
     written = line(text, secrets=())["event"]
 
-    assert "canary" not in written
+    assert "planted" not in written
     assert REDACTED in written
 
 

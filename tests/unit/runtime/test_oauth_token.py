@@ -29,7 +29,7 @@ def jwt(expires_in: float) -> str:
 
 
 async def test_the_token_is_what_the_command_prints_without_a_shell() -> None:
-    assert await TokenCommand("echo '$HOME;canary'").token() == "$HOME;canary"
+    assert await TokenCommand("echo '$HOME;planted'").token() == "$HOME;planted"
 
 
 async def test_a_jwt_is_used_until_shortly_before_it_expires(tmp_path: Path) -> None:
@@ -53,10 +53,10 @@ async def test_a_token_that_does_not_say_when_it_expires_is_for_one_connection(t
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("print('canary'); raise SystemExit(3)", "ended with status 3"),
+        ("print('planted'); raise SystemExit(3)", "ended with status 3"),
         ("", "printed no token on its standard output"),
-        ("print('canary canary')", "printed no token on its standard output"),
-        ("print('canary\\ncanary')", "printed no token on its standard output"),
+        ("print('planted planted')", "printed no token on its standard output"),
+        ("print('planted\\nplanted')", "printed no token on its standard output"),
         ("print('c' * 70000)", "printed 65536 bytes or more"),
     ],
 )
@@ -67,7 +67,7 @@ async def test_a_command_that_gives_no_token_is_named_and_its_output_is_not(
         await command(code).token()
 
     assert reason in str(fault.value)
-    assert "canary" not in f"{fault.value}{caplog.text}"
+    assert "planted" not in f"{fault.value}{caplog.text}"
 
 
 async def test_a_command_that_is_not_there_is_named_by_its_setting() -> None:

@@ -111,9 +111,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ({"URL": "https://registry:99999"}, "_URL must be an address such as https://"),
         ({"URL": "https://[registry"}, "_URL must be an address such as https://"),
         ({"URL": "ftp://registry"}, "_URL must be an address such as https://"),
-        ({"URL": "https://registry/?canary"}, "_URL must be an address such as https://"),
-        ({"URL": "https://me:canary@registry"}, "_URL must hold no user and password: set "),
-        ({"USERNAME": "me:canary", "PASSWORD": "canary"}, "_USERNAME must not have a colon"),
+        ({"URL": "https://registry/?planted"}, "_URL must be an address such as https://"),
+        ({"URL": "https://me:planted@registry"}, "_URL must hold no user and password: set "),
+        ({"USERNAME": "me:planted", "PASSWORD": "planted"}, "_USERNAME must not have a colon"),
     ],
 )
 def test_an_address_of_no_registry_is_refused_without_its_value(given: dict[str, str], expected: str) -> None:
@@ -121,7 +121,7 @@ def test_an_address_of_no_registry_is_refused_without_its_value(given: dict[str,
         read_settings({f"LEADSTREAM_SCHEMA_REGISTRY_{name}": value for name, value in given.items()})
 
     assert str(fault.value).startswith(f"LEADSTREAM_SCHEMA_REGISTRY{expected}")
-    assert "canary" not in str(fault.value)
+    assert "planted" not in str(fault.value)
 
 
 @pytest.mark.parametrize("name", Settings.__dataclass_fields__)
@@ -185,12 +185,12 @@ def test_tokens_do_not_go_anywhere_in_clear(url: str) -> None:
         read_settings({"LEADSTREAM_GRAPH_URL": url})
 
 
-@pytest.mark.parametrize("token", ["canary\n", " canary", "can\tary", "canary "])
+@pytest.mark.parametrize("token", ["planted\n", " planted", "plan\tted", "planted "])
 def test_a_verify_token_that_meta_could_not_repeat_is_refused(token: str) -> None:
     with pytest.raises(SettingError, match=r"^LEADSTREAM_VERIFY_TOKEN has a blank") as fault:
         read_settings({"LEADSTREAM_VERIFY_TOKEN": token})
 
-    assert "canary" not in str(fault.value)
+    assert "planted" not in str(fault.value)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_a_public_url_is_kept_without_the_slash_at_its_end(url: str, kept: str) 
         "https://leads.example.com:99999",
         "https://leads.example.com:port",
         "https://[2001:db8::1",
-        "https://canary@leads.example.com",
-        "https://leads.example.com/?canary",
-        "https://leads.example.com/#canary",
+        "https://planted@leads.example.com",
+        "https://leads.example.com/?planted",
+        "https://leads.example.com/#planted",
         "https://leads.example.com/a b",
         "https://leäds.example.com",
         "https://leads.example.com/\\n",
@@ -256,7 +256,7 @@ def test_an_admin_port_is_reached_from_this_machine_whatever_it_listens_on(host:
     assert Settings(admin_host=host).admin_url(8002) == url
 
 
-SECRET = "canary-canary-canary"
+SECRET = "planted-planted-planted"
 SECRET_VARIABLES = sorted(map(variable, SECRETS))
 
 
@@ -273,10 +273,10 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path, name: str, text: str) -> 
 
 @pytest.mark.parametrize("name", SECRET_VARIABLES)
 def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "secret").write_text("canary")
+    (tmp_path / "secret").write_text("planted")
 
     with pytest.raises(SettingError) as fault:
-        read_settings({f"{name}_FILE": str(tmp_path / "secret"), name: "canary"})
+        read_settings({f"{name}_FILE": str(tmp_path / "secret"), name: "planted"})
 
     assert str(fault.value) == f"{name} and {name}_FILE are both set: unset one of them"
 
@@ -287,8 +287,8 @@ def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path, name: str) -> N
         (None, "cannot be read: No such file or directory"),
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"canary\ncanary\n", "has more than one line"),
-        (b"canary\xff", "cannot be read: it is not UTF-8 text"),
+        (b"planted\nplanted\n", "has more than one line"),
+        (b"planted\xff", "cannot be read: it is not UTF-8 text"),
     ],
 )
 def test_a_secret_file_that_cannot_be_used_is_named_and_not_shown(
@@ -321,7 +321,7 @@ def test_an_app_id_that_is_no_number_is_refused(app_id: str) -> None:
     assert str(fault.value) == "LEADSTREAM_APP_ID must be the number that the App Dashboard shows"
 
 
-@pytest.mark.parametrize("secrets", ["canary,", ",canary", "canary,,other", " , "])
+@pytest.mark.parametrize("secrets", ["planted,", ",planted", "planted,,other", " , "])
 def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None:
     """Anyone could sign with an empty secret."""
     with pytest.raises(SettingError) as fault:
@@ -332,13 +332,13 @@ def test_an_empty_secret_is_refused_and_no_secret_is_shown(secrets: str) -> None
 
 def test_secrets_are_not_shown() -> None:
     settings = Settings(
-        app_secrets=("canary-secret",),
-        verify_token="canary-token",
-        console_token="canary-token-of-the-console",
-        kafka_sasl_password="canary-password",
+        app_secrets=("planted-secret",),
+        verify_token="planted-token",
+        console_token="planted-token-of-the-console",
+        kafka_sasl_password="planted-password",
     )
 
-    assert "canary-" not in repr(settings)
+    assert "planted-" not in repr(settings)
 
 
 @pytest.mark.parametrize("name", ["app_secrets", "verify_token", "app_id"])
@@ -371,46 +371,47 @@ def test_a_retention_is_a_duration() -> None:
 
 _LONG_PATH = "x" * 256
 _NO_URLS = (
-    "canary", "//canary", "ftp://canary", "https://canary:port", "https://canary:65536", "https://canary:0",
-    "https://can ary", "https://a..canary", f"https://{'canary' * 50}", "https://user:canary@host",
-    "https://host/?canary", "https://host/#canary", "https://host/\tcanary",
+    "planted", "//planted", "ftp://planted", "https://planted:port", "https://planted:65536", "https://planted:0",
+    "https://plan ted", "https://a..planted", f"https://{'planted' * 50}", "https://user:planted@host",
+    "https://host/?planted", "https://host/#planted", "https://host/\tplanted",
 )  # fmt: skip
-_NO_NUMBERS = ("-1", "canary", "1.5", "1e3", "1_000", "0x10", "+8", "٨", "9" * 5000, "65536000000000000000")
+_NO_NUMBERS = ("-1", "planted", "1.5", "1e3", "1_000", "0x10", "+8", "٨", "9" * 5000, "65536000000000000000")
 _NO_PORTS = (*_NO_NUMBERS, "65536")
-_NO_DURATIONS = ("-1s", "canary", "30", "1.5h", "10 s", "1w", "30D", "0s", "1ms", "36501d", "9" * 5000 + "d")
+_NO_DURATIONS = ("-1s", "planted", "30", "1.5h", "10 s", "1w", "30D", "0s", "1ms", "36501d", "9" * 5000 + "d")
 # Values that each setting refuses, beside blanks.
 REFUSED = {
     "broker": (
         "host:notanumber", "host:", ":9092", "host:0", "host:65536", "host:-1", "host:9092:9092", "host:9092,",
-        ",host:9092", "host 9092", "SSL://host:9092", "https://host", "host:9092/canary", "::1", "[::1", "[host]:9092",
-        "a..b:9092", "canary" * 50, "hösť:9092",
+        ",host:9092", "host 9092", "SSL://host:9092", "https://host", "host:9092/planted", "::1", "[::1", "[host]:9092",
+        "a..b:9092", "planted" * 50, "hösť:9092",
     ),
-    "kafka_security_protocol": ("canary", "ssl", "SASL"),
-    "kafka_sasl_mechanism": ("canary", "plain", "SCRAM"),
-    "kafka_sasl_username": ("can\x00ary", "can\nary"),
-    "kafka_sasl_password": ("canary\n", "can\x1bary"),
-    "kafka_oauth_token_command": ("'canary", "canary \\", "#\ncanary"),
+    "kafka_security_protocol": ("planted", "ssl", "SASL"),
+    "kafka_sasl_mechanism": ("planted", "plain", "SCRAM"),
+    "kafka_sasl_username": ("plan\x00ted", "plan\nted"),
+    "kafka_sasl_password": ("planted\n", "plan\x1bted"),
+    "kafka_oauth_token_command": ("'planted", "planted \\", "#\nplanted"),
     "kafka_ca_file": (_LONG_PATH, "x/" * 3000), "kafka_cert_file": (_LONG_PATH,), "kafka_key_file": (_LONG_PATH,),
     "kafka_port": (*_NO_PORTS, "0"),
     "schema_registry_url": _NO_URLS,
-    "schema_registry_username": ("can:ary", "can\nary"),
-    "schema_registry_password": ("canary\n",),
+    "schema_registry_username": ("plan:ted", "plan\nted"),
+    "schema_registry_password": ("planted\n",),
     "schema_registry_ca_file": (_LONG_PATH,),
-    "app_id": ("-1", "canary", "1.5", "٨", "9" * 33),
-    "app_secrets": (",", "canary,", "can\nary", "\ufeffcanary", "canaryä"),
-    "verify_token": ("\ufeffcanary", "can\nary"),
-    "console_token": ("canary", "canary-of-fifteen"[:15], "canary with a blank", "c" * 201, "canaryäcanaryäcanary"),
+    "app_id": ("-1", "planted", "1.5", "٨", "9" * 33),
+    "app_secrets": (",", "planted,", "plan\nted", "\ufeffplanted", "plantedä"),
+    "verify_token": ("\ufeffplanted", "plan\nted"),
+    "console_token": ("planted", "planted-of-fifteen"[:15], "planted with a blank", "c" * 201, "plantedäplantedä"),
     "pages": (_LONG_PATH,), "followups": (_LONG_PATH,),
-    "graph_url": (*_NO_URLS, "http://canary.example.com", "https://graph.facebook.com/\n"),
-    "graph_version": ("25.0", "v25", "v25.0/canary", "latest", "V25.0", "v1000.0", "v-1.0"),
+    "graph_url": (*_NO_URLS, "http://planted.example.com", "https://graph.facebook.com/\n"),
+    "graph_version": ("25.0", "v25", "v25.0/planted", "latest", "V25.0", "v1000.0", "v-1.0"),
     "warehouse": (
-        "mysql://user:canary@host/db", "http://canary", "postgresql:/canary", "s3:/canary", "s3://can\nary", _LONG_PATH,
+        "mysql://user:planted@host/db", "http://planted", "postgresql:/planted", "s3:/planted", "s3://plan\nted",
+        _LONG_PATH,
     ),
-    "host": ("127.0.0.1:8000", "http://canary", "[::1]", "a..b", "can ary", "canary" * 50, "hösť", "*"),
+    "host": ("127.0.0.1:8000", "http://planted", "[::1]", "a..b", "plan ted", "planted" * 50, "hösť", "*"),
     "port": _NO_PORTS,
-    "admin_host": ("localhost", "127.0.0.1:8001", "[::1]", "256.0.0.1", "http://127.0.0.1", "canary"),
+    "admin_host": ("localhost", "127.0.0.1:8001", "[::1]", "256.0.0.1", "http://127.0.0.1", "planted"),
     "admin_port": _NO_PORTS,
-    "public_url": (*_NO_URLS, "http://canary.example.com"),
+    "public_url": (*_NO_URLS, "http://planted.example.com"),
     "keep_alive": _NO_DURATIONS,
     "log_file": (_LONG_PATH,),
     "log_bytes": (*_NO_NUMBERS, "0", "1048575", "1MB"),
@@ -419,7 +420,7 @@ REFUSED = {
     "receipts": (_LONG_PATH,), "state_dir": (_LONG_PATH,),
     "partitions": (*_NO_NUMBERS, "0", "10001"),
     "replication": (*_NO_NUMBERS, "0", "101"),
-    "topic_prefix": ("a b", "a/", "eu:", "ä", "$", "canary" * 17),
+    "topic_prefix": ("a b", "a/", "eu:", "ä", "$", "planted" * 17),
     "retention": _NO_DURATIONS,
     "canary": _NO_DURATIONS,
 }  # fmt: skip
@@ -432,7 +433,7 @@ def test_the_table_of_refused_values_has_every_setting() -> None:
 
 @pytest.mark.parametrize("name", Settings.__dataclass_fields__)
 def test_every_refused_value_ends_in_one_line_without_the_value(name: str) -> None:
-    blanks = () if name in _WITH_BLANKS else (" ", "\n", "\t", " canary", "canary ", "canary\n", "canary\r")
+    blanks = () if name in _WITH_BLANKS else (" ", "\n", "\t", " planted", "planted ", "planted\n", "planted\r")
     for text in (*REFUSED[name], *blanks):
         with pytest.raises(SettingError) as fault:
             read_settings({variable(name): text})
@@ -440,7 +441,7 @@ def test_every_refused_value_ends_in_one_line_without_the_value(name: str) -> No
         message = str(fault.value)
         assert message.startswith(f"{variable(name)} "), text
         assert "\n" not in message
-        assert "canary" not in message
+        assert "planted" not in message
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_file_of_a_variable_that_cannot_be_used_is_named_with_the_line(tmp_pat
 
 def test_a_variable_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFault, match=r"settings\.yaml:1: TOKEN and TOKEN_FILE are both set: unset one of them"):
-        read(tmp_path, "${TOKEN}", TOKEN="canary", TOKEN_FILE="token").text()
+        read(tmp_path, "${TOKEN}", TOKEN="planted", TOKEN_FILE="token").text()
 
 
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:

@@ -97,12 +97,12 @@ async def test_a_codec_speaks_with_the_ids_it_was_given() -> None:
     "answer",
     [
         pytest.param(Registry(forbids=403, knows=[]).answer, id="looked up and not there"),
-        pytest.param(lambda _: httpx.Response(500, text="canary"), id="server error"),
-        pytest.param(lambda _: httpx.Response(500, json={"message": "canary"}), id="server error with a message"),
-        pytest.param(lambda _: httpx.Response(409, text="canary"), id="incompatible without a message"),
-        pytest.param(lambda _: httpx.Response(200, text="canary"), id="not a registry"),
-        pytest.param(lambda _: httpx.Response(200, json=["canary"]), id="a list"),
-        pytest.param(lambda _: httpx.Response(200, json={"id": "canary"}), id="no number"),
+        pytest.param(lambda _: httpx.Response(500, text="planted"), id="server error"),
+        pytest.param(lambda _: httpx.Response(500, json={"message": "planted"}), id="server error with a message"),
+        pytest.param(lambda _: httpx.Response(409, text="planted"), id="incompatible without a message"),
+        pytest.param(lambda _: httpx.Response(200, text="planted"), id="not a registry"),
+        pytest.param(lambda _: httpx.Response(200, json=["planted"]), id="a list"),
+        pytest.param(lambda _: httpx.Response(200, json={"id": "planted"}), id="no number"),
         pytest.param(lambda _: httpx.Response(200, json={"id": -1}), id="below zero"),
         pytest.param(lambda _: httpx.Response(200, json={"id": 2**31}), id="beyond four bytes"),
         pytest.param(lambda _: httpx.Response(200, json={"id": True}), id="no number either"),
@@ -115,7 +115,7 @@ async def test_without_an_id_there_is_an_error_that_tells_nothing_secret(
     with pytest.raises(RegistryFault, match="eu-messenger-events-value") as caught:
         await ids_from(answer)
 
-    assert "canary" not in str(caught.value)
+    assert "planted" not in str(caught.value)
 
 
 @pytest.mark.anyio

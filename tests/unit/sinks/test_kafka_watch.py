@@ -158,7 +158,7 @@ async def test_silence_makes_it_red_and_the_lag_unknown_until_an_answer_comes() 
 
 async def test_a_refusal_is_named() -> None:
     watched = _Watched()
-    watched.kafka.raising = TopicAuthorizationFailedError("canary")
+    watched.kafka.raising = TopicAuthorizationFailedError("planted")
 
     await watched.ask_once()
 

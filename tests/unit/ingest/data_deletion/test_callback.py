@@ -275,4 +275,4 @@ async def test_logs_name_the_request_and_never_the_person(caplog: pytest.LogCapt
     events = [line for line in caplog.records if line.name.startswith("ingest")]
     assert [event.getMessage() for event in events] == ["deletion_request.received", "deletion_request.refused"]
     written = str([vars(line) for line in caplog.records]) + json.dumps(answer.json())
-    assert not [canary for canary in (USER_ID, SECRET, FORM_OF_A_STRANGER.decode()[20:40]) if canary in written]
+    assert not [secret for secret in (USER_ID, SECRET, FORM_OF_A_STRANGER.decode()[20:40]) if secret in written]

@@ -165,13 +165,13 @@ async def test_a_register_that_failed_is_read_again() -> None:
 
 
 async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    follower = FakeFollower([(b"X", b"\0\0\0\0\x63canary"), (b"Y", b""), written(a_request())])
+    follower = FakeFollower([(b"X", b"\0\0\0\0\x63planted"), (b"Y", b""), written(a_request())])
 
     async with at_work(FakeProducer(), follower) as register:
         assert register.find("A") is not None
 
     assert [line.getMessage() for line in caplog.records] == ["deletion_request.unreadable"] * 2
-    assert "canary" not in str([vars(line) for line in caplog.records])
+    assert "planted" not in str([vars(line) for line in caplog.records])
 
 
 async def test_only_the_newest_are_remembered() -> None:

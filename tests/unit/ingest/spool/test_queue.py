@@ -57,12 +57,12 @@ def test_a_clock_that_goes_back_changes_no_order(tmp_path: Path) -> None:
 
 def test_a_drained_spool_says_nothing_of_what_was_in_it(tmp_path: Path) -> None:
     file = SpoolFile(tmp_path / "spool.sqlite")
-    positions = file.write([a_delivery(b"canary " * 1000)], [])
+    positions = file.write([a_delivery(b"planted " * 1000)], [])
     file.write([], positions)
 
     file.wipe()
 
-    assert not [path for path in tmp_path.iterdir() if b"canary" in path.read_bytes()]
+    assert not [path for path in tmp_path.iterdir() if b"planted" in path.read_bytes()]
     file.close()
 
 

@@ -23,7 +23,7 @@ def broken(verdicts: list[Verdict]) -> list[tuple[str, str]]:
     [
         ("new/warehouse", "ok"),
         ("file/warehouse", "broken"),
-        ("postgresql://nobody:canary@127.0.0.1:1/leads", "broken"),
+        ("postgresql://nobody:planted@127.0.0.1:1/leads", "broken"),
         ("s3://bucket/leads", "warning"),
     ],
 )
@@ -34,7 +34,7 @@ async def test_a_warehouse_that_cannot_be_written_is_named(tmp_path: Path, wareh
     verdicts = await verdicts_here(Settings(state_dir=tmp_path, warehouse=url), {}, httpx.AsyncClient())
 
     assert [verdict.standing for verdict in verdicts if verdict.check == "warehouse"] == [standing]
-    assert "canary" not in repr(verdicts)
+    assert "planted" not in repr(verdicts)
 
 
 @pytest.mark.anyio

@@ -370,7 +370,7 @@ async def test_leads_that_pages_yaml_expects_for_another_app_are_named(meta: Met
 
 @pytest.mark.anyio
 async def test_a_callback_is_shown_without_what_may_be_secret(setup: Setup, meta: MetaExamination) -> None:
-    setup.subscribe_app(callback_url="https://user:canary@hooks.test/webhooks/messenger?key=canary")
+    setup.subscribe_app(callback_url="https://user:planted@hooks.test/webhooks/messenger?key=planted")
 
     (callback,) = [verdict for verdict in await meta.verdicts([]) if verdict.check == "callback"]
 

@@ -13,7 +13,7 @@ from operations.local.ports import Port, require_ports
 from operations.reporting import OperationError
 from runtime.ports import free_ports
 
-TOLD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "canary", "LEADSTREAM_VERIFY_TOKEN": "canary"}
+TOLD = {"LEADSTREAM_APP_ID": "1", "LEADSTREAM_APP_SECRET": "planted", "LEADSTREAM_VERIFY_TOKEN": "planted"}
 
 
 @pytest.fixture
