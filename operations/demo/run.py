@@ -102,6 +102,7 @@ def run_demo(
         settings = replace(settings, broker=broker.servers)
         graph_port = free_ports(1)
         environ = _environ(base, settings, environ, graph_port)
+        environment = _write_environment(home, environ)
         processes = stack.enter_context(processes_of(settings, environ, broker, say, interrupts, lock))
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
         graph_url = f"http://127.0.0.1:{graph_port}"
@@ -116,7 +117,7 @@ def run_demo(
         if keep:
             start_lookouts(processes, settings, load_pages(settings, environ))
             start_console(processes, settings, say)
-            say(f"Ask it in another terminal: . {_write_environment(home, environ)}; leadstream doctor")
+            say(f"Ask it in another terminal: . {environment}; leadstream doctor")
             say("Everything stays up until Ctrl-C.")
             with suppress(KeyboardInterrupt):
                 tend(settings, kafka, processes)

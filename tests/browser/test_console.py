@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -58,7 +59,7 @@ def test_a_page_fits_and_has_no_serious_finding(demo: Demo, open_page: Open, nam
 
 
 def test_doctor_and_the_first_page_find_nothing_that_needs_a_person(demo: Demo, open_page: Open) -> None:
-    doctor = demo.leadstream("doctor")
+    doctor = demo.kept.leadstream("doctor")
     page = _shown(open_page(demo.url), "Now")
 
     assert doctor.returncode == 0, doctor.stdout
@@ -154,6 +155,33 @@ def test_a_strangers_page_sends_no_form_of_ours(demo: Demo, open_page: Open) -> 
 
     assert answer.value.status == 403
     _shown(page, "Now")
+
+
+def test_zz_a_promotion_by_clicks_shows_its_plan_first(demo: Demo, open_page: Open, tmp_path: Path) -> None:
+    pages = tmp_path / "pages.yaml"
+    pages.write_text(
+        Path(demo.kept.environ["LEADSTREAM_PAGES"]).read_text().replace("thread_control: 4d", "thread_control: 3d")
+    )
+    replayed = demo.kept.leadstream("replay", "run", "--from", "0", "--id", "shorter", LEADSTREAM_PAGES=str(pages))
+    assert replayed.returncode == 0, replayed.stderr
+    before = demo.kept.leadstream("replay", "diff", "shorter")
+    assert before.returncode == 1, before.stderr
+
+    page = open_page(f"{demo.url}/replays")
+    page.get_by_role("link", name="shorter").click(timeout=_PATIENCE)
+    _shown(page, "Replay shorter").get_by_role("button", name="Plan a promotion").click()
+    _shown(page, "Plan: promote shorter")
+    assert demo.kept.leadstream("replay", "diff", "shorter").stdout == before.stdout
+    planned = page.get_by_role("heading", level=2).inner_text()
+    page.get_by_role("button", name=re.compile("^Promote [0-9]+ leads$")).click()
+    _shown(page, "Promoted shorter")
+
+    count = re.match(r"(\d+) leads get a new revision", planned)
+    assert count is not None, planned
+    expect(page.get_by_role("status")).to_have_text(f"{count[1]} leads carried over. The warehouse follows.")
+    assert demo.kept.leadstream("replay", "diff", "shorter").returncode == 0
+    actions = [json.loads(line) for line in demo.log.read_text().splitlines() if '"console.action"' in line]
+    assert ("promote", int(count[1])) in [(action["action"], action.get("leads")) for action in actions]
 
 
 # The last test: it changes the dead letter that the others look at.

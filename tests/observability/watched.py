@@ -48,17 +48,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r'(?<!["\w])(\d+)([smhd])\b(?!")')
 
 
-@dataclass(slots=True)
-class Watched:
-    """`targets` are the admin ports that Prometheus scrapes, by stage; `streams` are processes of their own."""
+@dataclass(slots=True, kw_only=True)
+class Prometheus:
+    """A Prometheus at `url` that scrapes the admin ports of `targets`, by stage; `home` has its files."""
 
     home: Path
-    settings: Settings
-    environ: dict[str, str]
-    graph_url: str
-    prometheus: str
-    stages: Processes
-    streams: Processes
+    url: str
     targets: dict[str, int] = field(default_factory=dict)
 
     def watch(self, name: str, port: int) -> None:
@@ -90,7 +85,7 @@ class Watched:
         return [value for value in found if not isnan(value)]
 
     def _ask(self, path: str, words: dict[str, str]) -> list[dict[str, Any]]:
-        answer = httpx.post(f"{self.prometheus}/api/v1/{path}", data=words, timeout=30, trust_env=False).json()
+        answer = httpx.post(f"{self.url}/api/v1/{path}", data=words, timeout=30, trust_env=False).json()
         assert answer["status"] == "success", f"{words['query']}: {answer}"
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -102,6 +97,17 @@ class Watched:
 
     def await_alert(self, name: str) -> None:
         await_true(lambda: name in self.fired(), lambda: f"{name} does not fire: {self.ask('ALERTS')}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched(Prometheus):
+    """A deployment whose stages are scraped; `streams` are processes of their own."""
+
+    settings: Settings
+    environ: dict[str, str]
+    graph_url: str
+    stages: Processes
+    streams: Processes
 
     def post(self, deliveries: Sequence[PlannedDelivery]) -> None:
         """Post campaigns as Meta does; the fake Graph hears of their threads first."""
@@ -169,10 +175,17 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
         stack.enter_context(_graph(graph_port, webhook, load_pages(settings, environ)))
         stages = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
         streams = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
-        prometheus = f"http://127.0.0.1:{prometheus_port}"
-        watched = Watched(home, settings, environ, settings.graph_url, prometheus, stages, streams)
+        watched = Watched(
+            home=home,
+            url=f"http://127.0.0.1:{prometheus_port}",
+            settings=settings,
+            environ=environ,
+            graph_url=settings.graph_url,
+            stages=stages,
+            streams=streams,
+        )
         _start(watched)
-        stack.enter_context(_prometheus(home, prometheus_port))
+        stack.enter_context(running_prometheus(home, prometheus_port))
         await_true(lambda: len(watched.ask("up == 1")) == len(watched.targets), lambda: str(watched.ask("up")))
         yield watched
 
@@ -234,7 +247,7 @@ def _graph(port: int, webhook: str, pages: Pages) -> Iterator[None]:
 
 
 @contextmanager
-def _prometheus(home: Path, port: int) -> Iterator[None]:
+def running_prometheus(home: Path, port: int) -> Iterator[None]:
     (home / "alerts.yaml").write_text(hurried((OBSERVABILITY / "prometheus/alerts.yaml").read_text(encoding="utf-8")))
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
