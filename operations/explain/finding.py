@@ -26,6 +26,8 @@ from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS
 _PLACE = re.compile(r"(?P<topic>[^/]+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
 # What happened shortly before decides about a lead too: a message that opened the window, an earlier flow, a stop word.
 _BEFORE = timedelta(days=1)
+# The id may be a PSID, so that it is not named.
+_UNKNOWN = "no lead, command or delivery has this id; a person is named as page:psid"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Topics are searched in runs of so many records of a partition.
 _RUN: Final = 20_000
@@ -64,6 +66,13 @@ def named_place(text: str, deployment: Deployment) -> Place | None:
     return place
 
 
+def require_id(text: str, deployment: Deployment) -> None:
+    """Raises `OperationError` for a text that has the form of no id, and as `named_place` does."""
+    is_any = named_place(text, deployment) is not None or ":" in text
+    if not (is_any or _UUID.fullmatch(text) or DELIVERY_ID.fullmatch(text)):
+        raise OperationError(_UNKNOWN)
+
+
 @dataclass(frozen=True, slots=True)
 class Finder:
     """Finds what ids stand for. Raises `OperationError` for an unknown one, and `KafkaError`."""
@@ -80,14 +89,12 @@ class Finder:
         if ":" in text:
             page_id, _, psid = text.partition(":")
             return Subject(PageId(page_id), Psid(psid))
-        found = None
-        if _UUID.fullmatch(text):
-            found = await self._lead(text) or await self._command(text)
-        elif DELIVERY_ID.fullmatch(text):
+        if DELIVERY_ID.fullmatch(text):
             found = await self._delivery(text)
+        else:
+            found = await self._lead(text) or await self._command(text)
         if found is None:
-            # The id may be a PSID.
-            raise OperationError("no lead, command or delivery has this id; a person is named as page:psid")
+            raise OperationError(_UNKNOWN)
         return found
 
     async def _lead(self, lead_id: str) -> Subject | None:

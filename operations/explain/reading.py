@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -200,6 +200,9 @@ class PersonReader:
 
     def _keep_webhook(self, record: ConsumerRecord, *, is_named: bool) -> None:
         webhook = read_webhook(record, self.pages.aliases, event_codec(self.deployment.ids), self.records.psid)
+        if (asked := self.records.webhooks.get(webhook.place)) is not None:
+            # An item that cannot be read is nobody's, and it is the delivery that is asked about.
+            webhook = replace(webhook, faults=asked.faults, fault=asked.fault)
         until = self.records.erased_until
         says_something = webhook.events or webhook.ignored or webhook.faults or webhook.fault is not None
         if (is_named or says_something) and (until is None or webhook.at > until):

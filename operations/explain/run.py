@@ -11,7 +11,7 @@ from operations.dead_letters.letters import Known, read_letter
 from operations.dead_letters.redrive import MOST_REDRIVES, remembered
 from operations.deployment import Deployment
 from operations.explain.assemble import of_letter, timeline_of
-from operations.explain.finding import Finder, Subject, named_place
+from operations.explain.finding import Finder, Subject, require_id
 from operations.explain.reading import PersonReader, spans_between
 from operations.explain.records import Ground, Kept, Records
 from operations.explain.timeline import Moment, Timeline, in_order
@@ -33,7 +33,7 @@ async def explain(
     """
     await deployment.require_topics()
     # A consumer that is stopped before its first read raises `CancelledError`.
-    named_place(subject, deployment)
+    require_id(subject, deployment)
     async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-explain") as consumer:
         found = await Finder(deployment, consumer, pages, progress).find(subject)
         if found.page_id is None or found.psid is None:
