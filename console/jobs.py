@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.faults import FAULTS, sentence
+from operations.reporting import NothingFound
 
 _MOST = 64
 # Within this a page shows the result itself; a person does not feel it as waiting.
@@ -67,6 +68,8 @@ class Job:
             return None
         try:
             return self.task.result()
+        except NothingFound as fault:
+            return View("unknown.html", {"title": self.title, "fault": sentence(fault)}, 404)
         except FAULTS as fault:
             return View("failed.html", {"title": self.title, "fault": sentence(fault)}, 503)
 

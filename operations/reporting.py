@@ -11,6 +11,10 @@ class OperationError(Mendable):
     """The operation cannot go on."""
 
 
+class NothingFound(OperationError):
+    """Nothing has the id that was asked for."""
+
+
 class Progress(Protocol):
     """Shows how far an operation is."""
 

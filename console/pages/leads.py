@@ -8,9 +8,11 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from console.faults import BadForm
 from console.jobs import Steps, View
 from console.lead_list import Search
 from console.site import Site, note_action
+from operations.explain.finding import is_id
 from operations.explain.timeline import Timeline
 
 # An id without personal data may stand in an address; others go in a form.
@@ -50,7 +52,13 @@ def _found(site: Site, request: Request, text: str) -> Response:
         return RedirectResponse("/leads", 303)
     if _PSID.fullmatch(text):
         return site.begin(request, "Leads of a person", lambda _: _list_view(site, Search(psid=text)))
+    _require_id(text)
     return site.begin(request, "Timeline", lambda steps: _timeline_view(site, text, steps))
+
+
+def _require_id(text: str) -> None:
+    if not is_id(text):
+        raise BadForm("a lead, command, delivery or record is named by its id, a person as a PSID or page:psid")
 
 
 def _revealed(site: Site, request: Request, form: Mapping[str, str]) -> Response:
@@ -59,6 +67,7 @@ def _revealed(site: Site, request: Request, form: Mapping[str, str]) -> Response
         search = Search.of(form)
         note_action(request, "personal_data_shown", of="leads")
         return site.begin(request, "Leads", lambda _: _list_view(site, search, personal=True))
+    _require_id(subject)
     # Other subjects are about a person, and stand in no log.
     known = {"subject": subject} if _PUBLIC_ID.fullmatch(subject) else {}
     note_action(request, "personal_data_shown", of="timeline", **known)

@@ -19,7 +19,7 @@ from operations.dead_letters.letters import (
     sent_back,
 )
 from operations.deployment import Deployment
-from operations.reporting import OperationError, Progress
+from operations.reporting import NothingFound, OperationError, Progress
 from runtime import kafka
 from runtime.clock import now
 from runtime.topic_admin import partition_counts
@@ -49,7 +49,7 @@ class Selection:
 
 
 async def find_letters(deployment: Deployment, wanted: Wanted, most_redrives: int = MOST_REDRIVES) -> Selection:
-    """The wanted letters. Raises `OperationError` for an id that no letter has."""
+    """The wanted letters. Raises `NothingFound` for an id that no letter has."""
     settings, broker = deployment.settings, deployment.broker
     topics = [refused for refused in REFUSED_FROM.values() if wanted.topic in (None, refused.name)]
     origins = {settings.topic(refused.dead_letters): deployment.topic(refused) for refused in topics}
@@ -60,7 +60,7 @@ async def find_letters(deployment: Deployment, wanted: Wanted, most_redrives: in
     ]
     unknown = wanted.ids - {letter.id for letter in letters}
     if unknown:
-        raise OperationError(f"there is no dead letter {min(unknown)}: see `leadstream dlq list --each`")
+        raise NothingFound(f"there is no dead letter {min(unknown)}: see `leadstream dlq list --each`")
     gone, discards = await remembered(deployment)
     compacted = {deployment.topic(topic) for topic in topics if topic.cleanup == "compact"}
     superseding = records_now(broker, compacted & {letter.origin_topic for letter in letters}, client_id=_CLIENT)

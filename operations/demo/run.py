@@ -38,6 +38,7 @@ from runtime.clock import now, to_millis
 from runtime.cluster import SECURITY_SETTINGS, Cluster
 from runtime.local_kafka.node import KafkaNode
 from runtime.ports import free_ports
+from runtime.private_directory import make_missing
 from runtime.settings import PREFIX, Settings, variable
 from simulator.campaign import LONGEST_LAG, Campaign, PlannedDelivery, plan_campaign
 from simulator.demo import dropped_lead, pair_of_today, product_page_pair
@@ -259,6 +260,7 @@ def _write_environment(home: Path, environ: Mapping[str, str]) -> str:
     """
     secure = set(map(variable, SECURITY_SETTINGS))
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in secure}
+    make_missing(home)
     file = home / "environment"
     file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()))
     return shlex.quote(str(file))

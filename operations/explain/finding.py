@@ -16,7 +16,7 @@ from operations.deployment import Deployment
 from operations.explain.reading import Spans, place_of, spans_between
 from operations.explain.records import Webhook, read_webhook
 from operations.explain.timeline import Place
-from operations.reporting import OperationError, Progress
+from operations.reporting import NothingFound, OperationError, Progress
 from runtime.kafka import partition_of
 from runtime.topic_reading import read_spans
 from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
@@ -50,7 +50,7 @@ class Subject:
 def named_place(text: str, deployment: Deployment) -> Place | None:
     """The place that is written as topic/partition/offset; None for any other id.
 
-    Raises `OperationError` where this deployment has no such topic or partition.
+    Raises `NothingFound` where this deployment has no such topic or partition.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -60,22 +60,27 @@ def named_place(text: str, deployment: Deployment) -> Place | None:
         deployment.settings.partitions,
     )
     if place.topic not in map(deployment.topic, TOPICS):
-        raise OperationError(f"{place.topic} is no topic of leadstream: see `leadstream topics list`")
+        raise NothingFound(f"{place.topic} is no topic of leadstream: see `leadstream topics list`")
     if place.partition >= partitions:
-        raise OperationError(f"{place.topic} has partitions 0 to {partitions - 1}")
+        raise NothingFound(f"{place.topic} has partitions 0 to {partitions - 1}")
     return place
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an id."""
+    return ":" in text or any(form.fullmatch(text) for form in (_PLACE, _UUID, DELIVERY_ID))
+
+
 def require_id(text: str, deployment: Deployment) -> None:
-    """Raises `OperationError` for a text that has the form of no id, and as `named_place` does."""
-    is_any = named_place(text, deployment) is not None or ":" in text
-    if not (is_any or _UUID.fullmatch(text) or DELIVERY_ID.fullmatch(text)):
-        raise OperationError(_UNKNOWN)
+    """Raises `NothingFound` for a text that has the form of no id, and as `named_place` does."""
+    if not is_id(text):
+        raise NothingFound(_UNKNOWN)
+    named_place(text, deployment)
 
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds what ids stand for. Raises `OperationError` for an unknown one, and `KafkaError`."""
+    """Finds what ids stand for. Raises `NothingFound` for an unknown one, and `OperationError`, `KafkaError`."""
 
     deployment: Deployment
     consumer: AIOKafkaConsumer
@@ -94,7 +99,7 @@ class Finder:
         else:
             found = await self._lead(text) or await self._command(text)
         if found is None:
-            raise OperationError(_UNKNOWN)
+            raise NothingFound(_UNKNOWN)
         return found
 
     async def _lead(self, lead_id: str) -> Subject | None:
@@ -104,7 +109,7 @@ class Finder:
         if newest is None:
             return None
         if newest.value is None:
-            raise OperationError(f"lead {lead_id} was erased")
+            raise NothingFound(f"lead {lead_id} was erased")
         return _of_lead(self._decoded(lead_codec(self.deployment.ids).decode, newest.value))
 
     async def _command(self, command_id: str) -> Subject | None:
@@ -177,7 +182,7 @@ class Finder:
         elif topic in (LEADS, OUTCOMES) and key:
             found = await (self._lead(key) if topic is LEADS else self._command(key))
         if found is None:
-            raise OperationError(f"the record {place} is about no person")
+            raise NothingFound(f"the record {place} is about no person")
         return found
 
     async def _record(self, place: Place) -> ConsumerRecord:
@@ -186,7 +191,7 @@ class Finder:
         if place.offset in span:
             async for record in read_spans(self.consumer, {partition: range(place.offset, place.offset + 1)}):
                 return record
-        raise OperationError(f"no such record: {place} is beyond the end, deleted, or compacted away")
+        raise NothingFound(f"no such record: {place} is beyond the end, deleted, or compacted away")
 
     def _every(self, topic: Topic) -> Collection[TopicPartition]:
         name = self.deployment.topic(topic)

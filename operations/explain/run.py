@@ -17,7 +17,7 @@ from operations.explain.records import Ground, Kept, Records
 from operations.explain.timeline import Moment, Timeline, in_order
 from operations.explain.warehouse import rows_of
 from operations.explain.webhooks import of_event, of_webhook
-from operations.reporting import OperationError, Progress
+from operations.reporting import NothingFound, Progress
 from runtime import kafka
 from runtime.topic_reading import read_spans
 from schemas.topics import WEBHOOKS
@@ -28,8 +28,8 @@ async def explain(
 ) -> Timeline:
     """The timeline of a lead id, `page:psid`, a command id, a delivery id, or topic/partition/offset.
 
-    The timeline of a lead, a command or a delivery is that of its person from a day before. Raises `OperationError`
-    for an id that nothing has, and `KafkaError`.
+    The timeline of a lead, a command or a delivery is that of its person from a day before. Raises `NothingFound`
+    for an id that nothing has, and `OperationError`, `KafkaError`.
     """
     await deployment.require_topics()
     # A consumer that is stopped before its first read raises `CancelledError`.
@@ -51,7 +51,7 @@ async def explain(
     ground = Ground(pages.get(records.page_id), rules, caps, now)
     timeline = timeline_of(subject, records, ground)
     if all(moment.kind == "row" for moment in timeline.moments):
-        raise OperationError("the topics have nothing of this person")
+        raise NothingFound("the topics have nothing of this person")
     return timeline
 
 

@@ -14,7 +14,7 @@ from leads.diff import differences
 from leads.facts import ITSELF, LeadPromoted
 from leads.records import LeadState
 from operations.replay import ReplayState
-from operations.reporting import OperationError
+from operations.reporting import NothingFound, OperationError
 from runtime.clock import now
 from streams.replay.shadow import Comparison, Reached, Reading
 from tests.builders import a_lead
@@ -308,6 +308,21 @@ async def test_a_list_begins_at_a_time_that_exists(before: str) -> None:
     assert refused.status_code == 400
     [search] = stage.sources.asked
     assert search.condition == "updated_at < timestamptz '2026-02-03T10:00:00.125000+00:00'"
+
+
+async def test_an_id_that_nothing_has_is_not_found_and_no_id_is_refused() -> None:
+    stage = Stage(leads=[], timeline=NothingFound("no lead has this id"))
+    async with stage.browser:
+        csrf = form(await stage.get("/leads"), "/leads/find")["csrf"]
+        unknown = await stage.get(f"/leads/of/{made.LEAD}")
+        refused = [
+            await stage.browser.post("/leads/find", data={"csrf": csrf, "q": "hello"}),
+            await stage.browser.post("/leads/show", data={"csrf": csrf, "subject": "hello"}),
+        ]
+
+    assert unknown.status_code == 404
+    assert "No lead has this id." in unknown.text
+    assert [answer.status_code for answer in refused] == [400, 400]
 
 
 @pytest.mark.parametrize("to", ["/replays/show", "/replays/plan", "/replays/do"])
