@@ -148,6 +148,8 @@ class WarehouseSink:
         if since is not None and (len(self._buffer) >= self.flush_rows or now - since >= self.flush_after):
             await self._flush()
         elif now - self._marked_at >= self.mark_after:
+            # The positions pass the rows that wait, too.
+            await self._flush()
             await self._mark()
         elif self._written_at is not None and now - self._written_at >= self.idle_after:
             self._written_at = None

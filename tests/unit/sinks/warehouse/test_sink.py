@@ -202,6 +202,18 @@ async def test_records_that_make_no_row_are_passed_without_a_write() -> None:
     assert sink.unfinished() == {}
 
 
+async def test_rows_that_wait_are_written_before_the_offsets_pass_them() -> None:
+    clock, warehouse = Clock(), _Warehouse()
+    sink = _sink(warehouse, clock, mark_after=timedelta(hours=1))
+    await sink.open({ZERO: Span(0, 9, None), ONE: Span(0, 9, None)})
+    clock.advance(timedelta(hours=1))
+
+    await sink.take(_batch(3), {ZERO: 4, ONE: 0})
+    await sink.tick()
+
+    assert warehouse.written == [([3], {ZERO: 4, ONE: 0})]
+
+
 async def test_offsets_that_no_row_moved_are_written_now_and_then_and_at_the_end() -> None:
     """Else Kafka's retention overtakes them, and the records between look lost."""
     clock, warehouse = Clock(), _Warehouse()
