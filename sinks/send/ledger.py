@@ -196,8 +196,8 @@ class Ledger:
 
     It is a `FencedLog`: a process that lost a partition learns so from its next `attempting`, before it sends. Then
     every method raises `Fenced` for the partition, until `open` has read the records of the other process. Such an
-    `attempting` may lie behind the result of the same command, or any outcome behind its erasure. The holder then
-    writes that again: it is the last record of a settled command.
+    `attempting` may lie behind the result of the same command, an `expired` behind its `sent`, or any outcome behind
+    its erasure. The holder then writes that again: it is the last record of a settled command.
 
     `open` is called first, and after each assignment and each `Fenced`. All other methods may be called from several
     tasks of one event loop. The broker's stamps set `clock`. Outcomes are remembered as long as `REMEMBERED`. `on_read`
@@ -230,22 +230,25 @@ class Ledger:
         overtaken = {partition: book.overtaken for partition, book in self._books.items() if book.overtaken}
         if not overtaken:
             return
-        results: dict[tuple[int, str], bytes | None] = {}
+        results: dict[tuple[int, str], tuple[int, bytes | None]] = {}
         async for record in self._log.reread(overtaken, REMEMBERED):
-            place = record.partition, _command_of(record)
-            if place[1] in overtaken[record.partition] and self._is_result(record.value):
-                # Nothing takes the place of an erasure.
-                results[place] = record.value if results.get(place, b"") is not None else None
-        for (partition, command_id), value in results.items():
+            place, rank = (record.partition, _command_of(record)), self._rank(record.value)
+            if place[1] in overtaken[record.partition] and rank >= results.get(place, (0, None))[0]:
+                results[place] = rank, record.value
+        for (partition, command_id), (_, value) in results.items():
             await (await self._log.put(partition, command_id.encode(), value))
         for commands in overtaken.values():
             commands.clear()
 
-    def _is_result(self, value: bytes | None) -> bool:
+    def _rank(self, value: bytes | None) -> int:
+        """Of two results of a command the higher one counts; nothing takes the place of an erasure. Below 0 is none."""
         try:
-            return value is None or self._codec.decode(value).status not in _OPEN
+            status = None if value is None else self._codec.decode(value).status
         except NotDecodable:
-            return False
+            return -1
+        if status is None:
+            return _ERASED
+        return -1 if status in _OPEN else _PROGRESS.get(status, 0)
 
     def book(self, partition: int) -> Book:
         """The outcomes of a partition, those included that are not acked yet. To be asked anew after each wait."""
@@ -290,7 +293,7 @@ class Ledger:
             if record.value is not None:
                 outcome = self._codec.decode(record.value)
                 progress, _ = book.settled.get(outcome.command_id, (0, None))
-                if progress == _ERASED or (progress and outcome.status in _OPEN):
+                if progress and _is_late(outcome, progress):
                     book.overtaken.add(outcome.command_id)
                     return
                 book.overtaken.discard(outcome.command_id)
@@ -304,6 +307,12 @@ class Ledger:
         if record.key is not None and record.key != FENCE:
             book.overtaken.discard(_command_of(record))
             book.forget(_command_of(record), stamp)
+
+
+def _is_late(outcome: FollowUpOutcome, progress: int) -> bool:
+    """Whether a process that had lost the partition wrote it: it would reopen a settled command, or deny a message."""
+    is_denial = progress < _END and outcome.status not in _PROGRESS
+    return progress == _ERASED or outcome.status in _OPEN or is_denial
 
 
 def _command_of(record: ConsumerRecord) -> str:

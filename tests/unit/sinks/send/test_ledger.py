@@ -190,9 +190,9 @@ async def test_the_holder_learns_of_an_intruder_at_its_next_outcome() -> None:
         await holder.append(0, an_outcome("c1", "attempting", attempt=1))
 
 
-@pytest.mark.parametrize("late", ["attempting", "in_doubt", "parked"])
+@pytest.mark.parametrize("late", ["attempting", "in_doubt", "parked", "rejected", "expired", "cancelled"])
 @pytest.mark.parametrize("is_held", [True, False])
-async def test_a_result_behind_which_a_thawed_process_wrote_its_attempt_is_written_again(
+async def test_a_message_that_a_thawed_process_denies_or_attempts_again_is_written_again(
     late: str, is_held: bool
 ) -> None:
     kafka = FakeKafka()
