@@ -6,6 +6,7 @@ from leads.records import FollowUpOutcome, Lead, is_notice
 from operations.explain.coming import coming
 from operations.explain.folding import Folded, fold
 from operations.explain.followups import of_followups, of_withheld
+from operations.explain.hand_off import of_hand_off
 from operations.explain.records import Ground, Kept, Records
 from operations.explain.timeline import Moment, Place, Timeline, in_order
 from operations.explain.webhooks import answers_text, of_webhooks
@@ -22,6 +23,7 @@ def timeline_of(subject: str, records: Records, ground: Ground) -> Timeline:
         *(_of_revision(lead, place) for place, lead in revisions),
         *_of_requests(records),
         *of_followups(records, folded, ground),
+        *of_hand_off(records.handed_on),
         *of_withheld(records, folded, list(newest.values()), ground),
         *_of_rows(records, newest),
     ]

@@ -21,7 +21,7 @@ from runtime.kafka import partition_of
 from runtime.topic_reading import read_spans
 from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.delivery_ids import DELIVERY_ID, received_about
-from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, STAGES, TOPICS, TRANSCRIPTS, WEBHOOKS, Topic
 
 _PLACE = re.compile(r"(?P<topic>[^/]+)/(?P<partition>\d{1,9})/(?P<offset>\d{1,18})")
 # What happened shortly before decides about a lead too: a message that opened the window, an earlier flow, a stop word.
@@ -179,8 +179,8 @@ class Finder:
         if topic in _KEYED_BY_PERSON and ":" in key:
             page_id, _, psid = key.partition(":")
             found = Subject(PageId(page_id), Psid(psid))
-        elif topic in (LEADS, OUTCOMES) and key:
-            found = await (self._lead(key) if topic is LEADS else self._command(key))
+        elif topic in (LEADS, STAGES, OUTCOMES) and key:
+            found = await (self._command(key) if topic is OUTCOMES else self._lead(key))
         if found is None:
             raise NothingFound(f"the record {place} is about no person")
         return found

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from operations.dead_letters.letters import Known, read_letter
 from operations.dead_letters.redrive import MOST_REDRIVES, remembered
 from operations.deployment import Deployment
 from operations.erase.traces import needles
+from operations.explain.hand_off import codecs_of
 from operations.explain.records import Kept, Records, read_webhook
 from operations.explain.timeline import Place
 from operations.explain.webhooks import of_origin
@@ -117,6 +119,21 @@ class PersonReader:
         async for record in self._read({self._of_key(LEADS, key) for key in keys}, since):
             if record.key in keys and record.value is not None:
                 self._keep(record, codec, records.leads)
+
+    async def hand_off(self) -> None:
+        """What was handed on about their leads."""
+        leads = {lead.lead_id: lead for lead in self.records.leads.values()}
+        codecs = {self.deployment.topic(topic): codec for topic, codec in codecs_of(self.deployment.ids).items()}
+        partitions = {
+            TopicPartition(name, partition_of(lead_id.encode(), self.deployment.settings.partitions))
+            for name in codecs
+            for lead_id in leads
+        }
+        async for record in self._read(partitions, min((lead.first_seen_at for lead in leads.values()), default=None)):
+            with suppress(NotDecodable):
+                value = codecs[record.topic].decode(record.value)
+                if value.lead_id in leads:
+                    self.records.handed_on[place_of(record)] = value
 
     async def webhooks(self) -> None:
         """The deliveries about the person: those that events and leads name, and others of about that time."""

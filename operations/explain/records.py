@@ -15,6 +15,7 @@ from messenger.events import PageId, Psid
 from messenger.reasons import IgnoredReason
 from messenger.webhook import ItemFault, parse_delivery
 from operations.dead_letters.letters import Discard, Letter, Standing
+from operations.explain.hand_off import HandedOn
 from operations.explain.timeline import Place
 from schemas.copies import copy_of, share_of
 from streams.records import Record, received_at
@@ -102,6 +103,7 @@ class Records:
     outcomes: dict[Place, FollowUpOutcome] = field(default_factory=dict)
     requests: dict[Place, FetchTranscript] = field(default_factory=dict)
     leads: dict[Place, Lead] = field(default_factory=dict)
+    handed_on: dict[Place, HandedOn] = field(default_factory=dict)
     letters: list[Kept] = field(default_factory=list)
     state: Person | None = None
     erased_until: datetime | None = None

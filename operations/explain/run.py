@@ -44,6 +44,7 @@ async def explain(
         await reader.their_partition()
         await reader.state_of_the_join()
         await reader.revisions(found.lead_ids)
+        await reader.hand_off()
         records.webhooks = {webhook.place: webhook for webhook in found.deliveries if records.erased_until is None}
         await reader.webhooks()
         await reader.letters()

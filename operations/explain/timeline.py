@@ -38,6 +38,9 @@ Kind = Literal[
     "opt_out",
     "opt_in",
     "transcript_request",
+    # A stage of the lead in a CRM; a call that tells Meta of the lead or a stage, and its outcomes.
+    "stage",
+    "conversion",
     # The person was erased.
     "erased",
     # A row of the warehouse, or why its rows are not known.

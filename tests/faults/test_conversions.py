@@ -33,7 +33,7 @@ from simulator.world import GraphConfig, World
 from sinks.conversions.conversion import submission_id
 from streams.replay.shadow import Shadow
 from tests.builders import a_lead
-from tests.faults.conversion_worker import data_set_of
+from tests.faults.conversion_worker import LIMITS, data_set_of
 from tests.faults.fleet import FAILPOINTS, HOUR, PAGES, all_is_committed, fleet_on
 from tests.faults.lab import eventually
 from tests.faults.meta import FAULT_MIX
@@ -47,8 +47,8 @@ MADE_FIRST = 9_000
 REPLAYED = 500
 PATIENCE = 1200
 DAY = timedelta(days=1)
-# As `leadstream erase` waits until every worker has read the entry.
-READ_BY_ALL = timedelta(seconds=1.5)
+# Until every worker has read the entry, and no call is under way that left before.
+GRACE = timedelta(seconds=1) + LIMITS.call_timeout
 # Meta reads whole seconds.
 SECOND = timedelta(seconds=1)
 SALT = b"a salt of thirty-two bytes......"
@@ -149,7 +149,7 @@ class Erased:
         entries = [salt_record(SALT)]
         entries += [erasure_record(SALT, person.page_id, person.psid, at) for person in people]
         await put(settings, settings.topic(ERASURES.name), *entries)
-        self.since |= dict.fromkeys((person.psid for person in people), now() + READ_BY_ALL)
+        self.since |= dict.fromkeys((person.psid for person in people), now() + GRACE)
 
 
 @asynccontextmanager

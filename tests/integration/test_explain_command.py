@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from cli.main import main
 from leads.commands import command_of
-from leads.records import Lead
+from leads.records import ConversionOutcome, Lead, LeadStage
 from messenger.events import Origin, person_key
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
+from runtime.kafka import partition_of
 from runtime.settings import Settings, variable
-from schemas.codec import command_codec, event_codec, lead_codec
+from schemas.codec import command_codec, conversion_codec, event_codec, lead_codec, stage_codec
 from schemas.delivery_ids import delivery_id
 from simulator import payloads
 from simulator.payloads import Conversation
@@ -58,10 +59,37 @@ async def _filled(settings: Settings, lead: Lead) -> str:
         await producer.send_and_wait(settings.topic("messenger-events"), event_codec().encode(event), key=person)
         await producer.send_and_wait(settings.topic("leads"), lead_codec().encode(lead), key=lead.lead_id.encode())
         await producer.send_and_wait(settings.topic("followup-commands"), command_codec().encode(command), key=person)
+        stage, outcome = stage_codec().encode(STAGE), conversion_codec().encode(CONVERSION)
+        key, place = lead.lead_id.encode(), partition_of(lead.lead_id.encode(), settings.partitions)
+        await producer.send_and_wait(settings.topic("lead-stages"), stage, key=key)
+        await producer.send_and_wait(settings.topic("conversion-outcomes"), None, key=b"fence", partition=place)
+        await producer.send_and_wait(settings.topic("conversion-outcomes"), outcome, key=b"c", partition=place)
     return f"{name}/{written.partition}/{written.offset}"
 
 
 LEAD = a_lead(first_seen_at=now(), updated_at=now(), handover_at=now())
+STAGE = LeadStage(
+    lead_id=LEAD.lead_id,
+    page_id=PAGE,
+    psid=PERSON,
+    stage="QualifiedLead",
+    occurred_at=now(),
+    stage_id="deal-17",
+    source="crm",
+)
+CONVERSION = ConversionOutcome(
+    conversion_id="c",
+    lead_id=LEAD.lead_id,
+    page_id=PAGE,
+    event="QualifiedLead",
+    event_at=now(),
+    status="rejected",
+    occurred_at=now(),
+    attempt=1,
+    error_code=100,
+    error_subcode=2804066,
+    reason="invalid_event",
+)
 COMMAND = command_of(LEAD, THANKS, 1, LEAD.first_seen_at, OURS).command_id
 
 
@@ -85,7 +113,7 @@ def test_every_form_of_an_id_gives_the_timeline_of_the_person(environ: Mapping[s
     for timeline in timelines:
         assert timeline["lead_ids"] == [LEAD.lead_id]
         moments = {moment["kind"]: moment for moment in timeline["moments"]}
-        assert moments.keys() == {"webhook", "reply", "revision", "command", "row"}
+        assert moments.keys() == {"webhook", "reply", "revision", "command", "stage", "conversion", "row"}
         assert moments["revision"]["at"].endswith("Z")
         assert moments["webhook"]["place"]["topic"] == environ["PLACE"].partition("/")[0]
 
@@ -98,6 +126,13 @@ def test_what_is_personal_is_shown_only_when_asked_for_and_never_obeyed(environ:
         assert secret in open_
     assert "\x1b" not in open_
     assert PERSON not in explained(environ, f"{PAGE}:{PERSON}", "--json")
+
+
+def test_stages_and_conversions_are_moments_of_their_lead(environ: Mapping[str, str]) -> None:
+    printed = explained(environ, LEAD.lead_id)
+
+    assert "crm says: the lead came to stage QualifiedLead" in printed
+    assert "conversion QualifiedLead: rejected, Meta's error 100/2804066 [invalid_event]" in printed
 
 
 def test_a_delivery_about_nobody_says_why(environ: Mapping[str, str]) -> None:
