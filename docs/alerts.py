@@ -102,6 +102,15 @@ ALERTS = (
         "Follow-ups in doubt",
     ),
     Alert(
+        "LeadstreamConversionsFail",
+        'sum(increase(leadstream_conversion_outcomes_total{status=~"parked|rejected|in_doubt"}[1h]))'
+        ' > (sum(increase(leadstream_conversion_outcomes_total{status="sent"}[1h])) or vector(0))',
+        "10m",
+        "warning",
+        "More conversions fail than reach Meta: {{ $value | humanize }} in an hour.",
+        "Conversions that fail",
+    ),
+    Alert(
         "LeadstreamCanaryLost",
         "sum(increase(leadstream_canary_lost_total[5m])) > 0",
         "0m",

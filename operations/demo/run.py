@@ -22,8 +22,9 @@ from operations.demo.observer import Observer, Stillness
 from operations.local.interrupts import Interrupts
 from operations.local.processes import Processes
 from operations.local.stack import (
-    CANARY_PORT,
+    HAND_OFFS,
     admin_url,
+    hand_offs,
     processes_of,
     running_kafka,
     start_console,
@@ -111,7 +112,7 @@ def run_demo(
             "fake-meta", "simulate", "graph", "--port", str(graph_port), "--webhook", webhook, "--seed", "1",
             ready_url=f"{graph_url}/_simulator/sends",
         )  # fmt: skip
-        start_stages(processes, settings)
+        start_stages(processes, settings, hand_offs(settings, environ))
         campaign = plan_campaign(_SEED, leads=leads, start=now() - _SPAN - LONGEST_LAG, span=_SPAN)
         run = _Run(settings, broker, campaign, report, processes)
         asyncio.run(run.play(webhook, graph_url))
@@ -229,7 +230,7 @@ def _settings(base: Settings) -> Settings:
         host="127.0.0.1",
         port=free_ports(1),
         admin_host="127.0.0.1",
-        admin_port=free_ports(1 + CANARY_PORT),
+        admin_port=free_ports(1 + max(HAND_OFFS.values())),
         canary=timedelta(seconds=_CANARY_SECONDS),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]

@@ -29,15 +29,15 @@ _ERASURES_STAY_KNOWN = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionLimits:
-    """How much the sink reports at once, and how fast.
+    """How much the sink reports at once, and how fast: what is under way when it is killed stays in doubt.
 
     Meta takes up to 1,000 events a call, and wishes for each as soon as it occurs:
     https://developers.facebook.com/documentation/ads-commerce/conversions-api/using-the-api
     """
 
     calls_per_second: float = 10
-    concurrent_calls: int = 16
-    events_per_call: int = 50
+    concurrent_calls: int = 8
+    events_per_call: int = 20
     held_per_partition: int = 10_000
     call_timeout: timedelta = timedelta(seconds=10)
     page_pause: timedelta = timedelta(minutes=1)

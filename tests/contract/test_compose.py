@@ -44,12 +44,15 @@ ADMIN_PORTS = {
     "sink-transcripts": 8005,
     "console": 8008,
 }
+# Those that run with the profile hand-off.
+HAND_OFF_PORTS = {"sink-conversions": 8011}
 
 
 def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
         *("kafka", "postgres", "schema-registry"),
         *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
+        "sink-conversions",
         *("canary", "console", "simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
     }
 
@@ -78,7 +81,7 @@ def test_no_health_check_starts_a_java_or_a_python() -> None:
     assert set(checks) <= {"bash", "curl", "pg_isready", "wget"}
 
 
-@pytest.mark.parametrize(("name", "port"), ADMIN_PORTS.items())
+@pytest.mark.parametrize(("name", "port"), {**ADMIN_PORTS, **HAND_OFF_PORTS}.items())
 def test_a_stage_is_healthy_when_its_own_admin_port_says_ready(name: str, port: int) -> None:
     _, _, _, script, given = SERVICES[name]["healthcheck"]["test"]
 
@@ -245,7 +248,10 @@ def test_tokens_and_passwords_are_where_meta_and_postgresql_are_called() -> None
     }
     everything = {"doctor", "check", "leadstream"}
 
-    assert holders["page_token"] == {"simulator", "campaign", "sink-send", "sink-transcripts", "backfill", *everything}
+    assert holders["page_token"] == {
+        *("simulator", "campaign", "sink-send", "sink-transcripts", "sink-conversions", "backfill"),
+        *everything,
+    }
     assert holders["verify_token"] == {"ingest", *everything}
     assert holders["postgres_password"] == {"sink-warehouse", "console", *everything}
     assert holders["console_token"] == {"console"}

@@ -34,7 +34,7 @@ from tests.integration.topics import connected
 # Small calls, so that there are many of them to go wrong.
 LIMITS = ConversionLimits(
     calls_per_second=40,
-    concurrent_calls=64,
+    concurrent_calls=16,
     events_per_call=8,
     call_timeout=timedelta(seconds=4),
     page_pause=timedelta(seconds=5),

@@ -45,6 +45,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.anyio]
 LEADS_MADE, STAGES_MADE = 12_000, 8_000
 MADE_FIRST = 9_000
 REPLAYED = 500
+# How often a failpoint is passed before it kills.
+TIMES = {"fence": 4, "commit": 10}
 PATIENCE = 1200
 DAY = timedelta(days=1)
 # Until every worker has read the entry, and no call is under way that left before.
@@ -183,7 +185,8 @@ async def test_twenty_thousand_conversions_reach_meta_at_most_once(
         await put_replayed(kafka_topics, start)
         await erased.erase(kafka_topics, early)
         for failpoint in FAILPOINTS:
-            worker = await fleet.start(failpoint=f"{failpoint}:{4 if 'fence' in failpoint else 40}")
+            _, _, what = failpoint.partition("-")
+            worker = await fleet.start(failpoint=f"{failpoint}:{TIMES.get(what, 40)}")
             deaths += await asyncio.wait_for(worker.wait(), PATIENCE) == -signal.SIGKILL
         before_live = len(world.conversions.received)
         await erased.erase(kafka_topics, midway)
@@ -224,7 +227,7 @@ async def test_twenty_thousand_conversions_reach_meta_at_most_once(
     assert verdict.good_but_rejected == verdict.bad_but_sent == 0
     assert not verdict.statuses.keys() & {"attempting", "parked"}
     assert verdict.without_outcome == 0
-    assert verdict.statuses["sent"] > 0.8 * (LEADS_MADE + STAGES_MADE)
+    assert verdict.statuses["sent"] > 0.75 * (LEADS_MADE + STAGES_MADE)
     assert verdict.statuses["rejected"] > 0
     assert calls_again == 0
 

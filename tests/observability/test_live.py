@@ -74,6 +74,10 @@ def watched(kafka_broker: str, tmp_path_factory: pytest.TempPathFactory, began: 
         await_true(lambda: bool(watched.ask(sent)), lambda: str(watched.ask("leadstream_followup_outcomes_total")))
         written = 'leadstream_warehouse_rows_total{table="followup_outcome_events"}'
         await_true(lambda: bool(watched.ask(written)), lambda: str(watched.ask("leadstream_warehouse_rows_total")))
+        reported = 'sum(leadstream_conversion_outcomes_total{status="sent"}) > 20'
+        await_true(
+            lambda: bool(watched.ask(reported)), lambda: str(watched.ask("leadstream_conversion_outcomes_total"))
+        )
         # A panel shows a rate, which the first canary alone may not give.
         flown = f"sum(rate(leadstream_canary_seconds_count[{RATE_HERE}])) > 0"
         await_true(lambda: bool(watched.ask(flown)), lambda: str(watched.ask("leadstream_canary_seconds_count")))
@@ -156,14 +160,15 @@ def test_a_page_that_meta_blocks_while_a_window_closes(watched: Watched) -> None
 
 
 def test_calls_whose_effect_nobody_knows(watched: Watched) -> None:
-    assert "LeadstreamInDoubtGrowing" not in watched.fired()
+    assert not {"LeadstreamInDoubtGrowing", "LeadstreamConversionsFail"} & watched.fired()
 
-    for endpoint, fault in (("messages", {"kind": "server_error"}), ("conversations", {"kind": "graph_error"})):
-        rated = {"code": 100, **fault, "rate": 1.0}
-        watched.tell_graph("faults", {"endpoint": endpoint, "rates": [rated]})
+    faults = {"messages": "server_error", "conversations": "graph_error", "events": "server_error"}
+    for endpoint, kind in faults.items():
+        watched.tell_graph("faults", {"endpoint": endpoint, "rates": [{"code": 100, "kind": kind, "rate": 1.0}]})
     watched.post(readable(PAGES[1], leads=10, seed=8))
 
     watched.await_alert("LeadstreamInDoubtGrowing")
+    watched.await_alert("LeadstreamConversionsFail")
 
 
 def test_a_warehouse_that_is_away(watched: Watched, more: Processes) -> None:

@@ -25,7 +25,7 @@ from leads.pages import Pages
 from operations.configuration import load_pages
 from operations.deployment import expected_topics
 from operations.local.processes import Processes
-from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT, STAGES
+from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT, HAND_OFFS, STAGES
 from runtime.clock import now
 from runtime.cluster import Cluster
 from runtime.ports import free_ports
@@ -149,7 +149,7 @@ def _shorter(match: "re.Match[str]", *, factor: int) -> str:
 @contextmanager
 def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched]:
     """Everything runs and is scraped; the token of each Page ends in three days."""
-    graph_port, prometheus_port, admin_port = free_ports(), free_ports(), free_ports(9)
+    graph_port, prometheus_port, admin_port = free_ports(), free_ports(), free_ports(11)
     simulator = resources.files("simulator")
     settings = Settings(
         broker=broker, topic_prefix=prefix, partitions=2, state_dir=home / "state", port=free_ports(),
@@ -207,9 +207,13 @@ def _start(watched: Watched) -> None:
     watched.stages.start("backfill", "backfill", "--every=24", ready_url=alive)
     canary = admin_port + CANARY_PORT
     watched.stages.start("canary", "canary", ready_url=f"{watched.settings.admin_url(canary)}/healthz")
+    conversions = admin_port + HAND_OFFS["conversions"]
+    ready = f"{watched.settings.admin_url(conversions)}/readyz"
+    watched.stages.start("sink-conversions", "sink", "conversions", ready_url=ready)
     watched.stages.await_ready()
     ports = {name: admin_port + number for number, name in enumerate(names)}
-    for name, port in {**ports, "doctor": doctor, "backfill": backfill, "canary": canary}.items():
+    lookouts = {"doctor": doctor, "backfill": backfill, "canary": canary}
+    for name, port in {**ports, **lookouts, "sink-conversions": conversions}.items():
         watched.watch(name, port)
 
 
@@ -220,6 +224,7 @@ def _graph(port: int, webhook: str, pages: Pages) -> Iterator[None]:
         app_id=PAGES[0].target_app,
         app_secret=SECRET,
         page_tokens={page.page_id: page.access_token for page in pages if page.access_token},
+        data_sets={page.page_id: page.conversions.data_set for page in pages if page.conversions is not None},
         lead_forms=LEAD_FORMS,
         token_expires_at=now() + timedelta(days=3),
         report_delivery=True,
