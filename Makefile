@@ -12,12 +12,13 @@ RUN := .venv/run-$(shell cat requirements.txt requirements-build.txt | cksum | c
 OURS := .venv/leadstream-$(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 DEV := .venv/dev-$(shell cksum < requirements-dev.txt | cut -d ' ' -f 1)
 BENCH := .venv-bench/lock-$(shell cksum < tests/benchmarks/requirements.txt | cut -d ' ' -f 1)
+DBT := .venv-dbt/lock-$(shell cksum < tests/dbt/requirements.txt | cut -d ' ' -f 1)
 TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f 1)
 
 # A run starts hundreds of processes, and each would compile the tree anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-unit test-compose test-faults test-observability test-browser screenshots chaos test-install check bench docs lock release
+.PHONY: help install demo test test-unit test-compose test-faults test-observability test-browser test-dbt screenshots chaos test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ bench: $(DEV) $(BENCH)  ## Measure, on a real Kafka
 test-browser: $(DEV)  ## Look at the console in Chromium, with the data of a demo, where it is installed
 	$(WITH_MAKE) $(BIN)/pytest -m browser tests/browser
 
+test-dbt: $(DEV) $(DBT)  ## Run the dbt project of examples/dbt on DuckDB
+	$(WITH_MAKE) $(BIN)/pytest -m dbt tests/dbt
+
 screenshots: $(DEV)  ## Write a picture of each page of the console to dist/screenshots
 	$(WITH_MAKE) $(BIN)/python -m tests.browser.screenshots dist/screenshots
 
@@ -78,6 +82,7 @@ lock: $(TOOLS)  ## Write the lock files anew; UPGRADE=--upgrade or UPGRADE="-P N
 	@# The contender that is compared carries the same versions, but for those that Quix Streams excludes.
 	awk '/^[a-z].*==/ && !/^pydantic/ {print $$1}' requirements.txt > .venv-tools/run-time.txt
 	$(COMPILE) tests/benchmarks/requirements.in --constraints .venv-tools/run-time.txt --output-file tests/benchmarks/requirements.txt
+	$(COMPILE) tests/dbt/requirements.in --output-file tests/dbt/requirements.txt
 
 release: $(OURS) $(TOOLS)  ## Write wheel, sdist, bill of materials and image to dist/; publish nothing
 	rm -rf dist
@@ -132,6 +137,11 @@ $(DEV): $(RUN) | $(OURS)
 $(BENCH):
 	$(NEW_VENV) .venv-bench
 	$(INSTALL) .venv-bench/bin/python tests/benchmarks/requirements.txt
+	@touch $@
+
+$(DBT):
+	$(NEW_VENV) .venv-dbt
+	$(INSTALL) .venv-dbt/bin/python tests/dbt/requirements.txt
 	@touch $@
 
 $(TOOLS):

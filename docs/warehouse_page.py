@@ -32,6 +32,7 @@ was paused cannot write what another has written. Group offsets in Kafka only te
 * Spark, Trino, Databricks, DuckDB and Polars read the Delta tables where they lie. There the views are not; what a
   current table (`leads`) lacks of its events is at most 20 commits old, and merged when the sink is idle for three
   seconds. A reader keeps the files it began with for 24 hours.
+* [dbt](../examples/dbt/README.md) builds on the views: a project with six models and their tests, to start from.
 
 A warehouse belongs to one Kafka cluster. When retention took records that the warehouse has not read, the sink stops
 and says how to go on without them: `leadstream sink warehouse --accept-loss messenger-events:3:41`. When a topic was

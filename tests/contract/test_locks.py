@@ -16,18 +16,21 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 RUN, OTEL, BUILD, DEV, TOOLS = (f"requirements{group}.txt" for group in ("", "-otel", "-build", "-dev", "-tools"))
-BENCH = "tests/benchmarks/requirements.txt"
+BENCH, DBT = "tests/benchmarks/requirements.txt", "tests/dbt/requirements.txt"
 DIRECT = {
     RUN: PROJECT["project"]["dependencies"],
     OTEL: PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["otel"],
     BUILD: PROJECT["dependency-groups"]["build"] + PROJECT["build-system"]["requires"],
     DEV: PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
     TOOLS: PROJECT["dependency-groups"]["tools"],
-    BENCH: [
-        line
-        for line in (ROOT / "tests/benchmarks/requirements.in").read_text().splitlines()
-        if not line.startswith("#")
-    ],
+    **{
+        lock: [
+            line
+            for line in (ROOT / lock).with_suffix(".in").read_text(encoding="utf-8").splitlines()
+            if not line.startswith("#")
+        ]
+        for lock in (BENCH, DBT)
+    },
 }
 
 

@@ -17,6 +17,7 @@ FILES = [
     "requirements-tools.txt",
     "requirements-install.sh",
     "tests/benchmarks/requirements.txt",
+    "tests/dbt/requirements.txt",
 ]
 PYTHON = """#!/bin/sh
 case "$*" in

@@ -11,6 +11,7 @@ MARKS = {
     "browser": "browser",
     "benchmarks": "benchmark",
     "compose": "compose",
+    "dbt": "dbt",
     "faults": "faults",
     "install": "install",
     "observability": "observability",
