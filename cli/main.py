@@ -23,6 +23,7 @@ _COMMANDS = {
     "warehouse": "Query, export or rebuild the warehouse.",
     "console": "Look at everything in a browser.",
     "leads": "List the leads.",
+    "deliver": "Show or steer what goes to your endpoints.",
     "stages": "Say what stage a lead has come to.",
     "explain": "Say what became of a lead or webhook, and why.",
     "followups": "Check the follow-up rules, or try them on a lead.",

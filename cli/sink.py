@@ -90,5 +90,22 @@ def conversions(**given: Any) -> None:
     _run("conversions", **given)
 
 
+@command.command("deliver")
+@options.admin_port("ADMIN_PORT + 9")
+@options.skip
+@options.accept_loss
+def deliver(**given: Any) -> None:
+    """Deliver leads to the endpoints of LEADSTREAM_DESTINATIONS.
+
+    Each revision of a lead goes to each destination at least once, with the same webhook-id, signed by the Standard
+    Webhooks specification. `leadstream deliver` shows what waits or failed.
+
+    \b
+    Example:
+      CRM_SECRET=whsec_… leadstream sink deliver
+    """
+    _run("deliver", **given)
+
+
 def _run(sink: Sink, **given: Any) -> None:
     run_sink(sink, current_settings(), Terminal().say, **given)

@@ -102,6 +102,14 @@ ALERTS = (
         "Follow-ups in doubt",
     ),
     Alert(
+        "LeadstreamDestinationFailing",
+        "max by (destination) (time() - (leadstream_destination_failing_since > 0)) > 24 * 3600",
+        "0m",
+        "critical",
+        "The destination {{ $labels.destination }} has taken nothing for {{ $value | humanizeDuration }}.",
+        "A destination that fails",
+    ),
+    Alert(
         "LeadstreamConversionsFail",
         'sum(increase(leadstream_conversion_outcomes_total{status=~"parked|rejected|in_doubt"}[1h]))'
         ' > (sum(increase(leadstream_conversion_outcomes_total{status="sent"}[1h])) or vector(0))',

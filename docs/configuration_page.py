@@ -1,10 +1,10 @@
-"""docs/configuration.md: every setting and every key of the two YAML files."""
+"""docs/configuration.md: every setting and every key of the YAML files."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from docs.markdown import table
-from docs.yaml_keys import CAPS_KEYS, PAGE_KEYS, RULE_KEYS, SEND_KEYS, WHEN_KEYS
+from docs.yaml_keys import CAPS_KEYS, DESTINATION_KEYS, PAGE_KEYS, RULE_KEYS, SEND_KEYS, WHEN_KEYS
 from operations.local.stage_secrets import NEEDED
 from runtime.settings import SECRETS, Settings, variable
 
@@ -13,7 +13,7 @@ _INTRODUCTION = """\
 
 Made by `make docs` from `runtime/settings.py` and `docs/configuration_page.py`; do not edit.
 
-The environment, read once at the start of a command, and two YAML files decide everything. A wrong value ends the
+The environment, read once at the start of a command, and three YAML files decide everything. A wrong value ends the
 command with one line that names the variable, or file, line and key. An empty variable counts as unset.
 A secret may come from a file, as container engines mount it: `<variable>_FILE` names the file, and its text without the
 newline at its end is the value. This holds for {secrets}, and for every `${NAME}` of the YAML files.
@@ -106,6 +106,9 @@ SETTINGS = {
     "followups": Meaning(
         "The follow-up rules; see below. Without the file nothing is sent", "`streams`, `sink send`, `followups`"
     ),
+    "destinations": Meaning(
+        "The endpoints that get leads; see below. Without the file there are none", "`sink deliver`, `deliver`, `up`"
+    ),
     "graph_url": Meaning(
         "Address of the Graph API; with the simulator's address nothing is sent to anyone. It must be https, or http "
         "on loopback or to a container's name without a dot, because access tokens are sent there",
@@ -126,7 +129,7 @@ SETTINGS = {
     "admin_port": Meaning(
         "Ingest's port for health, metrics and schemas; `streams` takes the next one, `sink send` the one "
         "after it, `sink warehouse` the third, `sink transcripts` the fourth, `console` the seventh, `sink "
-        "conversions` the tenth",
+        "deliver` the ninth, `sink conversions` the tenth",
         "`ingest`, `streams`, `sink`, `console`",
     ),
     "console_token": Meaning(
@@ -237,6 +240,10 @@ def configuration_page() -> str:
                 table(("Key of `send`", "Meaning"), ((f"`{key}`", meaning) for key, meaning in SEND_KEYS.items())),
                 table(("Key of `caps`", "Meaning"), ((f"`{key}`", meaning) for key, meaning in CAPS_KEYS.items())),
                 _example("followups.yaml"),
+                "## `destinations.yaml`",
+                "`destinations` is a list. [deliver.md](deliver.md) says what a destination gets, and when.",
+                table(("Key", "Meaning", "Default"), ((f"`{key}`", *cells) for key, cells in DESTINATION_KEYS.items())),
+                _example("destinations.yaml"),
             )
         )
         + "\n"
@@ -248,6 +255,7 @@ def _needs(process: str) -> tuple[str, str]:
         "app_secrets": f"`{variable('app_secrets')}`",
         "verify_token": f"`{variable('verify_token')}`",
         "tokens": "the tokens of the Pages",
+        "destinations": "the variables of `destinations.yaml`",
         "warehouse": f"`{variable('warehouse')}`, `PGPASSWORD`, `PGPASSFILE`",
         "console_token": f"`{variable('console_token')}`",
     }

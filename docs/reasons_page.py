@@ -13,6 +13,9 @@ from messenger import errors, reasons
 from operations.explain import followups
 from schemas import codec
 from sinks.conversions import reasons as conversions
+from sinks.deliver import addresses
+from sinks.deliver import client as delivery_client
+from sinks.deliver import records as delivery_records
 from sinks.send import reasons as outcomes
 
 _INTRODUCTION = """\
@@ -146,6 +149,24 @@ SECTIONS = (
         "reported again.",
         conversions,
         "InDoubtReason",
+    ),
+    _Section(
+        "Deliveries without an answer",
+        "What `leadstream deliver show` has in place of an HTTP status, and `result` of `leadstream_deliveries_total`.",
+        delivery_client,
+        "CallFault",
+    ),
+    _Section(
+        "Addresses to which nothing is delivered",
+        "Behind `address_refused:`. `allow_private` allows `loopback` and `private`.",
+        addresses,
+        "AddressFault",
+    ),
+    _Section(
+        "Deliveries by status",
+        "`leadstream deliver show`.",
+        delivery_records,
+        "Status",
     ),
     _Section("Signatures", "In the log, behind `signature:`.", errors, "SignatureFault"),
     _Section("Subscription challenges", "In the log, behind `subscription challenge:`.", errors, "ChallengeFault"),

@@ -29,6 +29,7 @@ from schemas.topics import (
     COMMANDS,
     CONVERSIONS,
     DELETION_REQUESTS,
+    DELIVERIES,
     ERASURES,
     EVENTS,
     JOIN_STATE,
@@ -216,7 +217,7 @@ def _facts(topic: Topic) -> Iterator[tuple[str, str]]:
     for name, value in topic.config:
         if name != "retention.ms":
             yield f"`{name}`", value
-    if topic not in (CONVERSIONS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES):
+    if topic not in (CONVERSIONS, DELIVERIES, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES):
         yield "Dead letters", f"`{topic.dead_letters}`"
 
 
@@ -224,6 +225,7 @@ def _value(topic: Topic) -> str:
     if topic.schema is None:
         return {
             WEBHOOKS: "the bytes of the POST, or a fact of ours",
+            DELIVERIES: "JSON of the sink's own (`sinks/deliver/records.py`)",
             JOIN_STATE: "the join's own (`streams/state.py`)",
         }.get(topic, "text")
     release = newest(topic.schema)

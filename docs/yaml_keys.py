@@ -1,4 +1,4 @@
-"""Every key of pages.yaml and followups.yaml, with its meaning and its default, for docs/configuration.md."""
+"""Every key of the YAML files, with its meaning and its default, for docs/configuration.md."""
 
 from collections.abc import Iterable
 
@@ -101,4 +101,30 @@ SEND_KEYS = {
     "and `{page_id}` are filled from the lead",
     "quick_replies": "Up to 13 of `title` (20 characters) and `payload` (the title if absent)",
     "buttons": "Up to 3 of `title` (20 characters) and either `url` or `payload`",
+}
+
+DESTINATION_KEYS = {
+    "name": (
+        "Names it in commands, metrics and the ledger: lower-case letters, digits, dashes. It never changes",
+        "required",
+    ),
+    "url": ("Where deliveries are posted: https, or http with `allow_private`. No log shows it", "required"),
+    "secret": (
+        "What signs them: `whsec_` and 24 to 64 bytes in base64, or a list of several while you change it",
+        "required",
+    ),
+    "when": ("Which leads, as in `followups.yaml`. Of outcomes, only `page` counts", "every lead"),
+    "wait_for": ("As in `followups.yaml`: `answers` or `handover`", "every revision is delivered"),
+    "pii": ("`true`: personal data are delivered too", "they are masked"),
+    "outcomes": ("`true`: the outcomes of follow-ups are delivered too", "leads only"),
+    "body": (
+        "A mapping or list that is sent as JSON, with placeholders in its texts: `{lead_id}`, `{revision}`, "
+        "`{answers[the question]|default}`, `{ad.ad_title}` and every field of a lead",
+        "the record",
+    ),
+    "erased": ("The same for an erasure, with `{lead_id}`", "the event `lead.erased`"),
+    "headers": ("More headers, such as `Authorization`", "none"),
+    "from": ("What it gets of older leads: `now` is none, `beginning` all, or since a time", "`now`"),
+    "allow_private": ("`true`: it may be in a private network or on this machine", "such addresses are refused"),
+    "ca_file": ("A PEM file with the authorities that may sign its certificate", "the public ones"),
 }

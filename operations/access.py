@@ -12,6 +12,7 @@ from schemas.topics import (
     COMMANDS,
     CONVERSIONS,
     DELETION_REQUESTS,
+    DELIVERIES,
     ERASURES,
     EVENTS,
     JOIN_STATE,
@@ -35,7 +36,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
     describe_all = _on(settings, TOPICS, "Describe")
     groups = {
         name: _group(settings, f"leadstream{name}")
-        for name in ("", "-send", "-warehouse", "-transcripts", "-conversions")
+        for name in ("", "-send", "-warehouse", "-transcripts", "-conversions", "-deliver")
     }
     in_warehouse = [_on(settings, (LEADS, OUTCOMES, EVENTS), "Read"), _letters(settings, WITH_DEAD_LETTERS, "Read")]
     return {
@@ -79,6 +80,14 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
             _letters(settings, (LEADS, STAGES), "Write"),
             groups["-conversions"],
         ],
+        "sink-deliver": [
+            describe_all,
+            _on(settings, (LEADS, OUTCOMES, DELIVERIES, ERASURES), "Read"),
+            _on(settings, (DELIVERIES,), "Write"),
+            _letters(settings, (LEADS, OUTCOMES), "Write"),
+            groups["-deliver"],
+        ],
+        "deliver": [describe_all, _on(settings, (DELIVERIES,), "Read", "Write")],
         "canary": [describe_all, _on(settings, (OUTCOMES,), "Read")],
         "topics-apply": [_on(settings, TOPICS, "Create", "Describe", "DescribeConfigs", "AlterConfigs")],
         "doctor": [
@@ -104,7 +113,7 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         ],
         "erase": [
             _on(settings, TOPICS, "Read", "DescribeConfigs"),
-            _on(settings, (ERASURES, WEBHOOKS, LEADS, OUTCOMES, DELETION_REQUESTS), "Write"),
+            _on(settings, (ERASURES, WEBHOOKS, LEADS, OUTCOMES, DELIVERIES, DELETION_REQUESTS), "Write"),
             _replays(settings, "Read", "DescribeConfigs", "Delete"),
             Grant(("Describe",), "group", (*groups["-send"].names, *groups["-warehouse"].names)),
         ],

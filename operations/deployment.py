@@ -45,8 +45,8 @@ def current_settings() -> Settings:
         raise SettingError(str(fault)) from None
 
 
-def start_log(settings: Settings, pages: Iterable[Page] = ()) -> LogFile | None:
-    """Log as JSON lines, without the secrets of the settings and the tokens of these Pages.
+def start_log(settings: Settings, pages: Iterable[Page] = (), *, hidden: Iterable[str] = ()) -> LogFile | None:
+    """Log as JSON lines, without the secrets of the settings, the tokens of these Pages, and what else is `hidden`.
 
     Returns the log file that the settings name; without one, the log goes to standard error. Raises `OperationError`.
     """
@@ -55,9 +55,8 @@ def start_log(settings: Settings, pages: Iterable[Page] = ()) -> LogFile | None:
     except OSError as fault:
         problem = f"{settings.log_file} cannot be written: {fault.strerror}"
         raise OperationError(f"{variable('log_file')}: {problem}") from None
-    configure_logging(
-        "info", secrets=(*settings.secrets, *(token for page in pages for token in page.tokens)), file=file
-    )
+    secrets = (*settings.secrets, *(token for page in pages for token in page.tokens), *hidden)
+    configure_logging("info", secrets=secrets, file=file)
     return file
 
 

@@ -66,6 +66,17 @@ class Metrics:
         self.graph_calls = self._counter("graph_calls", "Graph API calls", "endpoint", "result")
         # Transcript requests by what the conversation gave: answers, no_answers, erased, refused (see graph_calls).
         self.transcripts_fetched = self._counter("transcripts_fetched", "Transcript requests settled", "result")
+        # Deliveries by destination and result: delivered, erased, http_4xx and the like, or why there was no answer:
+        # timeout, connection, tls, no_address, address_refused, not_http.
+        self.deliveries = self._counter("deliveries", "Attempts of deliveries", "destination", "result")
+        # Records that a destination has not got yet. A rise that stays is a destination that is down, or slow.
+        self.deliveries_waiting = self._gauge("deliveries_waiting", "Waiting deliveries", "destination")
+        # When a destination first failed since it last took something, in Unix time; 0 while it does not fail.
+        self.destination_failing_since = self._gauge("destination_failing_since", "First failure", "destination")
+        # 1 where a destination is disabled: by an operator, or because it answered 410 Gone.
+        self.destination_disabled = self._gauge("destination_disabled", "Disabled destinations", "destination")
+        # From the time of a revision or an outcome until a destination had it.
+        self.delivery_seconds = self._histogram("delivery_seconds", "Time to a delivery")
         # Rows in the warehouse by table.
         self.warehouse_rows = self._counter("warehouse_rows", "Rows committed to the warehouse", "table")
         # Time of one warehouse commit.

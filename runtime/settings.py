@@ -48,6 +48,7 @@ class Settings:
     verify_token: str | None = field(default=None, repr=False)
     pages: Path = Path("pages.yaml")
     followups: Path = Path("followups.yaml")
+    destinations: Path = Path("destinations.yaml")
     graph_url: str = "https://graph.facebook.com"
     graph_version: str = "v25.0"
     warehouse: str = ".leadstream/warehouse"
@@ -122,7 +123,7 @@ def _text(environ: Mapping[str, str], name: str) -> str | None:
         raise SettingError(str(fault)) from None
 
 
-_PATHS = ("pages", "followups", "spool_dir", "receipts", "state_dir", "log_file")
+_PATHS = ("pages", "followups", "destinations", "spool_dir", "receipts", "state_dir", "log_file")
 _PEM_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file", "schema_registry_ca_file")
 # A password or the name of a file may have any character, and blanks may be around the commas between secrets.
 _ANY_TEXT = {"app_secrets", "kafka_sasl_password", "schema_registry_password", "warehouse", *_PATHS, *_PEM_FILES}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -64,6 +64,19 @@ class Value:
     @property
     def is_list(self) -> bool:
         return isinstance(self.node, yaml.SequenceNode)
+
+    def plain(self) -> Any:
+        """Mappings, lists, texts, numbers, booleans and null as JSON has them; texts as `text` gives them."""
+        if isinstance(self.node, yaml.MappingNode):
+            return {name: value.plain() for name, value in self.section().items()}
+        if self.is_list:
+            return [value.plain() for value in self.items()]
+        kind = self.node.tag.rpartition(":")[2]
+        return yaml.safe_load(self.text()) if kind in ("bool", "int", "float", "null") else self.text()
+
+    def flag(self) -> bool:
+        """`true` or `false`."""
+        return self.choice("true", "false") == "true"
 
     def items(self) -> "Iterator[Value]":
         if not isinstance(self.node, yaml.SequenceNode):

@@ -94,7 +94,7 @@ LEADS = Topic(
     key="lead_id",
     schema="lead",
     producer="streams (join)",
-    consumers="sink warehouse, doctor, analysts, automations",
+    consumers="sink warehouse, sink deliver, doctor, analysts, automations",
     description="Each change of a lead is a new revision.",
     cleanup="compact",
     config=tuple({**ONE_DAY, **LARGE}.items()),
@@ -113,7 +113,7 @@ OUTCOMES = Topic(
     key="command_id",
     schema="followup-outcome",
     producer="sink send",
-    consumers="sink send (the ledger), sink warehouse, analysts",
+    consumers="sink send (the ledger), sink warehouse, sink deliver, analysts",
     description="The outcome of a command, in the partition of the command; a fence and the mark of a canary have no "
     "value.",
     cleanup="compact",
@@ -148,6 +148,19 @@ CONVERSIONS = Topic(
     description="The outcome of a conversion, in the partition of its lead; a fence has no value.",
     cleanup="compact",
     # The broker's clock decides when an attempt was made, as it does in followup-outcomes.
+    config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),
+    personal=False,
+)
+DELIVERIES = Topic(
+    "lead-deliveries",
+    key="what, destination, and the id of a lead or a command",
+    schema=None,
+    producer="sink deliver, deliver, erase",
+    consumers="sink deliver (its ledger), deliver, explain, erase",
+    description="How far each destination of sink deliver is, and the attempts of each delivery, in the partition of "
+    "the record that is delivered. Internal, in JSON; it names no person.",
+    cleanup="compact",
+    # The clocks of workers may be wrong, so the broker's decides.
     config=tuple({"message.timestamp.type": "LogAppendTime", **ONE_DAY}.items()),
     personal=False,
 )
@@ -213,4 +226,13 @@ def _dead_letters_of(topic: Topic) -> Topic:
 
 
 DEAD_LETTERS = tuple(map(_dead_letters_of, WITH_DEAD_LETTERS))
-TOPICS = (*WITH_DEAD_LETTERS, CONVERSIONS, JOIN_STATE, REDRIVES, DELETION_REQUESTS, ERASURES, *DEAD_LETTERS)
+TOPICS = (
+    *WITH_DEAD_LETTERS,
+    CONVERSIONS,
+    DELIVERIES,
+    JOIN_STATE,
+    REDRIVES,
+    DELETION_REQUESTS,
+    ERASURES,
+    *DEAD_LETTERS,
+)

@@ -36,6 +36,10 @@ class FencedLog:
     def holds(self, partition: int) -> bool:
         return partition in self._next
 
+    def is_behind(self, partition: int, end: int) -> bool:
+        """Whether a held partition ends behind all that we wrote and read: another has written."""
+        return partition in self._next and end > self._next[partition]
+
     async def hold(
         self,
         partitions: Collection[int],

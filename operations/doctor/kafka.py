@@ -27,7 +27,7 @@ from schemas.topics import TOPICS, WEBHOOKS
 # A node that stands still takes connections and answers nothing, for which Kafka's clients wait 40 seconds.
 _SECONDS = 15
 _PROMISE = ("retention.ms", "retention.bytes", "cleanup.policy")
-_GROUPS = tuple(f"leadstream{name}" for name in ("", "-send", "-warehouse", "-transcripts", "-conversions"))
+_GROUPS = tuple(f"leadstream{name}" for name in ("", "-send", "-warehouse", "-transcripts", "-conversions", "-deliver"))
 _LATE = timedelta(days=14)
 _MOST_NAMED = 5
 

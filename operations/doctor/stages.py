@@ -1,12 +1,13 @@
 """The running stages, checked through their admin ports: readiness, spool, restarts and lag."""
 
 import asyncio
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client.samples import Sample
 
 from operations.doctor.verdicts import Verdict, broken, ok, warning
 from operations.local.state_lock import is_held
@@ -19,6 +20,9 @@ from runtime.settings import Settings
 
 _READ_SECONDS = 10
 _SPOOL_PARTS = ("spool", "refused")
+_DESTINATION = "leadstream_destination_"
+# A destination may be away for a night; after this it needs a person.
+_FAILS_FOR = timedelta(days=1)
 
 
 async def examine_stages(
@@ -37,7 +41,9 @@ async def examine_stages(
     for name, url in stages.items():
         readiness = await readiness_of(url, http)
         verdicts.append(_stage_verdict(name, url, readiness))
-        verdicts += await _lag_verdicts(name, url, broker, http)
+        samples = await samples_of(url, http)
+        verdicts += await _lag_verdicts(name, samples, broker)
+        verdicts += destination_verdicts(samples, now())
         if name == "ingest":
             verdicts += _spool_verdicts(readiness)
     return verdicts
@@ -71,12 +77,33 @@ def _spool_verdicts(readiness: Readiness | None) -> list[Verdict]:
     return [ok("spool", "ingest", "holds webhooks while Kafka is away")]
 
 
-async def _lag_verdicts(name: str, url: str, broker: Cluster | None, http: httpx.AsyncClient) -> list[Verdict]:
+def destination_verdicts(samples: Sequence[Sample], moment: datetime) -> list[Verdict]:
+    """Whether the destinations of a stage take what is delivered; none where it has none."""
+    values = {
+        (sample.name.removeprefix(_DESTINATION), sample.labels["destination"]): sample.value
+        for sample in samples
+        if sample.name.startswith(_DESTINATION)
+    }
+    verdicts = []
+    for name in sorted(name for what, name in values if what == "disabled"):
+        failing = values.get(("failing_since", name), 0)
+        since = datetime.fromtimestamp(failing, UTC)
+        seen = f"it has taken nothing since {since:%Y-%m-%d %H:%M} UTC"
+        if values["disabled", name]:
+            verdicts.append(broken("destination", name, "disabled: by an operator, or it answered 410 Gone"))
+        elif not failing:
+            verdicts.append(ok("destination", name, "takes what is delivered"))
+        else:
+            verdicts.append((broken if moment - since >= _FAILS_FOR else warning)("destination", name, seen))
+    return verdicts
+
+
+async def _lag_verdicts(name: str, samples: Sequence[Sample], broker: Cluster | None) -> list[Verdict]:
     """How many records the stage has yet to read, and how old the oldest is; none where it shows no lag metric.
 
     Lag breaks nothing.
     """
-    lags = lags_in(await samples_of(url, http))
+    lags = lags_in(samples)
     if not lags:
         return []
     behind = {partition: lag for partition, lag in lags.items() if lag}

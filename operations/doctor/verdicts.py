@@ -98,6 +98,10 @@ CHECKS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "a follow-up is not sent, or says its defaults in the place of answers",
             "`leadstream followups check` names every fault; docs/follow-ups.md says what a rule can wait for",
         ),
+        "destination": (
+            "leads wait in Kafka and do not reach it",
+            "`leadstream deliver show` says what it answers; `leadstream deliver enable` lets it go on",
+        ),
         "conversions": (
             "no conversion of this Page is reported to Meta",
             "get a token with page_events, and put the id of the Page's data set into pages.yaml: see conversions.md",

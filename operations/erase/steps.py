@@ -25,7 +25,9 @@ from runtime.kafka import partition_of
 from runtime.topic_reading import records_now
 from schemas.codec import Codec, NotDecodable, event_codec, lead_codec, outcome_codec
 from schemas.fact_record import fact_record
-from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, WEBHOOKS, Topic
+from schemas.topics import DELIVERIES, ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, WEBHOOKS, Topic
+from sinks.deliver.payload import erasure_of
+from sinks.deliver.records import Delivery, encode, entry_of
 from streams.state import PEOPLE
 
 _CLIENT = "leadstream-erase"
@@ -166,11 +168,30 @@ class Erasure:
             known_at = kept.updated_at if record.topic == leads else kept.occurred_at
             if (kept.page_id, kept.psid) == (person.page_id, person.psid) and known_at <= until:
                 keys[place] = None
+        await self._tell_destinations({key for place, key in keys if place.topic == leads}, on_read)
         ends: dict[TopicPartition, int] = {}
         for partition, key in keys:
             ack = await self.producer.send_and_wait(partition.topic, None, key=key, partition=partition.partition)
             ends[partition] = max(ack.offset + 1, ends.get(partition, 0))
         return ends
+
+    async def _tell_destinations(self, lead_ids: Collection[bytes], on_read: Callable[[int], None]) -> None:
+        """Ask `sink deliver` to erase these leads wherever they were delivered, or may have been."""
+        topic, told = self.deployment.topic(DELIVERIES), dict[bytes, tuple[int, Delivery]]()
+        if not lead_ids:
+            return
+        async for record in records_now(self.deployment.broker, [topic], client_id=_CLIENT):
+            on_read(1)
+            entry = entry_of(record)
+            if isinstance(entry, Delivery) and entry.lead_id.encode() in lead_ids:
+                erasure = erasure_of(entry, now())
+                number = partition_of(entry.lead_id.encode(), self.deployment.settings.partitions)
+                told.setdefault(erasure.key, (number, erasure))
+                if entry.kind == "erasure":
+                    told[entry.key] = (number, entry)
+        for number, erasure in told.values():
+            if erasure.status == "due":
+                await self.producer.send_and_wait(topic, encode(erasure), key=erasure.key, partition=number)
 
 
 def _is_past(value: bytes | None, fact: Fact) -> bool:

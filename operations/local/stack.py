@@ -10,6 +10,7 @@ from types import MappingProxyType
 from leads.pages import Pages
 from operations.configuration import load_pages
 from operations.deployment import expected_topics
+from operations.destinations import destination_names
 from operations.local.interrupts import Interrupts
 from operations.local.ports import Port, kafka_port, public_port, require_ports, stage_port
 from operations.local.processes import Processes
@@ -29,7 +30,7 @@ STAGES = (("streams",), ("sink", "send"), ("sink", "warehouse"), ("sink", "trans
 # How far the admin ports of the lookouts and of the console are from the first one.
 DOCTOR_PORT, BACKFILL_PORT, CONSOLE_PORT, CANARY_PORT = 5, 6, 7, 8
 # The sinks that hand leads on, where something is to be handed on, and how far their admin ports are from it.
-HAND_OFFS: Mapping[str, int] = MappingProxyType({"conversions": 10})
+HAND_OFFS: Mapping[str, int] = MappingProxyType({"deliver": 9, "conversions": 10})
 
 _CHECK_EVERY = 0.5
 _FILES = 1024
@@ -115,7 +116,9 @@ def processes_of(
 def hand_offs(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
     """The sinks of `HAND_OFFS` that this deployment runs. Raises `FileFault`."""
     pages = load_pages(settings, environ, tokens=False)
-    return ("conversions",) if any(page.conversions is not None for page in pages) else ()
+    delivers = bool(destination_names(settings))
+    reports = any(page.conversions is not None for page in pages)
+    return tuple(name for name, runs in zip(HAND_OFFS, (delivers, reports), strict=True) if runs)
 
 
 def start_stages(processes: Processes, settings: Settings, handing_on: Iterable[str] = ()) -> None:

@@ -20,6 +20,7 @@ from operations.local.ports import require_ports, stage_port
 from operations.reporting import OperationError
 from operations.skip import accepted_losses, require_ahead, skipped_places
 from operations.stages.conversions import report_conversions
+from operations.stages.deliver import deliver
 from operations.stages.process import SinkProcess
 from runtime import kafka
 from runtime.admin import create_admin_app, serve
@@ -34,7 +35,18 @@ from runtime.stopping import stop_at_signals
 from runtime.topic_admin import cluster_id_of
 from runtime.tracing import tracing_of
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
-from schemas.topics import COMMANDS, CONVERSIONS, EVENTS, LEADS, OUTCOMES, STAGES, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import (
+    COMMANDS,
+    CONVERSIONS,
+    DELIVERIES,
+    EVENTS,
+    LEADS,
+    OUTCOMES,
+    STAGES,
+    TRANSCRIPTS,
+    WEBHOOKS,
+    Topic,
+)
 from sinks.consume import SinkCrashed, Source
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Courier
@@ -55,7 +67,7 @@ from sinks.warehouse.tables import TABLES, Table, tables_by_topic
 
 # A rebalance waits for the look at the join's offsets.
 _LOOK_MILLIS = 5000
-Sink = Literal["send", "warehouse", "transcripts", "conversions"]
+Sink = Literal["send", "warehouse", "transcripts", "deliver", "conversions"]
 
 
 def run_sink(
@@ -74,7 +86,7 @@ def run_sink(
     require_ports([stage_port(settings, f"sink {name}", port)])
     start_log(settings)
     skips = skipped_places(settings, skip, topics)
-    held = {settings.topic(topic.name) for topic in (*topics, OUTCOMES, CONVERSIONS)}
+    held = {settings.topic(topic.name) for topic in (*topics, OUTCOMES, CONVERSIONS, DELIVERIES)}
     accepted = accepted_losses(settings, accept_loss, held)
     deployment = Deployment.of(settings)
     require_ahead(deployment, settings.topic(f"leadstream-{name}"), skips, say)
@@ -183,5 +195,6 @@ _SINKS: Mapping[Sink, tuple[int, Sequence[Topic], Callable[[SinkProcess], Awaita
     "send": (2, (COMMANDS, EVENTS), _send),
     "warehouse": (3, [topic for table in TABLES for topic in table.topics], _warehouse),
     "transcripts": (4, (TRANSCRIPTS,), _transcripts),
+    "deliver": (9, (LEADS, OUTCOMES), deliver),
     "conversions": (10, (LEADS, STAGES), report_conversions),
 }

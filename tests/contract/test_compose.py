@@ -15,6 +15,7 @@ from cli.main import main
 from docs.alerts import JOB
 from docs.dashboards import SOURCE
 from operations.configuration import load_pages, load_rules
+from operations.destinations import load_destinations
 from operations.local.stage_secrets import NEEDED
 from runtime.local_kafka.jars import kafka_version
 from runtime.settings import SECRETS, Settings, variable
@@ -45,14 +46,14 @@ ADMIN_PORTS = {
     "console": 8008,
 }
 # Those that run with the profile hand-off.
-HAND_OFF_PORTS = {"sink-conversions": 8011}
+HAND_OFF_PORTS = {"sink-deliver": 8010, "sink-conversions": 8011}
 
 
 def test_the_stack_is_whole() -> None:
     assert set(SERVICES) == {
         *("kafka", "postgres", "schema-registry"),
         *("topics", "ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "doctor", "backfill"),
-        "sink-conversions",
+        *("sink-deliver", "sink-conversions"),
         *("canary", "console", "simulator", "campaign", "check", "leadstream", "prometheus", "grafana"),
     }
 
@@ -164,6 +165,8 @@ def test_prometheus_asks_every_stage_of_the_stack_at_its_admin_port() -> None:
     [scraped] = job["static_configs"]
     assert set(scraped["targets"]) == {f"{name}:{port}" for name, port in {**ADMIN_PORTS, **lookouts}.items()}
     assert job["job_name"] == JOB
+    found = {f"{name}:{config['port']}" for config in job["dns_sd_configs"] for name in config["names"]}
+    assert found == {f"{name}:{port}" for name, port in {**HAND_OFF_PORTS, "canary": 8009}.items()}
 
 
 def test_grafana_finds_its_dashboards_and_prometheus_and_lets_nobody_in_without_the_password() -> None:
@@ -232,6 +235,7 @@ SECRET_FILES = {
     "app_secret": "app_secrets",
     "verify_token": "verify_token",
     "page_token": "tokens",
+    "destination_secret": "destinations",
     "postgres_password": "warehouse",
     "console_token": "console_token",
 }
@@ -255,6 +259,7 @@ def test_tokens_and_passwords_are_where_meta_and_postgresql_are_called() -> None
     assert holders["verify_token"] == {"ingest", *everything}
     assert holders["postgres_password"] == {"sink-warehouse", "console", *everything}
     assert holders["console_token"] == {"console"}
+    assert holders["destination_secret"] == {"sink-deliver"}
 
 
 def test_the_secrets_of_the_example_say_that_they_are_none() -> None:
@@ -269,12 +274,15 @@ def test_the_secrets_of_the_example_say_that_they_are_none() -> None:
 
 def test_the_example_configuration_is_one_that_leadstream_reads() -> None:
     folder = ROOT / "examples/stack"
-    settings = Settings(pages=folder / "pages.yaml", followups=folder / "followups.yaml")
+    settings = Settings(
+        pages=folder / "pages.yaml", followups=folder / "followups.yaml", destinations=folder / "destinations.yaml"
+    )
     pages = list(load_pages(settings, {"PAGE_TOKEN": "a-token"}))
 
     assert {page.page_id for page in pages} == {page.page_id for page in PAGES}
     assert len({page.access_token for page in pages}) == len(pages)
     assert load_rules(settings, {})
+    assert load_destinations(settings, {}) == ()
 
 
 def test_the_example_environment_has_every_variable_that_the_stack_asks_for() -> None:

@@ -11,8 +11,9 @@ from cli.main import main
 from docs.configuration_page import SETTINGS
 from docs.generate import DOCS, OBSERVABILITY, PAGES, WATCHED
 from docs.topics_page import RAW_HEADERS
-from docs.yaml_keys import PAGE_KEYS, RULE_KEYS, SEND_KEYS, WHEN_KEYS
+from docs.yaml_keys import DESTINATION_KEYS, PAGE_KEYS, RULE_KEYS, SEND_KEYS, WHEN_KEYS
 from operations.configuration import load_pages, load_rules
+from operations.destinations import load_destinations
 from runtime.metrics import Metrics
 from runtime.plausible import SENT_AT
 from runtime.settings import SECRETS, Settings, variable
@@ -79,6 +80,20 @@ def test_every_key_of_the_followups_is_described_and_no_other(
     path.write_text(f"rules: [{rule}]")
 
     assert _known_keys(lambda: load_rules(Settings(followups=path), {})) == set(described)
+
+
+def test_every_key_of_the_destinations_is_described_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "destinations.yaml"
+    path.write_text("destinations: [{nonsense: 1}]")
+
+    assert _known_keys(lambda: load_destinations(Settings(destinations=path), {})) == set(DESTINATION_KEYS)
+
+
+def test_the_example_of_destinations_is_read() -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    environ = {"CRM_SECRET": secret, "CHAT_SECRET": secret, "CRM_TOKEN": "t", "CHAT_URL": "https://chat.example.com/x"}
+
+    assert len(load_destinations(Settings(destinations=ROOT / "examples" / "destinations.yaml"), environ)) == 2
 
 
 def test_every_header_of_a_raw_record_is_described() -> None:

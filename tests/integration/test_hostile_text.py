@@ -47,6 +47,7 @@ PERSON = ("--page", "1", "--psid", "2")
 NAMED = {
     f"{TEXT}.yaml": "pages: {'1': {join_wait: " + WORDS + "}}",
     f"{TEXT}-rules.yaml": f"rules: [{{name: {WORDS}, cancel_on: [{WORDS}], send: {{text: x}}}}]",
+    f"{TEXT}-destinations.yaml": f"destinations: [{{name: crm, url: 'https://a.b', secret: x, {WORDS}: {WORDS}}}]",
     f"{TEXT}.json": json.dumps({TEXT: TEXT}),
     f"{TEXT}.avsc": "{}",
     f"{TEXT}.log": "".join(
@@ -63,6 +64,7 @@ NAMED = {
 }
 FAULTY_PAGES = {"pages": f"{TEXT}.yaml"}
 FAULTY_RULES = {"followups": f"{TEXT}-rules.yaml"}
+FAULTY_DESTINATIONS = {"destinations": f"{TEXT}-destinations.yaml"}
 NO_TOKEN = {"pages": f"{TEXT}-none.yaml"}
 Row = tuple[tuple[str, ...], Mapping[str, str]]
 
@@ -76,6 +78,11 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "backfill": (row(*PERSON[:1], TEXT, "--from", "2026-03-01"), row("--from", "2026-03-01", **NO_TOKEN)),
     "canary": (row(TEXT),),
     "console": (row("--stage", TEXT), row(log_file=f"{TEXT}.log/x")),
+    "deliver disable": (row(TEXT),),
+    "deliver enable": (row(TEXT),),
+    "deliver list": (row(), row(**FAULTY_DESTINATIONS)),
+    "deliver retry": (row(TEXT, "--lead", TEXT),),
+    "deliver show": (row(TEXT), row("crm", "--lead", TEXT)),
     "demo": (row(state_dir=f"{TEXT}.log/x"),),
     "dlq discard": (row("--because", "x"), row("a/0/0", TEXT, "--because", "x")),
     "dlq list": (row(), row("--each"), row("--topic", TEXT)),
@@ -110,6 +117,11 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "simulate graph": (row("--host", TEXT), row(**FAULTY_PAGES)),
     "simulate product-page": (row("--url", f"http://{TEXT}"),),
     "sink conversions": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
+    "sink deliver": (
+        row("--skip", TEXT),
+        row("--accept-loss", TEXT),
+        row("--admin-port", "0", **FAULTY_DESTINATIONS),
+    ),
     "sink send": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
     "sink transcripts": (row("--skip", TEXT), row("--accept-loss", TEXT), row("--admin-port", "0", **FAULTY_PAGES)),
     "sink warehouse": (

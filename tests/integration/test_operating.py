@@ -23,6 +23,10 @@ COMMANDS = [
 FAULTS = {
     "backfill": "NotSent",
     "doctor": "graph",
+    "deliver disable": "there is no destination 'crm'",
+    "deliver enable": "there is no destination 'crm'",
+    "deliver retry": "there is no destination 'crm'",
+    "deliver show": "there is no destination 'crm'",
     "dlq show": "there is no dead letter",
     "erase --page 542998526103632 --psid 5794982867201265 --dry-run": "no person with this id was found",
     "erase --page 542998526103632 --psid 5794982867201265 --yes": "no person with this id was found",

@@ -12,7 +12,7 @@ from schemas.topics import TOPICS
 from sinks.warehouse.tables import tables_by_topic
 from streams.replay.shadow import Shadow
 
-STAGES = ("ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts")
+STAGES = ("ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "sink-deliver")
 SETTINGS = Settings(topic_prefix="eu-")
 
 
@@ -44,6 +44,7 @@ def test_a_stage_has_the_group_that_its_consumer_joins() -> None:
         "sink-send": {"eu-leadstream-send"},
         "sink-warehouse": {"eu-leadstream-warehouse"},
         "sink-transcripts": {"eu-leadstream-transcripts"},
+        "sink-deliver": {"eu-leadstream-deliver"},
     }
 
 

@@ -17,10 +17,12 @@ from runtime.yaml_file import FileFault
 from tests.builders import PAGE
 
 PAGES = f'pages: {{"{PAGE}": {{access_token: "${{TOKEN_OF_PAGE}}", target_app: "${{OUR_APP}}"}}}}\n'
+DESTINATIONS = "destinations: [{name: crm, url: 'https://crm.example.com', secret: '${SECRET_OF_CRM}'}]\n"
 NAMES = {
     "app_secrets": "LEADSTREAM_APP_SECRET",
     "verify_token": "LEADSTREAM_VERIFY_TOKEN",
     "tokens": "TOKEN_OF_PAGE",
+    "destinations": "SECRET_OF_CRM",
     "warehouse": "LEADSTREAM_WAREHOUSE",
     "console_token": "LEADSTREAM_CONSOLE_TOKEN",
 }
@@ -30,7 +32,8 @@ HARMLESS = {"PATH": "/bin", "OUR_APP": "22", "TOKEN_OF_NOBODY": "x"}
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "pages.yaml").write_text(PAGES)
-    return Settings(pages=tmp_path / "pages.yaml")
+    (tmp_path / "destinations.yaml").write_text(DESTINATIONS)
+    return Settings(pages=tmp_path / "pages.yaml", destinations=tmp_path / "destinations.yaml")
 
 
 @pytest.mark.parametrize("suffix", ["", "_FILE"])
