@@ -55,7 +55,7 @@ ValueFault = Literal[
     "event_incomplete",
     # A promotion lacks its lead.
     "promotion_incomplete",
-    # The id of a command, a stage or their lead, or the name of a stage, is longer than 255 characters.
+    # An id in a command or a stage, or the name of a stage, is longer than 255 characters.
     "id_too_long",
     # The key of a command is not `page:psid` of its own person, or that of a stage not the id of its lead.
     "key_of_another",

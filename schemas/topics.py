@@ -94,7 +94,7 @@ LEADS = Topic(
     key="lead_id",
     schema="lead",
     producer="streams (join)",
-    consumers="sink warehouse, sink deliver, doctor, analysts, automations",
+    consumers="sink warehouse, sink deliver, sink conversions, doctor, analysts, automations",
     description="Each change of a lead is a new revision.",
     cleanup="compact",
     config=tuple({**ONE_DAY, **LARGE}.items()),
@@ -134,7 +134,7 @@ STAGES = Topic(
     key="lead_id",
     schema="lead-stage",
     producer="CRMs, stages set",
-    consumers="sink conversions",
+    consumers="sink conversions, explain",
     description="A stage that a lead has come to, as the user's CRM has it; in the partition of its lead.",
     # The clocks of CRMs may be wrong, so the broker's decides whether a stage came before an erasure.
     config=tuple({"message.timestamp.type": "LogAppendTime", **MONTH}.items()),
@@ -189,7 +189,7 @@ ERASURES = Topic(
     key="a keyed hash of page:psid, or the name of the hash's key",
     schema=None,
     producer="erase",
-    consumers="streams, sink send, sink transcripts, replay, dlq, erase",
+    consumers="streams, sink send, sink transcripts, sink conversions, replay, dlq, erase",
     description="The people who were erased, without an id. The value is a time in milliseconds since 1970: everything "
     "received of that person before it is ignored (decision 0006).",
     cleanup="compact",

@@ -92,7 +92,7 @@ def stage_reader(codec: Codec[LeadStage], partitions: int) -> Callable[[Any], In
 
     def read(record: Any) -> Input:
         stage = codec.decode(record.value)
-        if max(map(len, (stage.lead_id, stage.stage_id, stage.stage))) > ID_MAX:
+        if max(map(len, (stage.lead_id, stage.stage_id, stage.stage, stage.page_id, stage.psid))) > ID_MAX:
             raise NotDecodable("id_too_long")
         key = stage.lead_id.encode()
         if record.key != key:

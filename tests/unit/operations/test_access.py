@@ -12,7 +12,9 @@ from schemas.topics import TOPICS
 from sinks.warehouse.tables import tables_by_topic
 from streams.replay.shadow import Shadow
 
-STAGES = ("ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "sink-deliver")
+STAGES = (
+    *("ingest", "streams", "sink-send", "sink-warehouse", "sink-transcripts", "sink-deliver", "sink-conversions"),
+)
 SETTINGS = Settings(topic_prefix="eu-")
 
 
@@ -45,6 +47,7 @@ def test_a_stage_has_the_group_that_its_consumer_joins() -> None:
         "sink-warehouse": {"eu-leadstream-warehouse"},
         "sink-transcripts": {"eu-leadstream-transcripts"},
         "sink-deliver": {"eu-leadstream-deliver"},
+        "sink-conversions": {"eu-leadstream-conversions"},
     }
 
 

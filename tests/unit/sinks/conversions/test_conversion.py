@@ -117,8 +117,9 @@ def test_a_stage_came_to_pass_no_later_than_the_broker_got_it() -> None:
         (a_stage(), {"partition": (PLACE + 1) % PARTITIONS}, "wrong_partition"),
         (a_stage("x" * 256), {}, "id_too_long"),
         (a_stage(stage_id="x" * 256), {}, "id_too_long"),
+        (a_stage(psid="7" * 256), {}, "id_too_long"),
     ],
-    ids=["key", "partition", "long-stage", "long-id"],
+    ids=["key", "partition", "long-stage", "long-id", "long-person"],
 )
 def test_a_stage_that_lies_where_its_lead_does_not_is_refused(
     stage: LeadStage, given: dict[str, Any], refusal: str
