@@ -29,8 +29,9 @@ _BEFORE = timedelta(days=1)
 # The id may be a PSID, so that it is not named.
 _UNKNOWN = "no lead, command or delivery has this id; a person is named as page:psid"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# Topics are searched in runs of so many records of a partition.
-_RUN: Final = 20_000
+# Topics are searched in runs of so many records of a partition: what is looked for is mostly near.
+_FIRST_RUN: Final = 500
+_LONGEST_RUN: Final = 20_000
 # The clock of ingest may be ahead of the broker's.
 _SKEW = timedelta(minutes=1)
 _KEYED_BY_PERSON = (EVENTS, COMMANDS, TRANSCRIPTS, JOIN_STATE)
@@ -219,17 +220,19 @@ class Finder:
 
 
 def _runs(spans: Spans) -> Iterator[Spans]:
-    """The spans in runs, from their beginning."""
+    """The spans in runs, from their beginning, each longer than the one before."""
+    size = _FIRST_RUN
     while spans := {partition: span for partition, span in spans.items() if span}:
-        yield {partition: span[:_RUN] for partition, span in spans.items()}
-        spans = {partition: span[_RUN:] for partition, span in spans.items()}
+        yield {partition: span[:size] for partition, span in spans.items()}
+        spans, size = {partition: span[size:] for partition, span in spans.items()}, min(2 * size, _LONGEST_RUN)
 
 
 def _runs_back(spans: Spans) -> Iterator[Spans]:
-    """The spans in runs, from their end."""
+    """The same from their end."""
+    size = _FIRST_RUN
     while spans := {partition: span for partition, span in spans.items() if span}:
-        yield {partition: span[-_RUN:] for partition, span in spans.items()}
-        spans = {partition: span[:-_RUN] for partition, span in spans.items()}
+        yield {partition: span[-size:] for partition, span in spans.items()}
+        spans, size = {partition: span[:-size] for partition, span in spans.items()}, min(2 * size, _LONGEST_RUN)
 
 
 def _of_lead(lead: Lead) -> Subject:

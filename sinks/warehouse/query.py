@@ -132,7 +132,8 @@ def _connected(stored: Mapping[str, DeltaTable], spill: Path | None = None) -> I
         files = [file for table in TABLES for file in _create_tables(connection, stored, table)]
         for name, select in view_queries(DUCKDB).items():
             connection.execute(f"create view {name} as {select}")
-        # Views go on reading these files, and nothing else on this machine can be read or written.
+        # Views go on reading these files, and nothing else on this machine can be read or written, but for what queries
+        # spill: rows of the same warehouse.
         connection.execute("set allowed_paths = $files", {"files": files})
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")

@@ -22,6 +22,11 @@ def main(target: Path) -> None:
                 page.goto(f"{demo.url}/leads")
                 page.get_by_role("row").filter(has_text="cancelled").first.get_by_role("link").click(timeout=60_000)
                 _shoot(page, target / f"lead-{size}-{scheme}.png")
+                page.goto(f"{demo.url}/dead-letters")
+                page.locator("a.id").first.click(timeout=60_000)
+                _shoot(page, target / f"dead-letter-{size}-{scheme}.png")
+                page.get_by_role("button", name="Plan to redrive").click()
+                _shoot(page, target / f"plan-{size}-{scheme}.png")
 
 
 def _shoot(page: Page, file: Path) -> None:
