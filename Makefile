@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Most tests wait for servers, so that twice as many as there are cores pass at a time.
 WORKERS ?= 4
 # The others have targets of their own. Slow files come first, so that no worker is left alone with one at the end.
-TESTED := contract e2e integration unit
+TESTED := contract e2e integration simulation unit
 # On Linux the command ends with make, also when make is killed.
 WITH_MAKE := exec $(BIN)/python -I -S runtime/child_process.py $$PPID
 # What is in .venv, by the contents of the files that it is made from: a checkout of another commit changes only their times.
@@ -18,7 +18,7 @@ TOOLS := .venv-tools/lock-$(shell cksum < requirements-tools.txt | cut -d ' ' -f
 # A run starts hundreds of processes, and each would compile the tree anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-unit test-compose test-faults test-observability test-browser test-dbt screenshots chaos test-install check bench docs lock release
+.PHONY: help install demo test test-unit simulate test-compose test-faults test-observability test-browser test-dbt screenshots chaos test-install check bench docs lock release
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-faults: $(DEV)  ## Run the slow fault-injection tests, and the properties w
 
 chaos: $(DEV)  ## Hurt every part at random under load for an hour; SEED=N repeats a run, MINUTES=N is how long
 	$(WITH_MAKE) $(BIN)/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+simulate: $(DEV)  ## Run bad days of all stages in virtual time; SEED=N is the first, RUNS=N is how many
+	$(WITH_MAKE) $(BIN)/python -m tests.simulation.simulate --seed $(or $(SEED),1) --runs $(or $(RUNS),1) --jobs $(if $(RUNS),2,1)
 
 test-compose: $(DEV)  ## Build the image and run the whole stack in containers, where an engine can be had
 	$(WITH_MAKE) $(BIN)/pytest -m compose --durations=12 tests/compose

@@ -29,9 +29,9 @@ class Spool:
     `SpoolUnusable`, and `close`. `count` and `size` include deliveries that are on their way to the disk.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, *, open_file: Callable[[Path], SpoolFile] = SpoolFile) -> None:
         self.name = path.stem
-        self._file = SpoolFile(path)
+        self._file = open_file(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._limit = limit
         self.count, self.size = self._file.contents()

@@ -1,0 +1,113 @@
+"""Every 200 is in the log or in the spool, and every item of the log ends in one named place."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+
+from leads.erasures import Erasures
+from leads.facts import JoinEvent, Progress
+from leads.pages import Pages
+from runtime.dead_letter import PREFIX
+from schemas.codec import NotDecodable, event_codec, transcript_request_codec
+from schemas.copies import copy_of
+from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
+from streams.records import Record, event_key
+from streams.split import split
+from tests.simulation.audit.history import Finding, History, place_of
+
+Key = tuple[str, bytes, str]
+
+
+def unkept_promises(history: History) -> Iterator[Finding]:
+    """The 200s whose body Kafka does not have at each place of the receipt, and the spool does not have either."""
+    at: dict[str, str] = {}
+    copies: defaultdict[str, dict[tuple[bytes, int], set[int]]] = defaultdict(dict)
+    for record in history.of(WEBHOOKS):
+        digest = sha256(record.value or b"").hexdigest()
+        at[place_of(record)] = digest
+        delivery = dict(record.headers).get("delivery-id", b"")
+        number, count = copy_of(record.headers)
+        copies[digest].setdefault((delivery, count), set()).add(number)
+    for promise in history.promises:
+        is_whole = any(len(numbers) == count for (_, count), numbers in copies[promise.digest].items())
+        if not is_whole and promise.digest not in history.spooled:
+            yield Finding("lost_webhook", promise.receipt)
+        for place in sorted(() if promise.is_spooled else promise.places):
+            if at.get(place) != promise.digest:
+                yield Finding("other_bytes", place)
+
+
+def unended_items(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
+    """The items that are neither an event, nor ignored, nor a dead letter; and events and letters without an item."""
+    expected: dict[Key, bool] = {}
+    refused: dict[str, None] = {}
+    for record in history.of(WEBHOOKS):
+        done = split([record], pages.aliases)
+        refused.update(dict.fromkeys(place_of(refusal.record) for refusal in done.refused))
+        for event in done.events:
+            expected[_key(event)] = erasures.kill(event)
+    found = dict(_events(history))
+    for key in expected.keys() - found.keys():
+        if not expected[key]:
+            yield Finding("lost_event", f"{key[2]} {key[0]}")
+    for key in found.keys() - expected.keys():
+        yield Finding("event_without_item", f"{found[key]} {key[0]}")
+    letters = {_origin_of(record): place_of(record) for record in history.topics.get(WEBHOOKS.dead_letters, ())}
+    for place in refused.keys() - letters.keys():
+        yield Finding("lost_letter", place)
+    for place in letters.keys() - refused.keys():
+        yield Finding("letter_without_item", letters[place])
+    yield from _misplaced(history)
+
+
+def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Finding]:
+    """The transcript requests that no fact in the log answers."""
+    codec, facts = transcript_request_codec(), {event_id for (event_id, _, _), _ in _events(history)}
+    for record in history.of(TRANSCRIPTS):
+        try:
+            request = codec.decode(record.value)
+        except NotDecodable:
+            continue
+        erased = erasures.cover(request.page_id, request.psid, request.requested_at)
+        if not erased and f"transcript:{request.lead_id}" not in facts:
+            yield Finding("request_without_fact", place_of(record))
+
+
+def _events(history: History) -> Iterator[tuple[Key, str]]:
+    codec = event_codec()
+    for record in history.of(EVENTS):
+        try:
+            event = codec.decode(record.value)
+        except NotDecodable:
+            continue
+        if event is not None and not isinstance(event, Progress):
+            yield _key(event), place_of(record)
+
+
+def _misplaced(history: History) -> Iterator[Finding]:
+    """Events of a person that come before an earlier one of the same partition of the log."""
+    codec, last = event_codec(), dict[tuple[bytes, int, int], int]()
+    seen: set[tuple[int, Key]] = set()
+    for record in history.of(EVENTS):
+        try:
+            event = codec.decode(record.value)
+        except NotDecodable:
+            continue
+        if event is None or isinstance(event, Progress) or (record.partition, _key(event)) in seen:
+            continue
+        seen.add((record.partition, _key(event)))
+        line = (event_key(event), event.origin.partition, record.partition)
+        if last.get(line, -1) > event.origin.offset:
+            yield Finding("event_out_of_order", place_of(record))
+        last[line] = max(event.origin.offset, last.get(line, -1))
+
+
+def _key(event: JoinEvent) -> Key:
+    origin = event.origin
+    return event.event_id, event_key(event), f"{origin.topic}/{origin.partition}/{origin.offset}"
+
+
+def _origin_of(letter: Record) -> str:
+    headers: Mapping[str, bytes] = dict(letter.headers)
+    topic, partition, offset = (headers.get(f"{PREFIX}{name}", b"") for name in ("topic", "partition", "offset"))
+    return f"{topic.decode()}/{partition.decode()}/{offset.decode()}"

@@ -1,0 +1,194 @@
+"""Texts against commands: one effect at most, none when it must not be, and the ledger says what happened."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from leads.erasures import Erasures
+from leads.facts import JoinEvent, PersonErased
+from leads.opt_out import says_stop
+from leads.pages import Page, Pages
+from leads.records import FollowUpOutcome, SendFollowUp, is_notice
+from messenger.events import EchoReceived, MessageReceived, PageId, PolicyEnforced, PostbackReceived
+from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
+from runtime.clock import from_millis
+from runtime.dead_letter import PREFIX
+from schemas.codec import NotDecodable, command_codec, outcome_codec
+from schemas.topics import COMMANDS, OUTCOMES, WEBHOOKS
+from streams.records import Record
+from streams.split import split
+from tests.simulation.audit.history import Effect, Finding, History, place_of
+
+_OPEN = ("attempting", "parked")
+_NOT_SENT = ("rejected", "expired", "cancelled")
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """How much later than its last look a text may arrive.
+
+    `look` is from what the sink may have seen last to the text's arrival: the age of its look ahead and the call's
+    timeout. `join` is how old a command may be and still go without the join's progress.
+    """
+
+    call: timedelta = timedelta(seconds=10)
+    join: timedelta = timedelta(seconds=6)
+
+    @property
+    def look(self) -> timedelta:
+        return 2 * self.call + self.join
+
+
+@dataclass(slots=True)
+class _Command:
+    command: SendFollowUp
+    place: str
+    effects: list[Effect] = field(default_factory=list)
+    attempted_at: list[datetime] = field(default_factory=list)
+    last: FollowUpOutcome | None = None
+    is_buried: bool = False
+
+    def note(self, outcome: Record) -> None:
+        self.is_buried = outcome.value is None
+        if outcome.value is not None:
+            self.last = outcome_codec().decode(outcome.value)
+            if self.last.status == "attempting":
+                self.attempted_at.append(from_millis(outcome.timestamp))
+
+
+def differences(history: History, pages: Pages, erasures: Erasures, slack: Slack) -> Iterator[Finding]:
+    """Commands without an end, texts without a command, and texts that the ledger or the rules forbid."""
+    commands = _commands(history)
+    set_aside = {_origin(dict(letter.headers)) for letter in history.topics.get(COMMANDS.dead_letters, ())}
+    for held in commands.values():
+        # An outcome of an erased person is gone, and so is what it would show.
+        erased = held.is_buried or erasures.cover(held.command.page_id, held.command.psid, held.command.created_at)
+        if not erased and held.place not in set_aside:
+            yield from _unended(held, history.until)
+        yield from _forbidden(held, slack, erased=erased)
+        if history.effects is not None and not erased and held.last is not None:
+            yield from _disputed(held, held.last)
+    for effect in history.effects or ():
+        if effect.command_id not in commands:
+            yield Finding("text_without_command", effect.command_id)
+    yield from _stopped(history, commands, pages, slack)
+    yield from _too_soon(commands, pages)
+
+
+def _commands(history: History) -> dict[str, _Command]:
+    commands: dict[str, _Command] = {}
+    codec = command_codec()
+    for record in history.of(COMMANDS):
+        try:
+            command = codec.decode(record.value)
+        except NotDecodable:
+            continue
+        if command.cancel_reason is None and not is_notice(command):
+            commands.setdefault(command.command_id, _Command(command, place_of(record)))
+    for record in history.of(OUTCOMES):
+        held = commands.get((record.key or b"").decode(errors="replace"))
+        if held is not None:
+            held.note(record)
+    for effect in history.effects or ():
+        if effect.command_id in commands:
+            commands[effect.command_id].effects.append(effect)
+    return commands
+
+
+def _origin(headers: Mapping[str, bytes]) -> str:
+    return "/".join(headers[f"{PREFIX}{name}"].decode() for name in ("topic", "partition", "offset"))
+
+
+def _unended(held: _Command, until: datetime) -> Iterator[Finding]:
+    where = f"{held.place} {held.command.command_id}"
+    if held.command.ends_at > until:
+        return
+    if held.last is None:
+        yield Finding("command_without_outcome", where)
+    elif held.last.status in _OPEN:
+        yield Finding("command_left_open", f"{where} {held.last.status}")
+
+
+def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Finding]:
+    command, where = held.command, f"{held.place} {held.command.command_id}"
+    if len(held.effects) > 1:
+        yield Finding("texted_twice", where)
+    for effect in held.effects:
+        if effect.at > command.ends_at + slack.call:
+            yield Finding("texted_after_its_end", where)
+        if effect.at < command.not_before - 2 * _SECOND:
+            yield Finding("texted_too_early", where)
+        if not erased and not any(at <= effect.at for at in held.attempted_at):
+            yield Finding("texted_before_the_attempt", where)
+
+
+def _disputed(held: _Command, last: FollowUpOutcome) -> Iterator[Finding]:
+    where = f"{held.place} {held.command.command_id}"
+    if held.effects and last.status in _NOT_SENT:
+        yield Finding("ledger_denies_a_text", f"{where} {last.status}")
+    if not held.effects and last.status in ("sent", "delivered", "read"):
+        yield Finding("ledger_invents_a_text", where)
+
+
+def _stopped(history: History, commands: Mapping[str, _Command], pages: Pages, slack: Slack) -> Iterator[Finding]:
+    """Texts after something that the log had received long enough before, and that forbids them."""
+    of_person: defaultdict[tuple[str, str | None], list[JoinEvent]] = defaultdict(list)
+    for record in history.of(WEBHOOKS):
+        for event in split([record], pages.aliases).events:
+            of_person[event.page_id, event.psid].append(event)
+    for held in commands.values():
+        command, page = held.command, pages.get(held.command.page_id)
+        where = f"{held.place} {command.command_id}"
+        for effect in held.effects:
+            seen_by = effect.at - slack.look
+            of_both = [*of_person[command.page_id, command.psid], *of_person[command.page_id, None]]
+            seen = [event for event in of_both if event.received_at < seen_by]
+            for reason in sorted(_reasons(command, page, seen)):
+                yield Finding(f"texted_after_{reason}", where)
+
+
+def _reasons(command: SendFollowUp, page: Page, seen: Sequence[JoinEvent]) -> set[str]:
+    return {reason for event in seen if (reason := _reason(command, page, event)) is not None}
+
+
+def _reason(command: SendFollowUp, page: Page, event: JoinEvent) -> str | None:
+    flow_ended_at, is_later = command.flow_ended_at, event.received_at > command.created_at
+    is_after_flow = is_later and (flow_ended_at is None or event.event_at > flow_ended_at + 2 * _SECOND)
+    match event:
+        case MessageReceived(text=str(text)) if text.startswith(SUMMARY_PREFIX):
+            return None
+        case MessageReceived() | PostbackReceived() if is_after_flow:
+            # A flow that began after a stop word would have a lead of its own.
+            cancels = "stop_word" if says_stop(event, page) else "reply"
+            return cancels if cancels == "stop_word" or "reply" in command.cancel_on else None
+        case EchoReceived() if is_after_flow and "human" in command.cancel_on and _is_human(event, page):
+            return "human"
+        case PersonErased() if command.created_at <= event.received_at:
+            return "erasure"
+        case PolicyEnforced(action="block") if is_later:
+            return "block"
+    return None
+
+
+def _is_human(echo: EchoReceived, page: Page) -> bool:
+    return echo.app_id != LEADGEN_APP_ID and not page.is_named(echo.app_id)
+
+
+def _too_soon(commands: Mapping[str, _Command], pages: Pages) -> Iterator[Finding]:
+    """Two texts of different courses to one person, nearer to each other than their Page allows."""
+    of_person: defaultdict[tuple[PageId, str], list[tuple[datetime, str, str]]] = defaultdict(list)
+    for held in commands.values():
+        command = held.command
+        for effect in held.effects:
+            course = f"{command.lead_id} {command.rule}"
+            of_person[command.page_id, command.psid].append((effect.at, course, command.command_id))
+    for (page_id, _), texts in of_person.items():
+        # A text may be under way for a while, so that it arrives nearer to the next.
+        least = pages.get(page_id).min_gap - 3 * _SECOND
+        ordered = sorted(texts)
+        for (before, course, _), (at, other, command_id) in pairwise(ordered):
+            if other != course and at - before < least:
+                yield Finding("texted_too_soon", command_id)

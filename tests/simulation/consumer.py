@@ -1,0 +1,264 @@
+"""The part of aiokafka's consumer that the product uses, over the simulated broker."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, RequestTimedOutError
+from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
+
+from tests.simulation.broker import SESSION, Broker, Member, Stored
+from tests.simulation.loop import current_process
+
+_HEARTBEAT = 3.0
+_REBALANCE = 60.0
+
+
+class SimulatedConsumer:
+    """Reads what it is assigned, or what its group gives it.
+
+    `idle` is how long a read may wait for a record, however little time its caller allows: a slow network makes the
+    product look around less often, and a year of bad days takes less time. `lease_until` is the moment up to which
+    nobody else can have its partitions.
+    """
+
+    misses_topics = False
+
+    def __init__(self, broker: Broker, *, group: str | None = None, idle: float = 0.5) -> None:
+        self._broker, self._group, self._idle = broker, group, idle
+        process = current_process()
+        self._owner = process.name if process is not None else "outside"
+        self._topics: list[str] = []
+        self._listener: Any = None
+        self._member: Member | None = None
+        self._generation = -1
+        self._positions: dict[TopicPartition, int | None] = {}
+        self._paused: set[TopicPartition] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._rejoin = asyncio.Event()
+        self._changes = 0
+        self.lease_until = float("inf")
+        self.at_end: set[TopicPartition] = set()
+        self._coordinator = SimpleNamespace(fetch_committed_offsets=self._fetch_committed)
+        self._client = SimpleNamespace(send=self._topic_ids, get_random_node=lambda: 0)
+
+    async def start(self) -> None:
+        await self._ask("connect", lambda: None)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._member is not None and self._group is not None:
+            group, member = self._broker.groups[self._group], self._member
+            with suppress(RequestTimedOutError):
+                await self._broker.ask("leave", 0, lambda: self._broker.leave(group, member))
+
+    async def _ask(self, purpose: str, answer: Any, partition: int = 0) -> Any:
+        """A request that is made again until it is answered."""
+        while True:
+            try:
+                return await self._broker.ask(f"{purpose} {self._group}", partition, answer)
+            except RequestTimedOutError:
+                await asyncio.sleep(0.1)
+
+    # Assignment.
+
+    def subscribe(self, *, topics: Collection[str], listener: Any) -> None:
+        self._topics, self._listener = list(topics), listener
+        self._tasks = [asyncio.create_task(self._coordinate()), asyncio.create_task(self._beat())]
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        self._positions = dict.fromkeys(partitions)
+        self._changes += 1
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._positions)
+
+    async def _coordinate(self) -> None:
+        assert self._group is not None
+        while True:
+            if self._positions:
+                with suppress(Exception):
+                    await self._listener.on_partitions_revoked(self.assignment())
+            self._positions, self._paused = {}, set()
+            self._changes += 1
+            await self._join()
+            await self._listener.on_partitions_assigned(self.assignment())
+            await self._rejoin.wait()
+
+    async def _join(self) -> None:
+        group, broker, patience = self._group, self._broker, _REBALANCE
+        assert group is not None
+        while True:
+            self._rejoin.clear()
+            if self._member is None:
+                number = int(broker.loop.dice.draw(f"member {self._owner}") * 1e9)
+                self._member = Member(f"{self._owner} {number}", self._topics)
+            member = self._member
+            with suppress(RequestTimedOutError):
+                joined = await broker.ask(f"join {group}", 0, partial(broker.join, group, member, patience=patience))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(2 * patience):
+                        self._generation, places = await joined
+                        self._positions = dict.fromkeys(places)
+                        self._changes += 1
+                        self.lease_until = broker.loop.moment + SESSION - 1
+                        return
+
+    async def _beat(self) -> None:
+        group, broker = self._group, self._broker
+        assert group is not None
+        while True:
+            await asyncio.sleep(_HEARTBEAT)
+            member, asked_at = self._member, broker.loop.moment
+            if member is None or self._generation < 0:
+                continue
+            try:
+                heard = await broker.ask(f"beat {group}", 0, partial(broker.heartbeat, group, member))
+            except RequestTimedOutError:
+                continue
+            if heard == "unknown" and member.joined is None:
+                self._member, self.lease_until = None, float("-inf")
+            elif heard != "unknown":
+                self.lease_until = asked_at + SESSION - 1
+            if heard != "ok":
+                self._rejoin.set()
+
+    # Reading.
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[Stored]]:
+        ends_at = self._broker.loop.moment + (max(timeout_ms / 1000, self._idle) if timeout_ms else 0.0)
+        while True:
+            changes = self._changes
+            wanted = [place for place in sorted(partitions or self._positions) if place not in self._paused]
+            for place in wanted:
+                if self._positions.get(place, 0) is None:
+                    await self.position(place)
+            found = await self._fetched(wanted, max_records or 10_000)
+            if changes != self._changes:
+                return {}
+            for place, records in found.items():
+                self._positions[place] = records[-1].offset + 1
+            left = ends_at - self._broker.loop.moment
+            if found or left <= 0:
+                return found
+            watcher = self._broker.watch(sorted({place.topic for place in wanted}))
+            await asyncio.wait([watcher], timeout=left)
+
+    async def _fetched(self, wanted: list[TopicPartition], most: int) -> dict[TopicPartition, list[Stored]]:
+        logs = self._broker.logs
+        reachable = [place for place in wanted if not self._broker.is_away(place.partition)]
+        if not reachable:
+            self.at_end = set()
+            await asyncio.sleep(0.05)
+            return {}
+        starts = {place: self._positions.get(place) for place in reachable}
+        if all(start is None or start >= len(logs[place]) for place, start in starts.items()):
+            # A fetch that waits at the broker costs nothing here.
+            self.at_end = set(reachable)
+            return {}
+
+        def answer() -> dict[TopicPartition, list[Stored]]:
+            return {
+                place: logs[place][start : start + most]
+                for place, start in starts.items()
+                if start is not None and len(logs[place]) > start
+            }
+
+        try:
+            found = await self._broker.ask(f"fetch {self._group}", reachable[0].partition, answer)
+        except RequestTimedOutError:
+            self.at_end = set()
+            return {}
+        # A fetch takes what fits, and what it takes depends on much.
+        kept = {}
+        for place, records in found.items():
+            luck = self._broker.loop.dice.draw(f"fit {self._owner} {place.topic}/{place.partition}")
+            fitting = records if luck < 0.7 else records[: 1 + int(luck * 100) % 3]
+            if self._positions.get(place) == starts[place]:
+                kept[place] = fitting
+        self.at_end = {place for place in reachable if place not in found}
+        return kept
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._positions[partition] = offset
+        self._changes += 1
+
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        for place in partitions:
+            self.seek(place, 0)
+
+    async def position(self, partition: TopicPartition) -> int:
+        position = self._positions.get(partition)
+        if position is None:
+            committed = (await self._fetch_committed([partition])).get(partition)
+            position = committed.offset if committed is not None else 0
+            if partition in self._positions:
+                self._positions[partition] = position
+        return position
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self._paused.update(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self._paused.difference_update(partitions)
+
+    def sees_topics(self) -> None:
+        """No topic is missing."""
+
+    async def topics(self) -> set[str]:
+        found: set[str] = await self._ask("topics", lambda: set(self._topics))
+        return found
+
+    # Offsets.
+
+    async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
+        assert self._group is not None
+        group, member, generation = self._broker.groups[self._group], self._member, self._generation
+
+        def commit() -> None:
+            is_member = member is not None and group.members.get(member.name) is member
+            if not is_member or generation != group.generation:
+                raise CommitFailedError("the group went on")
+            for place, offset in offsets.items():
+                group.committed[place] = OffsetAndMetadata(*(offset if isinstance(offset, tuple) else (offset, "")))
+
+        await self._ask("commit", commit)
+
+    async def _fetch_committed(self, partitions: Collection[TopicPartition]) -> Any:
+        if self._group is None:
+            return {}
+        committed = self._broker.groups[self._group].committed
+        return await self._ask("committed", lambda: {tp: committed[tp] for tp in sorted(partitions) if tp in committed})
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        found = (await self._fetch_committed([partition])).get(partition)
+        return None if found is None else found.offset
+
+    async def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(sorted(partitions), 0)
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> Any:
+        logs, places = self._broker.logs, sorted(partitions)
+        number = places[0].partition if places else 0
+        return await self._ask("ends", lambda: {place: len(logs[place]) for place in places}, number)
+
+    async def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> Any:
+        logs = self._broker.logs
+
+        def first(place: TopicPartition, since: int) -> OffsetAndTimestamp | None:
+            return next((OffsetAndTimestamp(r.offset, r.timestamp) for r in logs[place] if r.timestamp >= since), None)
+
+        return await self._ask("times", lambda: {place: first(place, since) for place, since in times.items()})
+
+    async def _topic_ids(self, _node: int, request: Any) -> Any:
+        return await self._ask("ids", lambda: SimpleNamespace(topics=[(0, name, 0, 7) for name in request._topics]))

@@ -1,0 +1,146 @@
+"""Meta: its Graph API behind a wire that loses and delays, and its webhooks, which it posts until they are answered."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from messenger.events import AppId, PageId
+from messenger.signature import sign
+from simulator.faults import Fault, FaultKind
+from simulator.graph import create_graph
+from simulator.payloads import Json, body
+from simulator.world import GraphConfig, World
+from tests.simulation.loop import SimulatedLoop, current_process
+from tests.simulation.timeline import Timeline
+
+SECRET = "of-the-simulation"
+OUR_APP = AppId("2262510160704936")
+CALL_SECONDS = 4.0
+_ANSWER_SECONDS = 8.0
+_RETRIES = 12
+
+Post = Callable[[bytes, str], Awaitable[tuple[int, str] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 that Meta read: the body that it was for, its receipt, and when."""
+
+    at: datetime
+    body: bytes
+    receipt: str
+
+
+class Meta:
+    """`post` gives a body to some worker of ingest, and returns its status and receipt, or None without an answer."""
+
+    def __init__(
+        self, loop: SimulatedLoop, timeline: Timeline, seed: int, tokens: Mapping[PageId, str], post: Post
+    ) -> None:
+        self.loop, self._timeline, self._post = loop, timeline, post
+        config = GraphConfig(app_id=OUR_APP, page_tokens=tokens, report_delivery=True, report_read=True)
+        self.world = World(config, random.Random(seed), self._echo)
+        self.answers: list[Answer] = []
+        self.posted: list[bytes] = []
+        self.under_way = 0
+        self.api = httpx.ASGITransport(app=create_graph(self.world, self.now))
+        self._number = 0
+
+    def now(self) -> datetime:
+        return self._timeline.at(self.loop.moment)
+
+    def hurt(self, share: float) -> None:
+        """From now on this share of the calls to the Send API fails in each of several ways."""
+        kinds: tuple[FaultKind, ...] = (
+            "timeout",
+            "timeout_after_effect",
+            "server_error",
+            "server_error_after_effect",
+            "throttled",
+        )
+        rates = {Fault(kind): share for kind in kinds}
+        self.world.faults.plan("messages", rates=rates)
+        self.world.faults.plan("conversations", rates={Fault("timeout"): share, Fault("server_error"): share})
+
+    def heal(self) -> None:
+        self.world.faults.clear()
+        self.world.blocked_pages.clear()
+
+    def _echo(self, posted: bytes) -> None:
+        luck = self.loop.dice.draw("echo")
+        # Some echoes never come, some come late, some come twice.
+        if luck < 0.05:
+            return
+        self.deliver(posted, after=self.loop.dice.delay("echo delay", 0.3 if luck < 0.9 else 8))
+        if luck > 0.9:
+            self.deliver(posted, after=self.loop.dice.delay("echo delay", 5))
+
+    def say(self, *entries: Json, after: float = 0.0) -> None:
+        """Post one webhook with these entries."""
+        self.deliver(body(entries), after=after)
+
+    def deliver(self, posted: bytes, *, after: float = 0.0) -> None:
+        self.under_way += 1
+        self.posted.append(posted)
+        self.loop.call_later(after, self._deliver_now, posted, context=self.loop.outside)
+
+    def _deliver_now(self, posted: bytes) -> None:
+        self._number += 1
+        self.loop.outside.copy().run(self.loop.create_task, self._until_answered(posted, self._number))
+
+    async def _until_answered(self, posted: bytes, number: int) -> None:
+        signature, pause = sign(posted, SECRET), 0.5
+        for attempt in range(_RETRIES):
+            answer = await self._post(posted, signature)
+            # The connection may break before Meta reads the answer, and then it posts again.
+            is_read = self.loop.dice.draw(f"answer {number} {attempt}") >= 0.02
+            if answer is not None and answer[0] == 200 and is_read:
+                self.answers.append(Answer(self.now(), posted, answer[1]))
+                break
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 10.0)
+        self.under_way -= 1
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """The way of a process to the Graph API. A call that has left reaches Meta whatever becomes of its process."""
+
+    def __init__(self, meta: Meta) -> None:
+        self._meta = meta
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        process, loop = current_process(), self._meta.loop
+        name = f"graph {process and process.name} {request.url.path}"
+        await asyncio.sleep(loop.dice.delay(f"connect {name}", 0.02))
+        luck = loop.dice.draw(f"luck {name}")
+        if luck < 0.02:
+            raise httpx.ConnectError("refused")
+        if (trace := request.extensions.get("trace")) is not None:
+            await trace("http11.send_request_headers.started", {})
+        content = await request.aread()
+        there = min(loop.dice.delay(f"there {name}", 0.05), CALL_SECONDS / 2)
+        back = loop.dice.delay(f"back {name}", 0.05)
+        answered: asyncio.Future[Any] = loop.create_future()
+
+        async def serve() -> None:
+            copied = httpx.Request(request.method, request.url, headers=request.headers, content=content)
+            response = await self._meta.api.handle_async_request(copied)
+            content_back = await response.aread()
+            await asyncio.sleep(back)
+            if not answered.done():
+                answered.set_result((response.status_code, response.headers, content_back))
+
+        def arrive() -> None:
+            loop.create_task(serve())
+
+        loop.call_later(there, arrive, context=loop.outside.copy())
+        if luck > 0.98:
+            await asyncio.sleep(there + 0.5)
+            raise httpx.ReadError("reset")
+        status, headers, answer = await answered
+        return httpx.Response(status, headers=headers, content=answer)

@@ -1,0 +1,70 @@
+"""The plan of a run: the deeds of people and the troubles of the machines, all of it from one number."""
+
+import random
+from dataclasses import dataclass
+
+from tests.simulation.people import Deed, deeds_of
+
+# By name, how often it comes and how many seconds it lasts.
+_TROUBLES: dict[str, tuple[int, float, float]] = {
+    "crash": (10, 0.2, 15),
+    "freeze": (6, 1, 40),
+    "away": (4, 0.5, 12),
+    "restart": (3, 0.2, 3),
+    "hurt": (3, 5, 40),
+    "clock": (3, -5, 5),
+    "disk": (2, 1, 10),
+    "night": (1, 90_000, 100_000),
+    "redeploy": (1, 0, 0),
+    "erase": (2, 0, 0),
+}
+STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
+# Where most can go wrong, most goes wrong.
+_TARGETS = (*("ingest",) * 2, *("streams",) * 3, *("send",) * 5, "transcripts", "warehouse")
+_LAST_TROUBLE = 85.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A fault at a moment: its kind, the process that it hits, how long it lasts, and a number for its details."""
+
+    at: float
+    kind: str
+    target: str
+    seconds: float
+    luck: int
+
+    def __str__(self) -> str:
+        return f"{self.at:8.2f}  {self.kind} of {self.target}, {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`workers` is how many processes each stage has. The seed also decides how long each request takes."""
+
+    seed: int
+    deeds: tuple[Deed, ...]
+    troubles: tuple[Trouble, ...]
+    workers: dict[str, int]
+
+
+def plan_of(seed: int) -> Plan:
+    rng = random.Random(seed)
+    workers = dict.fromkeys(STAGE_NAMES, 1) | {"streams": rng.choice([1, 1, 2]), "send": rng.choice([1, 2])}
+    deeds = deeds_of(rng, people=rng.randint(2, 6))
+    troubles = [_trouble(rng, workers, deeds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
+    return Plan(seed, tuple(deeds), tuple(sorted(troubles, key=lambda trouble: trouble.at)), workers)
+
+
+def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> Trouble:
+    kinds = list(_TROUBLES)
+    [kind] = rng.choices(kinds, weights=[weight for weight, *_ in _TROUBLES.values()])
+    _, least, most = _TROUBLES[kind]
+    stage = rng.choice(_TARGETS)
+    target = f"{stage}-{rng.randrange(workers[stage])}"
+    if kind == "erase":
+        deed = rng.choice(deeds)
+        target = f"{deed.page_id}:{deed.psid}"
+    # Shortly after something has happened, most is under way.
+    at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
+    return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))

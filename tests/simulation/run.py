@@ -1,0 +1,246 @@
+"""One run of the simulation: a plan in, a history out."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from ingest.audit import Promise
+from messenger.events import PageId, Psid
+from schemas.topics import LEADS, OUTCOMES, TOPICS
+from sinks.consume import SinkCrashed
+from streams.engine.producer import DeliveryFailed
+from tests.simulation.audit.history import Effect, History
+from tests.simulation.broker import Broker
+from tests.simulation.erasing import erase
+from tests.simulation.loop import Dice, Process, SimulatedLoop
+from tests.simulation.meta import Meta
+from tests.simulation.people import PAGES, People
+from tests.simulation.plan import Plan, Trouble
+from tests.simulation.stages import OTHER_RULES, PAGES_NOW, PARTITIONS, RULES, STAGES, Machine
+from tests.simulation.timeline import Timeline, simulated_clock
+
+_ANSWER_SECONDS = 8.0
+_HEALED_AT, _QUIET_AT = 90.0, 160.0
+_NIGHT, _MORNING = 27 * 3600.0, 40.0
+_LOOKS = 40
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a run leaves: the history for the auditor, and what happened to the machines, in words."""
+
+    plan: Plan
+    history: History
+    happened: tuple[str, ...]
+    rules_changed: bool
+
+
+class Run:
+    """The machines of a run, and who starts and hurts them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.loop = plan, SimulatedLoop(Dice(plan.seed))
+        self.timeline = Timeline()
+        tokens = {page_id: PAGES_NOW.get(page_id).access_token for page_id in PAGES}
+        self.meta = Meta(self.loop, self.timeline, plan.seed, tokens, self._post)
+        self.machine = Machine(self.loop, Broker(self.loop, self.timeline, PARTITIONS), self.meta)
+        self.processes: dict[str, tuple[Process, asyncio.Event]] = {}
+        self.happened: list[str] = []
+        self._down: dict[str, float] = {}
+
+    def note(self, text: str) -> None:
+        self.happened.append(f"{self.loop.moment:10.3f}  {text}")
+
+    # Processes.
+
+    def start(self, name: str) -> None:
+        ahead = self.processes[name][0].ahead if name in self.processes else 0.0
+        process, stop = Process(name, ahead), asyncio.Event()
+        process.died = partial(self._died, name)
+        self.processes[name] = process, stop
+        work = STAGES[name.partition("-")[0]](self.machine, process, stop)
+        self.loop.start(process, work).add_done_callback(partial(self._ended, process), context=self.loop.outside)
+
+    def _ended(self, process: Process, task: "asyncio.Task[None]") -> None:
+        fault = task.exception()
+        if process.is_alive:
+            cause = fault.__cause__ if isinstance(fault, SinkCrashed) and fault.__cause__ is not None else fault
+            self.note(f"{process.name} ends: {type(cause).__name__ if cause is not None else 'as asked'}")
+            if cause is not None and not isinstance(cause, KafkaError | DeliveryFailed):
+                raise AssertionError(f"{process.name} ended by itself") from cause
+            process.die()
+
+    def _died(self, name: str) -> None:
+        self.machine.doors.pop(name, None)
+        seconds = self._down.pop(name, 1.0)
+        self.note(f"{name} is down for {seconds:.1f} s")
+        self.loop.call_later(seconds, self.start, name, context=self.loop.outside)
+
+    async def _post(self, body: bytes, signature: str) -> tuple[int, str] | None:
+        doors = sorted(self.machine.doors)
+        if not doors:
+            return None
+        process, webhooks = self.machine.doors[doors[int(self.loop.dice.draw("door") * len(doors))]]
+        answered: asyncio.Future[tuple[int, str]] = self.loop.create_future()
+        headers = [(b"x-hub-signature-256", signature.encode()), (b"content-length", b"%d" % len(body))]
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start" and not answered.done():
+                receipt = dict(message["headers"])[b"leadstream-receipt"].decode()
+                answered.set_result((message["status"], receipt))
+
+        async def serve() -> None:
+            try:
+                await webhooks.accept({"headers": headers}, receive, send)
+            except Exception:  # noqa: BLE001 - as the application, which answers each refusal with a status
+                if not answered.done():
+                    answered.set_result((503, ""))
+
+        self.loop.start(process, serve())
+        await asyncio.wait([answered], timeout=_ANSWER_SECONDS)
+        return answered.result() if answered.done() else None
+
+    # Troubles.
+
+    def trouble(self, trouble: Trouble) -> None:
+        self.note(f"trouble: {trouble.kind} {trouble.target} {trouble.seconds:.1f}")
+        match trouble.kind:
+            case "erase":
+                page_id, _, psid = trouble.target.partition(":")
+                self.loop.start(Process("erase"), erase(self.machine.broker, PageId(page_id), Psid(psid)))
+            case "away":
+                for number in range(PARTITIONS):
+                    if trouble.luck % 3 in (number, 2):
+                        self.machine.broker.away_until[number] = self.loop.moment + trouble.seconds
+            case "hurt":
+                self.meta.hurt(0.08)
+                self.loop.call_later(trouble.seconds, self.meta.world.faults.clear, context=self.loop.outside)
+            case "night":
+                self._freeze(trouble.seconds)
+            case "redeploy":
+                self.machine.rules = OTHER_RULES
+                self._restart([name for name in self.processes if name.startswith("streams")])
+            case _:
+                self._trouble_of(self.processes[trouble.target][0], trouble)
+
+    def _trouble_of(self, process: Process, trouble: Trouble) -> None:
+        match trouble.kind:
+            case "crash":
+                self._down[process.name] = trouble.seconds
+                process.steps_left = trouble.luck % 300
+            case "freeze":
+                process.thaws_at = max(process.thaws_at, self.loop.moment + trouble.seconds)
+            case "clock":
+                process.ahead = trouble.seconds
+            case "restart":
+                self._restart([process.name])
+            case "disk":
+                for disk in self.machine.disks.values():
+                    disk.refuses_until = self.loop.moment + trouble.seconds
+
+    def _restart(self, names: list[str]) -> None:
+        for name in names:
+            self.processes[name][1].set()
+
+    def _freeze(self, seconds: float) -> None:
+        for process, _ in self.processes.values():
+            process.thaws_at = self.loop.moment + seconds
+
+    # The course of a run.
+
+    async def live(self) -> None:
+        for name, count in self.plan.workers.items():
+            for number in range(count):
+                self.start(f"{name}-{number}")
+        shift = await self._happen()
+        await asyncio.sleep(_HEALED_AT + shift - self.loop.moment)
+        self.note("all is well from now on")
+        self.meta.heal()
+        for process, _ in self.processes.values():
+            process.ahead, process.thaws_at, process.steps_left = 0.0, 0.0, None
+        await asyncio.sleep(_QUIET_AT - _HEALED_AT)
+        await self._until(lambda: not self.meta.under_way)
+        self._freeze(_NIGHT)
+        await asyncio.sleep(_NIGHT + _MORNING)
+        await self._until(self._is_stored)
+
+    async def _happen(self) -> float:
+        """Everything that people do and machines suffer, in its turn; nobody does anything in a night."""
+        people, shift = People(self.meta), 0.0
+        happenings: list[tuple[float, Callable[[], None], float]] = [
+            (deed.at, partial(people.do, deed), 0.0) for deed in self.plan.deeds
+        ]
+        for trouble in self.plan.troubles:
+            length = trouble.seconds if trouble.kind == "night" else 0.0
+            happenings.append((trouble.at, partial(self.trouble, trouble), length))
+        for at, do, length in sorted(happenings, key=lambda happening: happening[0]):
+            await asyncio.sleep(max(0.0, at + shift - self.loop.moment))
+            do()
+            shift += length
+        return shift
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        for _ in range(_LOOKS):
+            if holds():
+                return
+            await asyncio.sleep(5)
+
+    def _is_stored(self) -> bool:
+        logs, stored = self.machine.broker.logs, self.machine.rows.offsets
+        topics = (LEADS.name, OUTCOMES.name)
+        return all(len(log) == stored.get(place) for place, log in logs.items() if log and place.topic in topics)
+
+    def history(self) -> History:
+        logs, sends = self.machine.broker, self.meta.world.sends
+        promises = [
+            Promise(str(number), answer.receipt, sha256(answer.body).hexdigest())
+            for number, answer in enumerate(self.meta.answers)
+        ]
+        return History(
+            topics={topic.name: logs.records(topic.name) for topic in TOPICS},
+            until=self.meta.now(),
+            promises=promises,
+            spooled={
+                sha256(row.body).hexdigest() for disk in self.machine.disks.values() for row in disk.rows.values()
+            },
+            effects=[Effect(sent.metadata or "", sent.page_id, sent.psid, sent.at) for sent in sends.messages],
+            rows=self.machine.rows.tables,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the garbage collector, which would close abandoned generators at moments of its own."""
+    logging.disable(logging.CRITICAL)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)
+
+
+def simulate(plan: Plan) -> Story:
+    """Run the plan. Raises `AssertionError` when a stage ends by an error that no trouble explains."""
+    with _quiet():
+        run = Run(plan)
+        asyncio.set_event_loop(None)
+        try:
+            with simulated_clock(run.loop):
+                run.loop.run_until_complete(run.live())
+                assert not run.loop.faults, run.loop.faults
+                history = run.history()
+        finally:
+            run.loop.end()
+    return Story(plan, history, tuple(run.happened), run.machine.rules is not RULES)

@@ -1,0 +1,34 @@
+"""The simulation: a seed gives one history, and bad days leave everything accounted for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.plan import plan_of
+from tests.simulation.telling import about
+from tests.simulation.verdict import judge
+
+
+@pytest.mark.parametrize("seed", [14])
+def test_a_seed_gives_the_same_history_byte_for_byte(seed: int) -> None:
+    def history(hash_seed: str) -> str:
+        command = [sys.executable, "-m", "tests.simulation.simulate", "--seed", f"{seed}", "--history"]
+        environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+
+    first = history("1")
+
+    assert first == history("2")
+    assert len(first.splitlines()) > 100
+
+
+@pytest.mark.parametrize("seed", range(1, 31))
+def test_a_bad_day_leaves_everything_accounted_for(seed: int) -> None:
+    plan = plan_of(seed)
+
+    verdict = judge(plan)
+
+    told = about(verdict.story, verdict.findings) if verdict.findings and verdict.story is not None else ""
+    assert verdict.findings == (), f"make simulate SEED={seed}\n{told}"

@@ -1,0 +1,64 @@
+"""The verdict on a run, and the smallest plan that still has it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from leads.rules import Rule
+from tests.simulation.audit.history import Finding
+from tests.simulation.audit.judge import audit
+from tests.simulation.audit.sends import Slack
+from tests.simulation.meta import CALL_SECONDS
+from tests.simulation.plan import Plan
+from tests.simulation.run import Story, simulate
+from tests.simulation.stages import PAGES_NOW, PARTITIONS, RULES
+
+_SLACK = Slack(call=timedelta(seconds=CALL_SECONDS))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the auditor found, and the run's story; None where a stage ended by an error that no trouble explains."""
+
+    findings: tuple[Finding, ...]
+    story: Story | None
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(finding.what for finding in self.findings)
+
+
+def judge(plan: Plan) -> Verdict:
+    try:
+        story = simulate(plan)
+    except AssertionError as fault:
+        cause = fault.__cause__
+        return Verdict((Finding("stage_crashed", f"{fault}: {type(cause).__name__}: {cause}"),), None)
+    rules: tuple[Rule, ...] | None = None if story.rules_changed else RULES
+    return Verdict(tuple(audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)), story)
+
+
+def shrunk(plan: Plan, kinds: frozenset[str]) -> Plan:
+    """A plan with as few troubles and deeds as still give one of these kinds of findings."""
+    smaller = True
+    while smaller:
+        smaller = False
+        for less in _smaller(plan):
+            if judge(less).kinds & kinds:
+                plan, smaller = less, True
+                break
+    return plan
+
+
+def _smaller(plan: Plan) -> Iterator[Plan]:
+    """First without half of the troubles, or half of the deeds, then without each of them."""
+    for name in ("troubles", "deeds"):
+        parts = getattr(plan, name)
+        half = len(parts) // 2
+        if half > 1:
+            yield replace(plan, **{name: parts[half:]})
+            yield replace(plan, **{name: parts[:half]})
+    for name in ("troubles", "deeds"):
+        parts = getattr(plan, name)
+        for number in range(len(parts)):
+            yield replace(plan, **{name: parts[:number] + parts[number + 1 :]})
