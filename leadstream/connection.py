@@ -13,6 +13,7 @@ from runtime.access import NOT_ALLOWED, refused_use
 from runtime.cluster import Cluster, cluster_of, local_cluster
 from runtime.kafka import only_kafka_errors
 from runtime.kafka_probe import find_fault
+from runtime.losses import OutOfReach
 from runtime.mendable import Mendable
 from runtime.settings import read_settings
 from runtime.topic_admin import partition_counts
@@ -63,6 +64,8 @@ async def one_line_faults(cluster: Cluster) -> AsyncIterator[None]:
     try:
         with only_kafka_errors():
             yield
+    except OutOfReach as fault:
+        raise ClientError(str(fault)) from None
     except NOT_ALLOWED as fault:
         problem = (
             f"no ACL of Kafka allows {cluster.principal} {refused_use(fault)}: docs/client.md has all that it needs"

@@ -188,15 +188,19 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is u
                 self._consumer.seek(partition, offset)
 
     async def _starts(self, held: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        firsts, ends = await self._consumer.beginning_offsets(held), await self._consumer.end_offsets(held)
         committed = {tp: await self._consumer.committed(tp) for tp in held} if self._group is not None else {}
         starts = {tp: offset for tp, offset in committed.items() if offset is not None}
+        for (topic, partition), offset in starts.items():
+            if not firsts[topic, partition] <= offset <= ends[topic, partition]:
+                raise ClientError(
+                    f"{topic}/{partition}: Kafka no longer has offset {offset}, which comes next for {self._group}: the"
+                    " topic was cut off or made anew; read it all with another group"
+                )
         unread = [tp for tp in held if tp not in starts]
         if self._since is None:
-            starts.update(await self._consumer.beginning_offsets(unread))
-        else:
-            starts.update(await self._consumer.end_offsets(unread))
-            starts.update(await first_since(self._consumer, unread, self._since))
-        return starts
+            return starts | {tp: firsts[tp] for tp in unread}
+        return starts | {tp: ends[tp] for tp in unread} | await first_since(self._consumer, unread, self._since)
 
     async def _unread(self) -> list[TopicPartition]:
         return [tp for tp, end in self._ends.items() if await self._consumer.position(tp) < end]

@@ -15,10 +15,12 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from aiokafka import TopicPartition
 from msgspec.structs import replace
 
 import leadstream
 from operations.deployment import expected_topics
+from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.kafka import partition_of
@@ -200,6 +202,29 @@ async def test_async_reads_as_plain_does(kafka_topics: Settings, environ: dict[s
         assert sorted([record.lead_id async for record in leads]) == ["l1", "l2"]
     async with leadstream.AsyncLeads(group=group, follow=False, environ=environ) as leads:
         assert [record async for record in leads] == []
+
+
+@pytest.mark.parametrize("kafka_topics", [1], indirect=True)
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_topic_that_was_made_anew_is_not_taken_for_one_that_is_read(
+    kafka_topics: Settings, environ: dict[str, str], group: str, *, follow: bool
+) -> None:
+    _put(kafka_topics, "l1", "l2", "l3")
+    assert _there(environ, group) == ["l1", "l2", "l3"]
+    asyncio.run(_commit(kafka_topics, group, 7))
+
+    with (
+        leadstream.Leads(group=group, follow=follow, environ=environ) as leads,
+        pytest.raises(leadstream.ClientError, match=r"leads/0: Kafka no longer has offset 7, which comes next for"),
+    ):
+        next(leads)
+
+
+async def _commit(settings: Settings, group: str, offset: int) -> None:
+    """As the group would have, had it read a longer topic before this one."""
+    topic = settings.topic("leads")
+    async with kafka.consumer(cluster_of(settings), topic, group=group, client_id="test") as consumer:
+        await consumer.commit({TopicPartition(topic, 0): offset})
 
 
 def test_ctrl_c_ends_the_wait_for_a_record_and_keeps_what_is_processed(
