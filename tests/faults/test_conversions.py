@@ -226,7 +226,7 @@ async def test_twenty_thousand_conversions_reach_meta_at_most_once(
     assert verdict.said_sent_but_were_not == verdict.sent_but_not_said == 0
     assert verdict.good_but_rejected == verdict.bad_but_sent == 0
     assert not verdict.statuses.keys() & {"attempting", "parked"}
-    assert verdict.without_outcome == 0
+    assert verdict.without_outcome == verdict.given_up == 0
     assert verdict.statuses["sent"] > 0.75 * (LEADS_MADE + STAGES_MADE)
     assert verdict.statuses["rejected"] > 0
     assert calls_again == 0
@@ -281,6 +281,7 @@ class Verdict:
     good_but_rejected: int
     bad_but_sent: int
     without_outcome: int
+    given_up: int
     statuses: Counter[str]
     reasons: Counter[Any]
 
@@ -308,6 +309,11 @@ def judge(plans: list[Planned], outcomes: dict[str, ConversionOutcome], world: W
         bad_but_sent=len(arrived.keys() & bad),
         without_outcome=sum(
             plan.conversion_id not in outcomes for plan in plans if plan.record.psid not in erased.since
+        ),
+        given_up=sum(
+            outcomes[plan.conversion_id].reason == "given_up"
+            for plan in plans
+            if plan.conversion_id in outcomes and plan.record.psid not in erased.since
         ),
         statuses=Counter(said.values()),
         reasons=Counter((outcome.reason or "").partition(":")[0] for outcome in outcomes.values()),
