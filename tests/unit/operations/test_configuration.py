@@ -560,10 +560,10 @@ def test_a_page_says_where_its_conversions_are_reported(tmp_path: Path) -> None:
         '  "2": {access_token: a-token, conversions: {data_set: "78", access_token: "${PAGE_TOKEN}"}}\n',
     )
 
-    assert of_page.conversions == ConversionSettings("77", "canary-token", (("won", "OrderCreated"),))
-    assert own.conversions == ConversionSettings("78", "canary-token")
-    assert own.tokens == ("a-token", "canary-token")
-    assert "canary-token" not in repr(own)
+    assert of_page.conversions == ConversionSettings("77", "planted-token", (("won", "OrderCreated"),))
+    assert own.conversions == ConversionSettings("78", "planted-token")
+    assert own.tokens == ("a-token", "planted-token")
+    assert "planted-token" not in repr(own)
 
 
 def test_the_variables_of_all_tokens_are_secrets(tmp_path: Path) -> None:
