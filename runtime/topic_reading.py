@@ -101,32 +101,36 @@ async def followed(
 ) -> AsyncIterator[CatchUp]:
     """Give the key and value of every record that the topic holds to `note`, each partition in its order.
 
-    Yields what gives the records since then. Raises `TopicMissing`, or `KafkaError` when
-    Kafka does not answer.
+    Yields what gives the records since then. Raises `TopicMissing`, or `KafkaError` when Kafka does not answer.
     """
     counts = await partition_counts(broker, [topic])
     if topic not in counts:
         raise TopicMissing(f"the topic {topic} is missing: run `leadstream topics apply`")
-
-    def give(records: Sequence[ConsumerRecord]) -> None:
-        for record in records:
-            note(record.key, record.value)
-
-    reading, every = asyncio.Lock(), [TopicPartition(topic, number) for number in range(counts[topic])]
+    every = [TopicPartition(topic, number) for number in range(counts[topic])]
     async with kafka.consumer(broker, group=None, client_id=client_id) as consumer:
         consumer.assign(every)
         await consumer.seek_to_beginning(*every)
-
-        async def catch_up(*, to_end: bool = False) -> None:
-            async with reading:
-                ends, patience = await consumer.end_offsets(every) if to_end else {}, 0
-                # Not `read_until`, which leaves out what has come behind the ends.
-                while True:
-                    for records in (await consumer.getmany(timeout_ms=patience)).values():
-                        give(records)
-                    if not [place for place, end in ends.items() if await consumer.position(place) < end]:
-                        return
-                    patience = _POLL["timeout_ms"]
-
+        catch_up = catching_up(consumer, every, note)
         await catch_up(to_end=True)
         yield catch_up
+
+
+def catching_up(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], note: Callable[[bytes | None, bytes | None], None]
+) -> CatchUp:
+    """What gives `note` the records from the consumer's positions on; one task at a time reads."""
+    reading = asyncio.Lock()
+
+    async def catch_up(*, to_end: bool = False) -> None:
+        async with reading:
+            ends, patience = await consumer.end_offsets(partitions) if to_end else {}, 0
+            # Not `read_until`, which leaves out what has come behind the ends.
+            while True:
+                for records in (await consumer.getmany(timeout_ms=patience)).values():
+                    for record in records:
+                        note(record.key, record.value)
+                if not [place for place, end in ends.items() if await consumer.position(place) < end]:
+                    return
+                patience = _POLL["timeout_ms"]
+
+    return catch_up

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from runtime.topic_reading import read_spans, whole_topic
+from runtime.topic_reading import catching_up, read_spans, whole_topic
 
 pytestmark = pytest.mark.anyio
 FIRST, SECOND = TopicPartition("leads", 0), TopicPartition("leads", 1)
@@ -17,6 +17,12 @@ FIRST, SECOND = TopicPartition("leads", 0), TopicPartition("leads", 1)
 class ARecord:
     partition: int
     offset: int
+
+    @property
+    def key(self) -> bytes:
+        return b"%d/%d" % (self.partition, self.offset)
+
+    value = None
 
 
 @dataclass
@@ -50,7 +56,7 @@ class ALog:
                 for offset in self.offsets[partition]
                 if offset >= self.positions[partition]
             ]
-            for partition in partitions
+            for partition in partitions or self.offsets
         }
         for partition, offsets in self.offsets.items():
             self.positions[partition] = max(self.ends[partition], *(offset + 1 for offset in offsets), 0)
@@ -75,6 +81,18 @@ async def test_an_empty_topic_has_no_records() -> None:
     log = ALog({FIRST: ()}, {FIRST: 0})
 
     assert [run async for run in whole_topic(log, "leads", 1)] == []
+
+
+async def test_a_topic_that_is_followed_loses_nothing_that_comes_while_its_end_is_asked_for() -> None:
+    log, noted = ALog({FIRST: (0, 1, 2), SECOND: (0,)}, {FIRST: 2, SECOND: 1}), list[bytes | None]()
+    log.assign([FIRST, SECOND])
+    catch_up = catching_up(log, [FIRST, SECOND], lambda key, _: noted.append(key))
+
+    await catch_up(to_end=True)
+    log.offsets[SECOND] = (0, 1)
+    await catch_up()
+
+    assert noted == [b"0/0", b"0/1", b"0/2", b"1/0", b"1/1"]
 
 
 async def test_spans_are_read_from_their_first_offset_and_empty_ones_are_left_out() -> None:
