@@ -37,13 +37,14 @@ async def take_it(_: Post) -> Reply:
 
 @dataclass(slots=True)
 class Receiver:
-    """Notes every request in `posts`, and those that were answered with a success in `taken`."""
+    """Notes every request in `posts`; those that were answered with a success also in `taken` and `taken_ids`."""
 
     secret: str = SECRET
     behave: Behave = take_it
     port: int = 0
     posts: list[Post] = field(default_factory=list)
     taken: list[Post] = field(default_factory=list)
+    taken_ids: set[str] = field(default_factory=set)
     forged: list[str] = field(default_factory=list)
     _connections: set[asyncio.StreamWriter] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -82,6 +83,7 @@ class Receiver:
         status, more = await self.behave(post)
         if 200 <= status < 300:
             self.taken.append(post)
+            self.taken_ids.add(post.webhook_id)
         writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\n{more}\r\nok".encode())
         await writer.drain()
         return True

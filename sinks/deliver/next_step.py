@@ -75,6 +75,13 @@ class Fortune:
         if pause:
             self.held_until = max(now + pause, self.held_until or now)
 
+    def tries_the_same(self) -> bool:
+        """Whether a delivery that has failed comes before the others at a destination that is failing.
+
+        By turns, because either it or all the others may be what the destination refuses.
+        """
+        return self.is_failing and self.fraction() < 1 / 2
+
     def again_after(self, attempts: int, answer: Answer) -> timedelta | None:
         """When to try a delivery again that has failed so many times; None when its schedule is used up."""
         if self.is_failing:

@@ -56,6 +56,17 @@ def test_a_failing_destination_is_tried_with_one_call_after_pauses_that_grow_up_
     assert not failing.may_call(NOON, 1)
 
 
+@pytest.mark.parametrize(("fraction", "same"), [(0.2, True), (0.8, False)])
+def test_a_failing_destination_is_tried_with_the_same_delivery_and_with_others(fraction: float, *, same: bool) -> None:
+    failing = fortune(fraction)
+    assert not failing.tries_the_same()
+
+    for _ in range(10):
+        failing.fail(AWAY, NOON)
+
+    assert failing.tries_the_same() is same
+
+
 def test_a_success_ends_it_at_once() -> None:
     failing = fortune()
     for _ in range(10):
