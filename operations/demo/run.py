@@ -234,6 +234,8 @@ def _settings(base: Settings) -> Settings:
         canary=timedelta(seconds=_CANARY_SECONDS),
         pages=examples / "demo_pages.yaml",  # type: ignore[arg-type] # a real file: the package is not zipped
         followups=examples / "demo_followups.yaml",  # type: ignore[arg-type]
+        # Invented leads go to no endpoint of the operator's.
+        destinations=base.state_dir / "demo" / "destinations.yaml",
     )
 
 
@@ -241,7 +243,7 @@ def _environ(base: Settings, settings: Settings, environ: Mapping[str, str], gra
     """The environment with the demo's own settings in place of the operator's settings and secrets."""
     overridden = (
         "broker", "app_id", "verify_token", "state_dir", "warehouse", "topic_prefix", "host", "port", "admin_port",
-        "pages", "followups", "partitions", "replication",
+        "pages", "followups", "destinations", "partitions", "replication",
     )  # fmt: skip
     return {
         # Without a proxy, which does not reach this machine.

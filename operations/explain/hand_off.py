@@ -1,29 +1,48 @@
-"""What was handed on about the leads of a person: their stages in a CRM, and the conversions that Meta was told."""
+"""What was handed on about the leads of a person: stages in a CRM, conversions to Meta, deliveries to endpoints."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from leads.records import ConversionOutcome, LeadStage
 from operations.explain.timeline import Moment, Place
-from schemas.codec import Codec, Ids, conversion_codec, stage_codec
-from schemas.topics import CONVERSIONS, STAGES, Topic
+from schemas.codec import Ids, conversion_codec, stage_codec
+from schemas.topics import CONVERSIONS, DELIVERIES, STAGES, Topic
+from sinks.deliver.records import Delivery, decode
 
-HandedOn = LeadStage | ConversionOutcome
+HandedOn = LeadStage | ConversionOutcome | Delivery
+Read = Callable[[bytes | None], HandedOn | None]
 
 
-def codecs_of(ids: Ids) -> Mapping[Topic, Codec[Any]]:
-    """The topics, each of which has everything about a lead in the partition of its id."""
-    return {STAGES: stage_codec(ids), CONVERSIONS: conversion_codec(ids)}
+def readers_of(ids: Ids) -> Mapping[Topic, Read]:
+    """The topics with everything about a lead in the partition of its id, and how to read each.
+
+    A reader raises `NotDecodable`, and gives None for what is about no lead.
+    """
+    return {STAGES: stage_codec(ids).decode, CONVERSIONS: conversion_codec(ids).decode, DELIVERIES: _delivery}
+
+
+def _delivery(value: bytes | None) -> Delivery | None:
+    entry = decode(value)
+    return entry if isinstance(entry, Delivery) else None
 
 
 def of_hand_off(handed_on: Mapping[Place, HandedOn]) -> Iterator[Moment]:
-    """A moment for each stage, and for each outcome of a conversion."""
+    """A moment for each stage, each outcome of a conversion, and each entry of a delivery."""
     for place, record in handed_on.items():
-        if isinstance(record, LeadStage):
-            text = f"{record.source or 'a CRM'} says: the lead came to stage {record.stage}"
-            yield Moment(record.occurred_at, "stage", text, place, lead_id=record.lead_id)
-        else:
-            yield _of_conversion(record, place)
+        match record:
+            case LeadStage():
+                text = f"{record.source or 'a CRM'} says: the lead came to stage {record.stage}"
+                yield Moment(record.occurred_at, "stage", text, place, lead_id=record.lead_id)
+            case ConversionOutcome():
+                yield _of_conversion(record, place)
+            case Delivery():
+                yield _of_delivery(record, place)
+
+
+def _of_delivery(delivery: Delivery, place: Place) -> Moment:
+    what = f"revision {delivery.revision}" if delivery.kind == "lead" else delivery.kind
+    text = f"delivery of {what} to {delivery.destination}: {delivery.status}"
+    text += f", next at {delivery.next_at:%Y-%m-%d %H:%M:%S}" if delivery.next_at is not None else ""
+    return Moment(delivery.at, "hand_off", text, place, delivery.result or None, lead_id=delivery.lead_id)
 
 
 def _of_conversion(outcome: ConversionOutcome, place: Place) -> Moment:

@@ -17,7 +17,7 @@ from operations.dead_letters.letters import Known, read_letter
 from operations.dead_letters.redrive import MOST_REDRIVES, remembered
 from operations.deployment import Deployment
 from operations.erase.traces import needles
-from operations.explain.hand_off import codecs_of
+from operations.explain.hand_off import readers_of
 from operations.explain.records import Kept, Records, read_webhook
 from operations.explain.timeline import Place
 from operations.explain.webhooks import of_origin
@@ -123,16 +123,16 @@ class PersonReader:
     async def hand_off(self) -> None:
         """What was handed on about their leads."""
         leads = {lead.lead_id: lead for lead in self.records.leads.values()}
-        codecs = {self.deployment.topic(topic): codec for topic, codec in codecs_of(self.deployment.ids).items()}
+        readers = {self.deployment.topic(topic): read for topic, read in readers_of(self.deployment.ids).items()}
         partitions = {
             TopicPartition(name, partition_of(lead_id.encode(), self.deployment.settings.partitions))
-            for name in codecs
+            for name in readers
             for lead_id in leads
         }
         async for record in self._read(partitions, min((lead.first_seen_at for lead in leads.values()), default=None)):
             with suppress(NotDecodable):
-                value = codecs[record.topic].decode(record.value)
-                if value.lead_id in leads:
+                value = readers[record.topic](record.value)
+                if value is not None and value.lead_id in leads:
                     self.records.handed_on[place_of(record)] = value
 
     async def webhooks(self) -> None:

@@ -41,6 +41,8 @@ Kind = Literal[
     # A stage of the lead in a CRM; a call that tells Meta of the lead or a stage, and its outcomes.
     "stage",
     "conversion",
+    # A delivery to an endpoint of destinations.yaml: an attempt, and what became of it.
+    "hand_off",
     # The person was erased.
     "erased",
     # A row of the warehouse, or why its rows are not known.

@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from sinks.consume import Fenced
 from sinks.deliver.records import OPEN, Delivery, DisabledReason, Entry, Position, Standing, encode, entry_of
@@ -115,11 +117,15 @@ class DeliveryLedger:
         await ack
 
     async def require_alone(self) -> None:
-        """Raises `Fenced` where another has written to a partition: an operator, an erasure, or another holder."""
+        """Raises `Fenced` where another has written to a partition: an operator, an erasure, or another holder.
+
+        While Kafka does not answer nothing is known.
+        """
         places = {TopicPartition(self._topic, partition): partition for partition in self._books}
-        for place, end in (await self._ends(list(places))).items():
-            if self._log.is_behind(places[place], end):
-                raise Fenced
+        with suppress(KafkaError):
+            for place, end in (await self._ends(list(places))).items():
+                if self._log.is_behind(places[place], end):
+                    raise Fenced
 
     def forget(self) -> None:
         """Forget what is settled and passed."""

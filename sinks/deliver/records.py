@@ -96,10 +96,15 @@ def encode(entry: Entry) -> bytes:
 
 def entry_of(record: ConsumerRecord) -> Entry | None:
     """The entry in a record; None for a fence, a tombstone and what is none of ours."""
-    if record.value is None:
+    return decode(record.value)
+
+
+def decode(value: bytes | None) -> Entry | None:
+    """The entry in the value of a record; None where there is none."""
+    if value is None:
         return None
     try:
-        entry: Entry = _DECODER.decode(record.value)
+        entry: Entry = _DECODER.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return entry

@@ -3,11 +3,12 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from msgspec.structs import replace
 
 from runtime.losses import Span
@@ -76,8 +77,12 @@ class DeliverSink:
         return dict(self._read_to)
 
     async def _open_outlet(self, outlet: Outlet, spans: Mapping[TopicPartition, Span]) -> None:
-        books = self._ledger.books_of(outlet.destination.name)
+        books, was_disabled = self._ledger.books_of(outlet.destination.name), outlet.disabled
         outlet.disabled = next((book.disabled for _, book in books if book.disabled), None)
+        is_asked_for = any(delivery.status == "due" for _, book in books for delivery in book.open())
+        if is_asked_for or (was_disabled and outlet.disabled is None):
+            # An operator wants to know now.
+            outlet.fortune.held_until = None
         for place, span in spans.items():
             if place.topic == self._leads or outlet.destination.outcomes:
                 outlet.lines[place] = Line(place, await self._start(outlet, place, span))
@@ -169,7 +174,9 @@ class DeliverSink:
             looking.result()
         if self._filling is not None and self._filling.done():
             filling, self._filling = self._filling, None
-            filling.result()
+            # Kafka does not answer: it is read again.
+            with suppress(KafkaError):
+                filling.result()
 
     def _pump(self, outlet: Outlet) -> None:
         """Begin the calls that are due and have room."""
@@ -197,7 +204,7 @@ class DeliverSink:
     def _next_fill(self) -> Coroutine[Any, Any, None] | None:
         """Read on for a destination that is behind and has room, or a record that an operator asked for."""
         if self._asked:
-            return self._read_again(*self._asked.popleft())
+            return self._read_again(*self._asked[0])
         behind = [
             (outlet, line)
             for outlet in self._outlets
@@ -214,6 +221,7 @@ class DeliverSink:
 
     async def _read_again(self, outlet: Outlet, delivery: Delivery, place: TopicPartition) -> None:
         records = await self._backlog.read(place, range(delivery.offset, delivery.offset + 1))
+        self._asked.popleft()
         book = self._ledger.book(place.partition, outlet.destination.name)
         item = outlet.item_of(records[0], book, self._clock()) if records else None
         if item is None:

@@ -103,7 +103,7 @@ def test_a_record_has_every_field_by_its_name() -> None:
     event = body_of(message_of_lead(a_destination(pii=True), a_lead(ad=Ad("7", "Summer", None, None))))
 
     assert event["type"] == "lead.revised"
-    assert event["timestamp"] == "2026-05-06T12:00:00Z" or event["timestamp"].endswith("Z")
+    assert event["timestamp"] == "2026-03-02T12:00:00Z"
     assert set(event["data"]) == set(a_lead().__struct_fields__)
     assert event["data"]["ad"]["ad_title"] == "Summer"
 
