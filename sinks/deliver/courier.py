@@ -81,7 +81,7 @@ class Courier:
         again_at = now + (outlet.limits.schedule[-1] if pause is None else pause)
         next_at = max(again_at, outlet.fortune.held_until or again_at)
         await self._note(outlet, item, message, "waiting", attempts=attempts, next_at=next_at, result=result)
-        return min(item.ready_at, now) if outlet.fortune.tries_the_same() else again_at
+        return min(item.since, now) if outlet.fortune.tries_the_same() else again_at
 
     async def _disable(self, outlet: Outlet) -> None:
         outlet.disabled, name = "gone", outlet.destination.name

@@ -17,7 +17,10 @@ Record = Lead | FollowUpOutcome | None
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A delivery that is not settled: a record and its place, or an erasure. `last` is its entry in the book."""
+    """A delivery that is not settled: a record and its place, or an erasure.
+
+    `last` is its entry in the book. It was due for the first time at `since`.
+    """
 
     place: TopicPartition
     offset: int
@@ -26,6 +29,10 @@ class Item:
     record: Record
     ready_at: datetime
     last: Delivery | None = None
+    since: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.since = self.ready_at
 
     @property
     def lane(self) -> tuple[bool, str]:
@@ -84,11 +91,12 @@ class Queue:
             del self._lanes[item.lane]
 
     def hasten(self, now: datetime) -> None:
-        """Everything that waits is due now."""
+        """Everything that waits is due now, the oldest first."""
         for lane in self._lanes.values():
-            if not lane.running and lane.items[0].ready_at > now:
-                lane.items[0].ready_at = now
-                self._wake(lane.items[0])
+            item = lane.items[0]
+            if not lane.running and item.ready_at > item.since:
+                item.ready_at = min(item.since, now)
+                self._wake(item)
 
     def _wake(self, item: Item) -> None:
         heapq.heappush(self._wakes, (item.ready_at, next(self._order), item.lane))
