@@ -62,7 +62,7 @@ LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse s
 ```
 
 A query of an embedded warehouse takes a quarter of the machine's memory at most. What does not fit goes to `queries` in
-`LEADSTREAM_STATE_DIR`, and is removed when the query has ended.
+`LEADSTREAM_STATE_DIR`, if that exists, and is removed when the query has ended.
 
 1. How far do leads get, Page by Page? (Meta tells nobody who only clicked.)
 

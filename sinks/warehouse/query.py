@@ -50,7 +50,7 @@ def ask(warehouse: str, query: str, *, spill: Path | None = None) -> Answer:
     """The result of one SELECT over the tables and views, which are as new as the last commit. Raises `BadQuery`.
 
     A query of an embedded warehouse takes a quarter of the memory of this machine at most. The rest of what it needs
-    goes into the directory `spill`; without one, a query that needs more is refused.
+    goes into the directory `spill`, if the one above it exists; else a query that needs more is refused.
     """
     with asking(warehouse, query, spill=spill) as asked:
         return Answer(asked.columns, tuple(row for rows in asked.batches for row in rows))
@@ -74,6 +74,9 @@ def asking(warehouse: str, query: str, *, spill: Path | None = None) -> Iterator
         raise BadQuery(f"the query must be one SELECT: {fault.diag.message_primary}") from None
     except psycopg.Error as fault:
         raise BadQuery(summary(fault)) from None
+    except duckdb.OutOfMemoryException:
+        problem = "the query needs more than a quarter of this machine's memory, and has no room for the rest"
+        raise BadQuery(f"{problem}: let LEADSTREAM_STATE_DIR name a directory that exists") from None
     except duckdb.Error as fault:
         raise BadQuery(str(fault).strip()) from None
     except Unusable as fault:
@@ -142,8 +145,8 @@ def _connected(stored: Mapping[str, DeltaTable], spill: Path | None = None) -> I
 
 
 def _made(spill: Path | None) -> str:
-    """The directory, for this user alone; none where it cannot be made, as on a machine that may only read."""
-    if spill is None:
+    """The directory, for this user alone; none where nothing is above it yet, or it may not be made."""
+    if spill is None or not spill.parent.is_dir():
         return ""
     try:
         make_private(spill)

@@ -97,6 +97,7 @@ def test_what_does_not_fit_into_memory_goes_to_the_directory_that_is_named(
     monkeypatch.setattr(query, "_MEMORY", "150MB")
     monkeypatch.chdir(tmp_path)
     spill, seen = tmp_path / "state" / "queries", set[str]()
+    spill.parent.mkdir()
     ended = threading.Event()
 
     def look() -> None:
@@ -124,5 +125,6 @@ def test_without_such_a_directory_a_query_that_needs_more_is_refused(
     make_warehouse(str(tmp_path / "warehouse"), 1)
     monkeypatch.setattr(query, "_MEMORY", "60MB")
 
-    with pytest.raises(BadQuery, match="Out of Memory"):
-        ask(str(tmp_path / "warehouse"), _HUNGRY)
+    with pytest.raises(BadQuery, match="more than a quarter of this machine"):
+        ask(str(tmp_path / "warehouse"), _HUNGRY, spill=tmp_path / "none" / "queries")
+    assert not (tmp_path / "none").exists()

@@ -360,7 +360,7 @@ def test_ctrl_c_ends_a_query_that_takes_for_ever(tmp_path: Path) -> None:
         "import os, signal, sys, threading; from cli.main import main;"
         "threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start(); main(['warehouse', 'sql', sys.argv[1]])"
     )
-    environ = {**os.environ, "LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse"), "LEADSTREAM_STATE_DIR": str(tmp_path)}
+    environ = {**os.environ, "LEADSTREAM_WAREHOUSE": str(tmp_path / "warehouse")}
 
     done = subprocess.run(
         [sys.executable, "-c", program, query], env=environ, capture_output=True, text=True, timeout=60, check=False
