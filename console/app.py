@@ -16,7 +16,7 @@ from console.live import Live
 from console.pages import dead_letters, follow_ups, leads, now, replays
 from console.security import LOGIN, Guard, safe_path
 from console.site import HERE, Site, ended, note_action, session_of
-from console.sources import Sources
+from console.sources import Sources, without_idle
 from operations.configuration import load_pages
 from operations.deployment import start_log
 from operations.local.ports import require_ports, stage_port
@@ -84,7 +84,7 @@ def run_console(settings: Settings, stages: Mapping[str, str], *, port: int, hos
     require_ports([stage_port(settings, "console", port)])
     start_log(settings)
     page_ids = [page.page_id for page in load_pages(settings, os.environ, tokens=False)]
-    uvloop.run(_serve(Sources(settings, stages, page_ids), port, hosts))
+    uvloop.run(_serve(Sources(settings, without_idle(stages, settings), page_ids), port, hosts))
 
 
 async def _serve(sources: Sources, port: int, hosts: Collection[str]) -> None:

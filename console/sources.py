@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from operations.dead_letters.redrive import Selection, close, find_letters, send
 from operations.deployment import Deployment, require_broker
 from operations.explain.run import explain
 from operations.explain.timeline import Timeline
-from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT
+from operations.local.stack import BACKFILL_PORT, CANARY_PORT, DOCTOR_PORT, HAND_OFFS, hand_offs
 from operations.replay import (
     ReplayState,
     Session,
@@ -32,6 +33,7 @@ from operations.stage_states import StageState, look_at_stages, stages_of_up
 from runtime.clock import now
 from runtime.loopback import NO_PROXY
 from runtime.settings import Settings
+from runtime.yaml_file import FileFault
 from schemas.registry_client import find_ids
 from streams.replay.promotion import Settled
 from streams.replay.shadow import Comparison, Reading
@@ -44,6 +46,15 @@ def stages_beside(settings: Settings) -> dict[str, str]:
     lookouts = {"doctor": DOCTOR_PORT, "backfill": BACKFILL_PORT, "canary": CANARY_PORT}
     ports = {name: settings.admin_url(settings.admin_port + offset) for name, offset in lookouts.items()}
     return stages_of_up(settings) | ports
+
+
+def without_idle(stages: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The stages but for sinks that have nothing to hand on in this deployment: in containers a profile has them."""
+    running = set(HAND_OFFS)
+    with suppress(FileFault):  # which the doctor tells
+        running = set(hand_offs(settings, os.environ))
+    idle = {f"sink-{name}" for name in HAND_OFFS.keys() - running}
+    return {name: url for name, url in stages.items() if name not in idle}
 
 
 @dataclass(slots=True)

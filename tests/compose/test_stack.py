@@ -84,7 +84,7 @@ def test_no_secret_is_shown_by_the_engine_or_in_a_log(stack: Stack, secrets: dic
     shown = json.dumps(stack.containers(), ensure_ascii=False)
     logs = stack.compose("logs", "--no-color").stdout
 
-    assert len(values) == 6
+    assert len(values) == 7
     assert [value for value in values if value in shown or value in logs] == []
     assert '"delivery.accepted"' not in logs
     assert "ingest" in logs
@@ -133,6 +133,15 @@ def test_a_delta_warehouse_gets_the_same_rows(stack: Stack) -> None:
     stack.engine.docker("rm", "--force", sink)
     stack.compose("start", "sink-warehouse")
     stack.await_healthy()
+
+
+def test_the_profile_hand_off_runs_its_sinks_and_ends_them_clean(stack: Stack) -> None:
+    names = ("sink-deliver", "sink-conversions")
+    stack.compose("--profile", "hand-off", "up", "--detach", "--wait", *names)
+    stack.compose("--profile", "hand-off", "stop", "--timeout", "10", *names)
+
+    assert [stack.containers()[name]["State"]["ExitCode"] for name in names] == [0, 0]
+    stack.compose("--profile", "hand-off", "rm", "--force", *names)
 
 
 def test_each_container_of_ours_ends_clean_on_sigterm(stack: Stack) -> None:
