@@ -26,6 +26,7 @@ from simulator.demo import pair_of_today
 from simulator.people import PAGES, CampaignPage
 from tests.contract.test_alerts import expressions
 from tests.observability.watched import SECRET, Watched, await_true, watched_deployment
+from tests.receiver import Post, Reply
 
 pytestmark = [
     pytest.mark.observability,
@@ -78,6 +79,8 @@ def watched(kafka_broker: str, tmp_path_factory: pytest.TempPathFactory, began: 
         await_true(
             lambda: bool(watched.ask(reported)), lambda: str(watched.ask("leadstream_conversion_outcomes_total"))
         )
+        delivered = 'sum(leadstream_deliveries_total{result="delivered"}) > 20'
+        await_true(lambda: bool(watched.ask(delivered)), lambda: str(watched.ask("leadstream_deliveries_total")))
         # A panel shows a rate, which the first canary alone may not give.
         flown = f"sum(rate(leadstream_canary_seconds_count[{RATE_HERE}])) > 0"
         await_true(lambda: bool(watched.ask(flown)), lambda: str(watched.ask("leadstream_canary_seconds_count")))
@@ -186,6 +189,15 @@ def test_a_warehouse_that_is_away(watched: Watched, more: Processes) -> None:
     watched.unwatch("warehouse-away")
 
 
+def test_a_destination_that_refuses_everything(watched: Watched) -> None:
+    assert "LeadstreamDestinationFailing" not in watched.fired()
+
+    watched.receiver.behave = refuse
+    watched.post(readable(PAGES[1], leads=10, seed=9))
+
+    watched.await_alert("LeadstreamDestinationFailing")
+
+
 def test_a_stage_that_has_ended(watched: Watched) -> None:
     assert not {"LeadstreamStageDown", "LeadstreamCanaryLost", "LeadstreamPrerequisiteBroken"} & watched.fired()
 
@@ -198,6 +210,10 @@ def test_a_stage_that_has_ended(watched: Watched) -> None:
 
 def test_every_alert_has_fired(watched: Watched) -> None:
     assert watched.fired() == {alert.name for alert in ALERTS}
+
+
+async def refuse(_: Post) -> Reply:
+    return 500, ""
 
 
 def post(port: int, body: bytes) -> int:

@@ -1,4 +1,4 @@
-"""A deployment before a fake Meta, and a real Prometheus that scrapes it each second with the project's own rules."""
+"""A deployment between a fake Meta and a destination, and a real Prometheus that scrapes it each second."""
 
 import asyncio
 import json
@@ -36,6 +36,8 @@ from simulator.people import LEAD_FORMS, PAGES
 from simulator.poster import GraphControl, Poster, post_deliveries
 from simulator.server import serve_graph
 from simulator.world import GraphConfig
+from tests.integration.deliver_cluster import a_destination
+from tests.receiver import Receiver
 
 SECRET = "test-app-secret"
 _JOB = "leadstream"
@@ -44,6 +46,8 @@ _PATIENCE = 420.0
 # The durations of the rules are shorter by this; a Page is compared with yesterday, and that is made a minute ago.
 _FASTER = {"LeadstreamPageSilent": 24 * 60}
 _FAST = 60
+# An age is compared with it: no duration to Prometheus, and a minute here.
+_DAY = "> 24 * 3600"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r'(?<!["\w])(\d+)([smhd])\b(?!")')
 
@@ -106,6 +110,7 @@ class Watched(Prometheus):
     settings: Settings
     environ: dict[str, str]
     graph_url: str
+    receiver: Receiver
     stages: Processes
     streams: Processes
 
@@ -136,6 +141,7 @@ def hurried(rules: str) -> str:
     shown = yaml.safe_load(rules)
     for rule in shown["groups"][0]["rules"]:
         factor = _FASTER.get(rule["alert"], _FAST)
+        rule["expr"] = rule["expr"].replace(_DAY, "> 60")
         for key in ("expr", "for"):
             rule[key] = _DURATION.sub(partial(_shorter, factor=factor), rule[key])
     return yaml.safe_dump(shown)
@@ -155,12 +161,12 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
         broker=broker, topic_prefix=prefix, partitions=2, state_dir=home / "state", port=free_ports(),
         admin_port=admin_port, pages=Path(str(simulator / "demo_pages.yaml")),
         followups=Path(str(simulator / "demo_followups.yaml")), warehouse=str(home / "warehouse"),
-        graph_url=f"http://127.0.0.1:{graph_port}", spool_bytes=2**20,
+        graph_url=f"http://127.0.0.1:{graph_port}", spool_bytes=2**20, destinations=home / "destinations.yaml",
     )  # fmt: skip
     asyncio.run(apply_topics(Cluster(broker), expected_topics(settings)))
     told = (
         *("broker", "topic_prefix", "partitions", "state_dir", "port", "admin_port", "pages", "followups"),
-        *("warehouse", "graph_url", "spool_bytes"),
+        *("warehouse", "graph_url", "spool_bytes", "destinations"),
     )
     environ = {
         **os.environ,
@@ -170,9 +176,11 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
         variable("verify_token"): "test-verify-token",
         variable("canary"): "20s",
     }
+    receiver = Receiver()
     with ExitStack() as stack:
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
-        stack.enter_context(_graph(graph_port, webhook, load_pages(settings, environ)))
+        stack.enter_context(_graph(graph_port, webhook, load_pages(settings, environ), receiver))
+        settings.destinations.write_text(yaml.safe_dump({"destinations": [a_destination("crm", receiver)]}))
         stages = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
         streams = stack.enter_context(Processes(home / "logs", environ, lambda _: None))
         watched = Watched(
@@ -181,6 +189,7 @@ def watched_deployment(broker: str, home: Path, prefix: str) -> Iterator[Watched
             settings=settings,
             environ=environ,
             graph_url=settings.graph_url,
+            receiver=receiver,
             stages=stages,
             streams=streams,
         )
@@ -207,19 +216,19 @@ def _start(watched: Watched) -> None:
     watched.stages.start("backfill", "backfill", "--every=24", ready_url=alive)
     canary = admin_port + CANARY_PORT
     watched.stages.start("canary", "canary", ready_url=f"{watched.settings.admin_url(canary)}/healthz")
-    conversions = admin_port + HAND_OFFS["conversions"]
-    ready = f"{watched.settings.admin_url(conversions)}/readyz"
-    watched.stages.start("sink-conversions", "sink", "conversions", ready_url=ready)
+    hand_offs = {f"sink-{name}": admin_port + number for name, number in HAND_OFFS.items()}
+    for name, port in hand_offs.items():
+        watched.stages.start(name, *name.split("-"), ready_url=f"{watched.settings.admin_url(port)}/readyz")
     watched.stages.await_ready()
     ports = {name: admin_port + number for number, name in enumerate(names)}
     lookouts = {"doctor": doctor, "backfill": backfill, "canary": canary}
-    for name, port in {**ports, **lookouts, "sink-conversions": conversions}.items():
+    for name, port in {**ports, **lookouts, **hand_offs}.items():
         watched.watch(name, port)
 
 
 @contextmanager
-def _graph(port: int, webhook: str, pages: Pages) -> Iterator[None]:
-    """A fake Meta in a thread: its command has no option for the end of a token."""
+def _graph(port: int, webhook: str, pages: Pages, receiver: Receiver) -> Iterator[None]:
+    """A fake Meta in a thread, beside the receiver: its command has no option for the end of a token."""
     config = GraphConfig(
         app_id=PAGES[0].target_app,
         app_secret=SECRET,
@@ -234,12 +243,14 @@ def _graph(port: int, webhook: str, pages: Pages) -> Iterator[None]:
 
     async def serve() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        await receiver.open()
         ends.append(lambda: loop.call_soon_threadsafe(stop.set))
         async with httpx.AsyncClient(trust_env=False) as http:
             poster = Poster(http, webhook, SECRET)
             async with serve_graph(config, seed=1, clock=now, port=port, webhook=poster):
                 ready.set()
                 await stop.wait()
+        await receiver.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
