@@ -150,7 +150,7 @@ async def test_everything_arrives_in_order_with_one_id_whatever_happens(kafka_to
             came = publishing.result()
             await dying
             takers = receivers.values()
-            await eventually(lambda: all(len(receiver.taken_ids) >= len(came) for receiver in takers), within=900)
+            await eventually(lambda: all(len(receiver.taken_ids) >= len(came) for receiver in takers), within=1800)
         finally:
             await sinks.end()
 
