@@ -146,7 +146,9 @@ def test_a_delivery_about_nobody_says_why(environ: Mapping[str, str]) -> None:
     ("subject", "problem"),
     [
         ("8d6c0c1e-0000-5000-8000-00000000000f", "no lead, command or delivery has this id"),
-        (delivery_id(_INSTANCE, now(), 99), "no lead, command or delivery has this id"),
+        pytest.param(
+            delivery_id(_INSTANCE, now(), 99), "no lead, command or delivery has this id", id="a delivery of today"
+        ),
         ("nothing", "no lead, command or delivery has this id"),
         (f"{PAGE}:7009", "the topics have nothing of this person"),
         ("quotes/0/1", "quotes is no topic of leadstream"),
