@@ -122,6 +122,14 @@ class NoAddress(httpcore.ConnectError):
     """The host has no address."""
 
 
+@dataclass(slots=True)
+class _Connections:
+    """A pool, and how many calls use it now."""
+
+    pool: httpcore.AsyncConnectionPool
+    calls: int = 0
+
+
 class DeliveryClient:
     """Calls one destination, in at most so many `concurrent` calls.
 
@@ -136,18 +144,24 @@ class DeliveryClient:
         timeout: timedelta = CALL_TIMEOUT,
         resolve: Resolve | None = None,
     ) -> None:
-        self._url, self._seconds = destination.url, timeout.total_seconds()
-        guard = GuardedBackend(
+        self._url, self._seconds, self._concurrent = destination.url, timeout.total_seconds(), concurrent
+        self._trust = trust(destination)
+        self._guard = GuardedBackend(
             resolve or Resolver(),
             allow_private=destination.allow_private,
             is_clear=urlsplit(destination.url).scheme == "http",
         )
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust(destination),
-            max_connections=concurrent,
-            max_keepalive_connections=concurrent,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=guard,
+        self._connections = self._no_connections()
+
+    def _no_connections(self) -> "_Connections":
+        return _Connections(
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._trust,
+                max_connections=self._concurrent,
+                max_keepalive_connections=self._concurrent,
+                keepalive_expiry=_IDLE_SECONDS,
+                network_backend=self._guard,
+            )
         )
 
     async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -155,18 +169,32 @@ class DeliveryClient:
 
         The status and its headers are the answer; what becomes of the rest does not matter.
         """
-        answered: list[Answer] = []
+        answered, held = list[Answer](), self._connections
+        held.calls += 1
         try:
             async with asyncio.timeout(self._seconds):
-                await self._post(headers, body, answered)
-        except (TimeoutError, OSError, httpcore.TimeoutException, httpcore.NetworkError, *_NOT_HTTP) as fault:
+                await self._post(held.pool, headers, body, answered)
+        except (TimeoutError, asyncio.CancelledError) as fault:
+            # A call that is cut off leaves its connection in httpcore's pool for ever, and takes the place of another.
+            if self._connections is held:
+                self._connections = self._no_connections()
+            if isinstance(fault, asyncio.CancelledError):
+                raise
+            return answered[0] if answered else Answer(fault="timeout")
+        except (OSError, httpcore.TimeoutException, httpcore.NetworkError, *_NOT_HTTP) as fault:
             return answered[0] if answered else Answer(fault=_fault_of(fault), detail=_detail_of(fault))
+        finally:
+            held.calls -= 1
+            if held is not self._connections and not held.calls:
+                await held.pool.aclose()
         return answered[0]
 
-    async def _post(self, headers: Mapping[str, str], body: bytes, answered: list[Answer]) -> None:
+    async def _post(
+        self, pool: httpcore.AsyncConnectionPool, headers: Mapping[str, str], body: bytes, answered: list[Answer]
+    ) -> None:
         wire = [(name.encode(), value.encode()) for name, value in headers.items()]
         options = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)}
-        async with self._pool.stream("POST", self._url, headers=wire, content=body, extensions=options) as response:
+        async with pool.stream("POST", self._url, headers=wire, content=body, extensions=options) as response:
             answered.append(Answer(response.status, retry_after=_retry_after(response.headers)))
             read = 0
             async for chunk in response.aiter_stream():
@@ -175,7 +203,7 @@ class DeliveryClient:
                     break
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        await self._connections.pool.aclose()
 
 
 def _fault_of(fault: Exception) -> CallFault:
@@ -183,7 +211,7 @@ def _fault_of(fault: Exception) -> CallFault:
         return "address_refused"
     if isinstance(fault, NoAddress):
         return "no_address"
-    if isinstance(fault, TimeoutError | httpcore.TimeoutException):
+    if isinstance(fault, httpcore.TimeoutException):
         return "timeout"
     if isinstance(fault, _NOT_HTTP):
         return "not_http"
