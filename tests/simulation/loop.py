@@ -16,7 +16,7 @@ _PROCESS: ContextVar["Process | None"] = ContextVar("simulated_process", default
 
 
 class Stuck(Exception):
-    """Nothing can happen any more, and the simulation has not ended."""
+    """The simulation does not end: nothing can happen any more, or something happens again and again."""
 
 
 class Dice:
@@ -86,10 +86,14 @@ def current_process() -> Process | None:
     return _PROCESS.get()
 
 
-class SimulatedLoop(asyncio.BaseEventLoop):
-    """Callbacks run in the order of their time; between two times nothing passes."""
+def _process_of(handle: Handle) -> Process | None:
+    return handle._context.get(_PROCESS)  # type: ignore[attr-defined, no-any-return] # asyncio's own
 
-    def __init__(self, dice: Dice) -> None:
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """Callbacks run in the order of their time; between two times nothing passes. It turns `turns` times at most."""
+
+    def __init__(self, dice: Dice, turns: int) -> None:
         super().__init__()
         self.dice = dice
         self.moment = 0.0
@@ -99,6 +103,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._busy_until: dict[int, float] = {}
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
+        self._turns_left = turns
 
     def time(self) -> float:
         return self.moment
@@ -130,17 +135,21 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             while timers and timers[0][2].cancelled():
                 heapq.heappop(timers)
             if not timers:
-                raise Stuck
+                raise Stuck(f"nothing happens after {self.moment:.3f} s")
             self.moment = max(self.moment, timers[0][0])
         while timers and timers[0][0] <= self.moment:
             ready.append(heapq.heappop(timers)[2])
+        self._turns_left -= 1
+        if self._turns_left < 0:
+            busy = {process.name for handle in ready if (process := _process_of(handle)) is not None}
+            raise Stuck(f"the turns are used up at {self.moment:.3f} s by {', '.join(sorted(busy))}")
         for _ in range(len(ready)):
             self._run(ready.popleft())
 
     def _run(self, handle: Handle) -> None:
         if handle.cancelled():
             return
-        process = handle._context.get(_PROCESS)  # type: ignore[attr-defined] # asyncio's own
+        process = _process_of(handle)
         if process is not None and process.thaws_at > self.moment:
             if process.is_alive:
                 if not process.held:

@@ -31,6 +31,8 @@ _ANSWER_SECONDS = 8.0
 _HEALED_AT, _QUIET_AT = 90.0, 160.0
 _NIGHT, _MORNING = 27 * 3600.0, 40.0
 _LOOKS = 40
+# A run takes about 50,000.
+MOST_TURNS = 400_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Story:
 class Run:
     """The machines of a run, and who starts and hurts them."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.loop = plan, SimulatedLoop(Dice(plan.seed))
+    def __init__(self, plan: Plan, turns: int) -> None:
+        self.plan, self.loop = plan, SimulatedLoop(Dice(plan.seed), turns)
         self.timeline = Timeline()
         tokens = {page_id: PAGES_NOW.get(page_id).access_token for page_id in PAGES}
         self.meta = Meta(self.loop, self.timeline, plan.seed, tokens, self._post)
@@ -55,6 +57,7 @@ class Run:
         self.processes: dict[str, tuple[Process, asyncio.Event]] = {}
         self.happened: list[str] = []
         self._down: dict[str, float] = {}
+        self._night_ends = 0.0
 
     def note(self, text: str) -> None:
         self.happened.append(f"{self.loop.moment:10.3f}  {text}")
@@ -65,6 +68,8 @@ class Run:
         ahead = self.processes[name][0].ahead if name in self.processes else 0.0
         process, stop = Process(name, ahead), asyncio.Event()
         process.died = partial(self._died, name)
+        # The machine sleeps: what is to start in a night starts in the morning.
+        process.thaws_at = self._night_ends
         self.processes[name] = process, stop
         work = STAGES[name.partition("-")[0]](self.machine, process, stop)
         self.loop.start(process, work).add_done_callback(partial(self._ended, process), context=self.loop.outside)
@@ -127,7 +132,7 @@ class Run:
                 self.meta.hurt(0.08)
                 self.loop.call_later(trouble.seconds, self.meta.world.faults.clear, context=self.loop.outside)
             case "night":
-                self._freeze(trouble.seconds)
+                self._sleep(trouble.seconds)
             case "redeploy":
                 self.machine.rules = OTHER_RULES
                 self._restart([name for name in self.processes if name.startswith("streams")])
@@ -153,9 +158,10 @@ class Run:
         for name in names:
             self.processes[name][1].set()
 
-    def _freeze(self, seconds: float) -> None:
-        for process, _ in self.processes.values():
-            process.thaws_at = self.loop.moment + seconds
+    def _sleep(self, seconds: float) -> None:
+        self._night_ends = self.loop.moment + seconds
+        for process in self.loop.processes:
+            process.thaws_at = self._night_ends
 
     # The course of a run.
 
@@ -171,7 +177,7 @@ class Run:
             process.ahead, process.thaws_at, process.steps_left = 0.0, 0.0, None
         await asyncio.sleep(_QUIET_AT - _HEALED_AT)
         await self._until(lambda: not self.meta.under_way)
-        self._freeze(_NIGHT)
+        self._sleep(_NIGHT)
         await asyncio.sleep(_NIGHT + _MORNING)
         await self._until(self._is_stored)
 
@@ -231,10 +237,12 @@ def _quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def simulate(plan: Plan) -> Story:
-    """Run the plan. Raises `AssertionError` when a stage ends by an error that no trouble explains."""
+def simulate(plan: Plan, turns: int = MOST_TURNS) -> Story:
+    """Run the plan. Raises `AssertionError` when a stage ends by an error that no trouble explains, and `Stuck` when
+    the run does not end in this many turns of the loop.
+    """
     with _quiet():
-        run = Run(plan)
+        run = Run(plan, turns)
         asyncio.set_event_loop(None)
         try:
             with simulated_clock(run.loop):

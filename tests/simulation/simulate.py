@@ -34,10 +34,13 @@ def _run(options: argparse.Namespace) -> int:
         if options.history:
             _say(whole(verdict.story) if verdict.story is not None else "")
         if verdict.findings:
+            commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+            _say(
+                f"seed {seed} fails at commit {commit.strip()}", *verdict.findings, "", "The smallest plan that fails:"
+            )
             plan = shrunk(plan, verdict.kinds)
             verdict = judge(plan)
-            commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-            _say(f"seed {seed} fails at commit {commit.strip()}", *verdict.findings, *plan.deeds, *plan.troubles)
+            _say(*verdict.findings, *plan.deeds, *plan.troubles)
             if verdict.story is not None:
                 _say(about(verdict.story, verdict.findings))
             return 1
@@ -46,6 +49,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _say(*lines: object) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from leads.rules import Rule
 from tests.simulation.audit.history import Finding
 from tests.simulation.audit.judge import audit
 from tests.simulation.audit.sends import Slack
+from tests.simulation.loop import Stuck
 from tests.simulation.meta import CALL_SECONDS
 from tests.simulation.plan import Plan
-from tests.simulation.run import Story, simulate
+from tests.simulation.run import MOST_TURNS, Story, simulate
 from tests.simulation.stages import PAGES_NOW, PARTITIONS, RULES
 
 _SLACK = Slack(call=timedelta(seconds=CALL_SECONDS))
@@ -18,7 +19,7 @@ _SLACK = Slack(call=timedelta(seconds=CALL_SECONDS))
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the auditor found, and the run's story; None where a stage ended by an error that no trouble explains."""
+    """What the auditor found, and the run's story; None where the run did not come to its end."""
 
     findings: tuple[Finding, ...]
     story: Story | None
@@ -28,12 +29,14 @@ class Verdict:
         return frozenset(finding.what for finding in self.findings)
 
 
-def judge(plan: Plan) -> Verdict:
+def judge(plan: Plan, turns: int = MOST_TURNS) -> Verdict:
     try:
-        story = simulate(plan)
+        story = simulate(plan, turns)
     except AssertionError as fault:
         cause = fault.__cause__
         return Verdict((Finding("stage_crashed", f"{fault}: {type(cause).__name__}: {cause}"),), None)
+    except Stuck as fault:
+        return Verdict((Finding("did_not_come_to_rest", f"{fault}"),), None)
     rules: tuple[Rule, ...] | None = None if story.rules_changed else RULES
     return Verdict(tuple(audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)), story)
 
