@@ -104,6 +104,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
         self._turns_left = turns
+        self._stuck: Stuck | None = None
 
     def time(self) -> float:
         return self.moment
@@ -139,12 +140,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.moment = max(self.moment, timers[0][0])
         while timers and timers[0][0] <= self.moment:
             ready.append(heapq.heappop(timers)[2])
-        self._turns_left -= 1
-        if self._turns_left < 0:
-            busy = {process.name for handle in ready if (process := _process_of(handle)) is not None}
-            raise Stuck(f"the turns are used up at {self.moment:.3f} s by {', '.join(sorted(busy))}")
+        self.take_turn()
         for _ in range(len(ready)):
             self._run(ready.popleft())
+
+    def take_turn(self) -> None:
+        """Count a turn of the loop, or of a reader that goes round at one moment. Raises `Stuck` when none is left."""
+        if self._turns_left == 0 and self._stuck is None:
+            process, waiting = current_process(), map(_process_of, self._ready)  # type: ignore[attr-defined]
+            busy = {each.name for each in (process, *waiting) if each is not None}
+            self._stuck = Stuck(f"the turns are used up at {self.moment:.3f} s by {', '.join(sorted(busy))}")
+        if self._stuck is not None:
+            raise self._stuck
+        self._turns_left -= 1
 
     def _run(self, handle: Handle) -> None:
         if handle.cancelled():
