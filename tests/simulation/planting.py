@@ -1,0 +1,151 @@
+"""Faults to plant into the product, so that the simulation can be seen to find them: text for text of a module."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """In `module`, `old` stands once, and `new` takes its place. `seed` finds it, as the first from 1 on."""
+
+    module: str
+    old: str
+    new: str
+    seed: int
+
+
+class NotThere(ValueError):
+    """The module has changed, so that the fault cannot be planted: adapt the plant."""
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, fullname: str, path: str, fault: Plant) -> None:
+        super().__init__(fullname, path)
+        self._fault = fault
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(planted(self.get_data(self.path).decode(), self._fault), self.path, "exec")
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, fault: Plant) -> None:
+        self._fault = fault
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self._fault.module:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, self._fault)
+        return spec
+
+
+def planted(source: str, fault: Plant) -> str:
+    """The source with the fault in it. Raises `NotThere`."""
+    if source.count(fault.old) != 1:
+        raise NotThere(f"{fault.module} has {source.count(fault.old)} times: {fault.old}")
+    return source.replace(fault.old, fault.new)
+
+
+def plant(fault: Plant) -> None:
+    """Put the fault into the module that is imported later in this process."""
+    assert fault.module not in sys.modules, "it is imported already"
+    sys.meta_path.insert(0, _Finder(fault))
+
+
+PLANTS: dict[str, Plant] = {
+    "drop the second copy of a body": Plant(
+        "ingest.publisher",
+        "        for copy in copies_of(delivery.body, self._aliases):\n            sent.append",
+        "        for copy in copies_of(delivery.body, self._aliases)[:1]:\n            sent.append",
+        12,
+    ),
+    "drop dead letters": Plant(
+        "streams.split",
+        "hand_over([*events, *letters])",
+        "hand_over(events)",
+        17,
+    ),
+    "drop the last event of a batch": Plant(
+        "streams.split",
+        "hand_over([*events, *letters])",
+        "hand_over([*events[:-1], *letters] if len(events) > 1 else [*events, *letters])",
+        9,
+    ),
+    "keep the state but not its changelog": Plant(
+        "streams.join",
+        "[Outgoing(changelog, key.encode(), value, None, partition) for key, value in changes]",
+        "[]",
+        9,
+    ),
+    "no attempt before the call": Plant(
+        "sinks.send.courier",
+        '        await self._record(pending, "attempting", number)\n',
+        "",
+        9,
+    ),
+    "do not wait for the ack of an outcome": Plant(
+        "sinks.send.ledger",
+        "noted_at=self._clock())\n        await ack\n        return True",
+        "noted_at=self._clock())\n        asyncio.ensure_future(ack)\n        return True",
+        932,
+    ),
+    "overlook the message in the conversation": Plant(
+        "sinks.send.next_step", "    if ours:\n        return ours[-1]\n", "", 61
+    ),
+    "send after the end": Plant(
+        "sinks.send.next_step", "    return now >= command.ends_at - _ON_ITS_WAY\n", "    return False\n", 974
+    ),
+    "let no gap between texts": Plant(
+        "sinks.send.sink", "gap_until=last + gap if last is not None else None", "gap_until=None", 251
+    ),
+    "pass commands that are not settled": Plant(
+        "sinks.send.sink",
+        "        return commands | events\n",
+        "        return {}\n",
+        974,
+    ),
+    "commit what is not finished": Plant(
+        "sinks.consume",
+        "{place: unfinished.get(place, position) for place, position in",
+        "{place: position for place, position in",
+        974,
+    ),
+    "believe a process that thaws": Plant(
+        "sinks.send.ledger",
+        "progress == _ERASED or outcome.status in _OPEN or is_denial",
+        "progress == _ERASED or outcome.status in _OPEN",
+        9,
+    ),
+    "mark offsets past rows that wait": Plant(
+        "sinks.warehouse.sink",
+        "            await self._flush()\n            await self._mark()\n        elif",
+        "            await self._mark()\n        elif",
+        7,
+    ),
+    "keep the rows of the erased": Plant(
+        "sinks.warehouse.sink",
+        "        if removals:\n",
+        "        if not removals and rows is None:\n",
+        955,
+    ),
+    "lose a row in a full batch": Plant(
+        "sinks.warehouse.sink",
+        "                await self._write(rows, offsets)\n",
+        "                await self._write({topic: some[:9] for topic, some in rows.items()}, offsets)\n",
+        813,
+    ),
+}
+
+
+def table() -> str:
+    """The table of docs/simulation.md."""
+    rows = [f"| {name} | `{fault.module}` | {fault.seed} |" for name, fault in PLANTS.items()]
+    return "\n".join(["| Planted fault | In | Found by seed |", "| --- | --- | --- |", *rows]) + "\n"
