@@ -10,7 +10,7 @@ from types import CodeType, ModuleType
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """In `module`, `old` stands once, and `new` takes its place. `seed` finds it, as the first from 1 on."""
+    """In `module`, `old` stands once, and `new` takes its place. `seed` finds it."""
 
     module: str
     old: str
