@@ -97,9 +97,6 @@ PLANTS: dict[str, Plant] = {
         "noted_at=self._clock())\n        asyncio.ensure_future(ack)\n        return True",
         932,
     ),
-    "overlook the message in the conversation": Plant(
-        "sinks.send.next_step", "    if ours:\n        return ours[-1]\n", "", 61
-    ),
     "send after the end": Plant(
         "sinks.send.next_step", "    return now >= command.ends_at - _ON_ITS_WAY\n", "    return False\n", 974
     ),
