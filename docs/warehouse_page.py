@@ -61,7 +61,7 @@ writes:
 LEADSTREAM_WAREHOUSE=.leadstream/demo/warehouse .venv/bin/leadstream warehouse sql "…"
 ```
 
-A query of an embedded warehouse takes a quarter of the machine's memory at most. What does not fit goes to `queries` in
+A query of an embedded warehouse takes a quarter of the machine's memory at most. The rest goes to `queries` in
 `LEADSTREAM_STATE_DIR`, if that exists, and is removed when the query has ended.
 
 1. How far do leads get, Page by Page? (Meta tells nobody who only clicked.)

@@ -190,7 +190,7 @@ class LeadStage(Struct, frozen=True, kw_only=True):
 
 
 class ConversionOutcome(Struct, frozen=True, kw_only=True):
-    """What became of a conversion, without its person; the newest of a `conversion_id` is the ledger's entry."""
+    """The outcome of a conversion, without its person; the newest of a `conversion_id` is the ledger's entry."""
 
     conversion_id: str
     lead_id: LeadId

@@ -21,7 +21,7 @@ from schemas.codec import Ids
 from schemas.registry_client import find_ids
 from schemas.topics import Topic
 
-# What these log of a connection ends as a `ClientError`; without a handler their lines would reach the terminal too.
+# Their faults end as a `ClientError`; without a handler their lines would reach the terminal too.
 for name in ("aiokafka", "runtime"):
     logging.getLogger(name).addHandler(logging.NullHandler())
 

@@ -33,7 +33,7 @@ def follow_up(
     """The command to send this message once to the lead's person, from `after` the lead's last change on.
 
     It is not sent after the lead's messaging window. The same lead, rule and step give the same `command_id`, and each
-    id is sent at most once; so `rule` is no name of a rule in followups.yaml. What is in `cancel_on` cancels the
+    id is sent at most once; so `rule` is no name of a rule in followups.yaml. Each signal in `cancel_on` cancels the
     command as long as it waits. `msgspec.structs.replace` sets the other fields.
     """
     return SendFollowUp(
@@ -43,7 +43,7 @@ def follow_up(
         psid=lead.psid,
         rule=rule,
         step=step,
-        # What was received after this cancels the command; our own clock may be wrong and says nothing here.
+        # A signal received after this cancels the command; our own clock may be wrong and says nothing here.
         created_at=lead.updated_at,
         not_before=lead.updated_at + after,
         not_after=not_after(lead),

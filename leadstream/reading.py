@@ -238,7 +238,7 @@ class _Reading(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is u
             await self._commit()
 
     async def finish(self, seconds: float) -> None:
-        """Commit what is processed, if Kafka takes it in time; what it does not take comes again."""
+        """Commit the processed records, if Kafka takes it in time; otherwise they come again."""
         with suppress(TimeoutError, ClientError):
             async with asyncio.timeout(seconds), one_line_faults(self._cluster):
                 await self._commit()

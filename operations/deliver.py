@@ -20,7 +20,7 @@ _CLIENT = "leadstream-deliver-command"
 
 @dataclass(slots=True)
 class DestinationState:
-    """What the ledger says of a destination. `deliveries` are those that wait or failed, with their partitions.
+    """A destination as the ledger has it. `deliveries` are those that wait or failed, with their partitions.
 
     `asked_for` are those of the lead that was asked for, whatever became of them.
     """

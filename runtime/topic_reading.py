@@ -118,7 +118,7 @@ async def followed(
 def catching_up(
     consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], note: Callable[[bytes | None, bytes | None], None]
 ) -> CatchUp:
-    """What gives `note` the records from the consumer's positions on; one task at a time reads."""
+    """A function that gives `note` the records from the consumer's positions on; one task at a time reads."""
     reading = asyncio.Lock()
 
     async def catch_up(*, to_end: bool = False) -> None:

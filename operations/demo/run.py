@@ -259,7 +259,7 @@ def _environ(base: Settings, settings: Settings, environ: Mapping[str, str], gra
 def _write_environment(home: Path, environ: Mapping[str, str]) -> str:
     """The name, for a shell, of a file with which every command means the demo.
 
-    What logs in to the operator's Kafka stays out of it.
+    Credentials of the operator's Kafka stay out of it.
     """
     secure = set(map(variable, SECURITY_SETTINGS))
     ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in secure}

@@ -136,7 +136,7 @@ class Finder:
     async def _delivery(self, delivery_id: str) -> Subject | None:
         """All copies, read from the time that the id names; a spool may drain them later.
 
-        What lies before is read too, in case that a clock was wrong.
+        The records before it are read too, in case a clock was wrong.
         """
         header, found = ("delivery-id", delivery_id.encode()), dict[Place, Webhook]()
         since = await spans_between(self.consumer, self._every(WEBHOOKS), received_about(delivery_id) - _SKEW)

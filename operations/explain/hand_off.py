@@ -1,4 +1,4 @@
-"""What was handed on about the leads of a person: stages in a CRM, conversions to Meta, deliveries to endpoints."""
+"""The hand-offs of a person's leads: stages in a CRM, conversions to Meta, deliveries to endpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
 

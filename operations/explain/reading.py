@@ -121,7 +121,7 @@ class PersonReader:
                 self._keep(record, codec, records.leads)
 
     async def hand_off(self) -> None:
-        """What was handed on about their leads."""
+        """The hand-offs of their leads."""
         leads = {lead.lead_id: lead for lead in self.records.leads.values()}
         readers = {self.deployment.topic(topic): read for topic, read in readers_of(self.deployment.ids).items()}
         partitions = {

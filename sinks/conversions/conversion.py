@@ -1,4 +1,4 @@
-"""What leads and stages report to Meta: a record becomes a conversion, or says why it is none."""
+"""A record of a lead or a stage becomes a conversion, or says why it is none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Input = Lead | LeadStage | None
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """An event to be reported once. What it was made from was received or happened at `since`, and no sooner."""
+    """An event to be reported once. Its record was received, or its stage reached, at `since` at the earliest."""
 
     conversion_id: str
     lead_id: LeadId

@@ -31,7 +31,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Entry(NamedTuple):
-    """What the ledger knows of a conversion: its newest outcome, and when that was written."""
+    """The entry of a conversion: its newest outcome, and when that was written."""
 
     status: ConversionStatus
     attempt: int

@@ -66,7 +66,7 @@ def is_too_old(event_at: datetime, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a call came to, for each of its conversions alike."""
+    """The result of a call, for each of its conversions alike."""
 
     status: ConversionStatus
     reason: ParkedReason | RejectedReason | InDoubtReason | None = None

@@ -167,7 +167,7 @@ class DeliveryClient:
     async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
         """The answer of the destination to one POST, which as a whole may take as long as the timeout.
 
-        The status and its headers are the answer; what becomes of the rest does not matter.
+        The status and its headers are the answer; a fault in the rest does not matter.
         """
         answered, held = list[Answer](), self._connections
         held.calls += 1

@@ -94,7 +94,7 @@ class Courier:
         return record is not None and self.erasures.cover(record.page_id, record.psid, _made_at(record))
 
     async def _end_erased(self, outlet: Outlet, item: Item) -> None:
-        """The person was erased. What was attempted before has an erasure of its own, which `erase` asks for."""
+        """The person was erased. An attempted delivery gets an erasure of its own, which `erase` asks for."""
         self.metrics.deliveries.labels(outlet.destination.name, "erased").inc()
         if item.last is not None:
             await self._note(outlet, item, _message(outlet, item), "erased")

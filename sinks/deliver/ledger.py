@@ -16,13 +16,13 @@ from sinks.fenced_log import FencedLog
 Ends = Callable[[Collection[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 # A settled delivery is forgotten this long after, once the destination's position has passed it.
 _REMEMBERED = timedelta(days=1)
-# What was settled before is not kept as it is read: where a position stands still for longer, it is delivered again.
+# Older settled deliveries are not kept while reading: where a position stands still for longer, they come again.
 _READ_BACK = timedelta(days=14)
 
 
 @dataclass(slots=True)
 class Book:
-    """What one partition says of one destination. `deliveries` has the last of each subject, by the key of its record.
+    """One destination in one partition. `deliveries` has the last of each subject, by the key of its record.
 
     `position` is None while the destination has none.
     """

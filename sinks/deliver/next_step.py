@@ -1,4 +1,4 @@
-"""What follows from an answer: a delivery is done, comes again later, or is given up, and how a destination fares."""
+"""Decides after an answer: a delivery is done, comes again later, or is given up, and how a destination fares."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

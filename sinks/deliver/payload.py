@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is posted, but for its time: `webhook_id` is the same whenever it is posted again."""
+    """A post without its time: `webhook_id` is the same whenever it is posted again."""
 
     webhook_id: str
     body: str

@@ -96,6 +96,6 @@ class DeliverCluster:
 
 
 def revisions_in(receiver: Receiver) -> list[tuple[str, int]]:
-    """What was taken, as lead and revision."""
+    """The deliveries that were taken, as lead and revision."""
     taken = [msgspec.json.decode(post.body)["data"] for post in receiver.taken]
     return [(data["lead_id"], data["revision"]) for data in taken]

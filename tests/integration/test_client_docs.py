@@ -49,7 +49,7 @@ def test_leads_are_read_until_the_program_is_ended(kafka_topics: Settings, tmp_p
 
     assert sorted(shown) == [f"l1 1 complete {(RESELLER, CITY)}", "l2 was erased: delete what you hold of it"]
     assert status == -signal.SIGINT
-    # What is processed is committed.
+    # Processed records are committed.
     _put(kafka_topics, (b"l3", None))
     assert _ended(kafka_topics, tmp_path, READ, signal.SIGINT, 1)[0] == ["l3 was erased: delete what you hold of it"]
 
@@ -160,7 +160,7 @@ def _run(settings: Settings, home: Path, text: str, environ: Mapping[str, str] |
 def _ended(
     settings: Settings, home: Path, text: str, end: signal.Signals, lines: int, arguments: list[str] | None = None
 ) -> tuple[list[str], int]:
-    """What a program prints until it is ended behind this many lines, and its status."""
+    """The output of a program that is ended after this many lines, and its status."""
     with subprocess.Popen(
         [sys.executable, _program(settings, home, text), *(arguments or [])],
         cwd=home,

@@ -66,7 +66,7 @@ class Group:
 
 
 class Broker:
-    """All partitions, one coordinator. What a request does, it does at one moment, whether or not its sender lives.
+    """All partitions, one coordinator. A request takes effect at one moment, whether or not its sender lives.
 
     `unflushed` is a fault of the broker's: it acknowledges records that a crash of its machine loses.
     """

@@ -13,7 +13,7 @@ _READ_ROWS = 500
 
 @dataclass
 class Disk:
-    """What is on one disk. In `refuses_until` every write fails, and changes nothing.
+    """The content of one disk. In `refuses_until` every write fails, and changes nothing.
 
     `flushes` is False for a disk that loses what it said it had when its machine goes down.
     """
@@ -58,7 +58,7 @@ class SimulatedSpoolFile:
         return len(rows), sum(len(delivery.body) + ROW_OVERHEAD for delivery in rows.values())
 
     def wipe(self) -> None:
-        """What is drained is gone already."""
+        """Drained rows are gone already."""
 
     def close(self) -> None:
         """Another process may open it."""

@@ -95,7 +95,7 @@ PAGES_NOW = Pages(
 
 @dataclass
 class Machine:
-    """What all processes share; `rules` are those of the next start of a streams worker."""
+    """Shared by all processes; `rules` are those of the next start of a streams worker."""
 
     loop: SimulatedLoop
     broker: Broker

@@ -1,6 +1,6 @@
 """A small driver in the place of Faust and our transport: the same steps of split and join, in the same order.
 
-What it cannot see is listed in docs/simulation.md.
+docs/simulation.md lists its limits.
 """
 
 import asyncio
@@ -175,7 +175,7 @@ class Streams:
             batches = await self._consumer.getmany(timeout_ms=100)
             async with self._turn:
                 if self._recovers:
-                    # What was fetched may be from before the rebalance; the positions go back to what is committed.
+                    # Fetched records may be from before the rebalance; the positions go back to the committed ones.
                     await self._recover()
                     continue
                 await self._work(batches)

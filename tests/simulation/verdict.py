@@ -19,7 +19,7 @@ _SLACK = Slack(call=timedelta(seconds=CALL_SECONDS))
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the auditor found, and the run's story; None where the run did not come to its end."""
+    """The auditor's findings, and the run's story; None where the run did not come to its end."""
 
     findings: tuple[Finding, ...]
     story: Story | None

@@ -13,7 +13,7 @@ from sinks.warehouse.tables import Row, Table
 
 @dataclass
 class Rows:
-    """What is stored: the rows by table, and the next offset of each partition."""
+    """The stored rows by table, and the next offset of each partition."""
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class SimulatedWarehouse:
             rows[:] = [row for row in rows if not any(removal.takes(table, row) for removal in removals)]
 
     def tidy(self) -> None:
-        """What is deleted is gone."""
+        """Deleted rows are gone."""
 
     def fold(self) -> None:
         """There are no current tables."""

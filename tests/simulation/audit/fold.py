@@ -70,7 +70,7 @@ def _compare(
 
 
 def name_of(output: Output) -> str:
-    """What stays the same when a record is written twice."""
+    """The parts that stay the same when a record is written twice."""
     match output:
         case Lead():
             return f"{output.lead_id} revision {output.revision}"

@@ -1,4 +1,4 @@
-"""What an audit sees: records of topics, promises of ingest, texts that arrived, rows of the warehouse."""
+"""The view of an audit: records of topics, promises of ingest, texts that arrived, rows of the warehouse."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is wrong before there is any Kafka."""
+"""Mistakes that are refused before any Kafka is asked."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""What the doctor says of conversions: the data set, the permission, and the last errors."""
+"""The doctor's checks of conversions: the data set, the permission, and the last errors."""
 
 from typing import Any
 

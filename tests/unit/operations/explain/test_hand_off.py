@@ -1,4 +1,4 @@
-"""What was handed on about a lead, as moments of its timeline."""
+"""The hand-offs of a lead, as moments of its timeline."""
 
 from datetime import timedelta
 

@@ -98,7 +98,7 @@ class ConversionWorld:
             self.kafka.put(topic.topic, 0, record.lead_id.encode(), value)
 
     def outcome(self, outcome: ConversionOutcome) -> None:
-        """What another process left in the ledger."""
+        """The entries that another process left in the ledger."""
         self.kafka.put(self.log.topic, 0, outcome.conversion_id.encode(), conversion_codec().encode(outcome))
 
     async def settle_all(self, meanwhile: Mapping[int, Callable[[], None]] | None = None) -> list[ConversionOutcome]:
