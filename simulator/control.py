@@ -1,4 +1,7 @@
-"""The control API under `/_simulator/`: tests and campaigns set up and query the fake Meta; times are milliseconds."""
+"""The control API under `/_simulator/`: tests and campaigns set up and query the fake Meta; times are milliseconds.
+
+It takes deliveries of leads too, as a CRM does, and forgets them.
+"""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -84,8 +87,13 @@ def control_routes(world: World, clock: Callable[[], datetime]) -> list[Route]:
         _route("PUT", "/faults", plan_faults),
         _route("PUT", "/pages/{page_id}", page),
         _route("POST", "/reactions", partial(_let_people_react, world, clock)),
+        _route("POST", "/deliveries", _take_delivery),
         _route("DELETE", "", forget),
     ]
+
+
+async def _take_delivery(_: Request) -> Json:
+    return {"success": True}
 
 
 async def _conversions(world: World, _request: Request) -> Json:

@@ -55,6 +55,7 @@ _QUIET = 5.0
 # Nothing new for this long with something still open: a busy machine is slow, but does not stand still.
 _PATIENCE = 60.0
 _SECRET = "demo-app-secret"
+_DELIVERY_SECRET = "whsec_bm90LWEtcmVhbC1zZWNyZXQtb2YtYS1kZW1v"
 _OWN_LEADS = 3
 # Posted once everything else has ended, in a demo that stays up.
 _CANARY_SECONDS = 20
@@ -105,6 +106,7 @@ def run_demo(
         graph_port = free_ports(1)
         environ = _environ(base, settings, environ, graph_port)
         environment = _write_environment(home, environ)
+        _write_destinations(settings.destinations, graph_port)
         processes = stack.enter_context(processes_of(settings, environ, broker, say, interrupts, lock))
         webhook = f"http://127.0.0.1:{settings.port}/webhooks/messenger"
         graph_url = f"http://127.0.0.1:{graph_port}"
@@ -254,6 +256,13 @@ def _environ(base: Settings, settings: Settings, environ: Mapping[str, str], gra
         variable("graph_url"): f"http://127.0.0.1:{graph_port}",
         variable("canary"): f"{_CANARY_SECONDS}s",
     }
+
+
+def _write_destinations(file: Path, graph_port: int) -> None:
+    """Leads are delivered to the fake Meta, which stands in for a CRM."""
+    url = f"http://127.0.0.1:{graph_port}/_simulator/deliveries"
+    options = f"url: {url}, secret: {_DELIVERY_SECRET}, allow_private: true, from: beginning"
+    file.write_text(f"destinations: [{{name: demo-crm, {options}}}]\n")
 
 
 def _write_environment(home: Path, environ: Mapping[str, str]) -> str:
