@@ -14,10 +14,10 @@ from aiokafka.errors import KafkaError
 
 from ingest.audit import Promise
 from messenger.events import PageId, Psid
+from operations.audit.history import Effect, History
 from schemas.topics import LEADS, OUTCOMES, TOPICS
 from sinks.consume import SinkCrashed
 from streams.engine.producer import DeliveryFailed
-from tests.simulation.audit.history import Effect, History
 from tests.simulation.broker import Broker
 from tests.simulation.erasing import erase
 from tests.simulation.loop import Dice, Process, SimulatedLoop

@@ -6,10 +6,10 @@ from hashlib import sha256
 from typing import Any
 
 from leads.facts import Progress
+from operations.audit.history import Finding, place_of
 from runtime.clock import from_millis
 from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.topics import COMMANDS, EVENTS, LEADS, OUTCOMES
-from tests.simulation.audit.history import Finding, place_of
 from tests.simulation.run import Story
 from tests.simulation.timeline import BEGINNING
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from leads.rules import Rule
-from tests.simulation.audit.history import Finding
-from tests.simulation.audit.judge import audit
-from tests.simulation.audit.sends import Slack
+from operations.audit.history import Finding
+from operations.audit.judge import audit
+from operations.audit.sends import Slack
 from tests.simulation.loop import Stuck
 from tests.simulation.meta import CALL_SECONDS
 from tests.simulation.plan import Plan

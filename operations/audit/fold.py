@@ -12,12 +12,12 @@ from leads.pages import Pages
 from leads.records import FetchTranscript, Lead, SendFollowUp
 from leads.rules import Rule
 from messenger.events import PageId, Psid
+from operations.audit.history import Finding, History, place_of
 from runtime.clock import to_millis
 from schemas.codec import Codec, NotDecodable, command_codec, lead_codec, transcript_request_codec
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
 from streams.records import Record
 from streams.replay.run import Rejoin
-from tests.simulation.audit.history import Finding, History, place_of
 
 # A second handover that differs from a known one in its stamp alone, within a minute, is a copy of it.
 _COPIES = 60_000

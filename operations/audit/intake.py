@@ -7,13 +7,13 @@ from hashlib import sha256
 from leads.erasures import Erasures
 from leads.facts import JoinEvent, Progress
 from leads.pages import Pages
+from operations.audit.history import Finding, History, place_of
 from runtime.dead_letter import PREFIX
 from schemas.codec import NotDecodable, event_codec, transcript_request_codec
 from schemas.copies import copy_of
 from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
 from streams.records import Record, event_key
 from streams.split import split
-from tests.simulation.audit.history import Finding, History, place_of
 
 Key = tuple[str, bytes, str]
 

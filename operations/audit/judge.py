@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
+from operations.audit import fold, intake, rows, sends
+from operations.audit.history import Finding, History
+from operations.audit.sends import Slack
 from schemas.topics import ERASURES
-from tests.simulation.audit import fold, intake, rows, sends
-from tests.simulation.audit.history import Finding, History
-from tests.simulation.audit.sends import Slack
 
 
 def audit(

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from operations.audit.history import Finding, History
 from schemas.codec import NotDecodable
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten
 from sinks.warehouse.rows import warehouse_sources
 from sinks.warehouse.tables import Row, Table, tables_by_topic
-from tests.simulation.audit.history import Finding, History
 
 Place = tuple[str, int, int]
 

@@ -13,13 +13,13 @@ from leads.pages import Page, Pages
 from leads.records import FollowUpOutcome, SendFollowUp, is_notice
 from messenger.events import EchoReceived, MessageReceived, PageId, PolicyEnforced, PostbackReceived
 from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
+from operations.audit.history import Effect, Finding, History, place_of
 from runtime.clock import from_millis
 from runtime.dead_letter import PREFIX
 from schemas.codec import NotDecodable, command_codec, outcome_codec
 from schemas.topics import COMMANDS, OUTCOMES, WEBHOOKS
 from streams.records import Record
 from streams.split import split
-from tests.simulation.audit.history import Effect, Finding, History, place_of
 
 _OPEN = ("attempting", "parked")
 _NOT_SENT = ("rejected", "expired", "cancelled")
