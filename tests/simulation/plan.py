@@ -21,7 +21,7 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
 STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
 _TARGETS = (*("ingest",) * 2, *("streams",) * 3, *("send",) * 5, "transcripts", "warehouse")
-_LAST_TROUBLE = 85.0
+_LAST_TROUBLE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from tests.simulation.broker import Broker, Stored
 from tests.simulation.consumer import SimulatedConsumer
 from tests.simulation.producer import SimulatedProducer
 
-_COMMIT_SECONDS, _REPORT_SECONDS, _REGISTER_SECONDS = 0.5, 1.0, 0.25
+_COMMIT_SECONDS, _REPORT_SECONDS, _REGISTER_SECONDS = 0.5, 2.0, 1.0
 
 
 class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped

@@ -26,7 +26,7 @@ def test_a_seed_gives_the_same_history_byte_for_byte(seed: int) -> None:
 
 # In seed 61 a process starts in a night, in seed 65 a person is being erased in one, in seed 108 a sink starts while
 # half of the register of erasures has no leader.
-@pytest.mark.parametrize("seed", [*range(1, 31), 61, 65, 108])
+@pytest.mark.parametrize("seed", [*range(1, 101), 108])
 def test_a_bad_day_leaves_everything_accounted_for(seed: int) -> None:
     plan = plan_of(seed)
 
