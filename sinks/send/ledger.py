@@ -123,7 +123,8 @@ class Book:
         if outcome.status in _NOT_SENT:
             self.sent.drop(outcome.command_id)
         elif outcome.command_id not in self.settled:
-            self.sent.note(outcome, at)
+            # Not when the attempt began: the broker's stamp on it may have corrected the clock since.
+            self.sent.note(outcome, noted_at)
         if outcome.status not in _OPEN:
             self._settle(outcome.command_id, _PROGRESS.get(outcome.status, _END), noted_at)
         if outcome.status in _PROGRESS:

@@ -86,6 +86,15 @@ async def test_a_message_counts_once_however_far_it_came_and_one_that_was_refuse
     assert sent.to_person(replace(other, command_id="c3"), NOON) == 1
 
 
+async def test_the_gap_counts_from_the_result_when_the_attempt_had_a_clock_that_was_behind() -> None:
+    ledger, before = _ledger(FakeKafka()), timedelta(seconds=4)
+    await ledger.open([0])
+    await ledger.append(0, replace(an_outcome("c1", "attempting", attempt=1), occurred_at=NOON - before))
+    await ledger.append(0, an_outcome("c1", "sent", attempt=1))
+
+    assert ledger.book(0).sent.last_of_other_courses(a_command("other", rule="other")) == NOON
+
+
 @pytest.mark.parametrize("later", ["attempting", "in_doubt", "parked", "rejected", "sent"])
 async def test_a_message_that_was_sent_is_never_unsaid(later: str) -> None:
     kafka = FakeKafka()
