@@ -3,8 +3,14 @@
 import argparse
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from tests.simulation.planting import PLANTS, plant
+
+_SHOWN_EVERY = 100
 
 
 def main() -> int:
@@ -12,49 +18,74 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds")
     parser.add_argument("--jobs", type=int, default=1, help="in how many processes")
-    parser.add_argument("--every", type=int, default=1, help="only each so many-th seed")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="first put this fault into the product")
     parser.add_argument("--whole", action="store_true", help="do not shrink the plan that fails")
-    parser.add_argument("--history", action="store_true", help="print all of a history, to compare two runs")
+    parser.add_argument("--history", action="store_true", help="print all of the history of one seed")
     options = parser.parse_args()
     if options.plant is not None:
         plant(PLANTS[options.plant])
-    if options.jobs == 1:
-        return _run(options)
-    command = [sys.executable, "-m", "tests.simulation.simulate", f"--every={options.jobs}"]
-    jobs = [
-        subprocess.Popen([*command, f"--seed={options.seed + number}", f"--runs={options.runs - number}"])
-        for number in range(options.jobs)
-    ]
-    return max(job.wait() for job in jobs)
+    if options.history:
+        return _print_history(options.seed)
+    failing = _first_failing(range(options.seed, options.seed + options.runs), options.jobs)
+    if failing is None:
+        return 0
+    _explain(failing, whole=options.whole)
+    return 1
 
 
-def _run(options: argparse.Namespace) -> int:
-    # Only now, so that a planted fault is in what is imported.
+# What may hold a planted fault is imported only after it was planted, in each of the functions below.
+
+
+def _first_failing(seeds: range, jobs: int) -> int | None:
+    """The lowest failing seed, if any. Without one, it says how many are clean."""
+    began = time.monotonic()
+    # Forked, so that a planted fault is in each process.
+    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        for number, fails in enumerate(pool.map(_fails, seeds), start=1):
+            if fails:
+                pool.shutdown(wait=False, cancel_futures=True)
+                return seeds[number - 1]
+            if number == len(seeds) or number % _SHOWN_EVERY == 0:
+                _print([f"{number} of {len(seeds)} seeds are clean, {time.monotonic() - began:.0f} s"])
+    return None
+
+
+def _fails(seed: int) -> bool:
     from tests.simulation.plan import plan_of
-    from tests.simulation.telling import about, whole
+    from tests.simulation.verdict import judge
+
+    return bool(judge(plan_of(seed)).findings)
+
+
+def _print_history(seed: int) -> int:
+    from tests.simulation.plan import plan_of
+    from tests.simulation.telling import whole
+    from tests.simulation.verdict import judge
+
+    verdict = judge(plan_of(seed))
+    _print([whole(verdict.story) if verdict.story is not None else "", *verdict.findings])
+    return int(bool(verdict.findings))
+
+
+def _explain(seed: int, *, whole: bool) -> None:
+    from tests.simulation.plan import plan_of
+    from tests.simulation.telling import about
     from tests.simulation.verdict import judge, shrunk
 
-    for seed in range(options.seed, options.seed + options.runs, options.every):
-        plan = plan_of(seed)
+    plan = plan_of(seed)
+    verdict = judge(plan)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
+    _print([f"seed {seed} fails at commit {commit.strip()}", *verdict.findings])
+    if not whole:
+        plan = shrunk(plan, verdict.kinds)
         verdict = judge(plan)
-        if options.history:
-            _say(whole(verdict.story) if verdict.story is not None else "")
-        if verdict.findings:
-            commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
-            _say(f"seed {seed} fails at commit {commit.strip()}", *verdict.findings)
-            if not options.whole:
-                plan = shrunk(plan, verdict.kinds)
-                verdict = judge(plan)
-                _say("", "The smallest plan that fails:", *verdict.findings)
-            _say(*plan.deeds, *plan.troubles)
-            if verdict.story is not None:
-                _say(about(verdict.story, verdict.findings))
-            return 1
-    return 0
+        _print(["", "The smallest plan that fails:", *verdict.findings])
+    _print([*plan.deeds, *plan.troubles])
+    if verdict.story is not None:
+        _print([about(verdict.story, verdict.findings)])
 
 
-def _say(*lines: object) -> None:
+def _print(lines: Iterable[object]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
