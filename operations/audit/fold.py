@@ -2,71 +2,148 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from leads.canary import policies
 from leads.erasures import Erasures
+from leads.facts import LeadPromoted
 from leads.join import Output
-from leads.pages import Pages
-from leads.records import FetchTranscript, Lead, SendFollowUp
+from leads.pages import Page, Pages, is_canary
+from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Rule
-from messenger.events import PageId, Psid
-from operations.audit.history import Finding, History, place_of
+from messenger.events import AppId, PageId, Psid
+from operations.audit.history import Finding, History, partition_of, place_of
 from runtime.clock import to_millis
-from schemas.codec import Codec, NotDecodable, command_codec, lead_codec, transcript_request_codec
+from schemas.codec import (
+    BUILT_IN,
+    Codec,
+    Ids,
+    NotDecodable,
+    command_codec,
+    event_codec,
+    lead_codec,
+    transcript_request_codec,
+)
 from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
-from streams.records import Record
-from streams.replay.run import Rejoin
+from streams.records import Record, received_at
+from streams.replay.run import Rejoin, concluded_at
+from streams.split import is_fact
 
 # A second handover that differs from a known one in its stamp alone, within a minute, is a copy of it.
 _COPIES = 60_000
 
 
-def differences(
-    history: History, pages: Pages, rules: Sequence[Rule] | None, erasures: Erasures, partitions: int
-) -> Iterator[Finding]:
+class Fold:
+    """A fold of the log, of which only the outputs from `since` on are kept.
+
+    `promoted` are the people whose leads a replay has put right: from then on the fold does not have what they have.
+    """
+
+    def __init__(
+        self,
+        pages: Pages,
+        rules: Sequence[Rule] | None,
+        erasures: Erasures,
+        partitions: int,
+        *,
+        since: datetime | None = None,
+        set_aside: Collection[str] = (),
+        ids: Ids = BUILT_IN,
+    ) -> None:
+        self._rejoin = Rejoin(
+            policies(pages, rules or ()), pages.aliases, partitions=partitions, erasures=erasures, ids=ids
+        )
+        self._partitions, self._since, self._set_aside = range(partitions), since, set_aside
+        self._codec = event_codec(ids)
+        self.outputs: list[Output] = []
+        self.promoted: set[tuple[PageId, Psid]] = set()
+
+    def take(self, records: Sequence[Record], until: datetime) -> None:
+        """Join the next records of a partition, but for those that were received later or set aside unread."""
+        taken = [record for record in records if received_at(record) < until and self._is_read(record)]
+        self._keep(self._rejoin.take(taken)[1])
+        for record in filter(is_fact, taken):
+            fact = _decoded(self._codec, record)
+            if isinstance(fact, LeadPromoted) and fact.psid is not None:
+                self.promoted.add((fact.page_id, fact.psid))
+
+    def pass_time(self, until: datetime) -> None:
+        """Let all deadlines up to `until` pass."""
+        for partition in self._partitions:
+            self._keep(self._rejoin.pass_time(partition, until))
+
+    def _is_read(self, record: Record) -> bool:
+        return not self._set_aside or place_of(record) not in self._set_aside
+
+    def _keep(self, outputs: Iterable[Output]) -> None:
+        self.outputs += (out for out in outputs if self._since is None or concluded_at(out) >= self._since)
+
+
+def differences(history: History, fold: Fold, rules: Sequence[Rule] | None, erasures: Erasures) -> Iterator[Finding]:
     """Where the topics of the join differ from a fold of the log. Without `rules`, only leads are compared.
 
-    Nothing is compared of an erased person: the fold does not have what the live join has forgotten.
+    Nothing is compared of an erased person: the fold does not have what the live join has forgotten. Of commands, only
+    those of these rules are: others are of automations.
     """
-    outputs = _fold(history, pages, rules or (), erasures, partitions)
-    yield from _compare(history, LEADS, lead_codec(), [out for out in outputs if isinstance(out, Lead)], erasures)
+
+    def is_compared(out: Output) -> bool:
+        is_whole = erasures.until(out.page_id, out.psid) is None and (out.page_id, out.psid) not in fold.promoted
+        return is_whole and not is_canary(out.page_id) and history.covers(concluded_at(out))
+
+    outputs = [out for out in fold.outputs if is_compared(out)]
+    leads = [out for out in outputs if isinstance(out, Lead)]
+    yield from _compare(history, LEADS, lead_codec(history.ids), leads, is_compared)
+    yield from _removed(history, LEADS, {lead.lead_id for lead in leads})
     if rules is None:
         return
+    names = {rule.name for rule in rules}
     commands = [out for out in outputs if isinstance(out, SendFollowUp)]
-    yield from _compare(history, COMMANDS, command_codec(), commands, erasures)
+
+    def is_ours(out: SendFollowUp) -> bool:
+        return (out.rule in names or is_notice(out)) and is_compared(out)
+
+    yield from _compare(history, COMMANDS, command_codec(history.ids), commands, is_ours)
     requests = [out for out in outputs if isinstance(out, FetchTranscript)]
-    yield from _compare(history, TRANSCRIPTS, transcript_request_codec(), requests, erasures)
-
-
-def _fold(history: History, pages: Pages, rules: Sequence[Rule], erasures: Erasures, partitions: int) -> list[Output]:
-    rejoin = Rejoin(policies(pages, rules), pages.aliases, partitions=partitions, erasures=erasures)
-    outputs: list[Output] = []
-    for record in history.of(WEBHOOKS):
-        outputs += rejoin.take([record])[1]
-    for partition in range(partitions):
-        outputs += rejoin.pass_time(partition, history.until)
-    return outputs
+    yield from _compare(history, TRANSCRIPTS, transcript_request_codec(history.ids), requests, is_compared)
 
 
 def _compare(
-    history: History, topic: Topic, codec: Codec[Any], folded: Iterable[Any], erasures: Erasures
+    history: History, topic: Topic, codec: Codec[Any], folded: Iterable[Any], is_compared: Callable[[Any], bool]
 ) -> Iterator[Finding]:
-    expected = {name_of(out): out for out in folded if erasures.until(out.page_id, out.psid) is None}
-    found: dict[str, Any] = {}
-    for record in history.of(topic):
-        made = _decoded(codec, record)
-        if made is None or erasures.until(made.page_id, made.psid) is not None:
+    expected, found = {name_of(out): out for out in folded}, set[str]()
+    made = [(record, out) for record in history.of(topic) if (out := _decoded(codec, record)) is not None]
+    for record, out in made:
+        if not is_compared(out):
             continue
-        name = name_of(made)
+        name = name_of(out)
         if name not in expected:
             yield Finding(f"{topic.name}_not_in_fold", f"{place_of(record)} {name}")
-        elif made != expected[name]:
+        elif out != expected[name]:
             yield Finding(f"{topic.name}_unlike_fold", f"{place_of(record)} {name}")
-        found[name] = made
-    for name in expected.keys() - found.keys():
-        yield Finding(f"{topic.name}_missing", name)
+        found.add(name)
+    # Compaction takes the older revisions of a lead.
+    newest = _newest(out for record, out in made if partition_of(record) in history.thinned)
+    for name in expected.keys() - found:
+        out = expected[name]
+        if not (isinstance(out, Lead) and out.revision < newest.get(out.lead_id, 0)):
+            yield Finding(f"{topic.name}_missing", name)
+
+
+def _newest(outputs: Iterable[Output]) -> Mapping[str, int]:
+    newest: dict[str, int] = {}
+    for out in outputs:
+        if isinstance(out, Lead):
+            newest[out.lead_id] = max(out.revision, newest.get(out.lead_id, 0))
+    return newest
+
+
+def _removed(history: History, topic: Topic, keys: Collection[str]) -> Iterator[Finding]:
+    """Tombstones of these keys, whose people were not erased."""
+    for record in history.of(topic):
+        if record.value is None and (record.key or b"").decode(errors="replace") in keys:
+            yield Finding("tombstone_without_erasure", place_of(record))
 
 
 def name_of(output: Output) -> str:
@@ -87,40 +164,48 @@ def _decoded(codec: Codec[Any], record: Record) -> Any:
         return None
 
 
-def unused_signals(history: History, erasures: Erasures) -> Iterator[Finding]:
+def unused_signals(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
     """The referrals and handovers of Meta's that no lead shows, by a reading of the bodies of its own."""
-    leads: defaultdict[tuple[str, str], dict[str, list[Lead]]] = defaultdict(dict)
-    codec = lead_codec()
+    leads: defaultdict[tuple[str, str], list[Lead]] = defaultdict(list)
+    codec = lead_codec(history.ids)
     for record in history.of(LEADS):
         lead = _decoded(codec, record)
         if lead is not None:
-            leads[lead.page_id, lead.psid].setdefault(lead.lead_id, []).append(lead)
+            leads[lead.page_id, lead.psid].append(lead)
     for record in history.of(WEBHOOKS):
-        for page_id, psid, item in _items(record.value or b""):
-            if erasures.until(PageId(page_id), Psid(psid)) is not None:
+        if not history.spans_over(record.topic, record.partition, record.offset):
+            continue
+        for named, psid, item in _items(record.value or b""):
+            if not (named.isascii() and psid.isascii()):
                 continue
-            revisions = [lead for held in leads[page_id, psid].values() for lead in held]
-            if not _is_shown(item, revisions):
+            page_id = pages.aliases.get(named, named)
+            is_spared = is_canary(page_id) or erasures.until(page_id, psid) is not None
+            if not is_spared and not _is_shown(item, leads[page_id, psid], pages.get(page_id)):
                 yield Finding("signal_without_lead", place_of(record))
 
 
-def _items(body: bytes) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _items(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any]]]:
     try:
         entries = json.loads(body)["entry"]
         for entry in entries:
             for item in entry.get("messaging", ()):
-                yield str(item["recipient"]["id"]), str(item["sender"]["id"]), item
-    except (ValueError, KeyError, TypeError, AttributeError):
+                yield PageId(str(item["recipient"]["id"])), Psid(str(item["sender"]["id"])), item
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
 
 
-def _is_shown(item: Mapping[str, Any], revisions: Sequence[Lead]) -> bool:
-    referral, control = item.get("referral", {}), item.get("pass_thread_control", {})
-    if str(referral.get("type", "")).startswith("LEAD_"):
-        answers = [(pair["question"], pair["answer"]) for pair in item["lead"]["data"]]
-        return any([(pair.question, pair.answer) for pair in lead.answers] == answers for lead in revisions)
-    if str(control.get("metadata", "")).startswith("messenger_lead_gen_"):
-        stamp = item["timestamp"]
-        times = [lead.handover_at for lead in revisions if lead.handover_at is not None]
-        return any(abs(to_millis(at) - stamp) <= _COPIES for at in times)
+def _is_shown(item: Mapping[str, Any], revisions: Sequence[Lead], page: Page) -> bool:
+    """Whether a lead shows the item; an item that says something else, or that nobody can read, needs none."""
+    try:
+        referral, control = item.get("referral", {}), item.get("pass_thread_control", {})
+        if str(referral.get("type", "")).startswith("LEAD_"):
+            answers = [(pair["question"], pair["answer"]) for pair in item["lead"]["data"]]
+            return any([(pair.question, pair.answer) for pair in lead.answers] == answers for lead in revisions)
+        is_ours = page.is_target(AppId(str(control.get("new_owner_app_id"))))
+        if is_ours and str(control.get("metadata", "")).startswith("messenger_lead_gen_"):
+            stamp = item["timestamp"]
+            times = [lead.handover_at for lead in revisions if lead.handover_at is not None]
+            return any(abs(to_millis(at) - stamp) <= _COPIES for at in times)
+    except (KeyError, TypeError, AttributeError):
+        return True
     return True

@@ -1,19 +1,22 @@
 """Every 200 is in the log or in the spool, and every item of the log ends in one named place."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 
 from leads.erasures import Erasures
 from leads.facts import JoinEvent, Progress
 from leads.pages import Pages
+from messenger.errors import UnreadableDelivery
 from operations.audit.history import Finding, History, place_of
 from runtime.dead_letter import PREFIX
 from schemas.codec import NotDecodable, event_codec, transcript_request_codec
 from schemas.copies import copy_of
 from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
-from streams.records import Record, event_key
-from streams.split import split
+from streams.dead_letters import tried
+from streams.records import Record, Refusal, event_key
+from streams.split import Split, split
 
 Key = tuple[str, bytes, str]
 
@@ -22,7 +25,7 @@ def unkept_promises(history: History) -> Iterator[Finding]:
     """The 200s whose body Kafka does not have at each place of the receipt, and the spool does not have either."""
     at: dict[str, str] = {}
     copies: defaultdict[str, dict[tuple[bytes, int], set[int]]] = defaultdict(dict)
-    for record in history.of(WEBHOOKS):
+    for record in history.of(WEBHOOKS) if history.promises else ():
         digest = sha256(record.value or b"").hexdigest()
         at[place_of(record)] = digest
         delivery = dict(record.headers).get("delivery-id", b"")
@@ -39,31 +42,62 @@ def unkept_promises(history: History) -> Iterator[Finding]:
 
 def unended_items(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
     """The items that are neither an event, nor ignored, nor a dead letter; and events and letters without an item."""
-    expected: dict[Key, bool] = {}
-    refused: dict[str, None] = {}
-    for record in history.of(WEBHOOKS):
-        done = split([record], pages.aliases)
-        refused.update(dict.fromkeys(place_of(refusal.record) for refusal in done.refused))
-        for event in done.events:
-            expected[_key(event)] = erasures.kill(event)
-    found = dict(_events(history))
+    aside = set_aside(history)
+    expected, refused = _expected(history, pages, aside)
+    found = {key: place for key, place in _events(history) if _is_judged(history, key[2])}
     for key in expected.keys() - found.keys():
-        if not expected[key]:
+        if not erasures.kill(expected[key]):
             yield Finding("lost_event", f"{key[2]} {key[0]}")
     for key in found.keys() - expected.keys():
-        yield Finding("event_without_item", f"{found[key]} {key[0]}")
-    letters = {_origin_of(record): place_of(record) for record in history.topics.get(WEBHOOKS.dead_letters, ())}
-    for place in refused.keys() - letters.keys():
+        if key[2] not in aside:
+            yield Finding("event_without_item", f"{found[key]} {key[0]}")
+    letters = {origin_of(record): place_of(record) for record in history.topics.get(WEBHOOKS.dead_letters, ())}
+    for place in refused - letters.keys():
         yield Finding("lost_letter", place)
-    for place in letters.keys() - refused.keys():
-        yield Finding("letter_without_item", letters[place])
+    for place in letters.keys() - refused - aside:
+        if _is_judged(history, place):
+            yield Finding("letter_without_item", letters[place])
     yield from _misplaced(history)
 
 
+def _expected(history: History, pages: Pages, aside: Collection[str]) -> tuple[dict[Key, JoinEvent], set[str]]:
+    """The events that the log makes, and the places of the webhooks in it that are refused."""
+    expected: dict[Key, JoinEvent] = {}
+    refused: set[str] = set()
+    codec = event_codec(history.ids)
+    for record in history.of(WEBHOOKS):
+        place = place_of(record)
+        if place in aside or not _is_judged(history, place):
+            continue
+        done = tried(record, partial(split, [record], pages.aliases, codec=codec))
+        if isinstance(done, Refusal) or done.refused:
+            refused.add(place)
+        if isinstance(done, Split):
+            expected.update((_key(event), event) for event in done.events)
+    return expected, refused
+
+
+def set_aside(history: History) -> set[str]:
+    """The places of webhooks that an operator skipped, or that raised again and again: nothing became of them."""
+    letters = history.topics.get(WEBHOOKS.dead_letters, ())
+    fault = f"{PREFIX}exception.class.name"
+    refused_by_us = UnreadableDelivery.__name__.encode()
+    return {origin_of(letter) for letter in letters if dict(letter.headers).get(fault, refused_by_us) != refused_by_us}
+
+
+def _is_judged(history: History, place: str) -> bool:
+    topic, _, numbers = place.partition("/")
+    partition, _, offset = numbers.partition("/")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        # The header of another writer.
+        return history.spans is None
+    return history.spans_over(topic, int(partition), int(offset))
+
+
 def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Finding]:
-    """The transcript requests that no fact in the log answers."""
-    codec, facts = transcript_request_codec(), {event_id for (event_id, _, _), _ in _events(history)}
-    for record in history.of(TRANSCRIPTS):
+    """The transcript requests that are done with, and that no fact in the log answers."""
+    codec, facts = transcript_request_codec(history.ids), {event_id for (event_id, _, _), _ in _events(history)}
+    for record in filter(history.is_done, history.of(TRANSCRIPTS)):
         try:
             request = codec.decode(record.value)
         except NotDecodable:
@@ -74,7 +108,7 @@ def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Findin
 
 
 def _events(history: History) -> Iterator[tuple[Key, str]]:
-    codec = event_codec()
+    codec = event_codec(history.ids)
     for record in history.of(EVENTS):
         try:
             event = codec.decode(record.value)
@@ -86,7 +120,7 @@ def _events(history: History) -> Iterator[tuple[Key, str]]:
 
 def _misplaced(history: History) -> Iterator[Finding]:
     """Events of a person that come before an earlier one of the same partition of the log."""
-    codec, last = event_codec(), dict[tuple[bytes, int, int], int]()
+    codec, last = event_codec(history.ids), dict[tuple[bytes, int, int], int]()
     seen: set[tuple[int, Key]] = set()
     for record in history.of(EVENTS):
         try:
@@ -107,7 +141,8 @@ def _key(event: JoinEvent) -> Key:
     return event.event_id, event_key(event), f"{origin.topic}/{origin.partition}/{origin.offset}"
 
 
-def _origin_of(letter: Record) -> str:
+def origin_of(letter: Record) -> str:
+    """The place that a dead letter names as its record's; it may be of another writer, who says anything."""
     headers: Mapping[str, bytes] = dict(letter.headers)
-    topic, partition, offset = (headers.get(f"{PREFIX}{name}", b"") for name in ("topic", "partition", "offset"))
-    return f"{topic.decode()}/{partition.decode()}/{offset.decode()}"
+    parts = (headers.get(f"{PREFIX}{name}", b"") for name in ("topic", "partition", "offset"))
+    return "/".join(part.decode(errors="replace") for part in parts)

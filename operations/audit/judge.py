@@ -5,28 +5,41 @@ from collections.abc import Sequence
 from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
-from operations.audit import fold, intake, rows, sends
+from operations.audit import intake, rows, sends
+from operations.audit.fold import Fold, differences, unused_signals
 from operations.audit.history import Finding, History
 from operations.audit.sends import Slack
-from schemas.topics import ERASURES
+from schemas.topics import ERASURES, WEBHOOKS
 
 
 def audit(
-    history: History, pages: Pages, rules: Sequence[Rule] | None, *, partitions: int, slack: Slack
+    history: History,
+    pages: Pages,
+    rules: Sequence[Rule] | None,
+    *,
+    partitions: int,
+    slack: Slack,
+    fold: Fold | None = None,
 ) -> list[Finding]:
     """All findings, each once and in order; it judges by the history alone.
 
-    Without `rules`, as after a change of them, commands are not compared with a fold of the log.
+    Without `rules`, as after a change of them, commands are not compared with a fold of the log. A `fold` has taken
+    the log up to here already.
     """
     erasures = Erasures()
     for record in history.of(ERASURES):
         erasures.note(record.key, record.value)
+    if fold is None:
+        fold = Fold(pages, rules, erasures, partitions, set_aside=intake.set_aside(history), ids=history.ids)
+        for record in history.of(WEBHOOKS):
+            fold.take([record], history.until)
+        fold.pass_time(history.until)
     found = [
         *intake.unkept_promises(history),
         *intake.unended_items(history, pages, erasures),
         *intake.unanswered_requests(history, erasures),
-        *fold.differences(history, pages, rules, erasures, partitions),
-        *fold.unused_signals(history, erasures),
+        *differences(history, fold, rules, erasures),
+        *unused_signals(history, pages, erasures),
         *sends.differences(history, pages, erasures, slack),
         *rows.differences(history),
     ]

@@ -1,60 +1,96 @@
 """The rows of the warehouse against the records of the topics: one for each, and none of a record that is gone."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from operations.audit.history import Finding, History
+from aiokafka import TopicPartition
+
+from operations.audit.history import Finding, History, place_of
+from operations.audit.intake import origin_of
 from schemas.codec import NotDecodable
-from sinks.warehouse.removals import KeyForgotten, PersonForgotten
+from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
 from sinks.warehouse.rows import warehouse_sources
-from sinks.warehouse.tables import Row, Table, tables_by_topic
+from sinks.warehouse.tables import TABLES, Row, Table
+from streams.records import Record
 
 Place = tuple[str, int, int]
 
 
 def differences(history: History) -> Iterator[Finding]:
-    """Where rows and records differ."""
+    """Where rows and records differ, as far as the sink has stored them."""
     if history.rows is None:
         return
-    expected = _expected(history)
+    required = _required(history)
     found: Counter[Place] = Counter()
     for name in sorted(history.rows):
         for row in history.rows[name]:
             place = row["_topic"], row["_partition"], row["_offset"]
             found[place] += 1
-            where = f"{name} {'/'.join(map(str, place))}"
-            if place not in expected:
-                yield Finding("row_without_record", where)
-            elif found[place] == 2:
-                yield Finding("row_twice", where)
-            elif any(row.get(column) != value for column, value in expected[place].items()):
-                yield Finding("row_unlike_record", where)
-    for place in expected.keys() - found.keys():
+            what = "row_twice" if found[place] == 2 else required.fault_of(row, place, history.thinned)
+            if what is not None:
+                yield Finding(what, f"{name} {'/'.join(map(str, place))}")
+    for place in required.rows.keys() - found.keys() - required.spared:
         yield Finding("lost_row", "/".join(map(str, place)))
 
 
-def _expected(history: History) -> Mapping[Place, Row]:
-    """The rows that the records make, those that later records remove left out."""
-    expected: dict[Place, tuple[Table, Row]] = {}
-    removals: list[PersonForgotten] = []
-    tables, sources = tables_by_topic(str), warehouse_sources(str)
-    for topic, source in sources.items():
+def _required(history: History) -> "_Required":
+    required = _Required()
+    for topic, source in warehouse_sources(str, history.ids).items():
+        aside = {origin_of(letter) for letter in history.topics.get(source.dead_letters or "", ())}
         for record in history.topics.get(topic, ()):
             try:
-                kept: Any = source.read(record)
+                required.take(topic, record, source.read(record), is_done=history.is_done(record))
             except NotDecodable:
                 continue
-            if isinstance(kept, PersonForgotten):
-                removals.append(kept)
-            elif isinstance(kept, KeyForgotten):
-                gone = [place for place, (table, row) in expected.items() if kept.takes(table, row)]
-                for place in gone:
-                    del expected[place]
-            elif kept is not None:
-                expected[topic, record.partition, record.offset] = tables[topic], kept
-    return {
-        place: row
-        for place, (table, row) in expected.items()
-        if not any(removal.takes(table, row) for removal in removals)
-    }
+            if place_of(record) in aside:
+                required.spared.add(_place(record))
+    required.forget_people()
+    return required
+
+
+class _Required:
+    """The rows that the records make, those that later records remove left out; and places that may have a row or not.
+
+    Of such a place the record was set aside by a stage, or its row is being removed.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[Place, tuple[Table, Row]] = {}
+        self.spared: set[Place] = set()
+        self._people: list[tuple[PersonForgotten, bool]] = []
+        self._tables = {topic.name: table for table in TABLES for topic in table.topics}
+
+    def take(self, topic: str, record: Record, kept: Any, *, is_done: bool) -> None:
+        """Take what a record of a topic says in its turn; the sink is past it if it `is_done`."""
+        if isinstance(kept, PersonForgotten):
+            self._people.append((kept, is_done))
+        elif isinstance(kept, KeyForgotten):
+            self._remove(kept, is_done=is_done)
+        elif kept is not None and is_done:
+            self.rows[_place(record)] = self._tables[topic], kept
+
+    def forget_people(self) -> None:
+        """Take the erasures, which remove rows of earlier and of later records."""
+        for removal, is_done in self._people:
+            self._remove(removal, is_done=is_done)
+
+    def fault_of(self, row: Mapping[str, Any], place: Place, thinned: Collection[TopicPartition]) -> str | None:
+        if place in self.rows:
+            _, required = self.rows[place]
+            is_equal = all(row.get(column) == value for column, value in required.items())
+            return None if is_equal else "row_unlike_record"
+        is_explained = place in self.spared or TopicPartition(*place[:2]) in thinned
+        return None if is_explained else "row_without_record"
+
+    def _remove(self, removal: Removal, *, is_done: bool) -> None:
+        gone = [place for place, (table, row) in self.rows.items() if removal.takes(table, row)]
+        if not is_done:
+            self.spared.update(gone)
+            return
+        for place in gone:
+            del self.rows[place]
+
+
+def _place(record: Record) -> Place:
+    return record.topic, record.partition, record.offset
