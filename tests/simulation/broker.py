@@ -11,28 +11,21 @@ from aiokafka.errors import KafkaError, RequestTimedOutError
 from aiokafka.structs import OffsetAndMetadata
 
 from runtime.clock import to_millis
-from schemas.topics import ERASURES, EVENTS, OUTCOMES, STAGES, WEBHOOKS
-from tests.simulation.loop import SimulatedLoop, current_process
+from schemas.topics import TOPICS
+from tests.simulation.log import Headers, Log, Stored
+from tests.simulation.loop import Process, SimulatedLoop, current_process
 from tests.simulation.timeline import Timeline
 
 T = TypeVar("T")
 
-_STAMPED_BY_BROKER = {topic.name for topic in (WEBHOOKS, EVENTS, OUTCOMES, ERASURES, STAGES)}
+_STAMPED_BY_BROKER = {topic.name for topic in TOPICS if topic.settings.get("message.timestamp.type") == "LogAppendTime"}
+_DAY = "86400000"
+# How long each keeps tombstones, in milliseconds.
+_COMPACTED = {
+    topic.name: int(topic.settings.get("delete.retention.ms", _DAY)) for topic in TOPICS if topic.cleanup == "compact"
+}
 _REQUEST_SECONDS = 3.0
 SESSION = 10.0
-Headers = tuple[tuple[str, bytes], ...]
-
-
-class Stored(NamedTuple):
-    """A record as a consumer gets it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
 
 
 class Draft(NamedTuple):
@@ -68,32 +61,63 @@ class Group:
 class Broker:
     """All partitions, one coordinator. A request takes effect at one moment, whether or not its sender lives.
 
-    `unflushed` is a fault of the broker's: it acknowledges records that a crash of its machine loses.
+    No leader of the partitions of a number answers until `away_until`. What is appended until `behind_until` is read
+    and acknowledged only then.
     """
 
     def __init__(self, loop: SimulatedLoop, timeline: Timeline, partitions: int) -> None:
         self.loop, self.timeline, self.partitions = loop, timeline, partitions
-        self.logs: defaultdict[TopicPartition, list[Stored]] = defaultdict(list)
+        self.logs: dict[TopicPartition, Log] = {}
         self.groups: defaultdict[str, Group] = defaultdict(Group)
         self.away_until: defaultdict[int, float] = defaultdict(float)
-        self.flushed: dict[TopicPartition, int] | None = None
-        self._written: dict[tuple[str, int], Any] = {}
+        self.behind_until: defaultdict[int, float] = defaultdict(float)
+        self._cuts: dict[str, tuple[float, bool]] = {}
+        self._written: dict[tuple[str, int], tuple[int, int]] = {}
+        self._unreplicated: defaultdict[
+            TopicPartition, list[tuple[tuple[str, int], asyncio.Future[tuple[int, int]]]]
+        ] = defaultdict(list)
         self._watchers: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
 
-    def records(self, topic: str) -> list[Stored]:
-        """Every record of a topic, each partition in its order."""
-        return [record for place in sorted(self.logs) if place.topic == topic for record in self.logs[place]]
+    def log(self, place: TopicPartition) -> Log:
+        """Of some topics retention has taken the beginning, long ago."""
+        if place not in self.logs:
+            luck = 0.0 if place.topic in _COMPACTED else self.loop.dice.draw(f"start {place.topic}/{place.partition}")
+            self.logs[place] = Log(int(luck * 3) * 1000)
+        return self.logs[place]
 
-    def is_away(self, partition: int) -> bool:
-        """Whether no leader of the partitions of this number answers."""
+    def records(self, topic: str) -> list[Stored]:
+        """Every record that a topic has had, each partition in its order."""
+        return [record for place in sorted(self.logs) if place.topic == topic for record in self.logs[place].written]
+
+    def cut(self, process: str, seconds: float, *, is_whole: bool) -> None:
+        """From now on the answers to a process are lost, and if the cut is whole, its requests too."""
+        self._cuts[process] = self.loop.moment + seconds, is_whole
+
+    def heal(self) -> None:
+        self._cuts.clear()
+
+    def _is_cut(self, process: Process | None, *, also_there: bool = False) -> bool:
+        until, is_whole = self._cuts.get(process.name, (0.0, False)) if process is not None else (0.0, False)
+        return until > self.loop.moment and (is_whole or not also_there)
+
+    def _is_away(self, partition: int) -> bool:
         return self.away_until[partition] > self.loop.moment
 
+    def hears_us(self, partition: int) -> bool:
+        """Whether the running process has answers from the leader of the partitions of this number."""
+        return not (self._is_away(partition) or (self._cuts and self._is_cut(current_process())))
+
     async def ask(
-        self, purpose: str, partition: int, answer: Callable[[], T], *, within: float = _REQUEST_SECONDS
+        self,
+        purpose: str,
+        partition: int,
+        answer: "Callable[[], T | asyncio.Future[T]]",
+        *,
+        within: float = _REQUEST_SECONDS,
     ) -> T:
         """Send a request, and return its answer. Raises `RequestTimedOutError` where the request or the answer is lost.
 
-        `answer` runs outside of every process, and may raise.
+        `answer` runs outside of every process, and may raise, or give a future of the answer; a cancelled one is lost.
         """
         process, loop = current_process(), self.loop
         name = f"{purpose} {process and process.name}"
@@ -102,39 +126,91 @@ class Broker:
         answered: asyncio.Future[T] = loop.create_future()
 
         def arrive() -> None:
-            result, fault = None, None
-            is_lost = self.is_away(partition) or luck < 0.002
-            if not self.is_away(partition) and not 0.001 <= luck < 0.002:
-                try:
-                    result = answer()
-                except KafkaError as raised:
-                    fault = raised
+            if self._is_away(partition) or luck < 0.001 or self._is_cut(process, also_there=True):
+                respond(None, RequestTimedOutError())
+                return
+            try:
+                result = answer()
+            except KafkaError as fault:
+                respond(None, fault)
+                return
+            if isinstance(result, asyncio.Future):
+                result.add_done_callback(settle, context=loop.outside)
+            else:
+                respond(result, None)
+
+        def settle(done: asyncio.Future[T]) -> None:
+            if done.cancelled():
+                respond(None, RequestTimedOutError())
+            else:
+                respond(done.result(), None)
+
+        def respond(result: Any, fault: BaseException | None) -> None:
+            is_lost = isinstance(fault, RequestTimedOutError) or luck < 0.002 or self._is_cut(process)
             wait, fault = (within, RequestTimedOutError()) if is_lost else (back, fault)
             loop.call_later(wait, _settle, answered, result, fault, context=loop.outside)
 
         loop.call_later(there, arrive, context=loop.outside)
         return await answered
 
-    def append(self, batch: tuple[str, int], place: TopicPartition, drafts: Iterable[Draft]) -> tuple[int, int]:
-        """Append a batch unless it is there already; gives the first offset and the stamp."""
-        if batch in self._written:
-            offset, stamp = self._written[batch]
-            return offset, stamp
-        log, now = self.logs[place], to_millis(self.timeline.at(self.loop.moment))
-        offset, stamp = len(log), now
-        for draft in drafts:
-            stamp = now if place.topic in _STAMPED_BY_BROKER else draft.created
-            log.append(Stored(place.topic, place.partition, len(log), stamp, draft.key, draft.value, draft.headers))
-        self._written[batch] = offset, stamp
+    def append(
+        self, batch: tuple[str, int], place: TopicPartition, drafts: Iterable[Draft], *, acks_all: bool
+    ) -> "tuple[int, int] | asyncio.Future[tuple[int, int]]":
+        """Append a batch unless it is there already; gives the first offset and the stamp, with `acks_all` only when no
+        crash of the leader can take it any more.
+        """
+        log, now = self.log(place), to_millis(self.timeline.at(self.loop.moment))
+        if batch not in self._written:
+            offset = stamp = log.end_of_leader
+            for number, draft in enumerate(drafts, offset):
+                stamp = now if place.topic in _STAMPED_BY_BROKER else draft.created
+                log.waiting.append(
+                    Stored(place.topic, place.partition, number, stamp, draft.key, draft.value, draft.headers)
+                )
+            self._written[batch] = offset, stamp
+            if self.behind_until[place.partition] <= self.loop.moment:
+                self._replicate(place)
+        if self._written[batch][0] < log.end:
+            return self._written[batch]
+        replicated: asyncio.Future[tuple[int, int]] = self.loop.create_future()
+        self._unreplicated[place].append((batch, replicated))
+        return replicated if acks_all else self._written[batch]
+
+    def fall_behind(self, partition: int, seconds: float, *, then_crash: bool) -> None:
+        """A follower is behind in the partitions of this number; then it catches up, or the leader loses its power."""
+        ends_at = self.loop.moment + seconds
+        self.behind_until[partition] = max(ends_at, self.behind_until[partition])
+        self.loop.call_at(ends_at, self._catch_up, partition, then_crash, context=self.loop.outside)
+
+    def _catch_up(self, partition: int, crashes: bool) -> None:
+        if self.behind_until[partition] > self.loop.moment:
+            return
+        if crashes:
+            self.away_until[partition] = max(self.away_until[partition], self.loop.moment + 1)
+        for place, log in self.logs.items():
+            if place.partition == partition and crashes:
+                log.waiting.clear()
+                for batch, replicated in self._unreplicated.pop(place, ()):
+                    self._written.pop(batch, None)
+                    replicated.cancel()
+            elif place.partition == partition:
+                self._replicate(place)
+
+    def _replicate(self, place: TopicPartition) -> None:
+        self.logs[place].replicate()
+        for batch, replicated in self._unreplicated.pop(place, ()):
+            replicated.set_result(self._written[batch])
         for watcher in self._watchers.pop(place.topic, ()):
             if not watcher.done():
                 watcher.set_result(None)
-        return offset, stamp
 
-    def lose_unflushed(self) -> None:
-        """The machine loses its power: what no flush has covered is gone."""
-        for place, flushed in (self.flushed or {}).items():
-            del self.logs[place][flushed:]
+    def compact(self, luck: int) -> None:
+        """Compact each topic that is to be, up to some offset below its end."""
+        now = to_millis(self.timeline.at(self.loop.moment))
+        for place, log in self.logs.items():
+            if place.topic in _COMPACTED and log.written:
+                before = log.start + luck % len(log.written)
+                log.compact(before, now - _COMPACTED[place.topic])
 
     def watch(self, topics: Iterable[str]) -> "asyncio.Future[None]":
         """Done at the next append to one of these topics."""

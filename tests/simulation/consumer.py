@@ -11,7 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, RequestTimedOutError
 from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
-from tests.simulation.broker import SESSION, Broker, Member, Stored
+from tests.simulation.broker import SESSION, Broker, Member
+from tests.simulation.log import Stored
 from tests.simulation.loop import current_process
 
 _HEARTBEAT = 3.0
@@ -99,15 +100,15 @@ class SimulatedConsumer:
                 number = int(broker.loop.dice.draw(f"member {self._owner}") * 1e9)
                 self._member = Member(f"{self._owner} {number}", self._topics)
             member = self._member
-            with suppress(RequestTimedOutError):
-                joined = await broker.ask(f"join {group}", 0, partial(broker.join, group, member, patience=patience))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(2 * patience):
-                        self._generation, places = await joined
-                        self._positions = dict.fromkeys(places)
-                        self._changes += 1
-                        self.lease_until = broker.loop.moment + SESSION - 1
-                        return
+            asks: Any = partial(broker.join, group, member, patience=patience)
+            places: list[TopicPartition]
+            with suppress(RequestTimedOutError, TimeoutError):
+                async with asyncio.timeout(2 * patience):
+                    self._generation, places = await broker.ask(f"join {group}", 0, asks)
+                self._positions = dict.fromkeys(places)
+                self._changes += 1
+                self.lease_until = broker.loop.moment + SESSION - 1
+                return
 
     async def _beat(self) -> None:
         group, broker = self._group, self._broker
@@ -153,25 +154,25 @@ class SimulatedConsumer:
             await asyncio.wait([watcher], timeout=left)
 
     async def _fetched(self, wanted: list[TopicPartition], most: int) -> dict[TopicPartition, list[Stored]]:
-        logs = self._broker.logs
-        reachable = [place for place in wanted if not self._broker.is_away(place.partition)]
+        log_of = self._broker.log
+        reachable = [place for place in wanted if self._broker.hears_us(place.partition)]
         if not reachable:
             self.at_end = set()
             await asyncio.sleep(0.05)
             return {}
         starts = {place: self._positions.get(place) for place in reachable}
-        if all(start is None or start >= len(logs[place]) for place, start in starts.items()):
+        if all(start is None or start >= log_of(place).end for place, start in starts.items()):
             # A fetch that waits at the broker costs nothing here; one that misses a leader is tried again in a while.
-            self.at_end = set(reachable)
+            self.at_end = {place for place in reachable if not log_of(place).waiting}
             if len(reachable) < len(wanted):
                 await asyncio.sleep(0.05)
             return {}
 
         def answer() -> dict[TopicPartition, list[Stored]]:
             return {
-                place: logs[place][start : start + most]
+                place: log_of(place).read(start, most)
                 for place, start in starts.items()
-                if start is not None and len(logs[place]) > start
+                if start is not None and log_of(place).end > start
             }
 
         try:
@@ -186,7 +187,7 @@ class SimulatedConsumer:
             fitting = records if luck < 0.7 else records[: 1 + int(luck * 100) % 3]
             if self._positions.get(place) == starts[place]:
                 kept[place] = fitting
-        self.at_end = {place for place in reachable if place not in found}
+        self.at_end = {place for place in reachable if place not in found and not log_of(place).waiting}
         return kept
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -195,13 +196,13 @@ class SimulatedConsumer:
 
     async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
         for place in partitions:
-            self.seek(place, 0)
+            self.seek(place, self._broker.log(place).start)
 
     async def position(self, partition: TopicPartition) -> int:
         position = self._positions.get(partition)
         if position is None:
             committed = (await self._fetch_committed([partition])).get(partition)
-            position = committed.offset if committed is not None else 0
+            position = committed.offset if committed is not None else self._broker.log(partition).start
             if partition in self._positions:
                 self._positions[partition] = position
         return position
@@ -248,18 +249,17 @@ class SimulatedConsumer:
         return None if found is None else found.offset
 
     async def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(sorted(partitions), 0)
+        return {place: self._broker.log(place).start for place in sorted(partitions)}
 
     async def end_offsets(self, partitions: Collection[TopicPartition]) -> Any:
-        logs, places = self._broker.logs, sorted(partitions)
+        log_of, places = self._broker.log, sorted(partitions)
         number = places[0].partition if places else 0
-        return await self._ask("ends", lambda: {place: len(logs[place]) for place in places}, number)
+        return await self._ask("ends", lambda: {place: log_of(place).end for place in places}, number)
 
     async def offsets_for_times(self, times: Mapping[TopicPartition, int]) -> Any:
-        logs = self._broker.logs
-
         def first(place: TopicPartition, since: int) -> OffsetAndTimestamp | None:
-            return next((OffsetAndTimestamp(r.offset, r.timestamp) for r in logs[place] if r.timestamp >= since), None)
+            kept = self._broker.log(place).kept
+            return next((OffsetAndTimestamp(r.offset, r.timestamp) for r in kept if r.timestamp >= since), None)
 
         return await self._ask("times", lambda: {place: first(place, since) for place, since in times.items()})
 

@@ -1,21 +1,24 @@
 """The disk of a machine: the spool's rows, written when the disk likes to, and lost where it lied about a flush."""
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ingest.publisher import Delivery
-from ingest.spool.file import ROW_OVERHEAD, Spooled
+from ingest.spool.file import _SETUP, ROW_OVERHEAD, Spooled
 from tests.simulation.loop import SimulatedLoop
 
 _READ_ROWS = 500
+# In the mode `wal` SQLite flushes each commit only so: https://www.sqlite.org/pragma.html#pragma_synchronous
+_FLUSHES = re.search(r"pragma synchronous = (full|extra);", _SETUP) is not None
 
 
 @dataclass
 class Disk:
-    """The content of one disk. In `refuses_until` every write fails, and changes nothing.
+    """The content of one disk. Until `refuses_until` every write fails, and changes nothing.
 
-    `flushes` is False for a disk that loses what it said it had when its machine goes down.
+    `safe` are the rows that a machine has when it comes back from a loss of power.
     """
 
     loop: SimulatedLoop
@@ -23,11 +26,9 @@ class Disk:
     safe: dict[int, Delivery] = field(default_factory=dict)
     last: int = 0
     refuses_until: float = 0.0
-    flushes: bool = True
 
     def go_down(self) -> None:
-        if not self.flushes:
-            self.rows = dict(self.safe)
+        self.rows = dict(self.safe)
 
 
 class SimulatedSpoolFile:
@@ -42,11 +43,10 @@ class SimulatedSpoolFile:
             raise sqlite3.OperationalError("disk I/O error")
         for position in drained:
             disk.rows.pop(position, None)
-            disk.safe.pop(position, None)
         positions = list(range(disk.last + 1, disk.last + 1 + len(arrived)))
         disk.rows.update(zip(positions, arrived, strict=True))
         disk.last += len(arrived)
-        if disk.flushes:
+        if _FLUSHES:
             disk.safe = dict(disk.rows)
         return positions
 
@@ -58,7 +58,8 @@ class SimulatedSpoolFile:
         return len(rows), sum(len(delivery.body) + ROW_OVERHEAD for delivery in rows.values())
 
     def wipe(self) -> None:
-        """Drained rows are gone already."""
+        """Drained rows are gone already; a checkpoint flushes."""
+        self._disk.safe = dict(self._disk.rows)
 
     def close(self) -> None:
         """Another process may open it."""

@@ -27,15 +27,15 @@ async def erase(broker: Broker, page_id: PageId, psid: Psid) -> None:
     producer, key = SimulatedProducer(broker), person_key(page_id, psid).encode()
     await producer.start()
     changelog = TopicPartition(JOIN_STATE.name, partition_of(key, broker.partitions))
-    since = len(broker.logs[changelog])
+    since = len(broker.log(changelog).written)
     ack = await _declare(producer, page_id, psid)
 
     def is_joined() -> bool:
-        changes = [record for record in broker.logs[changelog][since:] if record.key == key]
+        changes = [record for record in broker.log(changelog).written[since:] if record.key == key]
         return any(record.value is None or _is_past(record.value, ack) for record in changes)
 
     await _until(is_joined)
-    end = len(broker.logs[events := TopicPartition(EVENTS.name, changelog.partition)])
+    end = broker.log(events := TopicPartition(EVENTS.name, changelog.partition)).end
 
     def have_passed() -> bool:
         groups = [broker.groups[name].committed.get(events) for name in ("leadstream-send", "leadstream-warehouse")]

@@ -9,7 +9,11 @@ from tests.simulation.people import Deed, deeds_of
 _TROUBLES: dict[str, tuple[int, float, float]] = {
     "crash": (10, 0.2, 15),
     "freeze": (6, 1, 40),
+    "cut": (5, 0.5, 30),
     "away": (4, 0.5, 12),
+    "behind": (3, 0.3, 8),
+    "compact": (2, 0, 0),
+    "power": (2, 0.2, 5),
     "restart": (3, 0.2, 3),
     "hurt": (3, 5, 40),
     "clock": (3, -5, 5),

@@ -150,7 +150,9 @@ class SimulatedProducer:
             if place in self._lost:
                 raise OutOfOrderSequenceNumber
             try:
-                placed = await broker.ask(purpose, place.partition, lambda: broker.append(batch, place, drafts))
+                placed = await broker.ask(
+                    purpose, place.partition, lambda: broker.append(batch, place, drafts, acks_all=True)
+                )
             except RequestTimedOutError:
                 await asyncio.sleep(_AGAIN_AFTER)
                 continue

@@ -120,39 +120,67 @@ class Run:
 
     def trouble(self, trouble: Trouble) -> None:
         self.note(f"trouble: {trouble.kind} {trouble.target} {trouble.seconds:.1f}")
-        match trouble.kind:
-            case "erase":
-                page_id, _, psid = trouble.target.partition(":")
-                self.loop.start(Process("erase"), erase(self.machine.broker, PageId(page_id), Psid(psid)))
-            case "away":
-                for number in range(PARTITIONS):
-                    if trouble.luck % 3 in (number, 2):
-                        self.machine.broker.away_until[number] = self.loop.moment + trouble.seconds
-            case "hurt":
-                self.meta.hurt(0.08)
-                self.loop.call_later(trouble.seconds, self.meta.world.faults.clear, context=self.loop.outside)
-            case "night":
-                self._sleep(trouble.seconds)
-            case "redeploy":
-                self.machine.rules = OTHER_RULES
-                self._restart([name for name in self.processes if name.startswith("streams")])
-            case _:
-                self._trouble_of(self.processes[trouble.target][0], trouble)
+        does: dict[str, Callable[[Trouble], None]] = {
+            "crash": self._crash, "power": self._lose_power, "freeze": self._freeze, "clock": self._set_clock,
+            "restart": lambda _: self._restart([trouble.target]), "disk": self._refuse_writes, "cut": self._cut,
+            "away": self._take_leader, "behind": self._hold_follower, "hurt": self._hurt, "redeploy": self._redeploy,
+            "compact": lambda _: self.machine.broker.compact(trouble.luck), "erase": self._erase,
+            "night": lambda _: self._sleep(trouble.seconds),
+        }  # fmt: skip
+        does[trouble.kind](trouble)
 
-    def _trouble_of(self, process: Process, trouble: Trouble) -> None:
-        match trouble.kind:
-            case "crash":
-                self._down[process.name] = trouble.seconds
-                process.steps_left = trouble.luck % 300
-            case "freeze":
-                process.thaws_at = max(process.thaws_at, self.loop.moment + trouble.seconds)
-            case "clock":
-                process.ahead = trouble.seconds
-            case "restart":
-                self._restart([process.name])
-            case "disk":
-                for disk in self.machine.disks.values():
-                    disk.refuses_until = self.loop.moment + trouble.seconds
+    def _target(self, trouble: Trouble) -> Process:
+        return self.processes[trouble.target][0]
+
+    def _crash(self, trouble: Trouble) -> None:
+        self._down[trouble.target] = trouble.seconds
+        # A crash in the midst of work needs a process that is soon at it.
+        self._target(trouble).steps_left = trouble.luck % (30 if trouble.luck & 1024 else 300)
+
+    def _lose_power(self, trouble: Trouble) -> None:
+        """The whole machine: its disk loses what was not flushed."""
+        self._down[trouble.target] = trouble.seconds
+        self._target(trouble).die()
+        if trouble.target in self.machine.disks:
+            self.machine.disks[trouble.target].go_down()
+
+    def _freeze(self, trouble: Trouble) -> None:
+        process = self._target(trouble)
+        process.thaws_at = max(process.thaws_at, self.loop.moment + trouble.seconds)
+
+    def _set_clock(self, trouble: Trouble) -> None:
+        self._target(trouble).ahead = trouble.seconds
+
+    def _refuse_writes(self, trouble: Trouble) -> None:
+        for disk in self.machine.disks.values():
+            disk.refuses_until = self.loop.moment + trouble.seconds
+
+    def _cut(self, trouble: Trouble) -> None:
+        self.machine.broker.cut(trouble.target, trouble.seconds, is_whole=trouble.luck % 2 == 0)
+
+    def _numbers(self, trouble: Trouble) -> list[int]:
+        """The partitions of one leader, or of all."""
+        return [number for number in range(PARTITIONS) if trouble.luck % 3 in (number, 2)]
+
+    def _take_leader(self, trouble: Trouble) -> None:
+        for number in self._numbers(trouble):
+            self.machine.broker.away_until[number] = self.loop.moment + trouble.seconds
+
+    def _hold_follower(self, trouble: Trouble) -> None:
+        for number in self._numbers(trouble):
+            self.machine.broker.fall_behind(number, trouble.seconds, then_crash=trouble.luck % 2 == 0)
+
+    def _hurt(self, trouble: Trouble) -> None:
+        self.meta.hurt(0.08)
+        self.loop.call_later(trouble.seconds, self.meta.world.faults.clear, context=self.loop.outside)
+
+    def _redeploy(self, _: Trouble) -> None:
+        self.machine.rules = OTHER_RULES
+        self._restart([name for name in self.processes if name.startswith("streams")])
+
+    def _erase(self, trouble: Trouble) -> None:
+        page_id, _, psid = trouble.target.partition(":")
+        self.loop.start(Process("erase"), erase(self.machine.broker, PageId(page_id), Psid(psid)))
 
     def _restart(self, names: list[str]) -> None:
         for name in names:
@@ -173,6 +201,7 @@ class Run:
         await asyncio.sleep(_HEALED_AT + shift - self.loop.moment)
         self.note("all is well from now on")
         self.meta.heal()
+        self.machine.broker.heal()
         for process, _ in self.processes.values():
             process.ahead, process.thaws_at, process.steps_left = 0.0, 0.0, None
         await asyncio.sleep(_QUIET_AT - _HEALED_AT)
@@ -206,7 +235,7 @@ class Run:
         """Whether each group has committed all that it reads, but for events: progress never ends."""
         broker = self.machine.broker
         read = [(place, at.offset) for group in broker.groups.values() for place, at in group.committed.items()]
-        return all(offset == len(broker.logs[place]) for place, offset in read if place.topic != EVENTS.name)
+        return all(offset == broker.log(place).end for place, offset in read if place.topic != EVENTS.name)
 
     def history(self) -> History:
         logs, sends = self.machine.broker, self.meta.world.sends

@@ -29,8 +29,9 @@ from streams.engine.delivery_order import DeliveryOrder
 from streams.engine.producer import DeliveryFailed
 from streams.join import Joins
 from streams.split import Splitting
-from tests.simulation.broker import Broker, Stored
+from tests.simulation.broker import Broker
 from tests.simulation.consumer import SimulatedConsumer
+from tests.simulation.log import Stored
 from tests.simulation.producer import SimulatedProducer
 
 _COMMIT_SECONDS, _REPORT_SECONDS, _REGISTER_SECONDS = 0.5, 2.0, 1.0
@@ -193,15 +194,15 @@ class Streams:
         reader = SimulatedConsumer(self._broker)
         places = [TopicPartition(changelog, number) for number in sorted({place.partition for place in held})]
         reader.assign(places)
-        for place in places:
-            reader.seek(place, 0)
+        await reader.seek_to_beginning(*places)
         async for records in read_until(reader, await reader.end_offsets(places)):
             for record in records:
                 self._put(record.partition, record.key.decode(), record.value)
         self._store.parts = {place.partition: self._store.parts.get(place.partition, {}) for place in places}
         self._store.epoch += 1
+        starts = await self._consumer.beginning_offsets(held)
         for place in held:
-            self._consumer.seek(place, await self._consumer.committed(place) or 0)
+            self._consumer.seek(place, await self._consumer.committed(place) or starts[place])
 
     async def _work(self, batches: Mapping[TopicPartition, Sequence[Stored]]) -> None:
         raw = self._settings.topic(WEBHOOKS.name)
