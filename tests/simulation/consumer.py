@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, RequestTimedOutError
 from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
+from streams.engine.lease import Lease
 from tests.simulation.broker import SESSION, Broker, Member
 from tests.simulation.log import Stored
 from tests.simulation.loop import current_process
@@ -23,8 +24,8 @@ class SimulatedConsumer:
     """Reads what it is assigned, or what its group gives it.
 
     `idle` is how long a read may wait for a record, however little time its caller allows: a slow network makes the
-    product look around less often, and a year of bad days takes less time. `lease_until` is the moment up to which
-    nobody else can have its partitions.
+    product look around less often, and a year of bad days takes less time. While `lease` holds, nobody else can have
+    its partitions.
     """
 
     misses_topics = False
@@ -42,7 +43,7 @@ class SimulatedConsumer:
         self._tasks: list[asyncio.Task[None]] = []
         self._rejoin = asyncio.Event()
         self._changes = 0
-        self.lease_until = float("inf")
+        self.lease = Lease(SESSION)
         self.at_end: set[TopicPartition] = set()
         self._coordinator = SimpleNamespace(fetch_committed_offsets=self._fetch_committed)
         self._client = SimpleNamespace(send=self._topic_ids, get_random_node=lambda: 0)
@@ -107,7 +108,7 @@ class SimulatedConsumer:
                     self._generation, places = await broker.ask(f"join {group}", 0, asks)
                 self._positions = dict.fromkeys(places)
                 self._changes += 1
-                self.lease_until = broker.loop.moment + SESSION - 1
+                self.lease.granted(member.heard_at)
                 return
 
     async def _beat(self) -> None:
@@ -123,9 +124,10 @@ class SimulatedConsumer:
             except RequestTimedOutError:
                 continue
             if heard == "unknown" and member.joined is None:
-                self._member, self.lease_until = None, float("-inf")
+                self._member = None
+                self.lease.lost()
             elif heard != "unknown":
-                self.lease_until = asked_at + SESSION - 1
+                self.lease.granted(asked_at)
             if heard != "ok":
                 self._rejoin.set()
 

@@ -10,23 +10,23 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.errors import CommitFailedError
 
 from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
-from runtime.batches import Outgoing, hand_over
 from runtime.clock import now
 from runtime.dead_letter import DEAD_LETTERS_A_MINUTE, DeadLetterLimit
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.topic_reading import read_until, whole_topic
+from runtime.tracing import OFF
 from schemas.codec import BUILT_IN
 from schemas.topics import ERASURES, EVENTS, JOIN_STATE, WEBHOOKS
 from streams.app import join_batch
 from streams.engine.delivery_order import DeliveryOrder
-from streams.engine.producer import DeliveryFailed
+from streams.engine.producer import Producer
 from streams.join import Joins
 from streams.split import Splitting
 from tests.simulation.broker import Broker
@@ -37,65 +37,22 @@ from tests.simulation.producer import SimulatedProducer
 _COMMIT_SECONDS, _REPORT_SECONDS, _REGISTER_SECONDS = 0.5, 2.0, 1.0
 
 
-class _MayNotWrite(KafkaError):  # type: ignore[misc] # aiokafka is untyped
-    """The group may have gone on without this worker."""
+class StreamsProducer(Producer):
+    """The product's producer over a simulated client, without Faust's service around it."""
 
-
-class StreamsProducer:
-    """As `streams.engine.producer.Producer`: it watches every delivery, and writes only while the lease holds."""
+    request_timeout = 60.0
 
     def __init__(self, broker: Broker, consumer: SimulatedConsumer) -> None:
-        self._broker, self._consumer = broker, consumer
-        self._producer = SimulatedProducer(broker, linger=0.01, may_write=self._wait_for_lease)
-        self._unacked: dict[Any, None] = {}
+        self.app = SimpleNamespace(tracing=OFF, consumer=SimpleNamespace(failure=None, lease=consumer.lease))
+        self._simulated = SimulatedProducer(broker, linger=0.01, may_write=self._wait_for_lease)
+        self._unacked: set[Any] = set()
         self._failure: BaseException | None = None
 
     async def start(self) -> None:
-        await self._producer.start()
+        await self._simulated.start()
 
-    async def _wait_for_lease(self) -> None:
-        ends_at = self._broker.loop.moment + 30
-        while self._consumer.lease_until <= self._broker.loop.moment:
-            if self._consumer.lease_until == float("-inf") or self._broker.loop.moment > ends_at:
-                raise _MayNotWrite
-            await asyncio.sleep(0.05)
-
-    async def send_all(self, records: Sequence[Outgoing]) -> None:
-        deliveries: list[Any] = []
-
-        def watch(delivery: Any) -> None:
-            self._watch(delivery)
-            deliveries.append(delivery)
-
-        await hand_over(self._producer, records, watch)
-        await self._all_acked(deliveries)
-
-    async def hand_over(self, records: Sequence[Outgoing]) -> None:
-        await hand_over(self._producer, records, self._watch)
-        self._raise_failure()
-
-    async def flush(self) -> None:
-        await self._all_acked(list(self._unacked))
-
-    def _watch(self, delivery: Any) -> None:
-        self._unacked[delivery] = None
-        delivery.add_done_callback(self._acked)
-
-    def _acked(self, delivery: Any) -> None:
-        self._unacked.pop(delivery, None)
-        if not delivery.cancelled() and delivery.exception() is not None:
-            self._failure = delivery.exception()
-
-    async def _all_acked(self, deliveries: Collection[Any]) -> None:
-        if deliveries:
-            _, late = await asyncio.wait(deliveries, timeout=60)
-            if late:
-                self._failure = KafkaError("late")
-        self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise DeliveryFailed from self._failure
+    def _ensure_producer(self) -> SimulatedProducer:
+        return self._simulated
 
 
 class Streams:

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from types import SimpleNamespace
+from typing import Any
 
 import runtime.clock
+import streams.engine.lease
 from tests.simulation.loop import SimulatedLoop, current_process
 
 BEGINNING = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -20,7 +22,7 @@ class Timeline:
 
 @contextmanager
 def simulated_clock(loop: SimulatedLoop) -> Iterator[None]:
-    """While this holds, `runtime.clock` reads the loop's time, by the clock of the process that asks."""
+    """While this holds, the product reads the loop's time, by the clock of the process that asks."""
 
     class SimulatedDatetime(datetime):
         @classmethod
@@ -28,10 +30,18 @@ def simulated_clock(loop: SimulatedLoop) -> Iterator[None]:
             process = current_process()
             return BEGINNING + timedelta(seconds=loop.moment + (process.ahead if process is not None else 0.0))
 
-    read = vars(runtime.clock)
-    real = {name: read[name] for name in ("datetime", "time")}
-    read.update(datetime=SimulatedDatetime, time=SimpleNamespace(clock_gettime=lambda _: loop.moment))
+    shown: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (
+            vars(runtime.clock),
+            {"datetime": SimulatedDatetime, "time": SimpleNamespace(clock_gettime=lambda _: loop.moment)},
+        ),
+        (vars(streams.engine.lease), {"monotonic": loop.time}),
+    ]
+    real = [(module, {name: module[name] for name in names}) for module, names in shown]
+    for module, names in shown:
+        module.update(names)
     try:
         yield
     finally:
-        read.update(real)
+        for module, names in real:
+            module.update(names)
