@@ -2,6 +2,9 @@
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
 
 from tests.simulation.people import Deed, deeds_of
 
@@ -26,6 +29,7 @@ STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
 _TARGETS = (*("ingest",) * 2, *("streams",) * 3, *("send",) * 5, "transcripts", "warehouse")
 _LAST_TROUBLE = 60.0
+_KEPT = Path(__file__).parent / "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,15 @@ def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> 
     # Shortly after something has happened, most is under way.
     at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))
+
+
+def keep_plan(plan: Plan, name: str) -> Path:
+    """Write a plan down, for days on which its seed would give another one; gives the file."""
+    path = _KEPT / f"{name}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
+    return path
+
+
+def kept_plans() -> dict[str, Plan]:
+    """The plans that were written down, by name."""
+    return {path.stem: msgspec.json.decode(path.read_bytes(), type=Plan) for path in sorted(_KEPT.glob("*.json"))}

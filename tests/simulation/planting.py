@@ -103,6 +103,12 @@ PLANTS: dict[str, Plant] = {
     "let no gap between texts": Plant(
         "sinks.send.sink", "gap_until=last + gap if last is not None else None", "gap_until=None", 251
     ),
+    "count the gap from the attempt": Plant(
+        "sinks.send.ledger",
+        "self.sent.note(outcome, noted_at)",
+        "self.sent.note(outcome, at)",
+        958,
+    ),
     "pass commands that are not settled": Plant(
         "sinks.send.sink",
         "        return commands | events\n",

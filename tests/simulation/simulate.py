@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--plant", choices=sorted(PLANTS), help="first put this fault into the product")
     parser.add_argument("--whole", action="store_true", help="do not shrink the plan that fails")
     parser.add_argument("--history", action="store_true", help="print all of the history of one seed")
+    parser.add_argument("--keep", metavar="NAME", help="make a test of the smallest plan that fails")
     options = parser.parse_args()
     if options.plant is not None:
         plant(PLANTS[options.plant])
@@ -29,7 +30,7 @@ def main() -> int:
     failing = _first_failing(range(options.seed, options.seed + options.runs), options.jobs)
     if failing is None:
         return 0
-    _explain(failing, whole=options.whole)
+    _explain(failing, whole=options.whole, keep=options.keep)
     return 1
 
 
@@ -67,8 +68,8 @@ def _print_history(seed: int) -> int:
     return int(bool(verdict.findings))
 
 
-def _explain(seed: int, *, whole: bool) -> None:
-    from tests.simulation.plan import plan_of
+def _explain(seed: int, *, whole: bool, keep: str | None) -> None:
+    from tests.simulation.plan import keep_plan, plan_of
     from tests.simulation.telling import about
     from tests.simulation.verdict import judge, shrunk
 
@@ -83,6 +84,8 @@ def _explain(seed: int, *, whole: bool) -> None:
     _print([*plan.deeds, *plan.troubles])
     if verdict.story is not None:
         _print([about(verdict.story, verdict.findings)])
+    if keep is not None:
+        _print([f"kept as {keep_plan(plan, keep)}"])
 
 
 def _print(lines: Iterable[object]) -> None:
