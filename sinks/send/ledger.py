@@ -311,8 +311,8 @@ class Ledger:
 
 
 def _is_late(outcome: FollowUpOutcome, progress: int) -> bool:
-    """Whether a process that had lost the partition wrote it: it would reopen a settled command, or deny a message."""
-    is_denial = progress < _END and outcome.status not in _PROGRESS
+    """Whether a process that had lost the partition wrote it: it would reopen a settled command, or undo progress."""
+    is_denial = progress < _END and _PROGRESS.get(outcome.status, 0) < progress
     return progress == _ERASED or outcome.status in _OPEN or is_denial
 
 

@@ -224,6 +224,20 @@ async def test_a_message_that_a_thawed_process_denies_or_attempts_again_is_writt
     assert len(FakeOutcomeLog(kafka).outcomes()) == len(outcomes) + 1
 
 
+@pytest.mark.parametrize("late", ["sent", "delivered"])
+async def test_a_message_that_was_read_stays_so_behind_a_thawed_process(late: str) -> None:
+    kafka = FakeKafka()
+    holder = _ledger(kafka)
+    await holder.open([0])
+    await holder.append(0, an_outcome("c1", "read", attempt=1, mid="m_1"))
+    kafka.put("followup-outcomes", 0, b"c1", outcome_codec().encode(an_outcome("c1", late, attempt=1, mid="m_1")))
+
+    await holder.open([0])
+
+    assert [outcome.status for outcome in FakeOutcomeLog(kafka).outcomes()] == ["read", late, "read"]
+    assert not await holder.append(0, an_outcome("c1", "delivered", attempt=1, mid="m_1"))
+
+
 @pytest.mark.parametrize("late", ["attempting", "in_doubt", "parked", "sent", "rejected"])
 async def test_an_erased_outcome_behind_which_a_thawed_process_wrote_is_erased_again(late: str) -> None:
     kafka = FakeKafka()
