@@ -8,7 +8,7 @@ from leads.rules import Rule
 from operations.audit import intake, rows, sends
 from operations.audit.fold import Fold, differences, unused_signals
 from operations.audit.history import Finding, History
-from operations.audit.sends import Slack
+from operations.audit.stops import Slack
 from schemas.topics import ERASURES, WEBHOOKS
 
 

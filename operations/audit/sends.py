@@ -5,48 +5,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import pairwise
 
 from leads.erasures import Erasures
-from leads.facts import JoinEvent, PersonErased
-from leads.opt_out import says_stop
+from leads.facts import JoinEvent
 from leads.pages import Page, Pages, is_canary
 from leads.records import FollowUpOutcome, SendFollowUp, is_notice
-from messenger.events import EchoReceived, MessageReceived, PageId, PolicyEnforced, PostbackReceived
-from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
+from messenger.events import (
+    EchoReceived,
+    HandoverReceived,
+    MessageReceived,
+    PageId,
+    PolicyEnforced,
+    PostbackReceived,
+    ReactionReceived,
+    ThreadControlTaken,
+)
 from operations.audit.history import Effect, Finding, History, partition_of, place_of
 from operations.audit.intake import origin_of
+from operations.audit.stops import Events, Slack, is_human, reasons
 from runtime.clock import from_millis
-from schemas.codec import Codec, NotDecodable, command_codec, event_codec, outcome_codec
-from schemas.topics import COMMANDS, OUTCOMES, WEBHOOKS
-from streams.dead_letters import tried
+from schemas.codec import Codec, NotDecodable, command_codec, outcome_codec
+from schemas.topics import COMMANDS, OUTCOMES
+from sinks.send.reasons import SET_ASIDE
 from streams.records import Record
-from streams.split import Split, split
 
 _OPEN = ("attempting", "parked")
 _NOT_SENT = ("rejected", "expired", "cancelled")
-_SENT = ("sent", "delivered", "read")
+_PROGRESS = {"sent": 1, "delivered": 2, "read": 3}
+_DOUBTS = ("attempting", "in_doubt")
+# Within this time a webhook may be on its way through the pipeline.
+_RECENT = timedelta(minutes=10)
 _SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Slack:
-    """How much later than its last look a text may arrive.
-
-    `look` is from what the sink may have seen last to the text's arrival: the age of its look ahead and the call's
-    timeout. `join` is how old a command may be and still go without the join's progress. `clocks` is how far the clock
-    that says when a text arrived may differ from the broker's, and `echo` how long it may take to be known.
-    """
-
-    call: timedelta = timedelta(seconds=10)
-    join: timedelta = timedelta(seconds=6)
-    clocks: timedelta = timedelta(0)
-    echo: timedelta = timedelta(0)
-
-    @property
-    def look(self) -> timedelta:
-        return 2 * self.call + self.join + self.clocks
 
 
 @dataclass(slots=True)
@@ -56,6 +46,7 @@ class _Command:
     effects: list[Effect] = field(default_factory=list)
     attempted_at: list[datetime] = field(default_factory=list)
     last: FollowUpOutcome | None = None
+    furthest: int = 0
     tombstone: Record | None = None
     is_thinned: bool = False
 
@@ -67,6 +58,7 @@ class _Command:
         self.tombstone = outcome if outcome.value is None else None
         if outcome.value is not None:
             self.last = codec.decode(outcome.value)
+            self.furthest = max(self.furthest, _PROGRESS.get(self.last.status, 0))
             if self.last.status == "attempting":
                 self.attempted_at.append(from_millis(outcome.timestamp))
 
@@ -74,6 +66,7 @@ class _Command:
 def differences(history: History, pages: Pages, erasures: Erasures, slack: Slack) -> Iterator[Finding]:
     """Commands without an end, texts without a command, and texts that the ledger or the rules forbid."""
     commands = _commands(history)
+    events = Events.of(history, pages, {(held.command.page_id, held.command.psid) for held in commands.values()})
     set_aside = {origin_of(letter) for letter in history.topics.get(COMMANDS.dead_letters, ())}
     for held in commands.values():
         command = held.command
@@ -84,13 +77,16 @@ def differences(history: History, pages: Pages, erasures: Erasures, slack: Slack
         is_spared = held.tombstone is not None or erasures.cover(command.page_id, command.psid, command.created_at)
         if not is_spared and held.place not in set_aside and history.is_done(held.record):
             yield from _unended(held, history.until)
+        if not is_spared and held.last is not None:
+            yield from _unlike_the_log(held, held.last, events.about(command), pages.get(command.page_id), history)
         yield from _forbidden(held, slack, erased=is_spared)
         if history.effects is not None and not is_spared and held.last is not None:
             yield from _disputed(held, held.last, history, slack)
     for effect in history.effects or ():
         if effect.command_id not in commands:
             yield Finding("text_without_command", effect.command_id)
-    yield from _stopped(history, commands, pages, slack)
+    yield from _stopped(commands, events, pages, slack)
+    yield from _out_of_order(commands)
     yield from _too_soon(commands, pages, slack)
 
 
@@ -124,6 +120,8 @@ def _unended(held: _Command, until: datetime) -> Iterator[Finding]:
         yield Finding("command_without_outcome", where)
     elif held.last.status in _OPEN:
         yield Finding("command_left_open", f"{where} {held.last.status}")
+    elif held.last.reason == SET_ASIDE:
+        yield Finding("command_not_taken_up", where)
 
 
 def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Finding]:
@@ -131,7 +129,7 @@ def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Findin
     if len(held.effects) > 1:
         yield Finding("texted_twice", where)
     for effect in held.effects:
-        if effect.at > command.ends_at + slack.call + slack.clocks:
+        if effect.at > command.ends_at + slack.way - _SECOND / 2 + slack.clocks:
             yield Finding("texted_after_its_end", where)
         if effect.at < command.not_before - 2 * _SECOND - slack.clocks:
             yield Finding("texted_too_early", where)
@@ -141,63 +139,63 @@ def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Findin
             yield Finding("texted_before_the_attempt", where)
 
 
+def _unlike_the_log(
+    held: _Command, last: FollowUpOutcome, about: Sequence[JoinEvent], page: Page, history: History
+) -> Iterator[Finding]:
+    """Where an outcome forgets one before it, or says something that the log denies."""
+    where = f"{held.place} {held.command.command_id} {last.status}"
+    if _PROGRESS.get(last.status, 0) < held.furthest:
+        yield Finding("ledger_goes_back", where)
+    echoes = [event for event in about if isinstance(event, EchoReceived) and event.metadata == last.command_id]
+    if last.status in _DOUBTS and any(echo.received_at < history.until - _RECENT for echo in echoes):
+        yield Finding("ledger_overlooks_an_echo", where)
+    # An opt-out may be older than a part of a history.
+    is_judged = last.status == "cancelled" and history.since is None
+    if is_judged and not any(_explains(last.reason, event, page) for event in about):
+        yield Finding("cancelled_without_a_cause", f"{where} {last.reason}")
+
+
+def _explains(reason: str | None, event: JoinEvent, page: Page) -> bool:
+    match reason:
+        case "reply":
+            return isinstance(event, MessageReceived | PostbackReceived | ReactionReceived)
+        case "human":
+            return isinstance(event, EchoReceived) and is_human(event, page)
+        case "control_lost":
+            return isinstance(event, HandoverReceived | ThreadControlTaken)
+        case "opted_out":
+            return isinstance(event, MessageReceived | PostbackReceived)
+        case "page_blocked":
+            return isinstance(event, PolicyEnforced)
+    return True
+
+
+def _out_of_order(commands: Mapping[str, _Command]) -> Iterator[Finding]:
+    """Texts of a course whose earlier step was surely not sent."""
+    for held in commands.values():
+        earlier = commands.get(held.command.follows or "")
+        if earlier is None or earlier.last is None or earlier.effects or not held.effects:
+            continue
+        if earlier.last.status in _NOT_SENT:
+            yield Finding("texted_without_the_step_before", f"{held.place} {held.command.command_id}")
+
+
 def _disputed(held: _Command, last: FollowUpOutcome, history: History, slack: Slack) -> Iterator[Finding]:
     where = f"{held.place} {held.command.command_id}"
     if held.effects and last.status in _NOT_SENT:
         yield Finding("ledger_denies_a_text", f"{where} {last.status}")
     is_known = held.command.page_id not in history.silent and history.is_whole(held.command.not_before)
     is_due = last.occurred_at <= history.until - slack.echo
-    if not held.effects and last.status in _SENT and is_known and is_due:
+    if not held.effects and last.status in _PROGRESS and is_known and is_due:
         yield Finding("ledger_invents_a_text", where)
 
 
-def _stopped(history: History, commands: Mapping[str, _Command], pages: Pages, slack: Slack) -> Iterator[Finding]:
-    """Texts after something that the log had received long enough before, and that forbids them."""
-    texted = {(held.command.page_id, held.command.psid) for held in commands.values() if held.effects}
-    texted_pages = {page_id for page_id, _ in texted}
-    of_person: defaultdict[tuple[str, str | None], list[JoinEvent]] = defaultdict(list)
-    codec = event_codec(history.ids)
-    for record in history.of(WEBHOOKS) if texted else ():
-        done = tried(record, partial(split, [record], pages.aliases, codec=codec))
-        for event in done.events if isinstance(done, Split) else ():
-            if (event.page_id, event.psid) in texted or (event.psid is None and event.page_id in texted_pages):
-                of_person[event.page_id, event.psid].append(event)
+def _stopped(commands: Mapping[str, _Command], events: Events, pages: Pages, slack: Slack) -> Iterator[Finding]:
     for held in commands.values():
-        command, page = held.command, pages.get(held.command.page_id)
-        where = f"{held.place} {command.command_id}"
+        page = pages.get(held.command.page_id)
         for effect in held.effects:
-            seen_by = effect.at - slack.look
-            of_both = [*of_person[command.page_id, command.psid], *of_person[command.page_id, None]]
-            seen = [event for event in of_both if event.received_at < seen_by]
-            for reason in sorted(_reasons(command, page, seen)):
-                yield Finding(f"texted_after_{reason}", where)
-
-
-def _reasons(command: SendFollowUp, page: Page, seen: Sequence[JoinEvent]) -> set[str]:
-    return {reason for event in seen if (reason := _reason(command, page, event)) is not None}
-
-
-def _reason(command: SendFollowUp, page: Page, event: JoinEvent) -> str | None:
-    flow_ended_at, is_later = command.flow_ended_at, event.received_at > command.created_at
-    is_after_flow = is_later and (flow_ended_at is None or event.event_at > flow_ended_at + 2 * _SECOND)
-    match event:
-        case MessageReceived(text=str(text)) if text.startswith(SUMMARY_PREFIX):
-            return None
-        case MessageReceived() | PostbackReceived() if is_after_flow:
-            # A flow that began after a stop word would have a lead of its own.
-            cancels = "stop_word" if says_stop(event, page) else "reply"
-            return cancels if cancels == "stop_word" or "reply" in command.cancel_on else None
-        case EchoReceived() if is_after_flow and "human" in command.cancel_on and _is_human(event, page):
-            return "human"
-        case PersonErased() if command.created_at <= event.received_at:
-            return "erasure"
-        case PolicyEnforced(action="block") if is_later:
-            return "block"
-    return None
-
-
-def _is_human(echo: EchoReceived, page: Page) -> bool:
-    return echo.app_id != LEADGEN_APP_ID and not page.is_named(echo.app_id)
+            for reason in reasons(held.command, held.record.partition, effect, events, page, slack):
+                yield Finding(f"texted_{reason}", f"{held.place} {held.command.command_id}")
 
 
 def _too_soon(commands: Mapping[str, _Command], pages: Pages, slack: Slack) -> Iterator[Finding]:

@@ -25,6 +25,8 @@ _COMPACTED = {
     topic.name: int(topic.settings.get("delete.retention.ms", _DAY)) for topic in TOPICS if topic.cleanup == "compact"
 }
 _REQUEST_SECONDS = 3.0
+# A process that is deaf to its group does not learn that it goes on without it, and works on.
+_OF_MEMBERS = ("beat", "join")
 SESSION = 10.0
 
 
@@ -72,6 +74,7 @@ class Broker:
         self.away_until: defaultdict[int, float] = defaultdict(float)
         self.behind_until: defaultdict[int, float] = defaultdict(float)
         self._cuts: dict[str, tuple[float, bool]] = {}
+        self._deaf_until: defaultdict[str, float] = defaultdict(float)
         self._written: dict[tuple[str, int], tuple[int, int]] = {}
         self._unreplicated: defaultdict[
             TopicPartition, list[tuple[tuple[str, int], asyncio.Future[tuple[int, int]]]]
@@ -93,8 +96,13 @@ class Broker:
         """From now on the answers to a process are lost, and if the cut is whole, its requests too."""
         self._cuts[process] = self.loop.moment + seconds, is_whole
 
+    def deafen(self, process: str, seconds: float) -> None:
+        """From now on a process hears nothing of its groups, nor they of it; all else reaches it."""
+        self._deaf_until[process] = self.loop.moment + seconds
+
     def heal(self) -> None:
         self._cuts.clear()
+        self._deaf_until.clear()
 
     def _is_cut(self, process: Process | None, *, also_there: bool = False) -> bool:
         until, is_whole = self._cuts.get(process.name, (0.0, False)) if process is not None else (0.0, False)
@@ -124,9 +132,11 @@ class Broker:
         there, back = loop.dice.delay(f"there {name}", 0.003), loop.dice.delay(f"back {name}", 0.003)
         luck = loop.dice.draw(f"loss {name}")
         answered: asyncio.Future[T] = loop.create_future()
+        member = process.name if process is not None and purpose.startswith(_OF_MEMBERS) else ""
 
         def arrive() -> None:
-            if self._is_away(partition) or luck < 0.001 or self._is_cut(process, also_there=True):
+            is_cut = self._is_cut(process, also_there=True) or self._deaf_until[member] > loop.moment
+            if self._is_away(partition) or luck < 0.001 or is_cut:
                 respond(None, RequestTimedOutError())
                 return
             try:

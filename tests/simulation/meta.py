@@ -2,10 +2,11 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -15,15 +16,21 @@ from simulator.faults import Fault, FaultKind
 from simulator.graph import create_graph
 from simulator.payloads import Json, body
 from simulator.world import GraphConfig, World
-from tests.simulation.loop import SimulatedLoop, current_process
+from tests.simulation.loop import Process, SimulatedLoop, current_process
 from tests.simulation.timeline import Timeline
 
 SECRET = "of-the-simulation"
 OUR_APP = AppId("2262510160704936")
 CALL_SECONDS = 4.0
+# The longest way of a request to Meta.
+WAY_SECONDS = 2.0
 _ANSWER_SECONDS = 8.0
 _RETRIES = 12
+_IN_A_BAD_TIME = 0.5
 
+# A process connects for a text, Meta sends the text, or a process is about to read a conversation.
+Moment = Literal["connect", "effect", "look"]
+Strike = Callable[[Process], None]
 Post = Callable[[bytes, str], Awaitable[tuple[int, str] | None]]
 
 
@@ -48,6 +55,8 @@ class Meta:
         self.answers: list[Answer] = []
         self.posted: list[bytes] = []
         self.under_way = 0
+        self.strikes: defaultdict[Moment, list[Strike]] = defaultdict(list)
+        self._lost_echoes = 0.05
         self.api = httpx.ASGITransport(app=create_graph(self.world, self.now))
         self._number = 0
 
@@ -55,27 +64,36 @@ class Meta:
         return self._timeline.at(self.loop.moment)
 
     def hurt(self, share: float) -> None:
-        """From now on this share of the calls to the Send API fails in each of several ways."""
-        kinds: tuple[FaultKind, ...] = (
-            "timeout",
-            "timeout_after_effect",
-            "server_error",
-            "server_error_after_effect",
-            "throttled",
-        )
-        rates = {Fault(kind): share for kind in kinds}
+        """From now on this share of the calls to the Send API fails in each of several ways; many echoes are lost."""
+        after: tuple[FaultKind, ...] = ("timeout_after_effect", "server_error_after_effect")
+        before: tuple[FaultKind, ...] = ("timeout", "server_error", "throttled")
+        # Most is to be learned from an effect without an answer.
+        rates = {Fault(kind): 2 * share for kind in after} | {Fault(kind): share for kind in before}
         self.world.faults.plan("messages", rates=rates)
         self.world.faults.plan("conversations", rates={Fault("timeout"): share, Fault("server_error"): share})
+        self._lost_echoes = _IN_A_BAD_TIME
+
+    def calm(self) -> None:
+        self.world.faults.clear()
+        self._lost_echoes = 0.05
 
     def heal(self) -> None:
-        self.world.faults.clear()
+        self.calm()
+        self.strikes.clear()
         self.world.blocked_pages.clear()
+
+    def comes_to(self, moment: Moment, process: Process | None) -> None:
+        """Everything strikes this process that waited for such a moment."""
+        if process is not None:
+            for strike in self.strikes.pop(moment, ()):
+                strike(process)
 
     def _echo(self, posted: bytes) -> None:
         luck = self.loop.dice.draw("echo")
         # Some echoes never come, some come late, some come twice.
-        if luck < 0.05:
+        if luck < self._lost_echoes:
             return
+        luck = (luck - self._lost_echoes) / (1 - self._lost_echoes)
         self.deliver(posted, after=self.loop.dice.delay("echo delay", 0.3 if luck < 0.9 else 8))
         if luck > 0.9:
             self.deliver(posted, after=self.loop.dice.delay("echo delay", 5))
@@ -116,6 +134,8 @@ class Wire(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         process, loop = current_process(), self._meta.loop
         name = f"graph {process and process.name} {request.url.path}"
+        is_text = request.url.path.endswith("/messages")
+        self._meta.comes_to("connect" if is_text else "look", process)
         await asyncio.sleep(loop.dice.delay(f"connect {name}", 0.02))
         luck = loop.dice.draw(f"luck {name}")
         if luck < 0.02:
@@ -123,7 +143,7 @@ class Wire(httpx.AsyncBaseTransport):
         if (trace := request.extensions.get("trace")) is not None:
             await trace("http11.send_request_headers.started", {})
         content = await request.aread()
-        there = min(loop.dice.delay(f"there {name}", 0.05), CALL_SECONDS / 2)
+        there = min(loop.dice.delay(f"there {name}", 0.05), WAY_SECONDS)
         back = loop.dice.delay(f"back {name}", 0.05)
         answered: asyncio.Future[Any] = loop.create_future()
 
@@ -131,6 +151,8 @@ class Wire(httpx.AsyncBaseTransport):
             copied = httpx.Request(request.method, request.url, headers=request.headers, content=content)
             response = await self._meta.api.handle_async_request(copied)
             content_back = await response.aread()
+            if is_text and response.status_code == 200:
+                self._meta.comes_to("effect", process)
             await asyncio.sleep(back)
             if not answered.done():
                 answered.set_result((response.status_code, response.headers, content_back))
@@ -140,7 +162,8 @@ class Wire(httpx.AsyncBaseTransport):
 
         loop.call_later(there, arrive, context=loop.outside.copy())
         if luck > 0.98:
-            await asyncio.sleep(there + 0.5)
+            # Before or after the request is there.
+            await asyncio.sleep(loop.dice.between(f"reset {name}", 0.01, there + 0.5))
             raise httpx.ReadError("reset")
         status, headers, answer = await answered
         return httpx.Response(status, headers=headers, content=answer)

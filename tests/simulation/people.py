@@ -5,13 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
-from messenger.events import Ad, Answer, AppId, PageId, Psid
+from aiokafka import TopicPartition
+
+from leads.records import FollowUpMessage, LeadId, SendFollowUp
+from leads.rules import EVERY_CANCELLATION
+from messenger.events import Ad, Answer, AppId, PageId, Psid, person_key
 from messenger.limits import LEADGEN_APP_ID, PAGE_INBOX_APP_ID
 from runtime.clock import to_millis
+from runtime.kafka import partition_of
+from schemas.codec import command_codec
+from schemas.topics import COMMANDS
 from simulator import payloads
 from simulator.payloads import Conversation, Json
 from simulator.threads import Line, ThreadNews
+from tests.simulation.broker import Broker, Draft
 from tests.simulation.meta import OUR_APP, Meta
 
 BUDGET, CITY = "Budget?", "Which city?"
@@ -20,6 +29,7 @@ _KINDS = (
     *("flow",) * 6,
     *("resume",) * 2,
     *("say",) * 3,
+    *("command",) * 4,
     *("stop", "start", "human", "take_over", "take_over", "block", "unavailable", "garbage", "together"),
 )
 
@@ -38,6 +48,10 @@ class Deed:
         return f"{self.at:8.2f}  {self.page_id}:{self.psid} does {self.kind}"
 
 
+# A command of an automation waits, while something happens to its person that may cancel it.
+_MEANWHILE = ("say", "say", "stop", "human", "take_over", "block", "flow")
+
+
 def deeds_of(rng: random.Random, *, people: int) -> list[Deed]:
     """The deeds of some people, in the order of their times."""
     deeds: list[Deed] = []
@@ -46,15 +60,18 @@ def deeds_of(rng: random.Random, *, people: int) -> list[Deed]:
         for count in range(rng.randint(1, 4)):
             kind = "flow" if count == 0 else rng.choice(_KINDS)
             deeds.append(Deed(round(at, 3), page_id, psid, kind, rng.getrandbits(32)))
+            if kind == "command" and rng.random() < 0.7:
+                meanwhile = round(at + rng.uniform(0.2, 20), 3)
+                deeds.append(Deed(meanwhile, page_id, psid, rng.choice(_MEANWHILE), rng.getrandbits(32)))
             at += rng.choice([rng.uniform(0.2, 3), rng.uniform(3, 20), rng.uniform(15, 30)])
     return sorted(deeds, key=lambda deed: (deed.at, deed.psid))
 
 
 class People:
-    """Does what the deeds say, to the threads at Meta and by webhooks."""
+    """Does what the deeds say, to the threads at Meta and by webhooks; automations write commands to Kafka."""
 
-    def __init__(self, meta: Meta) -> None:
-        self._meta = meta
+    def __init__(self, meta: Meta, broker: Broker) -> None:
+        self._meta, self._broker = meta, broker
         self._mids = 0
         self._kept: list[Json] = []
 
@@ -62,7 +79,7 @@ class People:
         does: Mapping[str, Callable[[Deed, random.Random], None]] = {
             "flow": self._flow, "resume": self._resume, "say": self._say, "stop": self._stop, "start": self._start,
             "human": self._human, "take_over": self._take_over, "block": self._block, "garbage": self._garbage,
-            "unavailable": self._unavailable, "together": self._together,
+            "unavailable": self._unavailable, "together": self._together, "command": self._command,
         }  # fmt: skip
         does[deed.kind](deed, random.Random(deed.luck))
 
@@ -189,6 +206,31 @@ class People:
 
     def _unavailable(self, deed: Deed, rng: random.Random) -> None:
         self._learn(deed, OUR_APP, gone=True)
+
+    def _command(self, deed: Deed, rng: random.Random) -> None:
+        """An automation of our own has a text for this person, mostly for later, and sometimes of use for seconds."""
+        now = self._meta.now()
+        due_at = now + timedelta(milliseconds=rng.randrange(40_000))
+        useful = timedelta(seconds=rng.choice([3, 3, 20])) if rng.random() < 0.6 else None
+        command = SendFollowUp(
+            command_id=str(UUID(int=rng.getrandbits(128))),
+            lead_id=LeadId(""),
+            page_id=deed.page_id,
+            psid=deed.psid,
+            rule="automation",
+            step=1,
+            created_at=now,
+            not_before=due_at,
+            not_after=now + timedelta(hours=20),
+            message=FollowUpMessage("Anything else?"),
+            cancel_on=tuple(reason for reason in EVERY_CANCELLATION if rng.random() < 0.6),
+            quiet_hours="09:00-09:01" if rng.random() < 0.2 else None,
+            useful_until=due_at + useful if useful is not None else None,
+        )
+        key = person_key(deed.page_id, deed.psid).encode()
+        place = TopicPartition(COMMANDS.name, partition_of(key, self._broker.partitions))
+        draft = Draft(key, command_codec().encode(command), (), to_millis(now))
+        self._broker.append(("automation", deed.luck), place, [draft], acks_all=True)
 
     def _garbage(self, deed: Deed, rng: random.Random) -> None:
         texts = [

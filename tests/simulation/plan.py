@@ -3,9 +3,11 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
+from tests.simulation.meta import Moment
 from tests.simulation.people import Deed, deeds_of
 
 # By name, how often it comes and how many seconds it lasts.
@@ -24,26 +26,34 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
     "night": (1, 90_000, 100_000),
     "redeploy": (1, 0, 0),
     "erase": (2, 0, 0),
+    "deaf": (4, 12, 40),
 }
 STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
 _TARGETS = (*("ingest",) * 2, *("streams",) * 3, *("send",) * 5, "transcripts", "warehouse")
 _LAST_TROUBLE = 60.0
 _KEPT = Path(__file__).parent / "kept"
+# Troubles that may wait for the worst moment of some call to Meta.
+_AIMED = ("crash", "freeze", "cut", "deaf", "away")
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A fault at a moment: its kind, the process that it hits, how long it lasts, and a number for its details."""
+    """A fault at a time: its kind, the process that it hits, how long it lasts, and a number for its details.
+
+    With a `moment` it waits for the next such moment of any call to Meta, and hits the process that makes the call.
+    """
 
     at: float
     kind: str
     target: str
     seconds: float
     luck: int
+    moment: Moment | None = None
 
     def __str__(self) -> str:
-        return f"{self.at:8.2f}  {self.kind} of {self.target}, {self.seconds:.1f} s"
+        target = f"the next to {self.moment}" if self.moment is not None else self.target
+        return f"{self.at:8.2f}  {self.kind} of {target}, {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,8 @@ def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> 
         target = f"{deed.page_id}:{deed.psid}"
     # Shortly after something has happened, most is under way.
     at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
-    return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))
+    moment = rng.choice(get_args(Moment)) if kind in _AIMED and rng.random() < 0.5 else None
+    return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32), moment)
 
 
 def keep_plan(plan: Plan, name: str) -> Path:

@@ -5,7 +5,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -31,6 +31,8 @@ _ANSWER_SECONDS = 8.0
 _HEALED_AT, _QUIET_AT = 65.0, 100.0
 _NIGHT, _MORNING = 27 * 3600.0, 15.0
 _LOOKS = 40
+# A crash that is aimed comes within so many steps.
+_SOON = 12
 # A run takes about 20,000.
 MOST_TURNS = 400_000
 
@@ -119,10 +121,20 @@ class Run:
     # Troubles.
 
     def trouble(self, trouble: Trouble) -> None:
+        if trouble.moment is not None:
+            self.meta.strikes[trouble.moment].append(partial(self._strike, trouble))
+        else:
+            self._trouble(trouble)
+
+    def _strike(self, trouble: Trouble, process: Process) -> None:
+        self._trouble(replace(trouble, target=process.name, luck=trouble.luck % _SOON))
+
+    def _trouble(self, trouble: Trouble) -> None:
         self.note(f"trouble: {trouble.kind} {trouble.target} {trouble.seconds:.1f}")
         does: dict[str, Callable[[Trouble], None]] = {
             "crash": self._crash, "power": self._lose_power, "freeze": self._freeze, "clock": self._set_clock,
             "restart": lambda _: self._restart([trouble.target]), "disk": self._refuse_writes, "cut": self._cut,
+            "deaf": lambda _: self.machine.broker.deafen(trouble.target, trouble.seconds),
             "away": self._take_leader, "behind": self._hold_follower, "hurt": self._hurt, "redeploy": self._redeploy,
             "compact": lambda _: self.machine.broker.compact(trouble.luck), "erase": self._erase,
             "night": lambda _: self._sleep(trouble.seconds),
@@ -172,7 +184,7 @@ class Run:
 
     def _hurt(self, trouble: Trouble) -> None:
         self.meta.hurt(0.08)
-        self.loop.call_later(trouble.seconds, self.meta.world.faults.clear, context=self.loop.outside)
+        self.loop.call_later(trouble.seconds, self.meta.calm, context=self.loop.outside)
 
     def _redeploy(self, _: Trouble) -> None:
         self.machine.rules = OTHER_RULES
@@ -212,7 +224,7 @@ class Run:
 
     async def _happen(self) -> float:
         """Everything that people do and machines suffer, in its turn; nobody does anything in a night."""
-        people, shift = People(self.meta), 0.0
+        people, shift = People(self.meta, self.machine.broker), 0.0
         happenings: list[tuple[float, Callable[[], None], float]] = [
             (deed.at, partial(people.do, deed), 0.0) for deed in self.plan.deeds
         ]

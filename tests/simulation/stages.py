@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ingest.webhooks import Webhooks
 from leads.erasures import Erasures
 from leads.pages import Page, Pages
 from leads.records import FollowUpMessage
-from leads.rules import AnswerCondition, Rule, RuleStep
+from leads.rules import AnswerCondition, QuietHours, Rule, RuleStep
 from messenger.client import GraphClient
 from runtime.clock import now
 from runtime.health import Health
@@ -76,8 +76,11 @@ RULES = (
         name="vip", outcome="complete", wait_for="answers", answers=(AnswerCondition(BUDGET, equals="high"),),
         steps=_steps("vip", 8),
     ),
-    Rule(name="offer", outcome="complete", cancel_on=frozenset(), steps=_steps("offer", 5)),
-    Rule(name="second-chance", outcome="incomplete", within=20 * SECOND, steps=_steps("second-chance", 6)),
+    Rule(
+        name="offer", outcome="complete", cancel_on=frozenset(), quiet_hours=QuietHours(time(9), time(9, 1)),
+        steps=_steps("offer", 5),
+    ),
+    Rule(name="second-chance", outcome="incomplete", within=3 * SECOND, steps=_steps("second-chance", 6, 20)),
 )  # fmt: skip
 OTHER_RULES = (RULES[0], RULES[3], Rule(name="news", outcome="complete", steps=_steps("news", 3)))
 PAGES_NOW = Pages(

@@ -10,7 +10,7 @@ import runtime.clock
 import streams.engine.lease
 from tests.simulation.loop import SimulatedLoop, current_process
 
-BEGINNING = datetime(2026, 3, 2, 9, tzinfo=UTC)
+BEGINNING = datetime(2026, 3, 2, 9, 0, 25, tzinfo=UTC)
 
 
 class Timeline:

@@ -7,14 +7,14 @@ from datetime import timedelta
 from leads.rules import Rule
 from operations.audit.history import Finding
 from operations.audit.judge import audit
-from operations.audit.sends import Slack
+from operations.audit.stops import Slack
 from tests.simulation.loop import Stuck
-from tests.simulation.meta import CALL_SECONDS
+from tests.simulation.meta import CALL_SECONDS, WAY_SECONDS
 from tests.simulation.plan import Plan
 from tests.simulation.run import MOST_TURNS, Story, simulate
 from tests.simulation.stages import PAGES_NOW, PARTITIONS, RULES
 
-_SLACK = Slack(call=timedelta(seconds=CALL_SECONDS))
+_SLACK = Slack(call=timedelta(seconds=CALL_SECONDS), way=timedelta(seconds=WAY_SECONDS))
 
 
 @dataclass(frozen=True)
