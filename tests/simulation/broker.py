@@ -52,8 +52,9 @@ class Member:
 
 @dataclass(eq=False)
 class Group:
-    """A consumer group: its members by name, and the offsets that it has committed."""
+    """A consumer group: its members by name, the topics that they read, and the offsets that it has committed."""
 
+    topics: set[str] = field(default_factory=set)
     members: dict[str, Member] = field(default_factory=dict)
     generation: int = 0
     is_joining: bool = False
@@ -64,7 +65,7 @@ class Broker:
     """All partitions, one coordinator. A request takes effect at one moment, whether or not its sender lives.
 
     No leader of the partitions of a number answers until `away_until`. What is appended until `behind_until` is read
-    and acknowledged only then.
+    and acknowledged only then. A process dies when so many requests more as `dies_after` says have taken effect.
     """
 
     def __init__(self, loop: SimulatedLoop, timeline: Timeline, partitions: int) -> None:
@@ -73,6 +74,7 @@ class Broker:
         self.groups: defaultdict[str, Group] = defaultdict(Group)
         self.away_until: defaultdict[int, float] = defaultdict(float)
         self.behind_until: defaultdict[int, float] = defaultdict(float)
+        self.dies_after: dict[Process, int] = {}
         self._cuts: dict[str, tuple[float, bool]] = {}
         self._deaf_until: defaultdict[str, float] = defaultdict(float)
         self._written: dict[tuple[str, int], tuple[int, int]] = {}
@@ -103,6 +105,7 @@ class Broker:
     def heal(self) -> None:
         self._cuts.clear()
         self._deaf_until.clear()
+        self.dies_after.clear()
 
     def _is_cut(self, process: Process | None, *, also_there: bool = False) -> bool:
         until, is_whole = self._cuts.get(process.name, (0.0, False)) if process is not None else (0.0, False)
@@ -144,6 +147,7 @@ class Broker:
             except KafkaError as fault:
                 respond(None, fault)
                 return
+            self._note_effect(process)
             if isinstance(result, asyncio.Future):
                 result.add_done_callback(settle, context=loop.outside)
             else:
@@ -162,6 +166,13 @@ class Broker:
 
         loop.call_later(there, arrive, context=loop.outside)
         return await answered
+
+    def _note_effect(self, process: Process | None) -> None:
+        if process is not None and process in self.dies_after:
+            self.dies_after[process] -= 1
+            if self.dies_after[process] < 0:
+                del self.dies_after[process]
+                process.die()
 
     def append(
         self, batch: tuple[str, int], place: TopicPartition, drafts: Iterable[Draft], *, acks_all: bool
@@ -215,11 +226,19 @@ class Broker:
                 watcher.set_result(None)
 
     def compact(self, luck: int) -> None:
-        """Compact each topic that is to be, up to some offset below its end."""
+        """Compact each topic that is to be, up to some offset that its groups have passed.
+
+        In Kafka it comes hours later, because it spares the segment that is written to.
+        """
         now = to_millis(self.timeline.at(self.loop.moment))
         for place, log in self.logs.items():
             if place.topic in _COMPACTED and log.written:
-                before = log.start + luck % len(log.written)
+                read_to = [
+                    group.committed[place].offset if place in group.committed else log.start
+                    for group in self.groups.values()
+                    if place.topic in group.topics
+                ]
+                before = min([log.start + luck % len(log.written), *read_to])
                 log.compact(before, now - _COMPACTED[place.topic])
 
     def watch(self, topics: Iterable[str]) -> "asyncio.Future[None]":
@@ -235,6 +254,7 @@ class Broker:
         """Ask for partitions; the group waits until all its members have asked, or `patience` has passed."""
         group = self.groups[group_name]
         group.members[member.name] = member
+        group.topics.update(member.topics)
         member.heard_at = self.loop.moment
         member.joined = self.loop.create_future()
         if not group.is_joining:

@@ -155,6 +155,11 @@ class SimulatedConsumer:
             watcher = self._broker.watch(sorted({place.topic for place in wanted}))
             await asyncio.wait([watcher], timeout=left)
 
+    async def getone(self, partition: TopicPartition) -> Stored:
+        while not (found := await self.getmany(partition, timeout_ms=1000, max_records=1)):
+            pass
+        return found[partition][0]
+
     async def _fetched(self, wanted: list[TopicPartition], most: int) -> dict[TopicPartition, list[Stored]]:
         log_of = self._broker.log
         reachable = [place for place in wanted if self._broker.hears_us(place.partition)]

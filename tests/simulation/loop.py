@@ -2,9 +2,10 @@
 
 import asyncio
 import heapq
+import signal
 from asyncio.events import Handle
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -103,7 +104,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._busy_until: dict[int, float] = {}
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
-        self._turns_left = turns
+        self._turns_left, self._turns_seen = turns, -1
         self._stuck: Stuck | None = None
 
     def time(self) -> float:
@@ -153,6 +154,25 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if self._stuck is not None:
             raise self._stuck
         self._turns_left -= 1
+
+    @contextmanager
+    def watched(self, seconds: float) -> Iterator[None]:
+        """Meanwhile a callback that takes so many seconds of this machine's processor raises `Stuck`."""
+
+        def look(_signal: int, _frame: object) -> None:
+            if self._turns_seen == self._turns_left:
+                process = current_process()
+                self._stuck = Stuck(f"{process and process.name} works without an end at {self.moment:.3f} s")
+                raise self._stuck
+            self._turns_seen = self._turns_left
+
+        before = signal.signal(signal.SIGVTALRM, look)
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
 
     def _run(self, handle: Handle) -> None:
         if handle.cancelled():

@@ -27,10 +27,13 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
     "redeploy": (1, 0, 0),
     "erase": (2, 0, 0),
     "deaf": (4, 12, 40),
+    "replay": (1, 0, 0),
 }
 STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
-_TARGETS = (*("ingest",) * 2, *("streams",) * 3, *("send",) * 5, "transcripts", "warehouse")
+_TARGETS = (*("ingest",) * 3, *("streams",) * 4, *("send",) * 5, "transcripts", *("warehouse",) * 2)
+# While something hangs, a process that ends shows what it had not finished.
+_HANGS, _BLOWS = ("cut", "away", "behind", "disk"), ("crash", "power", "power", "restart", "freeze")
 _LAST_TROUBLE = 60.0
 _KEPT = Path(__file__).parent / "kept"
 # Troubles that may wait for the worst moment of some call to Meta.
@@ -68,9 +71,11 @@ class Plan:
 
 def plan_of(seed: int) -> Plan:
     rng = random.Random(seed)
-    workers = dict.fromkeys(STAGE_NAMES, 1) | {"streams": rng.choice([1, 1, 2]), "send": rng.choice([1, 2])}
+    workers = {name: rng.choice([1, 1, 2]) for name in STAGE_NAMES} | {"send": rng.choice([1, 2])}
     deeds = deeds_of(rng, people=rng.randint(2, 6))
     troubles = [_trouble(rng, workers, deeds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
+    hangs = [trouble for trouble in troubles if trouble.kind in _HANGS and trouble.moment is None]
+    troubles += [_blow(rng, workers, hang) for hang in hangs if rng.random() < 0.6]
     return Plan(seed, tuple(deeds), tuple(sorted(troubles, key=lambda trouble: trouble.at)), workers)
 
 
@@ -85,8 +90,19 @@ def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> 
         target = f"{deed.page_id}:{deed.psid}"
     # Shortly after something has happened, most is under way.
     at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
-    moment = rng.choice(get_args(Moment)) if kind in _AIMED and rng.random() < 0.5 else None
+    is_aimed = kind in _AIMED and stage in ("send", "transcripts") and rng.random() < 0.9
+    moment = rng.choice(get_args(Moment)) if is_aimed else None
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32), moment)
+
+
+def _blow(rng: random.Random, workers: dict[str, int], hang: Trouble) -> Trouble:
+    """Something that ends a process before the other trouble is over."""
+    kind = rng.choice(_BLOWS)
+    _, least, most = _TROUBLES[kind]
+    stage = rng.choice(("ingest", "streams", "streams", "send"))
+    target = hang.target if hang.kind == "cut" else f"{stage}-{rng.randrange(workers[stage])}"
+    at = hang.at + rng.uniform(0, min(hang.seconds, 10))
+    return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))
 
 
 def keep_plan(plan: Plan, name: str) -> Path:

@@ -170,7 +170,7 @@ class SimulatedProducer:
             except RequestTimedOutError:
                 await asyncio.sleep(_AGAIN_AFTER)
                 continue
-            if luck < 0.0005:
+            if luck < 0.002:
                 self._lost.add(place)
                 raise OutOfOrderSequenceNumber
             return placed

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.audit import Promise
 from messenger.events import PageId, Psid
-from operations.audit.history import Effect, History
+from operations.audit.history import Effect, Finding, History
 from schemas.topics import EVENTS, TOPICS
 from sinks.consume import SinkCrashed
 from streams.engine.producer import DeliveryFailed
@@ -24,6 +24,7 @@ from tests.simulation.loop import Dice, Process, SimulatedLoop
 from tests.simulation.meta import Meta
 from tests.simulation.people import PAGES, People
 from tests.simulation.plan import Plan, Trouble
+from tests.simulation.replaying import Replay
 from tests.simulation.stages import OTHER_RULES, PAGES_NOW, PARTITIONS, RULES, STAGES, Machine
 from tests.simulation.timeline import Timeline, simulated_clock
 
@@ -33,6 +34,8 @@ _NIGHT, _MORNING = 27 * 3600.0, 15.0
 _LOOKS = 40
 # A crash that is aimed comes within so many steps.
 _SOON = 12
+# In seconds of this machine's processor; it takes milliseconds.
+_LONGEST_CALLBACK = 10.0
 # A run takes about 20,000.
 MOST_TURNS = 400_000
 
@@ -45,6 +48,7 @@ class Story:
     history: History
     happened: tuple[str, ...]
     rules_changed: bool
+    findings: tuple[Finding, ...]
 
 
 class Run:
@@ -59,6 +63,8 @@ class Run:
         self.processes: dict[str, tuple[Process, asyncio.Event]] = {}
         self.happened: list[str] = []
         self._down: dict[str, float] = {}
+        self._replays: list[Replay] = []
+        self.findings: list[Finding] = []
         self._night_ends = 0.0
 
     def note(self, text: str) -> None:
@@ -137,7 +143,7 @@ class Run:
             "deaf": lambda _: self.machine.broker.deafen(trouble.target, trouble.seconds),
             "away": self._take_leader, "behind": self._hold_follower, "hurt": self._hurt, "redeploy": self._redeploy,
             "compact": lambda _: self.machine.broker.compact(trouble.luck), "erase": self._erase,
-            "night": lambda _: self._sleep(trouble.seconds),
+            "night": lambda _: self._sleep(trouble.seconds), "replay": self._replay,
         }  # fmt: skip
         does[trouble.kind](trouble)
 
@@ -146,8 +152,12 @@ class Run:
 
     def _crash(self, trouble: Trouble) -> None:
         self._down[trouble.target] = trouble.seconds
-        # A crash in the midst of work needs a process that is soon at it.
-        self._target(trouble).steps_left = trouble.luck % (30 if trouble.luck & 1024 else 300)
+        process, (kind, luck) = self._target(trouble), divmod(trouble.luck, 300)
+        if kind % 3 == 0:
+            self.machine.broker.dies_after[process] = luck % 10
+        else:
+            # A crash in the midst of work needs a process that is soon at it.
+            process.steps_left = luck % (30 if kind % 3 == 1 else 300)
 
     def _lose_power(self, trouble: Trouble) -> None:
         """The whole machine: its disk loses what was not flushed."""
@@ -194,6 +204,10 @@ class Run:
         page_id, _, psid = trouble.target.partition(":")
         self.loop.start(Process("erase"), erase(self.machine.broker, PageId(page_id), Psid(psid)))
 
+    def _replay(self, _: Trouble) -> None:
+        self._replays.append(Replay(self.machine.broker, f"{len(self._replays)}"))
+        self.loop.start(Process("replay"), self._replays[-1].run())
+
     def _restart(self, names: list[str]) -> None:
         for name in names:
             self.processes[name][1].set()
@@ -221,6 +235,8 @@ class Run:
         self._sleep(_NIGHT)
         await asyncio.sleep(_NIGHT + _MORNING)
         await self._until(self._is_at_rest)
+        for replay in self._replays:
+            self.findings += await replay.differences()
 
     async def _happen(self) -> float:
         """Everything that people do and machines suffer, in its turn; nobody does anything in a night."""
@@ -287,10 +303,10 @@ def simulate(plan: Plan, turns: int = MOST_TURNS) -> Story:
         run = Run(plan, turns)
         asyncio.set_event_loop(None)
         try:
-            with simulated_clock(run.loop):
+            with simulated_clock(run.loop), run.loop.watched(_LONGEST_CALLBACK):
                 run.loop.run_until_complete(run.live())
                 assert not run.loop.faults, run.loop.faults
                 history = run.history()
         finally:
             run.loop.end()
-    return Story(plan, history, tuple(run.happened), run.machine.rules is not RULES)
+    return Story(plan, history, tuple(run.happened), run.machine.rules is not RULES, tuple(run.findings))

@@ -27,6 +27,7 @@ from runtime.losses import Losses
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
+from runtime.topic_reading import catching_up
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS
 from sinks.consume import Consume, Source, Stage
@@ -143,15 +144,8 @@ async def _erasures(machine: Machine) -> tuple[Erasures, Any]:
     places = [TopicPartition(SETTINGS.topic(ERASURES.name), number) for number in range(PARTITIONS)]
     reader.assign(places)
     await reader.seek_to_beginning(*places)
-    ends = await reader.end_offsets(places)
-
-    async def catch_up() -> None:
-        for records in (await reader.getmany()).values():
-            for record in records:
-                erasures.note(record.key, record.value)
-
-    while any([await reader.position(place) < ends[place] for place in places]):
-        await catch_up()
+    catch_up = catching_up(reader, places, erasures.note)
+    await catch_up(to_end=True)
     return erasures, catch_up
 
 

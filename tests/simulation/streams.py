@@ -107,7 +107,11 @@ class Streams:
         topics = [self._settings.topic(topic.name) for topic in (WEBHOOKS, EVENTS)]
         self._consumer.subscribe(topics=topics, listener=self)
         working = (self._read(), self._commit_often(), self._report(), self._follow_register(), stop.wait())
-        done, _ = await asyncio.wait([asyncio.ensure_future(work) for work in working], return_when="FIRST_COMPLETED")
+        tasks = [asyncio.ensure_future(work) for work in working]
+        for task in tasks:
+            # Several may fail at once, and one fault ends the worker.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        done, _ = await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
         for task in done:
             task.result()
         async with self._turn:

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from tests.simulation.loop import Dice, Process, SimulatedLoop, Stuck
 from tests.simulation.plan import Plan, kept_plans, plan_of
 from tests.simulation.telling import about
 from tests.simulation.verdict import judge
@@ -43,3 +45,15 @@ def _assert_clean(plan: Plan, name: str) -> None:
 
 def test_a_run_that_does_not_end_in_its_turns_is_a_finding() -> None:
     assert judge(plan_of(1), turns=1000).kinds == {"did_not_come_to_rest"}
+
+
+def test_a_process_that_works_without_an_end_is_named() -> None:
+    async def work() -> None:
+        while True:
+            with suppress(Exception):
+                hash("again")
+
+    loop = SimulatedLoop(Dice(1), turns=100)
+    with loop.watched(0.02), pytest.raises(Stuck, match="send-0 works without an end"):
+        loop.run_until_complete(loop.start(Process("send-0"), work()))
+    loop.end()

@@ -38,7 +38,10 @@ def judge(plan: Plan, turns: int = MOST_TURNS) -> Verdict:
     except Stuck as fault:
         return Verdict((Finding("did_not_come_to_rest", f"{fault}"),), None)
     rules: tuple[Rule, ...] | None = None if story.rules_changed else RULES
-    return Verdict(tuple(audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)), story)
+    # All was well for long enough.
+    left = [Finding("left_in_spool", digest) for digest in sorted(story.history.spooled)]
+    found = audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)
+    return Verdict((*found, *story.findings, *left), story)
 
 
 def shrunk(plan: Plan, kinds: frozenset[str]) -> Plan:
