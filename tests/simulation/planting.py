@@ -2,20 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 
-
-@dataclass(frozen=True, slots=True)
-class Plant:
-    """In `module`, `old` stands once, and `new` takes its place. `seed` finds it."""
-
-    module: str
-    old: str
-    new: str
-    seed: int
+from tests.simulation.plants import OF_KAFKA, Plant
 
 
 class NotThere(ValueError):
@@ -145,6 +136,7 @@ PLANTS: dict[str, Plant] = {
         "                await self._write({topic: some[:9] for topic, some in rows.items()}, offsets)\n",
         813,
     ),
+    **OF_KAFKA,
 }
 
 

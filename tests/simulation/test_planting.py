@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.planting import PLANTS, NotThere, Plant, planted, table
+from tests.simulation.planting import PLANTS, NotThere, planted, table
+from tests.simulation.plants import Plant
 
 ROOT = Path(__file__).parents[2]
 
