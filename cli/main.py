@@ -15,6 +15,7 @@ _COMMANDS = {
     "up": "Run everything on this machine, for real webhooks.",
     "ingest": "Receive Meta's webhooks and keep them in Kafka.",
     "verify": "Prove that each receipt of ingest is in Kafka.",
+    "audit": "Judge whether everything is accounted for.",
     "streams": "Split webhooks into events, join events into leads.",
     "sink": "Run a sink: send, warehouse, transcripts, conversions.",
     "kafka": "Start, stop or check the local Kafka node.",

@@ -98,6 +98,12 @@ def stage_grants(settings: Settings) -> dict[str, list[Grant]]:
         "stages": [describe_all, _on(settings, (LEADS,), "Read"), _on(settings, (STAGES,), "Write")],
         "explain": [_on(settings, (topic for topic in TOPICS if topic is not DELETION_REQUESTS), "Read")],
         "verify": [_on(settings, (WEBHOOKS,), "Read")],
+        "audit": [
+            describe_all,
+            _on(settings, (WEBHOOKS, EVENTS, LEADS, COMMANDS, OUTCOMES, TRANSCRIPTS, ERASURES), "Read"),
+            _letters(settings, WITH_DEAD_LETTERS, "Read"),
+            Grant(("Describe",), "group", (*groups[""].names, *groups["-send"].names, *groups["-transcripts"].names)),
+        ],
         "backfill": [describe_all, _on(settings, (LEADS, ERASURES), "Read"), _on(settings, (WEBHOOKS,), "Write")],
         "replay": [
             describe_all,

@@ -69,9 +69,13 @@ class LogFile(io.RawIOBase):
         os.close(descriptor)
 
 
+def pieces_of(log: Path) -> list[Path]:
+    """The names of all pieces of a log, the newest first."""
+    return [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, PIECES))]
+
+
 def set_aside(log: Path) -> None:
     """Give the log and its older pieces the next number; the oldest of them is removed."""
-    pieces = [log, *(log.with_name(f"{log.name}.{number}") for number in range(1, PIECES))]
-    for younger, older in reversed(list(pairwise(pieces))):
+    for younger, older in reversed(list(pairwise(pieces_of(log)))):
         if younger.exists():
             younger.replace(older)

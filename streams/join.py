@@ -175,7 +175,7 @@ class Batch:
             event = self._join.events.decode(record.value)
         except NotDecodable as fault:
             return Refusal(record, str(fault))
-        return _within_append(event, from_millis(record.timestamp)) if isinstance(event, Progress) else event
+        return within_append(event, from_millis(record.timestamp)) if isinstance(event, Progress) else event
 
     def _try(self, step: Step) -> None:
         self._join.people.try_encoding(step.person)
@@ -193,7 +193,7 @@ class Batch:
         return Refusal(letter, f"{source} {RAISED} {place_of(fault)}", type(fault).__name__)
 
 
-def _within_append(progress: Progress, appended_at: datetime) -> Progress:
+def within_append(progress: Progress, appended_at: datetime) -> Progress:
     """The progress as far as the broker's clock allows it, whatever the splitter's clock said."""
     latest = appended_at - CLOCK_SKEW
     return Progress(tuple((partition, min(time, latest)) for partition, time in progress.received_until))

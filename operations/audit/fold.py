@@ -38,7 +38,8 @@ _COPIES = 60_000
 class Fold:
     """A fold of the log, of which only the outputs from `since` on are kept.
 
-    `promoted` are the people whose leads a replay has put right: from then on the fold does not have what they have.
+    `unlike` are the people whom it does not know as the join does: a replay has put their leads right, or they opted
+    out before it begins.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Fold:
         self._partitions, self._since, self._set_aside = range(partitions), since, set_aside
         self._codec = event_codec(ids)
         self.outputs: list[Output] = []
-        self.promoted: set[tuple[PageId, Psid]] = set()
+        self.unlike: set[tuple[PageId, Psid]] = set()
 
     def take(self, records: Sequence[Record], until: datetime) -> None:
         """Join the next records of a partition, but for those that were received later or set aside unread."""
@@ -67,7 +68,7 @@ class Fold:
         for record in filter(is_fact, taken):
             fact = _decoded(self._codec, record)
             if isinstance(fact, LeadPromoted) and fact.psid is not None:
-                self.promoted.add((fact.page_id, fact.psid))
+                self.unlike.add((fact.page_id, fact.psid))
 
     def pass_time(self, until: datetime) -> None:
         """Let all deadlines up to `until` pass."""
@@ -89,7 +90,7 @@ def differences(history: History, fold: Fold, rules: Sequence[Rule] | None, eras
     """
 
     def is_compared(out: Output) -> bool:
-        is_whole = erasures.until(out.page_id, out.psid) is None and (out.page_id, out.psid) not in fold.promoted
+        is_whole = erasures.until(out.page_id, out.psid) is None and (out.page_id, out.psid) not in fold.unlike
         return is_whole and not is_canary(out.page_id) and history.covers(concluded_at(out))
 
     outputs = [out for out in fold.outputs if is_compared(out)]

@@ -1,7 +1,7 @@
 """Every 200 is in the log or in the spool, and every item of the log ends in one named place."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
 
@@ -42,9 +42,9 @@ def unkept_promises(history: History) -> Iterator[Finding]:
 
 def unended_items(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
     """The items that are neither an event, nor ignored, nor a dead letter; and events and letters without an item."""
-    aside = set_aside(history)
+    aside = set_aside(history.topics.get(WEBHOOKS.dead_letters, ()))
     expected, refused = _expected(history, pages, aside)
-    found = {key: place for key, place in _events(history) if _is_judged(history, key[2])}
+    found = judged_events(history)
     for key in expected.keys() - found.keys():
         if not erasures.kill(expected[key]):
             yield Finding("lost_event", f"{key[2]} {key[0]}")
@@ -58,6 +58,11 @@ def unended_items(history: History, pages: Pages, erasures: Erasures) -> Iterato
         if _is_judged(history, place):
             yield Finding("letter_without_item", letters[place])
     yield from _misplaced(history)
+
+
+def judged_events(history: History) -> dict[Key, str]:
+    """The events of the webhooks that are judged, with their places; of copies the last."""
+    return {key: place for key, place in _events(history) if _is_judged(history, key[2])}
 
 
 def _expected(history: History, pages: Pages, aside: Collection[str]) -> tuple[dict[Key, JoinEvent], set[str]]:
@@ -77,9 +82,8 @@ def _expected(history: History, pages: Pages, aside: Collection[str]) -> tuple[d
     return expected, refused
 
 
-def set_aside(history: History) -> set[str]:
+def set_aside(letters: Iterable[Record]) -> set[str]:
     """The places of webhooks that an operator skipped, or that raised again and again: nothing became of them."""
-    letters = history.topics.get(WEBHOOKS.dead_letters, ())
     fault = f"{PREFIX}exception.class.name"
     refused_by_us = UnreadableDelivery.__name__.encode()
     return {origin_of(letter) for letter in letters if dict(letter.headers).get(fault, refused_by_us) != refused_by_us}

@@ -30,7 +30,8 @@ def audit(
     for record in history.of(ERASURES):
         erasures.note(record.key, record.value)
     if fold is None:
-        fold = Fold(pages, rules, erasures, partitions, set_aside=intake.set_aside(history), ids=history.ids)
+        aside = intake.set_aside(history.topics.get(WEBHOOKS.dead_letters, ()))
+        fold = Fold(pages, rules, erasures, partitions, set_aside=aside, ids=history.ids)
         for record in history.of(WEBHOOKS):
             fold.take([record], history.until)
         fold.pass_time(history.until)

@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from operations.audit.history import Finding, History, place_of
 from operations.audit.intake import origin_of
 from schemas.codec import NotDecodable
+from sinks.warehouse.postgres.warehouse import without_nul
 from sinks.warehouse.removals import KeyForgotten, PersonForgotten, Removal
 from sinks.warehouse.rows import warehouse_sources
 from sinks.warehouse.tables import TABLES, Row, Table
@@ -78,7 +79,8 @@ class _Required:
     def fault_of(self, row: Mapping[str, Any], place: Place, thinned: Collection[TopicPartition]) -> str | None:
         if place in self.rows:
             _, required = self.rows[place]
-            is_equal = all(row.get(column) == value for column, value in required.items())
+            kept = ((row.get(name), value) for name, value in required.items())
+            is_equal = all(stored == value or stored == without_nul(value) for stored, value in kept)
             return None if is_equal else "row_unlike_record"
         is_explained = place in self.spared or TopicPartition(*place[:2]) in thinned
         return None if is_explained else "row_without_record"

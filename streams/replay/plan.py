@@ -95,7 +95,7 @@ async def make_plan(
         partitions = [everything[number] for number in sorted(numbers)]
     holes = await log.holes(partitions, read_from)
     if since >= until:
-        raise NothingThere("the replay would end before it begins")
+        raise NothingThere("it would end before it begins: see --from and --to")
     return Plan(
         wanted=wanted,
         read_from=read_from,

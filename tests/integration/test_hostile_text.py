@@ -75,6 +75,13 @@ def row(*arguments: str, **settings: str) -> Row:
 
 # By command: its arguments and its settings, so that it prints words of others.
 ROWS: Mapping[str, tuple[Row, ...]] = {
+    "audit": (
+        row(),
+        row("--from", TEXT),
+        row("--from", "0", "--to", "0:9"),
+        row(**FAULTY_RULES),
+        row(receipts=f"{TEXT}.log"),
+    ),
     "backfill": (row(*PERSON[:1], TEXT, "--from", "2026-03-01"), row("--from", "2026-03-01", **NO_TOKEN)),
     "canary": (row(TEXT),),
     "console": (row("--stage", TEXT), row(log_file=f"{TEXT}.log/x")),

@@ -224,14 +224,15 @@ def _scalar(value: Any) -> Any:
 
 
 def _json(value: Any) -> Any:
-    return None if value is None else Jsonb(_without_nul(value))
+    return None if value is None else Jsonb(without_nul(value))
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
+    """The value as PostgreSQL stores it, with what it consists of."""
     if isinstance(value, dict):
-        return {name: _without_nul(part) for name, part in value.items()}
+        return {name: without_nul(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_without_nul(part) for part in value]
+        return [without_nul(part) for part in value]
     return _scalar(value)
 
 
