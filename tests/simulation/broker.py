@@ -197,6 +197,10 @@ class Broker:
         self._unreplicated[place].append((batch, replicated))
         return replicated if acks_all else self._written[batch]
 
+    def has(self, batch: tuple[str, int]) -> bool:
+        """Whether the batch is in a log, or may come into it."""
+        return batch in self._written
+
     def fall_behind(self, partition: int, seconds: float, *, then_crash: bool) -> None:
         """A follower is behind in the partitions of this number; then it catches up, or the leader loses its power."""
         ends_at = self.loop.moment + seconds

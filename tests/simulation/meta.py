@@ -36,8 +36,9 @@ Post = Callable[[bytes, str], Awaitable[tuple[int, str] | None]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 that Meta read: the body that it was for, its receipt, and when."""
+    """A 200 that Meta read: the body that it was for, its receipt, and when; Meta had first posted it at `posted_at`."""
 
+    posted_at: datetime
     at: datetime
     body: bytes
     receipt: str
@@ -54,6 +55,7 @@ class Meta:
         self.world = World(config, random.Random(seed), self._echo)
         self.answers: list[Answer] = []
         self.posted: list[bytes] = []
+        self._posted_at: dict[bytes, datetime] = {}
         self.under_way = 0
         self.strikes: defaultdict[Moment, list[Strike]] = defaultdict(list)
         self._lost_echoes = 0.05
@@ -113,12 +115,13 @@ class Meta:
 
     async def _until_answered(self, posted: bytes, number: int) -> None:
         signature, pause = sign(posted, SECRET), 0.5
+        posted_at = self._posted_at.setdefault(posted, self.now())
         for attempt in range(_RETRIES):
             answer = await self._post(posted, signature)
             # The connection may break before Meta reads the answer, and then it posts again.
             is_read = self.loop.dice.draw(f"answer {number} {attempt}") >= 0.02
             if answer is not None and answer[0] == 200 and is_read:
-                self.answers.append(Answer(self.now(), posted, answer[1]))
+                self.answers.append(Answer(posted_at, self.now(), posted, answer[1]))
                 break
             await asyncio.sleep(pause)
             pause = min(2 * pause, 10.0)

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerClosed, RequestTimedOutError
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    RequestTimedOutError,
+)
 from aiokafka.structs import RecordMetadata
 
 import runtime.kafka
@@ -18,6 +24,8 @@ from tests.simulation.broker import Broker, Draft
 from tests.simulation.loop import current_process
 
 _AGAIN_AFTER = 0.1
+# As aiokafka, which lets a batch expire that has no leader, but sooner.
+_EXPIRES_AFTER = 6.0
 _MOST_IN_BATCH = 500
 
 
@@ -52,7 +60,7 @@ Waiting = tuple[list[Draft], list["asyncio.Future[RecordMetadata]"]]
 
 class SimulatedProducer:
     """Sends what it is given, in order for each partition, until it is acknowledged; a send ends in an error only where
-    the broker refuses its batch for good, which now and then it does.
+    the broker refuses its batch for good, which now and then it does, or where there is no leader for long.
 
     `may_write` is waited for before each request, and may raise `KafkaError`.
     """
@@ -156,6 +164,7 @@ class SimulatedProducer:
         purpose = f"produce {place.topic}/{place.partition}"
         # A batch that is refused has used its number, so that none behind it is taken.
         luck = broker.loop.dice.draw(f"refusal {purpose} {self._owner}")
+        expires_at = broker.loop.moment + _EXPIRES_AFTER
         while True:
             if self._may_write is not None:
                 await self._may_write()
@@ -168,8 +177,13 @@ class SimulatedProducer:
                     lambda: broker.append(batch, place, drafts, acks_all=_ACKS_ALL),
                 )
             except RequestTimedOutError:
-                await asyncio.sleep(_AGAIN_AFTER)
-                continue
+                if broker.loop.moment < expires_at or broker.away_until[place.partition] <= broker.loop.moment:
+                    await asyncio.sleep(_AGAIN_AFTER)
+                    continue
+                # It may be in the log after all; if it is not, none behind it is taken.
+                if not broker.has(batch):
+                    self._lost.add(place)
+                raise KafkaTimeoutError from None
             if luck < 0.002:
                 self._lost.add(place)
                 raise OutOfOrderSequenceNumber

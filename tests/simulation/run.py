@@ -21,7 +21,7 @@ from streams.engine.producer import DeliveryFailed
 from tests.simulation.broker import Broker
 from tests.simulation.erasing import erase
 from tests.simulation.loop import Dice, Process, SimulatedLoop
-from tests.simulation.meta import Meta
+from tests.simulation.meta import Answer, Meta
 from tests.simulation.people import PAGES, People
 from tests.simulation.plan import Plan, Trouble
 from tests.simulation.replaying import Replay
@@ -42,10 +42,11 @@ MOST_TURNS = 400_000
 
 @dataclass(frozen=True)
 class Story:
-    """What a run leaves: the history for the auditor, and what happened to the machines, in words."""
+    """What a run leaves: the history for the auditor, Meta's answers, and what happened to the machines, in words."""
 
     plan: Plan
     history: History
+    answers: tuple[Answer, ...]
     happened: tuple[str, ...]
     rules_changed: bool
     findings: tuple[Finding, ...]
@@ -309,4 +310,5 @@ def simulate(plan: Plan, turns: int = MOST_TURNS) -> Story:
                 history = run.history()
         finally:
             run.loop.end()
-    return Story(plan, history, tuple(run.happened), run.machine.rules is not RULES, tuple(run.findings))
+    rules_changed = run.machine.rules is not RULES
+    return Story(plan, history, tuple(run.meta.answers), tuple(run.happened), rules_changed, tuple(run.findings))

@@ -10,6 +10,7 @@ from operations.audit.history import Finding
 from operations.audit.judge import audit
 from operations.audit.stops import Slack
 from schemas.topics import WEBHOOKS
+from tests.simulation.line import overtaken
 from tests.simulation.loop import Stuck
 from tests.simulation.meta import CALL_SECONDS, WAY_SECONDS
 from tests.simulation.plan import Plan
@@ -44,7 +45,7 @@ def judge(plan: Plan, turns: int = MOST_TURNS) -> Verdict:
     in_kafka = {sha256(record.value or b"").hexdigest() for record in story.history.of(WEBHOOKS)}
     left = [Finding("left_in_spool", digest) for digest in sorted({*story.history.spooled} - in_kafka)]
     found = audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)
-    return Verdict((*found, *story.findings, *left), story)
+    return Verdict((*found, *story.findings, *left, *overtaken(story.history, story.answers)), story)
 
 
 def shrunk(plan: Plan, kinds: frozenset[str]) -> Plan:
