@@ -36,7 +36,7 @@ Post = Callable[[bytes, str], Awaitable[tuple[int, str] | None]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 that Meta read: the body that it was for, its receipt, and when; Meta had first posted it at `posted_at`."""
+    """A 200 that Meta read: its body, its receipt, and when; Meta had first posted the body at `posted_at`."""
 
     posted_at: datetime
     at: datetime

@@ -45,7 +45,9 @@ def judge(plan: Plan, turns: int = MOST_TURNS) -> Verdict:
     in_kafka = {sha256(record.value or b"").hexdigest() for record in story.history.of(WEBHOOKS)}
     left = [Finding("left_in_spool", digest) for digest in sorted({*story.history.spooled} - in_kafka)]
     found = audit(story.history, PAGES_NOW, rules, partitions=PARTITIONS, slack=_SLACK)
-    return Verdict((*found, *story.findings, *left, *overtaken(story.history, story.answers)), story)
+    # Several workers have a spool each, and keep no order between them.
+    passed = overtaken(story.history, story.answers) if plan.workers["ingest"] == 1 else ()
+    return Verdict((*found, *story.findings, *left, *passed), story)
 
 
 def shrunk(plan: Plan, kinds: frozenset[str]) -> Plan:
