@@ -26,7 +26,6 @@ CALL_SECONDS = 4.0
 WAY_SECONDS = 2.0
 _ANSWER_SECONDS = 8.0
 _RETRIES = 12
-_IN_A_BAD_TIME = 0.5
 
 # A process connects for a text, Meta sends the text, or a process is about to read a conversation.
 Moment = Literal["connect", "effect", "look"]
@@ -58,7 +57,7 @@ class Meta:
         self._posted_at: dict[bytes, datetime] = {}
         self.under_way = 0
         self.strikes: defaultdict[Moment, list[Strike]] = defaultdict(list)
-        self._lost_echoes = 0.05
+        self.is_hurt = False
         self.api = httpx.ASGITransport(app=create_graph(self.world, self.now))
         self._number = 0
 
@@ -73,11 +72,11 @@ class Meta:
         rates = {Fault(kind): 2 * share for kind in after} | {Fault(kind): share for kind in before}
         self.world.faults.plan("messages", rates=rates)
         self.world.faults.plan("conversations", rates={Fault("timeout"): share, Fault("server_error"): share})
-        self._lost_echoes = _IN_A_BAD_TIME
+        self.is_hurt = True
 
     def calm(self) -> None:
         self.world.faults.clear()
-        self._lost_echoes = 0.05
+        self.is_hurt = False
 
     def heal(self) -> None:
         self.calm()
@@ -91,11 +90,11 @@ class Meta:
                 strike(process)
 
     def _echo(self, posted: bytes) -> None:
-        luck = self.loop.dice.draw("echo")
+        luck, lost = self.loop.dice.draw("echo"), 0.5 if self.is_hurt else 0.05
         # Some echoes never come, some come late, some come twice.
-        if luck < self._lost_echoes:
+        if luck < lost:
             return
-        luck = (luck - self._lost_echoes) / (1 - self._lost_echoes)
+        luck = (luck - lost) / (1 - lost)
         self.deliver(posted, after=self.loop.dice.delay("echo delay", 0.3 if luck < 0.9 else 8))
         if luck > 0.9:
             self.deliver(posted, after=self.loop.dice.delay("echo delay", 5))
@@ -138,15 +137,17 @@ class Wire(httpx.AsyncBaseTransport):
         process, loop = current_process(), self._meta.loop
         name = f"graph {process and process.name} {request.url.path}"
         is_text = request.url.path.endswith("/messages")
-        self._meta.comes_to("connect" if is_text else "look", process)
         await asyncio.sleep(loop.dice.delay(f"connect {name}", 0.02))
         luck = loop.dice.draw(f"luck {name}")
         if luck < 0.02:
             raise httpx.ConnectError("refused")
+        self._meta.comes_to("connect" if is_text else "look", process)
+        # A process that freezes now has its connection, and thaws before its request is written.
+        await asyncio.sleep(0)
         if (trace := request.extensions.get("trace")) is not None:
             await trace("http11.send_request_headers.started", {})
         content = await request.aread()
-        there = min(loop.dice.delay(f"there {name}", 0.05), WAY_SECONDS)
+        there = min(loop.dice.delay(f"there {name}", 0.5 if is_text and self._meta.is_hurt else 0.05), WAY_SECONDS)
         back = loop.dice.delay(f"back {name}", 0.05)
         answered: asyncio.Future[Any] = loop.create_future()
 
@@ -164,7 +165,7 @@ class Wire(httpx.AsyncBaseTransport):
             loop.create_task(serve())
 
         loop.call_later(there, arrive, context=loop.outside.copy())
-        if luck > 0.98:
+        if luck > (0.8 if self._meta.is_hurt else 0.98):
             # Before or after the request is there.
             await asyncio.sleep(loop.dice.between(f"reset {name}", 0.01, there + 0.5))
             raise httpx.ReadError("reset")

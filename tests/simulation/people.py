@@ -26,10 +26,10 @@ from tests.simulation.meta import OUR_APP, Meta
 BUDGET, CITY = "Budget?", "Which city?"
 PAGES = (PageId("542900000000001"), PageId("542900000000002"), PageId("542900000000003"))
 _KINDS = (
-    *("flow",) * 6,
+    *("flow",) * 4,
     *("resume",) * 2,
     *("say",) * 3,
-    *("command",) * 4,
+    *("command",) * 9,
     *("stop", "start", "human", "take_over", "take_over", "block", "unavailable", "garbage", "together"),
 )
 
@@ -61,8 +61,10 @@ def deeds_of(rng: random.Random, *, people: int) -> list[Deed]:
             kind = "flow" if count == 0 else rng.choice(_KINDS)
             deeds.append(Deed(round(at, 3), page_id, psid, kind, rng.getrandbits(32)))
             if kind == "command" and rng.random() < 0.7:
-                meanwhile = round(at + rng.uniform(0.2, 20), 3)
+                meanwhile = round(at + rng.uniform(0.2, 15), 3)
                 deeds.append(Deed(meanwhile, page_id, psid, rng.choice(_MEANWHILE), rng.getrandbits(32)))
+            if kind == "stop" and rng.random() < 0.7:
+                deeds.append(Deed(round(at + rng.uniform(3, 25), 3), page_id, psid, "command", rng.getrandbits(32)))
             at += rng.choice([rng.uniform(0.2, 3), rng.uniform(3, 20), rng.uniform(15, 30)])
     return sorted(deeds, key=lambda deed: (deed.at, deed.psid))
 
@@ -136,6 +138,9 @@ class People:
         self._learn(deed, OUR_APP, *(line for pair in zip(asked, said, strict=True) for line in pair), wrote=True)
         kinds = ["handover", "referral", "summary"] if outcome == "complete" else ["handover", "referral"]
         kept = [kind for kind in kinds if rng.random() < 0.8] or [rng.choice(kinds)]
+        if rng.random() < 0.1:
+            # Its answers come from the conversation alone.
+            kept = ["handover"]
         stamps = {"at": now, "sent_at": now}
         if "handover" in kept:
             self._post(rng, payloads.lead_handover(who, outcome, new_owner=OUR_APP, **stamps))
@@ -211,7 +216,7 @@ class People:
         """An automation of our own has a text for this person, mostly for later, and sometimes of use for seconds."""
         now = self._meta.now()
         due_at = now + timedelta(milliseconds=rng.randrange(40_000))
-        useful = timedelta(seconds=rng.choice([3, 3, 20])) if rng.random() < 0.6 else None
+        useful = timedelta(seconds=rng.choice([3, 20])) if rng.random() < 0.4 else None
         command = SendFollowUp(
             command_id=str(UUID(int=rng.getrandbits(128))),
             lead_id=LeadId(""),
@@ -223,8 +228,8 @@ class People:
             not_before=due_at,
             not_after=now + timedelta(hours=20),
             message=FollowUpMessage("Anything else?"),
-            cancel_on=tuple(reason for reason in EVERY_CANCELLATION if rng.random() < 0.6),
-            quiet_hours="09:00-09:01" if rng.random() < 0.2 else None,
+            cancel_on=tuple(reason for reason in EVERY_CANCELLATION if rng.random() < 0.7),
+            quiet_hours=rng.choice([None, None, "09:00-09:01", "09:01-09:02"]),
             useful_until=due_at + useful if useful is not None else None,
         )
         key = person_key(deed.page_id, deed.psid).encode()

@@ -3,7 +3,6 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 
@@ -21,7 +20,7 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
     "power": (2, 0.2, 5),
     "restart": (3, 0.2, 3),
     "hurt": (3, 5, 40),
-    "clock": (3, -5, 5),
+    "clock": (4, -5, 5),
     "disk": (2, 1, 10),
     "night": (1, 90_000, 100_000),
     "redeploy": (1, 0, 0),
@@ -38,6 +37,7 @@ _LAST_TROUBLE = 60.0
 _KEPT = Path(__file__).parent / "kept"
 # Troubles that may wait for the worst moment of some call to Meta.
 _AIMED = ("crash", "freeze", "cut", "deaf", "away")
+_MOMENTS: tuple[Moment, ...] = ("connect", "connect", "effect", "effect", "look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,7 @@ def plan_of(seed: int) -> Plan:
     troubles = [_trouble(rng, workers, deeds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
     hangs = [trouble for trouble in troubles if trouble.kind in _HANGS and trouble.moment is None]
     troubles += [_blow(rng, workers, hang) for hang in hangs if rng.random() < 0.6]
+    troubles += _scene(rng, workers, [deed for deed in deeds if deed.kind == "command"])
     return Plan(seed, tuple(deeds), tuple(sorted(troubles, key=lambda trouble: trouble.at)), workers)
 
 
@@ -83,7 +84,8 @@ def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> 
     kinds = list(_TROUBLES)
     [kind] = rng.choices(kinds, weights=[weight for weight, *_ in _TROUBLES.values()])
     _, least, most = _TROUBLES[kind]
-    stage = rng.choice(_TARGETS)
+    # Only here a clock that is wrong may do harm to a person.
+    stage = "send" if kind == "clock" else rng.choice(_TARGETS)
     target = f"{stage}-{rng.randrange(workers[stage])}"
     if kind == "erase":
         deed = rng.choice(deeds)
@@ -91,7 +93,7 @@ def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> 
     # Shortly after something has happened, most is under way.
     at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
     is_aimed = kind in _AIMED and stage in ("send", "transcripts") and rng.random() < 0.9
-    moment = rng.choice(get_args(Moment)) if is_aimed else None
+    moment = rng.choice(_MOMENTS) if is_aimed else None
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32), moment)
 
 
@@ -103,6 +105,21 @@ def _blow(rng: random.Random, workers: dict[str, int], hang: Trouble) -> Trouble
     target = hang.target if hang.kind == "cut" else f"{stage}-{rng.randrange(workers[stage])}"
     at = hang.at + rng.uniform(0, min(hang.seconds, 10))
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))
+
+
+def _scene(rng: random.Random, workers: dict[str, int], commands: list[Deed]) -> list[Trouble]:
+    """Often, something that goes on while a command of an automation waits: a stand-still, an erasure, a new sender."""
+    scene = rng.choice(["none", "none", "stand still", "erase", "restart"])
+    if scene == "none" or not commands:
+        return []
+    waiting = rng.choice(commands)
+    at, luck = round(waiting.at + rng.uniform(0.2, 2), 3), rng.getrandbits(32)
+    if scene == "erase":
+        return [Trouble(at, "erase", f"{waiting.page_id}:{waiting.psid}", 0, luck)]
+    if scene == "restart":
+        # Before the command comes, so that the new sender has to know what was said to the one before it.
+        return [Trouble(round(waiting.at - 0.5, 3), "restart", f"send-{n}", 0.2, luck) for n in range(workers["send"])]
+    return [Trouble(at, "freeze", f"streams-{number}", 35, luck) for number in range(workers["streams"])]
 
 
 def keep_plan(plan: Plan, name: str) -> Path:

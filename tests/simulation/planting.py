@@ -137,6 +137,60 @@ PLANTS: dict[str, Plant] = {
         813,
     ),
     **OF_KAFKA,
+    "do not mind another writer": Plant(
+        "sinks.fenced_log",
+        "            if record.offset != expected:\n",
+        "            if record.offset < 0:\n",
+        24,
+    ),
+    "no look when the connection stands": Plant(
+        "sinks.send.courier",
+        "            return self.clock.own() <= call_by and self._may_still_be_sent(pending)\n",
+        "            return True\n",
+        42,
+    ),
+    "overlook the message in the conversation": Plant(
+        "sinks.send.next_step",
+        "        and message.mid not in known\n",
+        "        and message.mid in known\n",
+        14,
+    ),
+    "forget a doubt in a crash": Plant(
+        "sinks.send.ledger",
+        "                book.note(outcome, stamp, noted_at=stamp)\n",
+        '                outcome.status != "attempting" and book.note(outcome, stamp, noted_at=stamp)\n',
+        4,
+    ),
+    "try again after no clear answer, without a look": Plant(
+        "sinks.send.courier",
+        "            case Retryable():\n                pending.refute",
+        "            case Retryable() | OutcomeUnknown():\n                pending.refute",
+        25,
+    ),
+    "a reply cancels nothing": Plant(
+        "sinks.send.cancellations",
+        '                return "reply"\n',
+        "                return None\n",
+        10,
+    ),
+    "the answer of a human cancels nothing": Plant(
+        "sinks.send.cancellations",
+        '                return "human"\n',
+        "                return None\n",
+        2,
+    ),
+    "read the ledger up to before its last record": Plant(
+        "sinks.fenced_log",
+        "starts.get(number, fence)), fence)",
+        "starts.get(number, fence)), fence - 1)",
+        6,
+    ),
+    "leave the texts of an earlier flow": Plant(
+        "leads.followup",
+        "    if len(person.leads) == 1:\n        return []",
+        "    if person.leads:\n        return []",
+        10,
+    ),
 }
 
 

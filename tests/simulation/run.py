@@ -134,7 +134,12 @@ class Run:
             self._trouble(trouble)
 
     def _strike(self, trouble: Trouble, process: Process) -> None:
-        self._trouble(replace(trouble, target=process.name, luck=trouble.luck % _SOON))
+        struck = partial(self._trouble, replace(trouble, target=process.name, luck=trouble.luck % _SOON))
+        # Half come at the very moment, the others within a second of it.
+        if trouble.luck & 1:
+            struck()
+        else:
+            self.loop.call_later(trouble.luck % 1000 / 1000, struck, context=self.loop.outside)
 
     def _trouble(self, trouble: Trouble) -> None:
         self.note(f"trouble: {trouble.kind} {trouble.target} {trouble.seconds:.1f}")
