@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +33,15 @@ from streams.replay.plan import Wanted, make_plan
 _SLACK = Slack(call=CALL_TIMEOUT, clocks=timedelta(seconds=5), echo=timedelta(hours=1))
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the topics as it was read, its fold, and what could not be judged of it."""
+
+    history: History
+    fold: Fold
+    limits: Sequence[str]
+
+
 async def audit_window(
     deployment: Deployment, pages: Pages, rules: Sequence[Rule] | None, wanted: Wanted, progress: Progress
 ) -> Report:
@@ -40,22 +50,27 @@ async def audit_window(
     Nothing is written and no offset is committed. Without `rules`, commands are not compared with the log. Raises
     `OperationError` where nothing can be judged, `NothingThere`, `KafkaError`.
     """
-    await deployment.require_topics()
-    limits: list[str] = []
-    async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-audit") as consumer:
-        plan = await make_plan(consumer, deployment.settings, wanted, now(), pages.aliases)
-        history, fold = await _read(Reading(deployment, consumer, plan, progress), pages, rules, limits)
+    window = await read_window(deployment, pages, rules, wanted, progress)
+    history, fold = window.history, window.fold
     found = await asyncio.to_thread(
         audit, history, pages, rules, partitions=deployment.settings.partitions, slack=_SLACK, fold=fold
     )
-    assert history.since is not None, "it was read"
-    return Report(history.since, history.until, judged(history, fold), beyond(history, fold), limits, found)
+    assert history.since is not None, "a window has a beginning"
+    return Report(history.since, history.until, judged(history, fold), beyond(history, fold), window.limits, found)
 
 
-async def _read(
-    reading: Reading, pages: Pages, rules: Sequence[Rule] | None, limits: list[str]
-) -> tuple[History, Fold]:
-    """The history of the window and its fold; adds to `limits`."""
+async def read_window(
+    deployment: Deployment, pages: Pages, rules: Sequence[Rule] | None, wanted: Wanted, progress: Progress
+) -> Window:
+    """What a span of the topics holds, up to the place that the join has reached. Raises as `audit_window` does."""
+    await deployment.require_topics()
+    async with kafka.consumer(deployment.broker, group=None, client_id="leadstream-audit") as consumer:
+        plan = await make_plan(consumer, deployment.settings, wanted, now(), pages.aliases)
+        return await _read(Reading(deployment, consumer, plan, progress), pages, rules)
+
+
+async def _read(reading: Reading, pages: Pages, rules: Sequence[Rule] | None) -> Window:
+    limits: list[str] = []
     deployment, plan = reading.deployment, reading.plan
     settings, ids = deployment.settings, deployment.ids
     await reading.readers()
@@ -92,7 +107,7 @@ async def _read(
         silent=silent_pages(topics, effects, ids),
         ids=ids,
     )
-    return history, fold
+    return Window(history, fold, limits)
 
 
 async def _look_into_warehouse(reading: Reading, limits: list[str]) -> bool:

@@ -219,14 +219,6 @@ def a_campaign(seed: int, *, leads: int) -> Campaign:
     return plan_campaign(seed, leads=leads, start=now() - _SPAN - LONGEST_LAG, span=_SPAN)
 
 
-def doubled(leads: Iterable[Lead]) -> list[tuple[str, int]]:
-    """Revisions that say different things under one number."""
-    said: dict[tuple[str, int], Lead] = {}
-    return [
-        (lead.lead_id, lead.revision) for lead in leads if said.setdefault((lead.lead_id, lead.revision), lead) != lead
-    ]
-
-
 def told_sent(observer: Observer) -> set[str]:
     """The commands of which the ledger says that their message has reached Meta."""
     return {name for name, outcome in observer.outcomes.items() if outcome.status in ("sent", "delivered", "read")}
