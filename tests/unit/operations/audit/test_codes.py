@@ -1,5 +1,6 @@
 """Each code of the auditor: a history in which everything is accounted for, with one thing wrong."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -216,6 +217,14 @@ def test_each_code_is_found(code: str) -> None:
 
 def test_every_code_with_a_meaning_has_a_test() -> None:
     assert WRONG.keys() == MEANINGS.keys()
+
+
+def test_every_code_that_the_auditor_writes_has_a_meaning() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "operations" / "audit").glob("*.py"))
+    codes = set(re.findall(r'Finding\(\s*"(\w+)"', source))
+
+    assert len(codes) > 20
+    assert codes <= MEANINGS.keys()
 
 
 @pytest.mark.parametrize(("code", "meaning"), MEANINGS.items())
