@@ -14,13 +14,12 @@ from leads.pages import Page, Pages, is_canary
 from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Rule
 from messenger.events import AppId, PageId, Psid
-from operations.audit.history import Finding, History, partition_of, place_of
+from operations.audit.history import Finding, History, decoded, partition_of, place_of
 from runtime.clock import to_millis
 from schemas.codec import (
     BUILT_IN,
     Codec,
     Ids,
-    NotDecodable,
     command_codec,
     event_codec,
     lead_codec,
@@ -66,7 +65,7 @@ class Fold:
         taken = [record for record in records if received_at(record) < until and self._is_read(record)]
         self._keep(self._rejoin.take(taken)[1])
         for record in filter(is_fact, taken):
-            fact = _decoded(self._codec, record)
+            fact = decoded(self._codec, record)
             if isinstance(fact, LeadPromoted) and fact.psid is not None:
                 self.unlike.add((fact.page_id, fact.psid))
 
@@ -114,7 +113,7 @@ def _compare(
     history: History, topic: Topic, codec: Codec[Any], folded: Iterable[Any], is_compared: Callable[[Any], bool]
 ) -> Iterator[Finding]:
     expected, found = {name_of(out): out for out in folded}, set[str]()
-    made = [(record, out) for record in history.of(topic) if (out := _decoded(codec, record)) is not None]
+    made = [(record, out) for record in history.of(topic) if (out := decoded(codec, record)) is not None]
     for record, out in made:
         if not is_compared(out):
             continue
@@ -158,19 +157,12 @@ def name_of(output: Output) -> str:
             return output.lead_id
 
 
-def _decoded(codec: Codec[Any], record: Record) -> Any:
-    try:
-        return None if record.value is None else codec.decode(record.value)
-    except NotDecodable:
-        return None
-
-
 def unused_signals(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
     """The referrals and handovers of Meta's that no lead shows, by a reading of the bodies of its own."""
     leads: defaultdict[tuple[str, str], list[Lead]] = defaultdict(list)
     codec = lead_codec(history.ids)
     for record in history.of(LEADS):
-        lead = _decoded(codec, record)
+        lead = decoded(codec, record)
         if lead is not None:
             leads[lead.page_id, lead.psid].append(lead)
     for record in history.of(WEBHOOKS):

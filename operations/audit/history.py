@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from ingest.audit import Promise
 from messenger.events import PageId, Psid
-from schemas.codec import BUILT_IN, Ids
+from schemas.codec import BUILT_IN, Codec, Ids, NotDecodable
 from schemas.topics import Topic
 from streams.records import Record
 
@@ -85,3 +85,11 @@ def place_of(record: Record) -> str:
 
 def partition_of(record: Record) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
+
+
+def decoded(codec: Codec[Any], record: Record) -> Any:
+    """The record's value; None of a tombstone, and of one that cannot be read."""
+    try:
+        return None if record.value is None else codec.decode(record.value)
+    except NotDecodable:
+        return None

@@ -9,22 +9,23 @@ from zoneinfo import ZoneInfo
 
 from leads.facts import JoinEvent, PersonErased, Progress
 from leads.pages import Page, Pages
-from leads.records import SendFollowUp
+from leads.records import SendFollowUp, WebhookOrigin
 from messenger.events import (
     EchoReceived,
     HandoverReceived,
     LeadReferralReceived,
     MessageReceived,
+    Origin,
     PageId,
     PolicyEnforced,
     PostbackReceived,
     Psid,
 )
 from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
-from operations.audit.history import Effect, History
+from operations.audit.history import Effect, History, decoded
 from runtime.clock import from_millis
-from schemas.codec import NotDecodable, event_codec
-from schemas.topics import EVENTS, WEBHOOKS
+from schemas.codec import event_codec, lead_codec
+from schemas.topics import EVENTS, LEADS, WEBHOOKS
 from streams.dead_letters import tried
 from streams.split import Split, split
 
@@ -33,6 +34,7 @@ _SECOND = timedelta(seconds=1)
 _SAME_FLOW = timedelta(seconds=2)
 # A flow that ends so long after a stop word says that the person wants to be written to.
 _OPTS_IN = timedelta(seconds=170)
+_LATER_FLOW = "a_later_flow"
 _Place = tuple[str, str, int, int, int]
 
 
@@ -64,12 +66,16 @@ class Slack:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of the log by person, those of a Page under no person, and when each came into the events' topic."""
+    """The events of the log by person, those of a Page under no person, and when each came into the events' topic.
+
+    `of_leads` has each lead with the records that it was made from.
+    """
 
     of_person: defaultdict[tuple[PageId, Psid | None], list[JoinEvent]] = field(
         default_factory=lambda: defaultdict(list)
     )
     split_at: dict[_Place, datetime] = field(default_factory=dict)
+    of_leads: set[tuple[str, str]] = field(default_factory=set)
 
     @classmethod
     def of(cls, history: History, pages: Pages, people: Collection[tuple[PageId, Psid]]) -> "Events":
@@ -82,12 +88,14 @@ class Events:
                 if person in people or (event.psid is None and event.page_id in of_pages):
                     events.of_person[person].append(event)
         for record in history.of(EVENTS) if people else ():
-            try:
-                read = codec.decode(record.value)
-            except NotDecodable:
-                continue
+            read = decoded(codec, record)
             if read is not None and not isinstance(read, Progress):
                 events.split_at.setdefault(_place(read, record.partition), from_millis(record.timestamp))
+        leads = lead_codec(history.ids)
+        for record in history.of(LEADS) if people else ():
+            lead = decoded(leads, record)
+            if lead is not None:
+                events.of_leads.update((lead.lead_id, _raw(made_from)) for made_from in lead.origins)
         return events
 
     def about(self, command: SendFollowUp) -> Sequence[JoinEvent]:
@@ -97,6 +105,10 @@ class Events:
 def _place(event: JoinEvent, partition: int) -> _Place:
     origin = event.origin
     return event.event_id, origin.topic, origin.partition, origin.offset, partition
+
+
+def _raw(origin: Origin | WebhookOrigin) -> str:
+    return f"{origin.topic}/{origin.partition}/{origin.offset}"
 
 
 def reasons(
@@ -111,7 +123,10 @@ def reasons(
         is_read = split_at is not None and split_at < effect.at - slack.reading
         is_joined = event.received_at < effect.at - slack.look
         reason = _reason(command, page, event, about, is_joined=is_joined) if is_read or is_joined else None
-        if reason is not None:
+        # What the lead of the command was made from is of its own flow.
+        if reason is not None and not (
+            reason == _LATER_FLOW and (command.lead_id, _raw(event.origin)) in events.of_leads
+        ):
             yield f"after_{reason}"
 
 
@@ -134,7 +149,7 @@ def _reason(
         case PolicyEnforced(action="block") if is_later and not _is_lifted(event, about):
             return "block"
         case _:
-            return "a_later_flow" if isinstance(event, LeadReferralReceived) and is_joined and is_after_flow else None
+            return _LATER_FLOW if isinstance(event, LeadReferralReceived) and is_joined and is_after_flow else None
 
 
 def _is_summary(event: MessageReceived | PostbackReceived) -> bool:
@@ -151,7 +166,7 @@ def _says(event: MessageReceived | PostbackReceived, words: Collection[str]) -> 
 
 
 def _is_opt_out(said: MessageReceived | PostbackReceived, about: Sequence[JoinEvent], page: Page) -> bool:
-    """Whether it is a stop word, and nothing since says the contrary, by Meta's stamps."""
+    """Whether it is a stop word, and nothing since says the contrary, by Meta's stamps; an erasure forgets it."""
     if not _says(said, page.stop_words):
         return False
     for event in about:
@@ -160,6 +175,8 @@ def _is_opt_out(said: MessageReceived | PostbackReceived, about: Sequence[JoinEv
                 is_later = event.event_at >= said.event_at - _SECOND
             case HandoverReceived() | LeadReferralReceived():
                 is_later = event.event_at >= said.event_at + _OPTS_IN
+            case PersonErased():
+                is_later = event.received_at >= said.received_at
             case _:
                 continue
         if is_later:
