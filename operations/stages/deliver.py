@@ -56,10 +56,9 @@ async def deliver(process: SinkProcess, limits: DeliverLimits | None = None) -> 
     }
     sink = DeliverSink(
         [_outlet(process, destination, limits) for destination in destinations],
-        Courier(ledger, erasures, clock, process.metrics),
+        Courier(ledger, erasures, catch_up, clock, process.metrics),
         Backlog(backlog_reader, decoders),
         leads=leads,
-        catch_up=catch_up,
         metrics=process.metrics,
         on_read=process.on_read,
     )

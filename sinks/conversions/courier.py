@@ -1,6 +1,5 @@
 """Reports the conversions of a Page to Meta, and writes into the ledger what became of them."""
 
-import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from sinks.conversions.lanes import Lane, Pending
 from sinks.conversions.ledger import ConversionLedger
 from sinks.conversions.next_step import Drop, Report, Settle, Step, is_too_old, next_step, result_of
 from sinks.conversions.reasons import ExpiredReason, InDoubtReason
+from sinks.latest_erasures import LatestErasures
 from sinks.send.broker_clock import BrokerTime
 from sinks.send.courier import Graph
 from sinks.send.pace import Blocks, Pace, pause_after, share_of
@@ -63,12 +63,10 @@ class ConversionCourier:
     catch_up: CatchUp
     _blocks: Blocks = field(init=False)
     _pace: Pace = field(init=False)
-    _looking: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
-    _looks: int = field(init=False, default=0)
-    _looked_at: datetime = field(init=False)
+    _latest: LatestErasures[datetime] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._looked_at = self.clock.own()
+        self._latest = LatestErasures(self.catch_up, self.clock.own)
         self._blocks = Blocks(self.limits.page_pause, self.limits.call_timeout)
         self.hold(self.partitions)
 
@@ -131,7 +129,7 @@ class ConversionCourier:
 
     async def _call(self, lane: Lane, calls: Sequence[Pending]) -> GraphError | None:
         """The fault of the call, None where Meta has every event."""
-        looked_at = await self._look()
+        looked_at = await self._latest.read()
 
         def may_leave() -> bool:
             is_recent = self.clock.own() <= looked_at + _ERASURES_STAY_KNOWN
@@ -150,16 +148,6 @@ class ConversionCourier:
             return fault
         self.metrics.graph_calls.labels("events", "ok").inc()
         return None
-
-    async def _look(self) -> datetime:
-        """Read the register to its end, once for all who wait for it; gives when the reading began."""
-        looks = self._looks
-        async with self._looking:
-            if self._looks == looks:
-                self._looks, began = looks + 1, self.clock.own()
-                await self.catch_up(to_end=True)
-                self._looked_at = began
-            return self._looked_at
 
     async def _after_call(self, lane: Lane, calls: dict[Pending, int], fault: GraphError | None) -> list[Pending]:
         result, page_id, now = result_of(fault, len(calls)), lane.page_id, self.clock()

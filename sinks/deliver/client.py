@@ -164,16 +164,18 @@ class DeliveryClient:
             )
         )
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, headers: Mapping[str, str], body: bytes, may_leave: Callable[[], bool]) -> Answer:
         """The answer of the destination to one POST, which as a whole may take as long as the timeout.
 
-        The status and its headers are the answer; a fault in the rest does not matter.
+        `may_leave` is asked once the connection stands, right before the request is written to it: without its consent
+        nothing leaves, as if the connection had come too late. The status and its headers are the answer; a fault in
+        the rest does not matter.
         """
         answered, held = list[Answer](), self._connections
         held.calls += 1
         try:
             async with asyncio.timeout(self._seconds):
-                await self._post(held.pool, headers, body, answered)
+                await self._post(held.pool, headers, body, may_leave, answered)
         except (TimeoutError, asyncio.CancelledError) as fault:
             # A call that is cut off leaves its connection in httpcore's pool for ever, and takes the place of another.
             if self._connections is held:
@@ -190,10 +192,16 @@ class DeliveryClient:
         return answered[0]
 
     async def _post(
-        self, pool: httpcore.AsyncConnectionPool, headers: Mapping[str, str], body: bytes, answered: list[Answer]
+        self,
+        pool: httpcore.AsyncConnectionPool,
+        headers: Mapping[str, str],
+        body: bytes,
+        may_leave: Callable[[], bool],
+        answered: list[Answer],
     ) -> None:
         wire = [(name.encode(), value.encode()) for name, value in headers.items()]
-        options = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)}
+        timeouts = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
+        options = {"timeout": timeouts, "trace": _asking(may_leave)}
         async with pool.stream("POST", self._url, headers=wire, content=body, extensions=options) as response:
             answered.append(Answer(response.status, retry_after=_retry_after(response.headers)))
             read = 0
@@ -204,6 +212,15 @@ class DeliveryClient:
 
     async def aclose(self) -> None:
         await self._connections.pool.aclose()
+
+
+def _asking(may_leave: Callable[[], bool]) -> Callable[[str, object], Awaitable[None]]:
+    # https://www.encode.io/httpcore/extensions/#trace
+    async def trace(event: str, _details: object) -> None:
+        if event == "http11.send_request_headers.started" and not may_leave():
+            raise httpcore.ConnectTimeout
+
+    return trace
 
 
 def _fault_of(fault: Exception) -> CallFault:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
 
 from leads.erasures import Erasures
 from leads.records import FollowUpOutcome, Lead
+from runtime.clock import uptime
 from runtime.metrics import Metrics
+from runtime.topic_reading import CatchUp
 from sinks.deliver.client import MAX_BODY, Answer
 from sinks.deliver.ledger import DeliveryLedger
 from sinks.deliver.next_step import verdict_of
@@ -17,9 +19,12 @@ from sinks.deliver.outlet import Outlet, revision_of
 from sinks.deliver.payload import Message, headers_of, message_of_erasure, message_of_lead, message_of_outcome
 from sinks.deliver.queue import Item
 from sinks.deliver.records import Delivery, Standing, Status
+from sinks.latest_erasures import LatestErasures
 
 # The result of a delivery whose body is larger than `MAX_BODY`.
 BODY_TOO_LARGE: Final = "body_too_large"
+# A process that was frozen for longer may have lost the partition, and the next holder may have told of the erasure.
+_ERASURES_STAY_KNOWN = timedelta(seconds=5)
 
 
 @dataclass(slots=True)
@@ -27,14 +32,21 @@ class Courier:
     """Makes one call at a time for a lead. All methods are called from tasks of one event loop.
 
     Before a call its `attempting` is durable, so that a process that has lost the partition learns so and makes none,
-    and so that an erasure knows where a lead may be.
+    and so that an erasure knows where a lead may be. Then the register of erasures is read to its end: an erasure
+    that is not there yet will find the attempt.
     """
 
     ledger: DeliveryLedger
     erasures: Erasures
+    catch_up: CatchUp
     clock: Callable[[], datetime]
     metrics: Metrics
+    uptime: Callable[[], timedelta] = uptime
     closing: bool = field(default=False)
+    _latest: LatestErasures[timedelta] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._latest = LatestErasures(self.catch_up, self.uptime)
 
     async def carry_out(self, outlet: Outlet, item: Item) -> datetime | None:
         """Make an attempt; gives the time of the next one, None when the delivery is settled.
@@ -50,14 +62,18 @@ class Courier:
             await self._note(outlet, item, message, "failed", result=BODY_TOO_LARGE)
             return None
         await self._note(outlet, item, message, "attempting", first_at=(item.last and item.last.first_at) or now)
-        if self.closing or outlet.disabled:
-            return self.clock()
+        read_at = await self._latest.read()
         if self._is_erased(item):
             await self._end_erased(outlet, item)
             return None
+        if self.closing or outlet.disabled or not self._is_recent(read_at):
+            return self.clock()
         headers = headers_of(outlet.destination, message, self.clock())
-        answer = await outlet.client.post(headers, body)
+        answer = await outlet.client.post(headers, body, lambda: self._is_recent(read_at))
         return await self._after(outlet, item, message, answer)
+
+    def _is_recent(self, read_at: timedelta) -> bool:
+        return self.uptime() <= read_at + _ERASURES_STAY_KNOWN
 
     async def _after(self, outlet: Outlet, item: Item, message: Message, answer: Answer) -> datetime | None:
         verdict = verdict_of(answer, is_erasure=item.kind == "erasure")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,8 +22,6 @@ from sinks.deliver.queue import Item, Record
 from sinks.deliver.records import Delivery, Position
 from sinks.record_faults import on_record
 
-# `erase` allows a second and a half for an entry of the register to be read.
-_CATCH_UP_EVERY = timedelta(milliseconds=500)
 _LOOK_EVERY = timedelta(seconds=2)
 _KEEP_EVERY = timedelta(seconds=5)
 _CALLS_END_WITHIN = 3.0
@@ -36,7 +34,7 @@ class DeliverSink:
     A destination reads along with the group as long as it has room, and else goes on by itself from its own position,
     which lies in the ledger: a destination that is down, or disabled, holds up no other. Each delivery has an entry
     there before its first call. Operators and erasures write entries too; the sink looks for them, and opens again.
-    `leads` is the topic of the leads. `catch_up` brings the erasure register up to date.
+    `leads` is the topic of the leads.
     """
 
     def __init__(
@@ -46,13 +44,12 @@ class DeliverSink:
         backlog: Backlog,
         *,
         leads: str,
-        catch_up: Callable[[], Awaitable[None]],
         metrics: Metrics,
         on_read: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
         self._outlets, self._courier, self._backlog, self._leads = outlets, courier, backlog, leads
         self._ledger, self._clock, self._metrics = courier.ledger, courier.clock, metrics
-        self._catch_up, self._on_read = catch_up, on_read
+        self._on_read = on_read
         self._read_to: dict[TopicPartition, int] = {}
         self._asked: deque[tuple[Outlet, Delivery, TopicPartition]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
@@ -123,7 +120,6 @@ class DeliverSink:
                 self._asked.append((outlet, delivery, place))
 
     async def take(self, batch: Sequence[Received[Record]], positions: Mapping[TopicPartition, int]) -> None:
-        await self._catch_up()
         by_place: dict[TopicPartition, list[Received[Record]]] = defaultdict(list)
         for received in batch:
             by_place[received.partition].append(received)
@@ -143,8 +139,6 @@ class DeliverSink:
 
     async def tick(self) -> None:
         self._reap()
-        if self._is_due(_CATCH_UP_EVERY):
-            await self._catch_up()
         if self._looking is None and self._is_due(_LOOK_EVERY):
             self._looking = asyncio.create_task(self._ledger.require_alone())
         if self._filling is None and (fill := self._next_fill()) is not None:

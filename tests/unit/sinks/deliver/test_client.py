@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_address
@@ -35,10 +35,18 @@ def destination(url: str, **given: object) -> Destination:
     return Destination(name="crm", url=url, secrets=(SECRET,), **given)  # type: ignore[arg-type]
 
 
-async def posted(to: Destination, *, seconds: float = 5, **given: object) -> Answer:
+def always() -> bool:
+    return True
+
+
+async def posted(
+    to: Destination, *, seconds: float = 5, may_leave: Callable[[], bool] = always, **given: object
+) -> Answer:
     client = DeliveryClient(to, concurrent=2, timeout=timedelta(seconds=seconds), **given)  # type: ignore[arg-type]
     try:
-        return await client.post({"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}, b"{}")
+        return await client.post(
+            {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}, b"{}", may_leave
+        )
     finally:
         await client.aclose()
 
@@ -100,10 +108,10 @@ async def test_a_kept_connection_stays_with_the_address_that_was_checked() -> No
     async with receiving() as receiver:
         to = destination(f"http://crm.test:{receiver.port}/", allow_private=True)
         client = DeliveryClient(to, concurrent=1, resolve=names)
-        answers = [await client.post({"webhook-id": str(number)}, b"{}") for number in range(3)]
+        answers = [await client.post({"webhook-id": str(number)}, b"{}", always) for number in range(3)]
         await receiver.close()
         # The first finds out that the connection is gone.
-        _, after = [await client.post({}, b"{}") for _ in range(2)]
+        _, after = [await client.post({}, b"{}", always) for _ in range(2)]
         await client.aclose()
         await receiver.open()
 
@@ -182,6 +190,15 @@ async def test_a_call_ends_in_time_and_a_status_counts_even_if_the_body_never_en
         assert str(answer) == result
 
 
+async def test_nothing_leaves_without_consent() -> None:
+    async with receiving() as receiver:
+        to = destination(f"http://127.0.0.1:{receiver.port}/", allow_private=True)
+        answer = await posted(to, may_leave=lambda: False)
+
+    assert answer.fault == "timeout"
+    assert (receiver.posts, receiver.forged) == ([], [])
+
+
 async def test_calls_that_were_cut_off_take_no_place_of_later_ones() -> None:
     """httpcore keeps the connections of some calls that are cut off, and counts them for ever."""
     is_over, headers = asyncio.Event(), {"webhook-id": "x"}
@@ -194,10 +211,10 @@ async def test_calls_that_were_cut_off_take_no_place_of_later_ones() -> None:
         to = destination(f"http://127.0.0.1:{receiver.port}/", allow_private=True)
         client = DeliveryClient(to, concurrent=8, timeout=timedelta(seconds=1))
         for _ in range(3):
-            hung = await asyncio.gather(*(client.post(headers, b"{}") for _ in range(24)))
+            hung = await asyncio.gather(*(client.post(headers, b"{}", always) for _ in range(24)))
             assert {str(answer) for answer in hung} == {"timeout"}
         is_over.set()
-        after = [await client.post(headers, b"{}") for _ in range(20)]
+        after = [await client.post(headers, b"{}", always) for _ in range(20)]
         await client.aclose()
 
     assert {str(answer) for answer in after} == {"200"}
