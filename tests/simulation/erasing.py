@@ -1,7 +1,7 @@
 """An erasure in the middle: the steps of `operations.erase`, in their order, on simulated clients."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,9 @@ from runtime.clock import from_millis, now
 from runtime.kafka import partition_of
 from schemas.codec import event_codec, lead_codec, outcome_codec
 from schemas.fact_record import fact_record
-from schemas.topics import ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, WEBHOOKS
+from schemas.topics import DELIVERIES, ERASURES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, WEBHOOKS
+from sinks.deliver.payload import erasure_of
+from sinks.deliver.records import Delivery, encode, entry_of
 from streams.state import PEOPLE
 from tests.simulation.broker import Broker
 from tests.simulation.producer import SimulatedProducer
@@ -42,7 +44,9 @@ async def erase(broker: Broker, page_id: PageId, psid: Psid) -> None:
         return all(committed is not None and committed.offset >= end for committed in groups)
 
     await _until(have_passed)
-    for place, buried in _keys(broker, page_id, psid, from_millis(ack.timestamp)):
+    keys = _keys(broker, page_id, psid, from_millis(ack.timestamp))
+    await _tell_destinations(broker, producer, {key for place, key in keys if place.topic == LEADS.name})
+    for place, buried in keys:
         await producer.send_and_wait(place.topic, None, key=buried, partition=place.partition)
 
 
@@ -78,6 +82,21 @@ def _keys(broker: Broker, page_id: PageId, psid: Psid, at: datetime) -> list[tup
             elif _is_of(codec.decode(record.value), page_id, psid, at):
                 keys[key] = None
     return list(keys)
+
+
+async def _tell_destinations(broker: Broker, producer: SimulatedProducer, leads: Collection[bytes | None]) -> None:
+    told: dict[bytes, Delivery] = {}
+    for record in broker.records(DELIVERIES.name):
+        entry = entry_of(record)
+        if isinstance(entry, Delivery) and entry.lead_id.encode() in leads:
+            erasure = erasure_of(entry, now())
+            told.setdefault(erasure.key, erasure)
+            if entry.kind == "erasure":
+                told[entry.key] = entry
+    for key, erasure in told.items():
+        if erasure.status == "due":
+            number = partition_of(erasure.lead_id.encode(), broker.partitions)
+            await producer.send_and_wait(DELIVERIES.name, encode(erasure), key=key, partition=number)
 
 
 def _is_past(value: bytes, ack: Any) -> bool:

@@ -54,6 +54,11 @@ class Log:
             first = bisect_left(self.kept, offset, key=attrgetter("offset"))
         return self.kept[first : first + most]
 
+    def compacted(self) -> list[Stored]:
+        """The records that compaction has taken."""
+        kept = {record.offset for record in self.kept} if len(self.kept) != len(self.written) else None
+        return [] if kept is None else [record for record in self.written if record.offset not in kept]
+
     def compact(self, before: int, tombstones_before: int) -> None:
         """Of the records before an offset keep the last of each key, and no tombstone that is as old as this."""
         last = {record.key: record.offset for record in self.kept if record.offset < before}

@@ -28,7 +28,7 @@ _ANSWER_SECONDS = 8.0
 _RETRIES = 12
 
 # A process connects for a text, Meta sends the text, or a process is about to read a conversation.
-Moment = Literal["connect", "effect", "look"]
+Moment = Literal["connect", "effect", "look", "post", "taken"]
 Strike = Callable[[Process], None]
 Post = Callable[[bytes, str], Awaitable[tuple[int, str] | None]]
 

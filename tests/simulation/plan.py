@@ -1,6 +1,7 @@
 """The plan of a run: the deeds of people and the troubles of the machines, all of it from one number."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,25 @@ STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 _TARGETS = (*("ingest",) * 3, *("streams",) * 4, *("send",) * 5, "transcripts", *("warehouse",) * 2)
 # While something hangs, a process that ends shows what it had not finished.
 _HANGS, _BLOWS = ("cut", "away", "behind", "disk"), ("crash", "power", "power", "restart", "freeze")
+# The plans in which leads are delivered, because that takes a third more time, and their own troubles.
+_DELIVER_SHARE = 0.4
+_OF_DELIVER: dict[str, tuple[int, float, float]] = {
+    "crash": (3, 0.2, 15),
+    "freeze": (3, 1, 40),
+    "restart": (1, 0.2, 3),
+    "cut": (2, 0.5, 30),
+    "deaf": (2, 0.5, 30),
+    "away": (1, 0.5, 12),
+    "erase": (2, 0, 0),
+    # The endpoint that hurts is ill, or an operator disables it.
+    "ill": (4, 2, 30),
+    "steer": (1, 1, 20),
+}
+STEERED = ("ill", "steer")
+_OF_DELIVERIES: tuple[Moment, ...] = ("post", "taken")
 _LAST_TROUBLE = 60.0
 _KEPT = Path(__file__).parent / "kept"
-# Troubles that may wait for the worst moment of some call to Meta.
+# Troubles that may wait for the worst moment of some call to Meta, or of some delivery.
 _AIMED = ("crash", "freeze", "cut", "deaf", "away")
 _MOMENTS: tuple[Moment, ...] = ("connect", "connect", "effect", "effect", "look")
 
@@ -44,7 +61,7 @@ _MOMENTS: tuple[Moment, ...] = ("connect", "connect", "effect", "effect", "look"
 class Trouble:
     """A fault at a time: its kind, the process that it hits, how long it lasts, and a number for its details.
 
-    With a `moment` it waits for the next such moment of any call to Meta, and hits the process that makes the call.
+    With a `moment` it waits for the next such moment of any call, and hits the process that makes the call.
     """
 
     at: float
@@ -73,27 +90,38 @@ def plan_of(seed: int) -> Plan:
     rng = random.Random(seed)
     workers = {name: rng.choice([1, 1, 2]) for name in STAGE_NAMES} | {"send": rng.choice([1, 2])}
     deeds = deeds_of(rng, people=rng.randint(2, 6))
-    troubles = [_trouble(rng, workers, deeds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
+    kinds = _TROUBLES, _TARGETS, _MOMENTS
+    troubles = [_trouble(rng, workers, deeds, *kinds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
     hangs = [trouble for trouble in troubles if trouble.kind in _HANGS and trouble.moment is None]
     troubles += [_blow(rng, workers, hang) for hang in hangs if rng.random() < 0.6]
     troubles += _scene(rng, workers, [deed for deed in deeds if deed.kind == "command"])
+    if rng.random() < _DELIVER_SHARE:
+        workers["deliver"] = rng.choice([1, 1, 2])
+        of_deliver = _OF_DELIVER, ("deliver",), _OF_DELIVERIES
+        troubles += [_trouble(rng, workers, deeds, *of_deliver) for _ in range(rng.choice([0, 2, 4, 6]))]
     return Plan(seed, tuple(deeds), tuple(sorted(troubles, key=lambda trouble: trouble.at)), workers)
 
 
-def _trouble(rng: random.Random, workers: dict[str, int], deeds: list[Deed]) -> Trouble:
-    kinds = list(_TROUBLES)
-    [kind] = rng.choices(kinds, weights=[weight for weight, *_ in _TROUBLES.values()])
-    _, least, most = _TROUBLES[kind]
+def _trouble(
+    rng: random.Random,
+    workers: Mapping[str, int],
+    deeds: Sequence[Deed],
+    troubles: Mapping[str, tuple[int, float, float]],
+    targets: Sequence[str],
+    moments: Sequence[Moment],
+) -> Trouble:
+    [kind] = rng.choices(list(troubles), weights=[weight for weight, *_ in troubles.values()])
+    _, least, most = troubles[kind]
     # Only here a clock that is wrong may do harm to a person.
-    stage = "send" if kind == "clock" else rng.choice(_TARGETS)
+    stage = "send" if kind == "clock" else rng.choice(targets)
     target = f"{stage}-{rng.randrange(workers[stage])}"
     if kind == "erase":
         deed = rng.choice(deeds)
         target = f"{deed.page_id}:{deed.psid}"
     # Shortly after something has happened, most is under way.
     at = rng.choice([rng.uniform(1, _LAST_TROUBLE), min(rng.choice(deeds).at + rng.uniform(0, 25), _LAST_TROUBLE)])
-    is_aimed = kind in _AIMED and stage in ("send", "transcripts") and rng.random() < 0.9
-    moment = rng.choice(_MOMENTS) if is_aimed else None
+    is_aimed = kind in _AIMED and stage in ("send", "transcripts", "deliver") and rng.random() < 0.9
+    moment = rng.choice(moments) if is_aimed else None
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32), moment)
 
 

@@ -19,13 +19,17 @@ from schemas.topics import EVENTS, TOPICS
 from sinks.consume import SinkCrashed
 from streams.engine.producer import DeliveryFailed
 from tests.simulation.broker import Broker
+from tests.simulation.deliveries import Arrival
+from tests.simulation.delivering import deliver
 from tests.simulation.erasing import erase
 from tests.simulation.loop import Dice, Process, SimulatedLoop
 from tests.simulation.meta import Answer, Meta
 from tests.simulation.people import PAGES, People
-from tests.simulation.plan import Plan, Trouble
+from tests.simulation.plan import STEERED, Plan, Trouble
+from tests.simulation.receivers import receivers
 from tests.simulation.replaying import Replay
 from tests.simulation.stages import OTHER_RULES, PAGES_NOW, PARTITIONS, RULES, STAGES, Machine
+from tests.simulation.steering import Operator
 from tests.simulation.timeline import Timeline, simulated_clock
 
 _ANSWER_SECONDS = 8.0
@@ -36,13 +40,17 @@ _LOOKS = 40
 _SOON = 12
 # In seconds of this machine's processor; it takes milliseconds.
 _LONGEST_CALLBACK = 10.0
+_STAGES = STAGES | {"deliver": deliver}
 # A run takes about 20,000.
 MOST_TURNS = 400_000
 
 
 @dataclass(frozen=True)
 class Story:
-    """What a run leaves: the history for the auditor, Meta's answers, and what happened to the machines, in words."""
+    """What a run leaves: the history for the auditor, Meta's answers, and what happened to the machines, in words.
+
+    `findings` are of replays and deliveries; `arrivals` are the deliveries that arrived.
+    """
 
     plan: Plan
     history: History
@@ -50,6 +58,7 @@ class Story:
     happened: tuple[str, ...]
     rules_changed: bool
     findings: tuple[Finding, ...]
+    arrivals: tuple[Arrival, ...]
 
 
 class Run:
@@ -61,6 +70,9 @@ class Run:
         tokens = {page_id: PAGES_NOW.get(page_id).access_token for page_id in PAGES}
         self.meta = Meta(self.loop, self.timeline, plan.seed, tokens, self._post)
         self.machine = Machine(self.loop, Broker(self.loop, self.timeline, PARTITIONS), self.meta)
+        self.machine.receivers = receivers(self.meta, self.timeline)
+        self.operator = Operator(self.machine, self.note)
+        self.delivers = "deliver" in plan.workers
         self.processes: dict[str, tuple[Process, asyncio.Event]] = {}
         self.happened: list[str] = []
         self._down: dict[str, float] = {}
@@ -80,7 +92,7 @@ class Run:
         # The machine sleeps: what is to start in a night starts in the morning.
         process.thaws_at = self._night_ends
         self.processes[name] = process, stop
-        work = STAGES[name.partition("-")[0]](self.machine, process, stop)
+        work = _STAGES[name.partition("-")[0]](self.machine, process, stop)
         self.loop.start(process, work).add_done_callback(partial(self._ended, process), context=self.loop.outside)
 
     def _ended(self, process: Process, task: "asyncio.Task[None]") -> None:
@@ -234,6 +246,8 @@ class Run:
         self.note("all is well from now on")
         self.meta.heal()
         self.machine.broker.heal()
+        if self.delivers:
+            self.operator.heal()
         for process, _ in self.processes.values():
             process.ahead, process.thaws_at, process.steps_left = 0.0, 0.0, None
         await asyncio.sleep(_QUIET_AT - _HEALED_AT)
@@ -243,6 +257,8 @@ class Run:
         await self._until(self._is_at_rest)
         for replay in self._replays:
             self.findings += await replay.differences()
+        if self.delivers:
+            await self._until(self.operator.sees_all_delivered)
 
     async def _happen(self) -> float:
         """Everything that people do and machines suffer, in its turn; nobody does anything in a night."""
@@ -252,7 +268,8 @@ class Run:
         ]
         for trouble in self.plan.troubles:
             length = trouble.seconds if trouble.kind == "night" else 0.0
-            happenings.append((trouble.at, partial(self.trouble, trouble), length))
+            begin = self.operator.trouble if trouble.kind in STEERED else self.trouble
+            happenings.append((trouble.at, partial(begin, trouble), length))
         for at, do, length in sorted(happenings, key=lambda happening: happening[0]):
             await asyncio.sleep(max(0.0, at + shift - self.loop.moment))
             do()
@@ -316,4 +333,6 @@ def simulate(plan: Plan, turns: int = MOST_TURNS) -> Story:
         finally:
             run.loop.end()
     rules_changed = run.machine.rules is not RULES
-    return Story(plan, history, tuple(run.meta.answers), tuple(run.happened), rules_changed, tuple(run.findings))
+    findings = (*run.findings, *(run.operator.findings(history) if run.delivers else ()))
+    arrivals = tuple(run.operator.arrivals())
+    return Story(plan, history, tuple(run.meta.answers), tuple(run.happened), rules_changed, findings, arrivals)

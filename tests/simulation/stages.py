@@ -27,7 +27,7 @@ from runtime.losses import Losses
 from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import Settings
-from runtime.topic_reading import catching_up
+from runtime.topic_reading import CatchUp, catching_up
 from schemas.codec import command_codec, event_codec, outcome_codec, transcript_request_codec
 from schemas.topics import COMMANDS, ERASURES, EVENTS, OUTCOMES, TRANSCRIPTS, WEBHOOKS
 from sinks.consume import Consume, Source, Stage
@@ -51,6 +51,7 @@ from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.meta import CALL_SECONDS, OUR_APP, SECRET, Meta, Wire
 from tests.simulation.people import BUDGET, CITY, PAGES
 from tests.simulation.producer import SimulatedProducer
+from tests.simulation.receivers import Receiver
 from tests.simulation.streams import Streams
 from tests.simulation.warehouse import Rows, SimulatedWarehouse
 
@@ -108,6 +109,7 @@ class Machine:
     disks: dict[str, Disk] = field(default_factory=dict)
     rows: Rows = field(default_factory=Rows)
     doors: dict[str, tuple[Process, Webhooks]] = field(default_factory=dict)
+    receivers: dict[str, Receiver] = field(default_factory=dict)
 
     def fraction(self, name: str) -> float:
         return self.loop.dice.draw(f"fraction {name}")
@@ -138,8 +140,8 @@ async def streams(machine: Machine, process: Process, stop: asyncio.Event) -> No
     await Streams(machine.broker, SETTINGS, PAGES_NOW, machine.rules, METRICS).run(stop)
 
 
-async def _erasures(machine: Machine) -> tuple[Erasures, Any]:
-    """The register, whole, and what brings it up to date."""
+async def register(machine: Machine) -> tuple[Erasures, CatchUp]:
+    """The register of erasures, whole, and what brings it up to date."""
     erasures, reader = Erasures(), SimulatedConsumer(machine.broker, idle=0.0)
     places = [TopicPartition(SETTINGS.topic(ERASURES.name), number) for number in range(PARTITIONS)]
     reader.assign(places)
@@ -149,7 +151,7 @@ async def _erasures(machine: Machine) -> tuple[Erasures, Any]:
     return erasures, catch_up
 
 
-async def _consume(
+async def consume(
     machine: Machine,
     name: str,
     sources: Mapping[str, Source[Any]],
@@ -160,11 +162,11 @@ async def _consume(
 ) -> None:
     consumer = SimulatedConsumer(machine.broker, group=SETTINGS.topic(f"leadstream-{name}"))
     await consumer.start()
-    consume: Consume[Any] = Consume(
+    consuming: Consume[Any] = Consume(
         consumer, producer, sources, stage,
         name=name, metrics=METRICS, health=Health(), clock=machine.loop.time, reach=reach,
     )  # fmt: skip
-    await consume.run(stop)
+    await consuming.run(stop)
     await consumer.stop()
 
 
@@ -177,7 +179,7 @@ async def send(machine: Machine, process: Process, stop: asyncio.Event) -> None:
     producer, reader = SimulatedProducer(machine.broker, linger=0.0), SimulatedConsumer(machine.broker)
     await producer.start()
     await reader.start()
-    erasures, catch_up = await _erasures(machine)
+    erasures, catch_up = await register(machine)
     clock, commands, events = BrokerTime(now), SETTINGS.topic(COMMANDS.name), SETTINGS.topic(EVENTS.name)
     outcomes = OutcomeLog(SETTINGS.topic(OUTCOMES.name), reader, producer)
     courier = Courier(
@@ -213,7 +215,7 @@ async def send(machine: Machine, process: Process, stop: asyncio.Event) -> None:
         events: Source(event_reader(event_codec()), SETTINGS.topic(EVENTS.dead_letters)),
     }
     losses = Losses("leadstream sink send", METRICS)
-    await _consume(
+    await consume(
         machine, "send", sources, sink, producer, Reach(losses, sorted({*sources, SETTINGS.topic(OUTCOMES.name)})), stop
     )
 
@@ -221,7 +223,7 @@ async def send(machine: Machine, process: Process, stop: asyncio.Event) -> None:
 async def transcripts(machine: Machine, process: Process, stop: asyncio.Event) -> None:
     producer = SimulatedProducer(machine.broker, linger=0.0)
     await producer.start()
-    erasures, catch_up = await _erasures(machine)
+    erasures, catch_up = await register(machine)
     sink = TranscriptSink(
         _graph(machine),
         producer,
@@ -242,7 +244,7 @@ async def transcripts(machine: Machine, process: Process, stop: asyncio.Event) -
         )
     }
     reach = Reach(Losses("leadstream sink transcripts", METRICS), list(sources))
-    await _consume(machine, "transcripts", sources, sink, producer, reach, stop)
+    await consume(machine, "transcripts", sources, sink, producer, reach, stop)
 
 
 async def warehouse(machine: Machine, process: Process, stop: asyncio.Event) -> None:
@@ -252,7 +254,7 @@ async def warehouse(machine: Machine, process: Process, stop: asyncio.Event) -> 
     losses = Losses("leadstream sink warehouse", METRICS)
     sink = WarehouseSink(SimulatedWarehouse(machine.rows, tables), tables, now=now, metrics=METRICS, losses=losses)
     sources = warehouse_sources(SETTINGS.topic)
-    await _consume(machine, "warehouse", sources, sink, producer, Reach(None, list(sources)), stop)
+    await consume(machine, "warehouse", sources, sink, producer, Reach(None, list(sources)), stop)
 
 
 STAGES = {"ingest": ingest, "streams": streams, "send": send, "transcripts": transcripts, "warehouse": warehouse}

@@ -1,6 +1,7 @@
 """A run in words: what happened to the machines and the people concerned, and every byte of a history."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -9,7 +10,8 @@ from leads.facts import Progress
 from operations.audit.history import Finding, place_of
 from runtime.clock import from_millis
 from schemas.codec import NotDecodable, command_codec, event_codec, lead_codec, outcome_codec
-from schemas.topics import COMMANDS, EVENTS, LEADS, OUTCOMES
+from schemas.topics import COMMANDS, DELIVERIES, EVENTS, LEADS, OUTCOMES
+from sinks.deliver.records import Delivery, entry_of
 from tests.simulation.run import Story
 from tests.simulation.timeline import BEGINNING
 
@@ -53,6 +55,7 @@ def about(story: Story, findings: Sequence[Finding]) -> str:
         for effect in story.history.effects or ()
         if not named or f"{effect.page_id}:{effect.psid}" in named
     ]
+    lines += _deliveries(story, named)
     lines += [(float(text[:10]), f"-- {text[12:]}") for text in story.happened]
     lines += [
         (deed.at, f"** {deed.page_id}:{deed.psid} does {deed.kind}")
@@ -60,6 +63,25 @@ def about(story: Story, findings: Sequence[Finding]) -> str:
         if not named or f"{deed.page_id}:{deed.psid}" in named
     ]
     return "\n".join(f"{at:10.3f}  {text}" for at, text in sorted(lines))
+
+
+def _deliveries(story: Story, named: Collection[str]) -> Iterator[tuple[float, str]]:
+    """The deliveries that arrived, and what the ledger says of deliveries."""
+    leads = [
+        lead_codec().decode(record.value) for record in story.history.topics[LEADS.name] if record.value is not None
+    ]
+    people: dict[str, str] = {lead.lead_id: f"{lead.page_id}:{lead.psid}" for lead in leads}
+    for arrival in story.arrivals:
+        content = json.loads(arrival.body)
+        lead_id = content["data"]["lead_id"]
+        if not named or people.get(lead_id) in named:
+            text = f"{arrival.destination} answers {arrival.status} to {content['type']} {lead_id} {arrival.webhook_id}"
+            yield _seconds(arrival.at), f"== {text}"
+    for record in story.history.topics[DELIVERIES.name]:
+        entry = entry_of(record)
+        if isinstance(entry, Delivery) and (not named or people.get(entry.lead_id) in named):
+            text = f"{entry.destination} {entry.status} {entry.result} {entry.webhook_id} of offset {entry.offset}"
+            yield _seconds(from_millis(record.timestamp)), f"{place_of(record)} {text}"
 
 
 def _decoded(story: Story) -> Iterator[tuple[datetime, str, str, str]]:
