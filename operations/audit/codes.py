@@ -48,6 +48,7 @@ MEANINGS: Mapping[str, str] = {
     "ledger_goes_back": "The ledger forgets that a text was sent, delivered or read.",
     "ledger_overlooks_an_echo": "The ledger has a doubt that an echo in the log settles.",
     "cancelled_without_a_cause": "A command was cancelled, and nothing in the log is a cause.",
+    "cancelled_against_its_rule": "A command was cancelled for a reason that its rule does not name.",
     "lost_row": "The warehouse lacks the row of a record.",
     "row_twice": "The warehouse has the row of a record twice.",
     "row_without_record": "The warehouse has a row of a record that Kafka does not have.",

@@ -11,6 +11,7 @@ from leads.erasures import Erasures
 from leads.facts import JoinEvent
 from leads.pages import Page, Pages, is_canary
 from leads.records import FollowUpOutcome, SendFollowUp, is_notice
+from leads.rules import EVERY_CANCELLATION
 from messenger.events import (
     EchoReceived,
     HandoverReceived,
@@ -129,7 +130,7 @@ def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Findin
     if len(held.effects) > 1:
         yield Finding("texted_twice", where)
     for effect in held.effects:
-        if effect.at > command.ends_at + slack.way - _SECOND / 2 + slack.clocks:
+        if effect.at > _end_of(command) + slack.way - _SECOND / 2 + slack.clocks:
             yield Finding("texted_after_its_end", where)
         if effect.at < command.not_before - 2 * _SECOND - slack.clocks:
             yield Finding("texted_too_early", where)
@@ -149,6 +150,8 @@ def _unlike_the_log(
     echoes = [event for event in about if isinstance(event, EchoReceived) and event.metadata == last.command_id]
     if last.status in _DOUBTS and any(echo.received_at < history.until - _RECENT for echo in echoes):
         yield Finding("ledger_overlooks_an_echo", where)
+    if last.status == "cancelled" and last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on}:
+        yield Finding("cancelled_against_its_rule", f"{where} {last.reason}")
     # An opt-out may be older than a part of a history.
     is_judged = last.status == "cancelled" and history.since is None
     if is_judged and not any(_explains(last.reason, event, page) for event in about):
@@ -178,6 +181,10 @@ def _out_of_order(commands: Mapping[str, _Command]) -> Iterator[Finding]:
             continue
         if earlier.last.status in _NOT_SENT:
             yield Finding("texted_without_the_step_before", f"{held.place} {held.command.command_id}")
+
+
+def _end_of(command: SendFollowUp) -> datetime:
+    return min(moment for moment in (command.not_after, command.useful_until) if moment is not None)
 
 
 def _disputed(held: _Command, last: FollowUpOutcome, history: History, slack: Slack) -> Iterator[Finding]:

@@ -147,7 +147,7 @@ class Wire(httpx.AsyncBaseTransport):
         if (trace := request.extensions.get("trace")) is not None:
             await trace("http11.send_request_headers.started", {})
         content = await request.aread()
-        there = min(loop.dice.delay(f"there {name}", 0.5 if is_text and self._meta.is_hurt else 0.05), WAY_SECONDS)
+        there = min(loop.dice.delay(f"there {name}", 1.0 if is_text and self._meta.is_hurt else 0.05), WAY_SECONDS)
         back = loop.dice.delay(f"back {name}", 0.05)
         answered: asyncio.Future[Any] = loop.create_future()
 

@@ -85,7 +85,7 @@ PLANTS: dict[str, Plant] = {
     "do not wait for the ack of an outcome": Plant(
         "sinks.send.ledger",
         "noted_at=self._clock())\n        await ack\n        return True",
-        "noted_at=self._clock())\n        asyncio.ensure_future(ack)\n        return True",
+        "noted_at=self._clock())\n        asyncio.gather(ack, return_exceptions=True)\n        return True",
         932,
     ),
     "send after the end": Plant(
@@ -190,6 +190,78 @@ PLANTS: dict[str, Plant] = {
         "    if len(person.leads) == 1:\n        return []",
         "    if person.leads:\n        return []",
         10,
+    ),
+    "look for a message from a minute after the call on": Plant(
+        "sinks.send.next_step",
+        "    since = attempt.at - _CLOCK_MARGIN\n",
+        "    since = attempt.at + _CLOCK_MARGIN\n",
+        3,
+    ),
+    "send while the join is behind": Plant(
+        "sinks.send.sink",
+        "        moments = [present] if command.created_at < present else []\n",
+        "        moments: list[datetime] = []\n",
+        21,
+    ),
+    "correct the clock to the wrong side": Plant(
+        "sinks.send.broker_clock",
+        "stamp - asked_at",
+        "asked_at - stamp",
+        26,
+    ),
+    "send what is no longer useful": Plant(
+        "leads.records",
+        "        return min(self.not_after, self.useful_until or self.not_after)\n",
+        "        return self.not_after\n",
+        2,
+    ),
+    "send in quiet hours": Plant(
+        "sinks.send.next_step",
+        "    return quiet.over_at(moment, zone)\n",
+        "    return moment\n",
+        1,
+    ),
+    "keep the gap between leads alone": Plant(
+        "sinks.send.caps",
+        "if course != _course(command)",
+        "if course[0] != _course(command)[0]",
+        1,
+    ),
+    "send a step without the one before it": Plant(
+        "sinks.send.sink",
+        "may_follow=command.follows is None or book.may_have_arrived(command.follows)",
+        "may_follow=True",
+        16,
+    ),
+    "overlook a stop word that is typed": Plant(
+        "leads.opt_out",
+        "            said = (event.text, event.payload)\n",
+        "            said = (event.payload,)\n",
+        3,
+    ),
+    "forget at a start who opted out": Plant(
+        "sinks.send.ledger",
+        "                book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason, outcome.occurred_at)\n",
+        "",
+        256,
+    ),
+    "cancel whatever the rule says": Plant(
+        "sinks.send.cancellations",
+        "        for reason in command.cancel_on:\n",
+        '        for reason in ("reply", "human", "control_lost"):\n',
+        1,
+    ),
+    "overlook a block of the Page": Plant(
+        "sinks.send.cancellations",
+        'event.action in ("block", "unblock")',
+        'event.action in ("blocked", "unblocked")',
+        8,
+    ),
+    "let a late result undo progress": Plant(
+        "sinks.send.ledger",
+        "    is_denial = progress < _END and _PROGRESS.get(outcome.status, 0) < progress\n",
+        "    is_denial = progress < _END and outcome.status not in _PROGRESS\n",
+        3,
     ),
 }
 

@@ -94,7 +94,7 @@ PAGES_NOW = Pages(
         questions=(BUDGET, CITY),
         min_gap=gap * SECOND,
     )
-    for number, (page_id, gap) in enumerate(zip(PAGES, (0, 0, 5), strict=True))
+    for number, (page_id, gap) in enumerate(zip(PAGES, (0, 0, 10), strict=True))
 )
 
 

@@ -130,6 +130,13 @@ def without_the_step_before() -> History:
     return replace(history, effects=[text for text in history.effects or () if text.command_id != first.command_id])
 
 
+def against_its_rule() -> History:
+    """A reply has cancelled the last command, which does not mind one."""
+    history = of(COMMANDS, last_said(command_codec(), cancel_on=()))
+    cancelled = last_said(outcome_codec(), status="cancelled", reason="reply")
+    return with_records(history, OUTCOMES, cancelled(history.topics[OUTCOMES.name]))
+
+
 def overlooked() -> History:
     """An echo shows the text of the first command, and its ledger has only an attempt."""
     command = command_codec().decode(lived().topics[COMMANDS.name][0].value)
@@ -194,6 +201,7 @@ WRONG: dict[str, Callable[[], History]] = {
     "ledger_goes_back": lambda: of(OUTCOMES, added(outcome_codec(), status="in_doubt")),
     "ledger_overlooks_an_echo": overlooked,
     "cancelled_without_a_cause": lambda: of(OUTCOMES, last_said(outcome_codec(), status="cancelled", reason="reply")),
+    "cancelled_against_its_rule": against_its_rule,
     "lost_row": lambda: rows(lambda held: held[1:]),
     "row_twice": lambda: rows(lambda held: [*held, held[0]]),
     "row_without_record": lambda: rows(lambda held: [*held, {**held[0], "_offset": 99}]),
