@@ -234,6 +234,8 @@ class Run:
         self._night_ends = self.loop.moment + seconds
         for process in self.loop.processes:
             process.thaws_at = self._night_ends
+        # Whatever was written in the evening may be compacted by the morning.
+        self.loop.call_at(self._night_ends, self.machine.broker.compact, -1, context=self.loop.outside)
 
     # The course of a run.
 
@@ -253,7 +255,11 @@ class Run:
         await asyncio.sleep(_QUIET_AT - _HEALED_AT)
         await self._until(lambda: not self.meta.under_way)
         self._sleep(_NIGHT)
-        await asyncio.sleep(_NIGHT + _MORNING)
+        await asyncio.sleep(_NIGHT + 1)
+        if self.loop.dice.draw("morning") < 0.5:
+            # They know nothing now but what lies in Kafka and on disks.
+            self._restart(list(self.processes))
+        await asyncio.sleep(_MORNING)
         await self._until(self._is_at_rest)
         for replay in self._replays:
             self.findings += await replay.differences()
