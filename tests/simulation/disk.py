@@ -16,7 +16,7 @@ _FLUSHES = re.search(r"pragma synchronous = (full|extra);", _SETUP) is not None
 
 @dataclass
 class Disk:
-    """The content of one disk. Until `refuses_until` every write fails, and changes nothing.
+    """The content of one disk. Until `refuses_until` every write fails, and so do some reads.
 
     `safe` are the rows that a machine has when it comes back from a loss of power.
     """
@@ -27,8 +27,13 @@ class Disk:
     last: int = 0
     refuses_until: float = 0.0
 
+    @property
+    def refuses(self) -> bool:
+        return self.refuses_until > self.loop.moment
+
     def go_down(self) -> None:
         self.rows = dict(self.safe)
+        self.last = max([self.last, *self.rows])
 
 
 class SimulatedSpoolFile:
@@ -39,18 +44,23 @@ class SimulatedSpoolFile:
 
     def write(self, arrived: Sequence[Delivery], drained: Iterable[int]) -> list[int]:
         disk = self._disk
-        if disk.refuses_until > disk.loop.moment:
-            raise sqlite3.OperationalError("disk I/O error")
-        for position in drained:
-            disk.rows.pop(position, None)
         positions = list(range(disk.last + 1, disk.last + 1 + len(arrived)))
-        disk.rows.update(zip(positions, arrived, strict=True))
-        disk.last += len(arrived)
+        gone = set(drained)
+        rows = {at: delivery for at, delivery in disk.rows.items() if at not in gone}
+        rows.update(zip(positions, arrived, strict=True))
+        if disk.refuses:
+            # A commit that failed at its flush may be there after all once the machine comes back.
+            if disk.loop.dice.draw("failed commit") < 0.5:
+                disk.safe = rows
+            raise sqlite3.OperationalError("disk I/O error")
+        disk.rows, disk.last = rows, disk.last + len(arrived)
         if _FLUSHES:
-            disk.safe = dict(disk.rows)
+            disk.safe = dict(rows)
         return positions
 
     def read(self, after: int) -> list[Spooled]:
+        if self._disk.refuses and self._disk.loop.dice.draw("failed read") < 0.5:
+            raise sqlite3.OperationalError("disk I/O error")
         return [Spooled(at, delivery) for at, delivery in self._disk.rows.items() if at > after][:_READ_ROWS]
 
     def contents(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
     "crash": (10, 0.2, 15),
     "freeze": (6, 1, 40),
     "cut": (5, 0.5, 30),
-    "away": (4, 0.5, 12),
+    "away": (6, 0.5, 12),
     "behind": (3, 0.3, 8),
     "compact": (2, 0, 0),
     "power": (2, 0.2, 5),
@@ -33,7 +33,7 @@ STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
 _TARGETS = (*("ingest",) * 3, *("streams",) * 4, *("send",) * 5, "transcripts", *("warehouse",) * 2)
 # While something hangs, a process that ends shows what it had not finished.
-_HANGS, _BLOWS = ("cut", "away", "behind", "disk"), ("crash", "power", "power", "restart", "freeze")
+_HANGS, _BLOWS = ("cut", "away", "behind", "disk"), ("crash", "power", "power", "power", "restart")
 # The plans in which leads are delivered, because that takes a third more time, and their own troubles.
 _DELIVER_SHARE = 0.4
 _OF_DELIVER: dict[str, tuple[int, float, float]] = {
@@ -93,7 +93,7 @@ def plan_of(seed: int) -> Plan:
     kinds = _TROUBLES, _TARGETS, _MOMENTS
     troubles = [_trouble(rng, workers, deeds, *kinds) for _ in range(rng.choice([0, 3, 6, 10, 14]))]
     hangs = [trouble for trouble in troubles if trouble.kind in _HANGS and trouble.moment is None]
-    troubles += [_blow(rng, workers, hang) for hang in hangs if rng.random() < 0.6]
+    troubles += [_blow(rng, workers, hang) for hang in hangs if rng.random() < 0.7]
     troubles += _scene(rng, workers, [deed for deed in deeds if deed.kind == "command"])
     if rng.random() < _DELIVER_SHARE:
         workers["deliver"] = rng.choice([1, 1, 2])

@@ -199,8 +199,8 @@ class Run:
         self.machine.broker.cut(trouble.target, trouble.seconds, is_whole=trouble.luck % 2 == 0)
 
     def _numbers(self, trouble: Trouble) -> list[int]:
-        """The partitions of one leader, or of all."""
-        return [number for number in range(PARTITIONS) if trouble.luck % 3 in (number, 2)]
+        """The partitions of one leader, or now and then of all."""
+        return [number for number in range(PARTITIONS) if trouble.luck % 5 == 4 or trouble.luck % 2 == number]
 
     def _take_leader(self, trouble: Trouble) -> None:
         for number in self._numbers(trouble):
@@ -208,7 +208,7 @@ class Run:
 
     def _hold_follower(self, trouble: Trouble) -> None:
         for number in self._numbers(trouble):
-            self.machine.broker.fall_behind(number, trouble.seconds, then_crash=trouble.luck % 2 == 0)
+            self.machine.broker.fall_behind(number, trouble.seconds, then_crash=trouble.luck & 1024 == 0)
 
     def _hurt(self, trouble: Trouble) -> None:
         self.meta.hurt(0.08)
