@@ -61,17 +61,69 @@ OF_KAFKA: dict[str, Plant] = {
         "        if not self._joins and self._epoch != self._store.epoch:\n",
         14,
     ),
-    "key events by their ids": Plant(
-        "streams.split",
-        "Outgoing(self._events, event_key(event), value, partition=partition)",
-        "Outgoing(self._events, event.event_id.encode(), value, partition=partition)",
-        1,
-    ),
     "store the offsets before the rows": Plant(
         "sinks.warehouse.sink",
         "            await asyncio.to_thread(self.warehouse.write, rows, offsets)\n        except",
         "            await asyncio.to_thread(self.warehouse.write, {}, offsets)\n"
         "            await asyncio.to_thread(self.warehouse.write, rows, {})\n        except",
         1,
+    ),
+    "let a stale holder write rows": Plant(
+        "tests.simulation.warehouse",
+        "        if any(self._stored.offsets.get(place) != self._next.get(place) for place in offsets):\n",
+        "        if not offsets:\n",
+        12,
+    ),
+    "delete no rows of the forgotten": Plant(
+        "sinks.warehouse.sink",
+        "                self._remove(received.record)\n                continue\n",
+        "                continue\n",
+        12,
+    ),
+    "read a topic once, not to its end": Plant(
+        "runtime.topic_reading",
+        "    while unread := [partition for partition in unread if await",
+        "    if unread := [partition for partition in unread if await",
+        3,
+    ),
+    "take a refusal of the disk for a write": Plant(
+        "ingest.spool.queue",
+        "                position.set_exception(SpoolFault(str(error)))\n",
+        "                position.set_result(0)\n",
+        13,
+    ),
+    "overlook a refused batch": Plant(
+        "streams.engine.producer",
+        "        if not delivery.cancelled() and delivery.exception() is not None:\n"
+        "            self._failure = delivery.exception()\n",
+        "        delivery.cancelled() or delivery.exception()\n",
+        3,
+    ),
+    "keep a producer that is out of order": Plant(
+        "ingest.publisher", "_PRODUCER_IS_LOST = (OutOfOrderSequenceNumber, ", "_PRODUCER_IS_LOST = (", 19
+    ),
+    "commit requests that are not answered": Plant(
+        "sinks.transcripts",
+        "        return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}\n",
+        "        return {}\n",
+        3,
+    ),
+    "write no changelog where nothing comes out": Plant(
+        "streams.app",
+        "    await joins.write_changelog(partition, batch.take_changes())\n",
+        "    if outgoing:\n        await joins.write_changelog(partition, batch.take_changes())\n",
+        2,
+    ),
+    "commit a record too far": Plant(
+        "streams.engine.delivery_order",
+        "            self._committable = oldest + 1\n",
+        "            self._committable = oldest + 2\n",
+        2,
+    ),
+    "tell one partition alone of a block": Plant(
+        "streams.split",
+        "        partitions = range(self._settings.partitions) if event.psid is None else (None,)\n",
+        "        partitions = (None,)\n",
+        5,
     ),
 }
