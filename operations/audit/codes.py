@@ -12,7 +12,7 @@ MEANINGS: Mapping[str, str] = {
     "lost_event": "An item of a webhook is no event, is not ignored, and has no dead letter.",
     "event_without_item": "An event comes from no item of the webhook that it names.",
     "event_out_of_order": "An event of a person comes after a later one of the same person.",
-    "lost_letter": "A webhook was refused, and has no dead letter.",
+    "lost_letter": "A webhook or a command was refused, and has no dead letter.",
     "letter_without_item": "A dead letter names a webhook that nothing refuses.",
     **{
         f"{topic.name}_missing": f"The log of webhooks makes a {noun} that is not there."

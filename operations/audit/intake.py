@@ -11,9 +11,9 @@ from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
 from operations.audit.history import Finding, History, place_of
 from runtime.dead_letter import PREFIX
-from schemas.codec import NotDecodable, event_codec, transcript_request_codec
+from schemas.codec import NotDecodable, command_codec, event_codec, transcript_request_codec
 from schemas.copies import copy_of
-from schemas.topics import EVENTS, TRANSCRIPTS, WEBHOOKS
+from schemas.topics import COMMANDS, EVENTS, TRANSCRIPTS, WEBHOOKS
 from streams.dead_letters import tried
 from streams.records import Record, Refusal, event_key
 from streams.split import Split, split
@@ -96,6 +96,18 @@ def _is_judged(history: History, place: str) -> bool:
         # The header of another writer.
         return history.spans is None
     return history.spans_over(topic, int(partition), int(offset))
+
+
+def lost_letters(history: History) -> Iterator[Finding]:
+    """The commands that nobody can read and no dead letter names."""
+    codec = command_codec(history.ids)
+    named = {origin_of(letter) for letter in history.topics.get(COMMANDS.dead_letters, ())}
+    for record in history.of(COMMANDS):
+        try:
+            codec.decode(record.value)
+        except NotDecodable:
+            if record.value is not None and place_of(record) not in named and history.is_done(record):
+                yield Finding("lost_letter", place_of(record))
 
 
 def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Finding]:

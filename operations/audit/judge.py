@@ -38,6 +38,7 @@ def audit(
     found = [
         *intake.unkept_promises(history),
         *intake.unended_items(history, pages, erasures),
+        *intake.lost_letters(history),
         *intake.unanswered_requests(history, erasures),
         *differences(history, fold, rules, erasures),
         *unused_signals(history, pages, erasures),

@@ -131,7 +131,7 @@ def _blow(rng: random.Random, workers: dict[str, int], hang: Trouble) -> Trouble
     _, least, most = _TROUBLES[kind]
     stage = rng.choice(("ingest", "streams", "streams", "send"))
     target = hang.target if hang.kind == "cut" else f"{stage}-{rng.randrange(workers[stage])}"
-    at = hang.at + rng.uniform(0, min(hang.seconds, 10))
+    at = hang.at + rng.uniform(0.4, 1) * min(hang.seconds, 10)
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32))
 
 

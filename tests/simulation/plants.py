@@ -126,4 +126,16 @@ OF_KAFKA: dict[str, Plant] = {
         "        partitions = (None,)\n",
         5,
     ),
+    "erase no rows that wait": Plant(
+        "sinks.warehouse.sink",
+        "            rows[:] = [row for row in rows if not removal.takes(self.tables[topic], row)]\n",
+        "            pass\n",
+        7,
+    ),
+    "write no dead letters of sinks": Plant(
+        "sinks.consume",
+        "            await self._producer.send_and_wait(source.dead_letters, value, key=key, headers=headers)\n",
+        "",
+        9,
+    ),
 }

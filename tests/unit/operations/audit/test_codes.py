@@ -223,6 +223,14 @@ def test_each_code_is_found(code: str) -> None:
     assert [str(finding) for finding in findings if any(word in str(finding) for word in (WORDS, PERSON, SILENT))] == []
 
 
+def test_a_command_that_nobody_can_read_needs_a_dead_letter() -> None:
+    history = of(COMMANDS, lambda records: [*records, records[0]._replace(offset=len(records), value=b"junk")])
+    [lost] = found(history)
+
+    assert lost.what == "lost_letter"
+    assert lost.where.startswith(COMMANDS.name)
+
+
 def test_every_code_with_a_meaning_has_a_test() -> None:
     assert WRONG.keys() == MEANINGS.keys()
 
