@@ -143,9 +143,13 @@ def _misplaced(history: History) -> Iterator[Finding]:
             event = codec.decode(record.value)
         except NotDecodable:
             continue
-        if event is None or isinstance(event, Progress) or (record.partition, _key(event)) in seen:
+        if event is None or isinstance(event, Progress):
             continue
-        seen.add((record.partition, _key(event)))
+        key = _key(event)
+        # Events of before a part of a history come again after `replay rebuild`.
+        if (record.partition, key) in seen or not _is_judged(history, key[2]):
+            continue
+        seen.add((record.partition, key))
         line = (event_key(event), event.origin.partition, record.partition)
         if last.get(line, -1) > event.origin.offset:
             yield Finding("event_out_of_order", place_of(record))

@@ -148,7 +148,8 @@ def _unlike_the_log(
     if _PROGRESS.get(last.status, 0) < held.furthest:
         yield Finding("ledger_goes_back", where)
     echoes = [event for event in about if isinstance(event, EchoReceived) and event.metadata == last.command_id]
-    if last.status in _DOUBTS and any(echo.received_at < history.until - _RECENT for echo in echoes):
+    is_done = last.status in _DOUBTS and history.is_done(held.record)
+    if is_done and any(echo.received_at < history.until - _RECENT for echo in echoes):
         yield Finding("ledger_overlooks_an_echo", where)
     if last.status == "cancelled" and last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on}:
         yield Finding("cancelled_against_its_rule", f"{where} {last.reason}")

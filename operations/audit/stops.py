@@ -157,7 +157,8 @@ def _is_summary(event: MessageReceived | PostbackReceived) -> bool:
 
 
 def is_human(echo: EchoReceived, page: Page) -> bool:
-    return echo.app_id != LEADGEN_APP_ID and not page.is_named(echo.app_id)
+    """Whether somebody else wrote for the Page; nobody knows where nothing says which app is ours."""
+    return page.target_app is not None and echo.app_id not in (LEADGEN_APP_ID, page.target_app)
 
 
 def _says(event: MessageReceived | PostbackReceived, words: Collection[str]) -> bool:

@@ -17,6 +17,7 @@ import leadstream
 from examples.consume_confluent import leads_since, security
 from examples.consume_leads import newest_leads
 from ingest.publisher import Publisher
+from leads.facts import Progress
 from leads.pages import Pages
 from operations.access import acl_commands, lacking_access, stage_grants
 from operations.deployment import Deployment, expected_topics
@@ -31,8 +32,8 @@ from runtime.metrics import Metrics
 from runtime.reach import Reach
 from runtime.settings import PREFIX, Settings, read_settings
 from runtime.topic_admin import apply_topics
-from schemas.codec import lead_codec
-from schemas.topics import COMMANDS, LEADS, WEBHOOKS
+from schemas.codec import event_codec, lead_codec
+from schemas.topics import COMMANDS, EVENTS, LEADS, WEBHOOKS
 from simulator.payloads import product_page_bodies
 from sinks.consume import Consume, Received, Source
 from streams.app import build_app
@@ -285,6 +286,33 @@ async def test_an_operators_command_names_what_no_acl_allows(secured_kafka: Secu
     assert refused.stderr.startswith("Error: no ACL of Kafka allows User:leadstream-leads to use topic ")
     assert "`leadstream topics acls`" in refused.stderr
     assert allowed.returncode == 0, allowed.stderr
+
+
+async def test_an_audit_needs_no_more_than_its_acls(secured_kafka: SecuredKafka, topic_prefix: str) -> None:
+    environ = secured_kafka.settings("leadstream-audit")
+    settings = settings_of(environ, topic_prefix)
+    await apply_topics(secured_kafka.internal, expected_topics(settings))
+    await _join_up_to_now(secured_kafka.internal, settings)
+    allow(secured_kafka, settings, "audit", "leadstream-audit")
+
+    done = await asyncio.to_thread(_command, "audit", environ, topic_prefix)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("everything is accounted for\n")
+
+
+async def _join_up_to_now(broker: Cluster, settings: Settings) -> None:
+    """As streams would with nothing to do: the splitter reports its progress, and the join commits."""
+    events, numbers = settings.topic(EVENTS.name), range(settings.partitions)
+    value = event_codec().encode(Progress(tuple((number, now()) for number in numbers)))
+    async with kafka.producer(broker, client_id="test") as producer:
+        for number in numbers:
+            await producer.send_and_wait(events, value, partition=number)
+    group = settings.topic("leadstream")
+    async with kafka.consumer(broker, group=group, client_id="test") as consumer:
+        places = [TopicPartition(events, number) for number in numbers]
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 1))
 
 
 def _command(line: str, environ: Mapping[str, str], prefix: str) -> "subprocess.CompletedProcess[str]":

@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from msgspec.structs import replace as changed
 
 from leads.erasures import erasure_record, salt_record
+from leads.pages import Page, Pages
 from messenger.events import EchoReceived, Psid
 from operations.audit.evidence import NoPromises, echoes, promises_in, silent_pages
 from operations.audit.history import Effect, History
@@ -18,8 +19,9 @@ from operations.audit.stops import Slack
 from schemas.codec import BUILT_IN, command_codec, event_codec
 from schemas.fact_record import fact_record
 from schemas.topics import COMMANDS, ERASURES, EVENTS, LEADS, OUTCOMES, WEBHOOKS
+from simulator import payloads
 from tests.builders import INBOX, MINUTE, NOON, PAGE, PERSON, TARGET_APP, a_promotion, an_echo
-from tests.unit.operations.audit.world import END, PAGES, RULES, found, lived, with_records
+from tests.unit.operations.audit.world import END, PAGES, RULES, found, lived, who, with_records
 from tests.unit.sinks.fakes import a_command
 from tests.unit.sinks.records import a_record
 
@@ -41,6 +43,25 @@ def test_an_event_of_a_webhook_outside_of_the_part_is_no_finding() -> None:
     assert whats(history) == {"lost_event", "row_without_record"}
     later = replace(history, spans={WEBHOOKS_0: range(2, 9)}, rows=None)
     assert whats(later) == set()
+
+
+def test_events_of_before_the_part_may_come_again_after_newer_ones() -> None:
+    history = replace(lived(), rows=None)
+    first, *others = history.topics[EVENTS.name]
+    again = with_records(history, EVENTS, [*others, first])
+
+    assert whats(again) == {"event_out_of_order"}
+    assert whats(replace(again, spans={WEBHOOKS_0: range(2, 9)})) == set()
+
+
+def test_an_echo_of_a_page_whose_app_nobody_names_is_no_humans() -> None:
+    at = NOON + 5 * MINUTE
+    entry = payloads.echo(who(), "Hi", mid="m_out", app_id=INBOX, at=at, sent_at=at)
+    history = lived((at, payloads.body([entry])), texted_after=15 * MINUTE)
+
+    assert "texted_after_human" in whats(history)
+    unnamed = audit(history, Pages([Page(PAGE)]), None, partitions=1, slack=Slack())
+    assert "texted_after_human" not in {finding.what for finding in unnamed}
 
 
 def test_an_output_outside_of_the_part_is_not_compared() -> None:
