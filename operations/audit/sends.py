@@ -22,7 +22,7 @@ from messenger.events import (
     ReactionReceived,
     ThreadControlTaken,
 )
-from operations.audit.history import Effect, Finding, History, partition_of, place_of
+from operations.audit.history import Effect, Finding, History, decoded, partition_of, place_of
 from operations.audit.intake import origin_of
 from operations.audit.stops import Events, Slack, is_human, reasons
 from runtime.clock import from_millis
@@ -48,6 +48,7 @@ class _Command:
     attempted_at: list[datetime] = field(default_factory=list)
     last: FollowUpOutcome | None = None
     furthest: int = 0
+    taken_back: set[str] = field(default_factory=set)
     tombstone: Record | None = None
     is_thinned: bool = False
 
@@ -92,24 +93,29 @@ def differences(history: History, pages: Pages, erasures: Erasures, slack: Slack
 
 
 def _commands(history: History) -> dict[str, _Command]:
-    commands: dict[str, _Command] = {}
-    codec, outcomes = command_codec(history.ids), outcome_codec(history.ids)
-    for record in history.of(COMMANDS):
-        try:
-            command = codec.decode(record.value)
-        except NotDecodable:
-            continue
-        if command.cancel_reason is None and not is_notice(command) and not is_canary(command.page_id):
-            commands.setdefault(command.command_id, _Command(command, record))
+    commands, codec = _issued(history), outcome_codec(history.ids)
     for record in history.of(OUTCOMES):
         held = commands.get((record.key or b"").decode(errors="replace"))
         if held is not None:
             held.is_thinned = partition_of(record) in history.thinned
             with suppress(NotDecodable):
-                held.note(record, outcomes)
+                held.note(record, codec)
     for effect in history.effects or ():
         if effect.command_id in commands:
             commands[effect.command_id].effects.append(effect)
+    return commands
+
+
+def _issued(history: History) -> dict[str, _Command]:
+    commands, codec = dict[str, _Command](), command_codec(history.ids)
+    for record in history.of(COMMANDS):
+        command = decoded(codec, record)
+        if command is None or is_notice(command) or is_canary(command.page_id):
+            continue
+        if command.cancel_reason is None:
+            commands.setdefault(command.command_id, _Command(command, record))
+        elif command.command_id in commands:
+            commands[command.command_id].taken_back.add(command.cancel_reason)
     return commands
 
 
@@ -151,7 +157,11 @@ def _unlike_the_log(
     is_done = last.status in _DOUBTS and history.is_done(held.record)
     if is_done and any(echo.received_at < history.until - _RECENT for echo in echoes):
         yield Finding("ledger_overlooks_an_echo", where)
-    if last.status == "cancelled" and last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on}:
+    # The writer of a command may take it back for any reason.
+    if (
+        last.status == "cancelled"
+        and last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on} - held.taken_back
+    ):
         yield Finding("cancelled_against_its_rule", f"{where} {last.reason}")
     # An opt-out may be older than a part of a history.
     is_judged = last.status == "cancelled" and history.since is None

@@ -16,7 +16,7 @@ from operations.audit.evidence import NoPromises, echoes, promises_in, silent_pa
 from operations.audit.history import Effect, History
 from operations.audit.judge import audit
 from operations.audit.stops import Slack
-from schemas.codec import BUILT_IN, command_codec, event_codec
+from schemas.codec import BUILT_IN, command_codec, event_codec, outcome_codec
 from schemas.fact_record import fact_record
 from schemas.topics import COMMANDS, ERASURES, EVENTS, LEADS, OUTCOMES, WEBHOOKS
 from simulator import payloads
@@ -136,6 +136,20 @@ def test_a_command_of_an_automation_is_not_compared() -> None:
     assert whats(with_records(history, COMMANDS, [*history.topics[COMMANDS.name], theirs])) == {
         "command_without_outcome"
     }
+
+
+def test_a_command_may_be_taken_back_for_a_reason_that_it_does_not_name() -> None:
+    history = lived()
+    first: Any = history.topics[COMMANDS.name][0]
+    command = changed(command_codec().decode(first.value), cancel_on=())
+    taken_back = changed(command, cancel_reason="reply")
+    records = [first._replace(offset=n, value=command_codec().encode(c)) for n, c in enumerate((command, taken_back))]
+    sent: Any = history.topics[OUTCOMES.name][1]
+    outcome: Any = changed(outcome_codec().decode(sent.value), status="cancelled", reason="reply")
+    cancelled: Any = with_records(history, OUTCOMES, [sent._replace(value=outcome_codec().encode(outcome))])
+
+    assert "cancelled_against_its_rule" in whats(with_records(cancelled, COMMANDS, records[:1]))
+    assert "cancelled_against_its_rule" not in whats(with_records(cancelled, COMMANDS, records))
 
 
 def test_a_body_that_nobody_foresaw_ends_no_audit() -> None:
