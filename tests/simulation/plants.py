@@ -33,10 +33,10 @@ OF_KAFKA: dict[str, Plant] = {
         "            sent.add_done_callback(partial(self._settle, spooled))\n        return True",
         "            sent.add_done_callback(lambda done: done.cancelled() or done.exception())\n"
         "            self._acknowledged(spooled)\n        return True",
-        14,
+        13,
     ),
     "do not flush the spool": Plant(
-        "ingest.spool.file", "pragma synchronous = full;", "pragma synchronous = normal;", 21
+        "ingest.spool.file", "pragma synchronous = full;", "pragma synchronous = normal;", 7
     ),
     "ask the leader alone for the ack": Plant(
         "runtime.kafka", '        acks="all",\n        enable_idempotence=True,\n', "        acks=1,\n", 14
@@ -53,13 +53,13 @@ OF_KAFKA: dict[str, Plant] = {
         "    await joins.write_changelog(partition, batch.take_changes())\n",
         "    await joins.write_changelog(partition, batch.take_changes())\n"
         "    await joins.publish(outgoing, batch.refused)\n",
-        10,
+        19,
     ),
     "keep the joins over a rebalance": Plant(
         "streams.join",
         "        if self._epoch != self._store.epoch:\n",
         "        if not self._joins and self._epoch != self._store.epoch:\n",
-        14,
+        40,
     ),
     "store the offsets before the rows": Plant(
         "sinks.warehouse.sink",
