@@ -1,5 +1,6 @@
 """The operator of the destinations, who disables, enables and tries again: the steps of `operations.deliver`."""
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from schemas.topics import DELIVERIES, LEADS, OUTCOMES
 from sinks.deliver.records import OPEN, Delivery, DisabledReason, Entry, Position, Standing, decode, encode
 from tests.simulation.deliveries import Arrival, differences
 from tests.simulation.loop import Process
-from tests.simulation.meta import WAY_SECONDS
+from tests.simulation.meta import CALL_SECONDS, WAY_SECONDS
 from tests.simulation.plan import Trouble
 from tests.simulation.producer import SimulatedProducer
 from tests.simulation.receivers import DESTINATIONS, HURT, ILLS, USUAL
@@ -25,6 +26,7 @@ class Operator:
 
     def __init__(self, machine: Machine, note: Callable[[str], None]) -> None:
         self._machine, self._hurt, self._note = machine, machine.receivers[HURT], note
+        self._turn = asyncio.Lock()
 
     def trouble(self, trouble: Trouble) -> None:
         """Let the destination be ill for a while, or disable it; afterwards it is enabled, or all is tried again."""
@@ -38,9 +40,9 @@ class Operator:
         self._machine.loop.call_later(trouble.seconds, ends, context=self._machine.loop.outside)
 
     def heal(self) -> None:
-        """All is well from now on."""
+        """All is well from now on; a 410 may still be on its way."""
         self._hurt.ill = ""
-        self._enable()
+        self._machine.loop.call_later(2 * CALL_SECONDS, self._enable, context=self._machine.loop.outside)
 
     def _mend(self) -> None:
         was_gone, self._hurt.ill = self._hurt.ill == "gone", USUAL if self._hurt.ill else ""
@@ -75,8 +77,9 @@ class Operator:
     async def _write(self, entries: Sequence[tuple[int, Entry]]) -> None:
         producer = SimulatedProducer(self._machine.broker)
         await producer.start()
-        for partition, entry in entries:
-            await producer.send_and_wait(DELIVERIES.name, encode(entry), key=entry.key, partition=partition)
+        async with self._turn:
+            for partition, entry in entries:
+                await producer.send_and_wait(DELIVERIES.name, encode(entry), key=entry.key, partition=partition)
 
     def arrivals(self) -> list[Arrival]:
         """The deliveries that the endpoints got."""
