@@ -98,7 +98,9 @@ def plan_of(seed: int) -> Plan:
     if rng.random() < _DELIVER_SHARE:
         workers["deliver"] = rng.choice([1, 1, 2])
         of_deliver = _OF_DELIVER, ("deliver",), _OF_DELIVERIES
-        troubles += [_trouble(rng, workers, deeds, *of_deliver) for _ in range(rng.choice([0, 2, 4, 6]))]
+        own = [_trouble(rng, workers, deeds, *of_deliver) for _ in range(rng.choice([0, 2, 4, 6]))]
+        freezes = [trouble for trouble in own if trouble.kind == "freeze"]
+        troubles += [*own, *(_erasure(rng, deeds, freeze) for freeze in freezes if rng.random() < 0.5)]
     return Plan(seed, tuple(deeds), tuple(sorted(troubles, key=lambda trouble: trouble.at)), workers)
 
 
@@ -123,6 +125,13 @@ def _trouble(
     is_aimed = kind in _AIMED and stage in ("send", "transcripts", "deliver") and rng.random() < 0.9
     moment = rng.choice(moments) if is_aimed else None
     return Trouble(round(at, 3), kind, target, rng.uniform(least, most), rng.getrandbits(32), moment)
+
+
+def _erasure(rng: random.Random, deeds: Sequence[Deed], freeze: Trouble) -> Trouble:
+    """Somebody is erased while a process is frozen."""
+    deed = rng.choice(deeds)
+    at = round(freeze.at + rng.uniform(0.2, 8), 3)
+    return Trouble(at, "erase", f"{deed.page_id}:{deed.psid}", 0.0, rng.getrandbits(32))
 
 
 def _blow(rng: random.Random, workers: dict[str, int], hang: Trouble) -> Trouble:

@@ -6,6 +6,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 
+from tests.simulation.delivery_plants import OF_DELIVER
 from tests.simulation.plants import OF_KAFKA, Plant
 
 
@@ -137,6 +138,7 @@ PLANTS: dict[str, Plant] = {
         813,
     ),
     **OF_KAFKA,
+    **OF_DELIVER,
     "do not mind another writer": Plant(
         "sinks.fenced_log",
         "            if record.offset != expected:\n",
