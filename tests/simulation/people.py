@@ -138,7 +138,7 @@ class People:
         self._learn(deed, OUR_APP, *(line for pair in zip(asked, said, strict=True) for line in pair), wrote=True)
         kinds = ["handover", "referral", "summary"] if outcome == "complete" else ["handover", "referral"]
         kept = [kind for kind in kinds if rng.random() < 0.8] or [rng.choice(kinds)]
-        if rng.random() < 0.1:
+        if rng.random() < 0.2:
             # Its answers come from the conversation alone.
             kept = ["handover"]
         stamps = {"at": now, "sent_at": now}

@@ -145,12 +145,17 @@ def _blow(rng: random.Random, workers: dict[str, int], hang: Trouble) -> Trouble
 
 
 def _scene(rng: random.Random, workers: dict[str, int], commands: list[Deed]) -> list[Trouble]:
-    """Often, something that goes on while a command of an automation waits: a stand-still, an erasure, a new sender."""
-    scene = rng.choice(["none", "none", "stand still", "erase", "restart"])
+    """Often, something that goes on while a command of an automation waits: a stand-still, an erasure, a new sender.
+
+    Or a process dies that is about to read a conversation.
+    """
+    scene, luck = rng.choice(["none", "none", "stand still", "erase", "restart", "look"]), rng.getrandbits(32)
+    if scene == "look":
+        return [Trouble(round(rng.uniform(5, 25), 3), "crash", "send-0", rng.uniform(0.2, 15), luck, "look")]
     if scene == "none" or not commands:
         return []
     waiting = rng.choice(commands)
-    at, luck = round(waiting.at + rng.uniform(0.2, 2), 3), rng.getrandbits(32)
+    at = round(waiting.at + rng.uniform(0.2, 2), 3)
     if scene == "erase":
         return [Trouble(at, "erase", f"{waiting.page_id}:{waiting.psid}", 0, luck)]
     if scene == "restart":

@@ -265,6 +265,30 @@ PLANTS: dict[str, Plant] = {
         "    is_denial = progress < _END and outcome.status not in _PROGRESS\n",
         3,
     ),
+    "look before the quarantine is over": Plant(
+        "sinks.send.next_step",
+        "    if snapshot.now < ready_at:\n        return Wait(ready_at)\n",
+        "",
+        137,
+    ),
+    "leave a result behind what a thawed process wrote": Plant(
+        "sinks.send.ledger",
+        "        await self._put_results_last()\n",
+        "",
+        3,
+    ),
+    "cancel a doubt without a look": Plant(
+        "sinks.send.next_step",
+        "    if attempt is not None and is_in_doubt and snapshot.cancel_reason != ERASED:\n",
+        "    if attempt is not None and is_in_doubt and snapshot.cancel_reason is None:\n",
+        3,
+    ),
+    "commit requests that are not answered": Plant(
+        "sinks.transcripts",
+        "        return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}\n",
+        "        return {}\n",
+        45,
+    ),
 }
 
 

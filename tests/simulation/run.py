@@ -37,7 +37,7 @@ _HEALED_AT, _QUIET_AT = 65.0, 100.0
 _NIGHT, _MORNING = 27 * 3600.0, 15.0
 _LOOKS = 40
 # A crash that is aimed comes within so many steps.
-_SOON = 12
+_SOON = 4
 # In seconds of this machine's processor; it takes milliseconds.
 _LONGEST_CALLBACK = 10.0
 _STAGES = STAGES | {"deliver": deliver}
