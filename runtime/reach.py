@@ -35,7 +35,10 @@ class Reach:
         # aiokafka has no public way to the metadata of a committed offset.
         committed = await consumer._coordinator.fetch_committed_offsets([*partitions, *unread])
         first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        spans = {tp: Span(first[tp], end[tp], committed[tp].offset if tp in committed else None) for tp in partitions}
+        # In one order, so that the sinks do all else in one order too.
+        spans = {
+            tp: Span(first[tp], end[tp], committed[tp].offset if tp in committed else None) for tp in sorted(partitions)
+        }
         self._ids = await topic_ids(consumer._client, self.memory)
         if self.losses is None:
             changes = (changed_topics(ids_in(offset.metadata), self._ids) for offset in committed.values())
