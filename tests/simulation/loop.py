@@ -101,7 +101,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.outside = Context()
         self.faults: list[str] = []
         self.processes: list[Process] = []
-        self._busy_until: dict[int, float] = {}
+        self._busy_until: dict[Any, float] = {}
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
         self._turns_left, self._turns_seen = turns, -1
@@ -200,9 +200,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         done: asyncio.Future[T] = self.create_future()
         takes = self.dice.delay(f"thread {process and process.name}", 0.002)
         # A pool of one thread does one job after the other.
-        begins = max(self._busy_until.get(id(executor), 0.0), self.moment) + takes
+        begins = max(self._busy_until.get(executor, 0.0), self.moment) + takes
         if executor is not None:
-            self._busy_until[id(executor)] = begins + takes
+            self._busy_until[executor] = begins + takes
 
         def show(result: Any, fault: BaseException | None) -> None:
             if done.cancelled():
