@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.loop import Dice, Process, SimulatedLoop, Stuck
 from tests.simulation.plan import Plan, kept_plans, plan_of
-from tests.simulation.telling import about
+from tests.simulation.telling import about, whole
 from tests.simulation.verdict import judge
 
 
@@ -24,6 +24,10 @@ def test_a_seed_gives_the_same_history_byte_for_byte(seed: int) -> None:
 
     assert first == history("2")
     assert len(first.splitlines()) > 100
+    judge(plan_of(seed + 1))
+    after_another = judge(plan_of(seed)).story
+    assert after_another is not None
+    assert first == f"{whole(after_another)}\n"
 
 
 @pytest.mark.parametrize("seed", range(1, 101))
