@@ -9,13 +9,12 @@ from zoneinfo import ZoneInfo
 
 from leads.facts import JoinEvent, PersonErased, Progress
 from leads.pages import Page, Pages
-from leads.records import SendFollowUp, WebhookOrigin
+from leads.records import Lead, SendFollowUp
 from messenger.events import (
     EchoReceived,
     HandoverReceived,
     LeadReferralReceived,
     MessageReceived,
-    Origin,
     PageId,
     PolicyEnforced,
     PostbackReceived,
@@ -68,14 +67,16 @@ class Slack:
 class Events:
     """The events of the log by person, those of a Page under no person, and when each came into the events' topic.
 
-    `of_leads` has each lead with the records that it was made from.
+    `of_referrals` has the revisions that show a referral, by its person and time.
     """
 
     of_person: defaultdict[tuple[PageId, Psid | None], list[JoinEvent]] = field(
         default_factory=lambda: defaultdict(list)
     )
     split_at: dict[_Place, datetime] = field(default_factory=dict)
-    of_leads: set[tuple[str, str]] = field(default_factory=set)
+    of_referrals: defaultdict[tuple[PageId, Psid, datetime], list[Lead]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     @classmethod
     def of(cls, history: History, pages: Pages, people: Collection[tuple[PageId, Psid]]) -> "Events":
@@ -94,9 +95,19 @@ class Events:
         leads = lead_codec(history.ids)
         for record in history.of(LEADS) if people else ():
             lead = decoded(leads, record)
-            if lead is not None:
-                events.of_leads.update((lead.lead_id, _raw(made_from)) for made_from in lead.origins)
+            if lead is not None and lead.referral_at is not None:
+                events.of_referrals[lead.page_id, lead.psid, lead.referral_at].append(lead)
         return events
+
+    def is_of_earlier(self, referral: JoinEvent, command: SendFollowUp) -> bool:
+        """Whether the join took the referral for one of the command's flow, or of a flow that had ended by then."""
+        ended_at = command.flow_ended_at
+        shown = self.of_referrals.get((command.page_id, command.psid, referral.event_at), ())
+        return any(
+            lead.lead_id == command.lead_id
+            or (lead.handover_at is not None and ended_at is not None and lead.handover_at <= ended_at + _SAME_FLOW)
+            for lead in shown
+        )
 
     def about(self, command: SendFollowUp) -> Sequence[JoinEvent]:
         return [*self.of_person[command.page_id, command.psid], *self.of_person[command.page_id, None]]
@@ -105,10 +116,6 @@ class Events:
 def _place(event: JoinEvent, partition: int) -> _Place:
     origin = event.origin
     return event.event_id, origin.topic, origin.partition, origin.offset, partition
-
-
-def _raw(origin: Origin | WebhookOrigin) -> str:
-    return f"{origin.topic}/{origin.partition}/{origin.offset}"
 
 
 def reasons(
@@ -123,10 +130,7 @@ def reasons(
         is_read = split_at is not None and split_at < effect.at - slack.reading
         is_joined = event.received_at < effect.at - slack.look
         reason = _reason(command, page, event, about, is_joined=is_joined) if is_read or is_joined else None
-        # What the lead of the command was made from is of its own flow.
-        if reason is not None and not (
-            reason == _LATER_FLOW and (command.lead_id, _raw(event.origin)) in events.of_leads
-        ):
+        if reason is not None and not (reason == _LATER_FLOW and events.is_of_earlier(event, command)):
             yield f"after_{reason}"
 
 
