@@ -1,16 +1,16 @@
 """A replay in the middle: the steps of `operations.replay`, in their order, on simulated clients."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from leads.canary import policies
 from leads.erasures import Erasures
 from operations.audit.history import Finding
-from runtime.clock import now
+from runtime.clock import from_millis, now
 from runtime.topic_reading import whole_topic
 from schemas.codec import lead_codec
-from schemas.topics import ERASURES, LEADS
-from streams.records import Record
+from schemas.topics import ERASURES, LEADS, WEBHOOKS
+from streams.records import Record, received_at
 from streams.replay.plan import NothingThere, Wanted, make_plan
 from streams.replay.run import Rejoin, replay
 from streams.replay.shadow import Extent, Shadow, compare, extent_of, read_leads
@@ -48,7 +48,7 @@ class Replay:
 
     async def differences(self) -> list[Finding]:
         """Where its leads differ from those of the live join, once that one has come to its end."""
-        if self._extent is None:
+        if self._extent is None or self._is_crossed(self._extent.until):
             return []
         erasures = Erasures()
         for record in self._broker.records(SETTINGS.topic(ERASURES.name)):
@@ -58,6 +58,11 @@ class Replay:
             for topic in (SETTINGS.topic(LEADS.name), self._shadow.topic(LEADS))
         ]
         return [Finding("replay_unlike_live", found.lead.lead_id) for found in compare(live, replayed).found]
+
+    def _is_crossed(self, until: datetime) -> bool:
+        """Whether a webhook was received before this time and came into the log behind it, as out of a spool."""
+        webhooks = self._broker.records(SETTINGS.topic(WEBHOOKS.name))
+        return any(received_at(record) < until <= from_millis(record.timestamp) for record in webhooks)
 
     async def _runs(self, topic: str) -> AsyncIterator[Sequence[Record]]:
         yield self._broker.records(topic)
