@@ -106,7 +106,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{finding.what}  {finding.where}: {MEANINGS[finding.what]}"
     if len(report.findings) > _SHOWN:
         yield f"… and {len(report.findings) - _SHOWN} more; --json has all"
-    yield f"{len(report.findings)} findings" if report.findings else "everything is accounted for"
+    yield f"not accounted for: {len(report.findings)}" if report.findings else "everything is accounted for"
 
 
 def _time(moment: datetime) -> str:
