@@ -9,13 +9,13 @@ OF_DELIVER: dict[str, Plant] = {
         "sinks.deliver.courier",
         _READ,
         f'        await self._note(outlet, item, message, "delivered")\n{_READ}',
-        7,
+        1,
     ),
     "let a position pass what is not delivered": Plant(
         "sinks.deliver.outlet",
         "        return min(self.held, default=self.read_to)\n",
         "        return self.read_to\n",
-        7,
+        1,
     ),
     "make another id for a retry": Plant(
         "sinks.deliver.courier",
@@ -23,7 +23,7 @@ OF_DELIVER: dict[str, Plant] = {
         "        attempts = item.last.attempts if item.last else 0\n"
         '        message = Message(f"{message.webhook_id}{attempts or str()}", message.body)\n'
         "        body = message.body.encode()\n",
-        7,
+        1,
     ),
     "let a revision overtake one that waits": Plant(
         "sinks.deliver.queue",
@@ -33,25 +33,25 @@ OF_DELIVER: dict[str, Plant] = {
         16,
     ),
     "look at no erasure before a delivery": Plant(
-        "sinks.deliver.courier", _READ, "        read_at = self.uptime()\n", 16
+        "sinks.deliver.courier", _READ, "        read_at = self.uptime()\n", 4
     ),
     "begin at the end after a restart": Plant(
-        "sinks.deliver.sink", "known > span.end else known\n", "known > span.end else span.end\n", 7
+        "sinks.deliver.sink", "known > span.end else known\n", "known > span.end else span.end\n", 1
     ),
     "take any status for a success": Plant(
-        "sinks.deliver.client", "200 <= self.status < 300", "200 <= self.status < 600", 7
+        "sinks.deliver.client", "200 <= self.status < 300", "200 <= self.status < 600", 1
     ),
     "overlook the erasures that are due": Plant(
         "sinks.deliver.sink",
         "            for delivery in list(book.open()):\n",
         '            for delivery in [held for held in book.open() if held.kind != "erasure"]:\n',
-        16,
+        1,
     ),
     "no attempt before a delivery": Plant(
         "sinks.deliver.courier",
         '        await self._note(outlet, item, message, "attempting", '
         "first_at=(item.last and item.last.first_at) or now)\n",
         "",
-        7,
+        1,
     ),
 }

@@ -20,32 +20,32 @@ OF_KAFKA: dict[str, Plant] = {
         "        spooling = asyncio.ensure_future(self._spool(delivery, sent))\n"
         "        spooling.add_done_callback(lambda done: done.exception())\n"
         "        return InSpool(self.spool.name, 0)\n",
-        21,
+        7,
     ),
     "answer before the ack": Plant(
         "ingest.keeper",
         "                        records = await asyncio.shield(sent)\n",
         "                        return InSpool(self.spool.name, 0)\n",
-        2,
+        7,
     ),
     "drop a spooled body before its ack": Plant(
         "ingest.keeper",
         "            sent.add_done_callback(partial(self._settle, spooled))\n        return True",
         "            sent.add_done_callback(lambda done: done.cancelled() or done.exception())\n"
         "            self._acknowledged(spooled)\n        return True",
-        13,
+        7,
     ),
     "do not flush the spool": Plant(
         "ingest.spool.file", "pragma synchronous = full;", "pragma synchronous = normal;", 7
     ),
     "ask the leader alone for the ack": Plant(
-        "runtime.kafka", '        acks="all",\n        enable_idempotence=True,\n', "        acks=1,\n", 14
+        "runtime.kafka", '        acks="all",\n        enable_idempotence=True,\n', "        acks=1,\n", 7
     ),
     "commit without the acks": Plant(
         "streams.engine.producer",
         "        await self._all_acked(self._unacked)\n",
         "        self._raise_failure()\n",
-        8,
+        2,
     ),
     "write the changelog before the outputs": Plant(
         "streams.app",
@@ -53,13 +53,13 @@ OF_KAFKA: dict[str, Plant] = {
         "    await joins.write_changelog(partition, batch.take_changes())\n",
         "    await joins.write_changelog(partition, batch.take_changes())\n"
         "    await joins.publish(outgoing, batch.refused)\n",
-        19,
+        26,
     ),
     "keep the joins over a rebalance": Plant(
         "streams.join",
         "        if self._epoch != self._store.epoch:\n",
         "        if not self._joins and self._epoch != self._store.epoch:\n",
-        40,
+        91,
     ),
     "store the offsets before the rows": Plant(
         "sinks.warehouse.sink",
@@ -72,25 +72,25 @@ OF_KAFKA: dict[str, Plant] = {
         "tests.simulation.warehouse",
         "        if any(self._stored.offsets.get(place) != self._next.get(place) for place in offsets):\n",
         "        if not offsets:\n",
-        12,
+        11,
     ),
     "delete no rows of the forgotten": Plant(
         "sinks.warehouse.sink",
         "                self._remove(received.record)\n                continue\n",
         "                continue\n",
-        12,
+        1,
     ),
     "read a topic once, not to its end": Plant(
         "runtime.topic_reading",
         "    while unread := [partition for partition in unread if await",
         "    if unread := [partition for partition in unread if await",
-        3,
+        1,
     ),
     "take a refusal of the disk for a write": Plant(
         "ingest.spool.queue",
         "                position.set_exception(SpoolFault(str(error)))\n",
         "                position.set_result(0)\n",
-        13,
+        7,
     ),
     "overlook a refused batch": Plant(
         "streams.engine.producer",
@@ -106,36 +106,36 @@ OF_KAFKA: dict[str, Plant] = {
         "sinks.transcripts",
         "        return {partition: min(offsets) for partition, offsets in self._held.items() if offsets}\n",
         "        return {}\n",
-        3,
+        45,
     ),
     "write no changelog where nothing comes out": Plant(
         "streams.app",
         "    await joins.write_changelog(partition, batch.take_changes())\n",
         "    if outgoing:\n        await joins.write_changelog(partition, batch.take_changes())\n",
-        2,
+        6,
     ),
     "commit a record too far": Plant(
         "streams.engine.delivery_order",
         "            self._committable = oldest + 1\n",
         "            self._committable = oldest + 2\n",
-        2,
+        1,
     ),
     "tell one partition alone of a block": Plant(
         "streams.split",
         "        partitions = range(self._settings.partitions) if event.psid is None else (None,)\n",
         "        partitions = (None,)\n",
-        5,
+        2,
     ),
     "erase no rows that wait": Plant(
         "sinks.warehouse.sink",
         "            rows[:] = [row for row in rows if not removal.takes(self.tables[topic], row)]\n",
         "            pass\n",
-        7,
+        4,
     ),
     "write no dead letters of sinks": Plant(
         "sinks.consume",
         "            await self._producer.send_and_wait(source.dead_letters, value, key=key, headers=headers)\n",
         "",
-        9,
+        4,
     ),
 }
