@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -107,23 +108,30 @@ async def followed(
     if topic not in counts:
         raise TopicMissing(f"the topic {topic} is missing: run `leadstream topics apply`")
     every = [TopicPartition(topic, number) for number in range(counts[topic])]
-    async with kafka.consumer(broker, group=None, client_id=client_id) as consumer:
+    # A broker answers the requests of a connection in their order: behind a fetch that waits for records, the question
+    # for the end would wait half a second.
+    async with (
+        kafka.consumer(broker, group=None, client_id=client_id) as consumer,
+        kafka.consumer(broker, group=None, client_id=client_id) as asking,
+    ):
         consumer.assign(every)
         await consumer.seek_to_beginning(*every)
-        catch_up = catching_up(consumer, every, note)
+        catch_up = catching_up(consumer, partial(asking.end_offsets, every), note)
         await catch_up(to_end=True)
         yield catch_up
 
 
 def catching_up(
-    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], note: Callable[[bytes | None, bytes | None], None]
+    consumer: AIOKafkaConsumer,
+    ask_ends: Callable[[], Awaitable[Mapping[TopicPartition, int]]],
+    note: Callable[[bytes | None, bytes | None], None],
 ) -> CatchUp:
     """A function that gives `note` the records from the consumer's positions on; one task at a time reads."""
     reading = asyncio.Lock()
 
     async def catch_up(*, to_end: bool = False) -> None:
         async with reading:
-            ends, patience = await consumer.end_offsets(partitions) if to_end else {}, 0
+            ends, patience = await ask_ends() if to_end else {}, 0
             # Not `read_until`, which leaves out what has come behind the ends.
             while True:
                 for records in (await consumer.getmany(timeout_ms=patience)).values():

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ async def register(machine: Machine) -> tuple[Erasures, CatchUp]:
     places = [TopicPartition(SETTINGS.topic(ERASURES.name), number) for number in range(PARTITIONS)]
     reader.assign(places)
     await reader.seek_to_beginning(*places)
-    catch_up = catching_up(reader, places, erasures.note)
+    catch_up = catching_up(reader, partial(reader.end_offsets, places), erasures.note)
     await catch_up(to_end=True)
     return erasures, catch_up
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ async def test_an_empty_topic_has_no_records() -> None:
 async def test_a_topic_that_is_followed_loses_nothing_that_comes_while_its_end_is_asked_for() -> None:
     log, noted = ALog({FIRST: (0, 1, 2), SECOND: (0,)}, {FIRST: 2, SECOND: 1}), list[bytes | None]()
     log.assign([FIRST, SECOND])
-    catch_up = catching_up(log, [FIRST, SECOND], lambda key, _: noted.append(key))
+    catch_up = catching_up(log, partial(log.end_offsets, [FIRST, SECOND]), lambda key, _: noted.append(key))
 
     await catch_up(to_end=True)
     log.offsets[SECOND] = (0, 1)
