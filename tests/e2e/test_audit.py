@@ -71,7 +71,8 @@ def test_a_demo_is_accounted_for(environ: Mapping[str, str]) -> None:
     assert told["findings"] == []
     assert {name: count for name, count in told["judged"].items() if not count} == {"receipts": 0}
     assert told["judged"]["leads"] == 28
-    assert told["beyond"] == dict.fromkeys(told["beyond"], 0)
+    # A demo may end before its send sink has committed the last commands.
+    assert {name for name, count in told["beyond"].items() if count} <= {"commands not settled"}
 
 
 def test_a_window_before_everything_cannot_be_judged(environ: Mapping[str, str]) -> None:
