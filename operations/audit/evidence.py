@@ -9,10 +9,10 @@ from aiokafka import TopicPartition
 from ingest.audit import NoReceipt, Promise, read_promises
 from leads.pages import Pages
 from messenger.events import EchoReceived, PageId
-from operations.audit.history import Effect
+from operations.audit.history import Effect, decoded
 from runtime.log_file import pieces_of
 from runtime.mendable import Mendable
-from schemas.codec import Ids, NotDecodable, command_codec, event_codec
+from schemas.codec import Ids, command_codec, event_codec
 from schemas.topics import COMMANDS, EVENTS
 from streams.records import Record
 
@@ -31,10 +31,7 @@ def echoes(topics: Mapping[str, Sequence[Record]], pages: Pages, ids: Ids) -> It
     commands, codec = _commands(topics, ids), event_codec(ids)
     seen: set[str] = set()
     for record in topics[EVENTS.name]:
-        try:
-            event = codec.decode(record.value)
-        except NotDecodable:
-            continue
+        event = decoded(codec, record)
         if not isinstance(event, EchoReceived) or event.metadata is None or event.psid is None or event.mid in seen:
             continue
         is_like_ours = _COMMAND_ID.fullmatch(event.metadata) and pages.get(event.page_id).is_named(event.app_id)
@@ -51,11 +48,9 @@ def silent_pages(topics: Mapping[str, Sequence[Record]], effects: Collection[Eff
 def _commands(topics: Mapping[str, Sequence[Record]], ids: Ids) -> dict[str, PageId]:
     codec, commands = command_codec(ids), dict[str, PageId]()
     for record in topics[COMMANDS.name]:
-        try:
-            command = codec.decode(record.value)
-        except NotDecodable:
-            continue
-        commands[command.command_id] = command.page_id
+        command = decoded(codec, record)
+        if command is not None:
+            commands[command.command_id] = command.page_id
     return commands
 
 

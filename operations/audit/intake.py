@@ -9,9 +9,9 @@ from leads.erasures import Erasures
 from leads.facts import JoinEvent, Progress
 from leads.pages import Pages
 from messenger.errors import UnreadableDelivery
-from operations.audit.history import Finding, History, place_of
+from operations.audit.history import Finding, History, decoded, place_of
 from runtime.dead_letter import PREFIX
-from schemas.codec import NotDecodable, command_codec, event_codec, transcript_request_codec
+from schemas.codec import command_codec, event_codec, transcript_request_codec
 from schemas.copies import copy_of
 from schemas.topics import COMMANDS, EVENTS, TRANSCRIPTS, WEBHOOKS
 from streams.dead_letters import tried
@@ -103,20 +103,17 @@ def lost_letters(history: History) -> Iterator[Finding]:
     codec = command_codec(history.ids)
     named = {origin_of(letter) for letter in history.topics.get(COMMANDS.dead_letters, ())}
     for record in history.of(COMMANDS):
-        try:
-            codec.decode(record.value)
-        except NotDecodable:
-            if record.value is not None and place_of(record) not in named and history.is_done(record):
-                yield Finding("lost_letter", place_of(record))
+        is_refused = record.value is not None and decoded(codec, record) is None
+        if is_refused and place_of(record) not in named and history.is_done(record):
+            yield Finding("lost_letter", place_of(record))
 
 
 def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Finding]:
     """The transcript requests that are done with, and that no fact in the log answers."""
     codec, facts = transcript_request_codec(history.ids), {event_id for (event_id, _, _), _ in _events(history)}
     for record in filter(history.is_done, history.of(TRANSCRIPTS)):
-        try:
-            request = codec.decode(record.value)
-        except NotDecodable:
+        request = decoded(codec, record)
+        if request is None:
             continue
         erased = erasures.cover(request.page_id, request.psid, request.requested_at)
         if not erased and f"transcript:{request.lead_id}" not in facts:
@@ -126,10 +123,7 @@ def unanswered_requests(history: History, erasures: Erasures) -> Iterator[Findin
 def _events(history: History) -> Iterator[tuple[Key, str]]:
     codec = event_codec(history.ids)
     for record in history.of(EVENTS):
-        try:
-            event = codec.decode(record.value)
-        except NotDecodable:
-            continue
+        event = decoded(codec, record)
         if event is not None and not isinstance(event, Progress):
             yield _key(event), place_of(record)
 
@@ -139,10 +133,7 @@ def _misplaced(history: History) -> Iterator[Finding]:
     codec, last = event_codec(history.ids), dict[tuple[bytes, int, int], int]()
     seen: set[tuple[int, Key]] = set()
     for record in history.of(EVENTS):
-        try:
-            event = codec.decode(record.value)
-        except NotDecodable:
-            continue
+        event = decoded(codec, record)
         if event is None or isinstance(event, Progress):
             continue
         key = _key(event)

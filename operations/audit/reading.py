@@ -1,7 +1,6 @@
 """Read what a window of the topics holds, how far the stages are, and what the topics no longer have."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,6 +10,7 @@ from leads.facts import JoinEvent
 from leads.facts import Progress as Watermark
 from leads.records import is_notice
 from messenger.events import PageId, Psid
+from operations.audit.history import decoded
 from operations.deployment import Deployment
 from operations.explain.reading import spans_between
 from operations.reporting import OperationError, Progress
@@ -18,7 +18,7 @@ from runtime.clock import from_millis
 from runtime.cluster import admin_client
 from runtime.consumer_groups import committed_offsets
 from runtime.topic_reading import read_runs, whole_topic
-from schemas.codec import Codec, NotDecodable, event_codec, outcome_codec
+from schemas.codec import Codec, event_codec, outcome_codec
 from schemas.topics import COMMANDS, DEAD_LETTERS, EVENTS, LEADS, OUTCOMES, TRANSCRIPTS, Topic
 from streams.join import within_append
 from streams.replay.plan import Plan
@@ -158,9 +158,9 @@ class Reading:
         """The people who opted out or in before a time; the ledger remembers it for longer than the join's warm-up."""
         codec, found = outcome_codec(self.deployment.ids), set[tuple[PageId, Psid]]()
         for record in await self.whole(OUTCOMES):
-            with suppress(NotDecodable):
-                if record.value is not None and is_notice(outcome := codec.decode(record.value)):
-                    found.update([(outcome.page_id, outcome.psid)] if outcome.occurred_at < before else [])
+            outcome = decoded(codec, record)
+            if outcome is not None and is_notice(outcome) and outcome.occurred_at < before:
+                found.add((outcome.page_id, outcome.psid))
         return found
 
     async def whole(self, topic: Topic) -> list[ConsumerRecord]:
@@ -178,10 +178,7 @@ class Reading:
         """Whether it is a report of the splitter; those that the join has applied are noted."""
         if record.key is not None:
             return False
-        try:
-            progress = codec.decode(record.value)
-        except NotDecodable:
-            return False
+        progress = decoded(codec, record)
         if not isinstance(progress, Watermark):
             return False
         if record.offset < self._joined_to.get(TopicPartition(record.topic, record.partition), 0):

@@ -47,9 +47,9 @@ async def deliver(process: SinkProcess, limits: DeliverLimits | None = None) -> 
     log = FencedLog(OutcomeLog(topic, ledger_reader, producer), clock)
     ledger = DeliveryLedger(log, ledger_reader.end_offsets, topic, clock)
     leads, outcomes = deployment.topic(LEADS), deployment.topic(OUTCOMES)
-    decoders = {leads: _reader(lead_codec(deployment.ids))}
+    decoders = {leads: delivery_reader(lead_codec(deployment.ids))}
     if any(destination.outcomes for destination in destinations):
-        decoders[outcomes] = _reader(outcome_codec(deployment.ids))
+        decoders[outcomes] = delivery_reader(outcome_codec(deployment.ids))
     letters = {leads: LEADS.dead_letters, outcomes: OUTCOMES.dead_letters}
     sources: dict[str, Source[Any]] = {
         name: Source(read, settings.topic(letters[name])) for name, read in decoders.items()
@@ -73,7 +73,7 @@ def _outlet(process: SinkProcess, destination: Destination, limits: DeliverLimit
     return Outlet(destination, client, limits, Fortune(limits, random.random))
 
 
-def _reader(codec: Codec[Any]) -> Callable[[Any], Record]:
+def delivery_reader(codec: Codec[Any]) -> Callable[[Any], Record]:
     """Decodes a record; an unreadable one is None, because `sink warehouse` makes the dead letter of it."""
 
     def read(record: Any) -> Record:

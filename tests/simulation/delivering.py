@@ -1,13 +1,13 @@
 """`sink deliver` as a process of the simulation."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+from operations.stages.deliver import delivery_reader
 from runtime.clock import now
 from runtime.losses import Losses
 from runtime.reach import Reach
-from schemas.codec import Codec, NotDecodable, lead_codec, outcome_codec
+from schemas.codec import lead_codec, outcome_codec
 from schemas.topics import DELIVERIES, LEADS, OUTCOMES
 from sinks.consume import Source
 from sinks.deliver.backlog import Backlog
@@ -15,7 +15,6 @@ from sinks.deliver.courier import Courier
 from sinks.deliver.ledger import DeliveryLedger
 from sinks.deliver.next_step import DeliverLimits, Fortune
 from sinks.deliver.outlet import Outlet
-from sinks.deliver.queue import Record
 from sinks.deliver.sink import DeliverSink
 from sinks.fenced_log import FencedLog
 from sinks.send.broker_clock import BrokerTime
@@ -44,7 +43,7 @@ async def deliver(machine: Machine, process: Process, stop: asyncio.Event) -> No
     erasures, catch_up = await register(machine)
     clock = BrokerTime(now)
     log = FencedLog(OutcomeLog(DELIVERIES.name, reader, producer), clock)
-    decoders = {LEADS.name: _reader(lead_codec()), OUTCOMES.name: _reader(outcome_codec())}
+    decoders = {LEADS.name: delivery_reader(lead_codec()), OUTCOMES.name: delivery_reader(outcome_codec())}
     sink = DeliverSink(
         [_outlet(machine, process, receiver) for receiver in machine.receivers.values()],
         Courier(DeliveryLedger(log, reader.end_offsets, DELIVERIES.name, clock), erasures, catch_up, clock, METRICS),
@@ -62,14 +61,3 @@ async def deliver(machine: Machine, process: Process, stop: asyncio.Event) -> No
 def _outlet(machine: Machine, process: Process, receiver: Receiver) -> Outlet:
     client = SimulatedClient(receiver, LIMITS.call_timeout)
     return Outlet(receiver.destination, client, LIMITS, Fortune(LIMITS, lambda: machine.fraction(process.name)))
-
-
-def _reader(codec: Codec[Any]) -> Callable[[Any], Record]:
-    def read(record: Any) -> Record:
-        try:
-            found: Record = codec.decode(record.value)
-        except NotDecodable:
-            return None
-        return found
-
-    return read
