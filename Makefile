@@ -41,7 +41,7 @@ test-faults: $(DEV)  ## Run the slow fault-injection tests, and the properties w
 chaos: $(DEV)  ## Hurt every part at random under load for an hour; SEED=N repeats a run, MINUTES=N is how long
 	$(WITH_MAKE) $(BIN)/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-simulate: $(DEV)  ## Run bad days of all stages in virtual time; SEED=N is the first, RUNS=N is how many, KEEP=NAME makes a test of what fails
+simulate: $(DEV)  ## Run bad days of all stages in virtual time; SEED=N is the first, RUNS=N is how many, KEEP=NAME makes a test of the plan that fails
 	$(WITH_MAKE) $(BIN)/python -m tests.simulation.simulate --seed $(or $(SEED),1) --runs $(or $(RUNS),1) --jobs $(if $(RUNS),2,1) $(if $(KEEP),--keep $(KEEP))
 
 test-compose: $(DEV)  ## Build the image and run the whole stack in containers, where an engine can be had

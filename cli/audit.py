@@ -51,9 +51,9 @@ def command(
     """Judge whether everything is accounted for.
 
     Each webhook of the window is followed through the topics to leads, commands, texts and rows of the warehouse, and
-    the leads are joined again from the log. Each finding has a code, a place and a sentence. What has not had its time
-    yet is counted and is no finding. Nothing is written. Ends with status 0 when everything is accounted for, with 1
-    for findings, and with 2 where it cannot be judged.
+    the leads are joined again from the log. Each finding has a code, a place and a sentence. Things that have not had
+    their time are counted and are no findings. Nothing is written. Ends with status 0 when everything is accounted for,
+    with 1 for findings, and with 2 where it cannot be judged.
 
     \b
     Example:

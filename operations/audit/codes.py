@@ -1,4 +1,4 @@
-"""The codes of findings, each with what it says to an operator."""
+"""The codes of findings, each with its meaning for an operator."""
 
 from collections.abc import Mapping
 

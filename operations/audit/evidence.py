@@ -1,4 +1,4 @@
-"""What production knows of texts and of promises: the echoes in the log, and the receipts of ingest."""
+"""The evidence of texts and of promises in production: the echoes in the log, and the receipts of ingest."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence

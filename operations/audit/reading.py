@@ -1,4 +1,4 @@
-"""Read what a window of the topics holds, how far the stages are, and what the topics no longer have."""
+"""Read a window of the topics, the progress of the stages, and the gaps that retention and compaction have left."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _BEFORE: Mapping[Topic, timedelta] = {
     **dict.fromkeys(DEAD_LETTERS, timedelta(hours=1)),
 }
 _AFTER = timedelta(days=2)
-# Who alone reads a topic to its end, but for the warehouse.
+# The groups that alone read a topic to its end, but for the warehouse.
 _READERS: Mapping[Topic, str] = {COMMANDS: "leadstream-send", TRANSCRIPTS: "leadstream-transcripts"}
 
 Spans = Mapping[TopicPartition, range]

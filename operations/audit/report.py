@@ -14,9 +14,9 @@ from streams.replay.run import concluded_at
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The findings on what was received from `since` up to `until`; `limits` say what could not be judged, and why.
+    """The findings on everything that was received from `since` up to `until`.
 
-    `judged` and `beyond` count, by what is counted.
+    `limits` name the things that could not be judged, and why. `judged` and `beyond` are counts by the thing counted.
     """
 
     since: datetime

@@ -11,7 +11,7 @@ OF_DELIVER: dict[str, Plant] = {
         f'        await self._note(outlet, item, message, "delivered")\n{_READ}',
         1,
     ),
-    "let a position pass what is not delivered": Plant(
+    "let a position pass an open delivery": Plant(
         "sinks.deliver.outlet",
         "        return min(self.held, default=self.read_to)\n",
         "        return self.read_to\n",

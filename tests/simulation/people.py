@@ -234,7 +234,7 @@ class People:
         )
         key = person_key(deed.page_id, deed.psid).encode()
         place = TopicPartition(COMMANDS.name, partition_of(key, self._broker.partitions))
-        # Some automations write what nobody can read.
+        # Some automations write records that nobody can read.
         value = command_codec().encode(command) if rng.random() < 0.8 else b"junk"
         draft = Draft(key, value, (), to_millis(now))
         self._broker.append(("automation", deed.luck), place, [draft], acks_all=True)

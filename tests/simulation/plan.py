@@ -32,7 +32,7 @@ _TROUBLES: dict[str, tuple[int, float, float]] = {
 STAGE_NAMES = ("ingest", "streams", "send", "transcripts", "warehouse")
 # Where most can go wrong, most goes wrong.
 _TARGETS = (*("ingest",) * 3, *("streams",) * 4, *("send",) * 5, "transcripts", *("warehouse",) * 2)
-# While something hangs, a process that ends shows what it had not finished.
+# While something hangs, a process that ends shows its unfinished work.
 _HANGS, _BLOWS = ("cut", "away", "behind", "disk"), ("crash", "power", "power", "power", "restart")
 # The plans in which leads are delivered, because that takes a third more time, and their own troubles.
 _DELIVER_SHARE = 0.4

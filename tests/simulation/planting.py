@@ -101,7 +101,7 @@ PLANTS: dict[str, Plant] = {
         "        return {}\n",
         1,
     ),
-    "commit what is not finished": Plant(
+    "commit unfinished records": Plant(
         "sinks.consume",
         "{place: unfinished.get(place, position) for place, position in",
         "{place: position for place, position in",
@@ -199,7 +199,7 @@ PLANTS: dict[str, Plant] = {
         "asked_at - stamp",
         7,
     ),
-    "send what is no longer useful": Plant(
+    "send texts that are no longer useful": Plant(
         "leads.records",
         "        return min(self.not_after, self.useful_until or self.not_after)\n",
         "        return self.not_after\n",
@@ -229,13 +229,13 @@ PLANTS: dict[str, Plant] = {
         "            said = (event.payload,)\n",
         3,
     ),
-    "forget at a start who opted out": Plant(
+    "forget the opt-outs at a start": Plant(
         "sinks.send.ledger",
         "                book.note_opt_out(outcome.page_id, outcome.psid, outcome.reason, outcome.occurred_at)\n",
         "",
         115,
     ),
-    "cancel whatever the rule says": Plant(
+    "cancel against the rule": Plant(
         "sinks.send.cancellations",
         "        for reason in command.cancel_on:\n",
         '        for reason in ("reply", "human", "control_lost"):\n',
@@ -259,7 +259,7 @@ PLANTS: dict[str, Plant] = {
         "",
         56,
     ),
-    "leave a result behind what a thawed process wrote": Plant(
+    "do not write a result again behind a thawed process": Plant(
         "sinks.send.ledger",
         "        await self._put_results_last()\n",
         "",

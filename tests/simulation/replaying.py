@@ -20,7 +20,7 @@ from tests.simulation.producer import SimulatedProducer
 from tests.simulation.stages import PAGES_NOW, PARTITIONS, RULES, SETTINGS
 from tests.simulation.timeline import BEGINNING
 
-# What was appended before may not be readable yet.
+# Records of the last seconds may not be readable yet.
 _SETTLED = timedelta(seconds=12)
 
 

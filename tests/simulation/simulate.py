@@ -34,7 +34,7 @@ def main() -> int:
     return 1
 
 
-# What may hold a planted fault is imported only after it was planted, in each of the functions below.
+# Modules that may hold a planted fault are imported after the planting alone, in each of the functions below.
 
 
 def _first_failing(seeds: range, jobs: int) -> int | None:
