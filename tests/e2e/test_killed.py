@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from operations.local.stack import HAND_OFFS, STAGES
 from runtime.ports import free_ports
 from tests.run_end import command_line, marked_processes
 
@@ -19,13 +20,16 @@ pytestmark = [
 
 
 def test_a_killed_demo_takes_its_kafka_and_its_stages_along(tmp_path: Path) -> None:
-    # As soon as all are there, and the last are not yet ready.
-    lines = processes_before_and_after_a_kill(
-        tmp_path, "demo", settings={}, until=lambda _: _leadstreams(command_lines(tmp_path)) == 1 + 6
-    )
+    everything = ["kafka.Kafka", " simulate graph ", " ingest", *(f" {' '.join(stage)}" for stage in STAGES)]
+    everything += [f" sink {name}" for name in HAND_OFFS]
 
-    assert sum("kafka.Kafka" in line for line in lines) == 1
-    assert _leadstreams(lines) == 1 + 6, lines
+    # As soon as all are there, and the last are not yet ready.
+    kill_and_await_the_end(
+        tmp_path,
+        "demo",
+        settings={},
+        after=lambda lines: all(any(name in line for line in lines) for name in everything),
+    )
 
 
 @pytest.mark.parametrize("stage", ["ingest", "streams"])
@@ -40,17 +44,13 @@ def test_a_killed_supervisor_takes_its_workers_along(stage: str, kafka_broker: s
         "ADMIN_PORT": str(free_ports(3)),
     }
 
-    lines = processes_before_and_after_a_kill(
-        tmp_path, stage, "--workers", "2", settings=settings, until=lambda _: len(marked_processes(_mark(tmp_path))) > 2
-    )
-
-    assert len(lines) >= 3, lines
+    kill_and_await_the_end(tmp_path, stage, "--workers", "2", settings=settings, after=lambda lines: len(lines) > 2)
 
 
-def processes_before_and_after_a_kill(
-    home: Path, *command: str, settings: dict[str, str], until: Callable[[str], bool]
-) -> list[str]:
-    """The command lines of a command and all below it when it is killed; they all end."""
+def kill_and_await_the_end(
+    home: Path, *command: str, settings: dict[str, str], after: Callable[[list[str]], bool]
+) -> None:
+    """Kill a command once the command lines of it and of all below it are as wanted; fails unless all of them end."""
     settings = {**settings, "STATE_DIR": str(home / "state")}
     name, value = _mark(home).split("=")
     environ = {**os.environ, **{f"LEADSTREAM_{key}": text for key, text in settings.items()}, name: value}
@@ -59,20 +59,10 @@ def processes_before_and_after_a_kill(
         log.open("wb") as out,
         subprocess.Popen([sys.executable, "-m", "cli", *command], env=environ, stdout=out, stderr=out) as running,
     ):
-        wait(lambda: running.poll() is not None or until(log.read_text()))
+        wait(lambda: running.poll() is not None or after(list(map(command_line, marked_processes(_mark(home))))))
         assert running.poll() is None, log.read_text()
-        before = command_lines(home)
         running.kill()
     wait(lambda: not marked_processes(_mark(home)))
-    return before
-
-
-def command_lines(home: Path) -> list[str]:
-    return [command_line(pid) for pid in marked_processes(_mark(home))]
-
-
-def _leadstreams(lines: list[str]) -> int:
-    return sum(" -m cli " in line for line in lines)
 
 
 def _mark(home: Path) -> str:

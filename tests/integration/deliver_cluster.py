@@ -31,8 +31,9 @@ from tests.integration.topics import put, records_of
 from tests.receiver import SECRET, Receiver
 
 eventually = partial(lab.eventually, within=60)
+# Deliveries that fail come again for a minute, so that none is given up while a test sets the scene.
 LIMITS = DeliverLimits(
-    schedule=tuple(timedelta(seconds=seconds) for seconds in (0.1, 0.2, 0.4, 0.8)),
+    schedule=tuple(timedelta(seconds=seconds) for seconds in (0.1, 0.2, 0.4, 0.8, *[1] * 60)),
     first_pause=timedelta(seconds=0.1),
     longest_pause=timedelta(seconds=0.5),
     longest_wait=timedelta(seconds=2),

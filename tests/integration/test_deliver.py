@@ -1,6 +1,7 @@
 """`sink deliver` on a real Kafka, with endpoints that answer, refuse, hang and go."""
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from schemas.personal import MASK
 from schemas.topics import ERASURES
 from sinks.deliver.records import Delivery
 from tests.builders import NOON, PAGE, a_lead
-from tests.integration.deliver_cluster import DeliverCluster, a_destination, eventually, revisions_in
+from tests.integration.deliver_cluster import LIMITS, DeliverCluster, a_destination, eventually, revisions_in
 from tests.integration.topics import put
 from tests.receiver import Post, Reply, receiving, take_it
 from tests.reporting import Silent
@@ -169,7 +170,8 @@ async def test_what_was_given_up_is_delivered_when_an_operator_asks_for_it(clust
     async def refuse_one(post: Post) -> Reply:
         return (422 if data_of(post)["data"]["lead_id"] == "lead-1" else 200), ""
 
-    async with receiving(refuse_one) as crm, cluster.sink(a_destination("crm", crm)):
+    limits = dataclasses.replace(LIMITS, schedule=LIMITS.schedule[:4])
+    async with receiving(refuse_one) as crm, cluster.sink(a_destination("crm", crm), limits=limits):
         # Others succeed in between: it is the delivery that fails, not the destination.
         for number in range(1, 12):
             await cluster.put_leads(the_lead(number))
