@@ -339,11 +339,11 @@ class SendSink:
         self._tasks = [task for task in self._tasks if not isinstance(task.exception(), Fenced)]
 
     def _reap(self) -> None:
-        done = [task for task in self._tasks if task.done()]
+        faults = [fault for task in self._tasks if task.done() and (fault := task.exception()) is not None]
         self._tasks = [task for task in self._tasks if not task.done()]
-        # The earliest command comes first, so that the next start ends at the same one of several that raise.
-        for task in done:
-            task.result()
+        if faults:
+            # The earliest command comes first, so that the next start ends at the same one of several that raise.
+            raise min(faults, key=lambda fault: isinstance(fault, Fenced))
 
 
 def _person_of(event: JoinEvent) -> str:

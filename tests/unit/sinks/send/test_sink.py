@@ -1,6 +1,7 @@
 """What the send sink does with each command, in virtual time."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable
 from datetime import timedelta
 from itertools import pairwise
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -726,6 +728,42 @@ async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> Non
         await stale.tick()
 
     assert world.graph.sent == ["c1"]
+
+
+async def test_a_sink_that_is_fenced_leaves_no_fault_unread_and_raises_a_real_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = SendWorld()
+    commands = [a_command(f"c{page_id}", page_id=PageId(page_id)) for page_id in ("1", "2", "3")]
+    for command in commands:
+        world.add_page(command.page_id)
+    spans = {COMMANDS: Span(0, 3, None), EVENTS: Span(0, 0, None)}
+    stale, append = world.sink(), world.log.append
+    await stale.open(spans)
+    await stale.take([Received(COMMANDS, at, command) for at, command in enumerate(commands)], {COMMANDS: 3})
+    await world.sink().open(spans)
+
+    async def refuse_the_last(partition: int, key: bytes, value: bytes | None) -> Awaitable[Any]:
+        await asyncio.sleep(0)
+        if key == b"c3":
+            raise KafkaTimeoutError
+        ack = await append(partition, key, value)
+        return asyncio.ensure_future(_later(ack))
+
+    monkeypatch.setattr(world.log, "append", refuse_the_last)
+    await stale.tick()
+    for _ in range(30):
+        await asyncio.sleep(0)
+    with pytest.raises(KafkaTimeoutError):
+        await stale.tick()
+    # anyio fails a test that leaves the fault of a task unread.
+    gc.collect()
+
+
+async def _later(ack: Awaitable[Any]) -> Any:
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return await ack
 
 
 @pytest.mark.parametrize("error", [timedelta(hours=1), -timedelta(hours=1)])
