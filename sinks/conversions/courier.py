@@ -63,10 +63,10 @@ class ConversionCourier:
     catch_up: CatchUp
     _blocks: Blocks = field(init=False)
     _pace: Pace = field(init=False)
-    _latest: LatestErasures[datetime] = field(init=False)
+    _latest: LatestErasures[Callable[[], timedelta]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._latest = LatestErasures(self.catch_up, self.clock.own)
+        self._latest = LatestErasures(self.catch_up, self.clock.stopwatch)
         self._blocks = Blocks(self.limits.page_pause, self.limits.call_timeout)
         self.hold(self.partitions)
 
@@ -129,10 +129,10 @@ class ConversionCourier:
 
     async def _call(self, lane: Lane, calls: Sequence[Pending]) -> GraphError | None:
         """The fault of the call, None where Meta has every event."""
-        looked_at = await self._latest.read()
+        since_read = await self._latest.read()
 
         def may_leave() -> bool:
-            is_recent = self.clock.own() <= looked_at + _ERASURES_STAY_KNOWN
+            is_recent = since_read() <= _ERASURES_STAY_KNOWN
             return is_recent and not any(
                 is_too_old(pending.conversion.event.at, self.clock()) or self._is_erased(pending) for pending in calls
             )

@@ -160,16 +160,16 @@ class Courier:
     async def _send(self, pending: Pending, number: int) -> datetime | None:
         command = pending.command
         # Frozen beyond this, we must not call: another process may look the attempt up meanwhile.
-        call_by = self.clock.own() + self.limits.quarantine - self.limits.call_timeout
+        call_within, passed = self.limits.quarantine - self.limits.call_timeout, self.clock.stopwatch()
 
         def may_leave() -> bool:
-            return self.clock.own() <= call_by and self._may_still_be_sent(pending)
+            return passed() <= call_within and self._may_still_be_sent(pending)
 
         # At once, so that the next command's snapshot counts this call against the caps.
         sent = self.ledger.book(pending.partition).sent
         sent.note(command, self.clock())
         await self._record(pending, "attempting", number)
-        if self.clock.own() > call_by:
+        if passed() > call_within:
             return self.clock()
         if not self._may_still_be_sent(pending):
             pending.refute(number)
@@ -193,7 +193,7 @@ class Courier:
             and not is_over(command, now)
             and over_quiet_hours(command, now) == now
             and horizon is not None
-            and horizon.is_of(self.clock.own(), self.limits.call_timeout)
+            and horizon.age() <= self.limits.call_timeout
         )
 
     async def _after_fault(self, pending: Pending, number: int, fault: GraphError) -> datetime | None:

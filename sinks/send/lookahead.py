@@ -1,6 +1,6 @@
 """Look ahead of our position: where each topic ends, and which cancellations wait there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,18 +13,14 @@ from schemas.codec import Codec, NotDecodable
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """Where the topics ended at a time by our own clock: all that could cancel a command then lies before these."""
+    """Where the topics ended, and how long ago: all that could cancel a command then lies before these."""
 
-    seen_at: datetime
+    age: Callable[[], timedelta]
     ends: Mapping[TopicPartition, int]
 
-    def is_of(self, now: datetime, most: timedelta) -> bool:
-        """Whether it was seen no longer than `most` ago."""
-        return abs(now - self.seen_at) <= most
-
-    def covers(self, partitions: Collection[TopicPartition], now: datetime, most: timedelta) -> bool:
+    def covers(self, partitions: Collection[TopicPartition], most: timedelta) -> bool:
         """Whether it has the ends of these partitions, seen no longer than `most` ago."""
-        return self.is_of(now, most) and self.ends.keys() >= set(partitions)
+        return self.age() <= most and self.ends.keys() >= set(partitions)
 
 
 class Ahead:

@@ -304,11 +304,11 @@ class SendSink:
 
         Then the command is cancelled if it has to be.
         """
-        command, now, partition = pending.command, self._clock.own(), pending.partition
+        command, partition, age = pending.command, pending.partition, self._clock.stopwatch()
         places = [self._partitions[partition], self._events[partition]]
         horizon = pending.horizon
-        if horizon is None or not horizon.covers(places, now, self._limits.call_timeout):
-            horizon = Horizon(now, await self._ahead.ends(places))
+        if horizon is None or not horizon.covers(places, self._limits.call_timeout):
+            horizon = Horizon(age, await self._ahead.ends(places))
             pending.require(horizon)
         if any(self._read_to[place] < end for place, end in horizon.ends.items()):
             return False

@@ -135,7 +135,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "no look when the connection stands": Plant(
         "sinks.send.courier",
-        "            return self.clock.own() <= call_by and self._may_still_be_sent(pending)\n",
+        "            return passed() <= call_within and self._may_still_be_sent(pending)\n",
         "            return True\n",
         95,
     ),

@@ -33,13 +33,24 @@ class Crash(BaseException):
 
 @dataclass(slots=True)
 class Clock:
+    """A wall clock, and the time that has `passed`, which nobody can set."""
+
     moment: datetime = NOON
+    passed: timedelta = timedelta(0)
 
     def __call__(self) -> datetime:
         return self.moment
 
     def advance(self, by: timedelta) -> None:
         self.moment += by
+        self.passed += by
+
+    def be_set_back(self, by: timedelta) -> None:
+        """So much time passes, and the clock shows none of it."""
+        self.passed += by
+
+    def uptime(self) -> timedelta:
+        return self.passed
 
 
 def a_command(name: str = "c1", **given: Any) -> SendFollowUp:
@@ -100,8 +111,10 @@ class FakeOutcomeLog(OutcomeLog):
         topic: str = "followup-outcomes",
         codec: Codec[Any] | None = None,
     ) -> None:
-        self.kafka, self.clock, self.topic, self.codec = kafka, clock or Clock(), topic, codec or outcome_codec()
-        self.broker_clock: Callable[[], datetime] = self.clock
+        self.kafka, self.topic, self.codec = kafka, topic, codec or outcome_codec()
+        clock = clock or Clock()
+        self.broker_clock: Callable[[], datetime] = clock
+        self.advance = clock.advance
         self.stamps: dict[tuple[int, int], datetime] = {}
         self.ack_takes: list[timedelta] = []
 
@@ -134,7 +147,7 @@ class FakeOutcomeLog(OutcomeLog):
         if status == "fence":
             return ack
         if self.ack_takes:
-            self.clock.advance(self.ack_takes.pop(0))
+            self.advance(self.ack_takes.pop(0))
         self.kafka.effects.append(status)
         self.kafka.burn(f"after {status}")
         return ack

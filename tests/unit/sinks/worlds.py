@@ -95,7 +95,7 @@ class SendWorld:
         self.pages = Pages([*self.pages, new])
 
     def sink(self) -> SendSink:
-        clock = BrokerTime(self.clock)
+        clock = BrokerTime(self.clock, self.clock.uptime)
         courier = Courier(
             Ledger(self.log, outcome_codec(), clock),
             self.graph,

@@ -1,5 +1,6 @@
 """The conversions sink: attempting before the call, its result after it, and nothing twice whatever happens between."""
 
+from collections.abc import Callable
 from dataclasses import replace as changed
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from messenger.events import Psid
 from simulator.faults import Fault
 from sinks.conversions.conversion import submission_id
 from tests.unit.sinks.conversions.world import DATA_SET, HOUR, OTHER_PAGE, ConversionWorld, lead_of, stage_of
-from tests.unit.sinks.fakes import NOON, PAGE, Crash
+from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash
 
 pytestmark = pytest.mark.anyio
 
@@ -167,6 +168,19 @@ async def test_a_frozen_call_is_held_back() -> None:
 
     assert world.received() == [("LeadSubmitted", "7002")]
     assert ("parked", "not_received") in statuses(outcomes)
+
+
+@pytest.mark.parametrize("freeze", [Clock.advance, Clock.be_set_back])
+async def test_a_call_that_is_frozen_since_the_look_at_the_register_is_held_back(
+    freeze: Callable[[Clock, timedelta], None],
+) -> None:
+    world = ConversionWorld()
+    world.put(lead_of("7001"))
+    world.graph.connects = [lambda: freeze(world.clock, timedelta(seconds=2))]
+
+    outcomes = await world.settle_all()
+
+    assert statuses(outcomes)[:2] == [("attempting", None), ("parked", "not_received")]
 
 
 async def test_nothing_is_reported_of_erased_people_and_later_stages_of_their_leads() -> None:

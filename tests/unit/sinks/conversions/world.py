@@ -128,7 +128,7 @@ class ConversionWorld:
         """The register of a test is always whole."""
 
     def _consume(self, consumer: FakeConsumer) -> Consume[Input]:
-        clock = BrokerTime(self.clock)
+        clock = BrokerTime(self.clock, self.clock.uptime)
         settings = ConversionSettings(DATA_SET, self.token)
         courier = ConversionCourier(
             ConversionLedger(self.log, conversion_codec(), clock),

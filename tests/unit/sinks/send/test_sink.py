@@ -679,10 +679,13 @@ async def test_a_bug_stops_the_sink_with_its_offsets_unmoved() -> None:
     assert world.kafka.committed.get(COMMANDS, 0) == 0
 
 
-async def test_a_process_that_slept_through_its_attempt_does_not_call_but_looks_it_up() -> None:
+@pytest.mark.parametrize("is_set_back", [False, True])
+async def test_a_process_that_slept_through_its_attempt_does_not_call_but_looks_it_up(*, is_set_back: bool) -> None:
     world = SendWorld()
     world.command(a_command())
     world.log.ack_takes = [timedelta(seconds=11)]
+    if is_set_back:
+        world.log.advance = world.clock.be_set_back
 
     await world.settle_all()
 
@@ -711,6 +714,18 @@ async def test_what_may_no_longer_be_sent_once_the_connection_stands_does_not_le
     assert world.kafka.effects[:2] == ["attempting", {"expired": "expired", "sent": "attempting"}[ends]]
     assert outcomes[-1].status == ends
     assert len(world.graph.sent) == (ends == "sent")
+
+
+async def test_a_clock_that_is_set_back_while_a_process_is_frozen_lets_no_call_leave() -> None:
+    """An event that cancels it may have come since the look ahead."""
+    world = SendWorld()
+    world.command(a_command())
+    freezes = [timedelta(seconds=11)]
+    world.graph.connects = lambda: world.clock.be_set_back(freezes.pop()) if freezes else None
+
+    await world.settle_all()
+
+    assert world.kafka.effects == ["attempting", "attempting", "call", "sent", "commit"]
 
 
 async def test_of_two_sinks_that_hold_the_same_partition_only_one_sends() -> None:
