@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,8 @@ from ingest.publisher import Delivery, NotDurable
 from ingest.spool.file import ROW_OVERHEAD, Spooled, SpoolFile
 
 T = TypeVar("T")
+
+_TRY_AGAIN_AFTER = timedelta(seconds=1)
 
 
 class SpoolFull(NotDurable):
@@ -29,15 +32,23 @@ class Spool:
     `SpoolUnusable`, and `close`. `count` and `size` include deliveries that are on their way to the disk.
     """
 
-    def __init__(self, path: Path, limit: int, *, open_file: Callable[[Path], SpoolFile] = SpoolFile) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limit: int,
+        *,
+        open_file: Callable[[Path], SpoolFile] = SpoolFile,
+        try_again_after: timedelta = _TRY_AGAIN_AFTER,
+    ) -> None:
         self.name = path.stem
         self._file = open_file(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._limit = limit
+        self._limit, self._try_again_after = limit, try_again_after.total_seconds()
         self.count, self.size = self._file.contents()
         self._arrivals: list[tuple[Delivery, asyncio.Future[int]]] = []
         self._drained: list[int] = []
         self._writing: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     @property
     def is_full(self) -> bool:
@@ -63,7 +74,7 @@ class Spool:
             raise
 
     def remove(self, spooled: Spooled) -> None:
-        """Remove a delivery that Kafka has, on disk a little later.
+        """Remove a delivery that Kafka has, on disk a little later, and again as long as the disk refuses.
 
         A crash before that makes a second copy of a record, never a gap.
         """
@@ -86,6 +97,8 @@ class Spool:
         """Write what waits, and release the file to other processes. No other method may be called after it."""
         if self._writing is not None:
             await self._writing
+        if self._again is not None:
+            self._again.cancel()
         await self._write()
         await self._on_thread(self._file.close)
         self._thread.shutdown()
@@ -96,11 +109,16 @@ class Spool:
 
     async def _write_all(self) -> None:
         written = True
-        # A removal that the disk refused waits for the next arrival.
         while self._arrivals or (self._drained and written):
             written = await self._write()
         if self.count == 0:
             await self._on_thread(self._wipe)
+        if self._again is not None:
+            self._again.cancel()
+        if self._arrivals or self._drained:
+            # An arrival came while the file was wiped, or the disk has refused a removal.
+            pause = 0 if self._arrivals else self._try_again_after
+            self._again = asyncio.get_running_loop().call_later(pause, self._write_soon)
 
     async def _write(self) -> bool:
         """Commit all that waits at this moment; False if the disk refuses it."""
