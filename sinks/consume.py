@@ -53,9 +53,12 @@ class SinkCrashed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Received(Generic[T]):
+    """A record that could be read; `size` is the length of its value in bytes."""
+
     partition: TopicPartition
     offset: int
     record: T
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +286,7 @@ class Consume(ConsumerRebalanceListener, Generic[T]):  # type: ignore[misc] # ai
             return None
         with on_record(partition, record.offset):
             try:
-                return Received(partition, record.offset, source.read(record))
+                return Received(partition, record.offset, source.read(record), len(record.value or b""))
             except NotDecodable as fault:
                 await self._refuse(source, record, type(fault).__name__, str(fault))
                 return None

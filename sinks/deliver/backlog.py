@@ -29,7 +29,8 @@ class Backlog:
         async for record in read_spans(self.reader, {place: span}):
             try:
                 if record.value is not None:
-                    found.append(Received(place, record.offset, self.decoders[place.topic](record)))
+                    decoded = self.decoders[place.topic](record)
+                    found.append(Received(place, record.offset, decoded, len(record.value)))
             except NotDecodable:
                 continue
         return found

@@ -19,7 +19,8 @@ class DeliverLimits:
     """How often, how fast and how much a destination is tried.
 
     After `failing_after` failures in a row, of whichever deliveries, it is tried with one call at a time, after pauses
-    that grow from `first_pause` to `longest_pause`; these tries do not count against the `schedule`.
+    that grow from `first_pause` to `longest_pause`; these tries do not count against the `schedule`. While so many
+    deliveries of a partition are held, or as many bytes, no more of it is read.
     """
 
     schedule: tuple[timedelta, ...] = SCHEDULE
@@ -29,6 +30,7 @@ class DeliverLimits:
     longest_wait: timedelta = timedelta(days=1)
     concurrent_calls: int = 8
     held_per_partition: int = 500
+    held_bytes: int = 8 * 1024 * 1024
     call_timeout: timedelta = CALL_TIMEOUT
 
 

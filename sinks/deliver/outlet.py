@@ -53,7 +53,9 @@ class Outlet:
         return self.disabled is None and self.fortune.may_call(now, self.under_way)
 
     def has_room(self, line: Line) -> bool:
-        return self.disabled is None and len(line.held) < self.limits.held_per_partition
+        """Whether to read on; a reading may then go beyond the limits."""
+        limits, size = self.limits, sum(item.size for item in line.held.values())
+        return self.disabled is None and len(line.held) < limits.held_per_partition and size < limits.held_bytes
 
     def feed(self, line: Line, records: Iterable[Received[Record]], until: int, book: Book, now: datetime) -> None:
         """Take in the records of a partition up to an offset; those that are settled, or not for it, are passed."""
@@ -84,6 +86,7 @@ class Outlet:
             received.record,
             ready_at,
             last if is_same else None,
+            received.size,
         )
 
     def _wanted(self, record: Record) -> tuple[Kind, str] | None:

@@ -29,6 +29,7 @@ class Item:
     record: Record
     ready_at: datetime
     last: Delivery | None = None
+    size: int = 0
     since: datetime = field(init=False)
 
     def __post_init__(self) -> None:

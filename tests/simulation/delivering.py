@@ -33,6 +33,7 @@ LIMITS = DeliverLimits(
     longest_wait=20 * SECOND,
     concurrent_calls=3,
     held_per_partition=3,
+    held_bytes=700,
     call_timeout=CALL_SECONDS * SECOND,
 )
 

@@ -1,11 +1,19 @@
 """The order of the deliveries to one destination."""
 
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 
+from sinks.consume import Received
+from sinks.deliver.destination import Destination
+from sinks.deliver.ledger import Book
+from sinks.deliver.next_step import DeliverLimits, Fortune
+from sinks.deliver.outlet import Line, Outlet
 from sinks.deliver.queue import Item, Queue
 from tests.builders import NOON, a_lead
+from tests.receiver import SECRET
 
 PLACE = TopicPartition("leads", 0)
 _SECOND = timedelta(seconds=1)
@@ -49,3 +57,23 @@ def test_an_erasure_follows_the_deliveries_of_its_lead_and_no_outcome() -> None:
 
     assert lead.lane == erasure.lane
     assert Item(PLACE, 0, "outcome", "l1", None, NOON).lane != lead.lane
+
+
+@pytest.mark.parametrize("limit", [{"held_per_partition": 2}, {"held_bytes": 2000}])
+def test_a_destination_reads_on_once_it_holds_less_than_its_limits(limit: dict[str, Any]) -> None:
+    limits = DeliverLimits(**limit)
+    client: Any = None
+    destination = Destination(name="crm", url="https://crm.test/", secrets=(SECRET,))
+    outlet, line = Outlet(destination, client, limits, Fortune(limits, lambda: 0.5)), Line(PLACE, 0)
+    outlet.lines[PLACE] = line
+    for offset in range(2):
+        assert outlet.has_room(line)
+        lead = a_lead(lead_id=f"l{offset}", closed=True)
+        outlet.feed(line, [Received(PLACE, offset, lead, 1000)], offset + 1, Book(), NOON)
+    assert not outlet.has_room(line)
+
+    item = outlet.queue.take(NOON)
+    assert item is not None
+    outlet.finish(item)
+
+    assert outlet.has_room(line)
