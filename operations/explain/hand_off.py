@@ -1,4 +1,4 @@
-"""The hand-offs of a person's leads: stages in a CRM, conversions to Meta, deliveries to endpoints."""
+"""The hand-offs of a person's leads and outcomes: stages in a CRM, conversions to Meta, deliveries to endpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,7 +15,8 @@ Read = Callable[[bytes | None], HandedOn | None]
 def readers_of(ids: Ids) -> Mapping[Topic, Read]:
     """The topics with everything about a lead in the partition of its id, and how to read each.
 
-    A reader raises `NotDecodable`, and gives None for what is about no lead.
+    Deliveries of outcomes lie in the partition of the person. A reader raises `NotDecodable`, and gives None for what
+    is about neither.
     """
     return {STAGES: stage_codec(ids).decode, CONVERSIONS: conversion_codec(ids).decode, DELIVERIES: _delivery}
 
@@ -23,6 +24,11 @@ def readers_of(ids: Ids) -> Mapping[Topic, Read]:
 def _delivery(value: bytes | None) -> Delivery | None:
     entry = decode(value)
     return entry if isinstance(entry, Delivery) else None
+
+
+def subjects_of(record: HandedOn) -> set[str]:
+    """The ids of the lead, and of the command, that it is about."""
+    return {record.lead_id, record.subject} if isinstance(record, Delivery) else {record.lead_id}
 
 
 def of_hand_off(handed_on: Mapping[Place, HandedOn]) -> Iterator[Moment]:
@@ -42,7 +48,9 @@ def _of_delivery(delivery: Delivery, place: Place) -> Moment:
     what = f"revision {delivery.revision}" if delivery.kind == "lead" else delivery.kind
     text = f"delivery of {what} to {delivery.destination}: {delivery.status}"
     text += f", next at {delivery.next_at:%Y-%m-%d %H:%M:%S}" if delivery.next_at is not None else ""
-    return Moment(delivery.at, "hand_off", text, place, delivery.result or None, lead_id=delivery.lead_id)
+    command_id = delivery.subject if delivery.kind == "outcome" else None
+    lead_id = delivery.lead_id or None
+    return Moment(delivery.at, "hand_off", text, place, delivery.result or None, lead_id=lead_id, command_id=command_id)
 
 
 def _of_conversion(outcome: ConversionOutcome, place: Place) -> Moment:

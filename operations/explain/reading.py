@@ -17,7 +17,7 @@ from operations.dead_letters.letters import Known, read_letter
 from operations.dead_letters.redrive import MOST_REDRIVES, remembered
 from operations.deployment import Deployment
 from operations.erase.traces import needles
-from operations.explain.hand_off import readers_of
+from operations.explain.hand_off import readers_of, subjects_of
 from operations.explain.records import Kept, Records, read_webhook
 from operations.explain.timeline import Place
 from operations.explain.webhooks import of_origin
@@ -33,7 +33,7 @@ from schemas.codec import (
     outcome_codec,
     transcript_request_codec,
 )
-from schemas.topics import COMMANDS, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, DELIVERIES, EVENTS, JOIN_STATE, LEADS, OUTCOMES, TRANSCRIPTS, WEBHOOKS, Topic
 from streams.state import PEOPLE
 
 # Topics are written soon after what they tell of, by machines whose clocks may differ.
@@ -121,18 +121,24 @@ class PersonReader:
                 self._keep(record, codec, records.leads)
 
     async def hand_off(self) -> None:
-        """The hand-offs of their leads."""
+        """The hand-offs of their leads, and of the outcomes of their commands."""
         leads = {lead.lead_id: lead for lead in self.records.leads.values()}
+        outcomes = {outcome.command_id: outcome for outcome in self.records.outcomes.values()}
+        subjects = {*leads, *outcomes}
         readers = {self.deployment.topic(topic): read for topic, read in readers_of(self.deployment.ids).items()}
         partitions = {
             TopicPartition(name, partition_of(lead_id.encode(), self.deployment.settings.partitions))
             for name in readers
             for lead_id in leads
         }
-        async for record in self._read(partitions, min((lead.first_seen_at for lead in leads.values()), default=None)):
+        if outcomes:
+            partitions.add(self._of_key(DELIVERIES, self._key))
+        times = [lead.first_seen_at for lead in leads.values()]
+        times += [outcome.occurred_at for outcome in outcomes.values()]
+        async for record in self._read(partitions, min(times, default=None)):
             with suppress(NotDecodable):
                 value = readers[record.topic](record.value)
-                if value is not None and value.lead_id in leads:
+                if value is not None and not subjects.isdisjoint(subjects_of(value)):
                     self.records.handed_on[place_of(record)] = value
 
     async def webhooks(self) -> None:

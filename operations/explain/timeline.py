@@ -41,7 +41,7 @@ Kind = Literal[
     # A stage of the lead in a CRM; a call that tells Meta of the lead or a stage, and its outcomes.
     "stage",
     "conversion",
-    # A delivery to an endpoint of destinations.yaml: an attempt, and what became of it.
+    # A delivery of a lead or an outcome to an endpoint of destinations.yaml: an attempt, and what became of it.
     "hand_off",
     # The person was erased.
     "erased",

@@ -11,17 +11,18 @@ from msgspec.structs import replace
 
 from cli.main import main
 from leads.commands import command_of
-from leads.records import ConversionOutcome, Lead, LeadStage
+from leads.records import ConversionOutcome, FollowUpOutcome, Lead, LeadId, LeadStage
 from messenger.events import Origin, person_key
 from runtime import kafka
 from runtime.clock import now
 from runtime.cluster import cluster_of
 from runtime.kafka import partition_of
 from runtime.settings import Settings, variable
-from schemas.codec import command_codec, conversion_codec, event_codec, lead_codec, stage_codec
+from schemas.codec import command_codec, conversion_codec, event_codec, lead_codec, outcome_codec, stage_codec
 from schemas.delivery_ids import delivery_id
 from simulator import payloads
 from simulator.payloads import Conversation
+from sinks.deliver.records import Delivery, encode
 from tests.builders import CITY, PAGE, PERSON, a_lead, a_message
 from tests.integration.topics import connected
 from tests.unit.operations.explain.lived import OURS, THANKS
@@ -133,6 +134,53 @@ def test_stages_and_conversions_are_moments_of_their_lead(environ: Mapping[str, 
 
     assert "crm says: the lead came to stage QualifiedLead" in printed
     assert "conversion QualifiedLead: rejected, Meta's error 100/2804066 [invalid_event]" in printed
+
+
+def test_the_delivery_of_an_outcome_is_a_moment_of_its_person_also_without_a_lead(kafka_topics: Settings) -> None:
+    person = person_key(PAGE, PERSON).encode()
+    outcome = FollowUpOutcome(
+        command_id="of-automation",
+        lead_id=LeadId(""),
+        page_id=PAGE,
+        psid=PERSON,
+        rule="automation",
+        step=0,
+        status="sent",
+        occurred_at=now(),
+    )
+    deliveries = [
+        Delivery(
+            destination="crm",
+            kind="outcome",
+            subject=subject,
+            lead_id="",
+            webhook_id="outcome_1",
+            status="delivered",
+            at=now(),
+            result="200",
+        )
+        for subject in (outcome.command_id, "of-somebody-else")
+    ]
+
+    async def fill() -> None:
+        name, place = kafka_topics.topic("lead-deliveries"), partition_of(person, kafka_topics.partitions)
+        async with connected(kafka.producer(cluster_of(kafka_topics), client_id="test")) as producer:
+            value = outcome_codec().encode(outcome)
+            outcomes = kafka_topics.topic("followup-outcomes")
+            await producer.send_and_wait(outcomes, value, key=outcome.command_id.encode(), partition=place)
+            for delivery in deliveries:
+                await producer.send_and_wait(name, encode(delivery), key=delivery.key, partition=place)
+
+    asyncio.run(fill())
+    names = ("broker", "topic_prefix", "partitions", "state_dir")
+    environ = {variable(name): str(getattr(kafka_topics, name)) for name in names}
+
+    timeline = json.loads(explained(environ, f"{PAGE}:{PERSON}", "--json"))
+
+    moments = [moment for moment in timeline["moments"] if moment["kind"] == "hand_off"]
+    assert [(moment["text"], moment["command_id"]) for moment in moments] == [
+        ("delivery of outcome to crm: delivered", outcome.command_id)
+    ]
 
 
 def test_a_delivery_about_nobody_says_why(environ: Mapping[str, str]) -> None:
