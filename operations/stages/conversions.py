@@ -43,6 +43,7 @@ async def report_conversions(process: SinkProcess) -> None:
         partitions=settings.partitions,
         erasures=erasures,
         catch_up=catch_up,
+        tracing=process.tracing,
     )
     read_stage = stage_reader(stage_codec(deployment.ids), settings.partitions)
     sources: dict[str, Source[Any]] = {

@@ -13,6 +13,7 @@ from messenger.conversions import conversions_request, require_all_received
 from messenger.errors import GraphError, Throttled
 from runtime.metrics import Metrics
 from runtime.topic_reading import CatchUp
+from runtime.tracing import OFF, Tracing
 from sinks.conversions.conversion import submission_id
 from sinks.conversions.lanes import Lane, Pending
 from sinks.conversions.ledger import ConversionLedger
@@ -61,6 +62,7 @@ class ConversionCourier:
     partitions: int
     erasures: Erasures
     catch_up: CatchUp
+    tracing: Tracing = OFF
     _blocks: Blocks = field(init=False)
     _pace: Pace = field(init=False)
     _latest: LatestErasures[Callable[[], timedelta]] = field(init=False)
@@ -140,7 +142,8 @@ class ConversionCourier:
         settings = self._settings(lane)
         request = conversions_request(settings.data_set, [pending.conversion.event for pending in calls])
         try:
-            response = await self.graph.call(request, settings.access_token, may_leave=may_leave)
+            with self.tracing.span("graph events", [pending.trace for pending in calls]):
+                response = await self.graph.call(request, settings.access_token, may_leave=may_leave)
             require_all_received(response, len(calls))
         except GraphError as fault:
             result = type(fault).__name__ if fault.code is None else str(fault.code)

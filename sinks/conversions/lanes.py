@@ -15,12 +15,13 @@ from sinks.conversions.conversion import Conversion
 @dataclass(slots=True, eq=False)
 class Pending:
     """A conversion that is not settled yet, and the record that gave it. A call has at most so many, less
-    after Meta has refused a larger one."""
+    after Meta has refused a larger one. `trace` is the span in which it was read."""
 
     place: TopicPartition
     offset: int
     conversion: Conversion
     most: int
+    trace: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)

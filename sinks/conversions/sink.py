@@ -55,7 +55,7 @@ class ConversionSink:
         if not isinstance(conversion, Conversion):
             self._courier.metrics.items_ignored.labels(conversion).inc()
             return
-        pending = Pending(place, offset, conversion, self._limits.events_per_call)
+        pending = Pending(place, offset, conversion, self._limits.events_per_call, self._courier.tracing.traceparent())
         match self._courier.step(pending):
             case Done():
                 pass

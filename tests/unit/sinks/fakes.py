@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from messenger.errors import GraphError, NotSent
 from messenger.events import AppId, PageId, Psid
 from messenger.graph import GraphRequest, GraphResponse, Usage
 from runtime.clock import to_millis
+from runtime.tracing import Attributes
 from schemas.codec import Codec, command_codec, outcome_codec
 from sinks.send.join_progress import JoinProgress
 from sinks.send.lookahead import Ahead
@@ -391,3 +394,26 @@ class FakeProducer:
     async def send_and_wait(self, topic: str, value: bytes, *, key: bytes | None, headers: Sequence[Any]) -> None:
         self.kafka.put(topic, 0, key, value, *headers)
         self.kafka.effects.append(f"to {topic}")
+
+
+class Spans:
+    """Each span is named by its number; `made` has the name of each, and what it is linked to."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, list[bytes | None]]] = []
+        self._current: ContextVar[bytes | None] = ContextVar("span", default=None)
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        causes: Iterable[bytes | None] = (),
+        attributes: Attributes | None = None,
+    ) -> Iterator[None]:
+        self.made.append((name, list(causes)))
+        token = self._current.set(b"%d" % len(self.made))
+        yield
+        self._current.reset(token)
+
+    def traceparent(self, or_of: str | None = None) -> bytes | None:
+        return self._current.get()

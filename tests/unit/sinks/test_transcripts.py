@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,12 +28,12 @@ from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
-from runtime.tracing import OFF, Attributes, Tracing
+from runtime.tracing import OFF, Tracing
 from schemas.codec import event_codec, transcript_request_codec
 from sinks.consume import Consume, SinkCrashed, Source
 from sinks.transcripts import TranscriptSink
 from tests.builders import a_register
-from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash, FakeConsumer, FakeKafka, FakeProducer
+from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash, FakeConsumer, FakeKafka, FakeProducer, Spans
 
 pytestmark = pytest.mark.anyio
 
@@ -173,29 +171,6 @@ class TranscriptWorld:
             reach=Reach(None),
             tracing=self.tracing,
         )
-
-
-class Spans:
-    """Each span is named by its number; `made` has the name of each, and what it is linked to."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[str, list[bytes | None]]] = []
-        self._current: ContextVar[bytes | None] = ContextVar("span", default=None)
-
-    @contextmanager
-    def span(
-        self,
-        name: str,
-        causes: Iterable[bytes | None] = (),
-        attributes: Attributes | None = None,
-    ) -> Iterator[None]:
-        self.made.append((name, list(causes)))
-        token = self._current.set(b"%d" % len(self.made))
-        yield
-        self._current.reset(token)
-
-    def traceparent(self, or_of: str | None = None) -> bytes | None:
-        return self._current.get()
 
 
 async def test_a_fact_names_the_span_that_wrote_it_which_is_linked_to_that_of_its_request() -> None:

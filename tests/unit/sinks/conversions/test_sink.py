@@ -14,7 +14,7 @@ from messenger.events import Psid
 from simulator.faults import Fault
 from sinks.conversions.conversion import submission_id
 from tests.unit.sinks.conversions.world import DATA_SET, HOUR, OTHER_PAGE, ConversionWorld, lead_of, stage_of
-from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash
+from tests.unit.sinks.fakes import NOON, PAGE, Clock, Crash, Spans
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +139,16 @@ async def test_without_a_token_conversions_wait_until_they_are_too_old() -> None
 
     assert statuses(outcomes) == [("parked", "no_access_token"), ("expired", "too_old")]
     assert world.meta.conversions.calls == 0
+
+
+async def test_a_call_is_linked_to_the_spans_in_which_its_conversions_were_read() -> None:
+    spans = Spans()
+    world = ConversionWorld(tracing=spans)
+    world.put(lead_of("7001"), lead_of("7002"))
+
+    await world.settle_all()
+
+    assert spans.made == [("sink conversions", []), ("graph events", [b"1", b"1"])]
 
 
 async def test_the_time_is_looked_at_again_when_the_connection_stands() -> None:

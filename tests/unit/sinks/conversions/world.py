@@ -20,6 +20,7 @@ from messenger.graph import GraphRequest, GraphResponse
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.reach import Reach
+from runtime.tracing import OFF, Tracing
 from schemas.codec import conversion_codec, lead_codec, stage_codec
 from simulator.graph import create_graph
 from simulator.world import GraphConfig, World
@@ -79,6 +80,7 @@ class ConversionWorld:
     erasures: Erasures = field(default_factory=Erasures)
     limits: ConversionLimits = field(default_factory=ConversionLimits)
     token: str = "t0ken"
+    tracing: Tracing = OFF
 
     def __post_init__(self) -> None:
         config = GraphConfig(
@@ -141,6 +143,7 @@ class ConversionWorld:
             partitions=1,
             erasures=self.erasures,
             catch_up=self._catch_up,
+            tracing=self.tracing,
         )
         sources: dict[str, Source[Input]] = {
             LEADS.topic: Source(lead_reader(lead_codec()), "leads-dlq"),
@@ -155,4 +158,5 @@ class ConversionWorld:
             metrics=self.metrics,
             health=Health(),
             reach=Reach(None),
+            tracing=self.tracing,
         )
