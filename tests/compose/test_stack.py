@@ -138,9 +138,16 @@ def test_a_delta_warehouse_gets_the_same_rows(stack: Stack) -> None:
 def test_the_profile_hand_off_runs_its_sinks_and_ends_them_clean(stack: Stack) -> None:
     names = ("sink-deliver", "sink-conversions")
     stack.compose("--profile", "hand-off", "up", "--detach", "--wait", *names)
+    variables = stack.folder / ".env"
+    before = variables.read_text()
+    variables.write_text(before.replace("#DOCTOR_STAGES=", "DOCTOR_STAGES="))
+    report = stack.run("check")
+    variables.write_text(before)
     stack.compose("--profile", "hand-off", "stop", "--timeout", "10", *names)
 
     assert [stack.containers()[name]["State"]["ExitCode"] for name in names] == [0, 0]
+    assert report.splitlines()[-1].endswith(" 0 broken")
+    assert [name for name in names if name in report] == [*names]
     stack.compose("--profile", "hand-off", "rm", "--force", *names)
 
 

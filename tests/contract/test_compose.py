@@ -196,12 +196,22 @@ def test_every_setting_can_be_given_in_the_environment_file() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_is_one_of_leadstreams(name: str) -> None:
-    given: list[str] = OURS[name].get("entrypoint", ["leadstream"]) + OURS[name]["command"]
+    given = [*_words(OURS[name].get("entrypoint", "leadstream")), *OURS[name]["command"]]
     command, arguments = _resolve(given[1:])
 
     assert given[0] == "leadstream"
     if arguments != ["--help"]:
         command.make_context(name, arguments, obj=("ingest", "simulator"))
+
+
+def test_the_doctor_looks_at_each_stage_at_its_admin_port_and_at_those_of_a_profile_where_it_is_told_to() -> None:
+    shown = re.findall(r"^#DOCTOR_STAGES=(.*)$", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+
+    for name in ("doctor", "check"):
+        assert SERVICES[name]["entrypoint"].endswith(" ${DOCTOR_STAGES:-}")
+        looked_at = _words(SERVICES[name]["entrypoint"])[2:]
+        assert looked_at == [_stage(*item) for item in ADMIN_PORTS.items() if item[0] != "console"]
+    assert shown == [" ".join(_stage(*item) for item in HAND_OFF_PORTS.items())]
 
 
 def test_a_command_or_an_option_that_is_none_is_refused() -> None:
@@ -376,6 +386,14 @@ def test_the_image_takes_in_the_packages_and_no_state_or_secret() -> None:
 def _needed(name: str) -> set[str]:
     direct = set(SERVICES[name].get("depends_on", ()))
     return direct.union(*map(_needed, direct))
+
+
+def _words(entrypoint: str | list[str]) -> list[str]:
+    return entrypoint.replace("${DOCTOR_STAGES:-}", "").split() if isinstance(entrypoint, str) else entrypoint
+
+
+def _stage(name: str, port: int) -> str:
+    return f"--stage={name}=http://{name}:{port}"
 
 
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:
