@@ -3,33 +3,20 @@
 Run as `python -m tests.faults.conversion_worker`; the arguments are the fields of `SendJob`.
 """
 
-import asyncio
 import random
-import signal
-from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
-
-import httpx
+from datetime import timedelta
 
 from leads.pages import ConversionSettings, Page, Pages
 from operations.deployment import Deployment
-from runtime import kafka
-from runtime.clock import now
 from runtime.cluster import Cluster
-from runtime.health import Health
-from runtime.metrics import Metrics
-from runtime.reach import Reach
-from runtime.settings import Settings
 from schemas.codec import conversion_codec, lead_codec, stage_codec
 from schemas.topics import CONVERSIONS, LEADS, STAGES
-from sinks.consume import Consume, Source
+from sinks.consume import Source
 from sinks.conversions.conversion import Input, lead_reader, stage_reader
 from sinks.conversions.courier import ConversionCourier, ConversionLimits
 from sinks.conversions.ledger import ConversionLedger
 from sinks.conversions.sink import ConversionSink
-from sinks.send.broker_clock import BrokerTime
-from tests.faults.send_worker import FailingGraph, FailingLog, Failpoint, SendJob, failing_consumer, page_of, run
-from tests.integration.topics import connected
+from tests.faults.rig import SendJob, page_of, rigged, run
 
 # Small calls, so that there are many of them to go wrong.
 LIMITS = ConversionLimits(
@@ -46,38 +33,21 @@ def data_set_of(number: int) -> str:
 
 
 async def work(job: SendJob) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    settings = Settings(broker=job.broker, topic_prefix=job.prefix, partitions=job.partitions)
-    failpoint, metrics = Failpoint(job.failpoint), Metrics()
-    leads, stages, outcomes = (settings.topic(topic.name) for topic in (LEADS, STAGES, CONVERSIONS))
-
-    def wrong_clock() -> datetime:
-        return now() + timedelta(seconds=job.ahead)
-
-    async with AsyncExitStack() as stack:
-        producer = await stack.enter_async_context(
-            connected(kafka.producer(Cluster(job.broker), client_id="conversions", linger_ms=0))
-        )
-        reader = await stack.enter_async_context(
-            connected(kafka.consumer(Cluster(job.broker), group=None, client_id="ledger"))
-        )
-        consumer = await stack.enter_async_context(connected(failing_consumer(job, failpoint, "conversions")))
-        http = await stack.enter_async_context(httpx.AsyncClient())
-        deployment = Deployment(settings, Cluster(job.broker))
-        erasures, catch_up = await stack.enter_async_context(deployment.followed_erasures())
-        clock = BrokerTime(wrong_clock)
-        log = FailingLog(failpoint, conversion_codec(), outcomes, reader, producer)
+    async with (
+        rigged(job, "conversions") as rig,
+        Deployment(rig.settings, Cluster(job.broker)).followed_erasures() as (erasures, catch_up),
+    ):
+        leads, stages = rig.topic(LEADS), rig.topic(STAGES)
         courier = ConversionCourier(
-            ConversionLedger(log, conversion_codec(), clock),
-            FailingGraph(failpoint, "events", job.graph_url, "v25.0", http, None, timeout=LIMITS.call_timeout),
+            ConversionLedger(rig.log(CONVERSIONS, conversion_codec()), conversion_codec(), rig.clock),
+            rig.graph("events", LIMITS.call_timeout),
             Pages(
                 Page(page_of(number), conversions=ConversionSettings(data_set_of(number), access_token="t"))
                 for number in range(job.pages)
             ),
-            clock=clock,
+            clock=rig.clock,
             fraction=random.random,
-            metrics=metrics,
+            metrics=rig.metrics,
             limits=LIMITS,
             partitions=job.partitions,
             erasures=erasures,
@@ -87,10 +57,7 @@ async def work(job: SendJob) -> None:
             leads: Source(lead_reader(lead_codec()), f"{leads}-dlq"),
             stages: Source(stage_reader(stage_codec(), job.partitions), f"{stages}-dlq"),
         }
-        sink = ConversionSink(courier)
-        await Consume(
-            consumer, producer, sources, sink, name="conversions", metrics=metrics, health=Health(), reach=Reach(None)
-        ).run(stop)
+        await rig.consume(sources, ConversionSink(courier))
 
 
 if __name__ == "__main__":

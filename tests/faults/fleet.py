@@ -15,7 +15,7 @@ from runtime.cluster import cluster_of
 from runtime.settings import Settings
 from schemas.topics import Topic
 from tests.faults.lab import REPO
-from tests.faults.send_worker import SendJob
+from tests.faults.rig import SendJob
 from tests.integration.topics import connected
 
 PAGES = 100

@@ -25,7 +25,7 @@ from simulator.faults import Fault
 from simulator.graph import create_graph
 from simulator.threads import Line, ThreadNews
 from simulator.world import GraphConfig, World
-from tests.faults.send_worker import OUR_APP
+from tests.faults.rig import OUR_APP
 from tests.integration.topics import connected
 
 FAULT_MIX = {

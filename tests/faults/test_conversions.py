@@ -37,7 +37,7 @@ from tests.faults.conversion_worker import LIMITS, data_set_of
 from tests.faults.fleet import FAILPOINTS, HOUR, PAGES, all_is_committed, fleet_on
 from tests.faults.lab import eventually
 from tests.faults.meta import FAULT_MIX
-from tests.faults.send_worker import OUR_APP, SESSION, page_of
+from tests.faults.rig import OUR_APP, SESSION, page_of
 from tests.integration.topics import connected, put, records_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.anyio]

@@ -25,7 +25,8 @@ from schemas.topics import COMMANDS, OUTCOMES
 from tests.faults.fleet import FAILPOINTS, HOUR, PAGES, all_is_committed, fleet_on
 from tests.faults.lab import eventually
 from tests.faults.meta import Meta, fake_meta
-from tests.faults.send_worker import LIMITS, SESSION, page_of
+from tests.faults.rig import SESSION, page_of
+from tests.faults.send_worker import LIMITS
 from tests.integration.topics import connected, records_of
 from tests.unit.sinks.fakes import a_command
 

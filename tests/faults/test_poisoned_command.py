@@ -23,7 +23,7 @@ from tests.builders import PAGE
 from tests.faults.meta import Meta, fake_meta
 from tests.faults.poisoned_send import POISONED
 from tests.faults.poisoned_streams import WORDS
-from tests.faults.send_worker import OUR_APP
+from tests.faults.rig import OUR_APP
 from tests.integration.test_streams_process import Streams, ended, eventually, is_ready, parts_of
 from tests.integration.topics import put
 from tests.unit.sinks.fakes import a_command

@@ -29,7 +29,7 @@ from tests.faults.front_door import Comparison, IngestProcess, Meta, compare
 from tests.faults.lab import eventually
 from tests.faults.meta import fake_meta
 from tests.faults.power import Power, power_supply
-from tests.faults.send_worker import page_of
+from tests.faults.rig import page_of
 from tests.faults.test_followups import final_outcomes, put_commands
 from tests.integration.topics import records_of
 from tests.unit.sinks.fakes import a_command
