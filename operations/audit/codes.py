@@ -23,6 +23,7 @@ MEANINGS: Mapping[str, str] = {
         for topic, noun in _FOLDED.items()
     },
     **{f"{topic.name}_not_in_fold": f"The log of webhooks makes no such {noun}." for topic, noun in _FOLDED.items()},
+    "message_without_event": "A webhook has a message of which there is no event and no dead letter.",
     "signal_without_lead": "No lead shows a referral or a handover of Meta's.",
     "tombstone_without_erasure": "A record was removed, and its person was not erased.",
     "request_without_fact": "A transcript was requested, and no fact answers.",

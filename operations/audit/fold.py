@@ -1,7 +1,5 @@
-"""Leads, commands and transcript requests against a fold of the log, and leads against the webhooks themselves."""
+"""Leads, commands and transcript requests against a fold of the log."""
 
-import json
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -10,10 +8,10 @@ from leads.canary import policies
 from leads.erasures import Erasures
 from leads.facts import LeadPromoted
 from leads.join import Output
-from leads.pages import Page, Pages, is_canary
+from leads.pages import Pages, is_canary
 from leads.records import FetchTranscript, Lead, SendFollowUp, is_notice
 from leads.rules import Rule
-from messenger.events import AppId, PageId, Psid
+from messenger.events import PageId, Psid
 from operations.audit.history import Finding, History, decoded, partition_of, place_of
 from runtime.clock import to_millis
 from schemas.codec import (
@@ -25,13 +23,10 @@ from schemas.codec import (
     lead_codec,
     transcript_request_codec,
 )
-from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, WEBHOOKS, Topic
+from schemas.topics import COMMANDS, LEADS, TRANSCRIPTS, Topic
 from streams.records import Record, received_at
 from streams.replay.run import Rejoin, concluded_at
 from streams.split import is_fact
-
-# A second handover that differs from a known one in its stamp alone, within a minute, is a copy of it.
-_COPIES = 60_000
 
 
 class Fold:
@@ -155,50 +150,3 @@ def name_of(output: Output) -> str:
             return f"{output.command_id} {output.cancel_reason or 'planned'} {to_millis(output.created_at)}"
         case FetchTranscript():
             return output.lead_id
-
-
-def unused_signals(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
-    """The referrals and handovers of Meta's that no lead shows, by a reading of the bodies of its own."""
-    leads: defaultdict[tuple[str, str], list[Lead]] = defaultdict(list)
-    codec = lead_codec(history.ids)
-    for record in history.of(LEADS):
-        lead = decoded(codec, record)
-        if lead is not None:
-            leads[lead.page_id, lead.psid].append(lead)
-    for record in history.of(WEBHOOKS):
-        if not history.spans_over(record.topic, record.partition, record.offset):
-            continue
-        for named, psid, item in _items(record.value or b""):
-            if not (named.isascii() and psid.isascii()):
-                continue
-            page_id = pages.aliases.get(named, named)
-            is_spared = is_canary(page_id) or erasures.until(page_id, psid) is not None
-            if not is_spared and not _is_shown(item, leads[page_id, psid], pages.get(page_id)):
-                yield Finding("signal_without_lead", place_of(record))
-
-
-def _items(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any]]]:
-    try:
-        entries = json.loads(body)["entry"]
-        for entry in entries:
-            for item in entry.get("messaging", ()):
-                yield PageId(str(item["recipient"]["id"])), Psid(str(item["sender"]["id"])), item
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
-
-
-def _is_shown(item: Mapping[str, Any], revisions: Sequence[Lead], page: Page) -> bool:
-    """Whether a lead shows the item; an item that says something else, or that nobody can read, needs none."""
-    try:
-        referral, control = item.get("referral", {}), item.get("pass_thread_control", {})
-        if str(referral.get("type", "")).startswith("LEAD_"):
-            answers = [(pair["question"], pair["answer"]) for pair in item["lead"]["data"]]
-            return any([(pair.question, pair.answer) for pair in lead.answers] == answers for lead in revisions)
-        is_ours = page.is_target(AppId(str(control.get("new_owner_app_id"))))
-        if is_ours and str(control.get("metadata", "")).startswith("messenger_lead_gen_"):
-            stamp = item["timestamp"]
-            times = [lead.handover_at for lead in revisions if lead.handover_at is not None]
-            return any(abs(to_millis(at) - stamp) <= _COPIES for at in times)
-    except (KeyError, TypeError, AttributeError):
-        return True
-    return True

@@ -6,7 +6,8 @@ from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
 from operations.audit import intake, rows, sends
-from operations.audit.fold import Fold, differences, unused_signals
+from operations.audit.bodies import unused_items
+from operations.audit.fold import Fold, differences
 from operations.audit.history import Finding, History
 from operations.audit.stops import Slack
 from schemas.topics import ERASURES, WEBHOOKS
@@ -41,7 +42,7 @@ def audit(
         *intake.lost_letters(history),
         *intake.unanswered_requests(history, erasures),
         *differences(history, fold, rules, erasures),
-        *unused_signals(history, pages, erasures),
+        *unused_items(history, pages, erasures),
         *sends.differences(history, pages, erasures, slack),
         *rows.differences(history),
     ]

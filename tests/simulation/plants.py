@@ -138,4 +138,16 @@ OF_KAFKA: dict[str, Plant] = {
         "",
         4,
     ),
+    "read the first item of a body alone": Plant(
+        "messenger.webhook",
+        "            events.append(event)\n",
+        "            events += [event] if index == 0 else []\n",
+        1,
+    ),
+    "ignore the messages of people": Plant(
+        "messenger.items",
+        "    return events.MessageReceived(",
+        "    raise Ignored('no_person')\n    return events.MessageReceived(",
+        1,
+    ),
 }

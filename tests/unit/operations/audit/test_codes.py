@@ -176,6 +176,7 @@ WRONG: dict[str, Callable[[], History]] = {
     "transcript-requests_missing": lambda: of(TRANSCRIPTS, without_last),
     "transcript-requests_unlike_fold": lambda: of(TRANSCRIPTS, last_said(transcript_request_codec(), psid=PERSON)),
     "transcript-requests_not_in_fold": lambda: of(TRANSCRIPTS, added(transcript_request_codec(), lead_id="l-9")),
+    "message_without_event": lambda: of(EVENTS, without_first),
     "signal_without_lead": lambda: of(LEADS, lambda records: ()),
     "tombstone_without_erasure": lambda: of(LEADS, buried),
     "request_without_fact": lambda: of(EVENTS, without_last),

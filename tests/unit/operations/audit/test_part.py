@@ -40,7 +40,7 @@ def without(history: History, name: str, *offsets: int) -> History:
 def test_an_event_of_a_webhook_outside_of_the_part_is_no_finding() -> None:
     history = without(lived(), EVENTS.name, 0)
 
-    assert whats(history) == {"lost_event", "row_without_record"}
+    assert whats(history) == {"lost_event", "message_without_event", "row_without_record"}
     later = replace(history, spans={WEBHOOKS_0: range(2, 9)}, rows=None)
     assert whats(later) == set()
 
