@@ -29,7 +29,7 @@ def unused_items(history: History, pages: Pages, erasures: Erasures) -> Iterator
         if not history.spans_over(record.topic, record.partition, record.offset):
             continue
         is_whole = history.spans is None or copy_of(record.headers) == (1, 1)
-        for named, psid, item in _items(record.value or b""):
+        for named, psid, item in items_of(record.value or b""):
             if not (named.isascii() and psid.isascii()):
                 continue
             page_id = pages.aliases.get(named, named)
@@ -64,7 +64,8 @@ def _messages(history: History) -> set[_Message]:
     }
 
 
-def _items(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any]]]:
+def items_of(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any]]]:
+    """The items of a body with their Page, as it is named there, and their person; up to one that nobody can read."""
     try:
         entries = json.loads(body)["entry"]
         for entry in entries:

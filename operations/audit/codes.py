@@ -25,6 +25,8 @@ MEANINGS: Mapping[str, str] = {
     **{f"{topic.name}_not_in_fold": f"The log of webhooks makes no such {noun}." for topic, noun in _FOLDED.items()},
     "message_without_event": "A webhook has a message of which there is no event and no dead letter.",
     "signal_without_lead": "No lead shows a referral or a handover of Meta's.",
+    "flow_unlike_its_lead": "The signals of a flow agree, and it is not one closed lead that says the same.",
+    "course_unlike_its_rule": "The commands for the lead of such a flow are not the steps of a rule for all leads.",
     "tombstone_without_erasure": "A record was removed, and its person was not erased.",
     "request_without_fact": "A transcript was requested, and no fact answers.",
     "command_without_outcome": "A command has no outcome, and its time is over.",

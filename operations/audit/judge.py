@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
-from operations.audit import intake, rows, sends
+from operations.audit import intake, plain_flows, rows, sends
 from operations.audit.bodies import unused_items
 from operations.audit.fold import Fold, differences
 from operations.audit.history import Finding, History
@@ -42,6 +42,7 @@ def audit(
         *intake.lost_letters(history),
         *intake.unanswered_requests(history, erasures),
         *differences(history, fold, rules, erasures),
+        *plain_flows.differences(history, pages, rules, erasures, fold.unlike),
         *unused_items(history, pages, erasures),
         *sends.differences(history, pages, erasures, slack),
         *rows.differences(history),

@@ -150,4 +150,31 @@ OF_KAFKA: dict[str, Plant] = {
         "    raise Ignored('no_person')\n    return events.MessageReceived(",
         1,
     ),
+    "pair no signals": Plant(
+        "leads.pairing",
+        "    outcome = outcome_of(signal)\n    return min(",
+        "    return None\n    outcome = outcome_of(signal)\n    return min(",
+        1,
+    ),
+    "take each flow for a finished one": Plant(
+        "leads.pairing",
+        'return "complete" if signal.metadata == LEAD_COMPLETE_METADATA else "incomplete"',
+        'return "complete"',
+        2,
+    ),
+    "close leads too soon": Plant(
+        "leads.pairing", "closes_at=signal.received_at + page.join_wait", "closes_at=signal.received_at", 1
+    ),
+    "forget a rule": Plant(
+        "leads.followup",
+        "    acting = [rule for rule in policy.rules if",
+        "    acting = [rule for rule in policy.rules[1:] if",
+        2,
+    ),
+    "end a course after its first step": Plant(
+        "leads.followup",
+        "    person, more = _issue_from(_with_issued(person, command, rule), lead, rule, number + 1, at, policy)\n",
+        "    more = ()\n",
+        2,
+    ),
 }

@@ -178,6 +178,8 @@ WRONG: dict[str, Callable[[], History]] = {
     "transcript-requests_not_in_fold": lambda: of(TRANSCRIPTS, added(transcript_request_codec(), lead_id="l-9")),
     "message_without_event": lambda: of(EVENTS, without_first),
     "signal_without_lead": lambda: of(LEADS, lambda records: ()),
+    "flow_unlike_its_lead": lambda: of(LEADS, last_said(lead_codec(), outcome="incomplete")),
+    "course_unlike_its_rule": lambda: of(COMMANDS, without_last),
     "tombstone_without_erasure": lambda: of(LEADS, buried),
     "request_without_fact": lambda: of(EVENTS, without_last),
     "command_without_outcome": lambda: of(OUTCOMES, lambda records: records[2:]),

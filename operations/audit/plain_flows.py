@@ -1,0 +1,187 @@
+"""Flows whose signals all agree, judged without the join: they are one lead, with the commands of its rules."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from leads.erasures import Erasures
+from leads.pages import Page, Pages, is_canary
+from leads.records import Lead
+from leads.rules import Rule
+from messenger.events import AppId, PageId, Psid
+from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
+from operations.audit.bodies import items_of
+from operations.audit.history import Finding, History, decoded, place_of
+from runtime.clock import to_millis
+from schemas.codec import command_codec, lead_codec
+from schemas.topics import COMMANDS, LEADS, WEBHOOKS
+from streams.records import received_at
+
+_Person = tuple[PageId, Psid]
+_METADATA = {"messenger_lead_gen_complete": "complete", "messenger_lead_gen_incomplete": "incomplete"}
+_REFERRALS = {"LEAD_COMPLETE": "complete", "LEAD_INCOMPLETE": "incomplete"}
+# The signals of one flow are stamped within this, in milliseconds.
+_ONE_FLOW = 3_000
+# Until its lead is closed and its commands are written.
+_DONE_AFTER = timedelta(minutes=1)
+
+
+@dataclass(slots=True)
+class _Flow:
+    outcomes: set[str] = field(default_factory=set)
+    handovers: set[int] = field(default_factory=set)
+    referrals: set[int] = field(default_factory=set)
+    summaries: dict[object, int] = field(default_factory=dict)
+    answers: list[list[tuple[str, str]]] = field(default_factory=list)
+    received: list[datetime] = field(default_factory=list)
+    place: str = ""
+    is_odd: bool = False
+
+    def note(self, item: Mapping[str, Any], page: Page) -> bool:
+        """Whether it is a signal."""
+        control, referral, message = (item.get(name) for name in ("pass_thread_control", "referral", "message"))
+        if isinstance(control, dict):
+            outcome = _METADATA.get(str(control.get("metadata")))
+            is_of_leadgen = str(control.get("previous_owner_app_id")) == LEADGEN_APP_ID
+            if outcome is None and not is_of_leadgen:
+                return False
+            self.is_odd |= outcome is None or not page.is_target(AppId(str(control.get("new_owner_app_id"))))
+            self.handovers.add(_millis_of(item["timestamp"]))
+        elif isinstance(referral, dict) and referral.get("type") in _REFERRALS:
+            outcome = _REFERRALS[referral["type"]]
+            self.referrals.add(_millis_of(item["timestamp"]))
+            self.answers.append([(pair["question"], pair["answer"]) for pair in item["lead"]["data"]])
+        elif isinstance(message, dict) and ("hop_context" in item or SUMMARY_PREFIX in str(message.get("text"))):
+            outcome = "complete"
+            self.summaries[message.get("mid")] = _millis_of(item["timestamp"])
+        else:
+            return False
+        self.outcomes.add(str(outcome))
+        return True
+
+    @property
+    def is_plain(self) -> bool:
+        proven = self.handovers | self.referrals
+        stamps = proven.union(self.summaries.values())
+        agrees = len(self.outcomes) == 1 and all(answers == self.answers[0] for answers in self.answers)
+        is_one = max(map(len, (self.handovers, self.referrals, self.summaries))) < 2
+        is_near = bool(proven) and max(stamps) - min(stamps) <= _ONE_FLOW
+        return is_one and is_near and agrees and not self.is_odd
+
+    def is_shown_by(self, revisions: Sequence[Lead], wait: timedelta) -> bool:
+        """Whether a lead shows it, which was kept open long enough for all signals."""
+        lead = revisions[-1]
+        waited = (late.updated_at - late.first_seen_at for late in revisions if late.close_reason == "join_wait")
+        answers = [(pair.question, pair.answer) for pair in lead.answers]
+        return (
+            lead.closed
+            and min(waited, default=wait) >= wait
+            and lead.outcome in self.outcomes
+            and (not self.answers or answers == self.answers[0])
+            and _is_among(lead.handover_at, self.handovers)
+            and _is_among(lead.referral_at, self.referrals)
+        )
+
+
+@dataclass(slots=True)
+class _Course:
+    """The commands of a rule for a lead."""
+
+    due_at: dict[int, datetime] = field(default_factory=dict)
+    is_cancelled: bool = False
+
+    def is_of(self, rule: Rule) -> bool:
+        """Whether it has each step at its time, or begins and is cancelled."""
+        if self.is_cancelled or rule.quiet_hours is not None:
+            return bool(self.due_at)
+        pauses = [later - earlier for earlier, later in pairwise(at for _, at in sorted(self.due_at.items()))]
+        return len(self.due_at) == len(rule.steps) and pauses == [step.after for step in rule.steps[1:]]
+
+
+def differences(
+    history: History, pages: Pages, rules: Sequence[Rule] | None, erasures: Erasures, unlike: Collection[_Person]
+) -> Iterator[Finding]:
+    """The flows that are not one lead like themselves, and the leads of them that lack a command of a rule.
+
+    A person with another flow is left out, and so are those in `unlike`, whose leads came about otherwise.
+    """
+    longest = max((_length_of(rule) for rule in rules or ()), default=timedelta(0))
+    leads, courses = _leads(history), _courses(history)
+    for (page_id, psid), flow in _flows(history, pages).items():
+        revisions = leads[page_id, psid]
+        is_spared = is_canary(page_id) or erasures.until(page_id, psid) is not None or (page_id, psid) in unlike
+        is_older = history.since is not None and any(lead.first_seen_at < history.since for lead in revisions)
+        wait = pages.get(page_id).join_wait
+        is_over = flow.is_plain and max(flow.received) + wait + longest + _DONE_AFTER < history.until
+        if is_spared or is_older or not is_over:
+            continue
+        if len({lead.lead_id for lead in revisions}) != 1 or not flow.is_shown_by(revisions, wait):
+            yield Finding("flow_unlike_its_lead", flow.place)
+            continue
+        for rule in rules or ():
+            course = courses[revisions[-1].lead_id, rule.name]
+            if _is_for_all(rule) and rule.outcome in (None, *flow.outcomes) and not course.is_of(rule):
+                yield Finding("course_unlike_its_rule", f"{flow.place} {rule.name}")
+
+
+def _flows(history: History, pages: Pages) -> Mapping[_Person, _Flow]:
+    flows: defaultdict[_Person, _Flow] = defaultdict(_Flow)
+    for record in history.of(WEBHOOKS):
+        if not history.spans_over(record.topic, record.partition, record.offset):
+            continue
+        for named, psid, item in items_of(record.value or b""):
+            page_id = pages.aliases.get(named, named)
+            flow = flows[page_id, psid]
+            with suppress(KeyError, TypeError):
+                if flow.note(item, pages.get(page_id)):
+                    flow.received.append(received_at(record))
+                    flow.place = place_of(record)
+    return flows
+
+
+def _leads(history: History) -> Mapping[_Person, Sequence[Lead]]:
+    """The leads of each person, the latest revision last."""
+    leads: defaultdict[_Person, list[Lead]] = defaultdict(list)
+    for record in history.of(LEADS):
+        lead = decoded(lead_codec(history.ids), record)
+        if lead is not None:
+            leads[lead.page_id, lead.psid].append(lead)
+    for revisions in leads.values():
+        revisions.sort(key=lambda lead: lead.revision)
+    return leads
+
+
+def _courses(history: History) -> Mapping[tuple[str, str], _Course]:
+    """The commands by lead and rule."""
+    courses: defaultdict[tuple[str, str], _Course] = defaultdict(_Course)
+    for record in history.of(COMMANDS):
+        command = decoded(command_codec(history.ids), record)
+        if command is not None:
+            course = courses[command.lead_id, command.rule]
+            course.due_at[command.step] = command.not_before
+            course.is_cancelled |= command.cancel_reason is not None
+    return courses
+
+
+def _is_for_all(rule: Rule) -> bool:
+    """Whether the rule acts on each lead of its outcome, at once."""
+    return (rule.pages, rule.ads, rule.answers, rule.wait_for) == (None, None, (), None)
+
+
+def _length_of(rule: Rule) -> timedelta:
+    return sum((step.after for step in rule.steps), timedelta(0))
+
+
+def _is_among(moment: datetime | None, stamps: Collection[int]) -> bool:
+    return not stamps if moment is None else to_millis(moment) in stamps
+
+
+def _millis_of(stamp: object) -> int:
+    """A stamp of Meta's, which is in milliseconds or in seconds."""
+    if not isinstance(stamp, int):
+        raise TypeError
+    return stamp if stamp > 100_000_000_000 else stamp * 1000
