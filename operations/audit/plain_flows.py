@@ -10,7 +10,7 @@ from typing import Any
 
 from leads.erasures import Erasures
 from leads.pages import Page, Pages, is_canary
-from leads.records import Lead
+from leads.records import Lead, SendFollowUp
 from leads.rules import Rule
 from messenger.events import AppId, PageId, Psid
 from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
@@ -26,6 +26,7 @@ _METADATA = {"messenger_lead_gen_complete": "complete", "messenger_lead_gen_inco
 _REFERRALS = {"LEAD_COMPLETE": "complete", "LEAD_INCOMPLETE": "incomplete"}
 # The signals of one flow are stamped within this, in milliseconds.
 _ONE_FLOW = 3_000
+_SECOND, _HOUR, _DAY = 1_000, 3_600_000, 86_400_000
 # Until its lead is closed and its commands are written.
 _DONE_AFTER = timedelta(minutes=1)
 
@@ -40,9 +41,11 @@ class _Flow:
     received: list[datetime] = field(default_factory=list)
     place: str = ""
     is_odd: bool = False
+    latest: int = 0
 
     def note(self, item: Mapping[str, Any], page: Page) -> bool:
         """Whether it is a signal."""
+        self.latest = max(self.latest, _millis_of(item["timestamp"]))
         control, referral, message = (item.get(name) for name in ("pass_thread_control", "referral", "message"))
         if isinstance(control, dict):
             outcome = _METADATA.get(str(control.get("metadata")))
@@ -64,13 +67,24 @@ class _Flow:
         return True
 
     @property
+    def stamps(self) -> set[int]:
+        return self.handovers | self.referrals | {*self.summaries.values()}
+
+    @property
     def is_plain(self) -> bool:
-        proven = self.handovers | self.referrals
-        stamps = proven.union(self.summaries.values())
+        stamps = self.stamps
         agrees = len(self.outcomes) == 1 and all(answers == self.answers[0] for answers in self.answers)
         is_one = max(map(len, (self.handovers, self.referrals, self.summaries))) < 2
-        is_near = bool(proven) and max(stamps) - min(stamps) <= _ONE_FLOW
+        is_near = bool(self.handovers | self.referrals) and max(stamps) - min(stamps) <= _ONE_FLOW
         return is_one and is_near and agrees and not self.is_odd
+
+    def is_window_of(self, end: datetime) -> bool:
+        """Whether the messaging window may end then: a day after the person's last message.
+
+        Somebody who dropped the flow wrote up to an hour before its end; whatever came later may be of theirs.
+        """
+        first = min(self.stamps) - ("incomplete" in self.outcomes) * _HOUR
+        return first + _DAY <= to_millis(end) <= self.latest + _SECOND + _DAY
 
     def is_shown_by(self, revisions: Sequence[Lead], wait: timedelta) -> bool:
         """Whether a lead shows it, which was kept open long enough for all signals."""
@@ -82,6 +96,7 @@ class _Flow:
             and min(waited, default=wait) >= wait
             and lead.outcome in self.outcomes
             and (not self.answers or answers == self.answers[0])
+            and self.is_window_of(lead.messaging_window_closes_at)
             and _is_among(lead.handover_at, self.handovers)
             and _is_among(lead.referral_at, self.referrals)
         )
@@ -89,17 +104,26 @@ class _Flow:
 
 @dataclass(slots=True)
 class _Course:
-    """The commands of a rule for a lead."""
+    """The commands of a rule for a lead, by their steps."""
 
-    due_at: dict[int, datetime] = field(default_factory=dict)
+    commands: dict[int, SendFollowUp] = field(default_factory=dict)
     is_cancelled: bool = False
 
-    def is_of(self, rule: Rule) -> bool:
-        """Whether it has each step at its time, or begins and is cancelled."""
+    def is_of(self, rule: Rule, flow: _Flow) -> bool:
+        """Whether it has each step at its time and with its text, or begins and is cancelled."""
         if self.is_cancelled or rule.quiet_hours is not None:
-            return bool(self.due_at)
-        pauses = [later - earlier for earlier, later in pairwise(at for _, at in sorted(self.due_at.items()))]
-        return len(self.due_at) == len(rule.steps) and pauses == [step.after for step in rule.steps[1:]]
+            return bool(self.commands)
+        commands = [command for _, command in sorted(self.commands.items())]
+        pauses = [later.not_before - earlier.not_before for earlier, later in pairwise(commands)]
+        return (
+            len(commands) == len(rule.steps)
+            and pauses == [step.after for step in rule.steps[1:]]
+            and all(flow.is_window_of(command.not_after) for command in commands)
+            and all(
+                command.message == step.send or "{" in step.send.text
+                for command, step in zip(commands, rule.steps, strict=True)
+            )
+        )
 
 
 def differences(
@@ -124,7 +148,7 @@ def differences(
             continue
         for rule in rules or ():
             course = courses[revisions[-1].lead_id, rule.name]
-            if _is_for_all(rule) and rule.outcome in (None, *flow.outcomes) and not course.is_of(rule):
+            if _is_for_all(rule) and rule.outcome in (None, *flow.outcomes) and not course.is_of(rule, flow):
                 yield Finding("course_unlike_its_rule", f"{flow.place} {rule.name}")
 
 
@@ -162,7 +186,7 @@ def _courses(history: History) -> Mapping[tuple[str, str], _Course]:
         command = decoded(command_codec(history.ids), record)
         if command is not None:
             course = courses[command.lead_id, command.rule]
-            course.due_at[command.step] = command.not_before
+            course.commands[command.step] = command
             course.is_cancelled |= command.cancel_reason is not None
     return courses
 

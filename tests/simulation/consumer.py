@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, RequestTimedOutError
+from aiokafka.errors import CommitFailedError, IllegalStateError, RequestTimedOutError
 from aiokafka.structs import OffsetAndMetadata, OffsetAndTimestamp
 
 from streams.engine.lease import Lease
@@ -198,6 +198,7 @@ class SimulatedConsumer:
         return kept
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._require_assigned(partition)
         self._positions[partition] = offset
         self._changes += 1
 
@@ -205,8 +206,13 @@ class SimulatedConsumer:
         for place in partitions:
             self.seek(place, self._broker.log(place).start)
 
+    def _require_assigned(self, partition: TopicPartition) -> None:
+        if partition not in self._positions:
+            raise IllegalStateError(f"{partition} is not assigned")
+
     async def position(self, partition: TopicPartition) -> int:
-        position = self._positions.get(partition)
+        self._require_assigned(partition)
+        position = self._positions[partition]
         if position is None:
             committed = (await self._fetch_committed([partition])).get(partition)
             position = committed.offset if committed is not None else self._broker.log(partition).start

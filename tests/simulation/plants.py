@@ -177,4 +177,10 @@ OF_KAFKA: dict[str, Plant] = {
         "    more = ()\n",
         2,
     ),
+    "end the messaging window at once": Plant(
+        "leads.person", "    return last_user_message_at + MESSAGING_WINDOW\n", "    return last_user_message_at\n", 1
+    ),
+    "send the text of the first step again": Plant(
+        "leads.commands", "message=rendered(rule.steps[number - 1].send", "message=rendered(rule.steps[0].send", 2
+    ),
 }
