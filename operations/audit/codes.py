@@ -40,6 +40,7 @@ MEANINGS: Mapping[str, str] = {
     "texted_too_soon": "A person got a text too soon after another.",
     "texted_in_quiet_hours": "A person got a text in the quiet hours of its rule.",
     "texted_without_the_step_before": "A person got a text of which the step before was not sent.",
+    "texted_after_cancellation": "A person got a text after the record that takes its command back.",
     "texted_after_reply": "A person got a text after they had replied.",
     "texted_after_stop_word": "A person got a text after a stop word.",
     "texted_after_human": "A person got a text after a human had answered.",

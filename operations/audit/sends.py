@@ -48,7 +48,8 @@ class _Command:
     attempted_at: list[datetime] = field(default_factory=list)
     last: FollowUpOutcome | None = None
     furthest: int = 0
-    taken_back: set[str] = field(default_factory=set)
+    # By reason when the writer first took it back.
+    taken_back: dict[str, datetime] = field(default_factory=dict)
     tombstone: Record | None = None
     is_thinned: bool = False
 
@@ -115,7 +116,7 @@ def _issued(history: History) -> dict[str, _Command]:
         if command.cancel_reason is None:
             commands.setdefault(command.command_id, _Command(command, record))
         elif command.command_id in commands:
-            commands[command.command_id].taken_back.add(command.cancel_reason)
+            commands[command.command_id].taken_back.setdefault(command.cancel_reason, from_millis(record.timestamp))
     return commands
 
 
@@ -140,6 +141,8 @@ def _forbidden(held: _Command, slack: Slack, *, erased: bool) -> Iterator[Findin
             yield Finding("texted_after_its_end", where)
         if effect.at < command.not_before - 2 * _SECOND - slack.clocks:
             yield Finding("texted_too_early", where)
+        if any(at < effect.at - slack.reading for at in held.taken_back.values()):
+            yield Finding("texted_after_cancellation", where)
         # Compaction takes the attempt once the ledger has its outcome.
         is_known = not (erased or held.is_thinned)
         if is_known and not any(at <= effect.at + slack.clocks for at in held.attempted_at):
@@ -158,14 +161,12 @@ def _unlike_the_log(
     if is_done and any(echo.received_at < history.until - _RECENT for echo in echoes):
         yield Finding("ledger_overlooks_an_echo", where)
     # The writer of a command may take it back for any reason.
-    if (
-        last.status == "cancelled"
-        and last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on} - held.taken_back
-    ):
+    if last.status != "cancelled" or last.reason in held.taken_back:
+        return
+    if last.reason in {*EVERY_CANCELLATION} - {*held.command.cancel_on}:
         yield Finding("cancelled_against_its_rule", f"{where} {last.reason}")
     # An opt-out may be older than a part of a history.
-    is_judged = last.status == "cancelled" and history.since is None
-    if is_judged and not any(_explains(last.reason, event, page) for event in about):
+    if history.since is None and not any(_explains(last.reason, event, page) for event in about):
         yield Finding("cancelled_without_a_cause", f"{where} {last.reason}")
 
 

@@ -193,6 +193,7 @@ WRONG: dict[str, Callable[[], History]] = {
     "texted_too_soon": lambda: of(COMMANDS, last_said(command_codec(), psid=PERSON)),
     "texted_in_quiet_hours": lambda: of(COMMANDS, last_said(command_codec(), quiet_hours="12:00-13:00")),
     "texted_without_the_step_before": without_the_step_before,
+    "texted_after_cancellation": lambda: of(COMMANDS, added(command_codec(), cancel_reason="reply")),
     "texted_after_reply": lambda: texted_after(message(NOON + 5 * MINUTE, mid="m_2")),
     "texted_after_stop_word": lambda: texted_after(message(NOON + 5 * MINUTE, "stop", mid="m_2")),
     "texted_after_human": lambda: texted_after(human()),

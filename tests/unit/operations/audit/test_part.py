@@ -142,14 +142,15 @@ def test_a_command_may_be_taken_back_for_a_reason_that_it_does_not_name() -> Non
     history = lived()
     first: Any = history.topics[COMMANDS.name][0]
     command = changed(command_codec().decode(first.value), cancel_on=())
-    taken_back = changed(command, cancel_reason="reply")
+    taken_back = changed(command, cancel_reason="human")
     records = [first._replace(offset=n, value=command_codec().encode(c)) for n, c in enumerate((command, taken_back))]
     sent: Any = history.topics[OUTCOMES.name][1]
-    outcome: Any = changed(outcome_codec().decode(sent.value), status="cancelled", reason="reply")
+    outcome: Any = changed(outcome_codec().decode(sent.value), status="cancelled", reason="human")
     cancelled: Any = with_records(history, OUTCOMES, [sent._replace(value=outcome_codec().encode(outcome))])
 
-    assert "cancelled_against_its_rule" in whats(with_records(cancelled, COMMANDS, records[:1]))
-    assert "cancelled_against_its_rule" not in whats(with_records(cancelled, COMMANDS, records))
+    faults = {"cancelled_against_its_rule", "cancelled_without_a_cause"}
+    assert whats(with_records(cancelled, COMMANDS, records[:1])) >= faults
+    assert whats(with_records(cancelled, COMMANDS, records)).isdisjoint(faults)
 
 
 def test_a_body_that_nobody_foresaw_ends_no_audit() -> None:
