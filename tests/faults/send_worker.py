@@ -30,13 +30,17 @@ LIMITS = SendLimits(
 )
 
 
+def pages_of(count: int) -> Pages:
+    return Pages(Page(page_of(number), access_token="t", target_app=OUR_APP) for number in range(count))
+
+
 async def work(job: SendJob) -> None:
     async with rigged(job, "send") as rig:
         commands, events = rig.topic(COMMANDS), rig.topic(EVENTS)
         courier = Courier(
             Ledger(rig.log(OUTCOMES, outcome_codec()), outcome_codec(), rig.clock),
             rig.graph("messages", LIMITS.call_timeout),
-            Pages(Page(page_of(number), access_token="t", target_app=OUR_APP) for number in range(job.pages)),
+            pages_of(job.pages),
             clock=rig.clock,
             fraction=random.random,
             metrics=rig.metrics,
