@@ -27,7 +27,7 @@ from runtime.ports import free_ports
 from runtime.settings import Settings, variable
 from runtime.topic_reading import whole_topic
 from schemas.codec import lead_codec
-from schemas.topics import LEADS, WEBHOOKS
+from schemas.topics import LEADS
 from simulator.campaign import LONGEST_LAG, Campaign, plan_campaign
 from simulator.people import PAGES
 from simulator.poster import GraphControl, Poster, at_rate, post_deliveries, retry_delays
@@ -189,10 +189,6 @@ class Live:
             watching.cancel()
             await asyncio.wait([watching])
         return observer
-
-    async def lost(self) -> int:
-        """How many bodies that were answered 200 the raw topic does not have."""
-        return len(self.posted.keys() - set(await self.values(WEBHOOKS.name)))
 
     async def leads(self) -> list[Lead]:
         """Every revision that is in `leads`."""
