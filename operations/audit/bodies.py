@@ -3,7 +3,8 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from leads.erasures import Erasures
 from leads.pages import Page, Pages, is_canary
@@ -29,13 +30,13 @@ def unused_items(history: History, pages: Pages, erasures: Erasures) -> Iterator
         if not history.spans_over(record.topic, record.partition, record.offset):
             continue
         is_whole = history.spans is None or copy_of(record.headers) == (1, 1)
-        for named, psid, item in items_of(record.value or b""):
+        for named, psid, item, standby in items_of(record.value or b""):
             if not (named.isascii() and psid.isascii()):
                 continue
             page_id = pages.aliases.get(named, named)
             if is_canary(page_id) or erasures.until(page_id, psid) is not None:
                 continue
-            if not _is_shown(item, leads[page_id, psid], pages.get(page_id)):
+            if not standby and not _is_shown(item, leads[page_id, psid], pages.get(page_id)):
                 yield Finding("signal_without_lead", place_of(record))
             mid = _mid_of(item)
             is_event = mid is None or (page_id, psid, mid) in messages
@@ -64,18 +65,31 @@ def _messages(history: History) -> set[_Message]:
     }
 
 
-def items_of(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any]]]:
-    """The items of a body with their Page, as it is named there, and their person; up to one that nobody can read."""
+class Item(NamedTuple):
+    """An item that names a person, with the Page as it is named there; `standby` is one of another app's thread."""
+
+    page_id: PageId
+    psid: Psid
+    fields: Mapping[str, Any]
+    standby: bool
+
+
+def items_of(body: bytes) -> Iterator[Item]:
+    for standby, item in _listed(body):
+        with suppress(KeyError, TypeError, AttributeError):
+            page, person = item["recipient"], item["sender"]
+            if item.get("message", {}).get("is_echo"):
+                page, person = person, page
+            yield Item(PageId(str(page["id"])), Psid(str(person["id"])), item, standby)
+
+
+def _listed(body: bytes) -> list[tuple[bool, Any]]:
     try:
         entries = json.loads(body)["entry"]
-        for entry in entries:
-            for item in (*entry.get("messaging", ()), *entry.get("standby", ())):
-                page, person = item["recipient"], item["sender"]
-                if item.get("message", {}).get("is_echo"):
-                    page, person = person, page
-                yield PageId(str(page["id"])), Psid(str(person["id"])), item
+        lists = [(name == "standby", entry.get(name, ())) for entry in entries for name in ("messaging", "standby")]
+        return [(standby, item) for standby, items in lists for item in items]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
+        return []
 
 
 def _is_shown(item: Mapping[str, Any], revisions: Sequence[Lead], page: Page) -> bool:

@@ -157,11 +157,12 @@ def _flows(history: History, pages: Pages) -> Mapping[_Person, _Flow]:
     for record in history.of(WEBHOOKS):
         if not history.spans_over(record.topic, record.partition, record.offset):
             continue
-        for named, psid, item in items_of(record.value or b""):
+        for named, psid, item, standby in items_of(record.value or b""):
             page_id = pages.aliases.get(named, named)
             flow = flows[page_id, psid]
             with suppress(KeyError, TypeError):
                 if flow.note(item, pages.get(page_id)):
+                    flow.is_odd |= standby
                     flow.received.append(received_at(record))
                     flow.place = place_of(record)
     return flows

@@ -1,7 +1,7 @@
 """Audit a window of the topics of a deployment, as far as the stages have come."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from operations.audit.fold import Fold
 from operations.audit.history import History
 from operations.audit.intake import set_aside
 from operations.audit.judge import audit
-from operations.audit.reading import Reading
+from operations.audit.reading import Limit, Reading
 from operations.audit.report import Report, beyond, judged
 from operations.audit.stops import Slack
 from operations.audit.stored import rows_of, stored_offsets
@@ -78,10 +78,10 @@ async def _read(reading: Reading, pages: Pages, rules: Sequence[Rule] | None) ->
     cut = await reading.limits()
     limits += map(str, cut)
     since = max([plan.since, *(limit.since for limit in cut)])
+    _require_some(since, now(), cut)
     topics = await reading.written(since)
     until = reading.joined_until() if plan.wanted.until is None else min(reading.joined_until(), plan.until)
-    if since >= until:
-        raise OperationError("\n".join(["nothing of that time can be judged yet", *map(str, cut)]))
+    _require_some(since, until, cut)
     erasures, aside = await deployment.erasures_now(), set_aside(topics[WEBHOOKS.dead_letters])
     fold = Fold(pages, rules, erasures, settings.partitions, since=since, set_aside=aside, ids=ids)
     topics[WEBHOOKS.name] = await _fold_log(fold, reading, since, until)
@@ -108,6 +108,11 @@ async def _read(reading: Reading, pages: Pages, rules: Sequence[Rule] | None) ->
         ids=ids,
     )
     return Window(history, fold, limits)
+
+
+def _require_some(since: datetime, until: datetime, cut: Iterable[Limit]) -> None:
+    if since >= until:
+        raise OperationError("; ".join(["nothing of that time can be judged yet", *map(str, cut)]))
 
 
 async def _look_into_warehouse(reading: Reading, limits: list[str]) -> bool:

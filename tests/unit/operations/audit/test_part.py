@@ -11,17 +11,18 @@ from msgspec.structs import replace as changed
 
 from leads.erasures import erasure_record, salt_record
 from leads.pages import Page, Pages
-from messenger.events import EchoReceived, Psid
+from messenger.events import Ad, EchoReceived, Psid
+from operations.audit.bodies import items_of
 from operations.audit.evidence import NoPromises, echoes, promises_in, silent_pages
 from operations.audit.history import Effect, History
 from operations.audit.judge import audit
 from operations.audit.stops import Slack
-from schemas.codec import BUILT_IN, command_codec, event_codec, outcome_codec
+from schemas.codec import BUILT_IN, command_codec, event_codec, lead_codec, outcome_codec
 from schemas.fact_record import fact_record
 from schemas.topics import COMMANDS, ERASURES, EVENTS, LEADS, OUTCOMES, WEBHOOKS
 from simulator import payloads
-from tests.builders import INBOX, MINUTE, NOON, PAGE, PERSON, TARGET_APP, a_promotion, an_echo
-from tests.unit.operations.audit.world import END, PAGES, RULES, found, lived, who, with_records
+from tests.builders import CITY, INBOX, MINUTE, NOON, PAGE, PERSON, TARGET_APP, a_promotion, an_echo
+from tests.unit.operations.audit.world import END, PAGES, RULES, SILENT, found, handover, lived, who, with_records
 from tests.unit.sinks.fakes import a_command
 from tests.unit.sinks.records import a_record
 
@@ -161,6 +162,37 @@ def test_a_body_that_nobody_foresaw_ends_no_audit() -> None:
     ]
 
     assert whats(lived(*((NOON + MINUTE, body) for body in bodies))) == set()
+
+
+def test_an_item_that_nobody_can_read_hides_no_other() -> None:
+    entry = payloads.message(who(), "Hi", mid="m_9", at=NOON, sent_at=NOON)
+    unreadable: dict[str, Any] = {"messaging": [{"timestamp": 1}, 7, {"sender": 1, "recipient": {"id": "1"}}]}
+
+    assert [item.fields["message"]["mid"] for item in items_of(payloads.body([unreadable, entry]))] == ["m_9"]
+
+
+def test_a_signal_on_standby_needs_no_lead() -> None:
+    at, stranger = NOON + 5 * MINUTE, Psid("6794982867201266")
+    entry = payloads.lead_referral(
+        who(stranger), "complete", ad=Ad("1", "Ad", "2"), photo_url="p", answers=[CITY], at=at, sent_at=at
+    )
+    standby = {**entry, "standby": entry["messaging"], "messaging": []}
+
+    assert whats(lived((at, payloads.body([standby])))) == set()
+    assert "signal_without_lead" in whats(without(lived((at, payloads.body([entry]))), LEADS.name, *range(9)))
+
+
+def test_a_person_with_two_flows_is_judged_by_the_fold_alone() -> None:
+    """Which signals are of one flow is for the join to say, where there are several."""
+    history = lived(handover(NOON + 50 * MINUTE, SILENT))
+    last: Any = history.topics[LEADS.name][-1]
+    other: Any = last._replace(
+        value=lead_codec().encode(changed(lead_codec().decode(last.value), outcome="incomplete"))
+    )
+    leads = [*history.topics[LEADS.name][:-1], other]
+
+    assert "leads_unlike_fold" in whats(with_records(history, LEADS, leads))
+    assert "flow_unlike_its_lead" not in whats(with_records(history, LEADS, leads))
 
 
 def _topics(*events: EchoReceived) -> dict[str, list[Any]]:
