@@ -1,5 +1,6 @@
 """Read a window of the topics, the progress of the stages, and the gaps that retention and compaction have left."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -63,7 +64,7 @@ class Reading:
     done: dict[TopicPartition, int] = field(default_factory=dict)
     thinned: set[TopicPartition] = field(default_factory=set)
     # How far the splitter was when the join was at its committed offset, by partition of the events.
-    joined: dict[int, Mapping[int, datetime]] = field(default_factory=dict)
+    joined: defaultdict[int, dict[int, datetime]] = field(default_factory=lambda: defaultdict(dict))
     _joined_to: Mapping[TopicPartition, int] = field(default_factory=dict)
     _spans: Spans = field(default_factory=dict)
 
@@ -122,7 +123,7 @@ class Reading:
     def joined_until(self) -> datetime:
         """The time up to which the join has applied everything. Raises `OperationError` where it says nothing."""
         times = [
-            self.joined.get(place.partition, {}).get(number)
+            self.joined[place.partition].get(number)
             for place in self.places(EVENTS)
             for number in range(self.deployment.settings.partitions)
         ]
@@ -182,5 +183,6 @@ class Reading:
         if not isinstance(progress, Watermark):
             return False
         if record.offset < self._joined_to.get(TopicPartition(record.topic, record.partition), 0):
-            self.joined[record.partition] = dict(within_append(progress, from_millis(record.timestamp)).received_until)
+            # Each worker reports of its own raw partitions.
+            self.joined[record.partition].update(within_append(progress, from_millis(record.timestamp)).received_until)
         return True
