@@ -75,8 +75,8 @@ def added(codec: Codec[Any], **values: Any) -> Change:
     return change
 
 
-def of(topic: Topic | str, change: Change) -> History:
-    history = lived()
+def of(topic: Topic | str, change: Change, texted_after: timedelta = 2 * SECOND) -> History:
+    history = lived(texted_after=texted_after)
     name = topic if isinstance(topic, str) else topic.name
     return with_records(history, topic, change(history.topics[name]))
 
@@ -193,7 +193,7 @@ WRONG: dict[str, Callable[[], History]] = {
     "texted_too_soon": lambda: of(COMMANDS, last_said(command_codec(), psid=PERSON)),
     "texted_in_quiet_hours": lambda: of(COMMANDS, last_said(command_codec(), quiet_hours="12:00-13:00")),
     "texted_without_the_step_before": without_the_step_before,
-    "texted_after_cancellation": lambda: of(COMMANDS, added(command_codec(), cancel_reason="reply")),
+    "texted_after_cancellation": lambda: of(COMMANDS, added(command_codec(), cancel_reason="reply"), 15 * MINUTE),
     "texted_after_reply": lambda: texted_after(message(NOON + 5 * MINUTE, mid="m_2")),
     "texted_after_stop_word": lambda: texted_after(message(NOON + 5 * MINUTE, "stop", mid="m_2")),
     "texted_after_human": lambda: texted_after(human()),

@@ -28,7 +28,7 @@ from sinks.warehouse.rows import warehouse_sources
 from sinks.warehouse.tables import tables_by_topic
 from streams.join import Outlet
 from streams.records import event_key
-from streams.replay.run import Rejoin
+from streams.replay.run import Rejoin, concluded_at
 from streams.split import split
 from tests.builders import CITY, MINUTE, NOON, PAGE, PERSON, SECOND, TARGET_APP
 from tests.unit.sinks.records import Consumed
@@ -79,7 +79,7 @@ def lived(*more: Post, texted_after: timedelta = 2 * SECOND) -> History:
     letters = [
         dead_letter(refused.record, stage="split", reason="x", fault="UnreadableDelivery") for refused in done.refused
     ]
-    outgoing = [Outlet(lambda topic: topic.name).outgoing(out) for out in outputs]
+    outgoing = [(concluded_at(out), Outlet(lambda topic: topic.name).outgoing(out)) for out in outputs]
     topics: dict[str, Sequence[Any]] = {
         WEBHOOKS.name: webhooks,
         EVENTS.name: [
@@ -97,7 +97,7 @@ def lived(*more: Post, texted_after: timedelta = 2 * SECOND) -> History:
             for outcome in (_outcome(command, "attempting"), _outcome(command, "sent"))
         ],
         **{
-            topic.name: [_record(topic, NOON, out.value, key=out.key) for out in outgoing if out.topic == topic.name]
+            topic.name: [_record(topic, at, out.value, key=out.key) for at, out in outgoing if out.topic == topic.name]
             for topic in (LEADS, COMMANDS, TRANSCRIPTS)
         },
     }
