@@ -101,11 +101,11 @@ async def end_some(settings: Settings, meta: Meta, commands: list[SendFollowUp],
     met = [command for command in commands if int(command.psid[1:]) // 40 % 3 == share]
     stopping = {command.psid: command for command in met if int(command.psid[1:]) % 40 == 11}
     superseded = [command for command in met if int(command.psid[1:]) % 40 == 21]
-    for command in stopping.values():
-        await meta.person_says(command, "STOP")
     records = [opt_out(command) for command in stopping.values()]
     records += [structs.replace(command, cancel_reason=SUPERSEDED) for command in superseded]
+    # First, because the auditor counts from the stop words, and no join holds the sinks until it has read them.
     await put_commands(settings, records)
+    await asyncio.gather(*(meta.person_says(command, "STOP") for command in stopping.values()))
 
 
 def opt_out(command: SendFollowUp) -> SendFollowUp:
