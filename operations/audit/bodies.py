@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -16,43 +16,62 @@ from runtime.clock import to_millis
 from schemas.codec import event_codec, lead_codec
 from schemas.copies import copy_of
 from schemas.topics import EVENTS, LEADS, WEBHOOKS
+from streams.records import Record
 
 # A second handover that differs from a known one in its stamp alone, within a minute, is a copy of it.
 _COPIES = 60_000
+Person = tuple[PageId, Psid]
 _Message = tuple[str, str, str]
 
 
-def unused_items(history: History, pages: Pages, erasures: Erasures) -> Iterator[Finding]:
-    """The referrals and handovers that no lead shows, and the messages that no event shows."""
-    leads, messages = _leads(history), _messages(history)
-    refused = {origin_of(letter) for letter in history.topics.get(WEBHOOKS.dead_letters, ())}
-    for record in history.of(WEBHOOKS):
-        if not history.spans_over(record.topic, record.partition, record.offset):
-            continue
-        is_whole = history.spans is None or copy_of(record.headers) == (1, 1)
-        for named, psid, item, standby in items_of(record.value or b""):
-            if not (named.isascii() and psid.isascii()):
-                continue
-            page_id = pages.aliases.get(named, named)
-            if is_canary(page_id) or erasures.until(page_id, psid) is not None:
-                continue
-            if not standby and not _is_shown(item, leads[page_id, psid], pages.get(page_id)):
-                yield Finding("signal_without_lead", place_of(record))
-            mid = _mid_of(item)
-            is_event = mid is None or (page_id, psid, mid) in messages
-            # The event of an item may come from another copy of the body, which may lie outside of the part.
-            if is_whole and not is_event and place_of(record) not in refused:
-                yield Finding("message_without_event", place_of(record))
+class Item(NamedTuple):
+    """An item about a person, and its record; `standby` is one of another app's thread."""
+
+    record: Record
+    person: Person
+    fields: Mapping[str, Any]
+    standby: bool
 
 
-def _leads(history: History) -> Mapping[tuple[str, str], Sequence[Lead]]:
-    leads: defaultdict[tuple[str, str], list[Lead]] = defaultdict(list)
+def items_in(history: History, pages: Pages, erasures: Erasures) -> list[Item]:
+    """The items of the webhooks that are judged, but for those of the canary and of people who were erased."""
+    return [
+        Item(record, (page_id, psid), fields, standby)
+        for record in history.of(WEBHOOKS)
+        if history.spans_over(record.topic, record.partition, record.offset)
+        for named, psid, fields, standby in items_of(record.value or b"")
+        if not is_canary(page_id := pages.aliases.get(named, named)) and erasures.until(page_id, psid) is None
+    ]
+
+
+def leads_of(history: History) -> Mapping[Person, Sequence[Lead]]:
+    """The leads of each person, the latest revision last."""
+    leads: defaultdict[Person, list[Lead]] = defaultdict(list)
     codec = lead_codec(history.ids)
     for record in history.of(LEADS):
         lead = decoded(codec, record)
         if lead is not None:
             leads[lead.page_id, lead.psid].append(lead)
+    for revisions in leads.values():
+        revisions.sort(key=lambda lead: lead.revision)
     return leads
+
+
+def unused_items(
+    history: History, items: Iterable[Item], leads: Mapping[Person, Sequence[Lead]], pages: Pages
+) -> Iterator[Finding]:
+    """The referrals and handovers that no lead shows, and the messages that no event shows."""
+    messages = _messages(history)
+    refused = {origin_of(letter) for letter in history.topics.get(WEBHOOKS.dead_letters, ())}
+    for record, person, fields, standby in items:
+        if not standby and not _is_shown(fields, leads[person], pages.get(person[0])):
+            yield Finding("signal_without_lead", place_of(record))
+        # The event of an item may come from another copy of the body, which may lie outside of the part.
+        is_whole = history.spans is None or copy_of(record.headers) == (1, 1)
+        mid = _mid_of(fields)
+        is_event = mid is None or (*person, mid) in messages
+        if is_whole and not is_event and place_of(record) not in refused:
+            yield Finding("message_without_event", place_of(record))
 
 
 def _messages(history: History) -> set[_Message]:
@@ -65,22 +84,16 @@ def _messages(history: History) -> set[_Message]:
     }
 
 
-class Item(NamedTuple):
-    """An item that names a person, with the Page as it is named there; `standby` is one of another app's thread."""
-
-    page_id: PageId
-    psid: Psid
-    fields: Mapping[str, Any]
-    standby: bool
-
-
-def items_of(body: bytes) -> Iterator[Item]:
+def items_of(body: bytes) -> Iterator[tuple[PageId, Psid, Mapping[str, Any], bool]]:
+    """The items of a body that name a person: the Page as it is named there, the person, the item, if on standby."""
     for standby, item in _listed(body):
         with suppress(KeyError, TypeError, AttributeError):
             page, person = item["recipient"], item["sender"]
             if item.get("message", {}).get("is_echo"):
                 page, person = person, page
-            yield Item(PageId(str(page["id"])), Psid(str(person["id"])), item, standby)
+            page_id, psid = str(page["id"]), str(person["id"])
+            if page_id.isascii() and psid.isascii():
+                yield PageId(page_id), Psid(psid), item, standby
 
 
 def _listed(body: bytes) -> list[tuple[bool, Any]]:

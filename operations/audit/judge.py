@@ -6,7 +6,7 @@ from leads.erasures import Erasures
 from leads.pages import Pages
 from leads.rules import Rule
 from operations.audit import intake, plain_flows, rows, sends
-from operations.audit.bodies import unused_items
+from operations.audit.bodies import items_in, leads_of, unused_items
 from operations.audit.fold import Fold, differences
 from operations.audit.history import Finding, History
 from operations.audit.stops import Slack
@@ -36,14 +36,15 @@ def audit(
         for record in history.of(WEBHOOKS):
             fold.take([record], history.until)
         fold.pass_time(history.until)
+    items, leads = items_in(history, pages, erasures), leads_of(history)
     found = [
         *intake.unkept_promises(history),
         *intake.unended_items(history, pages, erasures),
         *intake.lost_letters(history),
         *intake.unanswered_requests(history, erasures),
         *differences(history, fold, rules, erasures),
-        *plain_flows.differences(history, pages, rules, erasures, fold.unlike),
-        *unused_items(history, pages, erasures),
+        *plain_flows.differences(history, items, leads, pages, rules, fold.unlike),
+        *unused_items(history, items, leads, pages),
         *sends.differences(history, pages, erasures, slack),
         *rows.differences(history),
     ]

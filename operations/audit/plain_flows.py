@@ -1,27 +1,25 @@
 """Flows whose signals all agree, judged without the join: they are one lead, with the commands of its rules."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from leads.erasures import Erasures
-from leads.pages import Page, Pages, is_canary
+from leads.pages import Page, Pages
 from leads.records import Lead, SendFollowUp
 from leads.rules import Rule
-from messenger.events import AppId, PageId, Psid
+from messenger.events import AppId
 from messenger.limits import LEADGEN_APP_ID, SUMMARY_PREFIX
-from operations.audit.bodies import items_of
+from operations.audit.bodies import Item, Person
 from operations.audit.history import Finding, History, decoded, place_of
 from runtime.clock import to_millis
-from schemas.codec import command_codec, lead_codec
-from schemas.topics import COMMANDS, LEADS, WEBHOOKS
+from schemas.codec import command_codec
+from schemas.topics import COMMANDS
 from streams.records import received_at
 
-_Person = tuple[PageId, Psid]
 _METADATA = {"messenger_lead_gen_complete": "complete", "messenger_lead_gen_incomplete": "incomplete"}
 _REFERRALS = {"LEAD_COMPLETE": "complete", "LEAD_INCOMPLETE": "incomplete"}
 # The signals of one flow are stamped within this, in milliseconds.
@@ -44,7 +42,7 @@ class _Flow:
     latest: int = 0
 
     def note(self, item: Mapping[str, Any], page: Page) -> bool:
-        """Whether it is a signal."""
+        """Take in an item of the person; gives whether it is a signal."""
         self.latest = max(self.latest, _millis_of(item["timestamp"]))
         control, referral, message = (item.get(name) for name in ("pass_thread_control", "referral", "message"))
         if isinstance(control, dict):
@@ -127,21 +125,26 @@ class _Course:
 
 
 def differences(
-    history: History, pages: Pages, rules: Sequence[Rule] | None, erasures: Erasures, unlike: Collection[_Person]
+    history: History,
+    items: Iterable[Item],
+    leads: Mapping[Person, Sequence[Lead]],
+    pages: Pages,
+    rules: Sequence[Rule] | None,
+    unlike: Collection[Person],
 ) -> Iterator[Finding]:
     """The flows that are not one lead like themselves, and the leads of them that lack a command of a rule.
 
-    A person with another flow is left out, and so are those in `unlike`, whose leads came about otherwise.
+    A person with another flow is left out, and so are those in `unlike` and those with a lead that a backfill found:
+    their leads came about otherwise.
     """
     longest = max((_length_of(rule) for rule in rules or ()), default=timedelta(0))
-    leads, courses = _leads(history), _courses(history)
-    for (page_id, psid), flow in _flows(history, pages).items():
-        revisions = leads[page_id, psid]
-        is_spared = is_canary(page_id) or erasures.until(page_id, psid) is not None or (page_id, psid) in unlike
+    courses = _courses(history)
+    for person, flow in _flows(items, pages).items():
+        revisions, wait = leads[person], pages.get(person[0]).join_wait
         is_older = history.since is not None and any(lead.first_seen_at < history.since for lead in revisions)
-        wait = pages.get(page_id).join_wait
+        is_other = person in unlike or any(lead.transcript_at is not None for lead in revisions)
         is_over = flow.is_plain and max(flow.received) + wait + longest + _DONE_AFTER < history.until
-        if is_spared or is_older or not is_over:
+        if is_older or is_other or not is_over:
             continue
         if len({lead.lead_id for lead in revisions}) != 1 or not flow.is_shown_by(revisions, wait):
             yield Finding("flow_unlike_its_lead", flow.place)
@@ -152,32 +155,16 @@ def differences(
                 yield Finding("course_unlike_its_rule", f"{flow.place} {rule.name}")
 
 
-def _flows(history: History, pages: Pages) -> Mapping[_Person, _Flow]:
-    flows: defaultdict[_Person, _Flow] = defaultdict(_Flow)
-    for record in history.of(WEBHOOKS):
-        if not history.spans_over(record.topic, record.partition, record.offset):
-            continue
-        for named, psid, item, standby in items_of(record.value or b""):
-            page_id = pages.aliases.get(named, named)
-            flow = flows[page_id, psid]
-            with suppress(KeyError, TypeError):
-                if flow.note(item, pages.get(page_id)):
-                    flow.is_odd |= standby
-                    flow.received.append(received_at(record))
-                    flow.place = place_of(record)
+def _flows(items: Iterable[Item], pages: Pages) -> Mapping[Person, _Flow]:
+    flows: defaultdict[Person, _Flow] = defaultdict(_Flow)
+    for record, person, fields, standby in items:
+        flow = flows[person]
+        with suppress(KeyError, TypeError):
+            if flow.note(fields, pages.get(person[0])):
+                flow.is_odd |= standby
+                flow.received.append(received_at(record))
+                flow.place = place_of(record)
     return flows
-
-
-def _leads(history: History) -> Mapping[_Person, Sequence[Lead]]:
-    """The leads of each person, the latest revision last."""
-    leads: defaultdict[_Person, list[Lead]] = defaultdict(list)
-    for record in history.of(LEADS):
-        lead = decoded(lead_codec(history.ids), record)
-        if lead is not None:
-            leads[lead.page_id, lead.psid].append(lead)
-    for revisions in leads.values():
-        revisions.sort(key=lambda lead: lead.revision)
-    return leads
 
 
 def _courses(history: History) -> Mapping[tuple[str, str], _Course]:

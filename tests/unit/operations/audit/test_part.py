@@ -161,14 +161,18 @@ def test_a_body_that_nobody_foresaw_ends_no_audit() -> None:
         b"[" * 100_000,
     ]
 
-    assert whats(lived(*((NOON + MINUTE, body) for body in bodies))) == set()
+    history = lived(*((NOON + MINUTE, body) for body in bodies))
+    pairs = [salt_record(b"s" * 32), erasure_record(b"s" * 32, PAGE, Psid("7"), END)]
+    register = [a_record(ERASURES.name, 0, 0, *pair) for pair in pairs]
+
+    assert whats(history) == whats(with_records(history, ERASURES, register)) == set()
 
 
 def test_an_item_that_nobody_can_read_hides_no_other() -> None:
     entry = payloads.message(who(), "Hi", mid="m_9", at=NOON, sent_at=NOON)
     unreadable: dict[str, Any] = {"messaging": [{"timestamp": 1}, 7, {"sender": 1, "recipient": {"id": "1"}}]}
 
-    assert [item.fields["message"]["mid"] for item in items_of(payloads.body([unreadable, entry]))] == ["m_9"]
+    assert [item["message"]["mid"] for _, _, item, _ in items_of(payloads.body([unreadable, entry]))] == ["m_9"]
 
 
 def test_a_signal_on_standby_needs_no_lead() -> None:
